@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from .cases import CASE_COUNT, SelectionError, count_faults, select, share_out
 from .judge import judge, tally, total
-from .report import clear, explain, gather, summary, write_page
+from .report import clear, explain, failure_lines, gather, summary, write_page
 from .run import AGENT, Setup, SuiteError, list_cases, run_units
 from .suite import IMAGE, ROOT, Suite, SuiteMissingError, find_suite
 
@@ -40,17 +40,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the Autobahn testsuite against a daemon of its own and judge every case.",
         epilog=f"The suite comes from PyPI for a CPython 2.7 (`python2.7` or pyenv's), or from the container image {IMAGE}.",
     )
-    parser.add_argument("--sections", default="all", help="all, sections, ranges, patterns or cases: 1-10 or '12.*,13.1.*' [all]")
-    parser.add_argument("--report", type=Path, default=ROOT / "reports" / "conformance", help="folder for the report [reports/conformance]")
+    parser.add_argument("--sections", default="all", help="all, or sections and cases with commas between: 1-7,10, 12.*, 9.*.1 [all]")
     parser.add_argument(
-        "--jobs", type=_positive, default=os.cpu_count() or 1, help="daemons at a time; one job fills one core [one per core]"
+        "--report", type=Path, metavar="DIR", default=ROOT / "reports" / "conformance", help="folder for the report [reports/conformance]"
     )
-    parser.add_argument("--timeout", type=_positive, default=DEFAULT_SECONDS, help=f"seconds for the whole run [{DEFAULT_SECONDS}]")
+    parser.add_argument(
+        "--jobs",
+        type=positive_number,
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="daemons at a time; one job fills one core [one per core]",
+    )
+    parser.add_argument(
+        "--timeout", type=positive_number, metavar="SECONDS", default=DEFAULT_SECONDS, help=f"seconds for the whole run [{DEFAULT_SECONDS}]"
+    )
     parser.add_argument("arguments", nargs="*", help="after `--`: echod's options; words before an `echod` there are twistd's")
     return parser
 
 
-def _positive(text: str) -> int:
+def positive_number(text: str) -> int:
     number = int(text)
     if number < 1:
         raise ValueError(text)
@@ -107,7 +115,7 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     tallies = tally(expected, results)
     table = summary(tallies)
     page = write_page(report, "\n".join([head, "", table, "", *faults]), expected, results, failures)
-    print("", table, "", *faults, *failures.values(), sep="\n")
+    print("", table, "", *faults, *failure_lines(failures), sep="\n")
     print(f"report: {os.path.relpath(page)}, {time.monotonic() - began:.0f} s")
     # The last line is one that CI systems count: a fault beside the cases is a failure more.
     passed = total(tallies.values()).cases - sum(case in failures for case in expected)

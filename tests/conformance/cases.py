@@ -59,8 +59,9 @@ def count_faults(listed: Iterable[str]) -> list[str]:
 def select(listed: Sequence[str], selection: str) -> list[str]:
     """The listed cases that a selection asks for, in order.
 
-    A selection is items with commas between: ``all``, a section (``7``), a range of sections (``1-10``), a pattern
-    (``12.*``) or a case (``7.1.6``). An item that no case answers to is an error, so that a slip can't pass as success.
+    A selection is items with commas between: ``all``, a section (``7``), a range of sections (``1-10``), a subsection
+    (``12.1``), a case (``7.1.6``) or a pattern of cases (``9.*.1``).
+    An item that no case answers to is an error, so that a slip can't pass as success.
     """
     chosen: set[str] = set()
     for item in selection.split(","):
@@ -80,8 +81,8 @@ def _answers(case: str, item: str) -> bool:
         first = int(sections[1])
         return first <= section_of(case) <= int(sections[2] or first)
     if not re.fullmatch(r"[\d.*]+", item):
-        raise SelectionError(f"{item!r} is neither 'all', a section, a range of sections, a pattern nor a case")
-    return fnmatchcase(case, item)
+        raise SelectionError(f"{item!r} is neither 'all', a section, a range of sections, a subsection, a case nor a pattern of cases")
+    return case.startswith(f"{item}.") or fnmatchcase(case, item)
 
 
 def share_out(cases: Iterable[str]) -> list[Unit]:

@@ -69,11 +69,15 @@ async def running_daemon(port: int, arguments: Sequence[str], cwd: Path, log: Pa
             )
         except OSError as error:
             raise DaemonError(f"can't run {command[0]}: {error}") from error
+    listening = False
     try:
         await _wait_until_listening(process, port, log)
+        listening = True
         yield
     finally:
-        faults += await _end(process)
+        end_faults = await _end(process)
+        # What kept it from listening is on its way to the caller as a DaemonError; that it ended follows from it.
+        faults += end_faults if listening else []
         faults += log_faults(log.read_text(errors="replace"))
 
 

@@ -101,13 +101,13 @@ def judge(expected: Iterable[str], results: Mapping[str, Result]) -> list[Failur
     """Every case that is not exactly as expected, absent or not asked for; none means that all is well."""
     wanted = set(expected)
     failures = [_fault(case, results.get(case)) for case in wanted]
-    failures += [Failure(case, "is in the report but was not asked for") for case in results.keys() - wanted]
+    failures += [Failure(case, "in the report but not asked for") for case in results.keys() - wanted]
     return sorted((failure for failure in failures if failure), key=lambda failure: case_order(failure.case))
 
 
 def _fault(case: str, result: Result | None) -> Failure | None:
     if result is None:
-        return Failure(case, "is missing from the report")
+        return Failure(case, "missing from the report")
     must = expected_kind(case)
     if (result.behavior, result.behavior_close) == (must, must):
         return None

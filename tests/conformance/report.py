@@ -74,13 +74,20 @@ def gather(report: Path, outcomes: Sequence[Outcome], agent: str) -> dict[str, R
 
 
 def explain(report: Path, failure: Failure, result: Result | None) -> str:
-    """A failure as a line for people, with what the suite says about the case in its own report."""
-    said = ""
+    """The reason for a failure, with what the suite says about the case in its own report."""
     file = report / result.reportfile if result and result.reportfile else None
-    if file and file.is_file():
-        case = json.loads(file.read_text())
-        said = f" ({case.get('result')} / {case.get('resultClose')})"
-    return f"case {failure.case} {failure.reason}{said}"
+    if not (file and file.is_file()):
+        return failure.reason
+    case = json.loads(file.read_text())
+    return f"{failure.reason} ({case.get('result')} / {case.get('resultClose')})"
+
+
+def failure_lines(reasons: Mapping[str, str]) -> list[str]:
+    """A line for each reason with all its cases: a unit that did not come to its end is missing dozens."""
+    cases: dict[str, list[str]] = {}
+    for case, reason in reasons.items():
+        cases.setdefault(reason, []).append(case)
+    return [f"case {', '.join(same)}: {reason}" for reason, same in cases.items()]
 
 
 def summary(tallies: Mapping[int, Tally]) -> str:

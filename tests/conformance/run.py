@@ -108,11 +108,19 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
         async with running_daemon(port, setup.arguments, setup.cwd, outcome.folder / "daemon.log", outcome.faults):
             left = deadline - asyncio.get_running_loop().time()
             outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left)
-        outcome.results = read_index(json.loads((outcome.folder / "index.json").read_text()))
-    except (DaemonError, OSError, ValueError, KeyError) as error:
-        outcome.faults.append(f"{type(error).__name__}: {error}")
+        outcome.results = _read_results(outcome.folder)
+    except (DaemonError, SuiteError) as error:
+        outcome.faults.append(str(error))
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _read_results(folder: Path) -> dict[str, Result]:
+    """What wstest wrote at its end; it writes nothing before."""
+    try:
+        return read_index(json.loads((folder / "index.json").read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise SuiteError(f"wstest left no report that can be read: {type(error).__name__}: {error}") from error
 
 
 async def _run_wstest(suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float) -> list[str]:
