@@ -203,7 +203,7 @@ class TestTwisted:
             protocol = yield Kept.made
             transport: ITransport = protocol.transport
             assert isinstance(transport, Connection if kind == "tcp" else BufferingTLSTransport)
-            assert upstream.unsent(transport) == 0
+            yield until(lambda: upstream.unsent(transport) == 0)
             yield until(lambda: getattr(transport, "_handshakeDone", True))
             protocol.transport.pauseProducing()
             yield deferToThread(client.sendall, b"x" * 1000)
