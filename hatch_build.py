@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
             if wanted == "1":
                 raise
             why = " ".join(str(error).split())
-            print(f"echod: warning: installed without the express lane, as its C could not be compiled: {why}", file=sys.stderr)
+            self.app.display_warning(f"echod is built without its express lane, as the C could not be compiled: {why}")
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

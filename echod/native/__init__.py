@@ -43,7 +43,7 @@ def load(mode: str | None) -> Native | None:
     if mode == "0":
         return None
     try:
-        from echod.native import _native  # noqa: PLC0415 - it need not be there
+        import echod.native._native as _native  # noqa: PLC0415, PLR0402 - it need not be there
     except ModuleNotFoundError as error:
         if error.name != "echod.native._native":
             raise NativeError(f"the native module needs {error.name}, which is not installed; ECHOD_NATIVE=0 runs without it") from error

@@ -72,9 +72,9 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
         return Path(shutil.move(built, target / built.name))
 
 
-def main() -> None:
+def main(target: Path = HERE) -> None:
     """Build in a checkout, beside the sources."""
-    print(build(HERE, shlex.split(os.environ.get(CFLAGS_VARIABLE, ""))).name)
+    print(build(target, shlex.split(os.environ.get(CFLAGS_VARIABLE, ""))).name)
 
 
 if __name__ == "__main__":
