@@ -37,7 +37,7 @@ class Guarded:
         self.view[self.offset : self.offset + self.size] = octets
 
     def at(self, place: int = 0) -> Pointer:
-        """A pointer to octet number ``place``."""
+        """A pointer to octet number ``place``, good for as long as this object is."""
         return self.memory + (self.offset + place)
 
     @property
@@ -118,7 +118,8 @@ class Codec:
     def large(self, octets: bytes, limit: int = LIMIT) -> tuple[int, Large]:
         """Begin a large message; the size of the client's header, 0 if there is none."""
         struct = self.native.ffi.new("echod_large *")
-        return self.native.lib.echod_large_begin(struct, Guarded(self.native, octets).at(), len(octets), limit), Large(self, struct)
+        buffer = Guarded(self.native, octets)
+        return self.native.lib.echod_large_begin(struct, buffer.at(), len(octets), limit), Large(self, struct)
 
     def unmask(self, octets: bytes, key: bytes, phase: int = 0, alignment: int = 0, back: int = 0) -> tuple[bytes, bool]:
         """Unmask to ``back`` octets before the source; the result, and whether it holds an octet of 0x80 or above."""

@@ -25,7 +25,8 @@ AROUND = [0, 12, 13, 14, 15, 16, 28, 29, 30, 31, 32, 60, 61, 62, 63, 64, 92, 93,
 def validate(codec: Codec, octets: bytes, state: int | None = None) -> int:
     """Walk over a buffer of just these octets."""
     lib = codec.native.lib
-    return lib.echod_utf8(lib.ECHOD_UTF8_ACCEPT if state is None else state, Guarded(codec.native, octets).at(), len(octets))
+    buffer = Guarded(codec.native, octets)
+    return lib.echod_utf8(lib.ECHOD_UTF8_ACCEPT if state is None else state, buffer.at(), len(octets))
 
 
 def judged(codec: Codec, state: int) -> tuple[bool, bool]:
