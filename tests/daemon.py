@@ -74,7 +74,9 @@ class Daemon:
     - `ports`: endpoint strings; port 0 lets the kernel choose. Each is `--port`.
     - `program`: `twistd` (as `twistd -n --pidfile=`) or `twist`; `program_options` come before `echod` on its command line.
     - `reactor`: a name for `--reactor`.
-    - `is_daemonized`: without `-n`, with `--pidfile` and `--logfile` in `folder`.
+    - `has_log_file`: the log goes to a file in `folder`, and not to standard output.
+    - `is_daemonized`: without `-n`, with a pid file and a log file in `folder`.
+    - `uid`: give up privileges for those of this user, to whom `folder` is given.
     - `env`: added to the environment, for ECHOD_NATIVE, AUTOBAHN_USE_NVX and the like.
     """
 
@@ -85,14 +87,18 @@ class Daemon:
         program: Program = "twistd",
         program_options: Sequence[str] = (),
         reactor: str | None = None,
+        has_log_file: bool = False,
         is_daemonized: bool = False,
+        uid: int | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._options = [*(word for port in ports for word in ("--port", port)), *options]
         self._port_count = len(ports)
         self._program: Program = program
         self._program_options = [*([f"--reactor={reactor}"] if reactor else []), *program_options]
+        self._has_log_file = has_log_file or is_daemonized
         self._is_daemonized = is_daemonized
+        self._uid = uid
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
@@ -107,8 +113,8 @@ class Daemon:
         """Start the daemon and wait until it serves."""
         self._folder = tempfile.TemporaryDirectory(prefix="echod-test-")
         self.folder = Path(self._folder.name)
-        # A daemon that gives up its privileges must still reach it.
-        self.folder.chmod(0o755)
+        if self._uid is not None:
+            os.chown(self.folder, self._uid, -1)
         try:
             self._start()
         except BaseException as error:
@@ -120,16 +126,18 @@ class Daemon:
     @property
     def command(self) -> list[str]:
         """The command line."""
-        own = self._twistd_options() if self._program == "twistd" else []
-        return [script(self._program), *own, *self._program_options, "echod", *self._options]
+        return [script(self._program), *self._run_options(), *self._program_options, "echod", *self._options]
 
-    def _twistd_options(self) -> list[str]:
-        if self._is_daemonized:
-            return [f"--pidfile={self.folder / 'twistd.pid'}", f"--logfile={self._log_path}"]
-        return ["-n", "--pidfile="]
+    def _run_options(self) -> list[str]:
+        log = [f"--{'logfile' if self._program == 'twistd' else 'log-file'}={self._log_path}"] if self._has_log_file else []
+        if self._program == "twist":
+            return log
+        user = [] if self._uid is None else [f"--uid={self._uid}"]
+        place = [f"--pidfile={self.pid_path}"] if self._is_daemonized else ["-n", "--pidfile="]
+        return [*place, *user, *log]
 
     def _start(self) -> None:
-        with (self.folder / "output").open("wb") as output:
+        with self._output_path.open("wb") as output:
             # A session of its own: Ctrl-C at the terminal is for the tests, which end the daemon in good order.
             self._process = subprocess.Popen(
                 self.command,
@@ -143,7 +151,7 @@ class Daemon:
         if self._is_daemonized:
             status = self._process.wait(START_DEADLINE)
             assert status == 0, f"twistd ended with {status} instead of daemonizing"
-            self.pid = int((self.folder / "twistd.pid").read_text())
+            self.pid = int(self.pid_path.read_text())
         else:
             self.pid = self._process.pid
         # What is signalled and waited for by this can't be another process that got the same id.
@@ -180,12 +188,25 @@ class Daemon:
         return self.address[1]
 
     @property
+    def pid_path(self) -> Path:
+        """The pid file of a daemonized one."""
+        return self.folder / "twistd.pid"
+
+    @property
+    def _output_path(self) -> Path:
+        return self.folder / "output"
+
+    @property
     def _log_path(self) -> Path:
-        return self.folder / ("twistd.log" if self._is_daemonized else "output")
+        return self.folder / "daemon.log" if self._has_log_file else self._output_path
+
+    def output(self) -> str:
+        """Return what the daemon has printed so far, on standard output and on standard error."""
+        return self._output_path.read_text(errors="replace")
 
     def log(self) -> str:
-        """Return what the daemon has logged so far (in the foreground: all that it printed)."""
-        # The parent that daemonizes has made the file before it ends; before that there is none.
+        """Return what the daemon has logged so far; without a log file that is all that it printed."""
+        # Until the daemon has made it there is no log file.
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
     def wait_for_log(self, pattern: str, deadline: float = 10.0) -> re.Match[str]:
@@ -265,7 +286,7 @@ class Daemon:
         self._folder.cleanup()
 
     def _describe(self) -> str:
-        lines = self.log().splitlines() or (self.folder / "output").read_text(errors="replace").splitlines()
+        lines = self.log().splitlines() or self.output().splitlines()
         return "\n".join([" ".join(self.command), *lines[-40:]])
 
 
