@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -23,6 +24,7 @@ from echod.settings import Compression, LogFormat, Settings, format_duration, fo
 
 _SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TLS_FOLDER = re.compile(r"tls:(?!\w+=)((?:[^:\\]|\\.)*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 
@@ -87,6 +89,10 @@ def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes; raises `ValueError`."""
     if text.startswith(proxy_header.PREFIX):
         return proxy_header.wrap(parse_endpoint(reactor, text.removeprefix(proxy_header.PREFIX)))
+    folder = _TLS_FOLDER.match(text)
+    if folder and not Path(folder[1]).is_dir():
+        # Twisted looks into it only when the first client is there.
+        raise ValueError("is not a server endpoint: there is no such folder of certificates")
     try:
         return cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
@@ -201,7 +207,7 @@ class Options(usage.Options):
 
     def _take_log(self) -> Limiter | None:
         try:
-            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None)
+            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None, sys.argv)
         except ValueError as error:
             raise usage.UsageError(str(error)) from error
 
