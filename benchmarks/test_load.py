@@ -420,7 +420,7 @@ def test_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     done = subprocess.run([generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    assert "refused" in json.loads(done.stdout)["error"]
+    assert "is the server there" in json.loads(done.stdout)["error"]
 
 
 def test_nothing_but_loopback_is_loaded(start: Start) -> None:
