@@ -1,0 +1,155 @@
+"""`EchoFactory`: admits connections, knows the live ones, and holds what they share: clock, budget, keepalive, deadlines.
+
+Must never know how a frame is read or a socket is written; must never reach for a reactor: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, ClassVar
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from echod import compression, json_echo, upstream
+from echod.budget import Budget
+from echod.deadlines import Deadlines, Ticker
+from echod.handshake import DAEMON_FULL, HandshakeGuard, Request
+from echod.keepalive import Keepalive
+from echod.protocol import EchoProtocol
+from echod.settings import Compression, Settings
+
+
+class EchoFactory(WebSocketServerFactory):
+    """Makes an `EchoProtocol` for each connection."""
+
+    noisy = False
+    transforms: ClassVar = {"/json": json_echo.echo}
+    """What becomes of a text message, by path; any other path echoes it as it is."""
+
+    def __init__(self, settings: Settings, clock: Any, max_connections: int) -> None:
+        # The server's name would tell the library's version.
+        super().__init__(server="", reactor=clock)  # type: ignore[no-untyped-call]
+        self.settings = settings
+        self.clock = clock
+        self.guard = HandshakeGuard(settings)
+        self.protocol = self._make_protocol_class()
+        self.live: set[EchoProtocol] = set()
+        self.max_connections = max_connections
+        self._addresses: Counter[str] = Counter()
+        self._drained: Deferred[None] | None = None
+        self._drain_calls: list[IDelayedCall] = []
+
+        ticker = self._ticker = Ticker(clock)
+        self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
+        self.closing: Deadlines[EchoProtocol] = Deadlines(ticker, settings.close_timeout, EchoProtocol.give_up)
+        self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
+        self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
+        self.budget = Budget(settings.max_buffered, self.live, ticker)
+
+    def _make_protocol_class(self) -> type[EchoProtocol]:
+        """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have else."""
+        options = upstream.options_of(self) | {
+            "maxMessagePayloadSize": self.settings.message_limit,
+            "failByDrop": False,
+            "echoCloseCodeReason": True,
+            "webStatus": False,
+            "versions": [13],
+            "perMessageCompressionAccept": staticmethod(compression.make_accept(self.settings)),
+            # These have deadlines of ours.
+            "openHandshakeTimeout": 0,
+            "closeHandshakeTimeout": 0,
+            "autoPingInterval": 0,
+        }
+        return type("EchoProtocol", (EchoProtocol,), options)
+
+    def head_for_autobahn(self, request: Request) -> bytes:
+        """Return the request head as Autobahn is to see it."""
+        if self.settings.compression is Compression.OFF or not request.extensions:
+            return request.head_with(b"")
+        return request.head_with(compression.usable_offers(request.extensions, self.settings.deflate_window_bits))
+
+    # What becomes of a connection.
+
+    def opened(self, connection: EchoProtocol) -> None:
+        """Take in a new connection, or refuse it: there are only so many descriptors."""
+        self.live.add(connection)
+        self._opening.add(connection)
+        if len(self.live) > self.max_connections + self.settings.reserved_descriptors // 2:
+            connection.give_up()
+        elif len(self.live) > self.max_connections:
+            connection.refuse(DAEMON_FULL)
+
+    def admit(self, connection: EchoProtocol) -> bool:
+        """Count a connection under its address, now that it is known; tell whether that one may have it."""
+        limit, address = self.settings.max_connections_per_address, connection.address
+        if limit is None or address is None:
+            return True
+        if self._addresses[address] >= limit:
+            connection.address = None
+            return False
+        self._addresses[address] += 1
+        return True
+
+    def established(self, connection: EchoProtocol) -> None:
+        """Take note that the opening handshake is over."""
+        self._opening.discard(connection)
+        self._keepalive.watch(connection)
+
+    def began_to_close(self, connection: EchoProtocol) -> None:
+        """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
+        if connection not in self.closing:
+            self._forget_deadlines(connection)
+            self.closing.add(connection)
+
+    def lost(self, connection: EchoProtocol) -> None:
+        """Forget a connection."""
+        self.live.discard(connection)
+        self.budget.release(connection)
+        self._forget_deadlines(connection)
+        self.closing.discard(connection)
+        if self.settings.max_connections_per_address is not None and connection.address is not None:
+            self._addresses[connection.address] -= 1
+            self._addresses += Counter()  # drops those at zero
+        if self._drained is not None and not self.live:
+            self._finish_drain()
+
+    def _forget_deadlines(self, connection: EchoProtocol) -> None:
+        self._opening.discard(connection)
+        self.waiting.discard(connection)
+        self._keepalive.forget(connection)
+
+    # The end.
+
+    def drain(self) -> Deferred[None]:
+        """Close all connections with 1001, and fire when the last has gone, which takes `drain_timeout` at most."""
+        self._drained = Deferred()
+        drained, timeout = self._drained, self.settings.drain_timeout
+        # Who keeps on sending gets half of the time to come to an end.
+        self._drain_calls = [
+            self.clock.callLater(timeout / 2, self._close_all, at_once=True),
+            self.clock.callLater(timeout, self.abort_all),
+        ]
+        self._close_all(at_once=False)
+        if not self.live:
+            self._finish_drain()
+        return drained
+
+    def _close_all(self, at_once: bool) -> None:
+        for connection in list(self.live):
+            connection.go_away(at_once)
+
+    def abort_all(self) -> None:
+        """Reset all connections that are left."""
+        for connection in list(self.live):
+            connection.give_up()
+
+    def _finish_drain(self) -> None:
+        drained, self._drained = self._drained, None
+        for call in self._drain_calls:
+            if call.active():
+                call.cancel()
+        self._ticker.stop()
+        assert drained is not None
+        drained.callback(None)

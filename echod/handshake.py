@@ -1,0 +1,266 @@
+"""The request head before Autobahn sees it: collect it, judge it, and hand on a canonical one.
+
+Autobahn splits lines with `str.splitlines()` (so that `\\x85` starts a header of the client's making), takes folded lines, NUL,
+headers without a colon and version `+1_3`, has no limit on the head and searches it from the start with each read. What is
+handed on here is therefore not what the client sent but a head written anew, with the headers that the opening handshake needs
+(RFC 6455 section 4.2.1) and values that were checked.
+
+Pure: octets in, a verdict out. Knows HTTP/1.1 (RFC 9112) and the opening handshake. Must never know a transport, and never puts
+what a client sent into an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from echod.settings import Settings
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
+
+_METHOD_OCTET = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+
+# Controls but HTAB, CR and LF; bare CR, bare LF; and \x85, at which Autobahn would begin a new line. A CR at the end of what
+# has come so far may yet get its LF.
+_BAD_OCTETS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|\r(?!\n|\Z)|(?<!\r)\n")
+
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])")
+
+# A line that begins with white space (folded) or has some before its colon matches nothing here.
+_HEADER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([^\r\n]*?)[ \t]*")
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
+
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 section 4.1: 16 octets in base64
+
+_LIST_ITEM = re.compile(_TOKEN)
+
+# RFC 6455 section 9.1: `name; parameter; parameter=value`, a value being a token, quoted or not.
+_PARAMETER = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"' + _TOKEN + rb'"))?'
+_EXTENSION = re.compile(_TOKEN + rb"(?:" + _PARAMETER + rb")*")
+
+_HELP = "This is echod, a WebSocket echo server: it answers no plain HTTP. Open this URL with ws:// (or wss://) in a WebSocket client."
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer other than 101, in fixed words. `status` 0 stands for no answer at all: the peer does not speak HTTP."""
+
+    status: int
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+    has_body: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An opening handshake that may be answered with 101."""
+
+    path: str
+    query: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Names and values as received, in order."""
+    subprotocols: tuple[str, ...]
+    extensions: bytes
+    """All extensions offered, as one header value."""
+    head: bytes
+    """The request head for Autobahn, but for the extensions and the blank line."""
+
+    def head_with(self, extensions: bytes) -> bytes:
+        """Return the whole request head that Autobahn is to see, with these extensions offered."""
+        offer = b"Sec-WebSocket-Extensions: " + extensions + b"\r\n" if extensions else b""
+        return self.head + offer + b"\r\n"
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of the headers with this name, in order."""
+        return _values(self.headers, name.lower())
+
+
+NOT_HTTP = Refusal(0, "does not speak HTTP")
+TOO_LARGE = Refusal(431, "The request head is too large.")
+NOT_ALLOWED = Refusal(405, "Only GET is answered here.", (("Allow", "GET, HEAD"),))
+BAD_HTTP_VERSION = Refusal(505, "HTTP/1.1 is needed.")
+PLAIN_HTTP = Refusal(426, _HELP, (("Upgrade", "websocket"),))
+BAD_VERSION = Refusal(426, "WebSocket version 13 is needed.", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
+ORIGIN_REFUSED = Refusal(403, "This origin may not connect.")
+DAEMON_FULL = Refusal(503, "Too many connections.", (("Retry-After", "5"),))
+GOING_AWAY = Refusal(503, "Shutting down.", (("Retry-After", "1"),))
+ADDRESS_FULL = Refusal(429, "Too many connections from this address.", (("Retry-After", "5"),))
+
+
+def bad_request(what: str) -> Refusal:
+    """Refuse with 400 and say what is wrong."""
+    return Refusal(HTTPStatus.BAD_REQUEST, f"Bad request: {what}.")
+
+
+def render(refusal: Refusal, date: str) -> bytes:
+    """Return the octets of the answer; `date` is the time in the form of RFC 9110 section 5.6.7."""
+    body = refusal.text.encode() + b"\n"
+    connection = "Upgrade, close" if refusal.status == HTTPStatus.UPGRADE_REQUIRED else "close"
+    lines = [
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        f"Date: {date}",
+        f"Connection: {connection}",
+        *(f"{name}: {value}" for name, value in refusal.headers),
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "X-Content-Type-Options: nosniff",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + (body if refusal.has_body else b"")
+
+
+class HandshakeGuard:
+    """What the settings have to say of request heads; one for all connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.max_head_size = settings.max_head_size
+        self.max_head_lines = settings.max_head_lines
+        self._origins = tuple(pattern.lower() for pattern in settings.origins)
+
+    def judge(self, head: bytes) -> Request | Refusal:
+        """Judge a complete request head, its blank line included, in which no octet is bad."""
+        request_line, *lines = head[:-4].split(b"\r\n")
+        if len(lines) > self.max_head_lines:
+            return TOO_LARGE
+        match = _REQUEST_LINE.fullmatch(request_line)
+        if match is None:
+            return bad_request("the request line")
+        headers = _parse_headers(lines)
+        if headers is None:
+            return bad_request("a header line that is not `name: value`")
+        method, target, version = match.groups()
+        refusal = _check_message(method, version, headers) or _check_upgrade(version, headers) or self._check_origin(headers)
+        if refusal is not None:
+            return replace(refusal, has_body=method != b"HEAD")
+        return _make_request(target, headers)
+
+    def _check_origin(self, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+        origins = [value.decode("latin-1").lower() for value in _values(headers, b"origin")]
+        if len(origins) > 1:
+            return bad_request("the Origin header")
+        allowed = not origins or not self._origins or any(fnmatchcase(origins[0], pattern) for pattern in self._origins)
+        return None if allowed else ORIGIN_REFUSED
+
+
+class HeadReader:
+    """The request head of one connection, as it comes in."""
+
+    __slots__ = ("_guard", "_octets", "_scanned", "rest")
+
+    def __init__(self, guard: HandshakeGuard) -> None:
+        self._guard = guard
+        self._octets = bytearray()
+        self._scanned = 0
+        self.rest = b""
+        """What came behind the head."""
+
+    def feed(self, data: bytes) -> Request | Refusal | None:
+        """Take octets; return the verdict once there is one. Linear in the octets, however they are cut."""
+        octets = self._octets
+        if not octets and not _METHOD_OCTET.match(data):
+            return NOT_HTTP
+        octets += data
+        # The blank line may have begun in what was there before.
+        end = octets.find(b"\r\n\r\n", max(0, self._scanned - 3), self._guard.max_head_size)
+        if _BAD_OCTETS.search(octets, max(0, self._scanned - 1), len(octets) if end < 0 else end + 4):
+            return bad_request("an octet that no request head may hold")
+        self._scanned = len(octets)
+        if end < 0:
+            return TOO_LARGE if len(octets) >= self._guard.max_head_size else None
+        self.rest = bytes(octets[end + 4 :])
+        return self._guard.judge(bytes(octets[: end + 4]))
+
+
+def client_address(request: Request, peer: str, trusted_hops: int) -> str:
+    """Return the client's IP address: `peer`, or what the trusted proxies in front say of it in `X-Forwarded-For`.
+
+    Each of them appends the address it was called from, so the client's is the `trusted_hops`-th from the end; what stands
+    before it, the client may have made up. What is no address is not believed.
+    """
+    hops = _list(request.headers, b"x-forwarded-for")
+    if not trusted_hops or not hops:
+        return peer
+    try:
+        return str(ip_address(hops[-min(trusted_hops, len(hops))].decode("latin-1")))
+    except ValueError:
+        return peer
+
+
+def _parse_headers(lines: Sequence[bytes]) -> tuple[tuple[bytes, bytes], ...] | None:
+    matches = [_HEADER_LINE.fullmatch(line) for line in lines]
+    return tuple((match[1], match[2]) for match in matches if match) if all(matches) else None
+
+
+def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    return [value for key, value in headers if key.lower() == name]
+
+
+def _list(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the members of a header that is a list (RFC 9110 section 5.6.1: empty ones are ignored), over all its lines."""
+    return [item for value in _values(headers, name) for part in value.split(b",") if (item := part.strip(b" \t"))]
+
+
+def _check_message(method: bytes, version: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    """Check what any HTTP request must have, and that there is no body: what came behind the head would be taken for frames."""
+    if version not in (b"1.0", b"1.1"):
+        return BAD_HTTP_VERSION
+    if method not in (b"GET", b"HEAD"):
+        return NOT_ALLOWED
+    if any(value != b"0" for value in _values(headers, b"content-length")) or _values(headers, b"transfer-encoding"):
+        return bad_request("a body")
+    hosts = _values(headers, b"host")
+    if len(hosts) > 1 or (not hosts and version == b"1.1") or not all(_HOST.fullmatch(host) for host in hosts):
+        return bad_request("the Host header")
+    return None
+
+
+def _check_upgrade(version: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+    """Check what RFC 6455 section 4.2.1 wants of the opening handshake, items 3 to 6."""
+    if b"websocket" not in (item.lower() for item in _list(headers, b"upgrade")):
+        return PLAIN_HTTP
+    if version != b"1.1":
+        return BAD_HTTP_VERSION
+    if b"upgrade" not in (item.lower() for item in _list(headers, b"connection")):
+        return bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?")
+    if _values(headers, b"sec-websocket-version") != [b"13"]:
+        return BAD_VERSION
+    keys = _values(headers, b"sec-websocket-key")
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        return bad_request("the Sec-WebSocket-Key header")
+    return None
+
+
+def _make_request(target: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> Request | Refusal:
+    subprotocols = _list(headers, b"sec-websocket-protocol")
+    if len(set(subprotocols)) < len(subprotocols) or not all(_LIST_ITEM.fullmatch(item) for item in subprotocols):
+        return bad_request("the Sec-WebSocket-Protocol header")
+    extensions = _list(headers, b"sec-websocket-extensions")
+    if not all(_EXTENSION.fullmatch(item) for item in extensions):
+        return bad_request("the Sec-WebSocket-Extensions header")
+    try:
+        url = urlsplit(target.decode())
+    except ValueError:
+        return bad_request("the request target")
+    lines = [
+        b"GET " + target + b" HTTP/1.1",
+        b"Host: " + _values(headers, b"host")[0],
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Key: " + _values(headers, b"sec-websocket-key")[0],
+        b"Sec-WebSocket-Version: 13",
+    ]
+    if subprotocols:
+        lines.append(b"Sec-WebSocket-Protocol: " + b", ".join(subprotocols))
+    return Request(
+        path=url.path,
+        query=url.query,
+        headers=headers,
+        subprotocols=tuple(item.decode() for item in subprotocols),
+        extensions=b", ".join(extensions),
+        head=b"\r\n".join(lines) + b"\r\n",
+    )

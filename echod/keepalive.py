@@ -1,0 +1,91 @@
+"""Which connections get a ping, and which are dead.
+
+A sign of life is any octet received, and any octet that the peer's end has taken of what was sent: a slow but honest reader,
+whose pong waits behind megabytes of echoes, is never dropped. A connection is looked at eight times in an interval, so that
+each look costs little and a dead peer is found within the interval, an eighth of it, and the timeout.
+
+Knows time and signs of life. Must never touch a transport: it asks a `Watched`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from echod.deadlines import Deadlines, Ticker
+
+LOOKS = 8
+"""Looks at each connection in one ping interval."""
+
+
+class Watched(Protocol):
+    """A connection, as far as keepalive is concerned."""
+
+    last_seen: float
+    """When there was a sign of life; each read notes it, and keepalive does when less is pending than was."""
+
+    pending: int
+    """What `count_pending` returned last; keepalive's to write."""
+
+    def count_pending(self) -> int:
+        """Return the octets that were written and that the peer's end has not taken yet."""
+        ...
+
+    is_waiting: bool
+    """Whether it is not read because there is no room for what it would send."""
+
+    def ping(self) -> None:
+        """Send a ping."""
+        ...
+
+    def give_up(self) -> None:
+        """Drop the connection: the peer is dead."""
+        ...
+
+
+class Keepalive:
+    """Looks at all open connections in turn."""
+
+    def __init__(self, ticker: Ticker, interval: float, timeout: float) -> None:
+        self._clock = ticker.clock
+        self._interval = interval
+        self._timeout = timeout
+        self._looks: Deadlines[Watched] = Deadlines(ticker, interval / LOOKS, self._look)
+        self._pinged: Deadlines[Watched] = Deadlines(ticker, timeout, self._judge)
+
+    def watch(self, connection: Watched) -> None:
+        """Begin to look at `connection`."""
+        self._looks.add(connection)
+
+    def forget(self, connection: Watched) -> None:
+        """Look at it no longer."""
+        self._looks.discard(connection)
+        self._pinged.discard(connection)
+
+    def _look(self, connection: Watched) -> None:
+        now = self._clock.seconds()
+        note_progress(connection, now)
+        if now - connection.last_seen < self._interval:
+            self._looks.add(connection)
+            return
+        connection.ping()
+        connection.pending = connection.count_pending()
+        (self._pinged if self._timeout else self._looks).add(connection)
+
+    def _judge(self, connection: Watched) -> None:
+        now = self._clock.seconds()
+        note_progress(connection, now)
+        if now - connection.last_seen < self._timeout:
+            self._looks.add(connection)
+        else:
+            connection.give_up()
+
+
+def note_progress(connection: Watched, now: float) -> None:
+    """Take it for a sign of life when less is pending than was, or when nothing can be heard because nothing is read.
+
+    What comes to it was written in answer to something read, which is a sign of life already, or is the ping.
+    """
+    pending = connection.count_pending()
+    if pending < connection.pending or connection.is_waiting:
+        connection.last_seen = now
+    connection.pending = pending

@@ -1,0 +1,204 @@
+"""The command line: `twistd echod [options]` becomes a `Settings`, and every bad value one line and exit status 1.
+
+Knows the syntax of sizes and durations, and the two programs that it runs under. Must never decide what a value means.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, cast
+
+from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.python import usage
+
+from echod import __version__, log_place, proxy_header
+from echod.log import Limiter, stderr_line
+from echod.service import EchoService
+from echod.settings import Compression, LogFormat, Settings, format_duration, format_size
+
+_SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
+_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+
+MAX_SIZE = 2**40
+"""A larger size is a slip of the hand."""
+
+MAX_DURATION = 7 * 24 * 3600.0
+"""So is a longer duration, in seconds."""
+
+
+def parse_size(text: str) -> int:
+    """Return the octets of `64KiB`, `16MiB`, `1GiB` or `1000`; raises `ValueError`."""
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 1 <= size <= MAX_SIZE:
+        raise ValueError("is not a size, such as 1000, 64KiB, 16MiB or 1GiB")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of `250ms`, `5s`, `2m` or `5`; raises `ValueError`."""
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1.0
+    if not 0 <= seconds <= MAX_DURATION:
+        raise ValueError("is not a duration, such as 250ms, 5s or 2m")
+    return seconds
+
+
+def parse_positive_duration(text: str) -> float:
+    """Return the seconds of a duration that can't be 0."""
+    seconds = parse_duration(text)
+    if not seconds:
+        raise ValueError("can't be 0: no connection may outlive it")
+    return seconds
+
+
+def parse_count(text: str) -> int:
+    """Return a whole number of at least 1; raises `ValueError`."""
+    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
+        raise ValueError("is not a whole number of at least 1")
+    return int(text)
+
+
+def parse_hops(text: str) -> int:
+    """Return a whole number; raises `ValueError`."""
+    if not re.fullmatch("[0-9]{1,3}", text):
+        raise ValueError("is not a whole number")
+    return int(text)
+
+
+def _choice(kind: type[Compression] | type[LogFormat]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"is none of {', '.join(kind)}") from None
+
+    return parse
+
+
+def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
+    """Return the server endpoint that `text` describes; raises `ValueError`."""
+    if text.startswith(proxy_header.PREFIX):
+        return proxy_header.wrap(parse_endpoint(reactor, text.removeprefix(proxy_header.PREFIX)))
+    try:
+        return cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
+        raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+_VALUES: dict[str, Callable[[str], Any]] = {
+    "max-message-size": parse_size,
+    "max-buffered": parse_size,
+    "max-connections": parse_count,
+    "max-connections-per-address": parse_count,
+    "trust-proxy": parse_hops,
+    "compression": _choice(Compression),
+    "ping-interval": parse_duration,
+    "ping-timeout": parse_duration,
+    "handshake-timeout": parse_duration,
+    "close-timeout": parse_positive_duration,
+    "drain-timeout": parse_duration,
+    "log-format": _choice(LogFormat),
+}
+
+_DEFAULT = Settings()
+
+
+class Options(usage.Options):
+    """What `twistd echod --help` shows."""
+
+    synopsis = "[options]"
+    longdesc = "A WebSocket echo daemon. SIZE takes KiB, MiB, GiB; DURATION takes ms, s, m."
+
+    # None stands for the default in `Settings`, which the help shows.
+    optParameters = [  # noqa: RUF012
+        ["max-message-size", None, None, f"SIZE of the longest message; longer: close 1009 [{format_size(_DEFAULT.max_message_size)}]"],
+        ["max-buffered", None, None, f"SIZE of what all connections together may hold [{format_size(_DEFAULT.max_buffered)}]"],
+        ["max-connections", None, None, "number of connections; more: HTTP 503 [what RLIMIT_NOFILE allows]"],
+        ["max-connections-per-address", None, None, "number of connections from one address; more: HTTP 429 [no limit]"],
+        ["trust-proxy", None, None, f"hops of X-Forwarded-For to believe [{_DEFAULT.trust_proxy}]"],
+        ["compression", None, None, f"permessage-deflate: deflate or off [{_DEFAULT.compression}]"],
+        ["ping-interval", None, None, f"DURATION of silence before a ping; 0: none [{format_duration(_DEFAULT.ping_interval)}]"],
+        ["ping-timeout", None, None, f"DURATION of silence after it; 0: no end [{format_duration(_DEFAULT.ping_timeout)}]"],
+        ["handshake-timeout", None, None, f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]"],
+        ["close-timeout", None, None, f"DURATION of a close [{format_duration(_DEFAULT.close_timeout)}]"],
+        ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
+        ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
+    ]
+    optFlags = [["log-messages", None, "log `recv: …` for each message"]]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["port"] = []
+        self["origin"] = []
+
+    def opt_port(self, endpoint: str) -> None:
+        """Twisted server ENDPOINT to listen on; may be given again [tcp:8080]"""
+        self["port"].append(endpoint)
+
+    opt_p = opt_port
+
+    def opt_origin(self, pattern: str) -> None:
+        """PATTERN of an allowed Origin, such as https://*.example.com; may be given again; others: HTTP 403 [any]"""
+        self["origin"].append(pattern)
+
+    def opt_version(self) -> NoReturn:
+        """Show the version and exit."""
+        print(f"echod {__version__}")
+        sys.exit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse; a wrong option is one line on standard error and exit status 1, where twistd would exit with 0."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            stderr_line(f"echod: {error}")
+            sys.exit(1)
+
+    def parseArgs(self, *args: str) -> None:
+        """Take no arguments."""
+        if args:
+            raise usage.UsageError(f"{args[0]} is no option; there are no arguments")
+
+    def postOptions(self) -> None:
+        """Check every value, while a mistake can still be told in one line."""
+        from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
+
+        self.settings = self._make_settings()
+        self.reactor = reactor
+        self.endpoints = [(text, self._checked("port", text, lambda text: parse_endpoint(reactor, text))) for text in self.settings.ports]
+        self.observer = self._take_log()
+
+    def _make_settings(self) -> Settings:
+        values = {
+            name.replace("-", "_"): self._checked(name, self[name], parse) for name, parse in _VALUES.items() if self[name] is not None
+        }
+        return Settings(
+            ports=tuple(self["port"]) or _DEFAULT.ports,
+            origins=tuple(self["origin"]),
+            log_messages=bool(self["log-messages"]),
+            **values,
+        )
+
+    def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name} {text!r} {error}") from error
+
+    def _take_log(self) -> Limiter | None:
+        try:
+            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None)
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def makeService(options: Options) -> IService:
+    """Make the service that `options` describe."""
+    return EchoService(options.settings, options.endpoints, options.reactor, options.observer)

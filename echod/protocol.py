@@ -1,0 +1,355 @@
+"""`EchoProtocol`: one connection, from its first octet to its last. Opens, echoes, closes.
+
+Autobahn is the specification: it makes the opening handshake's answer, takes frames apart, validates, inflates, deflates and
+answers control frames. Around it stand the handshake guard (before), the gathering of a message in one buffer and of a read's
+answers in one write (within), and one path for every close (after). Must never know endpoints or options; what it shares with
+other connections it reaches through its factory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from autobahn.websocket.types import ConnectionRequest
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echod import json_echo, log, upstream
+from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
+from echod.keepalive import note_progress
+
+if TYPE_CHECKING:
+    from echod.factory import EchoFactory
+
+SLICE = 4096
+"""Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
+from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
+
+_log = Logger()
+
+
+@implementer(IHalfCloseableProtocol)
+class EchoProtocol(upstream.ServerProtocol):
+    """Echo each message as it came, text as text and binary as binary."""
+
+    factory: EchoFactory
+    log = log.AutobahnLog()
+
+    # Autobahn's Twisted half reads the option before its other half has copied it, under a bare `except`: on the class it is on.
+    tcpNoDelay = True
+
+    # Class attributes, so that an idle connection doesn't carry them.
+    _receive: Callable[[EchoProtocol, bytes], None]
+    _transform: Callable[[bytes, int], bytes] | None = None
+    _gathered: bytes | bytearray = b""
+    _fragments = 0
+    _wire_size = 0
+    _answers: list[bytes] | None = None
+    _is_backlogged = False
+    _is_leaving = False
+
+    # `budget.Holder` and `keepalive.Watched`.
+    held = 0
+    pending = 0
+    last_seen = 0.0
+    is_waiting = False
+
+    address: str | None = None
+    """The client's IP address once the request head is there; None before, and over a Unix socket."""
+
+    # The transport's events.
+
+    def connectionMade(self) -> None:
+        """Wait for a request head."""
+        self._head = HeadReader(self.factory.guard)
+        self._receive = EchoProtocol._receive_head
+        super().connectionMade()
+        self.factory.opened(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget everything."""
+        super().connectionLost(reason)
+        self._gathered = b""
+        self._receive = _ignore
+        self.factory.lost(self)
+        self.forget()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more: let what was accepted from it reach it, then close."""
+        self.unregisterProducer()
+        self.factory.began_to_close(self)
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Go on reading: it was our own doing."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take octets, whatever they are. No exception leaves."""
+        self.last_seen = self.factory.clock.seconds()
+        self._answers = []
+        try:
+            self._receive(self, data)
+        except Exception:
+            _log.failure("a connection failed")
+            self.fail(1011, "internal error")
+        self._flush()
+        self._answers = None
+        self.factory.budget.settle(self)
+        if self._is_leaving:
+            self.go_away()
+
+    # The opening handshake.
+
+    def _receive_head(self, data: bytes) -> None:
+        verdict = self._head.feed(data)
+        if isinstance(verdict, Refusal):
+            self.refuse(verdict)
+        elif verdict is not None:
+            rest = self._head.rest
+            del self._head
+            self._open(verdict)
+            if rest:
+                self._receive(self, rest)
+
+    def _open(self, request: Request) -> None:
+        peer = getattr(self.transport.getPeer(), "host", None)
+        self.address = peer and client_address(request, peer, self.factory.settings.trust_proxy)
+        if not self.factory.admit(self):
+            self.refuse(ADDRESS_FULL)
+            return
+        self._transform = self.factory.transforms.get(request.path)
+        self._receive = EchoProtocol._receive_frames
+        self.feed(self.factory.head_for_autobahn(request))
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with something else than 101, and close."""
+        _log.info("refused a handshake from {peer}: {status} {text}", peer=self.peer, status=refusal.status, text=refusal.text)
+        if refusal.status:
+            self.sendData(render(refusal, formatdate(usegmt=True)))
+        self.dropConnection()
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:  # noqa: ARG002
+        """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
+        self.refuse(bad_request("the opening handshake"))
+
+    def onConnect(self, request: ConnectionRequest) -> str | None:
+        """Choose the first subprotocol that is offered (RFC 6455 section 4.2.2)."""
+        return request.protocols[0] if request.protocols else None
+
+    def onOpen(self) -> None:
+        """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
+        self.factory.established(self)
+        self.transport.registerProducer(self, True)
+
+    # Messages.
+
+    def _receive_frames(self, data: bytes) -> None:
+        start = 0
+        while start < len(data) and self.state != self.STATE_CLOSED:
+            end = start + max(SLICE, self.open_frame_rest())
+            self.feed(data[start:end])
+            start = end
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """Hold the frame against the limits on octets and on the number of frames, of which many may be empty.
+
+        Autobahn's own limit takes the octets of a deflated frame for those of the message, and refuses an incompressible one
+        of just the limit, which deflate makes longer: by 4 % at zlib's lowest memLevel.
+        """
+        self._fragments += 1
+        self._wire_size += length
+        limit = self.factory.settings.message_limit
+        if self._wire_size > (limit + limit // 16 + 1024 if self.is_message_compressed else limit):
+            self.fail(1009, f"message longer than {limit} octets")
+        elif self._fragments > self.factory.settings.max_fragments:
+            self.fail(1008, "too many fragments")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """Gather in one buffer: a list of small pieces takes many times what is in them."""
+        if not self._gathered:
+            self._gathered = payload
+        else:
+            if isinstance(self._gathered, bytes):
+                self._gathered = bytearray(self._gathered)
+            self._gathered += payload
+        # What Autobahn bounds the next inflation by.
+        self.message_data_total_length = len(self._gathered)
+        limit = self.factory.settings.message_limit
+        if len(self._gathered) > limit:
+            self.fail(1009, f"message longer than {limit} octets when inflated")
+
+    def onMessageFrameEnd(self) -> None:
+        """Do nothing: the frame is gathered."""
+
+    def onMessageEnd(self) -> None:
+        """Hand the whole message on."""
+        payload = bytes(self._gathered)
+        self._gathered = b""
+        self._fragments = self._wire_size = 0
+        if not self.failedByMe:
+            self.onMessage(payload, self.message_is_binary)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Echo."""
+        settings = self.factory.settings
+        if settings.log_messages:
+            text = log.describe_message(payload, isBinary, settings.log_cut)
+            _log.info("recv: {text}", text=text, **{log.UNLIMITED: True})
+        if self._transform is not None:
+            self._echo_transformed(payload, isBinary)
+        else:
+            self._echo(payload, isBinary)
+
+    def _echo_transformed(self, payload: bytes, is_binary: bool) -> None:
+        assert self._transform is not None
+        try:
+            if is_binary:
+                raise json_echo.NotJSONError("binary is not JSON")
+            payload = self._transform(payload, self.factory.settings.max_json_values)
+        except json_echo.NotJSONError as error:
+            self.fail(1007, str(error))
+        except json_echo.TooManyValuesError as error:
+            self.fail(1009, str(error))
+        else:
+            self._echo(payload, is_binary)
+
+    def _echo(self, payload: bytes, is_binary: bool) -> None:
+        if self.state != self.STATE_OPEN:
+            return  # our Close frame is out already: nothing may follow it (RFC 6455 section 5.5.1)
+        # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
+        # just that size is a few octets more when deflated.
+        limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
+        is_small = len(payload) < self.factory.settings.min_deflated
+        self.sendMessage(payload, is_binary, doNotCompress=is_small)  # type: ignore[no-untyped-call]
+        self.maxMessagePayloadSize = limit
+
+    # Writing.
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002
+        """Write: in one go for all pongs and echoes of a read."""
+        if self._answers is None:
+            self.transport.write(data)
+        else:
+            self._answers.append(data)
+
+    def _flush(self) -> None:
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self.transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+
+    # Backpressure: two reasons not to read, each on its own.
+
+    def pauseProducing(self) -> None:
+        """Read no more: the client doesn't take its answers."""
+        self._is_backlogged = True
+        self._pause_or_resume()
+
+    def resumeProducing(self) -> None:
+        """Read again: it has taken them all."""
+        self._is_backlogged = False
+        self._pause_or_resume()
+        self.factory.budget.settle(self)
+
+    def stopProducing(self) -> None:
+        """Do nothing: the connection is lost, and `connectionLost` follows."""
+
+    def wait_for_room(self) -> None:
+        """Read no more: all connections together hold too much, and this one more than its share."""
+        if not self.is_waiting and self.state == self.STATE_OPEN:
+            self.is_waiting = True
+            self.factory.waiting.add(self)
+            self._pause_or_resume()
+
+    def go_on(self, read_size: int) -> None:
+        """Read, at most `read_size` octets at a time."""
+        if self.state == self.STATE_OPEN:
+            upstream.set_read_size(self.transport, read_size)
+            if self.is_waiting:
+                self.is_waiting = False
+                self.factory.waiting.discard(self)
+                self._pause_or_resume()
+
+    def _pause_or_resume(self) -> None:
+        if self._is_backlogged or self.is_waiting:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
+
+    def count(self) -> int:
+        """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
+        return len(self._gathered) + (upstream.unsent(self.transport) if self.transport is not None else 0)
+
+    def waited_too_long(self) -> None:
+        """Close with 1013 (IANA: try again later), unless the client is at least taking its answers."""
+        now = self.factory.clock.seconds()
+        note_progress(self, now)
+        if now - self.last_seen < self.factory.settings.full_timeout:
+            self.factory.waiting.add(self)
+        else:
+            self.fail(1013, "the server is full")
+
+    # Keepalive.
+
+    def count_pending(self) -> int:
+        """Return the octets that were written and that the peer's end has not taken yet."""
+        return upstream.unsent(self.transport) + upstream.unacknowledged(self.transport)
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.sendPing()
+
+    def give_up(self) -> None:
+        """Reset a connection whose peer is dead, or whose time to close is over."""
+        self.transport.abortConnection()
+
+    # Closing. Every close comes through `drop`, or begins with a Close frame; both start the one deadline.
+
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): a Close frame, a FIN, and what still comes is not looked at."""
+        self.failedByMe = True
+        if self.state == self.STATE_OPEN:
+            _log.info("closing {peer}: {code} {reason}", peer=self.peer, code=code, reason=reason)
+            self.sendCloseFrame(code, reason.encode()[:123])
+        self.dropConnection()
+
+    def go_away(self, at_once: bool = False) -> None:
+        """Close with 1001, when all that has come in is echoed or else `at_once`."""
+        if self.state == self.STATE_CONNECTING:
+            self.refuse(GOING_AWAY)
+        elif self.state == self.STATE_OPEN:
+            self._is_leaving = True
+            if at_once or (self.is_between_messages and not upstream.unread(self.transport)):
+                # sendClose would raise: Autobahn thinks that 1001 is not for applications.
+                self.sendCloseFrame(1001, b"going away")
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Send a Close frame, from when on the deadline runs."""
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        self.factory.began_to_close(self)
+
+    def drop(self) -> None:
+        """End the TCP connection once what was written is sent; the last thing that happens to a connection but being lost.
+
+        After a whole closing handshake that is all there is to do. Else the peer may still be sending, and a socket that is
+        closed over unread octets is reset by the kernel, which loses what the peer has not read yet: so half-close, and read
+        on to the end.
+        """
+        self._flush()
+        self._gathered = b""
+        self._receive = _ignore
+        self.factory.began_to_close(self)
+        self.factory.budget.settle(self)
+        if self.wasClean:
+            self.transport.loseConnection()
+        else:
+            upstream.half_close(self.transport)
+            self.transport.resumeProducing()
+
+
+def _ignore(_: EchoProtocol, __: bytes) -> None:
+    """Take octets that come after the end."""

@@ -1,0 +1,193 @@
+"""`EchoService`: listen on every endpoint, say so, serve, and drain.
+
+Knows the life of the process: listeners, descriptors, signals. Must never know frames or the command line.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from echod import __version__
+from echod.factory import EchoFactory
+from echod.log import UNLIMITED, Limiter, stderr_line
+from echod.settings import Settings, format_duration, format_size
+
+_log = Logger()
+
+
+class CannotStartError(Exception):
+    """The daemon can't start, for a reason that is the operator's to mend: told in one line, without a traceback."""
+
+
+class EchoService(Service):
+    """Serves WebSocket echoes on `endpoints`, by `settings`."""
+
+    name = "echod"
+
+    def __init__(
+        self,
+        settings: Settings,
+        endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
+        reactor: Any,
+        observer: Limiter | None = None,
+        take_signals: bool = True,
+    ) -> None:
+        """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log."""
+        self._settings = settings
+        self._endpoints = endpoints
+        self._reactor = reactor
+        self._observer = observer
+        self._take_signals = take_signals
+        self._ports: list[IListeningPort] = []
+        self.factory: EchoFactory | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Give the application our log observer, which twistd looks for there."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def privilegedStartService(self) -> None:
+        """Listen while ports below 1024 may be had; `twist` leaves this step out."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._listen()
+
+    def startService(self) -> None:
+        """Begin to serve."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if self.factory is None:
+            self._listen()
+        if self._observer is not None:
+            self._observer.start(self._reactor)
+        if self._take_signals:
+            # The reactor puts its own handlers in place when it starts.
+            self._reactor.callWhenRunning(self._handle_signals)
+
+    def _listen(self) -> None:
+        descriptors = raise_descriptor_limit()
+        wanted = self._settings.max_connections
+        most = max(1, descriptors - self._settings.reserved_descriptors)
+        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most))
+        for text, endpoint in self._endpoints:
+            self._listen_on(text, endpoint, self.factory)
+        for port in self._ports:
+            _log.info("listening on {address}", address=describe_address(port.getHost()), **{UNLIMITED: True})
+        limits = describe_limits(self._settings, self.factory.max_connections)
+        _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
+
+    def _listen_on(self, text: str, endpoint: IStreamServerEndpoint, factory: EchoFactory) -> None:
+        failures: list[Failure] = []
+        # Every endpoint of Twisted's has listened, or failed to, by the time this returns.
+        maybeDeferred(endpoint.listen, factory).addCallbacks(self._ports.append, failures.append)
+        if failures:
+            refuse_to_start(f"can't listen on {text}: {failures[0].getErrorMessage()}")
+        set_backlog(self._ports[-1], self._settings.backlog)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop accepting, close every connection with 1001, and fire when all have gone."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        _log.info("shutting down")
+        ports, self._ports = self._ports, []
+        done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
+        if self.factory is not None:
+            done.append(self.factory.drain())
+        return gatherResults(done).addBoth(self._stopped)
+
+    def _stopped(self, result: object) -> object:
+        if self._observer is not None:
+            self._observer.stop()
+        return result
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
+        # and a second signal is an unhandled error.
+        self._reactor.callFromThread(self._stop_or_abort, signal.Signals(number).name)
+
+    def _stop_or_abort(self, name: str) -> None:
+        _log.info("received {name}", name=name)
+        if self.running:
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
+        elif self.factory is not None:
+            self.factory.abort_all()
+
+
+def raise_descriptor_limit() -> int:
+    """Raise `RLIMIT_NOFILE` to its hard limit and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def set_backlog(port: IListeningPort, backlog: int) -> None:
+    """Let the kernel hold `backlog` connections until they are accepted: a second listen(2) changes it."""
+    listener = getattr(port, "socket", None)
+    if isinstance(listener, socket.socket):
+        listener.listen(backlog)
+
+
+def describe_address(address: Any) -> str:
+    """Return a listening address as a URL for a client, or what there is."""
+    if (name := getattr(address, "name", None)) is not None:
+        return f"unix:{name.decode(errors='backslashreplace') if isinstance(name, bytes) else name}"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"ws://{host}:{address.port}"
+
+
+def describe_limits(settings: Settings, max_connections: int) -> str:
+    """Return the limits in force, on one line."""
+    sizes = (("max-message-size", settings.message_limit), ("max-buffered", settings.max_buffered))
+    durations = (
+        ("handshake-timeout", settings.handshake_timeout),
+        ("ping-interval", settings.ping_interval),
+        ("ping-timeout", settings.ping_timeout),
+        ("close-timeout", settings.close_timeout),
+        ("drain-timeout", settings.drain_timeout),
+    )
+    return ", ".join(
+        [
+            *(f"{name} {format_size(value)}" for name, value in sizes),
+            f"max-connections {max_connections}",
+            f"max-connections-per-address {settings.max_connections_per_address or 'none'}",
+            f"compression {settings.compression.value}",
+            *(f"{name} {format_duration(value)}" for name, value in durations),
+        ]
+    )
+
+
+def refuse_to_start(reason: str) -> None:
+    """Raise `CannotStartError`, which will be one line on standard error instead of a traceback.
+
+    It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that waits.
+    """
+    sys.excepthook = _one_line(sys.excepthook)
+    raise CannotStartError(reason)
+
+
+def _one_line(hook: Callable[..., Any]) -> Callable[..., Any]:
+    def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(error, CannotStartError):
+            stderr_line(f"echod: {error}")
+        else:
+            hook(kind, error, traceback)
+
+    return excepthook

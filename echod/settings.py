@@ -1,0 +1,131 @@
+"""Every limit and switch of the daemon, once, as a frozen value.
+
+Knows names, defaults and the reason for each. Must never know where a value came from: `options` makes a `Settings` from
+the command line, and nothing else reads options or the environment.
+
+Sizes are in octets, durations in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Compression(StrEnum):
+    """What becomes of an offer of permessage-deflate (RFC 7692)."""
+
+    DEFLATE = "deflate"
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    JOURNAL = "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator chose (first), and the fixed limits that have no option (after them)."""
+
+    ports: tuple[str, ...] = ("tcp:8080",)
+    """Twisted server endpoint strings to listen on."""
+
+    max_message_size: int = 16 * MIB
+    """A longer message, also after inflation, is answered with close code 1009. The size that peers' test suites go up to."""
+
+    compression: Compression = Compression.DEFLATE
+
+    handshake_timeout: float = 5.0
+    """From the accepted connection to the end of the opening handshake, TLS and a PROXY header included. 0: no limit."""
+
+    max_buffered: int = 256 * MIB
+    """Octets of unfinished and unsent messages that all connections hold together; see `budget`."""
+
+    max_connections: int | None = None
+    """More are answered with HTTP 503. None: what `RLIMIT_NOFILE` allows, less `reserved_descriptors`."""
+
+    max_connections_per_address: int | None = None
+    """More are answered with HTTP 429."""
+
+    origins: tuple[str, ...] = ()
+    """Patterns, one of which a request's `Origin` must match, else HTTP 403. None given: any. A request without one is let in:
+    the header is a browser's word on who is calling (RFC 6454), and clients that are none have nothing to say there."""
+
+    trust_proxy: int = 0
+    """Hops of `X-Forwarded-For` that are believed, counted from the nearest."""
+
+    ping_interval: float = 20.0
+    """Without a sign of life for so long, a connection is pinged. Shorter than the idle timeouts of common proxies (60 s). 0: never."""
+
+    ping_timeout: float = 20.0
+    """Without a sign of life for so long after that, it is reset. 0: never."""
+
+    drain_timeout: float = 10.0
+    """From the signal to the end of the process, whoever is still there."""
+
+    log_messages: bool = False
+    log_format: LogFormat = LogFormat.TEXT
+
+    close_timeout: float = 5.0
+    """From the first step of a close, whoever takes it, to the abort of a connection that is still there."""
+
+    full_timeout: float = 10.0
+    """How long a connection waits for room under `max_buffered` before it is closed with 1013."""
+
+    backlog: int = 4096
+    """Connections that the kernel holds until they are accepted; Linux's `net.core.somaxconn` is the same. Twisted's 50 is little."""
+
+    reserved_descriptors: int = 64
+    """Descriptors that are not for connections: listeners, log, reactor, and connections that are just being refused."""
+
+    max_head_size: int = 8 * KIB
+    """The octets of a request head. nginx's and Apache's limit for one header line; RFC 6455 needs a few hundred."""
+
+    max_head_lines: int = 100
+    """The lines of a request head, Apache's default."""
+
+    max_fragments: int = 128 * KIB
+    """Frames in one message; more: close code 1008. Twice the 65,536 of the Autobahn testsuite's cases 9.3.1 and 9.4.1."""
+
+    max_json_values: int = 1_000_000
+    """Values in a text to `/json`; more: close code 1009. A parsed value takes up to 64 octets for two of text."""
+
+    log_cut: int = 256
+    """Characters of a message that `--log-messages` prints."""
+
+    min_deflated: int = 64
+    """A shorter answer goes uncompressed: deflate's own headers eat what it could gain."""
+
+    deflate_window_bits: int = 12
+    """The window of both directions where the client allows it: 4 KiB, so that a compressor takes 30 KiB and not zlib's 256 KiB."""
+
+    deflate_memory_level: int = 4
+    """zlib's memLevel: 8 KiB of hash chains, in step with the window."""
+
+    @property
+    def message_limit(self) -> int:
+        """Octets of the longest message that is echoed: one that could never fit in `max_buffered`, twice, is not begun."""
+        return min(self.max_message_size, self.max_buffered // 2)
+
+
+def format_size(octets: int) -> str:
+    """Write a size as the command line takes it: `16MiB`, `1536KiB`, `1000`."""
+    for name, unit in (("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)):
+        if octets and octets % unit == 0:
+            return f"{octets // unit}{name}"
+    return str(octets)
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration as the command line takes it: `5s`, `2m`, `250ms`."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds and milliseconds % 60_000 == 0:
+        return f"{milliseconds // 60_000}m"
+    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"

@@ -1,0 +1,141 @@
+"""The only file that touches private names of Autobahn and Twisted, and those of their attributes that no documentation promises.
+
+Each is named in tests/test_upstream.py, which fails when upstream changes it. Knows what is inside a connection of theirs; must
+never know echod's rules: it offers what is missing from their public interfaces, and `protocol` decides.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import struct
+import termios
+from collections.abc import Iterator
+from typing import Any, cast
+
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
+from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.tcp import Connection
+from twisted.protocols.tls import BufferingTLSTransport
+
+
+class ServerProtocol(WebSocketServerProtocol):
+    """Autobahn's server protocol with one way out: every failure and every drop comes through `fail` or `drop`."""
+
+    # Copying some thirty options into each connection, and formatting them for a debug line, is three quarters of what a
+    # connection costs. `options_of` makes them attributes of the class.
+    CONFIG_ATTRS: list[str] = []  # noqa: RUF012  # Autobahn's declaration
+
+    transport: Any  # is there from `connectionMade` to `forget`
+    maxMessagePayloadSize: int
+    _isMessageCompressed: bool
+
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the WebSocket connection (RFC 6455 section 7.1.7)."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Let go of the transport: the closing handshake is over, or there was none."""
+        raise NotImplementedError
+
+    def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
+        self.failedByMe = True
+        self.fail(code, reason)
+
+    def _protocol_violation(self, reason: str) -> bool:
+        # True: stop. Autobahn would go on with the frame at fault, and gather what it claims, unless it drops the connection.
+        self._fail_connection(1002, reason)
+        return True
+
+    def _invalid_payload(self, reason: str) -> bool:
+        self._fail_connection(1007, reason)
+        return True
+
+    def _closeConnection(self, abort: bool = False) -> None:  # noqa: ARG002
+        # `abort` is set where Autobahn got the peer's reply to a Close of ours: a reset then would be for nothing.
+        self.drop()
+
+    def open_frame_rest(self) -> int:
+        """Return the octets of the current frame's payload that are still to come; 0 outside a frame."""
+        frame = self.current_frame
+        return int(frame.length - self.current_frame_masker.pointer()) if frame is not None else 0
+
+    def feed(self, data: bytes) -> None:
+        """Let Autobahn have octets, past the debug line that its `dataReceived` builds for each read."""
+        self._dataReceived(data)
+
+    def forget(self) -> None:
+        """Break the cycles that would leave a closed connection, and its zlib objects, to the garbage collector."""
+        self.is_closed = self.is_open = self._perMessageCompress = None
+        self._transport_details = self.transport = cast(Any, None)
+
+    @property
+    def is_message_compressed(self) -> bool:
+        """Whether the current message came deflated."""
+        return self._isMessageCompressed
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether nothing of a message or a frame has come that is not whole."""
+        return not self.inside_message and not self.data and self.current_frame is None
+
+
+def options_of(factory: object) -> dict[str, Any]:
+    """Return the protocol options that Autobahn keeps on `factory`, as attributes for a protocol class."""
+    return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
+
+
+def _layers(transport: ITransport) -> Iterator[Any]:
+    """Yield `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own."""
+    layer: Any = transport
+    while layer is not None:
+        yield layer
+        layer = None if isinstance(layer, Connection) else getattr(layer, "transport", None)
+
+
+def unsent(transport: ITransport) -> int:
+    """Return the octets written to `transport` that the kernel has not taken yet."""
+    octets = 0
+    for layer in _layers(transport):
+        if isinstance(layer, Connection):
+            octets += len(layer.dataBuffer) - layer.offset + layer._tempDataLen
+        elif isinstance(layer, BufferingTLSTransport):
+            # The aggregator is another one, without a buffer, while there is no connection.
+            waiting: list[bytes] = [*layer._appSendBuffer, *getattr(layer._aggregator, "_buffer", ())]
+            octets += sum(map(len, waiting))
+    return octets
+
+
+def unacknowledged(transport: ITransport) -> int:
+    """Return the octets that the kernel has taken but the peer's has not confirmed; 0 where that can't be told."""
+    return _ioctl(transport, termios.TIOCOUTQ)
+
+
+def unread(transport: ITransport) -> int:
+    """Return the octets that wait in the kernel to be read; 0 where that can't be told."""
+    return _ioctl(transport, termios.FIONREAD)
+
+
+def _ioctl(transport: ITransport, request: int) -> int:
+    for layer in _layers(transport):
+        if isinstance(layer, Connection) and layer.connected:
+            try:
+                return int(struct.unpack("i", fcntl.ioctl(layer.fileno(), request, bytes(4)))[0])
+            except OSError:
+                return 0
+    return 0
+
+
+def set_read_size(transport: ITransport, octets: int) -> None:
+    """Set how many octets are read at a time, and how many may wait unsent before the producer is paused."""
+    for layer in _layers(transport):
+        if isinstance(layer, Connection):
+            layer.bufferSize = octets
+
+
+def half_close(transport: ITransport) -> None:
+    """Send what was written and then a FIN, and go on reading; over TLS, which has no half-close, a close_notify."""
+    if ISSLTransport.providedBy(transport):
+        transport.loseConnection()
+    else:
+        cast(Any, transport).loseWriteConnection()  # as IHalfCloseableDescriptor has it

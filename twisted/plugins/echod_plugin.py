@@ -1,0 +1,5 @@
+"""Makes `twistd echod` and `twist echod` known to Twisted."""
+
+from twisted.application.service import ServiceMaker
+
+echod = ServiceMaker("echod", "echod.options", "A WebSocket echo daemon", "echod")
