@@ -37,6 +37,8 @@ class Column:
     """``opens`` and ``hold``: one message on each connection."""
     rounds: int = 99
     """At most so many rounds: what takes long, or hardly differs from run to run, is not repeated as often."""
+    longer: int = 1
+    """Measured so many times as long: some servers read from all of 10,000 connections before they write to the first."""
     quick: bool = True
 
     @property
@@ -60,17 +62,20 @@ class Column:
             "fragments": self.fragments,
             "deflate": self.deflate,
             "idle": self.idle,
-            "seconds": seconds,
-            "warmup": warmup,
+            "seconds": seconds * self.longer,
+            "warmup": warmup * self.longer,
         }
         options = [part for name, value in words.items() for part in (f"--{name}", str(value))]
         if self.rate:
             options += ["--rate", str(self.rate)]
         if self.echo:
             options.append("--echo")
+        if self.tls:
+            options.append("--tls")
         return options
 
 
+ONE = Column("one", "c1 d1, 16 B text", 1)
 TRAFFIC = [
     Column("small", "c64 d1, 16 B text", 64),
     Column("small-1k", "c64 d1, 1 KiB text", 64, KIB),
@@ -78,16 +83,16 @@ TRAFFIC = [
     Column("deep-1k", "c16 d32, 1 KiB binary", 16, KIB, 32, "binary"),
     Column("medium", "c8 d1, 64 KiB binary", 8, 64 * KIB, 1, "binary"),
     Column("medium-text", "c8 d1, 64 KiB multi-byte text", 8, 64 * KIB, 1, "multibyte", quick=False),
-    Column("large", "c4 d1, 1 MiB binary", 4, MIB, 1, "binary"),
+    Column("large", "c4 d1, 1 MiB binary", 4, MIB, 1, "binary", quick=False),
     Column("large-text", "c4 d1, 1 MiB text", 4, MIB),
     Column("large-multibyte", "c4 d1, 1 MiB multi-byte text", 4, MIB, 1, "multibyte", quick=False),
     Column("fragments", "c8 d1, 16 fragments of 1 KiB, binary", 8, 16 * KIB, 1, "binary", fragments=16),
-    Column("one", "c1 d1, 16 B text", 1),
+    ONE,
     Column("beside-idle", "c64 d1, 16 B text, beside 10,000 idle", 64, idle=10_000, rounds=2),
 ]
 PACKED = [
     Column("deflate", "deflate, c64 d1, 1 KiB text", 64, KIB, deflate="no-takeover"),
-    Column("deflate-64k", "deflate, c8 d1, 64 KiB text", 8, 64 * KIB, deflate="no-takeover"),
+    Column("deflate-64k", "deflate, c8 d1, 64 KiB text", 8, 64 * KIB, deflate="no-takeover", quick=False),
     Column("takeover", "deflate with context takeover, c64 d1, 1 KiB text", 64, KIB, deflate="takeover"),
 ]
 SECURED = [
@@ -102,10 +107,13 @@ OPENS = [
 PACED = [
     Column("paced", "c64, 5,000 messages of 16 B a second", 64, mode="latency", rate=5000),
 ]
-GROWTH = [
-    Column(f"grow-{n}", f"c{n:,} d1, 16 B text", n, rounds=2 if n < 10_000 else 1, quick=n in (1, 100, 10_000))
-    for n in (1, 10, 100, 1000, 10_000)
+MANY = [
+    Column("grow-10", "c10 d1, 16 B text", 10, rounds=2, quick=False),
+    Column("grow-100", "c100 d1, 16 B text", 100, rounds=2, quick=False),
+    Column("grow-1000", "c1,000 d1, 16 B text", 1000, rounds=2),
+    Column("grow-10000", "c10,000 d1, 16 B text", 10_000, longer=3, rounds=1, quick=False),
 ]
+GROWTH = [ONE, *MANY]
 MEMORY = [
     Column("idle", "5,000 connections, only opened", 5000, mode="hold", rounds=1),
     Column(
@@ -117,9 +125,10 @@ MEMORY = [
         deflate="no-takeover",
         echo=True,
         rounds=1,
+        quick=False,
     ),
-    Column("idle-takeover", "the same with context takeover", 1000, KIB, mode="hold", deflate="takeover", echo=True, rounds=1),
+    Column("idle-takeover", "the same with context takeover", 1000, KIB, mode="hold", deflate="takeover", echo=True, rounds=1, quick=False),
     Column("idle-tls", "1,000 over TLS 1.3, after one 16 B message", 1000, mode="hold", tls=True, echo=True, rounds=1, quick=False),
 ]
 
-COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + GROWTH + MEMORY
+COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + MANY + MEMORY

@@ -47,7 +47,7 @@ class Plan:
     warmup: float
     rounds: int
     budget: float
-    """Seconds after which no further round is begun."""
+    """Seconds after which no further column is begun."""
     server_core: int
     generator_core: int
 
@@ -131,6 +131,8 @@ def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memor
     """The generator's words as figures."""
     if "error" in outcome:
         return Sample(server.key, column.key, turn, error=str(outcome["error"]))
+    if outcome["messages"] == 0 and column.mode != "hold":
+        return Sample(server.key, column.key, turn, error="nothing was answered while it was measured")
     before, after = memory
     got = {name: float(value) for name, value in outcome.items()}
     messages = int(got["messages"])
@@ -182,27 +184,28 @@ def rotated(servers: list[Server], turn: int) -> list[Server]:
     return servers[at:] + servers[:at]
 
 
+def schedule(columns: list[Column], rounds: int) -> list[tuple[int, Column]]:
+    """Each round's columns; not all take part in every round."""
+    return [(turn, column) for turn in range(rounds) for column in columns if turn < column.rounds]
+
+
 def run_rounds(servers: list[Server], columns: list[Column], plan: Plan, tell: Callable[[str], None]) -> list[Sample]:
-    """All of it, within the budget."""
+    """All of it, within the budget: a column is measured on all its servers or on none."""
     files = raise_file_limit()
     begun = time.monotonic()
     samples: list[Sample] = []
-    for turn in range(plan.rounds):
-        round_begun = time.monotonic()
-        for column in columns:
-            if turn >= column.rounds:
-                continue
-            if column.opened + SPARE_FILES > files:
-                tell(f"{column.key}: left out, it needs more than the {files} files allowed")
-                continue
-            for server in rotated(servers, turn):
-                if server.serves(column):
-                    samples.append(measure(server, column, turn, plan))
-                    tell(describe(samples[-1], time.monotonic() - begun))
-        took = time.monotonic() - round_begun
-        if time.monotonic() - begun + took > plan.budget:
-            tell(f"round {turn + 1} took {took:.0f} s: another would go over the budget of {plan.budget:.0f} s")
+    for column in columns:
+        if column.opened + SPARE_FILES > files:
+            tell(f"{column.key}: left out, it needs more than the {files} files allowed")
+    allowed = [column for column in columns if column.opened + SPARE_FILES <= files]
+    for turn, column in schedule(allowed, plan.rounds):
+        if time.monotonic() - begun > plan.budget:
+            tell(f"the budget of {plan.budget:.0f} s is used up in round {turn + 1}, before {column.key}")
             break
+        for server in rotated(servers, turn):
+            if server.serves(column):
+                samples.append(measure(server, column, turn, plan))
+                tell(describe(samples[-1], time.monotonic() - begun))
     return samples
 
 

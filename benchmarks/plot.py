@@ -95,7 +95,7 @@ class Scale:
 def growth_lines(results: Results, servers: list[Server], box: Box) -> list[str]:
     """Rate over connections, both logarithmic."""
     points = {
-        server.key: [(column.connections, rate) for column in GROWTH if (rate := results.rate(server.key, column.key)) is not None]
+        server.key: [(column.connections, rate) for column in GROWTH if (rate := results.rate(server.key, column.key))]
         for server in servers
     }
     rates = [rate for line in points.values() for _, rate in line]

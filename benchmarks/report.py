@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from benchmarks.columns import COLUMNS, GROWTH, MEMORY, PACED, Column
+from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, Column
 from benchmarks.results import LIMITED_SHARE, Results
 from benchmarks.servers import SERVERS, Server
 from benchmarks.targets import TARGETS, Target
@@ -124,7 +124,7 @@ def ratios(results: Results) -> str:
     servers = [server for server in measured_servers(results) if server.key.startswith("echod")]
     rows = []
     for column in measured_columns(results):
-        if column in MEMORY or column in PACED:
+        if column in MEMORY or column in PACED or column in MANY:
             continue
         for server in servers:
             against = [results.ratio(server.key, column.key, other) for other in ("gorilla", "autobahn", "floor")]
@@ -205,7 +205,7 @@ def facts(results: Results) -> str:
 def markdown(results: Results) -> str:
     """The whole report."""
     columns = measured_columns(results)
-    steady = [column for column in columns if column not in MEMORY and column not in PACED and column not in GROWTH]
+    steady = [column for column in columns if column not in MEMORY and column not in PACED and column not in MANY]
     timed = [column for column in columns if column not in MEMORY]
     memory = [column for column in columns if column in MEMORY]
     growth = [column for column in columns if column in GROWTH]

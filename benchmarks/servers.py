@@ -149,6 +149,7 @@ SERVERS = [
         "ws",
         ws_version,
         lambda port, column: ["node", str(build.PEERS / "ws.js"), str(port), *words(column)],
+        quick=False,
         environment=lambda: {"NODE_PATH": str(build.node_modules())},
     ),
     python_peer("picows", "picows + uvloop", NO_DEFLATE, quick=True),
