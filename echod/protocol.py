@@ -21,7 +21,6 @@ from zope.interface import implementer
 
 from echod import json_echo, log, upstream
 from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
-from echod.keepalive import note_progress
 
 if TYPE_CHECKING:
     from echod.factory import EchoFactory
@@ -51,6 +50,7 @@ class EchoProtocol(upstream.ServerProtocol):
     _wire_size = 0
     _answers: list[bytes] | None = None
     _is_backlogged = False
+    _pending_before = 0
     _is_leaving = False
 
     # `budget.Holder` and `keepalive.Watched`.
@@ -61,6 +61,11 @@ class EchoProtocol(upstream.ServerProtocol):
 
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
+
+    @property
+    def who(self) -> str:
+        """The peer, for a line of the log."""
+        return self.address or self.peer or "?"
 
     # The transport's events.
 
@@ -128,7 +133,7 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
-        _log.info("refused a handshake from {peer}: {status} {text}", peer=self.peer, status=refusal.status, text=refusal.text)
+        _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
@@ -262,6 +267,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """Read no more: all connections together hold too much, and this one more than its share."""
         if not self.is_waiting and self.state == self.STATE_OPEN:
             self.is_waiting = True
+            self._pending_before = self.count_pending()
             self.factory.waiting.add(self)
             self._pause_or_resume()
 
@@ -285,10 +291,10 @@ class EchoProtocol(upstream.ServerProtocol):
         return len(self._gathered) + (upstream.unsent(self.transport) if self.transport is not None else 0)
 
     def waited_too_long(self) -> None:
-        """Close with 1013 (IANA: try again later), unless the client is at least taking its answers."""
-        now = self.factory.clock.seconds()
-        note_progress(self, now)
-        if now - self.last_seen < self.factory.settings.full_timeout:
+        """Close with 1013 (IANA: try again later), unless the client has taken some of its answers meanwhile."""
+        pending = self.count_pending()
+        if pending < self._pending_before:
+            self._pending_before = pending
             self.factory.waiting.add(self)
         else:
             self.fail(1013, "the server is full")
@@ -313,7 +319,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """Fail the connection (RFC 6455 section 7.1.7): a Close frame, a FIN, and what still comes is not looked at."""
         self.failedByMe = True
         if self.state == self.STATE_OPEN:
-            _log.info("closing {peer}: {code} {reason}", peer=self.peer, code=code, reason=reason)
+            _log.info("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
 
