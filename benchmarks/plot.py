@@ -59,7 +59,7 @@ def bars(results: Results, column: Column, servers: list[Server], box: Box) -> l
     """One panel: the highest rate fills the width."""
     rates = {server.key: results.rate(server.key, column.key) for server in servers}
     most = max((rate for rate in rates.values() if rate), default=1.0)
-    parts = [text(box.x, box.y + 12, f"{column.title} ({column.unit})", weight="bold", size=12)]
+    parts = [text(box.x, box.y + 12, column.title if column.mode == "echo" else f"{column.title} ({column.unit})", weight="bold", size=12)]
     shown = [server for server in servers if rates[server.key] is not None]
     for row, server in enumerate(shown):
         rate = rates[server.key] or 0.0
@@ -72,6 +72,11 @@ def bars(results: Results, column: Column, servers: list[Server], box: Box) -> l
         mark = " ¹" if results.limited(server.key, column.key) else ""
         parts.append(text(box.x + LABEL + length + 4, y + 11, significant(rate) + mark))
     return parts
+
+
+def bar_count(results: Results, column: Column, servers: list[Server]) -> int:
+    """How many servers have a figure there."""
+    return sum(results.rate(server.key, column.key) is not None for server in servers)
 
 
 @dataclass(frozen=True)
@@ -133,14 +138,17 @@ def svg(results: Results) -> str:
     servers = measured_servers(results)
     keys = {sample.column for sample in results.samples if not sample.error}
     columns = [column for column in COLUMNS if column.key in SHOWN and column.key in keys]
-    panel_height = TITLE + BAR * len(servers) + GAP
-    rows = -(-len(columns) // PANELS_PER_ROW)
     width = PANELS_PER_ROW * WIDTH + 20
-    parts: list[str] = []
-    for index, column in enumerate(columns):
-        row, place = divmod(index, PANELS_PER_ROW)
-        parts += bars(results, column, servers, Box(10 + place * WIDTH, 10 + row * panel_height, WIDTH, panel_height))
-    lines = growth_lines(results, servers, Box(10, 10 + rows * panel_height, width - 20, LINES_HEIGHT))
-    height = 10 + rows * panel_height + (LINES_HEIGHT + 20 if lines else 0)
+    height = 10
+    parts = [text(10, height + 12, "Messages per second, on one core")]
+    height += TITLE
+    for first in range(0, len(columns), PANELS_PER_ROW):
+        row = columns[first : first + PANELS_PER_ROW]
+        row_height = TITLE + GAP + BAR * max(bar_count(results, column, servers) for column in row)
+        for place, column in enumerate(row):
+            parts += bars(results, column, servers, Box(10 + place * WIDTH, height, WIDTH, row_height))
+        height += row_height
+    lines = growth_lines(results, servers, Box(10, height, width - 20, LINES_HEIGHT))
+    height += LINES_HEIGHT + 20 if lines else 0
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" fill="#202124">'
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="#fff"/>', *parts, *lines, "</svg>"]) + "\n"

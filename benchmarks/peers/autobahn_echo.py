@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTCP
 
 
-class Echo(WebSocketServerProtocol):  # type: ignore[misc] # Autobahn has no types
+class Echo(WebSocketServerProtocol):
     """Sends every message back as it came."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Autobahn's own name."""
-        self.sendMessage(payload, isBinary)
+        self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call] # here and below: Autobahn has few types
 
 
 def accept(offers: list[object]) -> PerMessageDeflateOfferAccept | None:
     """Take the client's first offer of permessage-deflate, with the context takeover that it asks for."""
     for offer in offers:
         if isinstance(offer, PerMessageDeflateOffer):
-            return PerMessageDeflateOfferAccept(
+            return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]
                 offer,
                 request_no_context_takeover=offer.request_no_context_takeover,
                 no_context_takeover=offer.request_no_context_takeover,
@@ -49,10 +49,10 @@ def endpoint(arguments: Arguments) -> str:
 
 def main(reactor: IReactorTCP, arguments: Arguments) -> Deferred[None]:
     """Serve until killed."""
-    factory = WebSocketServerFactory()
+    factory = WebSocketServerFactory()  # type: ignore[no-untyped-call]
     factory.protocol = Echo
     if arguments.deflate:
-        factory.setProtocolOptions(perMessageCompressionAccept=accept)
+        factory.setProtocolOptions(perMessageCompressionAccept=accept)  # type: ignore[no-untyped-call]
     serverFromString(reactor, endpoint(arguments)).listen(factory)  # type: ignore[no-untyped-call] # Twisted's
     return Deferred()
 
