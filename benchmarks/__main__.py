@@ -87,10 +87,9 @@ def run(options: argparse.Namespace) -> results.Results:
         "server on core": str(server_core),
         "load generator on core": str(generator_core),
         "seconds": f"{plan.seconds:g} after {plan.warmup:g} to warm up",
-        "taken by other processes meanwhile": bystanders.share(),
         "rounds": str(1 + max((sample.turn for sample in samples), default=0)),
     }
-    return results.Results(machine.facts(), settings, here, missing, samples)
+    return results.Results(machine.facts(), settings, here, missing, bystanders.share(), samples)
 
 
 def main() -> None:
@@ -105,7 +104,7 @@ def main() -> None:
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_text(plot.svg(found))
     if options.write_docs:
-        report.write_into(DOCS, text)
+        report.write_into(DOCS, f"![Rates]({PICTURE.name})\n\n{text}")
     tell(f"raw figures: {options.source or options.output}; picture: {picture}")
 
 

@@ -102,7 +102,7 @@ SECURED = [
 OPENS = [
     Column("opens", "open, handshake, drop", 32, mode="opens"),
     Column("opens-echo", "open, handshake, one message, closing handshake", 32, mode="opens", echo=True, quick=False),
-    Column("opens-tls", "the same over TLS 1.3, no message", 32, mode="opens", tls=True, quick=False, rounds=2),
+    Column("opens-tls", "open over TLS 1.3, handshake, drop", 32, mode="opens", tls=True, quick=False, rounds=2),
 ]
 PACED = [
     Column("paced", "c64, 5,000 messages of 16 B a second", 64, mode="latency", rate=5000),
@@ -115,10 +115,10 @@ MANY = [
 ]
 GROWTH = [ONE, *MANY]
 MEMORY = [
-    Column("idle", "5,000 connections, only opened", 5000, mode="hold", rounds=1),
+    Column("idle", "idle: 5,000 connections, only opened", 5000, mode="hold", rounds=1),
     Column(
         "idle-deflate",
-        "1,000, after one compressed message of 1 KiB, no takeover",
+        "idle: 1,000 connections with deflate, after one message of 1 KiB",
         1000,
         KIB,
         mode="hold",
@@ -127,8 +127,27 @@ MEMORY = [
         rounds=1,
         quick=False,
     ),
-    Column("idle-takeover", "the same with context takeover", 1000, KIB, mode="hold", deflate="takeover", echo=True, rounds=1, quick=False),
-    Column("idle-tls", "1,000 over TLS 1.3, after one 16 B message", 1000, mode="hold", tls=True, echo=True, rounds=1, quick=False),
+    Column(
+        "idle-takeover",
+        "idle: the same with context takeover",
+        1000,
+        KIB,
+        mode="hold",
+        deflate="takeover",
+        echo=True,
+        rounds=1,
+        quick=False,
+    ),
+    Column(
+        "idle-tls",
+        "idle: 1,000 connections over TLS 1.3, after one message of 16 B",
+        1000,
+        mode="hold",
+        tls=True,
+        echo=True,
+        rounds=1,
+        quick=False,
+    ),
 ]
 
 COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + MANY + MEMORY

@@ -44,10 +44,10 @@ class Bystanders:
         self._all = busy_seconds()
         self._own = own_seconds()
 
-    def share(self) -> str:
+    def share(self) -> float:
         """Of all cores, since then."""
         others = busy_seconds() - self._all - (own_seconds() - self._own)
-        return f"{max(0.0, others / (time.monotonic() - self._since) / (os.cpu_count() or 1)):.0%}"
+        return max(0.0, others / (time.monotonic() - self._since) / (os.cpu_count() or 1))
 
 
 def busy_seconds() -> float:

@@ -32,7 +32,7 @@ COLOURS = {
 }
 PANELS_PER_ROW = 3
 WIDTH, BAR, LABEL, GAP, TITLE, FIGURE = 400, 16, 150, 30, 26, 60
-LINES_HEIGHT = 300
+LINES_HEIGHT, LEGEND = 300, 210
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def growth_lines(results: Results, servers: list[Server], box: Box) -> list[str]
     rates = [rate for line in points.values() for _, rate in line]
     if len({connections for line in points.values() for connections, _ in line}) < 2:
         return []
-    across = Scale(1, 10_000, box.x + 60, box.x + box.width - LABEL)
+    across = Scale(1, 10_000, box.x + 60, box.x + box.width - LEGEND)
     up = Scale(min(rates) * 0.8, max(rates) * 1.25, box.y + box.height - 30, box.y + TITLE)
     parts = [text(box.x, box.y + 12, "Messages per second over connections, 16 B text, one in flight on each", weight="bold", size=12)]
     for value in across.decades():
@@ -127,7 +127,7 @@ def growth_legend(servers: list[Server], box: Box) -> list[str]:
     """Names beside the lines, in the servers' order: at the lines' ends they would lie on each other."""
     parts = []
     for row, server in enumerate(servers):
-        x, y = box.x + box.width - LABEL + 16, box.y + TITLE + 8 + row * BAR
+        x, y = box.x + box.width - LEGEND + 16, box.y + TITLE + 8 + row * BAR
         parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="10" height="10" fill="{COLOURS[server.key]}"/>')
         parts.append(text(x + 15, y + 9, plain_title(server)))
     return parts

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, Column
-from benchmarks.results import LIMITED_SHARE, Results
+from benchmarks.results import LIMITED_SHARE, QUIET_SHARE, Results
 from benchmarks.servers import SERVERS, Server
 from benchmarks.targets import TARGETS, Target
 
@@ -198,8 +198,11 @@ def notes(results: Results) -> str:
 
 
 def facts(results: Results) -> str:
-    """Machine and settings."""
-    return "\n".join(f"- {name}: {value}" for name, value in (results.machine | results.settings).items())
+    """Machine and settings, and a warning where others were at work."""
+    settings = results.machine | results.settings | {"taken by other processes meanwhile": f"{results.bystanders:.0%}"}
+    if results.bystanders > QUIET_SHARE:
+        settings["**the machine was not quiet**"] = "these figures show that everything runs, and no more"
+    return "\n".join(f"- {name}: {value}" for name, value in settings.items())
 
 
 def markdown(results: Results) -> str:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+QUIET_SHARE = 0.05
+"""Other processes may take so much of the machine before the figures lose their meaning."""
+
 LIMITED_SHARE = 0.9
 """Above this share of its core the load generator may have been what held the rate down."""
 
@@ -53,6 +56,8 @@ class Results:
     """By server key, of those that could be had."""
     missing: dict[str, str]
     """By server key: why it could not."""
+    bystanders: float
+    """The share of the machine that other processes took meanwhile."""
     samples: list[Sample]
 
     def of(self, server: str, column: str) -> list[Sample]:
