@@ -5,9 +5,10 @@ Knows the syntax of sizes and durations, and the two programs that it runs under
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -15,7 +16,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, proxy_header
+from echod import __version__, log_place, native, proxy_header
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, format_duration, format_size
@@ -133,7 +134,8 @@ class Options(usage.Options):
     ]
     optFlags = [["log-messages", None, "log `recv: …` for each message"]]  # noqa: RUF012
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self.environment = environment
         super().__init__()  # type: ignore[no-untyped-call]
         self["port"] = []
         self["origin"] = []
@@ -173,6 +175,10 @@ class Options(usage.Options):
         self.settings = self._make_settings()
         self.reactor = reactor
         self.endpoints = [(text, self._checked("port", text, lambda text: parse_endpoint(reactor, text))) for text in self.settings.ports]
+        try:
+            self.native = native.load(self.settings.native)
+        except native.NativeError as error:
+            raise usage.UsageError(str(error)) from error
         self.observer = self._take_log()
 
     def _make_settings(self) -> Settings:
@@ -183,6 +189,7 @@ class Options(usage.Options):
             ports=tuple(self["port"]) or _DEFAULT.ports,
             origins=tuple(self["origin"]),
             log_messages=bool(self["log-messages"]),
+            native=self.environment.get("ECHOD_NATIVE"),
             **values,
         )
 
@@ -201,4 +208,4 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Make the service that `options` describe."""
-    return EchoService(options.settings, options.endpoints, options.reactor, options.observer)
+    return EchoService(options.settings, options.endpoints, options.reactor, options.observer, options.native)

@@ -139,8 +139,9 @@ def test_invalid_text_is_put_back(codec: Codec, length: int, fault: str) -> None
     for place in sorted(places):
         if place + len(octets) > length:
             continue
-        payload = text_of(place) + octets + text_of(length - place - len(octets))
-        for before in (b"", ordinary):
+        rest = length - place - len(octets)
+        for before, behind in ((b"", text_of(rest)), (ordinary, b"." * rest)):
+            payload = text_of(place) + octets + behind
             stream = before + client_frame(payload, TEXT, KEYS[3]) + ordinary
             said = codec.echo(stream)
             assert (said.stop, said.consumed) == ("NOT_ORDINARY", len(before)), (place, before)

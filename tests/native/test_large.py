@@ -88,9 +88,14 @@ def test_no_more_than_the_payload(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1, 63, 64, 65, 4095, 4096, 6000])
-@pytest.mark.parametrize("fault", [b"\xff", b"\x80", b"\xc1", b"\xe0\x80", b"\xed\xa0", b"\xf0\x80", b"\xf4\x90", b"\xf5"])
+@pytest.mark.parametrize(
+    "fault", [b"\xff", b"\x80", b"\xc1", b"\xe0\x80", b"\xed\xa0", b"\xf0\x80", b"\xf4\x90", b"\xf5", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98"]
+)
 def test_invalid_as_soon_as_it_shows(codec: Codec, fault: bytes, place: int) -> None:
-    """Autobahn fails a message at the first octet that no text has there, and so a client is told as early by either lane."""
+    """Autobahn fails a message at the first octet that no text has there, and so a client is told as early by either lane.
+
+    The last three are faults for the ASCII that follows them, though that by itself would need no validation.
+    """
     payload = b"a" * place + fault + b"a" * 3000
     feed_all(codec, payload, TEXT, [place, *[1] * len(fault)])
     feed_all(codec, payload, TEXT, [place // 2 + 1] * 3)
