@@ -56,6 +56,11 @@ class Refusal:
     headers: tuple[tuple[str, str], ...] = ()
     has_body: bool = True
 
+    @property
+    def why(self) -> str:
+        """The reason in short, for a line of the log: the first clause of the text."""
+        return re.split(r"[.:;?]", self.text.removeprefix("Bad request: "))[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -63,7 +63,7 @@ class Keepalive:
 
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
-        note_progress(connection, now)
+        _note_progress(connection, now)
         if now - connection.last_seen < self._interval:
             self._looks.add(connection)
             return
@@ -73,14 +73,14 @@ class Keepalive:
 
     def _judge(self, connection: Watched) -> None:
         now = self._clock.seconds()
-        note_progress(connection, now)
+        _note_progress(connection, now)
         if now - connection.last_seen < self._timeout:
             self._looks.add(connection)
         else:
             connection.give_up()
 
 
-def note_progress(connection: Watched, now: float) -> None:
+def _note_progress(connection: Watched, now: float) -> None:
     """Take it for a sign of life when less is pending than was, or when nothing can be heard because nothing is read.
 
     What comes to it was written in answer to something read, which is a sign of life already, or is the ping.

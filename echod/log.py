@@ -24,13 +24,13 @@ EVENTS_PER_SECOND = 5
 KINDS = 256
 """Kinds that are told apart in one second; all others share one place, so that the table is bounded."""
 
-LINE_SIZE = 512
-"""Characters of a line. Longer ones are cut, but for `UNCUT_LEVELS`."""
+TEXT_SIZE = 400
+"""Octets of an event's text, so that with time and namespace the line stays under 512."""
 
-TRACEBACK_SIZE = 16 * 1024
-"""Characters of an event at a level at which the whole traceback is wanted."""
+LONG_TEXT_SIZE = 16 * 1024
+"""The same where all of it is wanted: tracebacks, and messages that the operator asked to see."""
 
-_UNCUT_LEVELS = (LogLevel.error, LogLevel.critical)
+_LONG_LEVELS = (LogLevel.error, LogLevel.critical)
 
 # sd-daemon(3): a line's priority for the journal.
 _PRIORITY = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
@@ -59,13 +59,14 @@ def describe_message(payload: bytes, is_binary: bool, cut: int) -> str:
     return shown if whole else f"{shown}… ({len(payload)} octets)"
 
 
-def _cut(text: str, level: object) -> str:
-    limit = TRACEBACK_SIZE if level in _UNCUT_LEVELS else LINE_SIZE
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+def _cut(text: str, event: LogEvent) -> str:
+    limit = LONG_TEXT_SIZE if event.get("log_level") in _LONG_LEVELS or event.get(UNLIMITED) else TEXT_SIZE
+    octets = text.encode(errors="backslashreplace")
+    return text if len(octets) <= limit else octets[: limit - 3].decode(errors="ignore") + "…"
 
 
 def _text_line(event: LogEvent) -> str | None:
-    text = _cut(eventAsText(event, includeTimestamp=False, includeSystem=False), event.get("log_level"))
+    text = _cut(eventAsText(event, includeTimestamp=False, includeSystem=False), event)
     if not text:
         return None
     namespace = event.get("log_namespace", "-")
@@ -78,16 +79,16 @@ def _json_line(event: LogEvent) -> str | None:
         "time": formatTime(event.get("log_time")),
         "level": level.name,
         "namespace": event.get("log_namespace", "-"),
-        "message": _cut(formatEvent(event), level),
+        "message": _cut(formatEvent(event), event),
     }
     if (failure := event.get("log_failure")) is not None:
-        record["traceback"] = _cut(failure.getTraceback(), level)
+        record["traceback"] = _cut(failure.getTraceback(), event)
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _journal_line(event: LogEvent) -> str | None:
     level = event.get("log_level", LogLevel.info)
-    text = _cut(eventAsText(event, includeTimestamp=False, includeSystem=False), level)
+    text = _cut(eventAsText(event, includeTimestamp=False, includeSystem=False), event)
     return "".join(f"<{_PRIORITY[level]}>{line}\n" for line in text.splitlines()) or None
 
 

@@ -1,0 +1,163 @@
+"""Runs units of cases, each against a daemon of its own, several beside each other.
+
+Knows how to hand cases to ``wstest`` and read its report. Must never judge what it read.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .daemon import HOST, DaemonError, free_port, running_daemon
+from .judge import Result, read_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from .cases import Unit
+    from .suite import Suite
+
+# The name the suite's report gives the peer; its files are called after it.
+AGENT = "echod"
+# wstest needs a second or two to say what it would run.
+LIST_SECONDS = 60
+
+
+class SuiteError(Exception):
+    """The suite did not do what it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all units of a run share."""
+
+    suite: Suite
+    report: Path
+    cwd: Path  # where the daemons are started
+    arguments: Sequence[str] = ()  # and with what
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a unit gave: results by case, and what was wrong beside them."""
+
+    unit: Unit
+    folder: Path
+    results: dict[str, Result] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def specification(port: int, cases: Sequence[str], outdir: str) -> str:
+    """A fuzzingclient specification of the suite."""
+    server = {"agent": AGENT, "url": f"ws://{HOST}:{port}"}
+    return json.dumps(
+        {"outdir": outdir, "servers": [server], "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {}}, indent=2
+    )
+
+
+def listed_cases(output: str) -> list[str]:
+    """The cases that wstest says it will run."""
+    found = re.search(r"^Cases = (\[.*\])$", output, re.MULTILINE)
+    if not found:
+        raise SuiteError(f"wstest did not list its cases, but said: {output.strip()[-500:]}")
+    return [str(case) for case in ast.literal_eval(found[1])]
+
+
+async def list_cases(suite: Suite, folder: Path) -> list[str]:
+    """All cases that the suite has, asked of the suite itself.
+
+    wstest has no command for it, but names the cases it goes for before it connects. A port that is bound and not
+    listened on refuses it for certain, and so it ends at once.
+    """
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        await _run_wstest(suite, folder, closed.getsockname()[1], ["*"], LIST_SECONDS)
+    return listed_cases((folder / "wstest.log").read_text(errors="replace"))
+
+
+async def run_units(units: Sequence[Unit], setup: Setup, *, jobs: int, seconds: float, say: Callable[[str], None]) -> list[Outcome]:
+    """Run all units, at most `jobs` at a time, until `seconds` from now; one outcome each, in order."""
+    places = asyncio.Semaphore(jobs)
+    deadline = asyncio.get_running_loop().time() + seconds
+
+    async def run_one(unit: Unit) -> Outcome:
+        async with places:
+            outcome = await _run_unit(unit, setup, deadline)
+        say(f"unit {unit.name}: {len(outcome.results)} of {len(unit.cases)} cases in {outcome.seconds:.0f} s")
+        return outcome
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run_one(unit)) for unit in units]
+    return [task.result() for task in tasks]
+
+
+async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
+    outcome = Outcome(unit, setup.report / f"unit-{unit.name}")
+    outcome.folder.mkdir(parents=True)
+    began = time.monotonic()
+    port = free_port()
+    try:
+        async with running_daemon(port, setup.arguments, setup.cwd, outcome.folder / "daemon.log", outcome.faults):
+            left = deadline - asyncio.get_running_loop().time()
+            outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left)
+        outcome.results = _read_results(outcome.folder)
+    except (DaemonError, SuiteError) as error:
+        outcome.faults.append(str(error))
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _read_results(folder: Path) -> dict[str, Result]:
+    """What wstest wrote at its end; it writes nothing before."""
+    try:
+        return read_index(json.loads((folder / "index.json").read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise SuiteError(f"wstest left no report that can be read: {type(error).__name__}: {error}") from error
+
+
+async def _run_wstest(suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float) -> list[str]:
+    """Run wstest once; what was wrong with the run itself."""
+    call = suite.invocation(folder)
+    (folder / "spec.json").write_text(specification(port, cases, call.outdir))
+    with (folder / "wstest.log").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *call.command,
+            cwd=folder,
+            env=call.environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        async with asyncio.timeout(max(seconds, 0)):
+            status = await process.wait()
+    except TimeoutError:
+        return [f"wstest was ended: the time for the run was over, at {_last_line(folder / 'wstest.log')!r}"]
+    finally:
+        if process.returncode is None:
+            await _abort(process, call.abort)
+    return [f"wstest ended with status {status}, at {_last_line(folder / 'wstest.log')!r}"] if status else []
+
+
+async def _abort(process: asyncio.subprocess.Process, command: Sequence[str]) -> None:
+    """End wstest, whatever it is doing. A container outlives the command that started it and is ended by name."""
+    if command:
+        ender = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        await ender.wait()
+    else:
+        process.kill()
+    await process.wait()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "nothing printed"

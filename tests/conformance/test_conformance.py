@@ -1,0 +1,78 @@
+"""Sections 1 to 10 of the Autobahn testsuite, whole, against a daemon of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .cases import SECTION_COUNTS
+from .suite import ROOT, SuiteMissingError, find_suite
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHORT = sum(count for section, count in SECTION_COUNTS.items() if section <= 10)
+# The run takes some 20 s; the machine may be busy with others.
+SECONDS = 300
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _suite() -> None:
+    try:
+        find_suite()
+    except SuiteMissingError as missing:
+        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+def conformance(report: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a person would type it."""
+    command = [sys.executable, "-m", "tests.conformance", "--report", str(report), "--timeout", str(SECONDS), *words]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS + 120, check=False
+    )
+
+
+@pytest.mark.parametrize("nvx", ["1", "0"])
+def test_sections_1_to_10(tmp_path: Path, nvx: str) -> None:
+    """With Autobahn's native masking and UTF-8 validation, and without."""
+    done = conformance(tmp_path, "--sections", "1-10", AUTOBAHN_USE_NVX=nvx)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(f"conformance: {SHORT} passed, 0 failed\n")
+    assert f"AUTOBAHN_USE_NVX={nvx}" in done.stdout
+    assert len(json.loads((tmp_path / "index.json").read_text())["echod"]) == SHORT
+    linked = re.findall(r'href="([^"]+)"', (tmp_path / "index.html").read_text())
+    assert len(linked) == SHORT
+    assert all((tmp_path / page).is_file() for page in linked)
+
+
+def test_a_daemon_that_does_not_start_fails_the_run(tmp_path: Path) -> None:
+    done = conformance(tmp_path, "--sections", "1.1.*", "--", "--no-such-option")
+    assert done.returncode == 1
+    assert "before it listened" in done.stdout
+    assert "case 1.1.1, 1.1.2, 1.1.3, 1.1.4, 1.1.5, 1.1.6, 1.1.7, 1.1.8: missing from the report\n" in done.stdout
+    assert done.stdout.endswith("conformance: 0 passed, 9 failed\n")
+
+
+@pytest.mark.parametrize("words", [["--sections", "11"], ["--sections", "nonsense"], ["--jobs", "0"], ["--no-such-option"]])
+def test_wrong_usage_is_status_2(tmp_path: Path, words: list[str]) -> None:
+    done = conformance(tmp_path, *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("require", "status", "word"), [("", 0, "skipped"), ("all", 1, "failed")])
+def test_without_a_suite_one_line_says_how_to_get_it(tmp_path: Path, require: str, status: int, word: str) -> None:
+    done = conformance(tmp_path, PATH=str(tmp_path), ECHOD_TEST_REQUIRE=require)
+    assert done.returncode == status
+    assert done.stderr.startswith(f"conformance: {word}: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (done.stdout, list(tmp_path.iterdir())) == ("", [])

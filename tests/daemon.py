@@ -1,0 +1,299 @@
+"""A real daemon for a test: started as a user starts it, and held to a clean end.
+
+    with Daemon("--max-message-size", "1KiB") as daemon:
+        ...  # connect to daemon.url
+    # SIGTERM was sent, the exit status was 0, and the log holds no traceback
+
+Knows the programs that run echod, processes, signals and log files. Must never know what is asked of the daemon in between.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+Program = Literal["twistd", "twist"]
+
+DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
+
+START_DEADLINE = 30.0
+"""Seconds. Two cores may be busy with other runs."""
+
+STOP_DEADLINE = 30.0
+"""More than any drain takes that a test does not set itself."""
+
+POLL_INTERVAL = 0.01
+
+# What Python and Twisted write of an exception that nobody caught.
+_FAULTS = re.compile(r"^.*(?:Traceback \(most recent call last\)|Unhandled error|Unhandled Error).*$", re.MULTILINE)
+
+# A line of the log in any of its formats.
+_LISTENING = re.compile(r'listening on ([^\s"]+)')
+
+# The last line of the start-up.
+_LIMITS = re.compile(r"echod [0-9.]+[^\s:]*: max-message-size ")
+
+
+def script(name: str) -> str:
+    """Return the path of a console script that came with what the tests run in."""
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+def run(
+    *command: str, cwd: Path | str | None = None, env: Mapping[str, str] | None = None, deadline: float = START_DEADLINE
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself; its output is text, and its exit status the caller's to judge."""
+    return subprocess.run(
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline, check=False
+    )
+
+
+def wait_until(is_so: Callable[[], object], what: str, deadline: float = 10.0) -> None:
+    """Return as soon as `is_so()` is true; fail, saying `what` was waited for, when `deadline` seconds have passed."""
+    end = time.monotonic() + deadline
+    while not is_so():
+        assert time.monotonic() < end, f"waited {deadline} s for {what}"
+        time.sleep(POLL_INTERVAL)
+
+
+class Daemon:
+    """A context manager: `options` are echod's own; the daemon runs in a folder of its own, `folder`, which is removed at the end.
+
+    - `ports`: endpoint strings; port 0 lets the kernel choose. Each is `--port`.
+    - `program`: `twistd` (as `twistd -n --pidfile=`) or `twist`; `program_options` come before `echod` on its command line.
+    - `reactor`: a name for `--reactor`.
+    - `has_log_file`: the log goes to a file in `folder`, and not to standard output.
+    - `is_daemonized`: without `-n`, with a pid file and a log file in `folder`.
+    - `uid`: give up privileges for those of this user, to whom `folder` is given.
+    - `env`: added to the environment, for ECHOD_NATIVE, AUTOBAHN_USE_NVX and the like.
+    """
+
+    def __init__(
+        self,
+        *options: str,
+        ports: Sequence[str] = DEFAULT_PORTS,
+        program: Program = "twistd",
+        program_options: Sequence[str] = (),
+        reactor: str | None = None,
+        has_log_file: bool = False,
+        is_daemonized: bool = False,
+        uid: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._options = [*(word for port in ports for word in ("--port", port)), *options]
+        self._port_count = len(ports)
+        self._program: Program = program
+        self._program_options = [*([f"--reactor={reactor}"] if reactor else []), *program_options]
+        self._has_log_file = has_log_file or is_daemonized
+        self._is_daemonized = is_daemonized
+        self._uid = uid
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
+        self._has_ended = False
+        self.pid = 0
+        self.status: int | None = None
+        """The exit status, once the daemon has ended; negative: the signal that ended it. A daemonized one's is not told: None."""
+
+    # The start.
+
+    def __enter__(self) -> Self:
+        """Start the daemon and wait until it serves."""
+        self._folder = tempfile.TemporaryDirectory(prefix="echod-test-")
+        self.folder = Path(self._folder.name)
+        if self._uid is not None:
+            os.chown(self.folder, self._uid, -1)
+        try:
+            self._start()
+        except BaseException as error:
+            error.add_note(self._describe())
+            self._clean_up()
+            raise
+        return self
+
+    @property
+    def command(self) -> list[str]:
+        """The command line."""
+        return [script(self._program), *self._run_options(), *self._program_options, "echod", *self._options]
+
+    def _run_options(self) -> list[str]:
+        log = [f"--{'logfile' if self._program == 'twistd' else 'log-file'}={self._log_path}"] if self._has_log_file else []
+        if self._program == "twist":
+            return log
+        user = [] if self._uid is None else [f"--uid={self._uid}"]
+        place = [f"--pidfile={self.pid_path}"] if self._is_daemonized else ["-n", "--pidfile="]
+        return [*place, *user, *log]
+
+    def _start(self) -> None:
+        with self._output_path.open("wb") as output:
+            # A session of its own: Ctrl-C at the terminal is for the tests, which end the daemon in good order.
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if self._is_daemonized:
+            status = self._process.wait(START_DEADLINE)
+            assert status == 0, f"twistd ended with {status} instead of daemonizing"
+            self.pid = int(self.pid_path.read_text())
+        else:
+            self.pid = self._process.pid
+        # What is signalled and waited for by this can't be another process that got the same id.
+        self._pidfd = os.pidfd_open(self.pid)
+        wait_until(self._is_serving, "the daemon to listen", START_DEADLINE)
+
+    def _is_serving(self) -> bool:
+        assert not self.has_ended(), f"the daemon ended by itself with {self.status}"
+        return _LIMITS.search(self.log()) is not None and len(self.urls) >= self._port_count and _is_in_its_loop(self.pid)
+
+    # What a test asks.
+
+    @property
+    def urls(self) -> list[str]:
+        """What the daemon said it listens on, in the order of `ports`: `ws://…` or `unix:…`."""
+        return _LISTENING.findall(self.log())
+
+    @property
+    def url(self) -> str:
+        """The first of `urls`."""
+        return self.urls[0]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the first TCP endpoint, as `socket.create_connection` takes them."""
+        url = urlsplit(next(url for url in self.urls if "://" in url))
+        assert url.hostname is not None
+        assert url.port is not None
+        return url.hostname, url.port
+
+    @property
+    def port(self) -> int:
+        """The number of the first TCP port."""
+        return self.address[1]
+
+    @property
+    def pid_path(self) -> Path:
+        """The pid file of a daemonized one."""
+        return self.folder / "twistd.pid"
+
+    @property
+    def _output_path(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder / "daemon.log" if self._has_log_file else self._output_path
+
+    def output(self) -> str:
+        """Return what the daemon has printed so far, on standard output and on standard error."""
+        return self._output_path.read_text(errors="replace")
+
+    def log(self) -> str:
+        """Return what the daemon has logged so far; without a log file that is all that it printed."""
+        # Until the daemon has made it there is no log file.
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+
+    def wait_for_log(self, pattern: str, deadline: float = 10.0) -> re.Match[str]:
+        """Return the first match of `pattern` in the log, once there is one."""
+        wait_until(lambda: re.search(pattern, self.log()), f"{pattern!r} in the log", deadline)
+        match = re.search(pattern, self.log())
+        assert match is not None
+        return match
+
+    def has_ended(self) -> bool:
+        """Tell whether the process has ended, by itself or not."""
+        return self._wait(0)
+
+    # The end.
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, and wait for nothing."""
+        signal.pidfd_send_signal(self._pidfd, number)
+
+    def wait(self, deadline: float = STOP_DEADLINE) -> int | None:
+        """Wait for the daemon's end and return its `status`."""
+        assert self._wait(deadline), f"the daemon still runs after {deadline} s\n{self._describe()}"
+        return self.status
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, deadline: float = STOP_DEADLINE) -> float:
+        """End the daemon and assert that it ended well: in time, with exit status 0, and with no traceback in its log.
+
+        Return the seconds that it took.
+        """
+        assert not self.has_ended(), f"the daemon ended by itself with {self.status}\n{self._describe()}"
+        start = time.monotonic()
+        self.send_signal(number)
+        status = self.wait(deadline)
+        seconds = time.monotonic() - start
+        assert not status, f"the daemon ended with {status}\n{self._describe()}"
+        self.assert_no_faults()
+        return seconds
+
+    def assert_no_faults(self) -> None:
+        """Assert that no exception got as far as the log."""
+        fault = _FAULTS.search(self.log())
+        assert fault is None, f"a fault in the log: {fault[0]}\n{self._describe()}"
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Stop the daemon, unless the test has; what the test itself failed with comes first."""
+        try:
+            if error is not None:
+                error.add_note(self._describe())
+            elif self._has_ended:
+                self.assert_no_faults()
+            else:
+                self.stop()
+        finally:
+            self._clean_up()
+
+    def _wait(self, deadline: float) -> bool:
+        if self._has_ended:
+            return True
+        if self._is_daemonized:
+            self._has_ended = bool(select.select([self._pidfd], [], [], deadline)[0])
+        else:
+            assert self._process is not None
+            with suppress(subprocess.TimeoutExpired):
+                self.status = self._process.wait(deadline)
+            self._has_ended = self.status is not None
+        return self._has_ended
+
+    def _clean_up(self) -> None:
+        if self._pidfd >= 0:
+            if not self.has_ended():
+                self.send_signal(signal.SIGKILL)
+                self._wait(STOP_DEADLINE)
+            os.close(self._pidfd)
+        elif self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def _describe(self) -> str:
+        lines = self.log().splitlines() or self.output().splitlines()
+        return "\n".join([" ".join(self.command), *lines[-40:]])
+
+
+def _is_in_its_loop(pid: int) -> bool:
+    """Tell whether the process sleeps with a handler for SIGTERM: the reactor runs, so that a signal ends it in good order.
+
+    Between the last line of the start-up and the reactor's first turn, SIGTERM still kills outright.
+    """
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    return status["State"].startswith("S") and bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)

@@ -1,0 +1,87 @@
+"""Fakes of time and of a transport, and a connection between them; what stands on them is the real protocol and factory."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from echod.factory import EchoFactory
+from echod.protocol import EchoProtocol
+from echod.settings import Settings
+from tests import frames
+
+
+class Transport(StringTransport):
+    """A TCP transport that keeps what is written, and says how it was closed."""
+
+    def __init__(self, host: str = "192.0.2.1") -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", host, 1234))
+        self.half_closed = False
+        self.aborted = False
+        self.no_delay = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Note Nagle's algorithm going off."""
+        self.no_delay = enabled
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer, if there is one, as a real transport does."""
+        self.producer = None
+
+    def loseWriteConnection(self) -> None:
+        """Note the FIN."""
+        self.half_closed = True
+
+    def abortConnection(self) -> None:
+        """Note the reset."""
+        self.aborted = True
+
+    def resumeProducing(self) -> None:
+        """Read again, also when it was not asked to pause."""
+        self.producerState = "producing"
+
+
+class Peer:
+    """A client at the other end of a fake transport."""
+
+    def __init__(self, factory: EchoFactory, host: str = "192.0.2.1") -> None:
+        self.transport = Transport(host)
+        self.protocol = cast(EchoProtocol, factory.buildProtocol(None))
+        self.protocol.makeConnection(self.transport)
+
+    def send(self, octets: bytes) -> bytes:
+        """Send octets in one piece and return what the server wrote in answer."""
+        self.protocol.dataReceived(octets)
+        return self.take()
+
+    def take(self) -> bytes:
+        """Return what the server has written since."""
+        octets: bytes = self.transport.value()
+        self.transport.clear()
+        return octets
+
+    def open(self, target: str = "/", *headers: str) -> bytes:
+        """Make the opening handshake."""
+        answer = self.send(frames.handshake(target, *headers))
+        assert answer.startswith(b"HTTP/1.1 101 "), answer
+        return answer
+
+    def frames(self, octets: bytes) -> list[frames.Frame]:
+        """Send octets and return the frames of the answer."""
+        found, rest = frames.split(self.send(octets))
+        assert not rest
+        return found
+
+    def lose(self) -> None:
+        """End the connection, as the transport would after what was asked of it."""
+        self.protocol.connectionLost(Failure(ConnectionAborted() if self.transport.aborted else ConnectionDone()))
+
+
+def make_factory(clock: Clock | None = None, max_connections: int = 100, **settings: Any) -> EchoFactory:
+    """Make a factory on a fake clock."""
+    return EchoFactory(Settings(**settings), clock or Clock(), max_connections)

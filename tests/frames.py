@@ -1,0 +1,89 @@
+"""Frames by hand: what a client may send and what a server answers (RFC 6455 section 5.2), in plain loops.
+
+An oracle: knows the RFC, and must never import echod or Autobahn.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+
+
+class Frame(NamedTuple):
+    """A frame that a server sent."""
+
+    opcode: int
+    payload: bytes
+    fin: bool = True
+    rsv: int = 0
+
+
+def _header(opcode: int, length: int, fin: bool, rsv: int, mask_bit: int) -> bytes:
+    first = (0x80 if fin else 0) | rsv << 4 | opcode
+    if length < 126:
+        return bytes([first, mask_bit | length])
+    if length < 65536:
+        return bytes([first, mask_bit | 126]) + struct.pack("!H", length)
+    return bytes([first, mask_bit | 127]) + struct.pack("!Q", length)
+
+
+def masked(payload: bytes, mask: bytes) -> bytes:
+    """Return `payload` masked, or unmasked (section 5.3)."""
+    repeated = int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)], "big")
+    return (int.from_bytes(payload, "big") ^ repeated).to_bytes(len(payload), "big")
+
+
+def client_frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\x12\x34\x56\x78", claim: int | None = None
+) -> bytes:
+    """Return a frame as a client sends it; `claim` puts another length into its header."""
+    header = _header(opcode, len(payload) if claim is None else claim, fin, rsv, 0x80 if mask else 0)
+    return header + (mask + masked(payload, mask) if mask else payload)
+
+
+def server_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0) -> bytes:
+    """Return a frame as a server sends it."""
+    return _header(opcode, len(payload), fin, rsv, 0) + payload
+
+
+def close_payload(code: int, reason: str = "") -> bytes:
+    """Return the payload of a Close frame (section 5.5.1)."""
+    return struct.pack("!H", code) + reason.encode()
+
+
+def split(octets: bytes) -> tuple[list[Frame], bytes]:
+    """Return the whole frames of a server at the begin of `octets`, and what is left."""
+    frames = []
+    while len(octets) >= 2:
+        length, start = octets[1] & 0x7F, 2
+        assert not octets[1] & 0x80, "a server masks nothing (section 5.1)"
+        if length == 126:
+            length, start = int.from_bytes(octets[2:4], "big"), 4
+        elif length == 127:
+            length, start = int.from_bytes(octets[2:10], "big"), 10
+        if len(octets) < start + length:
+            break
+        payload, first = octets[start : start + length], octets[0]
+        frames.append(Frame(first & 15, payload, bool(first & 0x80), first >> 4 & 7))
+        octets = octets[start + length :]
+    return frames, octets
+
+
+def handshake(target: str = "/", *headers: str, key: str = "dGhlIHNhbXBsZSBub25jZQ==") -> bytes:
+    """Return the opening handshake of section 1.3's example, with more headers."""
+    lines = [
+        f"GET {target} HTTP/1.1",
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+ACCEPT = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""The answer to that example's key."""

@@ -1,0 +1,113 @@
+"""The budget: below the limit nobody waits, above half of it who holds more than a share does, and it recovers."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from echod.budget import MIN_READ_SIZE, READ_SIZE, RECOUNT_INTERVAL, Budget
+from echod.deadlines import Ticker
+
+LIMIT = 1_000_000
+
+
+class FakeHolder:
+    """Holds as much as it is told to."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.octets = 0
+        self.waits = False
+        self.read_size = READ_SIZE
+
+    def count(self) -> int:
+        return self.octets
+
+    def wait_for_room(self) -> None:
+        self.waits = True
+
+    def go_on(self, read_size: int) -> None:
+        self.waits = False
+        self.read_size = read_size
+
+
+def make(number: int) -> tuple[Clock, list[FakeHolder], Budget]:
+    clock = Clock()
+    holders = [FakeHolder() for _ in range(number)]
+    return clock, holders, Budget(LIMIT, holders, Ticker(clock))
+
+
+def hold(budget: Budget, holder: FakeHolder, octets: int) -> None:
+    holder.octets = octets
+    budget.settle(holder)
+
+
+def test_below_half_nobody_waits() -> None:
+    _, holders, budget = make(3)
+    hold(budget, holders[0], LIMIT // 2)
+    assert budget.held == LIMIT // 2
+    assert not any(holder.waits for holder in holders)
+    assert not budget.is_tight
+
+
+def test_above_half_who_holds_more_than_a_share_waits_and_the_others_are_read_in_shares() -> None:
+    _, (greedy, modest, idle), budget = make(3)
+    hold(budget, modest, 100)
+    hold(budget, greedy, LIMIT // 2)
+    assert budget.is_tight
+    assert (greedy.waits, modest.waits, idle.waits) == (True, False, False)
+    assert idle.read_size == min(READ_SIZE, LIMIT // 4 // 3)
+    hold(budget, modest, LIMIT // 4 // 3 + 1)
+    assert modest.waits
+    hold(budget, modest, 0)
+    assert not modest.waits
+
+
+def test_a_count_that_is_out_of_date_makes_nobody_wait() -> None:
+    _, holders, budget = make(10)
+    for holder in holders[:5]:
+        hold(budget, holder, LIMIT // 10)
+    for holder in holders[:5]:
+        holder.octets = 0
+    hold(budget, holders[5], 10)
+    assert budget.held == 10
+    assert not budget.is_tight
+
+
+def test_the_sum_stays_under_the_limit_whatever_all_do() -> None:
+    _, holders, budget = make(100)
+    progress = True
+    while progress:
+        progress = False
+        for holder in holders:
+            if not holder.waits:
+                hold(budget, holder, holder.octets + holder.read_size)
+                progress = True
+    assert LIMIT // 2 < sum(holder.octets for holder in holders) <= LIMIT
+
+
+def test_when_there_is_room_again_all_go_on_in_full() -> None:
+    clock, holders, budget = make(2)
+    hold(budget, holders[0], LIMIT)
+    clock.advance(RECOUNT_INTERVAL)
+    assert holders[0].waits
+    holders[0].octets = 0
+    clock.pump([RECOUNT_INTERVAL / 2] * 4)
+    assert not budget.is_tight
+    assert [holder.read_size for holder in holders] == [READ_SIZE, READ_SIZE]
+    assert not holders[0].waits
+    clock.pump([RECOUNT_INTERVAL] * 2)
+    assert not clock.getDelayedCalls()
+
+
+def test_what_a_lost_connection_held_is_free() -> None:
+    _, holders, budget = make(2)
+    hold(budget, holders[0], 500)
+    budget.release(holders[0])
+    budget.release(holders[1])
+    assert budget.held == 0
+
+
+def test_a_share_is_never_too_small_to_read() -> None:
+    _, holders, budget = make(2_000)
+    hold(budget, holders[0], LIMIT)
+    assert holders[1].read_size == MIN_READ_SIZE

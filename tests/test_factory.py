@@ -1,0 +1,106 @@
+"""The factory: who is let in, what is counted, and how it all ends."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from tests.fakes import Peer, make_factory
+from tests.frames import CLOSE, TEXT, client_frame, close_payload, handshake, server_frame
+
+GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_options_are_attributes_of_one_class(clock: Clock) -> None:
+    factory = make_factory(clock, max_message_size=1000)
+    first, second = Peer(factory), Peer(factory)
+    assert type(first.protocol) is type(second.protocol)
+    for name, value in {"maxMessagePayloadSize": 1000, "failByDrop": False, "echoCloseCodeReason": True, "tcpNoDelay": True}.items():
+        assert getattr(first.protocol, name) == value
+        assert name not in vars(first.protocol)
+
+
+def test_a_message_that_could_never_be_held_is_not_begun(clock: Clock) -> None:
+    peer = Peer(make_factory(clock, max_message_size=1000, max_buffered=1000))
+    peer.open()
+    assert peer.frames(client_frame(TEXT, bytes(500)))[0].opcode == TEXT
+    assert peer.frames(client_frame(TEXT, bytes(501)))[0].payload[:2] == (1009).to_bytes(2, "big")
+
+
+def test_more_connections_than_there_may_be_get_503_and_then_nothing(clock: Clock) -> None:
+    factory = make_factory(clock, max_connections=2, reserved_descriptors=2)
+    peers = [Peer(factory) for _ in range(4)]
+    assert [peer.take()[:12] for peer in peers] == [b"", b"", b"HTTP/1.1 503", b""]
+    assert [peer.transport.aborted for peer in peers] == [False, False, False, True]
+    for peer in peers[1:]:
+        peer.lose()
+    Peer(factory).open()
+
+
+def test_an_address_has_its_limit_and_gets_it_back(clock: Clock) -> None:
+    factory = make_factory(clock, max_connections_per_address=2)
+    first, second, third = (Peer(factory) for _ in range(3))
+    first.open()
+    second.open()
+    assert third.send(handshake()).startswith(b"HTTP/1.1 429 ")
+    third.lose()
+    Peer(factory, "192.0.2.2").open()
+    first.lose()
+    Peer(factory).open()
+    assert Peer(factory).send(handshake()).startswith(b"HTTP/1.1 429 ")
+    second.lose()
+    assert factory._addresses.keys() == {"192.0.2.1", "192.0.2.2"}
+
+
+def test_the_address_is_the_one_the_trusted_proxy_tells(clock: Clock) -> None:
+    factory = make_factory(clock, max_connections_per_address=1, trust_proxy=1)
+    Peer(factory).open("/", "X-Forwarded-For: 10.0.0.1")
+    Peer(factory).open("/", "X-Forwarded-For: 10.0.0.2")
+    assert Peer(factory).send(handshake("/", "X-Forwarded-For: 6.6.6.6, 10.0.0.1")).startswith(b"HTTP/1.1 429 ")
+
+
+def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:
+    drained = make_factory(clock).drain()
+    assert drained.called
+    assert not clock.getDelayedCalls()
+
+
+def test_a_drain_closes_all_and_waits_for_them(clock: Clock) -> None:
+    factory = make_factory(clock)
+    idle, busy, opening = (Peer(factory) for _ in range(3))
+    idle.open()
+    busy.open()
+    busy.send(client_frame(TEXT, b"x")[:-1])
+    drained = factory.drain()
+    assert idle.take() == GOING_AWAY
+    assert busy.take() == b""
+    assert opening.take().startswith(b"HTTP/1.1 503 ")
+    assert busy.send(client_frame(TEXT, b"x")[-1:]) == server_frame(TEXT, b"x") + GOING_AWAY
+    for peer in (idle, busy, opening):
+        assert not drained.called
+        peer.lose()
+    assert drained.called
+    assert not clock.getDelayedCalls()
+
+
+def test_who_does_not_come_to_an_end_is_cut_off(clock: Clock) -> None:
+    factory = make_factory(clock, drain_timeout=10, close_timeout=60)
+    peer = Peer(factory)
+    peer.open()
+    peer.send(client_frame(TEXT, b"x")[:-1])
+    drained = factory.drain()
+    clock.pump([1] * 4)
+    assert peer.take() == b""
+    clock.pump([1] * 2)
+    assert peer.take() == GOING_AWAY
+    clock.pump([1] * 5)
+    assert peer.transport.aborted
+    assert not drained.called
+    peer.lose()
+    assert drained.called
+    assert not clock.getDelayedCalls()

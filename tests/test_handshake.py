@@ -1,0 +1,250 @@
+"""The handshake guard: every verdict, however the octets are cut, and a canonical head for Autobahn."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from echod.handshake import (
+    DAEMON_FULL,
+    NOT_HTTP,
+    TOO_LARGE,
+    HandshakeGuard,
+    HeadReader,
+    Refusal,
+    Request,
+    bad_request,
+    client_address,
+    render,
+)
+from echod.settings import Settings
+from tests.frames import handshake
+
+GUARD = HandshakeGuard(Settings())
+GOOD = handshake("/chat?a=b", "Sec-WebSocket-Protocol: one, two", "Origin: https://example.com")
+
+
+def verdict(octets: bytes, step: int = 0, guard: HandshakeGuard = GUARD) -> Request | Refusal | None:
+    reader = HeadReader(guard)
+    result = None
+    for start in range(0, len(octets), step or len(octets)):
+        result = reader.feed(octets[start : start + (step or len(octets))])
+        if result is not None:
+            break
+    return result
+
+
+def without(line: bytes) -> bytes:
+    assert b"\r\n" + line in GOOD
+    start = GOOD.index(b"\r\n" + line)
+    return GOOD[:start] + GOOD[GOOD.index(b"\r\n", start + 2) :]
+
+
+def instead(line: bytes, other: bytes) -> bytes:
+    return without(line)[:-2] + other + b"\r\n\r\n"
+
+
+def test_a_good_request() -> None:
+    request = verdict(GOOD)
+    assert isinstance(request, Request)
+    assert (request.path, request.query, request.subprotocols) == ("/chat", "a=b", ("one", "two"))
+    assert request.values(b"ORIGIN") == [b"https://example.com"]
+    assert request.head_with(b"") == (
+        b"GET /chat?a=b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: one, two\r\n\r\n"
+    )
+    assert request.head_with(b"x; y").endswith(b"\r\nSec-WebSocket-Extensions: x; y\r\n\r\n")
+
+
+def test_what_comes_behind_the_head_is_kept() -> None:
+    reader = HeadReader(GUARD)
+    assert reader.feed(GOOD[:-1]) is None
+    assert isinstance(reader.feed(GOOD[-1:] + b"\x81\x00\x85"), Request)
+    assert reader.rest == b"\x81\x00\x85"
+
+
+VERDICTS = [
+    # What does not speak HTTP, such as a TLS hello.
+    (b"\x16\x03\x01\x02\x00\x01\x00", 0),
+    (b"\r\n\r\n", 0),
+    # The message itself (RFC 9112).
+    (b"GET / HTTP/1.1\n\n", 400),
+    (b"GET / HTTP/1.1\rX: y\r\n\r\n", 400),
+    (b"GET /\r\n\r\n", 400),
+    (b"GET  / HTTP/1.1\r\n\r\n", 400),
+    (b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", 400),
+    (b"GET /#fragment HTTP/1.1\r\n\r\n", 400),
+    (b"GET / HTTP/2.0\r\n\r\n", 505),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 405),
+    (instead(b"Origin", b"X: a\x00b"), 400),
+    (instead(b"Origin", b"X: a\x85X-Forwarded-For: 6.6.6.6"), 400),
+    (instead(b"Origin", b"X: a\x0bb"), 400),
+    (instead(b"Origin", b"X: a\x1cb"), 400),
+    (instead(b"Origin", b"X: a\x7fb"), 400),
+    (instead(b"Origin", b"X: a\r\n folded"), 400),
+    (instead(b"Origin", b"no colon"), 400),
+    (instead(b"Origin", b"X : y"), 400),
+    (instead(b"Origin", b": y"), 400),
+    (instead(b"Origin", b"Content-Length: 5"), 400),
+    (instead(b"Origin", b"Content-Length: 0\r\nTransfer-Encoding: chunked"), 400),
+    (instead(b"Origin", b"Transfer-Encoding: identity"), 400),
+    (without(b"Host"), 400),
+    (instead(b"Origin", b"Host: twice"), 400),
+    (instead(b"Host", b"Host: a/b"), 400),
+    (instead(b"Host", b"Host: a:port"), 400),
+    # The opening handshake (RFC 6455 section 4.2.1).
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+    (b"GET / HTTP/1.0\r\n\r\n", 426),
+    (b"GET /?redirect=http://evil/&after=x HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+    (without(b"Upgrade"), 426),
+    (instead(b"Upgrade", b"Upgrade: h2c"), 426),
+    (without(b"Connection"), 400),
+    (instead(b"Connection", b"Connection: keep-alive"), 400),
+    (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
+    (without(b"Sec-WebSocket-Version"), 426),
+    (instead(b"Sec-WebSocket-Version", b"Sec-WebSocket-Version: +1_3"), 426),
+    (instead(b"Sec-WebSocket-Version", b"Sec-WebSocket-Version: 8"), 426),
+    (instead(b"Origin", b"Sec-WebSocket-Version: 13"), 426),
+    (without(b"Sec-WebSocket-Key"), 400),
+    (instead(b"Sec-WebSocket-Key", b"Sec-WebSocket-Key: short"), 400),
+    (instead(b"Sec-WebSocket-Key", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j*Q=="), 400),
+    (instead(b"Origin", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
+    (instead(b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Protocol: \xc3\xa9"), 400),
+    (instead(b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Protocol: a, a"), 400),
+    (instead(b"Origin", b"Sec-WebSocket-Extensions: ;"), 400),
+    (instead(b"Origin", b"Origin: a\r\nOrigin: b"), 400),
+    (GOOD.replace(b"/chat", b"//[/"), 400),
+    # The limits.
+    (b"G" * 8192, 431),
+    (GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n", 431),
+    (GOOD[:-2] + b"X: " + b"y" * 8192 + b"\r\n\r\n", 431),
+]
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+@pytest.mark.parametrize(("octets", "status"), VERDICTS, ids=[repr(octets[:40]) for octets, _ in VERDICTS])
+def test_refusals(octets: bytes, status: int, step: int) -> None:
+    refusal = verdict(octets, step)
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == status
+    assert refusal == verdict(octets), "the same verdict, however it is cut"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        instead(b"Host", b"Host: [::1]:8080"),
+        instead(b"Host", b"Host:"),
+        instead(b"Upgrade", b"upgrade: foo, WebSocket"),
+        instead(b"Connection", b"CONNECTION: keep-alive,\tUPGRADE"),
+        instead(b"Origin", b"Content-Length: 0"),
+        instead(b"Origin", b"Cookie: caf\xc3\xa9"),
+        instead(b"Origin", b"X-Empty:"),
+        instead(b"Origin", b'Sec-WebSocket-Extensions: a; b="c", d\r\nSec-WebSocket-Extensions: e'),
+        GOOD[:-2] + b"X: y\r\n" * 90 + b"\r\n",
+        GOOD.replace(b"/chat?a=b", b"http://localhost/chat"),
+        GOOD.replace(b"/chat?a=b", b"*"),
+    ],
+    ids=lambda octets: repr(octets[-30:]),
+)
+def test_what_is_unusual_but_right(octets: bytes) -> None:
+    assert isinstance(verdict(octets), Request)
+    assert verdict(octets, 1) == verdict(octets)
+
+
+def test_extensions_of_several_lines_are_one_list() -> None:
+    request = verdict(instead(b"Origin", b"Sec-WebSocket-Extensions: a, b\r\nSec-WebSocket-Extensions: c"))
+    assert isinstance(request, Request)
+    assert request.extensions == b"a, b, c"
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_any_octets_get_the_same_verdict_however_they_are_cut(octets: bytes, step: int) -> None:
+    octets = b"GET " + octets
+    assert verdict(octets, step) == verdict(octets)
+
+
+def test_a_head_that_comes_octet_by_octet_costs_linear_time() -> None:
+    guard = HandshakeGuard(Settings(max_head_size=2**20))
+    head = b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000
+    began = time.process_time()
+    assert verdict(head, 1, guard) is None
+    # Searched from its start each time, it would be five thousand million octets.
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        (None, True),
+        ("https://example.com", True),
+        ("HTTPS://EXAMPLE.COM", True),
+        ("https://a.example.com", True),
+        ("https://example.com.evil.org", False),
+        ("http://example.com", False),
+        ("null", False),
+    ],
+)
+def test_origins(origin: str | None, is_allowed: bool) -> None:
+    guard = HandshakeGuard(Settings(origins=("https://example.com", "https://*.example.com")))
+    result = verdict(handshake("/", *([f"Origin: {origin}"] if origin else [])), guard=guard)
+    assert isinstance(result, Request) if is_allowed else result == Refusal(403, "This origin may not connect.")
+
+
+@pytest.mark.parametrize(
+    ("headers", "hops", "address"),
+    [
+        ([], 1, "192.0.2.1"),
+        (["X-Forwarded-For: 10.0.0.1"], 0, "192.0.2.1"),
+        (["X-Forwarded-For: 10.0.0.1"], 1, "10.0.0.1"),
+        (["X-Forwarded-For: 6.6.6.6, 10.0.0.1"], 1, "10.0.0.1"),
+        (["X-Forwarded-For: 6.6.6.6, 10.0.0.1, 10.0.0.2"], 2, "10.0.0.1"),
+        (["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2"], 2, "10.0.0.1"),
+        (["X-Forwarded-For: 10.0.0.1"], 3, "10.0.0.1"),
+        (["X-Forwarded-For: 2001:DB8::1"], 1, "2001:db8::1"),
+        (["X-Forwarded-For: <script>"], 1, "192.0.2.1"),
+        (["X-Forwarded-For: ,"], 1, "192.0.2.1"),
+    ],
+)
+def test_the_client_behind_proxies(headers: list[str], hops: int, address: str) -> None:
+    request = verdict(handshake("/", *headers))
+    assert isinstance(request, Request)
+    assert client_address(request, "192.0.2.1", hops) == address
+
+
+def test_answers_are_http() -> None:
+    answer = render(DAEMON_FULL, "Sun, 06 Nov 1994 08:49:37 GMT")
+    assert answer == (
+        b"HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\nRetry-After: 5\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\nX-Content-Type-Options: nosniff\r\n\r\nToo many connections.\n"
+    )
+
+
+def test_plain_http_is_told_what_this_is() -> None:
+    refusal = verdict(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert isinstance(refusal, Refusal)
+    head, body = render(refusal, "now").split(b"\r\n\r\n")
+    assert b"\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n" in head
+    assert body.count(b"\n") == 1
+    assert b"ws://" in body
+    for name in (b"autobahn", b"twisted", b"Location"):
+        assert name.lower() not in (head + body).lower()
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    refusal = verdict(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert isinstance(refusal, Refusal)
+    assert render(refusal, "now").endswith(b"\r\n\r\n")
+
+
+def test_every_refusal_says_why_in_short() -> None:
+    assert bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?").why == (
+        "the Connection header does not say `Upgrade`"
+    )
+    assert NOT_HTTP.why == "does not speak HTTP"
+    assert TOO_LARGE.why == "The request head is too large"

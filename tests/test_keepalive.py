@@ -1,0 +1,114 @@
+"""Keepalive: silence is pinged, a dead peer is dropped in time, and any sign of life counts."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from echod.deadlines import Ticker
+from echod.keepalive import LOOKS, Keepalive
+
+INTERVAL, TIMEOUT = 20.0, 10.0
+
+
+class FakeConnection:
+    """Sends and takes what it is told to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.last_seen = clock.seconds()
+        self.pending = 0
+        self.is_waiting = False
+        self.octets = 0
+        self.pings: list[float] = []
+        self.given_up: float | None = None
+
+    def count_pending(self) -> int:
+        return self.octets
+
+    def ping(self) -> None:
+        self.pings.append(self.clock.seconds())
+        self.octets += 2
+
+    def give_up(self) -> None:
+        self.given_up = self.clock.seconds()
+
+
+def make(interval: float = INTERVAL, timeout: float = TIMEOUT) -> tuple[Clock, Keepalive, FakeConnection]:
+    clock = Clock()
+    keepalive = Keepalive(Ticker(clock), interval, timeout)
+    connection = FakeConnection(clock)
+    keepalive.watch(connection)
+    return clock, keepalive, connection
+
+
+def pump(clock: Clock, seconds: float) -> None:
+    clock.pump([0.1] * round(seconds * 10))
+
+
+def test_a_dead_peer_is_pinged_once_and_dropped_in_time() -> None:
+    clock, _, connection = make()
+    pump(clock, 60)
+    assert len(connection.pings) == 1
+    assert INTERVAL <= connection.pings[0] <= INTERVAL + INTERVAL / LOOKS + 0.3
+    assert connection.given_up is not None
+    assert INTERVAL + TIMEOUT <= connection.given_up <= INTERVAL + INTERVAL / LOOKS + TIMEOUT + 0.6
+    assert not clock.getDelayedCalls()
+
+
+def test_who_talks_is_not_pinged() -> None:
+    clock, _, connection = make()
+    for _ in range(60):
+        pump(clock, 1)
+        connection.last_seen = clock.seconds()
+    assert connection.pings == []
+
+
+def test_a_pong_is_a_sign_of_life() -> None:
+    clock, _, connection = make()
+    for _ in range(600):
+        pump(clock, 0.5)
+        if connection.pings and clock.seconds() - connection.pings[-1] < 0.6:
+            connection.last_seen = clock.seconds()
+            connection.octets = 0
+    assert connection.given_up is None
+    assert len(connection.pings) >= 300 / (INTERVAL + INTERVAL / LOOKS + TIMEOUT) - 1
+
+
+def test_a_slow_reader_lives() -> None:
+    clock, _, connection = make()
+    connection.octets = 1_000_000
+    for _ in range(100):
+        pump(clock, 2)
+        connection.octets -= 1
+    assert connection.given_up is None
+
+
+def test_who_is_not_read_for_lack_of_room_is_not_to_blame() -> None:
+    clock, _, connection = make()
+    connection.is_waiting = True
+    pump(clock, 100)
+    assert connection.given_up is None
+    assert connection.pings == []
+
+
+def test_without_a_timeout_it_is_only_pinged() -> None:
+    clock, _, connection = make(timeout=0)
+    pump(clock, 60)
+    assert connection.given_up is None
+    assert len(connection.pings) > 1
+
+
+def test_without_an_interval_nothing_is_done() -> None:
+    clock, _, connection = make(interval=0)
+    pump(clock, 60)
+    assert connection.pings == []
+    assert not clock.getDelayedCalls()
+
+
+def test_who_is_forgotten_is_let_be() -> None:
+    clock, keepalive, connection = make()
+    pump(clock, 25)
+    assert connection.pings
+    keepalive.forget(connection)
+    pump(clock, 60)
+    assert connection.given_up is None

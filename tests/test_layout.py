@@ -1,0 +1,67 @@
+"""The rooms: imports of echod's modules go one way, and private names of upstream stay in one file."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import echod
+
+ROOMS = [
+    "settings",
+    "log",
+    "log_place",
+    "json_echo",
+    "deadlines",
+    "budget",
+    "keepalive",
+    "handshake",
+    "compression",
+    "upstream",
+    "fastpath",
+    "protocol",
+    "factory",
+    "proxy_header",
+    "service",
+    "options",
+]
+"""From the ground up: each may import what stands before it."""
+
+FOLDER = Path(echod.__file__).parent
+
+
+class WithoutTypeChecking(ast.NodeTransformer):
+    """Drops what is imported for types alone, where two files may well name each other."""
+
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        """Drop `if TYPE_CHECKING:`."""
+        return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Return the modules of echod that are imported at run time."""
+    names = set()
+    for node in ast.walk(WithoutTypeChecking().visit(tree)):
+        if isinstance(node, ast.ImportFrom) and node.module == "echod":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("echod."):
+            names.add((node.module or "").split(".")[1])
+    return names - {"__version__"}
+
+
+def test_imports_go_up_only() -> None:
+    assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted([*ROOMS, "__init__"])
+    for path in FOLDER.glob("*.py"):
+        allowed = set(ROOMS[: ROOMS.index(path.stem)]) if path.stem in ROOMS else set()
+        assert imported(ast.parse(path.read_text())) <= allowed, path.name
+
+
+def test_each_file_says_what_it_is_for() -> None:
+    for path in FOLDER.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path.name
+
+
+def test_nobody_imports_the_reactor_at_module_level() -> None:
+    for path in FOLDER.rglob("*.py"):
+        assert not re.search(r"^(from|import) .*\breactor$", path.read_text(), flags=re.M), path.name

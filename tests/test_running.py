@@ -1,0 +1,396 @@
+"""Running echod as its users do: what it prints, what it logs, what it says of a mistake, and how it ends.
+
+Knows processes, signals and the log's formats. What is echoed, and how, is for other tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+from echod import __version__
+from tests.daemon import Daemon, Program, run, script
+
+PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
+
+NOBODY = 65534
+
+FOREGROUND = {"twistd": ("-n", "--pidfile="), "twist": ()}
+
+
+def start(program: Program, *options: str, cwd: Path) -> tuple[int, str, str]:
+    """Run a daemon that is expected to end by itself; return its exit status, standard output and standard error."""
+    done = run(script(program), *FOREGROUND[program], "echod", *options, cwd=cwd)
+    return done.returncode, done.stdout, done.stderr
+
+
+def echo(client: ClientConnection, message: str | bytes) -> None:
+    client.send(message)
+    assert client.recv(timeout=10) == message
+
+
+@contextmanager
+def connected(daemon: Daemon) -> Iterator[ClientConnection]:
+    """A client that has been served."""
+    with connect(daemon.url, open_timeout=10) as client:
+        echo(client, "hello")
+        yield client
+
+
+# Ways to run.
+
+WAYS: dict[str, dict[str, Any]] = {
+    "twistd": {},
+    "twistd, log file": {"has_log_file": True},
+    "twistd, daemonized": {"is_daemonized": True},
+    "twistd, asyncio": {"reactor": "asyncio"},
+    "twistd, poll": {"reactor": "poll"},
+    "twistd, select": {"reactor": "select"},
+    "twistd, asyncio, daemonized": {"reactor": "asyncio", "is_daemonized": True},
+    "twist": {"program": "twist"},
+    "twist, log file": {"program": "twist", "has_log_file": True},
+    "twist, asyncio": {"program": "twist", "reactor": "asyncio"},
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_serves_and_ends_with_status_0_on_a_signal(way: dict[str, Any], number: signal.Signals) -> None:
+    with Daemon(**way) as daemon, connected(daemon) as client:
+        daemon.send_signal(number)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        assert not daemon.wait()
+        assert f"received {number.name}" in daemon.log()
+
+
+def test_daemonized_prints_nothing_and_removes_its_pid_file() -> None:
+    with Daemon(is_daemonized=True) as daemon:
+        assert daemon.pid_path.exists()
+        assert daemon.pid == int(daemon.pid_path.read_text())
+        daemon.stop()
+        assert daemon.output() == ""
+        assert not daemon.pid_path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give up privileges: run the tests as root")
+@pytest.mark.parametrize("is_daemonized", [False, True])
+def test_gives_up_its_privileges(is_daemonized: bool) -> None:
+    with Daemon(uid=NOBODY, is_daemonized=is_daemonized) as daemon:
+        status = Path(f"/proc/{daemon.pid}/status").read_text()
+        assert re.search(r"^Uid:\t(.*)$", status, re.MULTILINE)[1].split() == 4 * [str(NOBODY)]  # type: ignore[index]
+        with connected(daemon):
+            pass
+        daemon.stop()
+        if is_daemonized:
+            assert not daemon.pid_path.exists()
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    with Daemon("--drain-timeout", "60s", "--close-timeout", "60s") as daemon, socket.create_connection(daemon.address) as client:
+        # A client that answers no Close frame: the drain waits for it.
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+        daemon.send_signal(signal.SIGTERM)
+        assert client.recv(4096).startswith(b"\x88\x0c\x03\xe9")
+        assert not daemon.has_ended()
+        start = time.monotonic()
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+        # Against the 60 seconds that it would have waited.
+        assert time.monotonic() - start < 10
+
+
+# What it prints when it starts.
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_prints_one_line_per_address_and_one_with_the_limits(program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    ports = ["tcp:0:interface=127.0.0.1", r"tcp:0:interface=\:\:1", f"unix:{path}"]
+    limits = ["--max-message-size", "64KiB", "--compression", "off", "--handshake-timeout", "250ms", "--max-connections", "7"]
+    with Daemon(*limits, program=program, ports=ports) as daemon:
+        log = daemon.log()
+        assert log.count("listening on") == len(ports)
+        assert re.fullmatch(r"ws://127\.0\.0\.1:[0-9]+", daemon.urls[0])
+        assert re.fullmatch(r"ws://\[::1\]:[0-9]+", daemon.urls[1])
+        assert daemon.urls[2] == f"unix:{path}"
+        lines = [line for line in log.splitlines() if f"echod {__version__}: " in line]
+        assert len(lines) == 1
+        for limit in ("max-message-size 64KiB", "compression off", "handshake-timeout 250ms", "max-connections 7,"):
+            assert limit in lines[0]
+        for url in daemon.urls[:2]:
+            with connect(url) as client:
+                echo(client, "hello")
+        with unix_connect(str(path)) as client:
+            echo(client, "hello")
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_version(program: Program, tmp_path: Path) -> None:
+    assert start(program, "--version", cwd=tmp_path) == (0, f"echod {__version__}\n", "")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Path) -> None:
+    status, output, error = start(program, "--help", cwd=tmp_path)
+    assert (status, error) == (0, "")
+    for option in ("--port=", "--max-message-size=", "--compression=", "--handshake-timeout=", "--log-messages", "--log-format="):
+        assert option in output
+    for default in ("[tcp:8080]", "[16MiB]", "[deflate]", "[5s]", "[text]"):
+        assert default in output
+
+
+# Mistakes.
+
+WRONG = {
+    "no such kind of endpoint": ("--port", "nonsense:1"),
+    "an empty endpoint": ("--port", ""),
+    "an endpoint without its port": ("--port", "tcp"),
+    "a port that is no number": ("--port", "tcp:http"),
+    "a port out of range": ("--port", "tcp:99999"),
+    "a negative port": ("--port", "tcp:-1"),
+    "an unknown parameter of an endpoint": ("--port", "tcp:0:nonsense=1"),
+    "an address of another machine": ("--port", "tcp:0:interface=192.0.2.1"),
+    "a line break in an endpoint": ("--port", "tcp:0:interface=a\nb"),
+    "a nested endpoint": ("--port", "haproxy:nonsense"),
+    "a socket in no folder": ("--port", "unix:/nonexistent/socket"),
+    "a socket path too long": ("--port", "unix:" + 200 * "a"),
+    "a missing certificate": ("--port", "ssl:0:privateKey=/nonexistent.pem"),
+    "a certificate that is none": ("--port", "ssl:0:privateKey=/dev/null"),
+    "the default certificate, missing": ("--port", "ssl:0"),
+    "a missing folder of certificates": ("--port", r"tls:/nonexistent:port=0:interface=127.0.0.1"),
+    "no socket from systemd": ("--port", "systemd:domain=INET:index=0"),
+    "a second endpoint": ("--port", "tcp:0:interface=127.0.0.1", "--port", "nonsense:1"),
+    "an SI unit": ("--max-message-size", "16MB"),
+    "an empty size": ("--max-message-size", ""),
+    "a size of 0": ("--max-message-size", "0"),
+    "a negative size": ("--max-message-size", "-1"),
+    "a size in floating point": ("--max-message-size", "1e6"),
+    "a size in other digits": ("--max-message-size", "\u0661KiB"),
+    "a size too large": ("--max-message-size", "9999999GiB"),
+    "a size without a value": ("--max-message-size",),
+    "an unknown unit of time": ("--handshake-timeout", "5h"),
+    "a negative duration": ("--handshake-timeout", "-1s"),
+    "an empty duration": ("--handshake-timeout", ""),
+    "not a number of seconds": ("--handshake-timeout", "nan"),
+    "a close without end": ("--close-timeout", "0"),
+    "an unknown compression": ("--compression", "gzip"),
+    "an unknown log format": ("--log-format", "xml"),
+    "no connections": ("--max-connections", "0"),
+    "an unknown option": ("--nonsense",),
+    "a value for a flag": ("--log-messages=yes",),
+    "a stray argument": ("stray",),
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("options", WRONG.values(), ids=WRONG)
+def test_a_wrong_value_is_one_line_and_status_1(program: Program, options: tuple[str, ...], tmp_path: Path) -> None:
+    assert_refused(start(program, *options, cwd=tmp_path))
+
+
+@pytest.fixture
+def port_in_use() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_port_in_use_is_one_line_and_status_1(program: Program, port_in_use: int, tmp_path: Path) -> None:
+    error = assert_refused(start(program, "--port", f"tcp:{port_in_use}:interface=127.0.0.1", cwd=tmp_path))
+    assert str(port_in_use) in error
+    assert "in use" in error
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_socket_in_use_is_one_line_and_status_1(program: Program, tmp_path: Path) -> None:
+    with Daemon(ports=[f"unix:{tmp_path / 'socket'}"]):
+        assert "in use" in assert_refused(start(program, "--port", f"unix:{tmp_path / 'socket'}", cwd=tmp_path))
+
+
+def assert_refused(ended: tuple[int, str, str]) -> str:
+    """Assert that a start was refused in good order, and return what was said."""
+    status, output, error = ended
+    assert status == 1
+    assert re.fullmatch(r"echod: [^\n]+\n", error)
+    # twistd has begun its log by the time that a port turns out to be in use.
+    assert "Traceback" not in output
+    assert "Error" not in output
+    return error
+
+
+def test_daemonized_a_port_in_use_is_told_in_the_log(port_in_use: int, tmp_path: Path) -> None:
+    done = run(
+        script("twistd"), "--pidfile=pid", "--logfile=log", "echod", "--port", f"tcp:{port_in_use}:interface=127.0.0.1", cwd=tmp_path
+    )
+    log = (tmp_path / "log").read_text()
+    # twistd tells that there was an error, cuts its text, and points to the log.
+    assert done.returncode == 1
+    assert "can't listen on" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr + log
+    assert not (tmp_path / "pid").exists()
+    assert re.search(f"can't listen on .*{port_in_use}.*in use", log)
+
+
+# The log.
+
+TEXT_LINE = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[[\w.-]+\] |\t)[^\n]*")
+JOURNAL_LINE = re.compile(r"<[2-7]>[^\n]+")
+
+
+def parse_text(line: str) -> str:
+    assert TEXT_LINE.fullmatch(line), line
+    return line.partition("] ")[2]
+
+
+def parse_journal(line: str) -> str:
+    assert JOURNAL_LINE.fullmatch(line), line
+    return line[3:]
+
+
+def parse_json(line: str) -> str:
+    record = json.loads(line)
+    assert set(record) - {"traceback"} == {"time", "level", "namespace", "message"}
+    assert record["level"] in ("info", "warn", "error", "critical")
+    assert isinstance(record["message"], str)
+    return str(record["message"])
+
+
+LOG_FORMATS: dict[str, Callable[[str], str]] = {"text": parse_text, "json": parse_json, "journal": parse_journal}
+
+LOG_PLACES: dict[str, dict[str, Any]] = {
+    "twistd": {},
+    "twistd, log file": {"has_log_file": True},
+    "twistd, daemonized": {"is_daemonized": True},
+    "twist": {"program": "twist"},
+    "twist, log file": {"program": "twist", "has_log_file": True},
+}
+
+
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
+@pytest.mark.parametrize("place", LOG_PLACES.values(), ids=LOG_PLACES)
+def test_every_line_of_the_log_is_in_its_format(place: dict[str, Any], log_format: str) -> None:
+    with Daemon("--log-format", log_format, "--log-messages", **place) as daemon:
+        with connected(daemon):
+            assert ask(daemon, "/").status == 426
+            assert ask(daemon, "/", Upgrade="websocket").status == 400
+            daemon.stop()
+        if daemon.log() != daemon.output():
+            assert daemon.output() == ""
+        messages = [LOG_FORMATS[log_format](line) for line in daemon.log().splitlines()]
+    assert any(message.startswith("listening on ws://") for message in messages)
+    assert any(message.startswith(f"echod {__version__}: ") for message in messages)
+    assert "recv: hello" in messages
+    assert sum(message.startswith("refused a handshake from ") for message in messages) == 2
+    assert "received SIGTERM" in messages
+
+
+@pytest.mark.parametrize("own", ["text", "json"])
+def test_twists_own_log_format_holds_when_there_is_no_other(own: str) -> None:
+    with Daemon(program="twist", program_options=["--log-format", own]) as daemon:
+        messages = [LOG_FORMATS[own](line) for line in daemon.log().splitlines()]
+    assert any(message.startswith("listening on ws://") for message in messages)
+
+
+LOGGED: dict[str, tuple[str | bytes, str]] = {
+    "text": ("hello", "hello"),
+    "empty": ("", ""),
+    "no ASCII": ("grüß dich, 世界 🎈", "grüß dich, 世界 🎈"),
+    "line break": ("a\nrecv: b\r\nc", r"a\nrecv: b\r\nc"),
+    "other line breaks": ("a\u2028b\x85c\x0bd", r"a\u2028b\x85c\x0bd"),
+    "escape sequence": ("\x1b[31mred", r"\x1b[31mred"),
+    "C1 escape sequence": ("\x9b31mred", r"\x9b31mred"),
+    "backslash": (r"a\nb", r"a\\nb"),
+    "right-to-left override": ("abc\u202exe.txt", r"abc\u202exe.txt"),
+    "format string": ("{log_time} %s %(a)s {0}", "{log_time} %s %(a)s {0}"),
+    "long": (1000 * "a", 256 * "a" + "… (1000 octets)"),
+    "long, no ASCII": (1000 * "é", 256 * "é" + "… (2000 octets)"),
+    "binary": (b"a\x00\xff\n", r"a\x00\xff\n"),
+    "long binary": (1000 * b"a", 256 * "a" + "… (1000 octets)"),
+}
+
+
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
+def test_log_messages_prints_each_message_escaped_on_one_line(log_format: str) -> None:
+    with Daemon("--log-messages", "--log-format", log_format) as daemon:
+        with connect(daemon.url) as client:
+            for message, _ in LOGGED.values():
+                echo(client, message)
+        messages = [LOG_FORMATS[log_format](line) for line in daemon.log().split("\n")[:-1]]
+    assert [message for message in messages if message.startswith("recv:")] == [f"recv: {logged}" for _, logged in LOGGED.values()]
+
+
+@pytest.mark.parametrize("message", [1000 * b"\xff", 1000 * "\u202e"], ids=["binary", "text"])
+def test_a_long_message_tells_its_size_however_much_is_escaped(message: str | bytes) -> None:
+    octets = len(message.encode() if isinstance(message, str) else message)
+    with Daemon("--log-messages") as daemon:
+        with connect(daemon.url) as client:
+            echo(client, message)
+        line = daemon.wait_for_log(r"recv: .*")[0]
+    assert line.endswith(f"… ({octets} octets)")
+    assert len(line) < 2000
+
+
+def test_messages_are_not_logged_unless_asked_for() -> None:
+    with Daemon() as daemon, connected(daemon):
+        assert "recv:" not in daemon.log()
+        assert "hello" not in daemon.log()
+
+
+# Plain HTTP.
+
+
+def ask(daemon: Daemon, target: str, method: str = "GET", **headers: str) -> HTTPResponse:
+    connection = HTTPConnection(*daemon.address, timeout=10)
+    connection.request(method, target, headers=headers)
+    response = connection.getresponse()
+    # Read here, so that the caller has nothing to close.
+    body = response.read()
+    response.read = lambda amt=None: body  # type: ignore[method-assign]  # noqa: ARG005
+    connection.close()
+    return response
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with Daemon() as daemon:
+        yield daemon
+
+
+@pytest.mark.parametrize("target", ["/", "/any/path", "/?redirect=http://example.com/&after=x", "/?redirect=http://example.com/&after=1"])
+def test_plain_http_is_told_to_upgrade(daemon: Daemon, target: str) -> None:
+    response = ask(daemon, target)
+    body = response.read()
+    assert response.status == 426
+    assert response.getheader("Upgrade") == "websocket"
+    assert response.getheader("Location") is None
+    assert re.fullmatch(rb"[^\n]*WebSocket[^\n]*\n", body)
+    assert b"example.com" not in body
+    everything = (str(response.msg) + body.decode()).lower()
+    for name in ("autobahn", "twisted", "python", "refresh", "<"):
+        assert name not in everything
+
+
+def test_a_head_request_gets_no_body(daemon: Daemon) -> None:
+    response = ask(daemon, "/", "HEAD")
+    assert (response.status, response.getheader("Upgrade"), response.read()) == (426, "websocket", b"")

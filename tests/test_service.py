@@ -1,0 +1,261 @@
+"""The service on a real reactor with real sockets: listening, serving, draining."""
+
+from __future__ import annotations
+
+import io
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.application.service import Application, IService
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.threads import deferToThread
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
+
+from echod.log import EVENTS_PER_SECOND, make_observer
+from echod.service import CannotStartError, EchoService, describe_address, raise_descriptor_limit, set_backlog
+from echod.settings import LogFormat, Settings
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+
+REAL: Any = reactor
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """Everything that is logged, as formatted."""
+    found: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_format"):
+            found.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+    yield found
+    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
+
+
+def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
+    settings = Settings(ports=ports, drain_timeout=5)
+    endpoints = [(port, serverFromString(REAL, port)) for port in ports]
+    return EchoService(settings, endpoints, reactor, **({"take_signals": False} | options))
+
+
+def address(lines: list[str]) -> tuple[str, int]:
+    host, _, port = next(line for line in lines if line.startswith("listening on ws://")).removeprefix("listening on ws://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Client:
+    """A blocking socket with the handshake made."""
+
+    def __init__(self, target: Any, family: int = socket.AF_INET) -> None:
+        self.socket = socket.socket(family)
+        self.socket.settimeout(10)
+        self.socket.connect(target)
+        self.socket.sendall(handshake())
+        self.octets = b""
+        while b"\r\n\r\n" not in self.octets:
+            self.octets += self.socket.recv(65536)
+        self.octets = self.octets.split(b"\r\n\r\n", 1)[1]
+
+    def frame(self) -> Frame:
+        while True:
+            found, rest = split(self.octets)
+            if found:
+                self.octets = self.octets[len(self.octets) - len(rest) :] if len(found) == 1 else self.octets
+                return found[0]
+            self.octets += self.socket.recv(65536)
+
+    def echo(self, payload: bytes) -> bytes:
+        self.socket.sendall(client_frame(TEXT, payload))
+        return self.frame().payload
+
+    def close(self) -> bytes:
+        with self.socket:
+            self.socket.sendall(client_frame(CLOSE, close_payload(1001)))
+            return self.socket.recv(1)
+
+
+@pytest.mark.parametrize("port", ["tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1"])
+@pytest_twisted.inlineCallbacks
+def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, None]:
+    service = make(port)
+    service.privilegedStartService()
+    service.startService()
+    family = socket.AF_INET6 if "6" in port else socket.AF_INET
+    client = yield deferToThread(Client, address(lines), family)
+    assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+    assert service.factory is not None
+    (connection,) = service.factory.live
+    assert connection.transport.getTcpNoDelay()
+    stopped = service.stopService()
+    assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
+    assert not stopped.called
+    assert (yield deferToThread(client.close)) == b"", "the server closes first, in order"
+    yield stopped
+    assert sum("max-message-size 16MiB" in line for line in lines) == 1
+
+
+@pytest_twisted.inlineCallbacks
+def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    path = tmp_path / "socket"
+    service = make("tcp:0:interface=127.0.0.1", f"unix:{path}")
+    service.startService()
+    assert f"listening on unix:{path}" in lines
+    clients = [(yield deferToThread(Client, address(lines))), (yield deferToThread(Client, str(path), socket.AF_UNIX))]
+    for client in clients:
+        assert (yield deferToThread(client.echo, b"x" * 200_000)) == b"x" * 200_000
+    stopped = service.stopService()
+    for client in clients:
+        yield deferToThread(client.frame)
+        yield deferToThread(client.close)
+    yield stopped
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", err)
+    others: list[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: others.append(error))
+    with listening() as port:
+        service = make(f"tcp:{port}:interface=127.0.0.1")
+        with pytest.raises(CannotStartError) as error:
+            service.privilegedStartService()
+    sys.excepthook(CannotStartError, error.value, None)
+    assert err.getvalue() == f"echod: can't listen on tcp:{port}:interface=127.0.0.1: {error.value.args[0].partition(': ')[2]}\n"
+    assert "in use" in err.getvalue()
+    sys.excepthook(ValueError, ValueError(), None)
+    assert len(others) == 1
+    assert service.stopService() is not None
+
+
+def test_a_service_that_never_started_can_be_stopped() -> None:
+    assert make().stopService().called
+
+
+def test_the_application_gets_our_log() -> None:
+    out = io.StringIO()
+    observer = make_observer(out, LogFormat.JOURNAL)
+    service = make(observer=observer)
+    application = Application("echod")
+    service.setServiceParent(application)
+    assert application.getComponent(ILogObserver) is observer
+    make().setServiceParent(IService(Application("another")))
+    service.startService()
+    log = Logger(observer=observer)
+    for _ in range(EVENTS_PER_SECOND + 1):
+        log.info("limited from the start to the stop")
+    assert service.stopService().called
+    log.info("limited from the start to the stop")
+    assert out.getvalue().count("limited") == EVENTS_PER_SECOND + 1
+
+
+class FakeReactor:
+    """A reactor, as far as signals are concerned."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self.is_running = True
+
+    def callWhenRunning(self, call: Any) -> None:
+        call()
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        call(*arguments)
+
+    def seconds(self) -> float:
+        return 0.0
+
+    def callLater(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(active=lambda: False)
+
+    def stop(self) -> None:
+        if not self.is_running:
+            raise ReactorNotRunning
+        self.is_running = False
+        self.stops += 1
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: list[str]) -> None:
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    assert service.factory is not None
+    aborted: list[bool] = []
+    service.factory.abort_all = lambda: aborted.append(True)  # type: ignore[method-assign]
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+    assert fake.stops == 1
+    assert aborted == []
+    service.stopService()
+    signal.raise_signal(number)
+    assert aborted == [True]
+    assert f"received {number.name}" in lines
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_signal_before_anything_listens_is_no_error() -> None:
+    service = make(reactor=FakeReactor(), take_signals=True)
+    service._handle_signals()
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_limit_on_descriptors_is_raised() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(500, hard), hard))
+        assert raise_descriptor_limit() == hard
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_backlog_is_set_where_there_is_a_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        port: Any = SimpleNamespace(socket=server)
+        set_backlog(port, 100)
+        clients = [socket.create_connection(server.getsockname(), timeout=5) for _ in range(50)]
+        for client in clients:
+            client.close()
+    other: Any = SimpleNamespace()
+    set_backlog(other, 100)
+
+
+@pytest.mark.parametrize(
+    ("address_", "text"),
+    [
+        (IPv4Address("TCP", "0.0.0.0", 8080), "ws://0.0.0.0:8080"),
+        (IPv6Address("TCP", "::1", 8080), "ws://[::1]:8080"),
+        (UNIXAddress(b"/run/echod"), "unix:/run/echod"),
+        (SimpleNamespace(name="text"), "unix:text"),
+    ],
+)
+def test_addresses(address_: Any, text: str) -> None:
+    assert describe_address(address_) == text

@@ -1,0 +1,281 @@
+"""Each private name that `upstream` touches, and each fault it works around, as they are today: a change upstream fails here."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import ssl
+from collections.abc import Generator, Iterator
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+from twisted.internet import reactor
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import BufferingTLSTransport
+from twisted.python.failure import Failure
+
+from echod import upstream
+from tests.fakes import Peer, Transport, make_factory
+from tests.frames import CLOSE, PING, TEXT, client_frame, close_payload, handshake, split
+from tests.tls import Certificate
+
+
+class Plain(WebSocketServerProtocol):
+    """Autobahn as it comes, echoing."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self.sendMessage(payload, isBinary)
+
+
+class PlainTransport(Transport):
+    """Counts what is written."""
+
+    writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        super().write(data)
+
+
+def plain(**options: Any) -> tuple[Plain, PlainTransport]:
+    factory = WebSocketServerFactory()
+    factory.protocol = Plain
+    factory.setProtocolOptions(allowNullOrigin=True, openHandshakeTimeout=0, closeHandshakeTimeout=0, **options)
+    protocol, transport = cast(Plain, factory.buildProtocol(None)), PlainTransport()
+    protocol.makeConnection(transport)
+    return protocol, transport
+
+
+def plain_open(**options: Any) -> tuple[Plain, PlainTransport]:
+    protocol, transport = plain(**options)
+    protocol.dataReceived(handshake())
+    assert transport.value().startswith(b"HTTP/1.1 101 ")
+    transport.clear()
+    return protocol, transport
+
+
+class TestAutobahn:
+    """Names, and faults for which there is a way around."""
+
+    @pytest.mark.parametrize(
+        ("name", "parameters"),
+        [
+            ("_fail_connection", ["self", "code", "reason"]),
+            ("_protocol_violation", ["self", "reason"]),
+            ("_invalid_payload", ["self", "reason"]),
+            ("_closeConnection", ["self", "abort"]),
+            ("_dataReceived", ["self", "data"]),
+        ],
+    )
+    def test_private_methods_are_there(self, name: str, parameters: list[str]) -> None:
+        assert list(inspect.signature(getattr(WebSocketServerProtocol, name)).parameters) == parameters
+
+    def test_private_attributes_are_there(self) -> None:
+        peer = Peer(make_factory())
+        peer.open()
+        peer.send(client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"abcdef")[:8])
+        attributes = vars(peer.protocol)
+        for name in ("is_closed", "is_open", "_perMessageCompress", "_transport_details", "_isMessageCompressed", "current_frame"):
+            assert name in attributes, name
+        assert attributes["inside_message"] is True
+        assert attributes["data"] == b""
+        assert peer.protocol.open_frame_rest() == 4
+        assert not peer.protocol.is_between_messages
+
+    def test_options_are_copied_into_each_connection(self) -> None:
+        protocol, _ = plain()
+        assert vars(protocol).keys() > set(WebSocketServerProtocol.CONFIG_ATTRS)
+
+    def test_nagle_stays_on(self) -> None:
+        assert not plain()[1].no_delay
+
+    def test_a_violation_does_not_end_the_frame(self) -> None:
+        protocol, _ = plain_open(failByDrop=False)
+        protocol.dataReceived(client_frame(PING, b"", claim=2**20))
+        assert protocol.current_frame.length == 2**20
+        assert protocol.state == protocol.STATE_CLOSING
+
+    def test_small_pieces_are_kept_one_by_one(self) -> None:
+        protocol, _ = plain_open()
+        for octet in client_frame(TEXT, b"x" * 100)[:-1]:
+            protocol.dataReceived(bytes([octet]))
+        assert len(protocol.frame_data) == 99
+
+    def test_each_ping_is_a_write(self) -> None:
+        protocol, transport = plain_open()
+        before = transport.writes
+        protocol.dataReceived(client_frame(PING) * 100)
+        assert transport.writes - before == 100
+
+    def test_the_reply_to_a_close_of_ours_leads_to_a_reset(self) -> None:
+        protocol, transport = plain_open(failByDrop=False)
+        protocol.sendCloseFrame(1000)
+        protocol.dataReceived(client_frame(CLOSE, close_payload(1000)))
+        assert transport.aborted
+
+    def test_1001_is_not_for_applications(self) -> None:
+        with pytest.raises(Exception, match="invalid close code 1001"):
+            plain_open()[0].sendClose(1001)
+
+    def test_a_connection_that_is_gone_refers_to_itself(self) -> None:
+        protocol, _ = plain_open()
+        protocol.connectionLost(connectionDone)
+        assert protocol.is_closed.result is protocol
+
+    def test_a_deflated_answer_is_held_against_the_limit_for_messages_received(self) -> None:
+        source = inspect.getsource(WebSocketProtocol.sendMessage)
+        assert "self.maxMessagePayloadSize < payload_len" in source
+
+    def test_1014_is_refused(self) -> None:
+        assert 1014 not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+
+    @pytest.mark.parametrize(
+        "line",
+        [b"X: a\x85Y: b", b"X: a\r\n folded", b"X: \x00", b"no colon", b"Content-Length: 5\r\nTransfer-Encoding: chunked"],
+    )
+    def test_heads_are_taken_that_are_none(self, line: bytes) -> None:
+        protocol, transport = plain()
+        protocol.dataReceived(handshake()[:-2] + line + b"\r\n\r\n")
+        assert transport.value().startswith(b"HTTP/1.1 101 ")
+
+    def test_version_plus_1_3_is_taken(self) -> None:
+        protocol, transport = plain()
+        protocol.dataReceived(handshake().replace(b"Version: 13", b"Version: +1_3"))
+        assert transport.value().startswith(b"HTTP/1.1 101 ")
+
+    def test_a_request_head_has_no_limit(self) -> None:
+        protocol, transport = plain()
+        for _ in range(100):
+            protocol.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000)
+        assert transport.value() == b""
+
+
+class Kept(Protocol):
+    """Tells that it was made."""
+
+    made: Deferred[Kept]
+
+    def connectionMade(self) -> None:
+        Kept.made.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Ignore the handshake's octets."""
+
+
+class TestTwisted:
+    """What is read from a real transport."""
+
+    @pytest.fixture(params=["tcp", "ssl"])
+    def layers(self, request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[Any, Any]]:
+        """A port of that kind, and a function that connects a blocking socket to it."""
+        kept: Any = reactor
+        factory = Factory.forProtocol(Kept)
+        Kept.made = Deferred()
+        if request.param == "tcp":
+            port = kept.listenTCP(0, factory, interface="127.0.0.1")
+        else:
+            port = kept.listenSSL(0, factory, certificate.server_options(), interface="127.0.0.1")
+        number = port.getHost().port
+
+        def connect() -> socket.socket:
+            plain_socket = socket.create_connection(("127.0.0.1", number), timeout=10)
+            if request.param == "tcp":
+                return plain_socket
+            context = ssl.create_default_context(cafile=str(certificate.path))
+            return context.wrap_socket(plain_socket, server_hostname="localhost")
+
+        yield request.param, connect
+        pytest_twisted.blockon(port.stopListening())
+
+    @pytest_twisted.inlineCallbacks
+    def test_what_is_unsent_unacknowledged_and_unread_is_counted(self, layers: tuple[Any, Any]) -> Generator[Any, Any, None]:
+        kind, connect = layers
+        client = yield deferToThread(connect)
+        try:
+            protocol = yield Kept.made
+            transport: ITransport = protocol.transport
+            assert isinstance(transport, Connection if kind == "tcp" else BufferingTLSTransport)
+            yield until(lambda: upstream.unsent(transport) == 0)
+            yield until(lambda: getattr(transport, "_handshakeDone", True))
+            protocol.transport.pauseProducing()
+            yield deferToThread(client.sendall, b"x" * 1000)
+            yield until(lambda: upstream.unread(transport) >= 1000)
+            size = 32 * 2**20
+            transport.write(b"y" * size)
+            assert size <= upstream.unsent(transport) < size * 1.01
+            yield until(lambda: upstream.unacknowledged(transport) > 0 and upstream.unsent(transport) < size)
+            upstream.set_read_size(transport, 512)
+            assert next(layer for layer in upstream._layers(transport) if isinstance(layer, Connection)).bufferSize == 512
+            upstream.half_close(transport)
+            yield deferToThread(receive_all, client, size)
+        finally:
+            client.close()
+            lost: Deferred[None] = Deferred()
+            protocol.connectionLost = lambda _=None: lost.callback(None)
+            protocol.transport.abortConnection()
+            yield lost
+        assert upstream.unread(transport) == 0
+
+    def test_a_descriptor_that_is_gone_counts_nothing(self) -> None:
+        class Gone(Connection):
+            connected = True
+
+            def __init__(self) -> None:
+                """Have no socket."""
+
+            def fileno(self) -> int:
+                return 10**6
+
+        assert upstream.unread(Gone()) == 0
+        assert upstream.unread(Transport()) == 0
+
+    def test_a_proxy_header_in_pieces_is_dropped(self) -> None:
+        from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory  # noqa: PLC0415
+
+        protocol = HAProxyWrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(UNIXAddress(None))
+        transport = Transport()
+        assert protocol is not None
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"PRO")
+        assert transport.disconnecting
+
+
+def receive_all(client: socket.socket, size: int) -> None:
+    received = 0
+    while received < size:
+        piece = client.recv(2**20)
+        assert piece
+        received += len(piece)
+
+
+def until(condition: Any, deadline: float = 10) -> Deferred[None]:
+    """Fire once `condition()` is true."""
+    done: Deferred[None] = Deferred()
+    clock: Any = reactor
+    end = clock.seconds() + deadline
+
+    def look() -> None:
+        if condition():
+            done.callback(None)
+        elif clock.seconds() > end:
+            done.errback(Failure(TimeoutError()))
+        else:
+            clock.callLater(0.01, look)
+
+    look()
+    return done
+
+
+def test_frames_of_the_oracle_are_understood() -> None:
+    """The oracle itself, held against Autobahn."""
+    protocol, transport = plain_open()
+    protocol.dataReceived(client_frame(TEXT, b"x" * 70_000))
+    assert split(transport.value())[0][0].payload == b"x" * 70_000
