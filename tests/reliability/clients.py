@@ -86,10 +86,10 @@ class Client:
         return sent
 
     async def _writable(self, seconds: float) -> bool:
-        ready = self._loop.create_future()
-        self._loop.add_writer(self.sock, lambda: ready.done() or ready.set_result(None))
+        ready = asyncio.Event()
+        self._loop.add_writer(self.sock, ready.set)
         try:
-            await asyncio.wait_for(ready, seconds)
+            await asyncio.wait_for(ready.wait(), seconds)
         except TimeoutError:
             return False
         finally:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from pathlib import Path
 
 import pytest
 
 from tests import frames
 from tests.reliability.clients import Client, cut_from, warm_up
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import KIB, MIB, Daemon, running
+from tests.reliability.daemon import KIB, MIB, Daemon
 
 RATE = 64 * KIB
 """Octets that the reader takes in a second, in eight pieces."""
 
 
 @pytest.mark.parametrize("size", [100 * KIB, 8 * MIB], ids=["100 KiB", "8 MiB"])
-def test_a_slow_reader(size: int, tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_a_slow_reader(size: int, form: Form, figure: Figure) -> None:
     seconds = form.pick(180, 10)
 
     async def run(daemon: Daemon) -> tuple[int, float]:
         await warm_up(daemon.address)
         client = await Client.open(daemon.address, receive_buffer=RATE)
-        payload = random.Random(1).randbytes(size)  # noqa: S311
+        payload = random.Random(1).randbytes(size)
         # Twice what can be read in the time, so that there is always more; at least what fills every buffer on the way.
         count = max(1, max(2 * RATE * seconds, 16 * MIB) // size)
         octets = frames.client_frame(frames.BINARY, payload)
@@ -47,7 +46,7 @@ def test_a_slow_reader(size: int, tmp_path: Path, form: Form, figure: Figure) ->
         await client.finish()
         return wrong, slow
 
-    with running(tmp_path, "--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
+    with Daemon("--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
         wrong, slow = asyncio.run(run(daemon))
     assert slow >= seconds
     figure(f"pieces that were wrong in {slow:.0f} s at 64 KiB/s", wrong, 0)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
 from tests import frames
 from tests.reliability.clients import Client, at_once, warm_up
 from tests.reliability.conftest import Figure
-from tests.reliability.daemon import MIB, Daemon, running
+from tests.reliability.daemon import MIB, Daemon
 
 CLIENTS = 100
 CLOSE_TIMEOUT = 2.0
@@ -27,7 +26,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_clients_that_fill_their_buffers_and_never_read(ending: str, tmp_path: Path, figure: Figure) -> None:
+def test_clients_that_fill_their_buffers_and_never_read(ending: str, figure: Figure) -> None:
     async def fill(daemon: Daemon) -> Client:
         client = await Client.open(daemon.address, receive_buffer=4096)
         # The end is in the same read as that of the message, so that the daemon has it before it has to wait for the client.
@@ -38,18 +37,18 @@ def test_clients_that_fill_their_buffers_and_never_read(ending: str, tmp_path: P
         await warm_up(daemon.address)
         idle = daemon.descriptors()
         clients = await at_once((fill(daemon) for _ in range(CLIENTS)), CLIENTS)
-        seconds = daemon.wait_until(lambda: daemon.descriptors() <= idle, 30)
+        seconds = daemon.seconds_until(lambda: daemon.descriptors() <= idle, 30)
         for client in clients:
             client.close()
         return seconds
 
     # Keepalive off: it must not be what ends them.
-    with running(tmp_path, "--close-timeout", f"{CLOSE_TIMEOUT}s", "--ping-interval", "0") as daemon:
+    with Daemon("--close-timeout", f"{CLOSE_TIMEOUT}s", "--ping-interval", "0") as daemon:
         seconds = asyncio.run(run(daemon))
     figure(f"until all descriptors are gone after {ending}", seconds, CLOSE_TIMEOUT + 2, "s")
 
 
-def test_clients_that_stop_answering_amid_a_stream(tmp_path: Path, figure: Figure) -> None:
+def test_clients_that_stop_answering_amid_a_stream(figure: Figure) -> None:
     """Where the daemon reads no more it never comes to see a Close or an end: keepalive is what ends such a connection."""
 
     async def fill(daemon: Daemon) -> Client:
@@ -63,18 +62,18 @@ def test_clients_that_stop_answering_amid_a_stream(tmp_path: Path, figure: Figur
         idle = daemon.descriptors()
         start = time.monotonic()
         clients = await at_once((fill(daemon) for _ in range(20)), 20)
-        daemon.wait_until(lambda: daemon.descriptors() <= idle, 30)
+        daemon.seconds_until(lambda: daemon.descriptors() <= idle, 30)
         for client in clients:
             client.close()
         return time.monotonic() - start
 
-    with running(tmp_path, "--close-timeout", "2s", "--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
+    with Daemon("--close-timeout", "2s", "--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
         seconds = asyncio.run(run(daemon))
     # They fill for a second or two first, and each octet that goes is a sign of life.
     figure("until all descriptors are gone of clients that neither read nor end", seconds, 4 + 5 + 3, "s")
 
 
-def test_half_closed_clients_get_their_echo(tmp_path: Path, figure: Figure) -> None:
+def test_half_closed_clients_get_their_echo(figure: Figure) -> None:
     async def one(daemon: Daemon) -> int:
         client = await Client.open(daemon.address)
         message = frames.client_frame(frames.BINARY, bytes(100_000))
@@ -86,6 +85,6 @@ def test_half_closed_clients_get_their_echo(tmp_path: Path, figure: Figure) -> N
     async def run(daemon: Daemon) -> int:
         return sum(await at_once((one(daemon) for _ in range(CLIENTS)), CLIENTS))
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         lost = asyncio.run(run(daemon))
     figure("echoes lost of 100 clients that send a message and a FIN", lost, 0)

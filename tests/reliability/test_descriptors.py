@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from pathlib import Path
 
 from tests import frames
 from tests.reliability.clients import Address, Client, at_once, warm_up
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import MIB, Daemon, running
+from tests.reliability.daemon import MIB, Daemon
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
 
@@ -30,7 +29,7 @@ async def come(address: Address) -> tuple[Client | None, int]:
         return client, 0
 
 
-def test_1000_connects_to_256_descriptors(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_1000_connects_to_256_descriptors(form: Form, figure: Figure) -> None:
     seconds = form.pick(20, 4)
 
     async def keep_coming(address: Address, until: float) -> None:
@@ -65,7 +64,7 @@ def test_1000_connects_to_256_descriptors(tmp_path: Path, form: Form, figure: Fi
         await at_once(client.echo(b"served again") for client in again)
         return load, most, time.monotonic() - start
 
-    with running(tmp_path, nofile=NOFILE) as daemon:
+    with Daemon(nofile=NOFILE) as daemon:
         load, most, seconds_until_served = asyncio.run(run(daemon))
         lines = len(daemon.log().splitlines())
     figure("CPU while full, 1,000 connects to 256 descriptors", load, 20, "%")
@@ -74,10 +73,10 @@ def test_1000_connects_to_256_descriptors(tmp_path: Path, form: Form, figure: Fi
     figure("lines of log meanwhile", lines, 10 * (seconds + 15))
 
 
-def test_reconnects(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_reconnects(form: Form, figure: Figure) -> None:
     """A fifth of the connections are reset, each at another point of its life."""
     total, first = form.pick(100_000, 8_000), form.pick(10_000, 2_000)
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     message = frames.client_frame(frames.TEXT, b"some text " * 20)
     points = [b"", b"GET / HTTP/1.1\r\n", frames.handshake(), frames.handshake() + message, frames.handshake("/", OFFER) + message[:50]]
 
@@ -100,10 +99,10 @@ def test_reconnects(tmp_path: Path, form: Form, figure: Figure) -> None:
             if done == first:
                 memory = daemon.memory()
             await at_once(((break_off if i % 5 == 0 else live)(daemon.address) for i in range(1000)), 40)
-        daemon.wait_until(lambda: daemon.descriptors() <= descriptors, 10)
+        daemon.seconds_until(lambda: daemon.descriptors() <= descriptors, 10)
         return daemon.memory() - memory, daemon.descriptors() - descriptors
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         growth, left = asyncio.run(run(daemon))
     figure(f"growth over {total - first:,} reconnects after the first {first:,}", growth / MIB, 5, "MiB")
     figure("descriptors left open", left, 0)

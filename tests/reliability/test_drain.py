@@ -6,13 +6,12 @@ import asyncio
 import random
 import signal
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from tests import frames
 from tests.reliability.clients import Address, Client, open_many, warm_up
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import Daemon, running
+from tests.reliability.daemon import Daemon
 
 DRAIN_TIMEOUT = 10.0
 
@@ -28,7 +27,7 @@ class Outcome(NamedTuple):
 
 async def chat(client: Client, size: int) -> Outcome:
     """Send a message, await its echo, wait a little, and again; until a Close comes, which is answered."""
-    chance = random.Random(size)  # noqa: S311
+    chance = random.Random(size)
     echoes = 0
     while True:
         payload = chance.randbytes(size)
@@ -54,20 +53,20 @@ async def drain(daemon: Daemon, clients: list[Client], seconds: float) -> tuple[
     chats = [asyncio.create_task(chat(client, 100 + 13 * (i % 100) ** 2)) for i, client in enumerate(clients)]
     await asyncio.sleep(seconds)
     signalled = time.monotonic()
-    daemon.signal(signal.SIGTERM)
+    daemon.send_signal(signal.SIGTERM)
     outcomes = await asyncio.gather(*chats)
     await asyncio.to_thread(daemon.wait)
     return outcomes, signalled, time.monotonic() - signalled
 
 
-def test_sigterm_amid_traffic(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_sigterm_amid_traffic(form: Form, figure: Figure) -> None:
     count = form.pick(1000, 300)
 
     async def run(daemon: Daemon) -> tuple[list[Outcome], float, float]:
         await warm_up(daemon.address)
         return await drain(daemon, await open_many(daemon.address, count), form.pick(10, 3))
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         outcomes, signalled, seconds = asyncio.run(run(daemon))
         assert daemon.wait() == 0
     assert all(outcome.echoes for outcome in outcomes)
@@ -78,7 +77,7 @@ def test_sigterm_amid_traffic(tmp_path: Path, form: Form, figure: Figure) -> Non
     figure("from SIGTERM to the end of the process", seconds, DRAIN_TIMEOUT, "s")
 
 
-def test_sigterm_with_clients_that_do_not_behave(tmp_path: Path, figure: Figure) -> None:
+def test_sigterm_with_clients_that_do_not_behave(figure: Figure) -> None:
     """Beside those that do: some never answer a Close, some never read, some never finish a message or a handshake."""
 
     async def misbehave(address: Address, kind: int) -> Client:
@@ -101,7 +100,7 @@ def test_sigterm_with_clients_that_do_not_behave(tmp_path: Path, figure: Figure)
             other.close()
         return result
 
-    with running(tmp_path, "--drain-timeout", "4s", "--handshake-timeout", "60s") as daemon:
+    with Daemon("--drain-timeout", "4s", "--handshake-timeout", "60s") as daemon:
         outcomes, signalled, seconds = asyncio.run(run(daemon))
         assert daemon.wait() == 0
     lost = sum(outcome.lost_at is not None and outcome.lost_at < signalled for outcome in outcomes)

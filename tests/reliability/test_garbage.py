@@ -91,12 +91,12 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> Deferred[N
     def look() -> Any:
         return None if condition() or time.monotonic() > deadline else deferLater(reactor, 0.01, look)
 
-    return deferLater(reactor, 0, look)  # type: ignore[no-any-return]
+    return deferLater(reactor, 0, look)
 
 
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.parametrize("case", CASES)
-@inlineCallbacks  # type: ignore[untyped-decorator]
+@inlineCallbacks
 def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
     octets, how = CASES[case]
     factory = EchoFactory(Settings(handshake_timeout=1.0, close_timeout=1.0), reactor, 100)
@@ -108,7 +108,7 @@ def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
         opened(connection)
 
     factory.opened = note  # type: ignore[method-assign]
-    port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
+    port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
         yield deferToThread(_exchange, ("127.0.0.1", port.getHost().port), octets, how)
         yield _wait_for(lambda: bool(traces) and not factory.live)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 from tests.reliability.clients import Address, Client, at_once, percentile, warm_up
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import KIB, MIB, Daemon, running
+from tests.reliability.daemon import KIB, MIB, Daemon
 
 CLIENTS = 100
 HANDSHAKE_TIMEOUT = 5.0
 
 
-def test_request_heads_without_an_end(tmp_path: Path, figure: Figure) -> None:
+def test_request_heads_without_an_end(figure: Figure) -> None:
     async def one(address: Address) -> tuple[int, bytes]:
         client = await Client.connect(address)
         await client.send(b"GET / HTTP/1.1\r\nX-Long: ")
@@ -28,7 +27,7 @@ def test_request_heads_without_an_end(tmp_path: Path, figure: Figure) -> None:
         results = await at_once((one(daemon.address) for _ in range(CLIENTS)), CLIENTS)
         return daemon.peak() - idle, results
 
-    with running(tmp_path, "--close-timeout", "1s") as daemon:
+    with Daemon("--close-timeout", "1s") as daemon:
         growth, results = asyncio.run(run(daemon))
     refused = sum(answer == b"HTTP/1.1 431 " for _, answer in results)
     figure("growth, 100 request heads without an end", growth / MIB, 1, "MiB")
@@ -36,7 +35,7 @@ def test_request_heads_without_an_end(tmp_path: Path, figure: Figure) -> None:
     figure("of them not refused with 431", CLIENTS - refused, CLIENTS)
 
 
-def test_request_heads_at_the_limit(tmp_path: Path, figure: Figure) -> None:
+def test_request_heads_at_the_limit(figure: Figure) -> None:
     """All at the same time just below the limit: what they can hold at most."""
 
     async def one(address: Address) -> Client:
@@ -55,12 +54,12 @@ def test_request_heads_at_the_limit(tmp_path: Path, figure: Figure) -> None:
             client.abort()
         return growth
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         growth = asyncio.run(run(daemon))
     figure("growth for each request head of 8 KiB that waits for its end", growth / CLIENTS / KIB, 24, "KiB")
 
 
-def test_connections_that_never_finish_the_handshake(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_connections_that_never_finish_the_handshake(form: Form, figure: Figure) -> None:
     count = form.pick(5000, 1000)
 
     async def hang(address: Address) -> float:
@@ -70,7 +69,7 @@ def test_connections_that_never_finish_the_handshake(tmp_path: Path, form: Form,
         await client.rest()
         return time.monotonic() - connected
 
-    async def come_honestly(address: Address, until: asyncio.Future[object]) -> list[float]:
+    async def come_honestly(address: Address, until: asyncio.Future[list[float]]) -> list[float]:
         times = []
         while not until.done():
             start = time.monotonic()
@@ -87,11 +86,11 @@ def test_connections_that_never_finish_the_handshake(tmp_path: Path, form: Form,
         hanging = asyncio.gather(*(hang(daemon.address) for _ in range(count)))
         honest = await come_honestly(daemon.address, hanging)
         lives = await hanging
-        daemon.wait_until(lambda: daemon.descriptors() <= idle, 2)
+        daemon.seconds_until(lambda: daemon.descriptors() <= idle, 2)
         assert daemon.descriptors() <= idle
         return honest, lives
 
-    with running(tmp_path, "--handshake-timeout", f"{HANDSHAKE_TIMEOUT}s") as daemon:
+    with Daemon("--handshake-timeout", f"{HANDSHAKE_TIMEOUT}s") as daemon:
         honest, lives = asyncio.run(run(daemon))
     figure(f"p99 of an honest open and echo beside {count} that hang", percentile(honest, 99), 1, "s")
     figure("until the last of them was dropped, from its connect", max(lives), HANDSHAKE_TIMEOUT + 1, "s")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from pathlib import Path
 
 import pytest
 
 from tests import frames
 from tests.reliability import namespaces
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import running
+from tests.reliability.daemon import Daemon
 
 PEERS = 60
 
@@ -32,20 +31,20 @@ def connect(address: tuple[str, int], kind: int) -> socket.socket:
     return sock
 
 
-def test_half_open_peers(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_half_open_peers(form: Form, figure: Figure) -> None:
     if reason := namespaces.missing():
         if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
             pytest.fail(reason)
         pytest.skip(reason)
     interval = timeout = form.pick(20, 3)
     options = ("--ping-interval", f"{interval}s", "--ping-timeout", f"{timeout}s")
-    with namespaces.wire() as wire, running(tmp_path, *options, interface=namespaces.SERVER_ADDRESS, prefix=wire.prefix) as daemon:
+    with namespaces.wire() as wire, Daemon(*options, interface=namespaces.SERVER_ADDRESS, prefix=wire.prefix) as daemon:
         idle = daemon.descriptors()
         peers = wire.at_client(lambda: [connect(daemon.address, i % 3) for i in range(PEERS)])
         assert daemon.descriptors() == idle + PEERS
         time.sleep(interval / 2)  # so that they are at different points of their intervals
         wire.cut()
-        seconds = daemon.wait_until(lambda: daemon.descriptors() <= idle, interval + timeout + 30)
+        seconds = daemon.seconds_until(lambda: daemon.descriptors() <= idle, interval + timeout + 30)
         for peer in peers:
             peer.close()
     figure(f"until {PEERS} half-open peers are gone", seconds, interval + timeout + 5, "s")

@@ -7,7 +7,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from tests import frames
 from tests.reliability.clients import Address, Client, at_once, warm_up
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import Daemon, running
+from tests.reliability.daemon import Daemon
 
 _TIME = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
@@ -87,7 +86,7 @@ LOADS: list[Callable[[Address, int], Coroutine[Any, Any, None]]] = [bogus_pongs,
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
-def test_log_rate(load: Callable[[Address, int], Coroutine[Any, Any, None]], tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_log_rate(load: Callable[[Address, int], Coroutine[Any, Any, None]], form: Form, figure: Figure) -> None:
     async def run(daemon: Daemon) -> float:
         await warm_up(daemon.address)
         start = time.monotonic()
@@ -96,7 +95,7 @@ def test_log_rate(load: Callable[[Address, int], Coroutine[Any, Any, None]], tmp
             await load(daemon.address, 30_000)
         return time.monotonic() - start
 
-    with running(tmp_path, "--ping-interval", "1s", "--origin", "https://*.example.com", "--origin", "null") as daemon:
+    with Daemon("--ping-interval", "1s", "--origin", "https://*.example.com", "--origin", "null") as daemon:
         before = len(daemon.log().splitlines())
         seconds = asyncio.run(run(daemon))
         lines = daemon.log().splitlines()[before:]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from tests import frames
 from tests.reliability.clients import Address, Client, Honest, at_once, open_many, percentile, warm_up
 from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import KIB, MIB, Daemon, running
+from tests.reliability.daemon import KIB, MIB, Daemon
 
 CLIENTS = 100
 
@@ -50,33 +49,33 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
     return Flood(growth, sent, times)
 
 
-def test_clients_that_never_read_64_kib_messages(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> None:
     message = frames.client_frame(frames.BINARY, bytes(64 * KIB))
     limit = form.pick(1024, 64) * MIB
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         result = asyncio.run(flood(daemon, message, limit))
     assert result.sent < CLIENTS * limit, "a client that never reads was read on"
     figure("growth, 100 clients that never read, 64 KiB messages", result.growth / MIB, 32, "MiB")
 
 
-def test_clients_that_never_read_1_mib_messages(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_clients_that_never_read_1_mib_messages(form: Form, figure: Figure) -> None:
     message = frames.client_frame(frames.BINARY, bytes(MIB))
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         result = asyncio.run(flood(daemon, message, form.pick(1024, 64) * MIB))
     figure("growth, 100 clients that never read, 1 MiB messages", result.growth / MIB, 256, "MiB")
     figure("honest client's p99 meanwhile", percentile(result.honest, 99) * 1000, 250, "ms")
 
 
-def test_clients_that_never_read_pongs(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_clients_that_never_read_pongs(form: Form, figure: Figure) -> None:
     pings = frames.client_frame(frames.PING) * (64 * KIB // 6)
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         result = asyncio.run(flood(daemon, pings, form.pick(1024 * MIB, 512 * KIB), form.pick(CLIENTS, 25)))
     figure("growth, clients that never read, empty pings", result.growth / MIB, 256, "MiB")
     figure("honest client's p99 meanwhile", percentile(result.honest, 99) * 1000, 250, "ms")
 
 
 @pytest.mark.parametrize("payload", [b"", b"ab"], ids=["empty", "2-octet"])
-def test_endless_fragments(payload: bytes, tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_endless_fragments(payload: bytes, form: Form, figure: Figure) -> None:
     clients = form.pick(10, 2)
     fragments = frames.client_frame(frames.CONTINUATION, payload, fin=False) * 1000
 
@@ -93,13 +92,13 @@ def test_endless_fragments(payload: bytes, tmp_path: Path, form: Form, figure: F
         codes = await at_once((one(daemon.address) for _ in range(clients)), clients)
         return daemon.peak() - idle, codes
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         growth, codes = asyncio.run(run(daemon))
     assert codes == [1008] * clients
     figure(f"growth for each connection, endless fragments of {len(payload)} octets", growth / clients / MIB, 2, "MiB")
 
 
-def test_a_message_2_octets_at_a_time(tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_a_message_2_octets_at_a_time(form: Form, figure: Figure) -> None:
     sizes = [form.pick(MIB, 256 * KIB) // 4, form.pick(MIB, 256 * KIB)]
 
     async def run(daemon: Daemon) -> tuple[list[float], int]:
@@ -121,14 +120,14 @@ def test_a_message_2_octets_at_a_time(tmp_path: Path, form: Form, figure: Figure
             await client.finish()
         return used, daemon.peak() - idle
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         (small, large), growth = asyncio.run(run(daemon))
     figure("growth, a message written 2 octets at a time", growth / MIB, 4, "MiB")
     # Four times the length: quadratic would be 16 times. One clock tick more is no finding.
     figure("CPU for four times the length of it", large / (small + 0.05), 6, "times as much")
 
 
-def test_a_frame_that_claims_1_gib(tmp_path: Path, figure: Figure) -> None:
+def test_a_frame_that_claims_1_gib(figure: Figure) -> None:
     async def run(daemon: Daemon) -> tuple[int, list[int | None], float]:
         await warm_up(daemon.address)
         clients = await open_many(daemon.address, CLIENTS)
@@ -140,14 +139,14 @@ def test_a_frame_that_claims_1_gib(tmp_path: Path, figure: Figure) -> None:
         codes = await at_once(client.close_code() for client in clients)
         return daemon.peak() - idle, codes, time.monotonic() - start
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         growth, codes, seconds = asyncio.run(run(daemon))
     assert codes == [1009] * CLIENTS
     figure("growth, 100 frames that claim 1 GiB", growth / MIB, 1, "MiB")
     figure("time until all are closed with 1009", seconds, 1, "s")
 
 
-def test_a_compression_bomb(tmp_path: Path, figure: Figure) -> None:
+def test_a_compression_bomb(figure: Figure) -> None:
     limit, window = 16 * MIB, 12
     deflate = zlib.compressobj(wbits=-window)
     bomb = deflate.compress(bytes(10 * limit)) + deflate.flush(zlib.Z_SYNC_FLUSH)
@@ -162,14 +161,14 @@ def test_a_compression_bomb(tmp_path: Path, figure: Figure) -> None:
         code = await client.close_code()
         return daemon.peak() - idle, code
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         growth, code = asyncio.run(run(daemon))
     assert code == 1009
     figure("growth, a bomb that inflates to 160 MiB", growth / MIB, 2 * limit / MIB, "MiB")
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("plain", 7), ("compressed", 64)])
-def test_idle_connections(kind: str, limit: int, tmp_path: Path, form: Form, figure: Figure) -> None:
+def test_idle_connections(kind: str, limit: int, form: Form, figure: Figure) -> None:
     count = form.pick(5000, 1000)
     headers = (OFFER,) if kind == "compressed" else ()
 
@@ -193,6 +192,6 @@ def test_idle_connections(kind: str, limit: int, tmp_path: Path, form: Form, fig
             client.abort()
         return growth
 
-    with running(tmp_path) as daemon:
+    with Daemon() as daemon:
         growth = asyncio.run(run(daemon))
     figure(f"memory of an idle {kind} connection", growth / count / KIB, limit, "KiB")
