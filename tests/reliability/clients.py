@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable
 from typing import Self, TypeVar
 
 from tests import frames
@@ -28,7 +28,6 @@ class Client:
         self.sock = sock
         self._octets = bytearray()
         self._loop = asyncio.get_running_loop()
-        self.last_progress = time.monotonic()
 
     @classmethod
     async def connect(cls, address: Address, receive_buffer: int | None = None, host: str | None = None) -> Self:
@@ -67,16 +66,12 @@ class Client:
         await asyncio.wait_for(self._loop.sock_sendall(self.sock, octets), PATIENCE)
 
     async def push(self, octets: bytes, limit: int, stall: float) -> int:
-        """Send the same octets again and again, until nothing goes for `stall` seconds, the limit or the end; return how many.
-
-        `last_progress` is when the last of them went.
-        """
+        """Send the same octets again and again, until nothing goes for `stall` seconds, the limit or the end; return how many."""
         sent = 0
         view = memoryview(octets)
         while sent < limit:
             try:
                 sent += self.sock.send(view[sent % len(view) :])
-                self.last_progress = time.monotonic()
                 await asyncio.sleep(0)
             except BlockingIOError:
                 if not await self._writable(stall):
@@ -214,40 +209,6 @@ async def warm_up(address: Address, *headers: str) -> None:
         await client.send(frames.client_frame(frames.BINARY, bytes(size)))
         assert await client.frame() is not None
     await client.finish()
-
-
-class Honest:
-    """A client that echoes one small message after the other, and takes the time of each."""
-
-    def __init__(self, client: Client, pause: float) -> None:
-        self._client = client
-        self._is_over = asyncio.Event()
-        self._samples: list[tuple[float, float]] = []
-        self._task = asyncio.create_task(self._run(pause))
-
-    @classmethod
-    async def start(cls, address: Address, pause: float = 0.005) -> Self:
-        """Open a connection and begin."""
-        return cls(await Client.open(address), pause)
-
-    async def _run(self, pause: float) -> None:
-        while not self._is_over.is_set():
-            start = time.monotonic()
-            self._samples.append((start, await self._client.echo(b"an honest message")))
-            await asyncio.sleep(pause)
-        await self._client.finish()
-
-    async def stop(self, until: float | None = None) -> list[float]:
-        """End it, and return the seconds of each echo that was begun before the time `until`."""
-        self._is_over.set()
-        await self._task
-        return [seconds for start, seconds in self._samples if until is None or start <= until]
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that `percent` of all are not above."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def cut_from(period: bytes, position: int, length: int) -> bytes:

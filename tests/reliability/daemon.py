@@ -64,3 +64,11 @@ class Daemon(daemon.Daemon):
         while not condition() and time.monotonic() - start < most:
             time.sleep(0.02)
         return time.monotonic() - start
+
+    def wait_until_it_rests(self, most: float = 120.0) -> None:
+        """Wait until it uses no CPU to speak of: it is done with all that it was sent."""
+        used = -1.0
+        deadline = time.monotonic() + most
+        while self.cpu() - used > 0.05 and time.monotonic() < deadline:  # what an honest client takes meanwhile is less
+            used = self.cpu()
+            time.sleep(0.3)

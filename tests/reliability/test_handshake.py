@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.reliability.clients import Address, Client, at_once, percentile, warm_up
+from tests.reliability.clients import Address, Client, at_once, warm_up
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
+from tests.reliability.honest import percentile
 
 CLIENTS = 100
 HANDSHAKE_TIMEOUT = 5.0
