@@ -28,8 +28,11 @@ class Borrower(Protocol):
     lease: Any
     """The lease, or None: the lane's to write."""
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_lost: bool) -> None:
-        """Take the socket back: first send `unsent`, then take `rest` for received; or abort, if octets were lost."""
+    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+        """Take the socket back: first send `unsent`, then take `rest` for received.
+
+        `is_over`: the peer sends no more, or the connection is broken. `is_lost`: octets were lost, so abort.
+        """
         ...
 
 
@@ -130,6 +133,6 @@ class Lane:
         borrower.lease = None
         unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
         rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
-        is_lost = lease.why == self._lib.ECHOD_END_NO_MEMORY
+        why = lease.why
         self._lib.echod_lease_free(lease)
-        borrower.lease_ended(unsent, rest, is_lost)
+        borrower.lease_ended(unsent, rest, why == self._lib.ECHOD_END_CLOSED, why == self._lib.ECHOD_END_NO_MEMORY)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -39,9 +38,6 @@ class EchoProtocol(upstream.ServerProtocol):
 
     factory: EchoFactory
     log = log.AutobahnLog()
-
-    # Autobahn's Twisted half reads the option before its other half has copied it, under a bare `except`: on the class it is on.
-    tcpNoDelay = True
 
     # Class attributes, so that an idle connection doesn't carry them.
     _receive: Callable[[EchoProtocol, bytes], None]
@@ -72,7 +68,7 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return self.address or self.peer or "?"
+        return self.address or getattr(self.transport.getPeer(), "host", None) or "a local client"
 
     # The transport's events.
 
@@ -80,12 +76,12 @@ class EchoProtocol(upstream.ServerProtocol):
         """Wait for a request head."""
         self._head = HeadReader(self.factory.guard)
         self._receive = EchoProtocol._receive_head
-        super().connectionMade()
+        if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
+            self.transport.setTcpNoDelay(True)
         self.factory.opened(self)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget everything."""
-        super().connectionLost(reason)
         self._gathered = b""
         self._receive = _ignore
         self._socket = None
@@ -139,7 +135,7 @@ class EchoProtocol(upstream.ServerProtocol):
             return
         self._transform = self.factory.transforms.get(request.path)
         self._receive = EchoProtocol._receive_frames
-        self.feed(self.factory.head_for_autobahn(request))
+        self.open(request.key, request.subprotocols, self.factory.usable_extensions(request))
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
@@ -151,10 +147,6 @@ class EchoProtocol(upstream.ServerProtocol):
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:  # noqa: ARG002
         """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
         self.refuse(bad_request("the opening handshake"))
-
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        """Choose the first subprotocol that is offered (RFC 6455 section 4.2.2)."""
-        return request.protocols[0] if request.protocols else None
 
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
@@ -287,11 +279,14 @@ class EchoProtocol(upstream.ServerProtocol):
             self._reads = 0
             self._pause_or_resume()
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_lost: bool) -> None:
+    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
         if is_lost:
             self.give_up()
+            return
+        if is_over and not unsent and not rest and not self._is_leaving:
+            upstream.close_now(self._socket)
             return
         if unsent:
             self.transport.write(unsent)

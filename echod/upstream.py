@@ -9,15 +9,30 @@ from __future__ import annotations
 import fcntl
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, cast
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
+from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.tcp import Connection
 from twisted.protocols.tls import BufferingTLSTransport
+from twisted.python.failure import Failure
+
+
+class _NobodyWaits:
+    """Stands for the Deferreds that fire when a connection is open and closed. They would hold the connection, which holds them."""
+
+    def callback(self, result: object) -> None:
+        """Tell nobody."""
+
+
+_NOBODY_WAITS = _NobodyWaits()
 
 
 class ServerProtocol(WebSocketServerProtocol):
@@ -28,8 +43,48 @@ class ServerProtocol(WebSocketServerProtocol):
     CONFIG_ATTRS: list[str] = []  # noqa: RUF012  # Autobahn's declaration
 
     transport: Any  # is there from `connectionMade` to `forget`
+    is_open: Any = _NOBODY_WAITS
+    is_closed: Any = _NOBODY_WAITS
     maxMessagePayloadSize: int
     _isMessageCompressed: bool
+
+    def __init__(self) -> None:
+        """Make none of what only other users of Autobahn look at: Deferreds, observers, details of the transport."""
+
+    # What Autobahn sets on each connection in `_connectionMade`, with debug lines around it that nobody reads: here it is on the
+    # class, and a connection has of its own what differs from it. tests/test_upstream.py compares the two.
+    state = WebSocketProtocol.STATE_CONNECTING
+    send_state = WebSocketProtocol.SEND_STATE_GROUND
+    data = b""
+    trackedTimings = cast(Any, None)
+    # Counts for all connections together, which nobody reads either.
+    trafficStats = TrafficStats()  # type: ignore[no-untyped-call]
+    triggered = False
+    wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
+    closedByMe = failedByMe = droppedByMe = wasClean = False
+    wasNotCleanReason = cast(str, None)
+    wasServerConnectionDropTimeout = wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = wasServingFlashSocketPolicyFile = False
+    localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
+    openHandshakeTimeoutCall = closeHandshakeTimeoutCall = autoPingTimeoutCall = autoPingPendingCall = None
+    autoPingPending = autoPingPendingSent = None
+    autoPingPendingSeq = 0
+    _perMessageCompress: Any = None
+
+    @cached_property
+    def utf8validator(self) -> Any:  # type: ignore[override]
+        """The validator, from the first text that Autobahn takes on."""
+        return Utf8Validator()  # type: ignore[no-untyped-call]
+
+    def open(self, key: str, subprotocols: Sequence[str], extensions: str) -> None:
+        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen."""
+        self.websocket_version = 13
+        self.websocket_protocols = list(subprotocols)
+        self.websocket_extensions = self._parseExtensionsHeader(extensions) if extensions else []  # type: ignore[no-untyped-call]
+        self._wskey = key
+        self.succeedHandshake(subprotocols[0] if subprotocols else None)
+
+    def _onOpen(self) -> None:
+        self.onOpen()
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the WebSocket connection (RFC 6455 section 7.1.7)."""
@@ -66,9 +121,10 @@ class ServerProtocol(WebSocketServerProtocol):
         self._dataReceived(data)
 
     def forget(self) -> None:
-        """Break the cycles that would leave a closed connection, and its zlib objects, to the garbage collector."""
-        self.is_closed = self.is_open = self._perMessageCompress = None
-        self._transport_details = self.transport = cast(Any, None)
+        """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""
+        self.state = self.STATE_CLOSED
+        self._perMessageCompress = None
+        self.transport = None
 
     @property
     def is_compressed(self) -> bool:
@@ -150,6 +206,11 @@ def write_now(connection: Connection, octets: bytes) -> None:
             sent = connection.socket.send(octets)
     if sent < len(octets):
         connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+
+
+def close_now(connection: Connection) -> None:
+    """Close a socket whose end of file was read already, as the reactor would after reading it once more."""
+    connection.connectionLost(Failure(CONNECTION_DONE))  # type: ignore[no-untyped-call]
 
 
 def set_read_size(transport: ITransport, octets: int) -> None:

@@ -23,6 +23,7 @@ from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 
 from echod import upstream
+from echod.compression import make_accept
 from tests.fakes import Peer, Transport, make_factory
 from tests.frames import CLOSE, PING, TEXT, client_frame, close_payload, handshake, split
 from tests.tls import Certificate
@@ -73,17 +74,56 @@ class TestAutobahn:
             ("_invalid_payload", ["self", "reason"]),
             ("_closeConnection", ["self", "abort"]),
             ("_dataReceived", ["self", "data"]),
+            ("_onOpen", ["self"]),
+            ("_parseExtensionsHeader", ["self", "header", "removeQuotes"]),
         ],
     )
     def test_private_methods_are_there(self, name: str, parameters: list[str]) -> None:
         assert list(inspect.signature(getattr(WebSocketServerProtocol, name)).parameters) == parameters
+
+    def test_what_autobahn_sets_on_each_connection_is_on_the_class(self) -> None:
+        protocol, _ = plain()
+        # What __init__ sets is for others, too, and a queue is for writes that echod never chops.
+        own = {"factory", "transport", "connected", "peer", "send_queue"} | vars(Plain()).keys()
+        names = vars(protocol).keys() - own - set(WebSocketServerProtocol.CONFIG_ATTRS)
+        assert len(names) > 20
+        echod = make_factory().buildProtocol(None)
+        for name in names:
+            assert type(getattr(echod, name)) is type(getattr(protocol, name)), name
+            if name not in ("trafficStats", "utf8validator"):
+                assert getattr(echod, name) == getattr(protocol, name), name
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [],
+            ["Sec-WebSocket-Protocol: b, a"],
+            ["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"],
+            ["Sec-WebSocket-Protocol: c", "Sec-WebSocket-Extensions: x, permessage-deflate; server_no_context_takeover"],
+        ],
+    )
+    def test_the_answer_is_the_one_that_autobahns_own_parser_leads_to(self, headers: list[str]) -> None:
+        factory = make_factory()
+
+        class First(Plain):
+            def onConnect(self, request: Any) -> str | None:
+                return request.protocols[0] if request.protocols else None
+
+        plain_factory = WebSocketServerFactory(server="")
+        plain_factory.protocol = First
+        accept = make_accept(factory.settings)
+        plain_factory.setProtocolOptions(allowNullOrigin=True, openHandshakeTimeout=0, perMessageCompressionAccept=accept)
+        protocol, transport = cast(First, plain_factory.buildProtocol(None)), PlainTransport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(handshake("/", *headers))
+        assert Peer(factory).open("/", *headers) == transport.value()
 
     def test_private_attributes_are_there(self) -> None:
         peer = Peer(make_factory())
         peer.open()
         peer.send(client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"abcdef")[:8])
         attributes = vars(peer.protocol)
-        for name in ("is_closed", "is_open", "_perMessageCompress", "_transport_details", "_isMessageCompressed", "current_frame"):
+        for name in ("_wskey", "_isMessageCompressed", "current_frame", "current_frame_masker"):
             assert name in attributes, name
         assert attributes["inside_message"] is True
         assert attributes["data"] == b""
