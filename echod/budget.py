@@ -11,7 +11,7 @@ Knows numbers. Must never know what a connection is: it asks a `Holder`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from echod.deadlines import Deadlines, Ticker
@@ -47,20 +47,31 @@ class Holder(Protocol):
 class Budget:
     """The sum of what all `holders` hold, and what follows from it."""
 
-    def __init__(self, limit: int, holders: Collection[Holder], ticker: Ticker) -> None:
+    def __init__(self, limit: int, holders: Collection[Holder], ticker: Ticker, on_tight: Callable[[bool], object] = bool) -> None:
+        """`on_tight` is told when it gets tight, and when that is over."""
         self._limit = limit
+        self._on_tight = on_tight
         self._holders = holders
         self._recounts: Deadlines[Budget] = Deadlines(ticker, RECOUNT_INTERVAL, Budget._recount)
         self.held = 0
         self.is_tight = False
+        # What leased connections hold is told for all of them together; each one's part is counted at a recount.
+        self._leased = 0
+        self._leased_counted = 0
 
     def settle(self, holder: Holder) -> None:
         """Take note of what `holder` holds now, after each read."""
         self._count(holder)
         if self.is_tight:
             self._ration(holder)
-        elif self.held > self._limit // 2:
-            self._recount()
+        else:
+            self._check()
+
+    def note_leased(self, octets: int) -> None:
+        """Take note of what all leased connections together hold now."""
+        self._leased = octets
+        if not self.is_tight:
+            self._check()
 
     def release(self, holder: Holder) -> None:
         """Take note that `holder` has gone."""
@@ -72,16 +83,22 @@ class Budget:
         self.held += octets - holder.held
         holder.held = octets
 
+    def _check(self) -> None:
+        if self.held + self._leased - self._leased_counted > self._limit // 2:
+            self._recount()
+
     def _recount(self) -> None:
         for holder in self._holders:
-            if holder.held:
-                self._count(holder)
+            self._count(holder)
+        self._leased_counted = self._leased
         # It gets tight at one half and is over at one quarter, so that not every read goes through all connections.
         was_tight, self.is_tight = self.is_tight, self.held > self._limit // (4 if self.is_tight else 2)
         if self.is_tight:
             self._recounts.add(self)
+        if self.is_tight != was_tight:
+            self._on_tight(self.is_tight)
         if self.is_tight or was_tight:
-            for holder in self._holders:
+            for holder in list(self._holders):
                 self._ration(holder)
 
     def _ration(self, holder: Holder) -> None:

@@ -15,8 +15,10 @@ from twisted.internet.interfaces import IDelayedCall
 from echod import compression, json_echo, upstream
 from echod.budget import Budget
 from echod.deadlines import Deadlines, Ticker
+from echod.fastpath import Codec, Lane
 from echod.handshake import DAEMON_FULL, HandshakeGuard, Request
 from echod.keepalive import Keepalive
+from echod.native import Native
 from echod.protocol import EchoProtocol
 from echod.settings import Compression, Settings
 
@@ -28,7 +30,8 @@ class EchoFactory(WebSocketServerFactory):
     transforms: ClassVar = {"/json": json_echo.echo}
     """What becomes of a text message, by path; any other path echoes it as it is."""
 
-    def __init__(self, settings: Settings, clock: Any, max_connections: int) -> None:
+    def __init__(self, settings: Settings, clock: Any, max_connections: int, native: Native | None = None) -> None:
+        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane."""
         # The server's name would tell the library's version.
         super().__init__(server="", reactor=clock)  # type: ignore[no-untyped-call]
         self.settings = settings
@@ -46,7 +49,19 @@ class EchoFactory(WebSocketServerFactory):
         self.closing: Deadlines[EchoProtocol] = Deadlines(ticker, settings.close_timeout, EchoProtocol.give_up)
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
-        self.budget = Budget(settings.max_buffered, self.live, ticker)
+        self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight)
+        self.codec = Codec(native, settings.message_limit) if native is not None else None
+        self.lane = self._make_lane(native) if native is not None else None
+
+    def _make_lane(self, native: Native) -> Lane | None:
+        try:
+            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased)
+        except OSError:  # no epoll on this platform: the codec goes on alone
+            return None
+
+    def _set_tight(self, is_tight: bool) -> None:
+        if self.lane is not None:
+            self.lane.set_tight(is_tight)
 
     def _make_protocol_class(self) -> type[EchoProtocol]:
         """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have else."""
@@ -151,5 +166,8 @@ class EchoFactory(WebSocketServerFactory):
             if call.active():
                 call.cancel()
         self._ticker.stop()
+        if self.lane is not None:
+            self.lane.stop()
+            self.lane = None
         assert drained is not None
         drained.callback(None)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper
@@ -17,25 +19,30 @@ from echod.log import Limiter, make_observer
 from echod.settings import LogFormat
 
 
-def take(program: Any, log_format: LogFormat, is_chosen: bool) -> Limiter | None:
+def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequence[str] = ()) -> Limiter | None:
     """Return the observer for all of the log, and have `twist` use it; twistd looks for it at the application.
 
-    `program` is the options of twistd or twist, or None where there is neither. `is_chosen` says that the format was given on
-    the command line. Raises `ValueError` for what can't be had.
+    `program` is the options of twistd or twist, or None where there is neither, and `arguments` are its command line. `is_chosen`
+    says that echod was given the format. Raises `ValueError` for what can't be had.
     """
     if program is None:
         return None
     if "logFile" in program:
-        return _take_from_twist(program, log_format, is_chosen)
+        return _take_from_twist(program, log_format, is_chosen, _has_log_format(arguments))
     return _make_for_twistd(program, log_format, is_chosen)
 
 
-def _take_from_twist(twist: Any, log_format: LogFormat, is_chosen: bool) -> Limiter:
-    # Without a terminal twist would write JSON records; it fills this in later, so what is there was asked for.
-    make = twist.get("fileLogObserverFactory")
-    if make is not None and is_chosen:
+def _has_log_format(arguments: Sequence[str]) -> bool:
+    """Tell whether twist was given a format: it fills in its own default first, which is JSON where there is no terminal."""
+    own = takewhile(lambda argument: argument != "echod", arguments)
+    return any(argument.startswith("--log-f") and not argument.startswith("--log-fi") for argument in own)
+
+
+def _take_from_twist(twist: Any, log_format: LogFormat, is_chosen: bool, is_twists_chosen: bool) -> Limiter:
+    if is_twists_chosen and is_chosen:
         raise ValueError("--log-format of echod goes with none of twist's own")
-    observer = Limiter(make(twist["logFile"])) if make is not None else make_observer(twist["logFile"], log_format)
+    out = twist["logFile"]
+    observer = Limiter(twist["fileLogObserverFactory"](out)) if is_twists_chosen else make_observer(out, log_format)
     twist["fileLogObserverFactory"] = lambda _: observer
     return observer
 

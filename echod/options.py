@@ -5,9 +5,11 @@ Knows the syntax of sizes and durations, and the two programs that it runs under
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -15,13 +17,14 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, proxy_header
+from echod import __version__, log_place, native, proxy_header
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, format_duration, format_size
 
 _SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TLS_FOLDER = re.compile(r"tls:(?!\w+=)((?:[^:\\]|\\.)*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 
@@ -86,6 +89,10 @@ def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes; raises `ValueError`."""
     if text.startswith(proxy_header.PREFIX):
         return proxy_header.wrap(parse_endpoint(reactor, text.removeprefix(proxy_header.PREFIX)))
+    folder = _TLS_FOLDER.match(text)
+    if folder and not Path(folder[1]).is_dir():
+        # Twisted looks into it only when the first client is there.
+        raise ValueError("is not a server endpoint: there is no such folder of certificates")
     try:
         return cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
@@ -133,7 +140,8 @@ class Options(usage.Options):
     ]
     optFlags = [["log-messages", None, "log `recv: …` for each message"]]  # noqa: RUF012
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self.environment = environment
         super().__init__()  # type: ignore[no-untyped-call]
         self["port"] = []
         self["origin"] = []
@@ -173,6 +181,10 @@ class Options(usage.Options):
         self.settings = self._make_settings()
         self.reactor = reactor
         self.endpoints = [(text, self._checked("port", text, lambda text: parse_endpoint(reactor, text))) for text in self.settings.ports]
+        try:
+            self.native = native.load(self.settings.native)
+        except native.NativeError as error:
+            raise usage.UsageError(str(error)) from error
         self.observer = self._take_log()
 
     def _make_settings(self) -> Settings:
@@ -183,6 +195,7 @@ class Options(usage.Options):
             ports=tuple(self["port"]) or _DEFAULT.ports,
             origins=tuple(self["origin"]),
             log_messages=bool(self["log-messages"]),
+            native=self.environment.get("ECHOD_NATIVE"),
             **values,
         )
 
@@ -194,11 +207,11 @@ class Options(usage.Options):
 
     def _take_log(self) -> Limiter | None:
         try:
-            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None)
+            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None, sys.argv)
         except ValueError as error:
             raise usage.UsageError(str(error)) from error
 
 
 def makeService(options: Options) -> IService:
     """Make the service that `options` describe."""
-    return EchoService(options.settings, options.endpoints, options.reactor, options.observer)
+    return EchoService(options.settings, options.endpoints, options.reactor, options.observer, options.native)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import json_echo, log, upstream
+from echod.fastpath import Codec
 from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
 
 if TYPE_CHECKING:
@@ -56,8 +57,14 @@ class EchoProtocol(upstream.ServerProtocol):
     # `budget.Holder` and `keepalive.Watched`.
     held = 0
     pending = 0
-    last_seen = 0.0
     is_waiting = False
+    _last_seen = 0.0
+    _reads = 0
+
+    # `fastpath.Borrower`.
+    lease: Any = None
+    _codec: Codec | None = None
+    _socket: Any = None
 
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
@@ -81,6 +88,7 @@ class EchoProtocol(upstream.ServerProtocol):
         super().connectionLost(reason)
         self._gathered = b""
         self._receive = _ignore
+        self._socket = None
         self.factory.lost(self)
         self.forget()
 
@@ -95,7 +103,7 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets, whatever they are. No exception leaves."""
-        self.last_seen = self.factory.clock.seconds()
+        self._last_seen = self.factory.clock.seconds()
         self._answers = []
         try:
             self._receive(self, data)
@@ -107,6 +115,8 @@ class EchoProtocol(upstream.ServerProtocol):
         self.factory.budget.settle(self)
         if self._is_leaving:
             self.go_away()
+        elif self._codec is not None:
+            self._offer()
 
     # The opening handshake.
 
@@ -149,11 +159,18 @@ class EchoProtocol(upstream.ServerProtocol):
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
         self.factory.established(self)
+        self._socket = upstream.plain_socket(self.transport)
+        if self._transform is None and not self.factory.settings.log_messages:
+            self._codec = self.factory.codec
         self.transport.registerProducer(self, True)
 
     # Messages.
 
     def _receive_frames(self, data: bytes) -> None:
+        if self._codec is not None and self.is_between_messages and self.state == self.STATE_OPEN:
+            answers, data = self._codec.echo(data)
+            if answers:
+                self.sendData(answers)
         start = 0
         while start < len(data) and self.state != self.STATE_CLOSED:
             end = start + max(SLICE, self.open_frame_rest())
@@ -229,8 +246,8 @@ class EchoProtocol(upstream.ServerProtocol):
         # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
         # just that size is a few octets more when deflated.
         limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
-        is_small = len(payload) < self.factory.settings.min_deflated
-        self.sendMessage(payload, is_binary, doNotCompress=is_small)  # type: ignore[no-untyped-call]
+        is_plain = len(payload) < self.factory.settings.min_deflated or not self.is_message_compressed
+        self.sendMessage(payload, is_binary, doNotCompress=is_plain)  # type: ignore[no-untyped-call]
         self.maxMessagePayloadSize = limit
 
     # Writing.
@@ -245,7 +262,47 @@ class EchoProtocol(upstream.ServerProtocol):
     def _flush(self) -> None:
         if self._answers:
             answers, self._answers = self._answers, []
-            self.transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+            octets = answers[0] if len(answers) == 1 else b"".join(answers)
+            if self._socket is None:
+                self.transport.write(octets)
+            else:
+                upstream.write_now(self._socket, octets)
+
+    # The express lane.
+
+    def _offer(self) -> None:
+        """Lease the socket, if nothing is under way either way; what then comes that is not ordinary ends the lease."""
+        lane = self.factory.lane
+        if (
+            lane is not None
+            and self._socket is not None
+            and self.state == self.STATE_OPEN
+            and self.is_between_messages
+            and not self.is_compressed
+            and not self._is_backlogged
+            and not self.is_waiting
+            and not upstream.unsent(self.transport)
+            and lane.lend(self, self._socket.fileno())
+        ):
+            self._reads = 0
+            self._pause_or_resume()
+
+    def lease_ended(self, unsent: bytes, rest: bytes, is_lost: bool) -> None:
+        """Go on without the pump."""
+        self._last_seen = self.factory.clock.seconds()
+        if is_lost:
+            self.give_up()
+            return
+        if unsent:
+            self.transport.write(unsent)
+        self._pause_or_resume()
+        if rest:
+            self.dataReceived(rest)
+
+    def _take_back(self) -> None:
+        if self.lease is not None:
+            assert self.factory.lane is not None
+            self.factory.lane.recall(self)
 
     # Backpressure: two reasons not to read, each on its own.
 
@@ -266,6 +323,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def wait_for_room(self) -> None:
         """Read no more: all connections together hold too much, and this one more than its share."""
         if not self.is_waiting and self.state == self.STATE_OPEN:
+            self._take_back()
             self.is_waiting = True
             self._pending_before = self.count_pending()
             self.factory.waiting.add(self)
@@ -281,14 +339,16 @@ class EchoProtocol(upstream.ServerProtocol):
                 self._pause_or_resume()
 
     def _pause_or_resume(self) -> None:
-        if self._is_backlogged or self.is_waiting:
+        if self._is_backlogged or self.is_waiting or self.lease is not None:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
 
     def count(self) -> int:
         """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
-        return len(self._gathered) + (upstream.unsent(self.transport) if self.transport is not None else 0)
+        if self.lease is not None:
+            return int(self.lease.held)
+        return len(self._gathered) + upstream.unsent(self.transport)
 
     def waited_too_long(self) -> None:
         """Close with 1013 (IANA: try again later), unless the client has taken some of its answers meanwhile."""
@@ -301,16 +361,33 @@ class EchoProtocol(upstream.ServerProtocol):
 
     # Keepalive.
 
+    @property
+    def last_seen(self) -> float:
+        """When there was a sign of life. Of what the pump reads it is only known that there was some since the last look."""
+        if self.lease is not None and self.lease.reads != self._reads:
+            self._reads = self.lease.reads
+            self._last_seen = self.factory.clock.seconds()
+        return self._last_seen
+
+    @last_seen.setter
+    def last_seen(self, now: float) -> None:
+        self._last_seen = now
+
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
-        return upstream.unsent(self.transport) + upstream.unacknowledged(self.transport)
+        leased = int(self.lease.unsent_size) if self.lease is not None else 0
+        return leased + upstream.unsent(self.transport) + upstream.unacknowledged(self.transport)
 
     def ping(self) -> None:
         """Ask for a sign of life."""
+        self._take_back()
         self.sendPing()
 
     def give_up(self) -> None:
         """Reset a connection whose peer is dead, or whose time to close is over."""
+        if self.lease is not None:
+            assert self.factory.lane is not None
+            self.factory.lane.drop(self)
         self.transport.abortConnection()
 
     # Closing. Every close comes through `drop`, or begins with a Close frame; both start the one deadline.
@@ -329,6 +406,7 @@ class EchoProtocol(upstream.ServerProtocol):
             self.refuse(GOING_AWAY)
         elif self.state == self.STATE_OPEN:
             self._is_leaving = True
+            self._take_back()
             if at_once or (self.is_between_messages and not upstream.unread(self.transport)):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")

@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from echod import __version__
 from echod.factory import EchoFactory
 from echod.log import UNLIMITED, Limiter, stderr_line
+from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
 
 _log = Logger()
@@ -45,9 +46,11 @@ class EchoService(Service):
         endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
         reactor: Any,
         observer: Limiter | None = None,
+        native: Native | None = None,
         take_signals: bool = True,
     ) -> None:
         """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log."""
+        self._native = native
         self._settings = settings
         self._endpoints = endpoints
         self._reactor = reactor
@@ -82,12 +85,13 @@ class EchoService(Service):
         descriptors = raise_descriptor_limit()
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._settings.reserved_descriptors)
-        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most))
+        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native)
         for text, endpoint in self._endpoints:
             self._listen_on(text, endpoint, self.factory)
         for port in self._ports:
             _log.info("listening on {address}", address=describe_address(port.getHost()), **{UNLIMITED: True})
         limits = describe_limits(self._settings, self.factory.max_connections)
+        _log.info("express lane: {lane}", lane=describe_lane(self._native, self.factory), **{UNLIMITED: True})
         _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
 
     def _listen_on(self, text: str, endpoint: IStreamServerEndpoint, factory: EchoFactory) -> None:
@@ -151,6 +155,13 @@ def describe_address(address: Any) -> str:
         return f"unix:{name.decode(errors='backslashreplace') if isinstance(name, bytes) else name}"
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"ws://{host}:{address.port}"
+
+
+def describe_lane(native: Native | None, factory: EchoFactory) -> str:
+    """Return which way ordinary frames go."""
+    if native is None:
+        return "off, Autobahn serves everything"
+    return f"{'pump and codec' if factory.lane is not None else 'codec alone'} ({native.isa})"
 
 
 def describe_limits(settings: Settings, max_connections: int) -> str:

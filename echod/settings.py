@@ -73,6 +73,9 @@ class Settings:
     log_messages: bool = False
     log_format: LogFormat = LogFormat.TEXT
 
+    native: str | None = None
+    """`ECHOD_NATIVE`: "1" requires the express lane's native module, "0" does without, None takes it where it is built."""
+
     close_timeout: float = 5.0
     """From the first step of a close, whoever takes it, to the abort of a connection that is still there."""
 

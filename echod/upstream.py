@@ -10,6 +10,7 @@ import fcntl
 import struct
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
@@ -70,6 +71,11 @@ class ServerProtocol(WebSocketServerProtocol):
         self._transport_details = self.transport = cast(Any, None)
 
     @property
+    def is_compressed(self) -> bool:
+        """Whether permessage-deflate is in use."""
+        return self._perMessageCompress is not None
+
+    @property
     def is_message_compressed(self) -> bool:
         """Whether the current message came deflated."""
         return self._isMessageCompressed
@@ -124,6 +130,26 @@ def _ioctl(transport: ITransport, request: int) -> int:
             except OSError:
                 return 0
     return 0
+
+
+def plain_socket(transport: ITransport) -> Connection | None:
+    """Return the socket's own transport if the octets on the socket are those that are read and written: no TLS between."""
+    layers = list(_layers(transport))
+    is_plain = isinstance(layers[-1], Connection) and not ISSLTransport.providedBy(transport)
+    return layers[-1] if is_plain else None
+
+
+def write_now(connection: Connection, octets: bytes) -> None:
+    """Write, and let the kernel have what it takes at once.
+
+    Twisted's own `write` waits for the next turn of the reactor, which costs two calls of epoll_ctl and one more wait.
+    """
+    sent = 0
+    if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
+        with suppress(OSError):  # it would block, or the write below meets the error again
+            sent = connection.socket.send(octets)
+    if sent < len(octets):
+        connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
 
 
 def set_read_size(transport: ITransport, octets: int) -> None:

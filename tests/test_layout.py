@@ -19,6 +19,7 @@ ROOMS = [
     "handshake",
     "compression",
     "upstream",
+    "fastpath",
     "protocol",
     "factory",
     "proxy_header",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import Logger, textFileLogObserver
+from twisted.logger import Logger, jsonFileLogObserver, textFileLogObserver
 from twisted.python.logfile import LogFile
 
 from echod import log_place
@@ -46,8 +46,8 @@ def test_without_a_program_there_is_none() -> None:
 
 
 def test_twist_writes_our_format_where_it_was_told() -> None:
-    twist: dict[str, Any] = {"logFile": io.StringIO()}
-    observer = log_place.take(twist, JOURNAL, False)
+    twist: dict[str, Any] = {"logFile": io.StringIO(), "fileLogObserverFactory": jsonFileLogObserver}
+    observer = log_place.take(twist, JOURNAL, False, ["twist", "--log-file=-", "echod", "--log-format=journal"])
     assert twist["fileLogObserverFactory"]("whatever") is observer
     say(observer)
     assert twist["logFile"].getvalue() == "<6>hello\n"
@@ -55,10 +55,11 @@ def test_twist_writes_our_format_where_it_was_told() -> None:
 
 def test_a_format_given_to_twist_is_kept() -> None:
     twist: dict[str, Any] = {"logFile": io.StringIO(), "fileLogObserverFactory": textFileLogObserver}
-    say(log_place.take(twist, JOURNAL, False))
+    arguments = ["twist", "--log-format=text", "echod"]
+    say(log_place.take(twist, JOURNAL, False, arguments))
     assert twist["logFile"].getvalue().endswith("[here#info] hello\n")
     with pytest.raises(ValueError, match="none of twist's own"):
-        log_place.take(twist, JOURNAL, True)
+        log_place.take(twist, JOURNAL, True, arguments)
 
 
 @pytest.mark.parametrize("options", [{"nodaemon": 1}, {"nodaemon": 1, "logfile": "-"}, {"debug": True, "logfile": None}])

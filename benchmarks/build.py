@@ -1,0 +1,125 @@
+"""Gets what the benchmark runs: compiles the C and Go programs, installs the peers from their registries, makes a certificate.
+
+Everything is put under ``build/benchmarks``, which is never committed, and kept there for the next run.
+
+Knows: compilers, package managers, where things lie. Must never know: how a server is started or measured.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = ROOT / "build" / "benchmarks"
+PEERS = HERE / "peers"
+
+C_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-flto=auto", "-Wall", "-Wextra"]
+
+Feature = str
+LIBRARIES: dict[Feature, list[str]] = {"deflate": ["-lz"], "tls": ["-lssl", "-lcrypto"]}
+
+
+class Unavailable(Exception):
+    """Something can't be had on this machine; the text says how to get it."""
+
+
+def run(command: list[str], hint: str, **environment: str) -> str:
+    """Run a tool to its end, or raise ``Unavailable`` with the hint and the tool's last words."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=os.environ | environment)
+    except OSError as error:
+        raise Unavailable(f"{hint} ({error.strerror}: {command[0]})") from error
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise Unavailable(f"{hint} ({Path(command[0]).name}: {last})")
+    return done.stdout.strip()
+
+
+def is_newer(product: Path, sources: list[Path]) -> bool:
+    """Whether the product is there and no source has changed since."""
+    return product.exists() and all(source.stat().st_mtime < product.stat().st_mtime for source in sources)
+
+
+def compile_c(name: str, sources: list[Path], flags: list[str], hint: str) -> Path:
+    """Compile sources (and the headers beside them) into a program."""
+    product = BUILD / name
+    headers = [header for source in sources[:1] for header in source.parent.glob("*.h")]
+    if not is_newer(product, sources + headers):
+        BUILD.mkdir(parents=True, exist_ok=True)
+        compiler = os.environ.get("CC", "cc")
+        run([compiler, *C_FLAGS, *map(str, sources), "-o", str(product), *flags], hint)
+    return product
+
+
+def load_generator(features: frozenset[Feature] = frozenset()) -> Path:
+    """The load generator; the plain one needs nothing but a C compiler."""
+    names = sorted(features)
+    flags = [f"-DWITH_{name.upper()}" for name in names] + [flag for name in names for flag in LIBRARIES[name]]
+    hint = "the load generator needs a C compiler" + "".join(f", {LIBRARIES_FROM[name]}" for name in names)
+    return compile_c("-".join(["load", *names]), sorted((HERE / "load").glob("*.c")), flags, hint)
+
+
+LIBRARIES_FROM: dict[Feature, str] = {"deflate": "zlib (Debian: zlib1g-dev)", "tls": "OpenSSL (Debian: libssl-dev)"}
+
+
+def floor() -> Path:
+    """The bare C echo."""
+    return compile_c("floor", [PEERS / "floor.c"], [], "the floor needs a C compiler")
+
+
+def gorilla() -> Path:
+    """The Go server, built from Debian's package of gorilla/websocket, the way Debian builds its own."""
+    product = BUILD / "gorilla"
+    source = PEERS / "gorilla.go"
+    if not is_newer(product, [source]):
+        BUILD.mkdir(parents=True, exist_ok=True)
+        run(
+            ["go", "build", "-o", str(product), str(source)],
+            "gorilla: apt-get install golang golang-github-gorilla-websocket-dev",
+            GO111MODULE="off",
+            GOPATH="/usr/share/gocode",
+            GOFLAGS="",
+        )
+    return product
+
+
+def node_modules() -> Path:
+    """The directory for NODE_PATH that holds `ws`."""
+    directory = BUILD / "node"
+    pinned = PEERS / "package.json"
+    if not is_newer(directory / "node_modules" / ".stamp", [pinned]):
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pinned, directory / "package.json")
+        hint = "ws: install Node and npm"
+        run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", str(directory)], hint)
+        (directory / "node_modules" / ".stamp").touch()
+    return directory / "node_modules"
+
+
+def peers_python() -> Path:
+    """The interpreter of the virtual environment in which the Python peers are."""
+    directory = BUILD / "venv"
+    pinned = PEERS / "requirements.txt"
+    python = directory / "bin" / "python"
+    if not is_newer(directory / ".stamp", [pinned]):
+        hint = "the Python peers need pip and its registry"
+        run([sys.executable, "-m", "venv", str(directory)], hint)
+        run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pinned)], hint)
+        (directory / ".stamp").touch()
+    return python
+
+
+def certificate() -> tuple[Path, Path]:
+    """A self-signed certificate (ECDSA P-256) for 127.0.0.1, and its key."""
+    pem, key = BUILD / "certificate.pem", BUILD / "key.pem"
+    if not (pem.exists() and key.exists()):
+        BUILD.mkdir(parents=True, exist_ok=True)
+        request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
+        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+        run(["openssl", *request, *names, "-keyout", str(key), "-out", str(pem)], "TLS: install openssl")
+    return pem, key

@@ -1,0 +1,153 @@
+"""What is measured: one ``Column`` for each kind of traffic.
+
+Knows: shapes of traffic, and which words make the load generator produce them. Must never know: servers, processes, figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["echo", "latency", "opens", "hold"]
+Kind = Literal["ascii", "multibyte", "binary"]
+Deflate = Literal["off", "no-takeover", "takeover"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Column:
+    """One shape of traffic. ``size`` is of the message, before compression."""
+
+    key: str
+    title: str
+    connections: int
+    size: int = 16
+    in_flight: int = 1
+    kind: Kind = "ascii"
+    mode: Mode = "echo"
+    fragments: int = 1
+    deflate: Deflate = "off"
+    tls: bool = False
+    idle: int = 0
+    rate: int = 0
+    """``latency``: messages per second over all connections."""
+    echo: bool = False
+    """``opens`` and ``hold``: one message on each connection."""
+    rounds: int = 99
+    """At most so many rounds: what takes long, or hardly differs from run to run, is not repeated as often."""
+    longer: int = 1
+    """Measured so many times as long: some servers read from all of 10,000 connections before they write to the first."""
+    quick: bool = True
+
+    @property
+    def opened(self) -> int:
+        """The connections that are open at once."""
+        return self.connections + self.idle
+
+    @property
+    def unit(self) -> str:
+        """What the rate counts."""
+        return "opens/s" if self.mode == "opens" else "messages/s"
+
+    def arguments(self, seconds: float, warmup: float) -> list[str]:
+        """The load generator's options."""
+        words = {
+            "mode": self.mode,
+            "kind": self.kind,
+            "size": self.size,
+            "connections": self.connections,
+            "in-flight": self.in_flight,
+            "fragments": self.fragments,
+            "deflate": self.deflate,
+            "idle": self.idle,
+            "seconds": seconds * self.longer,
+            "warmup": warmup * self.longer,
+        }
+        options = [part for name, value in words.items() for part in (f"--{name}", str(value))]
+        if self.rate:
+            options += ["--rate", str(self.rate)]
+        if self.echo:
+            options.append("--echo")
+        if self.tls:
+            options.append("--tls")
+        return options
+
+
+ONE = Column("one", "c1 d1, 16 B text", 1)
+TRAFFIC = [
+    Column("small", "c64 d1, 16 B text", 64),
+    Column("small-1k", "c64 d1, 1 KiB text", 64, KIB),
+    Column("deep", "c16 d32, 16 B text", 16, 16, 32),
+    Column("deep-1k", "c16 d32, 1 KiB binary", 16, KIB, 32, "binary"),
+    Column("medium", "c8 d1, 64 KiB binary", 8, 64 * KIB, 1, "binary"),
+    Column("medium-text", "c8 d1, 64 KiB multi-byte text", 8, 64 * KIB, 1, "multibyte", quick=False),
+    Column("large", "c4 d1, 1 MiB binary", 4, MIB, 1, "binary", quick=False),
+    Column("large-text", "c4 d1, 1 MiB text", 4, MIB),
+    Column("large-multibyte", "c4 d1, 1 MiB multi-byte text", 4, MIB, 1, "multibyte", quick=False),
+    Column("fragments", "c8 d1, 16 fragments of 1 KiB, binary", 8, 16 * KIB, 1, "binary", fragments=16),
+    ONE,
+    Column("beside-idle", "c64 d1, 16 B text, beside 10,000 idle", 64, idle=10_000, rounds=2),
+]
+PACKED = [
+    Column("deflate", "deflate, c64 d1, 1 KiB text", 64, KIB, deflate="no-takeover"),
+    Column("deflate-64k", "deflate, c8 d1, 64 KiB text", 8, 64 * KIB, deflate="no-takeover", quick=False),
+    Column("takeover", "deflate with context takeover, c64 d1, 1 KiB text", 64, KIB, deflate="takeover"),
+]
+SECURED = [
+    Column("tls", "TLS 1.3, c64 d1, 16 B text", 64, tls=True),
+    Column("tls-64k", "TLS 1.3, c8 d1, 64 KiB binary", 8, 64 * KIB, 1, "binary", tls=True),
+]
+OPENS = [
+    Column("opens", "open, handshake, drop", 32, mode="opens"),
+    Column("opens-echo", "open, handshake, one message, closing handshake", 32, mode="opens", echo=True, quick=False),
+    Column("opens-tls", "open over TLS 1.3, handshake, drop", 32, mode="opens", tls=True, quick=False, rounds=2),
+]
+PACED = [
+    Column("paced", "c64, 5,000 messages of 16 B a second", 64, mode="latency", rate=5000),
+]
+MANY = [
+    Column("grow-10", "c10 d1, 16 B text", 10, rounds=2, quick=False),
+    Column("grow-100", "c100 d1, 16 B text", 100, rounds=2, quick=False),
+    Column("grow-1000", "c1,000 d1, 16 B text", 1000, rounds=2),
+    Column("grow-10000", "c10,000 d1, 16 B text", 10_000, longer=3, rounds=1, quick=False),
+]
+GROWTH = [ONE, *MANY]
+MEMORY = [
+    Column("idle", "idle: 5,000 connections, only opened", 5000, mode="hold", rounds=1),
+    Column(
+        "idle-deflate",
+        "idle: 1,000 connections with deflate, after one message of 1 KiB",
+        1000,
+        KIB,
+        mode="hold",
+        deflate="no-takeover",
+        echo=True,
+        rounds=1,
+        quick=False,
+    ),
+    Column(
+        "idle-takeover",
+        "idle: the same with context takeover",
+        1000,
+        KIB,
+        mode="hold",
+        deflate="takeover",
+        echo=True,
+        rounds=1,
+        quick=False,
+    ),
+    Column(
+        "idle-tls",
+        "idle: 1,000 connections over TLS 1.3, after one message of 16 B",
+        1000,
+        mode="hold",
+        tls=True,
+        echo=True,
+        rounds=1,
+        quick=False,
+    ),
+]
+
+COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + MANY + MEMORY

@@ -1,0 +1,88 @@
+/* The opening handshake. See upgrade.h. */
+#include "upgrade.h"
+
+#include "fail.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The key and its answer of RFC 6455 section 1.3: a constant does here, and saves the generator a SHA-1 per connection. */
+static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==";
+static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+size_t upgrade_request(const Options *o, char *into, size_t room)
+{
+    static const char *const offers[] = {
+        "",
+        "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n",
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+    };
+    int len = snprintf(into, room,
+                       "GET %s HTTP/1.1\r\nHost: localhost:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                       "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                       o->path, o->port, KEY, offers[o->deflate]);
+    return (size_t)len;
+}
+
+/* The value of a header field in a head that ends in NUL, or NULL. */
+static const char *field(const char *head, const char *name, char *value, size_t room)
+{
+    const char *line = head;
+    while ((line = strstr(line, "\r\n")) != NULL) {
+        line += 2;
+        if (strncasecmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':') {
+            line += strlen(name) + 1;
+            line += strspn(line, " \t");
+            snprintf(value, room, "%.*s", (int)strcspn(line, "\r"), line);
+            return value;
+        }
+    }
+    return NULL;
+}
+
+static void check_extension(const Options *o, const char *extensions)
+{
+    bool agreed = extensions != NULL && strncasecmp(extensions, "permessage-deflate", 18) == 0;
+    if (o->deflate == DEFLATE_OFF && extensions != NULL) {
+        fail("the server chose an extension that was not offered: %s", extensions);
+    }
+    if (o->deflate != DEFLATE_OFF && !agreed) {
+        fail("the server refused permessage-deflate");
+    }
+    if (o->deflate == DEFLATE_NO_TAKEOVER && strstr(extensions, "server_no_context_takeover") == NULL) {
+        fail("the server keeps its context: %s", extensions); /* RFC 7692 section 7.1.1.1: it accepted the offer, so it must not */
+    }
+    if (o->deflate == DEFLATE_TAKEOVER && strstr(extensions, "no_context_takeover") != NULL) {
+        fail("the server refused context takeover: %s", extensions);
+    }
+}
+
+size_t upgrade_response(const Options *o, const uint8_t *octets, size_t len)
+{
+    char head[MOST_HEAD_OCTETS + 1];
+    char value[512];
+    if (len > MOST_HEAD_OCTETS) {
+        len = MOST_HEAD_OCTETS;
+    }
+    memcpy(head, octets, len);
+    head[len] = '\0';
+    char *end = strstr(head, "\r\n\r\n");
+    if (end == NULL) {
+        if (len == MOST_HEAD_OCTETS) {
+            fail("the response's head does not end");
+        }
+        return 0;
+    }
+    end[2] = '\0';
+    if (strncmp(head, "HTTP/1.1 101", 12) != 0) {
+        fail("refused: %.60s", head);
+    }
+    const char *accept = field(head, "Sec-WebSocket-Accept", value, sizeof value);
+    if (accept == NULL || strcmp(accept, ACCEPT) != 0) {
+        fail("wrong Sec-WebSocket-Accept");
+    }
+    check_extension(o, field(head, "Sec-WebSocket-Extensions", value, sizeof value));
+    return (size_t)(end - head) + 4;
+}

@@ -1,0 +1,218 @@
+"""Runs the rounds: each column, each server in turn, the load generator on one core and the server on another.
+
+A fresh process serves each measurement, so that nothing of the one before is left in it. The servers of a column follow directly
+on each other, and the order turns from round to round, so that what else goes on in the machine falls on all alike.
+
+Knows: rounds, the generator's protocol. Must never know: tables, targets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from benchmarks import build
+from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, on_core, running
+from benchmarks.results import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.columns import Column
+    from benchmarks.servers import Server
+
+WANTED_FILES = 65536
+SPARE_FILES = 200
+"""What a server has open besides its connections."""
+GENERATOR_SECONDS = 120.0
+"""No single measurement may take longer, whatever the server does."""
+SETTLE_SECONDS = 0.5
+"""Between the last answer and the look at an idle server's memory, so that what it puts off is done."""
+
+
+Outcome = dict[str, float | str]
+"""The load generator's words."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often."""
+
+    seconds: float
+    warmup: float
+    rounds: int
+    budget: float
+    """Seconds after which no further column is begun."""
+    server_core: int
+    generator_core: int
+
+
+def choose_cores() -> tuple[int, int]:
+    """One core for the server and another for the load; on a single one they would only measure each other."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("benchmarks: two cores are needed, one for the server and one for the load generator")
+    return cores[-1], cores[0]
+
+
+def raise_file_limit() -> int:
+    """As many open files as this process may have; root may have more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (max(hard, WANTED_FILES), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+        except (ValueError, OSError):
+            continue
+        return wanted
+    return soft
+
+
+def features(column: Column) -> frozenset[str]:
+    """What the generator must be built with."""
+    wanted = {"deflate": column.deflate != "off", "tls": column.tls}
+    return frozenset(name for name, needed in wanted.items() if needed)
+
+
+def generator_command(column: Column, process: Process, plan: Plan) -> list[str]:
+    """The load generator's command line."""
+    command = [str(build.load_generator(features(column))), "--port", str(process.port), "--pause"]
+    command += column.arguments(plan.seconds, plan.warmup)
+    for pid in process.pids():
+        command += ["--watch", str(pid)]
+    if column.tls:
+        command += ["--ca", str(build.certificate()[0])]
+    return command
+
+
+def answer_pauses(output: IO[str], answer: IO[str], at_pause: Callable[[str], None]) -> Outcome:
+    """Follow the generator's pauses up to its line of JSON."""
+    for line in output:
+        word = line.strip()
+        if word.startswith("{"):
+            outcome: Outcome = json.loads(word)
+            return outcome
+        at_pause(word)
+        answer.write("\n")
+        answer.flush()
+    return {"error": "the load generator ended without a word"}
+
+
+def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory]:
+    """Run the generator; look at the server's memory while its connections are open."""
+    seen = Memory(0, 0)
+
+    def look(word: str) -> None:
+        nonlocal seen
+        if column.mode == "hold":
+            time.sleep(SETTLE_SECONDS)
+        if word == "measured" or column.mode == "hold":
+            seen = process.memory()
+
+    with on_core(plan.generator_core):
+        generator = subprocess.Popen(
+            ["timeout", "--signal=KILL", str(GENERATOR_SECONDS), *generator_command(column, process, plan)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    with generator:
+        assert generator.stdin is not None
+        assert generator.stdout is not None
+        outcome = answer_pauses(generator.stdout, generator.stdin, look)
+    return outcome, seen
+
+
+def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memory: tuple[Memory, Memory]) -> Sample:
+    """The generator's words as figures."""
+    if "error" in outcome:
+        return Sample(server.key, column.key, turn, error=str(outcome["error"]))
+    if outcome["messages"] == 0 and column.mode != "hold":
+        return Sample(server.key, column.key, turn, error="nothing was answered while it was measured")
+    before, after = memory
+    got = {name: float(value) for name, value in outcome.items()}
+    messages = int(got["messages"])
+    return Sample(
+        server=server.key,
+        column=column.key,
+        turn=turn,
+        connections=column.opened,
+        messages=messages,
+        seconds=got["seconds"],
+        rate=got["rate"],
+        p50=got["p50"],
+        p90=got["p90"],
+        p99=got["p99"],
+        max=got["max"],
+        generator_share=0.0 if column.mode == "latency" else got["cpu_share"],  # there it spins by intention
+        cpu_per_message=got["server_cpu_seconds"] * 1e6 / messages if messages else 0.0,
+        packed_share=got["packed"] / messages if messages else 0.0,
+        pss_before=before.pss,
+        pss=after.pss,
+        rss=after.rss,
+        opening_seconds=got["opening_seconds"],
+    )
+
+
+def measure(server: Server, column: Column, turn: int, plan: Plan) -> Sample:
+    """One server under one column, once."""
+    port = free_port()
+    try:
+        launch = Launch(
+            command=server.command(port, column),
+            environment=server.environment(),
+            directory=build.ROOT,
+            log=build.BUILD / f"{server.key}.log",
+            port=port,
+            core=plan.server_core,
+        )
+        with running(launch) as process:
+            before = process.memory()
+            outcome, after = drive(column, process, plan)
+    except (ServerFault, build.Unavailable) as fault:
+        return Sample(server.key, column.key, turn, error=str(fault))
+    return to_sample(server, column, turn, outcome, (before, after))
+
+
+def rotated(servers: list[Server], turn: int) -> list[Server]:
+    """Another one begins in each round."""
+    at = turn % len(servers)
+    return servers[at:] + servers[:at]
+
+
+def schedule(columns: list[Column], rounds: int) -> list[tuple[int, Column]]:
+    """Each round's columns; not all take part in every round."""
+    return [(turn, column) for turn in range(rounds) for column in columns if turn < column.rounds]
+
+
+def run_rounds(servers: list[Server], columns: list[Column], plan: Plan, tell: Callable[[str], None]) -> list[Sample]:
+    """All of it, within the budget: a column is measured on all its servers or on none."""
+    files = raise_file_limit()
+    begun = time.monotonic()
+    samples: list[Sample] = []
+    for column in columns:
+        if column.opened + SPARE_FILES > files:
+            tell(f"{column.key}: left out, it needs more than the {files} files allowed")
+    allowed = [column for column in columns if column.opened + SPARE_FILES <= files]
+    for turn, column in schedule(allowed, plan.rounds):
+        if time.monotonic() - begun > plan.budget:
+            tell(f"the budget of {plan.budget:.0f} s is used up in round {turn + 1}, before {column.key}")
+            break
+        for server in rotated(servers, turn):
+            if server.serves(column):
+                samples.append(measure(server, column, turn, plan))
+                tell(describe(samples[-1], time.monotonic() - begun))
+    return samples
+
+
+def describe(sample: Sample, elapsed: float) -> str:
+    """One line of progress."""
+    head = f"{elapsed:6.0f} s  round {sample.turn + 1}  {sample.column:14} {sample.server:13}"
+    if sample.error:
+        return f"{head} {sample.error}"
+    cost = f"{sample.cpu_per_message:9.2f} us CPU  p99 {sample.p99:9.1f} us"
+    return f"{head} {sample.rate:12,.0f}/s  {cost}  generator {sample.generator_share:4.0%}"

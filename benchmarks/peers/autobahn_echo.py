@@ -1,0 +1,60 @@
+"""A plain Autobahn echo server on Twisted, as Autobahn's own examples write one, with its defaults: what echod is built on.
+
+Only what the columns need is added: permessage-deflate is accepted as the client offers it, and TLS comes from Twisted's endpoint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import react
+
+from benchmarks.peers.arguments import Arguments, from_command_line
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTCP
+
+
+class Echo(WebSocketServerProtocol):
+    """Sends every message back as it came."""
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Autobahn's own name."""
+        self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call] # here and below: Autobahn has few types
+
+
+def accept(offers: list[object]) -> PerMessageDeflateOfferAccept | None:
+    """Take the client's first offer of permessage-deflate, with the context takeover that it asks for."""
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer):
+            return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]
+                offer,
+                request_no_context_takeover=offer.request_no_context_takeover,
+                no_context_takeover=offer.request_no_context_takeover,
+            )
+    return None
+
+
+def endpoint(arguments: Arguments) -> str:
+    """Where to listen, in Twisted's words."""
+    if arguments.certificate is None:
+        return f"tcp:{arguments.port}:interface=127.0.0.1:backlog=1024"
+    certificate, key = arguments.certificate
+    return f"ssl:{arguments.port}:privateKey={key}:certKey={certificate}:interface=127.0.0.1:backlog=1024"
+
+
+def main(reactor: IReactorTCP, arguments: Arguments) -> Deferred[None]:
+    """Serve until killed."""
+    factory = WebSocketServerFactory()  # type: ignore[no-untyped-call]
+    factory.protocol = Echo
+    if arguments.deflate:
+        factory.setProtocolOptions(perMessageCompressionAccept=accept)  # type: ignore[no-untyped-call]
+    serverFromString(reactor, endpoint(arguments)).listen(factory)  # type: ignore[no-untyped-call] # Twisted's
+    return Deferred()
+
+
+react(main, [from_command_line()])

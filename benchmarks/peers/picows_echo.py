@@ -1,0 +1,34 @@
+"""A picows echo server on uvloop, as its own documentation writes one: frame by frame, text not validated, no compression."""
+
+from __future__ import annotations
+
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+from benchmarks.peers.arguments import Arguments, from_command_line
+
+
+class Echo(WSListener):  # type: ignore[misc] # picows has no types where it isn't installed
+    """Sends every data frame back as it came."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Fragments are echoed as fragments."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        elif frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            transport.send(frame.msg_type, frame.get_payload_as_memoryview(), frame.fin)
+
+
+def listener(_request: WSUpgradeRequest) -> WSListener:
+    """Accept every request."""
+    return Echo()
+
+
+async def main(arguments: Arguments) -> None:
+    """Serve until killed."""
+    server = await ws_create_server(listener, "127.0.0.1", arguments.port, ssl=arguments.ssl_context(), backlog=1024)
+    await server.serve_forever()
+
+
+uvloop.run(main(from_command_line()))

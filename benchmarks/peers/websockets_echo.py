@@ -1,0 +1,29 @@
+"""A `websockets` echo server on uvloop, with that library's defaults but for a message limit that the largest column needs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvloop
+from websockets.asyncio.server import ServerConnection, serve
+
+from benchmarks.peers.arguments import Arguments, from_command_line
+
+MAX_SIZE = 16 * 1024 * 1024
+
+
+async def echo(connection: ServerConnection) -> None:
+    """Send every message back as it came."""
+    async for message in connection:
+        await connection.send(message)
+
+
+async def main(arguments: Arguments) -> None:
+    """Serve until killed."""
+    compression = "deflate" if arguments.deflate else None
+    context = arguments.ssl_context()
+    async with serve(echo, "127.0.0.1", arguments.port, ssl=context, compression=compression, max_size=MAX_SIZE, backlog=1024):
+        await asyncio.Event().wait()
+
+
+uvloop.run(main(from_command_line()))

@@ -1,0 +1,21 @@
+// A `ws` echo server. Usage: node ws.js PORT [-deflate] [-tls CERT KEY]; `ws` is looked for in NODE_PATH.
+'use strict';
+
+const fs = require('fs');
+const http = require('http');
+const https = require('https');
+const { WebSocketServer } = require('ws');
+
+const [port, ...rest] = process.argv.slice(2);
+const tls = rest.indexOf('-tls');
+const server =
+  tls < 0
+    ? http.createServer()
+    : https.createServer({ cert: fs.readFileSync(rest[tls + 1]), key: fs.readFileSync(rest[tls + 2]) });
+
+const sockets = new WebSocketServer({ server, perMessageDeflate: rest.includes('-deflate') });
+sockets.on('connection', (socket) => {
+  socket.on('error', () => socket.terminate());
+  socket.on('message', (message, isBinary) => socket.send(message, { binary: isBinary }));
+});
+server.listen({ port: Number(port), host: '127.0.0.1', backlog: 1024 });

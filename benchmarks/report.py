@@ -1,0 +1,236 @@
+"""Figures as Markdown tables, and into the documentation between its markers.
+
+Knows: results, columns, servers, Markdown. Must never know: how anything is measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, Column
+from benchmarks.results import LIMITED_SHARE, QUIET_SHARE, Results
+from benchmarks.servers import SERVERS, Server
+from benchmarks.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEGIN = "<!-- figures: begin (python -m benchmarks --write-docs renews them) -->"
+END = "<!-- figures: end -->"
+
+LIMITED_MARK = " ¹"
+EMPTY = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+RATE_WORDS = "Messages, or opens, per second."
+CPU_WORDS = "Microseconds of CPU time of all the server's processes, per message or open."
+LATENCY_WORDS = "Microseconds from sending a message to the last octet of its answer (opens: from connecting to the end), 50 % / 99 %."
+GROWTH_WORDS = "Messages per second / MiB of the whole server, while so many connections each have one message in flight."
+MEMORY_WORDS = "KiB per idle connection: proportional set size of the server's processes, without what the kernel keeps."
+
+Cell = Callable[[Server, Column], str]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown; the first cell of a row is text, the others are figures."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def significant(value: float) -> str:
+    """Three figures: the machine's noise leaves no meaning to more."""
+    if value >= 1000:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def or_empty(value: float | None) -> str:
+    """A figure, or the sign for none."""
+    return EMPTY if value is None else significant(value)
+
+
+def measured_columns(results: Results) -> list[Column]:
+    """In their own order."""
+    keys = {sample.column for sample in results.samples}
+    return [column for column in COLUMNS if column.key in keys]
+
+
+def measured_servers(results: Results) -> list[Server]:
+    """In their own order."""
+    keys = {sample.server for sample in results.samples}
+    return [server for server in SERVERS if server.key in keys]
+
+
+def grid(results: Results, columns: list[Column], cell: Cell, words: str) -> str:
+    """One row for each kind of traffic, one column for each server; rows without any figure are left out."""
+    servers = measured_servers(results)
+    rows = [[column.title, *[cell(server, column) for server in servers]] for column in columns]
+    rows = [row for row in rows if set(row[1:]) != {EMPTY}]
+    return f"{words}\n\n{table(['', *[server.title for server in servers]], rows)}" if rows else ""
+
+
+def rate_cell(results: Results) -> Cell:
+    """A rate, marked where the generator was the limit or a round failed."""
+
+    def cell(server: Server, column: Column) -> str:
+        rate = results.rate(server.key, column.key)
+        if rate is None:
+            return "failed" if results.error(server.key, column.key) else EMPTY
+        mark = LIMITED_MARK if results.limited(server.key, column.key) else ""
+        return significant(rate) + mark
+
+    return cell
+
+
+def cpu_cell(results: Results) -> Cell:
+    """Server CPU time per message."""
+    return lambda server, column: or_empty(results.cpu(server.key, column.key))
+
+
+def latency_cell(results: Results) -> Cell:
+    """Median and 99th percentile."""
+
+    def cell(server: Server, column: Column) -> str:
+        half = results.median(server.key, column.key, lambda s: s.p50)
+        most = results.median(server.key, column.key, lambda s: s.p99)
+        return EMPTY if half is None or most is None else f"{significant(half)} / {significant(most)}"
+
+    return cell
+
+
+def memory_cell(results: Results) -> Cell:
+    """KiB per connection."""
+    return lambda server, column: or_empty(results.kib_per_connection(server.key, column.key))
+
+
+def growth_cell(results: Results) -> Cell:
+    """Rate, and memory of the whole server."""
+
+    def cell(server: Server, column: Column) -> str:
+        rate = results.rate(server.key, column.key)
+        pss = results.median(server.key, column.key, lambda s: s.pss / 1024)
+        if rate is None or pss is None:
+            return "failed" if results.error(server.key, column.key) else EMPTY
+        return f"{significant(rate)} / {significant(pss)}"
+
+    return cell
+
+
+def ratios(results: Results) -> str:
+    """echod against those that matter most."""
+    servers = [server for server in measured_servers(results) if server.key.startswith("echod")]
+    rows = []
+    for column in measured_columns(results):
+        if column in MEMORY or column in PACED or column in MANY:
+            continue
+        for server in servers:
+            against = [results.ratio(server.key, column.key, other) for other in ("gorilla", "autobahn", "floor")]
+            if any(value is not None for value in against):
+                rows.append([f"{column.title}: {server.title}", *[or_empty(value) for value in against]])
+    return table(["", "÷ gorilla/websocket", "÷ plain Autobahn", "÷ bare C echo"], rows) if rows else ""
+
+
+def title_of(key: str, column: str) -> str:
+    """Words for a target's two keys."""
+    server = next(server.title for server in SERVERS if server.key == key)
+    return f"{server}: {next(c.title for c in COLUMNS if c.key == column)}"
+
+
+def target_words(target: Target) -> str:
+    """What is wanted."""
+    quantity = {"rate": "rate", "cpu": "server CPU per message"}.get(target.quantity, target.quantity)
+    sign = "≤" if target.at_most else "≥"
+    if target.against:
+        other = next(server.title for server in SERVERS if server.key == target.against)
+        return f"{quantity} {sign} {target.bound:g} {TIMES} {other}"
+    if target.against_column:
+        other = next(c.title for c in COLUMNS if c.key == target.against_column)
+        return f"{quantity} {sign} {target.bound:g} {TIMES} its own at {other}"
+    return f"{quantity} {sign} {target.bound:,g}"
+
+
+def target_row(target: Target, results: Results) -> list[str]:
+    """Wanted, measured, reached."""
+    value = target.value(results)
+    limited = target.quantity == "rate" and results.limited(target.server, target.column)
+    verdict = {True: "reached", False: "**not reached**", None: "not measured"}[target.is_reached(results)]
+    measured = or_empty(value) + (LIMITED_MARK if limited and value is not None else "")
+    return [title_of(target.server, target.column), target_words(target), measured, verdict]
+
+
+def targets(results: Results) -> str:
+    """Every target whose column and server were measured."""
+    keys = {(sample.server, sample.column) for sample in results.samples}
+    rows = [target_row(target, results) for target in TARGETS if (target.server, target.column) in keys]
+    return table(["Traffic", "Target", "Measured", ""], rows) if rows else ""
+
+
+def versions(results: Results) -> str:
+    """Who took part."""
+    rows = [[server.title, results.versions[server.key]] for server in SERVERS if server.key in results.versions]
+    return "\n".join(f"- {title}: {version}" for title, version in rows)
+
+
+def without_paths(words: str) -> str:
+    """A program's own words name places on the machine that a reader has no use for."""
+    return re.sub(r"(?:/[\w.+-]+)+/", "", words)
+
+
+def notes(results: Results) -> str:
+    """Marks, failures and absences."""
+    lines = [f"¹ the load generator used more than {LIMITED_SHARE:.0%} of its core: the server may do more."]
+    spread = results.spread()
+    if spread is not None:
+        lines.append(f"Between the rounds a rate differed by {spread:.0%} (the median over all cells of the range divided by the median).")
+    for server in measured_servers(results):
+        for column in measured_columns(results):
+            error = results.error(server.key, column.key)
+            if error:
+                lines.append(f"{server.title}, {column.title}: {without_paths(error)}.")
+    lines += [
+        f"{next(s.title for s in SERVERS if s.key == key)} was left out: {without_paths(reason)}."
+        for key, reason in results.missing.items()
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def facts(results: Results) -> str:
+    """Machine and settings, and a warning where others were at work."""
+    settings = results.machine | results.settings | {"taken by other processes meanwhile": f"{results.bystanders:.0%}"}
+    if results.bystanders > QUIET_SHARE:
+        settings["**the machine was not quiet**"] = "these figures show that everything runs, and no more"
+    return "\n".join(f"- {name}: {value}" for name, value in settings.items())
+
+
+def markdown(results: Results) -> str:
+    """The whole report."""
+    columns = measured_columns(results)
+    steady = [column for column in columns if column not in MEMORY and column not in PACED and column not in MANY]
+    timed = [column for column in columns if column not in MEMORY]
+    memory = [column for column in columns if column in MEMORY]
+    growth = [column for column in columns if column in GROWTH]
+    sections = [
+        ("Machine", facts(results)),
+        ("Servers", versions(results)),
+        ("Rates", grid(results, steady, rate_cell(results), RATE_WORDS)),
+        ("Ratios", ratios(results)),
+        ("Targets", targets(results)),
+        ("Server CPU time", grid(results, timed, cpu_cell(results), CPU_WORDS)),
+        ("Latency", grid(results, timed, latency_cell(results), LATENCY_WORDS)),
+        ("Growth", grid(results, growth, growth_cell(results), GROWTH_WORDS)),
+        ("Memory", grid(results, memory, memory_cell(results), MEMORY_WORDS)),
+        ("Notes", notes(results)),
+    ]
+    return "\n\n".join(f"### {title}\n\n{body}" for title, body in sections if body)
+
+
+def write_into(path: Path, text: str) -> None:
+    """Replace what stands between the markers; everything else in the file is somebody's own words."""
+    before, found, rest = path.read_text().partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise SystemExit(f"benchmarks: {path.name} has no markers to write between")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

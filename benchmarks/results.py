@@ -1,0 +1,117 @@
+"""Figures: one ``Sample`` for each run, and medians over the rounds.
+
+Knows: numbers, JSON. Must never know: how they were measured or how they are shown.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+QUIET_SHARE = 0.05
+"""Other processes may take so much of the machine before the figures lose their meaning."""
+
+LIMITED_SHARE = 0.9
+"""Above this share of its core the load generator may have been what held the rate down."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One server under one column, once. Times in microseconds, memory in KiB; ``error`` says why there is nothing else."""
+
+    server: str
+    column: str
+    turn: int
+    error: str = ""
+    connections: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+    rate: float = 0.0
+    p50: float = 0.0
+    p90: float = 0.0
+    p99: float = 0.0
+    max: float = 0.0
+    generator_share: float = 0.0
+    cpu_per_message: float = 0.0
+    packed_share: float = 0.0
+    pss_before: int = 0
+    pss: int = 0
+    rss: int = 0
+    opening_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that one run of the benchmark found."""
+
+    machine: dict[str, str]
+    settings: dict[str, str]
+    versions: dict[str, str]
+    """By server key, of those that could be had."""
+    missing: dict[str, str]
+    """By server key: why it could not."""
+    bystanders: float
+    """The share of the machine that other processes took meanwhile."""
+    samples: list[Sample]
+
+    def of(self, server: str, column: str) -> list[Sample]:
+        """The samples of one cell that hold figures."""
+        return [s for s in self.samples if s.server == server and s.column == column and not s.error]
+
+    def median(self, server: str, column: str, value: Callable[[Sample], float]) -> float | None:
+        """The median over the rounds, or None when the cell is empty."""
+        found = [value(sample) for sample in self.of(server, column)]
+        return median(found) if found else None
+
+    def error(self, server: str, column: str) -> str:
+        """Why a cell is empty, or half of its rounds failed."""
+        return next((s.error for s in self.samples if s.server == server and s.column == column and s.error), "")
+
+    def rate(self, server: str, column: str) -> float | None:
+        """Messages (or opens) per second."""
+        return self.median(server, column, lambda s: s.rate)
+
+    def cpu(self, server: str, column: str) -> float | None:
+        """Microseconds of the server's CPU time per message."""
+        return self.median(server, column, lambda s: s.cpu_per_message)
+
+    def kib_per_connection(self, server: str, column: str) -> float | None:
+        """What the server's processes grew by, for each connection that was open."""
+        return self.median(server, column, lambda s: (s.pss - s.pss_before) / s.connections)
+
+    def limited(self, server: str, column: str) -> bool:
+        """Whether the load generator was the limit."""
+        share = self.median(server, column, lambda s: s.generator_share)
+        return share is not None and share > LIMITED_SHARE
+
+    def spread(self) -> float | None:
+        """The median, over all cells with two rounds or more, of (highest - lowest) / median: how noisy the machine was."""
+        cells: dict[tuple[str, str], list[float]] = {}
+        for sample in self.samples:
+            if not sample.error and sample.rate:
+                cells.setdefault((sample.server, sample.column), []).append(sample.rate)
+        spreads = [(max(rates) - min(rates)) / median(rates) for rates in cells.values() if len(rates) > 1]
+        return median(spreads) if spreads else None
+
+    def ratio(self, server: str, column: str, against: str) -> float | None:
+        """The rate as a multiple of another server's."""
+        mine, theirs = self.rate(server, column), self.rate(against, column)
+        return mine / theirs if mine is not None and theirs else None
+
+
+def save(results: Results, path: Path) -> None:
+    """Write the raw figures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(results), indent=1) + "\n")
+
+
+def load(path: Path) -> Results:
+    """Read them back."""
+    raw = json.loads(path.read_text())
+    return Results(**(raw | {"samples": [Sample(**sample) for sample in raw["samples"]]}))

@@ -1,0 +1,158 @@
+"""Who is measured: one ``Server`` for each peer, with its version and the command that starts it.
+
+Knows: how each server is started, what it can do. Must never know: pinning, loads, figures.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.columns import Column, Deflate
+
+NO_DEFLATE: frozenset[Deflate] = frozenset({"off"})
+ANY_DEFLATE: frozenset[Deflate] = frozenset({"off", "no-takeover", "takeover"})
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server under test. ``command`` makes its command line for a port and a column; ``version`` asks what is installed."""
+
+    key: str
+    title: str
+    version: Callable[[], str]
+    command: Callable[[int, Column], list[str]]
+    deflate: frozenset[Deflate] = ANY_DEFLATE
+    plain: bool = True
+    """Measured on columns without compression as well."""
+    tls: bool = True
+    quick: bool = True
+    environment: Callable[[], dict[str, str]] = field(default=dict)
+
+    def serves(self, column: Column) -> bool:
+        """Whether this server can take that traffic at all."""
+        return column.deflate in self.deflate and (self.plain or column.deflate != "off") and (self.tls or not column.tls)
+
+
+def words(column: Column) -> list[str]:
+    """What every peer understands after its port."""
+    options = [] if column.deflate == "off" else ["-deflate"]
+    if column.tls:
+        options += ["-tls", *map(str, build.certificate())]
+    return options
+
+
+@cache
+def python_versions(python: str, *packages: str) -> str:
+    """The versions of packages that an interpreter has."""
+    script = "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
+    return build.run([python, "-c", script, *packages], f"cannot ask {python} for versions")
+
+
+def python_peer(key: str, title: str, deflate: frozenset[Deflate], *, quick: bool) -> Server:
+    """A Python library on uvloop, from the environment that ``build`` keeps."""
+    return Server(
+        key=key,
+        title=title,
+        version=lambda: python_versions(str(build.peers_python()), key, "uvloop"),
+        command=lambda port, column: [str(build.peers_python()), "-m", f"benchmarks.peers.{key}_echo", str(port), *words(column)],
+        deflate=deflate,
+        quick=quick,
+    )
+
+
+def gorilla_version() -> str:
+    """As Debian numbers it, with Go's."""
+    build.gorilla()
+    library = build.run(["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"], "gorilla: a Debian package")
+    return f"{library}, {build.run(['go', 'env', 'GOVERSION'], 'gorilla: needs Go')}"
+
+
+def ws_version() -> str:
+    """`ws` and Node."""
+    script = "console.log(require('ws/package.json').version + ', Node ' + process.version)"
+    return build.run(["node", "-e", script], "ws: needs Node", NODE_PATH=str(build.node_modules()))
+
+
+def floor_version() -> str:
+    """Its compiler."""
+    build.floor()
+    return build.run(["cc", "--version"], "the floor needs a C compiler").splitlines()[0]
+
+
+def autobahn_version() -> str:
+    """Of this interpreter: the same Autobahn and Twisted that echod runs on."""
+    return f"{metadata.version('autobahn')}, Twisted {metadata.version('Twisted')}, Python {sys.version.split()[0]}"
+
+
+def echod_version() -> str:
+    """As installed, or as the source tree says."""
+    import echod  # noqa: PLC0415 # only where echod is measured: the peers can be, without it
+
+    return f"{echod.__version__}, Autobahn {autobahn_version()}"
+
+
+def echod_command(port: int, column: Column, compression: str) -> list[str]:
+    """``twistd`` of this interpreter's environment."""
+    twistd = Path(sys.executable).with_name("twistd")
+    if column.tls:
+        pem, key = build.certificate()
+        endpoint = f"ssl:{port}:privateKey={key}:certKey={pem}:interface=127.0.0.1"
+    else:
+        endpoint = f"tcp:{port}:interface=127.0.0.1"
+    return [str(twistd), "-n", "--pidfile=", "echod", "--port", endpoint, "--compression", compression]
+
+
+def echod_server(key: str, title: str, native: str, compression: str, *, packed_only: bool = False, quick: bool = True) -> Server:
+    """echod with the express lane on or off."""
+    return Server(
+        key=key,
+        title=title,
+        version=echod_version,
+        command=lambda port, column: echod_command(port, column, compression),
+        plain=not packed_only,
+        environment=lambda: {"ECHOD_NATIVE": native},
+        quick=quick,
+    )
+
+
+SERVERS = [
+    Server("floor", "bare C epoll echo", floor_version, lambda port, _column: [str(build.floor()), str(port)], NO_DEFLATE, tls=False),
+    echod_server("echod", "echod", "1", "deflate"),
+    echod_server("echod-mirror", "echod, `--compression mirror`", "1", "mirror", packed_only=True),
+    echod_server("echod-off", "echod, `ECHOD_NATIVE=0`", "0", "deflate", quick=False),
+    Server(
+        "autobahn",
+        "plain Autobahn",
+        autobahn_version,
+        lambda port, column: [sys.executable, "-m", "benchmarks.peers.autobahn_echo", str(port), *words(column)],
+    ),
+    # gorilla keeps no context: it agrees to no takeover, whatever the client offers.
+    Server(
+        "gorilla",
+        "gorilla/websocket",
+        gorilla_version,
+        lambda port, column: [str(build.gorilla()), str(port), *words(column)],
+        frozenset({"off", "no-takeover"}),
+    ),
+    Server(
+        "ws",
+        "ws",
+        ws_version,
+        lambda port, column: ["node", str(build.PEERS / "ws.js"), str(port), *words(column)],
+        quick=False,
+        environment=lambda: {"NODE_PATH": str(build.node_modules())},
+    ),
+    python_peer("picows", "picows + uvloop", NO_DEFLATE, quick=True),
+    python_peer("aiohttp", "aiohttp + uvloop", ANY_DEFLATE, quick=False),
+    python_peer("websockets", "websockets + uvloop", ANY_DEFLATE, quick=False),
+]

@@ -1,0 +1,91 @@
+"""The figures that echod is to reach, as a table, and whether a run reached them.
+
+Knows: which ratio is wanted where. Must never know: how figures are measured or shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from benchmarks.results import Results
+
+Quantity = Literal["rate", "cpu", "KiB per connection"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """``server``'s quantity in ``column``: as a multiple of ``against``'s, or by itself. ``at_most`` turns the comparison round."""
+
+    column: str
+    bound: float
+    against: str = ""
+    server: str = "echod"
+    quantity: Quantity = "rate"
+    against_column: str = ""
+    at_most: bool = False
+
+    def value(self, results: Results) -> float | None:
+        """What was measured, or None when a figure it needs is missing."""
+        mine = quantity_of(results, self.server, self.column, self.quantity)
+        if not (self.against or self.against_column):
+            return mine
+        theirs = quantity_of(results, self.against or self.server, self.against_column or self.column, self.quantity)
+        return mine / theirs if mine is not None and theirs else None
+
+    def is_reached(self, results: Results) -> bool | None:
+        """None when it can't be told."""
+        value = self.value(results)
+        if value is None:
+            return None
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+def quantity_of(results: Results, server: str, column: str, quantity: Quantity) -> float | None:
+    """A cell's figure."""
+    if quantity == "rate":
+        return results.rate(server, column)
+    if quantity == "cpu":
+        return results.cpu(server, column)
+    return results.kib_per_connection(server, column)
+
+
+TARGETS = [
+    Target("small", 1.25, "gorilla"),
+    Target("small", 11, "autobahn"),
+    Target("small", 1.1, "floor", quantity="cpu", at_most=True),
+    Target("small-1k", 1.25, "gorilla"),
+    Target("small-1k", 10, "autobahn"),
+    Target("deep", 20, "gorilla"),
+    Target("deep", 120, "autobahn"),
+    Target("deep-1k", 12, "gorilla"),
+    Target("deep-1k", 60, "autobahn"),
+    Target("medium", 4, "gorilla"),
+    Target("medium", 6, "autobahn"),
+    Target("large", 2.5, "gorilla"),
+    Target("large", 15, "autobahn"),
+    Target("large-text", 2, "gorilla"),
+    Target("large-text", 15, "autobahn"),
+    Target("beside-idle", 0.95, against_column="small"),
+    Target("opens", 12_000),
+    Target("opens", 1, "picows"),
+    Target("opens", 1, "ws"),
+    Target("deflate", 2, "gorilla", server="echod-mirror"),
+    Target("deflate", 8, "autobahn", server="echod-mirror"),
+    Target("deflate-64k", 2, "gorilla", server="echod-mirror"),
+    Target("deflate-64k", 6, "autobahn", server="echod-mirror"),
+    Target("takeover", 6, "autobahn", server="echod-mirror"),
+    Target("deflate", 1, "gorilla"),
+    Target("deflate", 4, "autobahn"),
+    Target("deflate-64k", 0.8, "gorilla"),
+    Target("deflate-64k", 2, "autobahn"),
+    Target("fragments", 1, "gorilla"),
+    Target("fragments", 5, "autobahn"),
+    Target("tls", 0.8, "gorilla"),
+    Target("tls", 8, "autobahn"),
+    Target("tls-64k", 1, "gorilla"),
+    Target("tls-64k", 2.5, "autobahn"),
+    Target("idle-deflate", 16, quantity="KiB per connection", at_most=True),
+    Target("idle-takeover", 48, quantity="KiB per connection", at_most=True),
+]

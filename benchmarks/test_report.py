@@ -1,0 +1,111 @@
+"""Figures are judged and shown as they are: medians, marks, verdicts, and nothing of the machine's own paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import plot, report, results
+from benchmarks.columns import COLUMNS
+from benchmarks.results import Results, Sample
+from benchmarks.servers import SERVERS
+from benchmarks.targets import TARGETS, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sample(server: str, column: str, rate: float, **more: float) -> Sample:
+    """One run."""
+    values = {"turn": 0, "connections": 64, "messages": 1000, "seconds": 1.0} | more
+    return Sample(server, column, rate=rate, **values)  # type: ignore[arg-type] # turn and the counts are whole numbers
+
+
+def of(*samples: Sample) -> Results:
+    """A whole run."""
+    return Results({"CPU": "a fast one"}, {"rounds": "3"}, {"echod": "1.0"}, {}, 0.0, list(samples))
+
+
+def test_the_median_of_the_rounds_counts() -> None:
+    found = of(*[sample("echod", "small", rate) for rate in (90, 1, 100)])
+    assert found.rate("echod", "small") == 90
+
+
+def test_a_failed_round_does_not_count_and_is_told() -> None:
+    found = of(sample("echod", "small", 90), Sample("echod", "small", 1, error="/usr/bin/twistd: wrong octet"))
+    assert found.rate("echod", "small") == 90
+    assert "- echod, c64 d1, 16 B text: twistd: wrong octet." in report.notes(found)
+
+
+@pytest.mark.parametrize(("share", "marked"), [(0.5, False), (0.95, True)])
+def test_a_rate_that_the_generator_limited_is_marked(share: float, marked: bool) -> None:
+    found = of(sample("echod", "small", 123_456, generator_share=share))
+    assert (f"123,000{report.LIMITED_MARK}" in report.markdown(found)) == marked
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(1250, True), (1249, False)])
+def test_a_ratio_that_is_to_be_reached(rate: float, verdict: bool) -> None:
+    found = of(sample("echod", "small", rate), sample("gorilla", "small", 1000))
+    assert Target("small", 1.25, "gorilla").is_reached(found) is verdict
+
+
+@pytest.mark.parametrize(("cost", "verdict"), [(4.4, True), (4.5, False)])
+def test_a_cost_that_is_not_to_be_exceeded(cost: float, verdict: bool) -> None:
+    found = of(sample("echod", "small", 1, cpu_per_message=cost), sample("floor", "small", 1, cpu_per_message=4.0))
+    assert Target("small", 1.1, "floor", quantity="cpu", at_most=True).is_reached(found) is verdict
+
+
+def test_memory_is_what_a_connection_adds() -> None:
+    found = of(sample("echod", "idle", 0, connections=1000, pss_before=40_000, pss=47_000))
+    assert found.kib_per_connection("echod", "idle") == 7
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    found = of(sample("echod", "small", 1000))
+    assert Target("small", 1.25, "gorilla").is_reached(found) is None
+    assert "not measured" in report.targets(found)
+
+
+def test_every_target_names_a_server_and_a_column_that_are_there() -> None:
+    servers, columns = {server.key for server in SERVERS}, {column.key for column in COLUMNS}
+    for target in TARGETS:
+        assert {target.server, target.against or target.server} <= servers
+        assert {target.column, target.against_column or target.column} <= columns
+
+
+def test_a_machine_that_was_not_quiet_is_told() -> None:
+    quiet = of(sample("echod", "small", 1))
+    assert "not quiet" not in report.markdown(quiet)
+    assert "not quiet" in report.markdown(Results(quiet.machine, {}, quiet.versions, {}, 0.5, quiet.samples))
+
+
+def test_raw_figures_survive_the_file(tmp_path: Path) -> None:
+    found = of(sample("echod", "small", 1), sample("floor", "small", 2))
+    results.save(found, tmp_path / "deep" / "results.json")
+    assert results.load(tmp_path / "deep" / "results.json") == found
+
+
+def test_only_what_is_between_the_markers_is_renewed(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write_into(document, "new")
+    report.write_into(document, "newer")
+    assert document.read_text() == f"before\n{report.BEGIN}\n\nnewer\n\n{report.END}\nafter\n"
+
+
+def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text("mine\n")
+    with pytest.raises(SystemExit):
+        report.write_into(document, "new")
+    assert document.read_text() == "mine\n"
+
+
+def test_the_picture_is_well_formed_and_shows_every_server() -> None:
+    every = [sample(server.key, column.key, 100.0) for server in SERVERS for column in COLUMNS]
+    picture = plot.svg(of(*every))
+    ElementTree.fromstring(picture)
+    assert all(plot.plain_title(server) in picture for server in SERVERS)
+    assert set(plot.COLOURS) == {server.key for server in SERVERS}

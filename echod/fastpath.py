@@ -1,0 +1,135 @@
+"""The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
+
+Two ways into it. A connection on a plain socket that stands between messages is *leased* to the pump (native/pump.h), which is one
+descriptor for the reactor: one turn serves every ready socket in C. Where that can't be (TLS, the PROXY protocol, compression, no
+epoll) the codec alone takes what it can from the front of a read. What is not ordinary ends the lease, and goes to Autobahn untouched.
+
+Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echod.native import Native
+
+TURN = 1_000_000
+"""Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
+
+
+class Borrower(Protocol):
+    """A connection, as far as the lane is concerned."""
+
+    lease: Any
+    """The lease, or None: the lane's to write."""
+
+    def lease_ended(self, unsent: bytes, rest: bytes, is_lost: bool) -> None:
+        """Take the socket back: first send `unsent`, then take `rest` for received; or abort, if octets were lost."""
+        ...
+
+
+class Codec:
+    """The codec on octets that were read by somebody else."""
+
+    def __init__(self, native: Native, limit: int) -> None:
+        """`limit` is that of a message, in octets."""
+        self._native = native
+        self._limit = limit
+
+    def echo(self, octets: bytes) -> tuple[bytes, bytes]:
+        """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left."""
+        buffer = bytearray(octets)
+        echoed = self._native.lib.echod_codec_echo(self._native.ffi.from_buffer(buffer), len(buffer), self._limit)
+        return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
+
+
+@implementer(IReadDescriptor)
+class Lane:
+    """The pump, as the reactor sees it: something to read from."""
+
+    def __init__(self, native: Native, limit: int, reactor: Any, note_held: Callable[[int], None]) -> None:
+        """Make a pump for messages of `limit` octets. `note_held` is told how much all leases hold, when that has changed."""
+        self._ffi = native.ffi
+        self._lib = native.lib
+        self._pump = native.lib.echod_pump_new(limit)
+        if self._pump == native.ffi.NULL:
+            raise OSError(native.ffi.errno, "the pump can't be made")
+        self._reactor = reactor
+        self._note_held = note_held
+        self._held = 0
+        self._borrowers: dict[int, Borrower] = {}
+        reactor.addReader(self)
+
+    def stop(self) -> None:
+        """End all leases and let go of the reactor."""
+        for borrower in list(self._borrowers.values()):
+            self.drop(borrower)
+        self._reactor.removeReader(self)
+        self._lib.echod_pump_free(self._pump)
+
+    # What the reactor asks.
+
+    def fileno(self) -> int:
+        """Return the pump's descriptor."""
+        return self._lib.echod_pump_fd(self._pump)
+
+    def doRead(self) -> None:
+        """Serve every ready socket."""
+        lease = self._lib.echod_pump_turn(self._pump, TURN)
+        while lease:
+            following = lease.next
+            self._give_back(lease)
+            lease = following
+        held = self._lib.echod_pump_held(self._pump)
+        if held != self._held:
+            self._held = held
+            self._note_held(held)
+
+    def logPrefix(self) -> str:
+        """Return how the reactor calls this in the log."""
+        return "pump"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Do nothing: the reactor is going, and the service stops the lane."""
+
+    # What connections ask.
+
+    def lend(self, borrower: Borrower, descriptor: int) -> bool:
+        """Lease a socket; tell whether it worked."""
+        lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
+        if not lease:
+            return False
+        borrower.lease = lease
+        self._borrowers[descriptor] = borrower
+        return True
+
+    def recall(self, borrower: Borrower) -> None:
+        """End the lease."""
+        lease = borrower.lease
+        self._lib.echod_pump_recall(self._pump, lease)
+        self._give_back(lease)
+
+    def drop(self, borrower: Borrower) -> None:
+        """End the lease of a connection that nothing is to be done for any more."""
+        lease, borrower.lease = borrower.lease, None
+        self._lib.echod_pump_recall(self._pump, lease)
+        del self._borrowers[lease.slot]
+        self._lib.echod_lease_free(lease)
+
+    def set_tight(self, is_tight: bool) -> None:
+        """Let no lease hold more than a little, or let them again."""
+        self._lib.echod_pump_set_tight(self._pump, is_tight)
+
+    def _give_back(self, lease: Any) -> None:
+        borrower = self._borrowers.pop(lease.slot)
+        borrower.lease = None
+        unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
+        rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
+        is_lost = lease.why == self._lib.ECHOD_END_NO_MEMORY
+        self._lib.echod_lease_free(lease)
+        borrower.lease_ended(unsent, rest, is_lost)

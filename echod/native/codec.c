@@ -1,0 +1,265 @@
+/*
+ * Ordinary client frames become the server frames that echo them (codec.h says what for, and what this must never know).
+ *
+ * A server frame is four octets shorter than the client frame it echoes, for it has no masking key (RFC 6455 section 5.1). So the
+ * output, packed from the buffer's front, never overtakes the input: each payload is unmasked and moved in one pass, and one send takes
+ * it all.
+ *
+ *     before   | client frame | client frame | client fra        before: octets[0, len)
+ *     after    | server frame | server frame |..| client fra      produced, worthless, as it was from `consumed` on
+ *
+ * Text is validated where it has been put, piece by piece while it is in the first-level cache, and only if unmasking met an octet
+ * above ASCII. Should it prove invalid, the pieces are moved back and masked again, which gives the very octets that came. Validating
+ * first, through the mask, would spare that, but every valid frame would pay for it with a second pass: measured with the AVX2 kernel, 15
+ * instead of 7 ns for 1 KiB of ASCII, 31 instead of 20 us for 1 MiB, 84 instead of 73 us for 1 MiB of mixed text. An invalid frame ends
+ * its connection, so that the way back is taken once in a connection's life.
+ *
+ * Where more lanes will join: read_header is the one place that knows frames. A lane for compressed messages would accept RSV1, one
+ * for fragmented messages FIN=0 and opcode 0; both find unmasking and validation, which can begin and end anywhere, in echod_unmask and
+ * echod_utf8.
+ */
+#include <string.h>
+
+#include "codec.h"
+#include "kernel.h"
+#include "unmask.h"
+#include "utf8.h"
+
+/* RFC 6455 section 5.2. */
+enum { FIN = 0x80, OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2, MASK = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
+enum { KEY_SIZE = 4 };
+
+/* Octets unmasked before they are validated: they are still in the first-level cache, of 32 KiB or more, twice over (the source, too). */
+enum { PIECE = 4096 };
+
+typedef struct {
+    uint64_t length; /* of the payload */
+    uint32_t key;    /* as it lies in memory */
+    uint8_t size;    /* octets of the client's header */
+    uint8_t opcode;
+} frame_header;
+
+/* What a header is: STOP_BOUNDARY stands for an ordinary one. */
+typedef struct {
+    echod_stop stop;
+    uint64_t need; /* as in echod_echoed */
+} verdict;
+
+static const verdict ORDINARY = {ECHOD_STOP_BOUNDARY, 0};
+static const verdict NOT_ORDINARY = {ECHOD_STOP_NOT_ORDINARY, 0};
+
+static inline verdict need_more(uint64_t octets)
+{
+    return (verdict){ECHOD_STOP_NEED_MORE, octets};
+}
+
+/* The two longer forms of the length, in network byte order. */
+static uint64_t read_length(const uint8_t *at, size_t size)
+{
+    uint64_t length = 0;
+    for (size_t i = 0; i < size; i++)
+        length = length << 8 | at[i];
+    return length;
+}
+
+static uint8_t *write_length(uint8_t *at, uint64_t length, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        at[i] = (uint8_t)(length >> (8 * (size - 1 - i)));
+    return at + size;
+}
+
+/* Octets that the length takes behind the second octet, in its shortest form. */
+static inline size_t length_size(uint64_t length)
+{
+    return length < LENGTH_16 ? 0 : length <= UINT16_MAX ? 2 : 8;
+}
+
+/* Read the header at octets[0, len), len > 0, as far as it is there: what is not ordinary is known from the first octet that says so. */
+static inline verdict read_header(const uint8_t *octets, size_t len, uint64_t max_message_size, frame_header *header)
+{
+    uint8_t opcode = octets[0] ^ FIN;
+    if (opcode != OPCODE_TEXT && opcode != OPCODE_BINARY)
+        return NOT_ORDINARY; /* a fragment, a reserved bit, a control frame, an opcode of no meaning */
+    if (len < 2)
+        return need_more(2);
+    uint8_t length_7 = octets[1] ^ MASK;
+    if (length_7 >= MASK)
+        return NOT_ORDINARY; /* "a client MUST mask all frames that it sends", section 5.1 */
+
+    uint64_t length = length_7;
+    size_t size = length_7 < LENGTH_16 ? 0 : length_7 == LENGTH_16 ? 2 : 8;
+    if (size != 0) {
+        if (len < 2 + size)
+            return need_more(2 + size);
+        length = read_length(octets + 2, size);
+        if (length_size(length) != size || length > INT64_MAX)
+            return NOT_ORDINARY; /* "the minimal number of bytes MUST be used", "the most significant bit MUST be 0", section 5.2 */
+    }
+    uint64_t whole = 2 + size + KEY_SIZE + length;
+    if (length > max_message_size)
+        return (verdict){ECHOD_STOP_TOO_LARGE, whole};
+    if (len < 2 + size + KEY_SIZE)
+        return need_more(whole);
+    *header = (frame_header){length, load_32(octets + 2 + size), (uint8_t)(2 + size + KEY_SIZE), opcode};
+    return ORDINARY;
+}
+
+/* Write first octet and length, and the answer is their size. `mask` is MASK or 0. */
+static inline size_t write_header(uint8_t *octets, uint8_t opcode, uint64_t length, uint8_t mask)
+{
+    octets[0] = FIN | opcode;
+    size_t size = length_size(length);
+    if (size == 0) {
+        octets[1] = mask | (uint8_t)length;
+        return 2;
+    }
+    octets[1] = mask | (size == 2 ? LENGTH_16 : LENGTH_64);
+    write_length(octets + 2, length, size);
+    return 2 + size;
+}
+
+static size_t write_client_header(uint8_t *octets, uint8_t opcode, uint64_t length, uint32_t key)
+{
+    size_t size = write_header(octets, opcode, length, MASK);
+    memcpy(octets + size, &key, KEY_SIZE);
+    return size + KEY_SIZE;
+}
+
+/* Unmask, which may be many octets or none. */
+static inline uint64_t unmask(uint8_t *target, const uint8_t *source, size_t len, uint32_t key)
+{
+    if (len < BLOCK)
+        return unmask_short(target, source, len, key);
+    return echod_kernel_chosen->unmask(target, source, len, key);
+}
+
+/* Unmask and validate. The answer is how many octets were unmasked: all, or fewer when *utf8 has become UTF8_REJECT on the way. */
+static size_t unmask_text(uint8_t *target, const uint8_t *source, size_t len, uint32_t key, uint32_t *utf8)
+{
+    size_t at = 0;
+    while (at < len && *utf8 != UTF8_REJECT) {
+        size_t piece = len - at < PIECE ? len - at : PIECE; /* PIECE is a multiple of the key's size, so that the key stays */
+        uint64_t seen = unmask(target + at, source + at, piece, key);
+        if (*utf8 != UTF8_ACCEPT || (seen & HIGH_BITS) != 0)
+            *utf8 = echod_kernel_chosen->utf8(*utf8, target + at, piece);
+        at += piece;
+    }
+    return at;
+}
+
+/* Make the client frame at `from` the server frame at `to`, four octets shorter. 0 if it is invalid, and then is as it was. */
+static inline int echo_frame(uint8_t *to, uint8_t *from, const frame_header *header)
+{
+    uint8_t *target = to + write_header(to, header->opcode, header->length, 0);
+    uint8_t *source = from + header->size;
+    size_t length = (size_t)header->length;
+    if (header->opcode == OPCODE_BINARY) {
+        unmask(target, source, length, header->key);
+        return 1;
+    }
+    uint32_t utf8 = UTF8_ACCEPT;
+    size_t done = unmask_text(target, source, length, header->key, &utf8);
+    if (utf8 == UTF8_ACCEPT)
+        return 1;
+    memmove(source, target, done);
+    unmask(source, source, done, header->key);
+    write_client_header(from, header->opcode, header->length, header->key);
+    return 0;
+}
+
+static inline void count(echod_echoed *echoed, const frame_header *header)
+{
+    uint64_t text = header->opcode == OPCODE_TEXT;
+    echoed->text_messages += text;
+    echoed->binary_messages += 1 - text;
+    echoed->text_octets += text ? header->length : 0;
+    echoed->binary_octets += text ? 0 : header->length;
+}
+
+echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_size)
+{
+    echod_echoed echoed = {0};
+    verdict found = ORDINARY;
+    while (echoed.consumed < len) {
+        uint8_t *from = octets + echoed.consumed;
+        size_t left = len - echoed.consumed;
+        frame_header header;
+        found = read_header(from, left, max_message_size, &header);
+        if (found.stop != ECHOD_STOP_BOUNDARY)
+            break;
+        if (left - header.size < header.length) {
+            found = need_more(header.size + header.length);
+            break;
+        }
+        if (!echo_frame(octets + echoed.produced, from, &header)) {
+            found = NOT_ORDINARY;
+            break;
+        }
+        count(&echoed, &header);
+        size_t size = header.size + (size_t)header.length;
+        echoed.consumed += size;
+        echoed.produced += size - KEY_SIZE;
+    }
+    echoed.stop = found.stop;
+    echoed.need = found.need;
+    return echoed;
+}
+
+size_t echod_large_begin(echod_large *large, const uint8_t *octets, size_t len, uint64_t max_message_size)
+{
+    frame_header header;
+    if (len == 0 || read_header(octets, len, max_message_size, &header).stop != ECHOD_STOP_BOUNDARY)
+        return 0;
+    *large = (echod_large){.length = header.length, .key = header.key, .utf8 = UTF8_ACCEPT, .opcode = header.opcode};
+    return header.size;
+}
+
+size_t echod_large_server_header(const echod_large *large, uint8_t *header)
+{
+    return write_header(header, large->opcode, large->length, 0);
+}
+
+size_t echod_large_client_header(const echod_large *large, uint8_t *header)
+{
+    return write_client_header(header, large->opcode, large->length, large->key);
+}
+
+echod_large_state echod_large_feed(echod_large *large, uint8_t *target, const uint8_t *source, size_t len)
+{
+    uint64_t missing = large->length - large->done;
+    size_t taken = len < missing ? len : (size_t)missing;
+    uint32_t key = key_at(large->key, large->done);
+    if (large->opcode == OPCODE_TEXT)
+        taken = unmask_text(target, source, taken, key, &large->utf8);
+    else
+        unmask(target, source, taken, key);
+    large->done += taken;
+    if (large->utf8 == UTF8_REJECT)
+        return ECHOD_LARGE_INVALID;
+    if (large->done < large->length)
+        return ECHOD_LARGE_OPEN;
+    return large->utf8 == UTF8_ACCEPT ? ECHOD_LARGE_COMPLETE : ECHOD_LARGE_INVALID;
+}
+
+void echod_large_restore(echod_large *large, uint8_t *payload)
+{
+    unmask(payload, payload, (size_t)large->done, large->key);
+    large->done = 0;
+    large->utf8 = UTF8_ACCEPT;
+}
+
+uint64_t echod_unmask(uint8_t *target, const uint8_t *source, size_t len, uint32_t key)
+{
+    return unmask(target, source, len, key) & HIGH_BITS;
+}
+
+uint32_t echod_key_at(uint32_t key, uint64_t offset)
+{
+    return key_at(key, offset);
+}
+
+uint32_t echod_utf8(uint32_t state, const uint8_t *octets, size_t len)
+{
+    return echod_kernel_chosen->utf8(state, octets, len);
+}

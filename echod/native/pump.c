@@ -1,0 +1,443 @@
+/* The pump. See pump.h. */
+#define _GNU_SOURCE
+#include "pump.h"
+
+#include <errno.h>
+
+#ifdef __linux__
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "codec.h"
+
+enum {
+    READ_SIZE = 64 * 1024,   /* of one receive into the shared buffer: what Twisted reads, too */
+    PIECE_SIZE = 256 * 1024, /* of one receive into a large message's own buffer: it stays in the second-level cache until it is checked */
+    KEEP_SIZE = 4 * 1024,    /* a smaller frame that is cut is kept and decoded when it is whole: reading it over again costs little */
+    SERVER_HEADER = 10,      /* the largest header of a server's frame */
+    CLIENT_HEADER = 14,      /* and of a client's */
+    BATCH = 256,             /* events asked for at a time */
+};
+
+/* A lease with what only the pump sees of it. The public part comes first. */
+typedef struct {
+    echod_lease public;
+    /* The begin of a small frame that is not whole yet. */
+    uint8_t *partial;
+    size_t partial_size;
+    /* A large frame that is not whole yet: SERVER_HEADER octets of room, then the payload so far. */
+    uint8_t *message;
+    echod_large large;
+    /* What is to be sent is unsent[sent, sent + unsent_size). */
+    size_t sent;
+    bool is_writing;
+} lease_t;
+
+struct echod_pump {
+    int epoll;
+    uint64_t max_message_size;
+    size_t held;
+    bool is_tight;
+    echod_lease *ended;
+    /* Events that were fetched and are still to be served: what one turn had no time for comes first in the next. */
+    int count;
+    int served;
+    struct epoll_event events[BATCH];
+    uint8_t buffer[KEEP_SIZE + READ_SIZE];
+};
+
+/* Bookkeeping. */
+
+static void set_held(echod_pump *pump, lease_t *lease) {
+    size_t held = lease->partial_size + lease->public.unsent_size + (lease->message ? (size_t)lease->large.done : 0);
+    pump->held += held - lease->public.held;
+    lease->public.held = held;
+}
+
+static uint8_t *copy(const uint8_t *octets, size_t size) {
+    uint8_t *copied = malloc(size);
+    if (copied)
+        memcpy(copied, octets, size);
+    return copied;
+}
+
+static void drop_partial(lease_t *lease) {
+    free(lease->partial);
+    lease->partial = NULL;
+    lease->partial_size = 0;
+}
+
+static void drop_unsent(lease_t *lease) {
+    free(lease->public.unsent);
+    lease->public.unsent = NULL;
+    lease->public.unsent_size = lease->sent = 0;
+}
+
+/* The end of a lease. */
+
+/* What was received of a large frame, as the client sent it. */
+static bool take_back_large(lease_t *lease) {
+    uint8_t header[CLIENT_HEADER];
+    size_t header_size = echod_large_client_header(&lease->large, header);
+    size_t done = (size_t)lease->large.done;
+    echod_large_restore(&lease->large, lease->message + SERVER_HEADER);
+    uint8_t *rest = malloc(header_size + done);
+    if (rest) {
+        memcpy(rest, header, header_size);
+        memcpy(rest + header_size, lease->message + SERVER_HEADER, done);
+    }
+    free(lease->message);
+    lease->message = NULL;
+    lease->public.rest = rest;
+    lease->public.rest_size = rest ? header_size + done : 0;
+    return rest != NULL;
+}
+
+/* Forget a socket; `rest` is what was received behind what the lease itself keeps (which is nothing then). */
+static void end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size) {
+    epoll_ctl(pump->epoll, EPOLL_CTL_DEL, lease->public.fd, NULL);
+    for (int i = pump->served; i < pump->count; i++)
+        if (pump->events[i].data.ptr == lease)
+            pump->events[i].data.ptr = NULL;
+    bool is_kept = true;
+    if (lease->message) {
+        is_kept = take_back_large(lease);
+    } else if (rest_size) {
+        lease->public.rest = copy(rest, rest_size);
+        lease->public.rest_size = rest_size;
+        is_kept = lease->public.rest != NULL;
+    } else {
+        lease->public.rest = lease->partial;
+        lease->public.rest_size = lease->partial_size;
+        lease->partial = NULL;
+    }
+    drop_partial(lease);
+    if (lease->public.unsent_size)
+        memmove(lease->public.unsent, lease->public.unsent + lease->sent, lease->public.unsent_size);
+    pump->held -= lease->public.held;
+    lease->public.held = 0;
+    lease->public.why = is_kept ? why : ECHOD_END_NO_MEMORY;
+}
+
+static void end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size) {
+    end(pump, lease, why, rest, rest_size);
+    lease->public.next = pump->ended;
+    pump->ended = &lease->public;
+}
+
+/* Writing. */
+
+static void watch(echod_pump *pump, lease_t *lease, bool is_writing) {
+    if (lease->is_writing == is_writing)
+        return;
+    struct epoll_event event = {.events = is_writing ? EPOLLOUT : EPOLLIN, .data.ptr = lease};
+    epoll_ctl(pump->epoll, EPOLL_CTL_MOD, lease->public.fd, &event);
+    lease->is_writing = is_writing;
+}
+
+/* How much of it the kernel takes. */
+static size_t send_some(int fd, const uint8_t *octets, size_t size) {
+    size_t sent = 0;
+    while (sent < size) {
+        ssize_t n = send(fd, octets + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break; /* would block; or an error, which the next write by the lease's owner meets again */
+        sent += (size_t)n;
+    }
+    return sent;
+}
+
+/* Send answers from a buffer that is not the lease's; what is not taken is kept. */
+static bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
+    size_t sent = send_some(lease->public.fd, octets, size);
+    if (sent == size)
+        return true;
+    lease->public.unsent = copy(octets + sent, size - sent);
+    lease->public.unsent_size = lease->public.unsent ? size - sent : 0;
+    return lease->public.unsent != NULL;
+}
+
+static void flush(echod_pump *pump, lease_t *lease) {
+    size_t sent = send_some(lease->public.fd, lease->public.unsent + lease->sent, lease->public.unsent_size);
+    lease->sent += sent;
+    lease->public.unsent_size -= sent;
+    if (lease->public.unsent_size == 0) {
+        drop_unsent(lease);
+        watch(pump, lease, false);
+    } else if (!sent || pump->is_tight) {
+        /* Ready and takes nothing: an error that the owner is to meet. */
+        end_in_turn(pump, lease, pump->is_tight ? ECHOD_END_BLOCKED : ECHOD_END_CLOSED, NULL, 0);
+        return;
+    }
+    set_held(pump, lease);
+}
+
+/* Reading. */
+
+static void finish_large(lease_t *lease) {
+    uint8_t header[SERVER_HEADER];
+    size_t header_size = echod_large_server_header(&lease->large, header);
+    size_t start = SERVER_HEADER - header_size;
+    size_t size = header_size + (size_t)lease->large.length;
+    memcpy(lease->message + start, header, header_size);
+    size_t sent = send_some(lease->public.fd, lease->message + start, size);
+    if (lease->large.opcode == 1) {
+        lease->public.text_messages++;
+        lease->public.text_octets += lease->large.length;
+    } else {
+        lease->public.binary_messages++;
+        lease->public.binary_octets += lease->large.length;
+    }
+    if (sent == size) {
+        free(lease->message);
+    } else {
+        lease->public.unsent = lease->message;
+        lease->public.unsent_size = size - sent;
+        lease->sent = start + sent;
+    }
+    lease->message = NULL;
+}
+
+/* Take octets of a large frame that are where they belong, behind `done`, or elsewhere. False: the lease has ended. */
+static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, size_t size) {
+    uint8_t *target = lease->message + SERVER_HEADER + lease->large.done;
+    switch (echod_large_feed(&lease->large, target, octets ? octets : target, size)) {
+    case ECHOD_LARGE_COMPLETE:
+        finish_large(lease);
+        break;
+    case ECHOD_LARGE_INVALID:
+        end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
+        return false;
+    case ECHOD_LARGE_OPEN:
+        break;
+    }
+    return true;
+}
+
+/* Keep what begins an ordinary frame that is not whole. False: the lease has ended. */
+static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t size, uint64_t need) {
+    if (need <= KEEP_SIZE) {
+        lease->partial = copy(rest, size);
+        lease->partial_size = lease->partial ? size : 0;
+        if (!lease->partial)
+            end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
+        return lease->partial != NULL;
+    }
+    size_t header_size = pump->is_tight ? 0 : echod_large_begin(&lease->large, rest, size, pump->max_message_size);
+    if (header_size)
+        /* Not touched until it is filled, so a claim alone takes no memory. */
+        lease->message = malloc(SERVER_HEADER + (size_t)lease->large.length);
+    if (!lease->message) {
+        end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
+        return false;
+    }
+    return feed_large(pump, lease, rest + header_size, size - header_size);
+}
+
+/* Echo what is ordinary in the shared buffer's first `size` octets. False: the lease has ended. */
+static bool echo(echod_pump *pump, lease_t *lease, size_t size) {
+    echod_echoed echoed = echod_codec_echo(pump->buffer, size, pump->max_message_size);
+    lease->public.text_messages += echoed.text_messages;
+    lease->public.binary_messages += echoed.binary_messages;
+    lease->public.text_octets += echoed.text_octets;
+    lease->public.binary_octets += echoed.binary_octets;
+    if (!answer(lease, pump->buffer, echoed.produced)) {
+        end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
+        return false;
+    }
+    const uint8_t *rest = pump->buffer + echoed.consumed;
+    size_t rest_size = size - echoed.consumed;
+    switch (echoed.stop) {
+    case ECHOD_STOP_BOUNDARY:
+        return true;
+    case ECHOD_STOP_NEED_MORE:
+        return keep(pump, lease, rest, rest_size, echoed.need);
+    case ECHOD_STOP_TOO_LARGE:
+    case ECHOD_STOP_NOT_ORDINARY:
+        break;
+    }
+    end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, rest_size);
+    return false;
+}
+
+static void read_some(echod_pump *pump, lease_t *lease) {
+    uint8_t *target;
+    size_t room;
+    if (lease->message) {
+        uint64_t missing = lease->large.length - lease->large.done;
+        target = lease->message + SERVER_HEADER + lease->large.done;
+        room = missing < PIECE_SIZE ? (size_t)missing : PIECE_SIZE;
+    } else {
+        target = pump->buffer + lease->partial_size;
+        room = READ_SIZE;
+    }
+    ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    if (n <= 0) {
+        end_in_turn(pump, lease, ECHOD_END_CLOSED, NULL, 0);
+        return;
+    }
+    lease->public.reads++;
+    bool goes_on;
+    if (lease->message) {
+        goes_on = feed_large(pump, lease, NULL, (size_t)n);
+    } else {
+        size_t kept = lease->partial_size;
+        if (kept) {
+            memcpy(pump->buffer, lease->partial, kept);
+            drop_partial(lease);
+        }
+        goes_on = echo(pump, lease, kept + (size_t)n);
+    }
+    if (!goes_on)
+        return;
+    if (lease->public.unsent_size) {
+        if (pump->is_tight) {
+            end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
+            return;
+        }
+        /* Who doesn't take its answers isn't read. */
+        watch(pump, lease, true);
+    }
+    set_held(pump, lease);
+}
+
+/* The public part. */
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+echod_pump *echod_pump_new(uint64_t max_message_size) {
+    echod_pump *pump = calloc(1, sizeof *pump);
+    if (!pump)
+        return NULL;
+    pump->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (pump->epoll < 0) {
+        free(pump);
+        return NULL;
+    }
+    pump->max_message_size = max_message_size;
+    return pump;
+}
+
+void echod_pump_free(echod_pump *pump) {
+    close(pump->epoll);
+    free(pump);
+}
+
+int echod_pump_fd(const echod_pump *pump) {
+    return pump->epoll;
+}
+
+echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
+    lease_t *lease = calloc(1, sizeof *lease);
+    if (!lease)
+        return NULL;
+    lease->public.fd = fd;
+    lease->public.slot = slot;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = lease};
+    if (epoll_ctl(pump->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        free(lease);
+        return NULL;
+    }
+    return &lease->public;
+}
+
+echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
+    uint64_t deadline = now_ns() + budget_ns;
+    pump->ended = NULL;
+    do {
+        if (pump->served == pump->count) {
+            pump->served = 0;
+            pump->count = epoll_wait(pump->epoll, pump->events, BATCH, 0);
+            if (pump->count <= 0) {
+                pump->count = 0;
+                break;
+            }
+        }
+        lease_t *lease = pump->events[pump->served++].data.ptr;
+        if (!lease)
+            continue; /* it ended since the event was fetched */
+        if (lease->is_writing)
+            flush(pump, lease);
+        else
+            read_some(pump, lease);
+    } while (now_ns() < deadline);
+    return pump->ended;
+}
+
+void echod_pump_recall(echod_pump *pump, echod_lease *lease) {
+    end(pump, (lease_t *)lease, ECHOD_END_RECALLED, NULL, 0);
+}
+
+void echod_lease_free(echod_lease *lease) {
+    free(lease->rest);
+    free(lease->unsent);
+    free(lease);
+}
+
+size_t echod_pump_held(const echod_pump *pump) {
+    return pump->held;
+}
+
+void echod_pump_set_tight(echod_pump *pump, int is_tight) {
+    pump->is_tight = is_tight != 0;
+}
+
+#else
+
+echod_pump *echod_pump_new(uint64_t max_message_size) {
+    (void)max_message_size;
+    errno = ENOSYS;
+    return NULL;
+}
+
+void echod_pump_free(echod_pump *pump) {
+    (void)pump;
+}
+
+int echod_pump_fd(const echod_pump *pump) {
+    (void)pump;
+    return -1;
+}
+
+echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
+    (void)pump, (void)fd, (void)slot;
+    return NULL;
+}
+
+echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
+    (void)pump, (void)budget_ns;
+    return NULL;
+}
+
+void echod_pump_recall(echod_pump *pump, echod_lease *lease) {
+    (void)pump, (void)lease;
+}
+
+void echod_lease_free(echod_lease *lease) {
+    (void)lease;
+}
+
+size_t echod_pump_held(const echod_pump *pump) {
+    (void)pump;
+    return 0;
+}
+
+void echod_pump_set_tight(echod_pump *pump, int is_tight) {
+    (void)pump, (void)is_tight;
+}
+
+#endif

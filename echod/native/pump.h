@@ -1,0 +1,81 @@
+/*
+ * What the pump offers: sockets that are leased to it are served without Python, all ready ones in one turn.
+ *
+ * Knows sockets, epoll, and the codec. Must never know a transport, a reactor or a handshake: a lease is a descriptor that stands at a
+ * frame boundary, outside a message, and goes back with what is left of its octets as soon as something is not ordinary.
+ *
+ * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere there is no pump, and echod_pump_new answers NULL.
+ */
+#ifndef ECHOD_PUMP_H
+#define ECHOD_PUMP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+
+typedef struct echod_pump echod_pump;
+
+/* Why a lease ended. */
+typedef enum {
+    ECHOD_END_RECALLED,     /* it was asked for */
+    ECHOD_END_NOT_ORDINARY, /* the rest is for Autobahn: also a frame above the limit, or one there is no room to wait for */
+    ECHOD_END_BLOCKED,      /* the pump is tight, and the peer doesn't take its answers */
+    ECHOD_END_CLOSED,       /* end of file or an error: the next read by the owner tells which */
+    ECHOD_END_NO_MEMORY,    /* what was received is lost: the connection is to be aborted */
+} echod_end;
+
+typedef struct echod_lease {
+    /* What the owner knows it by. */
+    int fd;
+    uint32_t slot;
+    /* The sums so far, for metrics and for signs of life. */
+    uint64_t text_messages;
+    uint64_t binary_messages;
+    uint64_t text_octets;
+    uint64_t binary_octets;
+    uint64_t reads;
+    /* Octets held now: of a frame that is not whole yet, and of answers that the kernel has not taken. */
+    size_t held;
+    /* Answers that the kernel has not taken, in part of `held`. */
+    size_t unsent_size;
+    /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease. */
+    echod_end why;
+    uint8_t *rest;
+    size_t rest_size;
+    /* Likewise the unsent answers, which go before anything else that is written. */
+    uint8_t *unsent;
+    /* The next in the list of those that ended in a turn. */
+    struct echod_lease *next;
+} echod_lease;
+
+/* A pump for messages of at most this size. NULL, with errno, if there can be none. */
+echod_pump *echod_pump_new(uint64_t max_message_size);
+
+/* Release a pump; its leases must be released before. */
+void echod_pump_free(echod_pump *pump);
+
+/* The descriptor that is readable while any leased socket is ready. */
+int echod_pump_fd(const echod_pump *pump);
+
+/* Lease a non-blocking stream socket. NULL, with errno, if it can't be. */
+echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot);
+
+/* Serve the ready sockets, for about as long as budget_ns says, and answer with the list of leases that ended. */
+echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);
+
+/* End a lease that has not ended. */
+void echod_pump_recall(echod_pump *pump, echod_lease *lease);
+
+/* Release a lease that has ended, and its octets. */
+void echod_lease_free(echod_lease *lease);
+
+/* Octets that all leases hold. */
+size_t echod_pump_held(const echod_pump *pump);
+
+/* Whether it is tight: then no lease holds more than a small piece of a frame; what would be more ends it. */
+void echod_pump_set_tight(echod_pump *pump, int is_tight);
+
+/* cffi: end */
+
+#endif

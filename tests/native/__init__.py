@@ -1,0 +1,1 @@
+"""The native module against plain loops in Python: each kernel that this processor can run, not only the best one."""

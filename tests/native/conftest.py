@@ -1,0 +1,55 @@
+"""The native module for each test here, and each of its kernels in turn.
+
+A native module that is missing is a failure, not a skip: tests that vanish in silence when a build fails prove nothing. With
+``ECHOD_NATIVE=0`` the express lane is off on purpose, and so are its tests.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING
+
+import pytest
+
+from echod.native import Native, load
+from tests.native.codec import Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KERNELS = {"x86_64": ["scalar", "ssse3", "avx2"], "aarch64": ["scalar", "neon"]}.get(platform.machine(), ["scalar"])
+"""What a build for this machine contains, from the plainest to the best."""
+
+
+def needs_processor(native: Native, kernel: str) -> None:
+    """Skip what this processor cannot run."""
+    if not native.lib.echod_codec_isa_usable(kernel.encode()):
+        reason = f"this processor has no {kernel}; run the tests on one that has"
+        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def native() -> Native:
+    """The compiled module."""
+    if os.environ.get("ECHOD_NATIVE") == "0":
+        pytest.skip("ECHOD_NATIVE=0 turns the express lane off; unset it to test the native module")
+    found = load("1")
+    assert found is not None
+    return found
+
+
+@pytest.fixture(params=KERNELS)
+def codec(native: Native, request: pytest.FixtureRequest) -> Iterator[Codec]:
+    """The codec with one of its kernels."""
+    needs_processor(native, request.param)
+    with Codec(native, request.param) as codec:
+        yield codec
+
+
+@pytest.fixture
+def codecs(native: Native) -> list[Codec]:
+    """The codec with each kernel that this processor has, for one test: pytest-twisted cannot run a hypothesis test twice."""
+    return [Codec(native, kernel) for kernel in KERNELS if native.lib.echod_codec_isa_usable(kernel.encode())]

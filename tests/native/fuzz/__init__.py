@@ -1,0 +1,1 @@
+"""Fuzzing of the native code under sanitizers: any octets, in buffers of just their size, against an oracle beside it."""

@@ -1,0 +1,109 @@
+"""Fuzzes the native code with libFuzzer, or replays inputs without it.
+
+    python -m tests.native.fuzz.run --seconds 60 [--corpus FOLDER] [TARGET ...]
+
+Knows the targets (fuzz_*.c beside this), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer, and what inputs to
+begin with. Must never know what a target holds to be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from echod.native import build
+from tests.native.oracle import BINARY, TEXT, client_frame
+
+HERE = Path(__file__).parent
+TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
+
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+CFLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+
+LARGEST_INPUT = 6000
+"""More than a piece of 4,096 octets, so that text is found invalid in the second one."""
+
+KEYS = (bytes(4), b"\x37\xfa\x21\x3d")
+"""With no mask a fuzzer sees the text; with one it sees what a client sends."""
+
+TEXTS = tuple(text.encode() for text in ("", "Hello", "é€😀" * 30, "a" * 63 + "é", "a" * 62 + "€" + "b" * 70, "ж" * 2100))
+FAULTS = tuple(map(bytes.fromhex, ("80", "C0AF", "C1BF", "E09FBF", "EDA080", "F08FBFBF", "F4908080", "F5808080", "FF", "E282", "F09F98")))
+PAYLOADS = (*TEXTS, *FAULTS, *(b"a" * 61 + fault + b"b" * 66 for fault in FAULTS), "é".encode() * 2060 + b"\xff", bytes(range(256)))
+
+
+def seeds(target: str) -> list[bytes]:
+    """Inputs to begin with: each kind of frame and of text once."""
+    if target == "codec":
+        frames = [client_frame(payload, opcode, key) for key in KEYS for payload in PAYLOADS for opcode in (TEXT, BINARY)]
+        odd = [b"\x89\x80" + KEYS[1], b"\x01\x81" + KEYS[1] + b"a", b"\x81\x01a", b"\x82\xff" + b"\x7f" * 8, b"\x82\xfe\x00\x05"]
+        pairs = [first + second for first, second in zip(frames, frames[7:], strict=False)]
+        return [bytes([place % 9]) + stream for place, stream in enumerate([*frames, *odd, *pairs, b"".join(frames[:12]) + odd[0]])]
+    if target == "large":
+        heads = [bytes([way, *key, len(sizes), *sizes]) for way in range(8) for key in KEYS for sizes in ((), (1, 2, 3, 4), (64, 65, 7))]
+        return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
+    return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
+
+
+def write_seeds(target: str, folder: Path) -> list[Path]:
+    """As one file each; the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"seed-{place:03}" for place in range(len(seeds(target)))]
+    for file, octets in zip(files, seeds(target), strict=True):
+        file.write_bytes(octets)
+    return files
+
+
+def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Path:
+    """The target's program."""
+    program = folder / f"fuzz_{target}"
+    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *build.sources(), "-o", program]
+    subprocess.run([str(word) for word in command], check=True)
+    return program
+
+
+def replayer(target: str, folder: Path, compiler: str = "cc", *flags: str) -> Path:
+    """A program that runs the files it is given, under sanitizers if no flags say otherwise."""
+    return compiled(target, folder, compiler, *(flags or SANITIZERS), HERE / "replay.c")
+
+
+def fuzz(target: str, compiler: str, seconds: int, corpus: Path) -> int:
+    """Fuzz for so long; libFuzzer's exit code. What it finds is kept as corpus/crash-*."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = Path(folder) / "seeds"
+        write_seeds(target, begin)
+        program = compiled(target, Path(folder), compiler, *SANITIZERS, "-fsanitize=fuzzer")
+        grown = corpus / target
+        grown.mkdir(parents=True, exist_ok=True)
+        limits = (f"-max_total_time={seconds}", f"-max_len={LARGEST_INPUT}", "-timeout=10", "-rss_limit_mb=1024")
+        report = ("-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={corpus}/{target}-")
+        return subprocess.run([program, *limits, *report, grown, begin], check=False, env={**os.environ, "ASAN_OPTIONS": ""}).returncode
+
+
+def main() -> int:
+    """Each target in turn; 1 if one found something."""
+    parser = argparse.ArgumentParser(description="Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", default=TARGETS, help=f"of {', '.join(TARGETS)}; all")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--corpus", type=Path, help="folder to begin from, to add to, and to keep findings in; else a new one")
+    parser.add_argument("--compiler", default="clang", help="a compiler with libFuzzer (clang)")
+    options = parser.parse_args()
+    if shutil.which(options.compiler) is None:
+        print(f"fuzz: no {options.compiler}; it takes a compiler with libFuzzer, e.g. apt-get install clang", file=sys.stderr)
+        return 2
+    corpus = options.corpus or Path(tempfile.mkdtemp(prefix="echod-fuzz-"))
+    found = 0
+    for target in options.targets:
+        print(f"fuzz: {target} for {options.seconds} s", flush=True)
+        if fuzz(target, options.compiler, options.seconds, corpus) != 0:
+            print(f"fuzz: {target} failed; the input is in {corpus}", file=sys.stderr)
+            found = 1
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

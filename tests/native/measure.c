@@ -1,0 +1,184 @@
+/*
+ * Runs the codec over fixed inputs, to count instructions (measure.py, under callgrind) or to take the time.
+ *
+ *     measure                       the cases' names, one on a line, with their messages and payload octets
+ *     measure KERNEL CASE           the codec once over the case's input
+ *     measure KERNEL CASE SECONDS   again and again, and print nanoseconds per message and gigabytes of payload per second
+ *
+ * Knows the codec's interface and how to mask. Must never know a result that is to be expected.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "codec.h"
+
+typedef enum { ASCII, MIXED, CJK, BINARY } content;
+
+typedef struct {
+    const char *name;
+    content content;
+    size_t payload; /* octets of each message */
+    size_t frames;
+    size_t pieces; /* 0: whole frames through echod_codec_echo, else one frame through echod_large_feed in pieces of this size */
+} measured;
+
+static const measured CASES[] = {
+    {"empty-text-32", ASCII, 0, 32, 0},
+    {"16B-text-32", ASCII, 16, 32, 0},
+    {"16B-mixed-32", MIXED, 16, 32, 0},
+    {"16B-binary-32", BINARY, 16, 32, 0},
+    {"100B-text-32", ASCII, 100, 32, 0},
+    {"1KiB-text-32", ASCII, 1024, 32, 0},
+    {"1KiB-mixed-32", MIXED, 1024, 32, 0},
+    {"1KiB-binary-32", BINARY, 1024, 32, 0},
+    {"64KiB-text", ASCII, 65536, 1, 0},
+    {"64KiB-mixed", MIXED, 65536, 1, 0},
+    {"64KiB-binary", BINARY, 65536, 1, 0},
+    {"1MiB-text", ASCII, 1048576, 1, 0},
+    {"1MiB-mixed", MIXED, 1048576, 1, 0},
+    {"1MiB-cjk", CJK, 1048576, 1, 0},
+    {"1MiB-binary", BINARY, 1048576, 1, 0},
+    {"1MiB-text-pieces", ASCII, 1048576, 1, 65000},
+    {"1MiB-mixed-pieces", MIXED, 1048576, 1, 65000},
+    {"1MiB-binary-pieces", BINARY, 1048576, 1, 65000},
+};
+enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
+
+/* 32-bit xorshift: the same octets on every machine. */
+static uint32_t next_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+/* The next character's octets, at most `room`. */
+static const char *next_character(content content, uint32_t *random, size_t room)
+{
+    static const char *const mixed[] = {"e", "n", "i", " ", "\xC3\xA9", "\xD0\xB6", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
+    static const char *const cjk[] = {"\xE4\xB8\xAD", "\xE6\x96\x87", "\xE3\x81\x82", "\xED\x95\x9C"};
+    static const char *const ascii[] = {"e", "n", "i", " ", "t", "a", "o", "s"};
+    const char *next = content == MIXED ? mixed[next_random(random) % 8] : content == CJK ? cjk[next_random(random) % 4]
+                                                                                       : ascii[next_random(random) % 8];
+    return strlen(next) <= room ? next : "-";
+}
+
+static void fill(uint8_t *payload, size_t len, content content, uint32_t *random)
+{
+    for (size_t at = 0; at < len;) {
+        if (content == BINARY) {
+            payload[at++] = (uint8_t)next_random(random);
+            continue;
+        }
+        const char *next = next_character(content, random, len - at);
+        memcpy(payload + at, next, strlen(next));
+        at += strlen(next);
+    }
+}
+
+/* The client's frames, all of them; the answer is their size. */
+static size_t write_frames(uint8_t *frames, const measured *it)
+{
+    uint32_t random = 2463534242;
+    uint8_t *end = frames;
+    for (size_t frame = 0; frame < it->frames; frame++) {
+        *end++ = it->content == BINARY ? 0x82 : 0x81;
+        size_t size = it->payload < 126 ? 0 : it->payload < 65536 ? 2 : 8;
+        *end++ = (uint8_t)(0x80 | (size == 0 ? it->payload : size == 2 ? 126 : 127));
+        for (size_t i = size; i-- > 0;)
+            *end++ = (uint8_t)((uint64_t)it->payload >> 8 * i);
+        uint32_t key = next_random(&random);
+        memcpy(end, &key, 4);
+        end += 4;
+        fill(end, it->payload, it->content, &random);
+        for (size_t i = 0; i < it->payload; i++)
+            end[i] ^= ((uint8_t *)&key)[i % 4];
+        end += it->payload;
+    }
+    return (size_t)(end - frames);
+}
+
+/* All of it echoed, or the measurement is worth nothing. */
+static void run(const measured *it, uint8_t *octets, size_t len)
+{
+    if (it->pieces == 0) {
+        if (echod_codec_echo(octets, len, 1 << 24).consumed != len)
+            abort();
+        return;
+    }
+    echod_large large;
+    size_t at = echod_large_begin(&large, octets, len, 1 << 24);
+    echod_large_state state = ECHOD_LARGE_OPEN;
+    while (state == ECHOD_LARGE_OPEN && at < len) {
+        size_t piece = len - at < it->pieces ? len - at : it->pieces;
+        state = echod_large_feed(&large, octets + at, octets + at, piece);
+        at += piece;
+    }
+    if (state != ECHOD_LARGE_COMPLETE)
+        abort();
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* Seconds for each round of a copy of the input and, with `codec`, a run: the codec's own time is the difference. */
+static double seconds_per_round(const measured *it, uint8_t *octets, const uint8_t *frames, size_t len, double seconds, int codec)
+{
+    size_t rounds = 0, batch = 1 + 1000000 / (len + 100);
+    double begin = now(), end;
+    do {
+        for (size_t i = 0; i < batch; i++) {
+            memcpy(octets, frames, len);
+            __asm__ volatile("" : : "r"(octets) : "memory"); /* a copy that nothing reads would be left out */
+            if (codec)
+                run(it, octets, len);
+        }
+        rounds += batch;
+        end = now();
+    } while (end - begin < seconds);
+    return (end - begin) / (double)rounds;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 1) {
+        for (size_t i = 0; i < CASE_COUNT; i++)
+            printf("%s %zu %zu\n", CASES[i].name, CASES[i].frames, CASES[i].frames * CASES[i].payload);
+        return 0;
+    }
+    const measured *it = NULL;
+    for (size_t i = 0; argc >= 3 && i < CASE_COUNT; i++)
+        if (strcmp(CASES[i].name, argv[2]) == 0)
+            it = &CASES[i];
+    if (it == NULL || echod_codec_set_isa(argv[1]) != 0) {
+        fprintf(stderr, "measure: no such case, or no such kernel on this processor\n");
+        return 2;
+    }
+    uint8_t *frames = malloc(it->frames * (it->payload + 14) + 1);
+    if (frames == NULL)
+        return 1;
+    size_t len = write_frames(frames, it);
+    uint8_t *octets = malloc(len);
+    if (octets == NULL)
+        return 1;
+    memcpy(octets, frames, len);
+    if (argc == 3) {
+        run(it, octets, len);
+    } else {
+        double seconds = strtod(argv[3], NULL);
+        double all = seconds_per_round(it, octets, frames, len, seconds, 1);
+        double copy = seconds_per_round(it, octets, frames, len, seconds, 0);
+        printf("%-8s %-20s %10.1f ns/message %7.2f GB/s\n", argv[1], it->name, (all - copy) / (double)it->frames * 1e9,
+               (double)(it->frames * it->payload) / (all - copy) * 1e-9);
+    }
+    free(octets);
+    free(frames);
+    return 0;
+}

@@ -1,0 +1,142 @@
+"""What the codec ought to do, written the slow way from RFC 6455 and Python's own UTF-8 decoder.
+
+Knows the RFC. Must never know the C, nor share a table or a trick with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TEXT, BINARY = 1, 2
+
+
+@dataclass(frozen=True)
+class Echo:
+    """What the codec says of some octets."""
+
+    output: bytes
+    consumed: int
+    stop: str
+    need: int
+    text: tuple[int, int]
+    """Text messages and their payload octets."""
+    binary: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Header:
+    """An ordinary frame's header."""
+
+    size: int
+    opcode: int
+    length: int
+    key: bytes
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why there is no ordinary frame."""
+
+    why: str
+    need: int = 0
+
+
+def mask(payload: bytes, key: bytes, phase: int = 0) -> bytes:
+    """RFC 6455 section 5.3, octet by octet."""
+    return bytes(octet ^ key[(phase + place) % 4] for place, octet in enumerate(payload))
+
+
+def encoded_length(length: int) -> bytes:
+    """The second octet without its mask bit, and what follows it: "the minimal number of bytes MUST be used" (section 5.2)."""
+    if length < 126:
+        return bytes([length])
+    if length < 65536:
+        return bytes([126]) + length.to_bytes(2, "big")
+    return bytes([127]) + length.to_bytes(8, "big")
+
+
+def server_frame(payload: bytes, opcode: int) -> bytes:
+    """A final frame without a mask."""
+    return bytes([0x80 | opcode]) + encoded_length(len(payload)) + payload
+
+
+def client_header(length: int, opcode: int, key: bytes) -> bytes:
+    """A final frame's header with a mask."""
+    second, *rest = encoded_length(length)
+    return bytes([0x80 | opcode, 0x80 | second, *rest]) + key
+
+
+def client_frame(payload: bytes, opcode: int, key: bytes) -> bytes:
+    """A final frame with a mask."""
+    return client_header(len(payload), opcode, key) + mask(payload, key)
+
+
+def is_text(payload: bytes) -> bool:
+    """Whether it is UTF-8 from end to end."""
+    try:
+        payload.decode("utf-8", "strict")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def begins_text(payload: bytes) -> bool:
+    """Whether there are octets that would make it UTF-8. (Python's incremental decoder waits for the third octet of a surrogate.)"""
+    try:
+        payload.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        rest = payload[error.start :]
+        endings = [bytes([second, *[0x80] * more]) for second in (0x80, 0xBF) for more in range(3)]
+        return len(rest) <= 3 and any(is_text(rest + ending) for ending in endings)
+    return True
+
+
+def header(octets: bytes, limit: int) -> Header | Stop:  # noqa: PLR0911 - one for each way to stop
+    """The header of an ordinary frame, or why there is none."""
+    if octets[0] not in {0x81, 0x82}:
+        return Stop("NOT_ORDINARY")
+    if len(octets) < 2:
+        return Stop("NEED_MORE", 2)
+    if not octets[1] & 0x80:
+        return Stop("NOT_ORDINARY")
+    seven = octets[1] & 0x7F
+    longer = {126: 2, 127: 8}.get(seven, 0)
+    if len(octets) < 2 + longer:
+        return Stop("NEED_MORE", 2 + longer)
+    length = int.from_bytes(octets[2 : 2 + longer], "big") if longer else seven
+    if len(encoded_length(length)) != 1 + longer or length >= 1 << 63:
+        return Stop("NOT_ORDINARY")
+    size = 2 + longer + 4
+    if length > limit:
+        return Stop("TOO_LARGE", size + length)
+    if len(octets) < size:
+        return Stop("NEED_MORE", size + length)
+    return Header(size, octets[0] & 0x0F, length, octets[size - 4 : size])
+
+
+def echo(octets: bytes, limit: int) -> Echo:
+    """Frame after frame, until one is not ordinary or not all there."""
+    output = b""
+    consumed = 0
+    counts = {TEXT: [0, 0], BINARY: [0, 0]}
+    stop = Stop("BOUNDARY")
+    while consumed < len(octets):
+        rest = octets[consumed:]
+        found = header(rest, limit)
+        if isinstance(found, Stop):
+            stop = found
+            break
+        whole = found.size + found.length
+        if len(rest) < whole:
+            stop = Stop("NEED_MORE", whole)
+            break
+        payload = mask(rest[found.size : whole], found.key)
+        if found.opcode == TEXT and not is_text(payload):
+            stop = Stop("NOT_ORDINARY")
+            break
+        output += server_frame(payload, found.opcode)
+        consumed += whole
+        counts[found.opcode][0] += 1
+        counts[found.opcode][1] += found.length
+    text, binary = ((counts[opcode][0], counts[opcode][1]) for opcode in (TEXT, BINARY))
+    return Echo(output, consumed, stop.why, stop.need, text, binary)

@@ -1,0 +1,32 @@
+"""The fuzz targets over their first inputs, under sanitizers: what a fuzzer builds on is right, and this takes no fuzzer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.native.fuzz import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("native")
+
+
+@pytest.mark.parametrize("target", run.TARGETS)
+def test_seeds(target: str, tmp_path: Path) -> None:
+    """Every kernel on buffers of just the input's size, with AddressSanitizer watching."""
+    if shutil.which("cc") is None:
+        reason = "needs a C compiler: apt-get install gcc"
+        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    files = run.write_seeds(target, tmp_path / "seeds")
+    program = run.replayer(target, tmp_path)
+    done = subprocess.run([program, *files], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{len(files)} inputs scalar")
