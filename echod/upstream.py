@@ -19,10 +19,9 @@ from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.interfaces import ISSLTransport, ITransport
-from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.protocols.tls import BufferingTLSTransport
-from twisted.python.failure import Failure
 
 
 class _NobodyWaits:
@@ -210,7 +209,7 @@ def write_now(connection: Connection, octets: bytes) -> None:
 
 def close_now(connection: Connection) -> None:
     """Close a socket whose end of file was read already, as the reactor would after reading it once more."""
-    connection.connectionLost(Failure(CONNECTION_DONE))  # type: ignore[no-untyped-call]
+    connection.connectionLost(connectionDone)
 
 
 def set_read_size(transport: ITransport, octets: int) -> None:
