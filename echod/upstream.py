@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import struct
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
@@ -21,7 +21,7 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
 class _NobodyWaits:
@@ -146,65 +146,63 @@ def options_of(factory: object) -> dict[str, Any]:
     return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
 
 
-def _layers(transport: ITransport) -> Iterator[Any]:
-    """Yield `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own."""
-    layer: Any = transport
-    while layer is not None:
-        yield layer
-        layer = None if isinstance(layer, Connection) else getattr(layer, "transport", None)
+def layers(transport: ITransport) -> tuple[Any, ...]:
+    """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they stay the same."""
+    found: list[Any] = [transport]
+    while not isinstance(found[-1], Connection) and getattr(found[-1], "transport", None) is not None:
+        found.append(found[-1].transport)
+    return tuple(found)
 
 
-def unsent(transport: ITransport) -> int:
-    """Return the octets written to `transport` that the kernel has not taken yet."""
+def unsent(layers: Sequence[Any]) -> int:
+    """Return the octets written that the kernel has not taken yet."""
     octets = 0
-    for layer in _layers(transport):
+    for layer in layers:
         if isinstance(layer, Connection):
             octets += len(layer.dataBuffer) - layer.offset + layer._tempDataLen
-        elif isinstance(layer, BufferingTLSTransport):
-            # The aggregator is another one, without a buffer, while there is no connection.
-            waiting: list[bytes] = [*layer._appSendBuffer, *getattr(layer._aggregator, "_buffer", ())]
-            octets += sum(map(len, waiting))
+        elif isinstance(layer, TLSMemoryBIOProtocol) and layer._appSendBuffer:
+            octets += sum(map(len, layer._appSendBuffer))
     return octets
 
 
-def unacknowledged(transport: ITransport) -> int:
+def unacknowledged(layers: Sequence[Any]) -> int:
     """Return the octets that the kernel has taken but the peer's has not confirmed; 0 where that can't be told."""
-    return _ioctl(transport, termios.TIOCOUTQ)
+    return _ioctl(layers[-1], termios.TIOCOUTQ)
 
 
-def unread(transport: ITransport) -> int:
+def unread(layers: Sequence[Any]) -> int:
     """Return the octets that wait in the kernel to be read; 0 where that can't be told."""
-    return _ioctl(transport, termios.FIONREAD)
+    return _ioctl(layers[-1], termios.FIONREAD)
 
 
-def _ioctl(transport: ITransport, request: int) -> int:
-    for layer in _layers(transport):
-        if isinstance(layer, Connection) and layer.connected:
-            try:
-                return int(struct.unpack("i", fcntl.ioctl(layer.fileno(), request, bytes(4)))[0])
-            except OSError:
-                return 0
+def _ioctl(connection: Any, request: int) -> int:
+    if isinstance(connection, Connection) and connection.connected:
+        with suppress(OSError):
+            return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), request, bytes(4)))[0])
     return 0
 
 
-def plain_socket(transport: ITransport) -> Connection | None:
-    """Return the socket's own transport if the octets on the socket are those that are read and written: no TLS between."""
-    layers = list(_layers(transport))
-    is_plain = isinstance(layers[-1], Connection) and not ISSLTransport.providedBy(transport)
-    return layers[-1] if is_plain else None
+def write_now(layers: Sequence[Any], octets: bytes) -> None:
+    """Write, and let the kernel have at once what it takes.
 
-
-def write_now(connection: Connection, octets: bytes) -> None:
-    """Write, and let the kernel have what it takes at once.
-
-    Twisted's own `write` waits for the next turn of the reactor, which costs two calls of epoll_ctl and one more wait.
+    Twisted's own `write` waits for the reactor's next turn, and over TLS for one more, in which small writes are put together:
+    that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
     """
+    top, bottom = layers[0], layers[-1]
+    if isinstance(top, TLSMemoryBIOProtocol) and len(layers) == 2:
+        TLSMemoryBIOProtocol.write(top, octets)  # type: ignore[no-untyped-call]
+        if bottom.connected and bottom._tempDataLen:
+            bottom.doWrite()  # an error is met again by the reactor's own
+        return
+    if not isinstance(top, Connection):
+        top.write(octets)
+        return
     sent = 0
-    if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
+    if top.connected and not top.dataBuffer and not top._tempDataLen:
         with suppress(OSError):  # it would block, or the write below meets the error again
-            sent = connection.socket.send(octets)
+            sent = top.socket.send(octets)
     if sent < len(octets):
-        connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+        top.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
 
 
 def close_now(connection: Connection) -> None:
@@ -212,11 +210,10 @@ def close_now(connection: Connection) -> None:
     connection.connectionLost(connectionDone)
 
 
-def set_read_size(transport: ITransport, octets: int) -> None:
+def set_read_size(layers: Sequence[Any], octets: int) -> None:
     """Set how many octets are read at a time, and how many may wait unsent before the producer is paused."""
-    for layer in _layers(transport):
-        if isinstance(layer, Connection):
-            layer.bufferSize = octets
+    if isinstance(layers[-1], Connection):
+        layers[-1].bufferSize = octets
 
 
 def half_close(transport: ITransport) -> None:
