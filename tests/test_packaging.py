@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
@@ -41,6 +42,13 @@ LITTER = (
 
 PLUGIN = "twisted/plugins/echod_plugin.py"
 
+NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "dropin.cache", "node_modules")
+
+# Without a compiler the express lane is left out, unless nothing may be.
+NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
+
+BUILD_REQUIREMENTS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,7 +57,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {"echod", "twisted", "tests", "benchmarks", "docs", "etc", *(file.name for file in ROOT.iterdir() if file.is_file())}
     for name in names:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache", "node_modules"))
+            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
         elif (ROOT / name).is_file():
             path.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, path / name)
@@ -63,7 +71,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the wheel and the sdist; the wheel is made from the sdist, as `build` does it when told nothing else."""
     path: Path = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", path, checkout], check=True, capture_output=True)
+    done = run(
+        *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(path), str(checkout)],
+        env={**os.environ, "ECHOD_NATIVE": NATIVE},
+        deadline=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(path.iterdir())) == 2
     return path
 
@@ -84,20 +97,27 @@ def sdist(dist: Path) -> Path:
 def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     information = {name for name in names if name.startswith(f"echod-{__version__}.dist-info/")}
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "echod").rglob("*.py")}
+    native = {name for name in names if re.fullmatch(r"echod/native/_native\.[\w.-]+\.so", name)}
     # py.typed: PEP 561 has it say what the classifier `Typing :: Typed` promises.
-    assert names - information == modules | {PLUGIN, "echod/py.typed"}
+    assert "echod/py.typed" in names
+    assert names - information - native == files_of("echod") | {PLUGIN}
+    assert len(native) == int(NATIVE)
     assert f"echod-{__version__}.dist-info/licenses/LICENSE" in information
 
 
 def test_the_sdist_holds_what_it_takes_to_build_and_to_test(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    sources = {str(path.relative_to(ROOT)) for folder in ("echod", "tests") for path in (ROOT / folder).rglob("*.py")}
-    assert sources | {PLUGIN, "tests/interop/package-lock.json"} <= names
-    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile"} <= names
+    assert files_of("echod") | files_of("tests") | {PLUGIN} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "hatch_build.py"} <= names
     assert not names & {*LITTER, "twisted/__init__.py", "twisted/plugins/__init__.py"}
-    assert not [name for name in names if "node_modules" in name or name.endswith((".pyc", ".cache"))]
+    assert not [name for name in names if "node_modules" in name or name.endswith((".pyc", ".so", ".cache"))]
+
+
+def files_of(folder: str) -> set[str]:
+    """Return the names of the files below a folder of this checkout that are not made by running or building it."""
+    paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)}
 
 
 # Where the plugin is found.
@@ -111,11 +131,13 @@ class Environment:
         self.path = path
         self.bin = path / "bin"
         self.site = next(path.glob("lib/python*/site-packages"))
-        for needed in closure(["echod", "hatchling"]):
+        for needed in closure(["echod", *BUILD_REQUIREMENTS]):
             if needed.name != "echod":
                 self._copy(needed)
-        # An import that the tests' own environment would answer proves nothing.
-        self._variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        # An import that the tests' own environment would answer proves nothing. Once is enough to compile the express lane: for
+        # the wheel, which is made from the sdist.
+        self._variables = {**os.environ, "ECHOD_NATIVE": "0"}
+        self._variables.pop("PYTHONPATH", None)
 
     def _copy(self, needed: Distribution) -> None:
         outer = Path(str(needed.locate_file(""))).resolve()
@@ -209,6 +231,8 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
     before = environment.files()
     environment.pip("install", "--no-index", "--no-build-isolation", *sources[kind])
     assert_found(environment, tmp_path / "empty")
+    if kind == "wheel":
+        environment.run(["python", "-c", f"import echod.native; echod.native.load('{NATIVE}')"], tmp_path)
     assert_gone(environment, tmp_path / "empty", before)
 
 

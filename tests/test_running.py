@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
-from tests.daemon import Daemon, Program, run, script
+from tests.daemon import Daemon, Program, run, script, wait_until
 
 PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
 
@@ -187,6 +187,7 @@ WRONG = {
     "a certificate that is none": ("--port", "ssl:0:privateKey=/dev/null"),
     "the default certificate, missing": ("--port", "ssl:0"),
     "a missing folder of certificates": ("--port", r"tls:/nonexistent:port=0:interface=127.0.0.1"),
+    "a folder without a certificate": ("--port", r"tls:.:port=0:interface=127.0.0.1"),
     "no socket from systemd": ("--port", "systemd:domain=INET:index=0"),
     "a second endpoint": ("--port", "tcp:0:interface=127.0.0.1", "--port", "nonsense:1"),
     "an SI unit": ("--max-message-size", "16MB"),
@@ -250,7 +251,8 @@ def test_daemonized_a_port_in_use_is_told_in_the_log(port_in_use: int, tmp_path:
     assert done.returncode == 1
     assert "can't listen on" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr + log
-    assert not (tmp_path / "pid").exists()
+    # It says so before it removes this.
+    wait_until(lambda: not (tmp_path / "pid").exists(), "the pid file to go")
     assert re.search(f"can't listen on .*{port_in_use}.*in use", log)
 
 
@@ -307,11 +309,14 @@ def test_every_line_of_the_log_is_in_its_format(place: dict[str, Any], log_forma
     assert "received SIGTERM" in messages
 
 
-@pytest.mark.parametrize("own", ["text", "json"])
-def test_twists_own_log_format_holds_when_there_is_no_other(own: str) -> None:
-    with Daemon(program="twist", program_options=["--log-format", own]) as daemon:
-        messages = [LOG_FORMATS[own](line) for line in daemon.log().splitlines()]
-    assert any(message.startswith("listening on ws://") for message in messages)
+def test_a_format_given_to_twist_is_twists() -> None:
+    with Daemon(program="twist", program_options=["--log-format", "text"]) as daemon:
+        assert re.search(r"^\S+ \[echod\.service#info\] listening on ws://", daemon.log(), re.MULTILINE)
+
+
+def test_a_format_given_to_both_is_refused(tmp_path: Path) -> None:
+    done = run(script("twist"), "--log-format=text", "echod", "--log-format=text", "--port=tcp:0", cwd=tmp_path)
+    assert_refused((done.returncode, done.stdout, done.stderr))
 
 
 LOGGED: dict[str, tuple[str | bytes, str]] = {
