@@ -14,7 +14,7 @@ NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
-COVERS_NOTHING := benchmarks tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
+COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
   tests/test_readme.py tests/test_running.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -36,7 +36,7 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest $(addprefix --ignore=,$(COVERS_NOTHING))
+	$(BIN)/python -m coverage run -m pytest tests $(addprefix --ignore=,$(COVERS_NOTHING))
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
