@@ -1,39 +1,97 @@
-# What a newcomer runs. Each target does its own set-up, in .venv.
+# What a newcomer and a developer run. Each target does its own set-up, in .venv; `make` alone tells what there is.
 
 PYTHON ?= python3
+PORT ?= tcp:8080
+# Seconds for each fuzzer, and arguments for the long suites: make conformance CONFORMANCE='--sections 1-10'
+FUZZ_SECONDS ?= 3600
+CONFORMANCE ?=
+BENCH ?=
+
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= tcp:8080
+NODE := tests/interop/node_modules
+NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
-.PHONY: run test check conformance clean
+# What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
+COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
+  tests/test_readme.py tests/test_running.py
 
-run: $(VENV)/.run  ## serve on port 8080
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check conformance soak fuzz native instructions test-sanitized bench clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for another)
 	$(BIN)/twistd -n --pidfile= echod --port $(PORT)
 
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "echod needs Python 3.11 or newer; try make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable .
-	touch $@
-
-$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --editable '.[test,dev]'
-	touch $@ $(VENV)/.run
-
-test: $(VENV)/.test  ## all tests but the long suites
+test: $(VENV)/.test $(NODE)/.done  ## run the tests, but for the long suites
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.test  ## style, types, and tests with full branch coverage
+check: $(VENV)/.test  ## check style, types, and full branch coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest tests $(addprefix --ignore=,$(COVERS_NOTHING))
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
+conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
+	$(BIN)/python -m tests.conformance $(CONFORMANCE)
+
+soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about an hour
+	$(BIN)/python -m pytest tests/reliability --soak
+
+fuzz: $(VENV)/.test  ## fuzz the daemon, then its C code, for FUZZ_SECONDS each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.native.fuzz.run --seconds $(FUZZ_SECONDS)
+
+native: $(VENV)/.test  ## compile the express lane after a change to its C code
+	$(BIN)/python -m echod.native.build
+
+instructions: $(VENV)/.test  ## count the C code's instructions and compare with the recorded figures
+	$(BIN)/python -m tests.native.instructions
+
+# Python itself is not built with the sanitizer, so its run-time library has to be there first; what Python leaks at its end is its own.
+test-sanitized: $(VENV)/.test  ## run the tests of the express lane under AddressSanitizer and UBSan
+	ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(BIN)/python -m echod.native.build
+	status=0; LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  $(BIN)/python -m pytest tests/native tests/test_fastpath.py tests/test_sameness.py || status=$$?; \
+	$(BIN)/python -m echod.native.build && exit $$status
+
+bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
+	$(BIN)/python -m benchmarks $(BENCH)
+
 clean:  ## remove what the others made
-	rm -rf $(VENV) build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
+
+# The set-up.
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "echod needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The install compiles the express lane where there is a compiler, so it is done again when the C code has changed.
+$(VENV)/.run: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable .
+	@$(call say_lane)
+	@touch $@
+
+$(VENV)/.test: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[test,dev]'
+	@$(call say_lane)
+	@touch $@ $(VENV)/.run
+
+define say_lane
+$(BIN)/python -c 'from echod.native import load; load(None) or print("The express lane is not compiled, echod serves in pure Python:" \
+  " for more speed install a C compiler (apt-get install gcc python3-dev), then make clean.")'
+endef
+
+# Without npm the tests with Node's client are skipped, and say so.
+$(NODE)/.done: tests/interop/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/interop && touch $@; fi
