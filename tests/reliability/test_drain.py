@@ -20,7 +20,7 @@ class Outcome(NamedTuple):
     """How a client saw the end."""
 
     lost_at: float | None
-    """When the message was sent that was not echoed."""
+    """When the begin of the message was with the daemon that was not echoed."""
     close_code: int | None
     echoes: int
 
@@ -33,7 +33,11 @@ async def chat(client: Client, size: int) -> Outcome:
         payload = chance.randbytes(size)
         sent_at = time.monotonic()
         try:
-            await client.send(frames.client_frame(frames.BINARY, payload))
+            octets = frames.client_frame(frames.BINARY, payload)
+            sent = client.sock.send(octets)
+            # From now on the daemon has at least the begin of it.
+            sent_at = time.monotonic()
+            await client.send(octets[sent:])
         except OSError:
             return Outcome(sent_at, None, echoes)
         frame = await client.frame()
