@@ -21,6 +21,7 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
+from twisted.protocols._sni import SNIConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
@@ -144,6 +145,12 @@ class ServerProtocol(WebSocketServerProtocol):
 def options_of(factory: object) -> dict[str, Any]:
     """Return the protocol options that Autobahn keeps on `factory`, as attributes for a protocol class."""
     return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
+
+
+def lacks_certificate(endpoint: object) -> bool:
+    """Tell whether this is a `tls:` endpoint over a folder with no certificate in it, or over none: Twisted listens all the same."""
+    creator = getattr(endpoint, "connectionCreator", None)
+    return isinstance(creator, SNIConnectionCreator) and creator._contextLookup(None) is None
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:

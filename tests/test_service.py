@@ -266,7 +266,12 @@ def test_the_backlog_is_set_where_there_is_a_socket() -> None:
         (IPv6Address("TCP", "::1", 8080), "ws://[::1]:8080"),
         (UNIXAddress(b"/run/echod"), "unix:/run/echod"),
         (SimpleNamespace(name="text"), "unix:text"),
+        (SimpleNamespace(), "namespace()"),
     ],
 )
 def test_addresses(address_: Any, text: str) -> None:
     assert describe_address(address_) == text
+
+
+def test_an_address_with_tls() -> None:
+    assert describe_address(IPv4Address("TCP", "0.0.0.0", 8443), is_tls=True) == "wss://0.0.0.0:8443"
