@@ -14,7 +14,7 @@ from autobahn.websocket.compress_deflate import PerMessageDeflateOffer, PerMessa
 from echod.settings import Settings
 
 
-def usable_offers(extensions: bytes, window_bits: int) -> bytes:
+def usable_offers(extensions: str, window_bits: int) -> str:
     """Return, of the extensions offered, what Autobahn can take: offers of permessage-deflate with valid parameters.
 
     RFC 7692 section 5.1 has the server decline an offer that it can't take and look at the next; Autobahn fails the whole
@@ -24,8 +24,8 @@ def usable_offers(extensions: bytes, window_bits: int) -> bytes:
     7.1.2.2), so where it is smaller than the `window_bits` that will be asked for, the parameter is left out and none is asked
     for.
     """
-    offers = (_Offer.parse(offer) for offer in extensions.decode().split(", "))
-    return ", ".join(str(offer.without_small_window(window_bits)) for offer in offers if offer.is_usable()).encode()
+    offers = (_Offer.parse(offer) for offer in extensions.split(", "))
+    return ", ".join(str(offer.without_small_window(window_bits)) for offer in offers if offer.is_usable())
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,11 +79,11 @@ class EchoFactory(WebSocketServerFactory):
         }
         return type("EchoProtocol", (EchoProtocol,), options)
 
-    def head_for_autobahn(self, request: Request) -> bytes:
-        """Return the request head as Autobahn is to see it."""
+    def usable_extensions(self, request: Request) -> str:
+        """Return, of the extensions offered, those that may be taken."""
         if self.settings.compression is Compression.OFF or not request.extensions:
-            return request.head_with(b"")
-        return request.head_with(compression.usable_offers(request.extensions, self.settings.deflate_window_bits))
+            return ""
+        return compression.usable_offers(request.extensions, self.settings.deflate_window_bits)
 
     # What becomes of a connection.
 

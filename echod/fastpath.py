@@ -18,6 +18,9 @@ from zope.interface import implementer
 
 from echod.native import Native
 
+LARGE = 4096
+"""Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
+
 TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
 
@@ -28,8 +31,11 @@ class Borrower(Protocol):
     lease: Any
     """The lease, or None: the lane's to write."""
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_lost: bool) -> None:
-        """Take the socket back: first send `unsent`, then take `rest` for received; or abort, if octets were lost."""
+    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+        """Take the socket back: first send `unsent`, then take `rest` for received.
+
+        `is_over`: the peer sends no more, or the connection is broken. `is_lost`: octets were lost, so abort.
+        """
         ...
 
 
@@ -46,6 +52,63 @@ class Codec:
         buffer = bytearray(octets)
         echoed = self._native.lib.echod_codec_echo(self._native.ffi.from_buffer(buffer), len(buffer), self._limit)
         return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
+
+    def begin(self, octets: bytes) -> Large | None:
+        """Take the begin of an ordinary frame that is not whole; None if it is none, or not worth it."""
+        lib, ffi = self._native.lib, self._native.ffi
+        state: Any = ffi.new("echod_large *")
+        header_size = lib.echod_large_begin(state, ffi.from_buffer(octets), len(octets), self._limit)
+        if not header_size or state.length < LARGE:
+            return None
+        large = Large(self._native, state)
+        large.feed(octets[header_size:])
+        return None if large.is_invalid else large
+
+
+class Large:
+    """One ordinary frame that comes in pieces: unmasked and validated as they come, in a buffer of the final size."""
+
+    _HEADER_ROOM = 10
+
+    def __init__(self, native: Native, state: Any) -> None:
+        """`state` is an `echod_large` whose header has been read."""
+        self._native = native
+        self._state = state
+        self._buffer = bytearray(self._HEADER_ROOM + state.length)
+        self._octets = native.ffi.from_buffer(self._buffer)
+        self.is_complete = False
+        self.is_invalid = False
+
+    @property
+    def size(self) -> int:
+        """Octets of the payload that have come."""
+        return int(self._state.done)
+
+    def feed(self, octets: bytes) -> bytes:
+        """Take octets; return those that are behind the frame. Not to be called again once it is complete or invalid."""
+        lib, ffi = self._native.lib, self._native.ffi
+        before = self.size
+        room = self._octets + self._HEADER_ROOM + before
+        outcome = lib.echod_large_feed(self._state, room, ffi.from_buffer(octets), len(octets))
+        self.is_complete = outcome == lib.ECHOD_LARGE_COMPLETE
+        self.is_invalid = outcome == lib.ECHOD_LARGE_INVALID
+        return octets[self.size - before :]
+
+    def answer(self) -> bytes:
+        """Return the frame that echoes it, once it is complete."""
+        header = self._native.ffi.new("uint8_t[]", self._HEADER_ROOM)
+        size = self._native.lib.echod_large_server_header(self._state, header)
+        start = self._HEADER_ROOM - size
+        self._buffer[start : self._HEADER_ROOM] = bytes(self._native.ffi.buffer(header, size))
+        return bytes(memoryview(self._buffer)[start:])
+
+    def taken(self) -> bytes:
+        """Return what was taken, as the client sent it, for Autobahn to judge."""
+        header = self._native.ffi.new("uint8_t[]", 14)
+        header_size = self._native.lib.echod_large_client_header(self._state, header)
+        size = self.size
+        self._native.lib.echod_large_restore(self._state, self._octets + self._HEADER_ROOM)
+        return bytes(self._native.ffi.buffer(header, header_size)) + self._buffer[self._HEADER_ROOM : self._HEADER_ROOM + size]
 
 
 @implementer(IReadDescriptor)
@@ -130,6 +193,6 @@ class Lane:
         borrower.lease = None
         unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
         rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
-        is_lost = lease.why == self._lib.ECHOD_END_NO_MEMORY
+        why = lease.why
         self._lib.echod_lease_free(lease)
-        borrower.lease_ended(unsent, rest, is_lost)
+        borrower.lease_ended(unsent, rest, why == self._lib.ECHOD_END_CLOSED, why == self._lib.ECHOD_END_NO_MEMORY)

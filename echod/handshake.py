@@ -1,9 +1,9 @@
-"""The request head before Autobahn sees it: collect it, judge it, and hand on a canonical one.
+"""The request head, which Autobahn never sees: collect it, judge it, and hand on what was asked for.
 
 Autobahn splits lines with `str.splitlines()` (so that `\\x85` starts a header of the client's making), takes folded lines, NUL,
 headers without a colon and version `+1_3`, has no limit on the head and searches it from the start with each read. What is
-handed on here is therefore not what the client sent but a head written anew, with the headers that the opening handshake needs
-(RFC 6455 section 4.2.1) and values that were checked.
+handed on here is therefore not what the client sent but the values that the opening handshake needs (RFC 6455 section 4.2.1),
+each of them checked; the answer is Autobahn's.
 
 Pure: octets in, a verdict out. Knows HTTP/1.1 (RFC 9112) and the opening handshake. Must never know a transport, and never puts
 what a client sent into an answer.
@@ -12,7 +12,6 @@ what a client sent into an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
@@ -23,16 +22,18 @@ from echod.settings import Settings
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
 
+Fields = dict[bytes, list[bytes]]
+
 _METHOD_OCTET = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 
 # Controls but HTAB, CR and LF; bare CR, bare LF; and \x85, at which Autobahn would begin a new line. A CR at the end of what
 # has come so far may yet get its LF.
 _BAD_OCTETS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|\r(?!\n|\Z)|(?<!\r)\n")
 
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
 
 # A line that begins with white space (folded) or has some before its colon matches nothing here.
-_HEADER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([^\r\n]*?)[ \t]*")
+_HEADER_LINE = re.compile(rb"^(" + _TOKEN + rb"):([^\r\n]*)\r$", re.MULTILINE)
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
 
@@ -68,22 +69,12 @@ class Request:
 
     path: str
     query: str
-    headers: tuple[tuple[bytes, bytes], ...]
-    """Names and values as received, in order."""
+    key: str
     subprotocols: tuple[str, ...]
-    extensions: bytes
+    extensions: str
     """All extensions offered, as one header value."""
-    head: bytes
-    """The request head for Autobahn, but for the extensions and the blank line."""
-
-    def head_with(self, extensions: bytes) -> bytes:
-        """Return the whole request head that Autobahn is to see, with these extensions offered."""
-        offer = b"Sec-WebSocket-Extensions: " + extensions + b"\r\n" if extensions else b""
-        return self.head + offer + b"\r\n"
-
-    def values(self, name: bytes) -> list[bytes]:
-        """Return the values of the headers with this name, in order."""
-        return _values(self.headers, name.lower())
+    fields: Fields
+    """The values of each header field, by its name in lower case."""
 
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
@@ -129,23 +120,26 @@ class HandshakeGuard:
 
     def judge(self, head: bytes) -> Request | Refusal:
         """Judge a complete request head, its blank line included, in which no octet is bad."""
-        request_line, *lines = head[:-4].split(b"\r\n")
-        if len(lines) > self.max_head_lines:
+        line_count = head.count(b"\r\n") - 2
+        if line_count > self.max_head_lines:
             return TOO_LARGE
-        match = _REQUEST_LINE.fullmatch(request_line)
+        match = _REQUEST_LINE.match(head)
         if match is None:
             return bad_request("the request line")
-        headers = _parse_headers(lines)
-        if headers is None:
+        lines = _HEADER_LINE.findall(head, match.end())
+        if len(lines) != line_count:
             return bad_request("a header line that is not `name: value`")
+        fields: Fields = {}
+        for name, value in lines:
+            fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
         method, target, version = match.groups()
-        refusal = _check_message(method, version, headers) or _check_upgrade(version, headers) or self._check_origin(headers)
+        refusal = _check_message(method, version, fields) or _check_upgrade(version, fields) or self._check_origin(fields)
         if refusal is not None:
             return replace(refusal, has_body=method != b"HEAD")
-        return _make_request(target, headers)
+        return _make_request(target, fields)
 
-    def _check_origin(self, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
-        origins = [value.decode("latin-1").lower() for value in _values(headers, b"origin")]
+    def _check_origin(self, fields: Fields) -> Refusal | None:
+        origins = [value.decode("latin-1").lower() for value in _values(fields, b"origin")]
         if len(origins) > 1:
             return bad_request("the Origin header")
         allowed = not origins or not self._origins or any(fnmatchcase(origins[0], pattern) for pattern in self._origins)
@@ -187,7 +181,7 @@ def client_address(request: Request, peer: str, trusted_hops: int) -> str:
     Each of them appends the address it was called from, so the client's is the `trusted_hops`-th from the end; what stands
     before it, the client may have made up. What is no address is not believed.
     """
-    hops = _list(request.headers, b"x-forwarded-for")
+    hops = _list(request.fields, b"x-forwarded-for")
     if not trusted_hops or not hops:
         return peer
     try:
@@ -196,76 +190,69 @@ def client_address(request: Request, peer: str, trusted_hops: int) -> str:
         return peer
 
 
-def _parse_headers(lines: Sequence[bytes]) -> tuple[tuple[bytes, bytes], ...] | None:
-    matches = [_HEADER_LINE.fullmatch(line) for line in lines]
-    return tuple((match[1], match[2]) for match in matches if match) if all(matches) else None
+def _values(fields: Fields, name: bytes) -> list[bytes]:
+    return fields.get(name, [])
 
 
-def _values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    return [value for key, value in headers if key.lower() == name]
-
-
-def _list(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+def _list(fields: Fields, name: bytes) -> list[bytes]:
     """Return the members of a header that is a list (RFC 9110 section 5.6.1: empty ones are ignored), over all its lines."""
-    return [item for value in _values(headers, name) for part in value.split(b",") if (item := part.strip(b" \t"))]
+    if name not in fields:
+        return []
+    return [item for value in fields[name] for part in value.split(b",") if (item := part.strip(b" \t"))]
 
 
-def _check_message(method: bytes, version: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+def _has(fields: Fields, name: bytes, token: bytes) -> bool:
+    """Tell whether a header that is a list names `token`; mostly it is the only member."""
+    values = _values(fields, name)
+    return any(value.lower() == token for value in values) or token in (item.lower() for item in _list(fields, name))
+
+
+def _check_message(method: bytes, version: bytes, fields: Fields) -> Refusal | None:
     """Check what any HTTP request must have, and that there is no body: what came behind the head would be taken for frames."""
     if version not in (b"1.0", b"1.1"):
         return BAD_HTTP_VERSION
     if method not in (b"GET", b"HEAD"):
         return NOT_ALLOWED
-    if any(value != b"0" for value in _values(headers, b"content-length")) or _values(headers, b"transfer-encoding"):
+    if any(value != b"0" for value in _values(fields, b"content-length")) or _values(fields, b"transfer-encoding"):
         return bad_request("a body")
-    hosts = _values(headers, b"host")
+    hosts = _values(fields, b"host")
     if len(hosts) > 1 or (not hosts and version == b"1.1") or not all(_HOST.fullmatch(host) for host in hosts):
         return bad_request("the Host header")
     return None
 
 
-def _check_upgrade(version: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Refusal | None:
+def _check_upgrade(version: bytes, fields: Fields) -> Refusal | None:
     """Check what RFC 6455 section 4.2.1 wants of the opening handshake, items 3 to 6."""
-    if b"websocket" not in (item.lower() for item in _list(headers, b"upgrade")):
+    if not _has(fields, b"upgrade", b"websocket"):
         return PLAIN_HTTP
     if version != b"1.1":
         return BAD_HTTP_VERSION
-    if b"upgrade" not in (item.lower() for item in _list(headers, b"connection")):
+    if not _has(fields, b"connection", b"upgrade"):
         return bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?")
-    if _values(headers, b"sec-websocket-version") != [b"13"]:
+    if _values(fields, b"sec-websocket-version") != [b"13"]:
         return BAD_VERSION
-    keys = _values(headers, b"sec-websocket-key")
+    keys = _values(fields, b"sec-websocket-key")
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         return bad_request("the Sec-WebSocket-Key header")
     return None
 
 
-def _make_request(target: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> Request | Refusal:
-    subprotocols = _list(headers, b"sec-websocket-protocol")
+def _make_request(target: bytes, fields: Fields) -> Request | Refusal:
+    subprotocols = _list(fields, b"sec-websocket-protocol")
     if len(set(subprotocols)) < len(subprotocols) or not all(_LIST_ITEM.fullmatch(item) for item in subprotocols):
         return bad_request("the Sec-WebSocket-Protocol header")
-    extensions = _list(headers, b"sec-websocket-extensions")
+    extensions = _list(fields, b"sec-websocket-extensions")
     if not all(_EXTENSION.fullmatch(item) for item in extensions):
         return bad_request("the Sec-WebSocket-Extensions header")
     try:
         url = urlsplit(target.decode())
     except ValueError:
         return bad_request("the request target")
-    lines = [
-        b"GET " + target + b" HTTP/1.1",
-        b"Host: " + _values(headers, b"host")[0],
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Key: " + _values(headers, b"sec-websocket-key")[0],
-        b"Sec-WebSocket-Version: 13",
-    ]
-    if subprotocols:
-        lines.append(b"Sec-WebSocket-Protocol: " + b", ".join(subprotocols))
     return Request(
         path=url.path,
         query=url.query,
-        headers=headers,
+        key=fields[b"sec-websocket-key"][0].decode(),
         subprotocols=tuple(item.decode() for item in subprotocols),
-        extensions=b", ".join(extensions),
-        head=b"\r\n".join(lines) + b"\r\n",
+        extensions=b", ".join(extensions).decode(),
+        fields=fields,
     )

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from autobahn.websocket.types import ConnectionRequest
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -20,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import json_echo, log, upstream
-from echod.fastpath import Codec
+from echod.fastpath import Codec, Large
 from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
 
 if TYPE_CHECKING:
@@ -39,9 +38,6 @@ class EchoProtocol(upstream.ServerProtocol):
 
     factory: EchoFactory
     log = log.AutobahnLog()
-
-    # Autobahn's Twisted half reads the option before its other half has copied it, under a bare `except`: on the class it is on.
-    tcpNoDelay = True
 
     # Class attributes, so that an idle connection doesn't carry them.
     _receive: Callable[[EchoProtocol, bytes], None]
@@ -64,7 +60,8 @@ class EchoProtocol(upstream.ServerProtocol):
     # `fastpath.Borrower`.
     lease: Any = None
     _codec: Codec | None = None
-    _socket: Any = None
+    _large: Large | None = None
+    _layers: tuple[Any, ...] = ()
 
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
@@ -72,7 +69,7 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return self.address or self.peer or "?"
+        return self.address or getattr(self.transport.getPeer(), "host", None) or "a local client"
 
     # The transport's events.
 
@@ -80,16 +77,18 @@ class EchoProtocol(upstream.ServerProtocol):
         """Wait for a request head."""
         self._head = HeadReader(self.factory.guard)
         self._receive = EchoProtocol._receive_head
-        super().connectionMade()
+        self._layers = upstream.layers(self.transport)
+        if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
+            self.transport.setTcpNoDelay(True)
         self.factory.opened(self)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget everything."""
-        super().connectionLost(reason)
         self._gathered = b""
         self._receive = _ignore
-        self._socket = None
+        self._large = None
         self.factory.lost(self)
+        self._layers = ()
         self.forget()
 
     def readConnectionLost(self) -> None:
@@ -139,7 +138,7 @@ class EchoProtocol(upstream.ServerProtocol):
             return
         self._transform = self.factory.transforms.get(request.path)
         self._receive = EchoProtocol._receive_frames
-        self.feed(self.factory.head_for_autobahn(request))
+        self.open(request.key, request.subprotocols, self.factory.usable_extensions(request))
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
@@ -152,14 +151,9 @@ class EchoProtocol(upstream.ServerProtocol):
         """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
         self.refuse(bad_request("the opening handshake"))
 
-    def onConnect(self, request: ConnectionRequest) -> str | None:
-        """Choose the first subprotocol that is offered (RFC 6455 section 4.2.2)."""
-        return request.protocols[0] if request.protocols else None
-
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
         self.factory.established(self)
-        self._socket = upstream.plain_socket(self.transport)
         if self._transform is None and not self.factory.settings.log_messages:
             self._codec = self.factory.codec
         self.transport.registerProducer(self, True)
@@ -167,15 +161,35 @@ class EchoProtocol(upstream.ServerProtocol):
     # Messages.
 
     def _receive_frames(self, data: bytes) -> None:
-        if self._codec is not None and self.is_between_messages and self.state == self.STATE_OPEN:
+        if self._large is not None:
+            data = self._receive_large(self._large, data)
+        if self._codec is not None and data and self._is_idle and self.state == self.STATE_OPEN:
             answers, data = self._codec.echo(data)
             if answers:
                 self.sendData(answers)
+            self._large = self._codec.begin(data)
+            if self._large is not None:
+                return
         start = 0
         while start < len(data) and self.state != self.STATE_CLOSED:
             end = start + max(SLICE, self.open_frame_rest())
             self.feed(data[start:end])
             start = end
+
+    def _receive_large(self, large: Large, data: bytes) -> bytes:
+        """Go on with a large frame past Autobahn; return what is behind it, or all of it for Autobahn to judge."""
+        rest = large.feed(data)
+        if large.is_invalid:
+            self._large = None
+            return large.taken() + rest
+        if large.is_complete:
+            self._large = None
+            self.sendData(large.answer())
+        return rest
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._large is None and self.is_between_messages
 
     def onMessageFrameBegin(self, length: int) -> None:
         """Hold the frame against the limits on octets and on the number of frames, of which many may be empty.
@@ -255,18 +269,14 @@ class EchoProtocol(upstream.ServerProtocol):
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002
         """Write: in one go for all pongs and echoes of a read."""
         if self._answers is None:
-            self.transport.write(data)
+            upstream.write_now(self._layers, data)
         else:
             self._answers.append(data)
 
     def _flush(self) -> None:
         if self._answers:
             answers, self._answers = self._answers, []
-            octets = answers[0] if len(answers) == 1 else b"".join(answers)
-            if self._socket is None:
-                self.transport.write(octets)
-            else:
-                upstream.write_now(self._socket, octets)
+            upstream.write_now(self._layers, answers[0] if len(answers) == 1 else b"".join(answers))
 
     # The express lane.
 
@@ -275,26 +285,29 @@ class EchoProtocol(upstream.ServerProtocol):
         lane = self.factory.lane
         if (
             lane is not None
-            and self._socket is not None
+            and len(self._layers) == 1
             and self.state == self.STATE_OPEN
-            and self.is_between_messages
+            and self._is_idle
             and not self.is_compressed
             and not self._is_backlogged
             and not self.is_waiting
-            and not upstream.unsent(self.transport)
-            and lane.lend(self, self._socket.fileno())
+            and not upstream.unsent(self._layers)
+            and lane.lend(self, self._layers[0].fileno())
         ):
             self._reads = 0
             self._pause_or_resume()
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_lost: bool) -> None:
+    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
         if is_lost:
             self.give_up()
             return
+        if is_over and not unsent and not rest and not self._is_leaving:
+            upstream.close_now(self._layers[0])
+            return
         if unsent:
-            self.transport.write(unsent)
+            upstream.write_now(self._layers, unsent)
         self._pause_or_resume()
         if rest:
             self.dataReceived(rest)
@@ -332,7 +345,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def go_on(self, read_size: int) -> None:
         """Read, at most `read_size` octets at a time."""
         if self.state == self.STATE_OPEN:
-            upstream.set_read_size(self.transport, read_size)
+            upstream.set_read_size(self._layers, read_size)
             if self.is_waiting:
                 self.is_waiting = False
                 self.factory.waiting.discard(self)
@@ -348,7 +361,8 @@ class EchoProtocol(upstream.ServerProtocol):
         """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
         if self.lease is not None:
             return int(self.lease.held)
-        return len(self._gathered) + upstream.unsent(self.transport)
+        gathered = len(self._gathered) if self._large is None else self._large.size
+        return gathered + upstream.unsent(self._layers)
 
     def waited_too_long(self) -> None:
         """Close with 1013 (IANA: try again later), unless the client has taken some of its answers meanwhile."""
@@ -376,7 +390,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
         leased = int(self.lease.unsent_size) if self.lease is not None else 0
-        return leased + upstream.unsent(self.transport) + upstream.unacknowledged(self.transport)
+        return leased + upstream.unsent(self._layers) + upstream.unacknowledged(self._layers)
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -407,7 +421,7 @@ class EchoProtocol(upstream.ServerProtocol):
         elif self.state == self.STATE_OPEN:
             self._is_leaving = True
             self._take_back()
-            if at_once or (self.is_between_messages and not upstream.unread(self.transport)):
+            if at_once or (self._is_idle and not upstream.unread(self._layers)):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
 
@@ -425,6 +439,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """
         self._flush()
         self._gathered = b""
+        self._large = None
         self._receive = _ignore
         self.factory.began_to_close(self)
         self.factory.budget.settle(self)

@@ -5,18 +5,20 @@ Knows the life of the process: listeners, descriptors, signals. Must never know 
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from errno import EADDRINUSE
 from types import FrameType, TracebackType
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -99,7 +101,7 @@ class EchoService(Service):
         # Every endpoint of Twisted's has listened, or failed to, by the time this returns.
         maybeDeferred(endpoint.listen, factory).addCallbacks(self._ports.append, failures.append)
         if failures:
-            refuse_to_start(f"can't listen on {text}: {failures[0].getErrorMessage()}")
+            refuse_to_start(f"can't listen on {text}: {describe_failure(failures[0].value)}")
         set_backlog(self._ports[-1], self._settings.backlog)
 
     def stopService(self) -> Deferred[Any]:
@@ -185,11 +187,20 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
     )
 
 
+def describe_failure(error: BaseException | None) -> str:
+    """Return why an endpoint can't listen, on one line."""
+    if isinstance(error, CannotListenError):
+        # Twisted locks a Unix socket's path, so that it is known when a socket that is there is another process's.
+        error = OSError(EADDRINUSE, os.strerror(EADDRINUSE)) if "lock" in str(error.socketError) else error.socketError
+    return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+
+
 def refuse_to_start(reason: str) -> None:
     """Raise `CannotStartError`, which will be one line on standard error instead of a traceback.
 
     It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that waits.
     """
+    _log.critical("{reason}", reason=reason)  # a daemon's standard error is gone by now
     sys.excepthook = _one_line(sys.excepthook)
     raise CannotStartError(reason)
 

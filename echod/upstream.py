@@ -9,15 +9,29 @@ from __future__ import annotations
 import fcntl
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, cast
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
+from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+
+class _NobodyWaits:
+    """Stands for the Deferreds that fire when a connection is open and closed. They would hold the connection, which holds them."""
+
+    def callback(self, result: object) -> None:
+        """Tell nobody."""
+
+
+_NOBODY_WAITS = _NobodyWaits()
 
 
 class ServerProtocol(WebSocketServerProtocol):
@@ -28,8 +42,48 @@ class ServerProtocol(WebSocketServerProtocol):
     CONFIG_ATTRS: list[str] = []  # noqa: RUF012  # Autobahn's declaration
 
     transport: Any  # is there from `connectionMade` to `forget`
+    is_open: Any = _NOBODY_WAITS
+    is_closed: Any = _NOBODY_WAITS
     maxMessagePayloadSize: int
     _isMessageCompressed: bool
+
+    def __init__(self) -> None:
+        """Make none of what only other users of Autobahn look at: Deferreds, observers, details of the transport."""
+
+    # What Autobahn sets on each connection in `_connectionMade`, with debug lines around it that nobody reads: here it is on the
+    # class, and a connection has of its own what differs from it. tests/test_upstream.py compares the two.
+    state = WebSocketProtocol.STATE_CONNECTING
+    send_state = WebSocketProtocol.SEND_STATE_GROUND
+    data = b""
+    trackedTimings = cast(Any, None)
+    # Counts for all connections together, which nobody reads either.
+    trafficStats = TrafficStats()  # type: ignore[no-untyped-call]
+    triggered = False
+    wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
+    closedByMe = failedByMe = droppedByMe = wasClean = False
+    wasNotCleanReason = cast(str, None)
+    wasServerConnectionDropTimeout = wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = wasServingFlashSocketPolicyFile = False
+    localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
+    openHandshakeTimeoutCall = closeHandshakeTimeoutCall = autoPingTimeoutCall = autoPingPendingCall = None
+    autoPingPending = autoPingPendingSent = None
+    autoPingPendingSeq = 0
+    _perMessageCompress: Any = None
+
+    @cached_property
+    def utf8validator(self) -> Any:  # type: ignore[override]
+        """The validator, from the first text that Autobahn takes on."""
+        return Utf8Validator()  # type: ignore[no-untyped-call]
+
+    def open(self, key: str, subprotocols: Sequence[str], extensions: str) -> None:
+        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen."""
+        self.websocket_version = 13
+        self.websocket_protocols = list(subprotocols)
+        self.websocket_extensions = self._parseExtensionsHeader(extensions) if extensions else []  # type: ignore[no-untyped-call]
+        self._wskey = key
+        self.succeedHandshake(subprotocols[0] if subprotocols else None)
+
+    def _onOpen(self) -> None:
+        self.onOpen()
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the WebSocket connection (RFC 6455 section 7.1.7)."""
@@ -66,9 +120,10 @@ class ServerProtocol(WebSocketServerProtocol):
         self._dataReceived(data)
 
     def forget(self) -> None:
-        """Break the cycles that would leave a closed connection, and its zlib objects, to the garbage collector."""
-        self.is_closed = self.is_open = self._perMessageCompress = None
-        self._transport_details = self.transport = cast(Any, None)
+        """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""
+        self.state = self.STATE_CLOSED
+        self._perMessageCompress = None
+        self.transport = None
 
     @property
     def is_compressed(self) -> bool:
@@ -91,72 +146,74 @@ def options_of(factory: object) -> dict[str, Any]:
     return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
 
 
-def _layers(transport: ITransport) -> Iterator[Any]:
-    """Yield `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own."""
-    layer: Any = transport
-    while layer is not None:
-        yield layer
-        layer = None if isinstance(layer, Connection) else getattr(layer, "transport", None)
+def layers(transport: ITransport) -> tuple[Any, ...]:
+    """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they stay the same."""
+    found: list[Any] = [transport]
+    while not isinstance(found[-1], Connection) and getattr(found[-1], "transport", None) is not None:
+        found.append(found[-1].transport)
+    return tuple(found)
 
 
-def unsent(transport: ITransport) -> int:
-    """Return the octets written to `transport` that the kernel has not taken yet."""
+def unsent(layers: Sequence[Any]) -> int:
+    """Return the octets written that the kernel has not taken yet."""
     octets = 0
-    for layer in _layers(transport):
+    for layer in layers:
         if isinstance(layer, Connection):
             octets += len(layer.dataBuffer) - layer.offset + layer._tempDataLen
-        elif isinstance(layer, BufferingTLSTransport):
-            # The aggregator is another one, without a buffer, while there is no connection.
-            waiting: list[bytes] = [*layer._appSendBuffer, *getattr(layer._aggregator, "_buffer", ())]
-            octets += sum(map(len, waiting))
+        elif isinstance(layer, TLSMemoryBIOProtocol) and layer._appSendBuffer:
+            octets += sum(map(len, layer._appSendBuffer))
     return octets
 
 
-def unacknowledged(transport: ITransport) -> int:
+def unacknowledged(layers: Sequence[Any]) -> int:
     """Return the octets that the kernel has taken but the peer's has not confirmed; 0 where that can't be told."""
-    return _ioctl(transport, termios.TIOCOUTQ)
+    return _ioctl(layers[-1], termios.TIOCOUTQ)
 
 
-def unread(transport: ITransport) -> int:
+def unread(layers: Sequence[Any]) -> int:
     """Return the octets that wait in the kernel to be read; 0 where that can't be told."""
-    return _ioctl(transport, termios.FIONREAD)
+    return _ioctl(layers[-1], termios.FIONREAD)
 
 
-def _ioctl(transport: ITransport, request: int) -> int:
-    for layer in _layers(transport):
-        if isinstance(layer, Connection) and layer.connected:
-            try:
-                return int(struct.unpack("i", fcntl.ioctl(layer.fileno(), request, bytes(4)))[0])
-            except OSError:
-                return 0
+def _ioctl(connection: Any, request: int) -> int:
+    if isinstance(connection, Connection) and connection.connected:
+        with suppress(OSError):
+            return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), request, bytes(4)))[0])
     return 0
 
 
-def plain_socket(transport: ITransport) -> Connection | None:
-    """Return the socket's own transport if the octets on the socket are those that are read and written: no TLS between."""
-    layers = list(_layers(transport))
-    is_plain = isinstance(layers[-1], Connection) and not ISSLTransport.providedBy(transport)
-    return layers[-1] if is_plain else None
+def write_now(layers: Sequence[Any], octets: bytes) -> None:
+    """Write, and let the kernel have at once what it takes.
 
-
-def write_now(connection: Connection, octets: bytes) -> None:
-    """Write, and let the kernel have what it takes at once.
-
-    Twisted's own `write` waits for the next turn of the reactor, which costs two calls of epoll_ctl and one more wait.
+    Twisted's own `write` waits for the reactor's next turn, and over TLS for one more, in which small writes are put together:
+    that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
     """
+    top, bottom = layers[0], layers[-1]
+    if isinstance(top, TLSMemoryBIOProtocol) and len(layers) == 2:
+        TLSMemoryBIOProtocol.write(top, octets)  # type: ignore[no-untyped-call]
+        if bottom.connected and bottom._tempDataLen:
+            bottom.doWrite()  # an error is met again by the reactor's own
+        return
+    if not isinstance(top, Connection):
+        top.write(octets)
+        return
     sent = 0
-    if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
+    if top.connected and not top.dataBuffer and not top._tempDataLen:
         with suppress(OSError):  # it would block, or the write below meets the error again
-            sent = connection.socket.send(octets)
+            sent = top.socket.send(octets)
     if sent < len(octets):
-        connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+        top.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
 
 
-def set_read_size(transport: ITransport, octets: int) -> None:
+def close_now(connection: Connection) -> None:
+    """Close a socket whose end of file was read already, as the reactor would after reading it once more."""
+    connection.connectionLost(connectionDone)
+
+
+def set_read_size(layers: Sequence[Any], octets: int) -> None:
     """Set how many octets are read at a time, and how many may wait unsent before the producer is paused."""
-    for layer in _layers(transport):
-        if isinstance(layer, Connection):
-            layer.bufferSize = octets
+    if isinstance(layers[-1], Connection):
+        layers[-1].bufferSize = octets
 
 
 def half_close(transport: ITransport) -> None:

@@ -19,12 +19,12 @@ from twisted.application.service import Application, IService
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
 from echod.log import EVENTS_PER_SECOND, make_observer
-from echod.service import CannotStartError, EchoService, describe_address, raise_descriptor_limit, set_backlog
+from echod.service import CannotStartError, EchoService, describe_address, describe_failure, raise_descriptor_limit, set_backlog
 from echod.settings import LogFormat, Settings
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
 
@@ -139,11 +139,22 @@ def test_a_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(CannotStartError) as error:
             service.privilegedStartService()
     sys.excepthook(CannotStartError, error.value, None)
-    assert err.getvalue() == f"echod: can't listen on tcp:{port}:interface=127.0.0.1: {error.value.args[0].partition(': ')[2]}\n"
-    assert "in use" in err.getvalue()
+    assert err.getvalue() == f"echod: can't listen on tcp:{port}:interface=127.0.0.1: Address already in use\n"
     sys.excepthook(ValueError, ValueError(), None)
     assert len(others) == 1
     assert service.stopService() is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CannotListenError("any", 80, OSError(13, "Permission denied")), "Permission denied"),
+        (CannotListenError("any", "/socket", "Cannot acquire lock"), "Address already in use"),
+        (ValueError("one\ntwo"), "one two"),
+    ],
+)
+def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
+    assert describe_failure(error) == text
 
 
 def test_a_service_that_never_started_can_be_stopped() -> None:

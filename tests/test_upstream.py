@@ -23,6 +23,7 @@ from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 
 from echod import upstream
+from echod.compression import make_accept
 from tests.fakes import Peer, Transport, make_factory
 from tests.frames import CLOSE, PING, TEXT, client_frame, close_payload, handshake, split
 from tests.tls import Certificate
@@ -73,17 +74,56 @@ class TestAutobahn:
             ("_invalid_payload", ["self", "reason"]),
             ("_closeConnection", ["self", "abort"]),
             ("_dataReceived", ["self", "data"]),
+            ("_onOpen", ["self"]),
+            ("_parseExtensionsHeader", ["self", "header", "removeQuotes"]),
         ],
     )
     def test_private_methods_are_there(self, name: str, parameters: list[str]) -> None:
         assert list(inspect.signature(getattr(WebSocketServerProtocol, name)).parameters) == parameters
+
+    def test_what_autobahn_sets_on_each_connection_is_on_the_class(self) -> None:
+        protocol, _ = plain()
+        # What __init__ sets is for others, too, and a queue is for writes that echod never chops.
+        own = {"factory", "transport", "connected", "peer", "send_queue"} | vars(Plain()).keys()
+        names = vars(protocol).keys() - own - set(WebSocketServerProtocol.CONFIG_ATTRS)
+        assert len(names) > 20
+        echod = make_factory().buildProtocol(None)
+        for name in names:
+            assert type(getattr(echod, name)) is type(getattr(protocol, name)), name
+            if name not in ("trafficStats", "utf8validator"):
+                assert getattr(echod, name) == getattr(protocol, name), name
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [],
+            ["Sec-WebSocket-Protocol: b, a"],
+            ["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"],
+            ["Sec-WebSocket-Protocol: c", "Sec-WebSocket-Extensions: x, permessage-deflate; server_no_context_takeover"],
+        ],
+    )
+    def test_the_answer_is_the_one_that_autobahns_own_parser_leads_to(self, headers: list[str]) -> None:
+        factory = make_factory()
+
+        class First(Plain):
+            def onConnect(self, request: Any) -> str | None:
+                return request.protocols[0] if request.protocols else None
+
+        plain_factory = WebSocketServerFactory(server="")
+        plain_factory.protocol = First
+        accept = make_accept(factory.settings)
+        plain_factory.setProtocolOptions(allowNullOrigin=True, openHandshakeTimeout=0, perMessageCompressionAccept=accept)
+        protocol, transport = cast(First, plain_factory.buildProtocol(None)), PlainTransport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(handshake("/", *headers))
+        assert Peer(factory).open("/", *headers) == transport.value()
 
     def test_private_attributes_are_there(self) -> None:
         peer = Peer(make_factory())
         peer.open()
         peer.send(client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"abcdef")[:8])
         attributes = vars(peer.protocol)
-        for name in ("is_closed", "is_open", "_perMessageCompress", "_transport_details", "_isMessageCompressed", "current_frame"):
+        for name in ("_wskey", "_isMessageCompressed", "current_frame", "current_frame_masker"):
             assert name in attributes, name
         assert attributes["inside_message"] is True
         assert attributes["data"] == b""
@@ -203,17 +243,18 @@ class TestTwisted:
             protocol = yield Kept.made
             transport: ITransport = protocol.transport
             assert isinstance(transport, Connection if kind == "tcp" else BufferingTLSTransport)
-            yield until(lambda: upstream.unsent(transport) == 0)
+            layers_ = upstream.layers(transport)
+            yield until(lambda: upstream.unsent(layers_) == 0)
             yield until(lambda: getattr(transport, "_handshakeDone", True))
             protocol.transport.pauseProducing()
             yield deferToThread(client.sendall, b"x" * 1000)
-            yield until(lambda: upstream.unread(transport) >= 1000)
+            yield until(lambda: upstream.unread(layers_) >= 1000)
             size = 32 * 2**20
-            transport.write(b"y" * size)
-            assert size <= upstream.unsent(transport) < size * 1.01
-            yield until(lambda: upstream.unacknowledged(transport) > 0 and upstream.unsent(transport) < size)
-            upstream.set_read_size(transport, 512)
-            assert next(layer for layer in upstream._layers(transport) if isinstance(layer, Connection)).bufferSize == 512
+            upstream.write_now(layers_, b"y" * size)
+            assert size / 2 < upstream.unsent(layers_) < size * 1.01, "some of it the kernel has at once"
+            yield until(lambda: upstream.unacknowledged(layers_) > 0 and upstream.unsent(layers_) < size)
+            upstream.set_read_size(layers_, 512)
+            assert layers_[-1].bufferSize == 512
             upstream.half_close(transport)
             yield deferToThread(receive_all, client, size)
         finally:
@@ -222,7 +263,7 @@ class TestTwisted:
             protocol.connectionLost = lambda _=None: lost.callback(None)
             protocol.transport.abortConnection()
             yield lost
-        assert upstream.unread(transport) == 0
+        assert upstream.unread(layers_) == 0
 
     def test_a_descriptor_that_is_gone_counts_nothing(self) -> None:
         class Gone(Connection):
@@ -234,8 +275,8 @@ class TestTwisted:
             def fileno(self) -> int:
                 return 10**6
 
-        assert upstream.unread(Gone()) == 0
-        assert upstream.unread(Transport()) == 0
+        assert upstream.unread([Gone()]) == 0
+        assert upstream.unread([Transport()]) == 0
 
     def test_a_proxy_header_in_pieces_is_dropped(self) -> None:
         from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory  # noqa: PLC0415

@@ -1,0 +1,1 @@
+"""echod against clients that nobody here wrote."""

@@ -1,0 +1,243 @@
+"""What is built, what is in it, and that Twisted finds the plugin wherever it is installed, and nowhere afterwards.
+
+Each way of installing has a virtual environment of its own, without echod and apart from the one that the tests run in. echod's
+dependencies and its build backend are copied into it, file by file as their records have them: no network is needed, pip still
+checks that they suffice, and a link into the environment of the tests would let echod's own files there be found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from echod import __version__
+from tests.daemon import run
+
+ROOT = Path(__file__).parents[1]
+
+LISTED = re.compile(r"^ +echod +A WebSocket echo daemon$", re.MULTILINE)
+
+# Left in a checkout by other work, none of which may be shipped.
+LITTER = (
+    "twisted/plugins/dropin.cache",
+    "echod/__pycache__/service.cpython-311.pyc",
+    "tests/interop/node_modules/ws/index.js",
+    "twistd.log",
+    "twistd.pid",
+)
+
+PLUGIN = "twisted/plugins/echod_plugin.py"
+
+NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "dropin.cache", "node_modules")
+
+# Without a compiler the express lane is left out, unless nothing may be.
+NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
+
+BUILD_REQUIREMENTS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this checkout, with some litter in it."""
+    path: Path = tmp_path_factory.mktemp("checkout") / "echod"
+    names = {"echod", "twisted", "tests", "benchmarks", "docs", "etc", *(file.name for file in ROOT.iterdir() if file.is_file())}
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
+        elif (ROOT / name).is_file():
+            path.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, path / name)
+    for name in LITTER:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("litter")
+    return path
+
+
+@pytest.fixture(scope="module")
+def dist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the wheel and the sdist; the wheel is made from the sdist, as `build` does it when told nothing else."""
+    path: Path = tmp_path_factory.mktemp("dist")
+    done = run(
+        *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(path), str(checkout)],
+        env={**os.environ, "ECHOD_NATIVE": NATIVE},
+        deadline=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(path.iterdir())) == 2
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    return next(dist.glob("echod-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def sdist(dist: Path) -> Path:
+    return next(dist.glob("echod-*.tar.gz"))
+
+
+# What is in them.
+
+
+def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    information = {name for name in names if name.startswith(f"echod-{__version__}.dist-info/")}
+    native = {name for name in names if re.fullmatch(r"echod/native/_native\.[\w.-]+\.so", name)}
+    # py.typed: PEP 561 has it say what the classifier `Typing :: Typed` promises.
+    assert "echod/py.typed" in names
+    assert names - information - native == files_of("echod") | {PLUGIN}
+    assert len(native) == int(NATIVE)
+    assert f"echod-{__version__}.dist-info/licenses/LICENSE" in information
+
+
+def test_the_sdist_holds_what_it_takes_to_build_and_to_test(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert files_of("echod") | files_of("tests") | {PLUGIN} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "hatch_build.py"} <= names
+    assert not names & {*LITTER, "twisted/__init__.py", "twisted/plugins/__init__.py"}
+    assert not [name for name in names if "node_modules" in name or name.endswith((".pyc", ".so", ".cache"))]
+
+
+def files_of(folder: str) -> set[str]:
+    """Return the names of the files below a folder of this checkout that are not made by running or building it."""
+    paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)}
+
+
+# Where the plugin is found.
+
+
+class Environment:
+    """A virtual environment, with echod's dependencies and without echod."""
+
+    def __init__(self, path: Path) -> None:
+        venv.create(path, with_pip=True, symlinks=True)
+        self.path = path
+        self.bin = path / "bin"
+        self.site = next(path.glob("lib/python*/site-packages"))
+        for needed in closure(["echod", *BUILD_REQUIREMENTS]):
+            if needed.name != "echod":
+                self._copy(needed)
+        # An import that the tests' own environment would answer proves nothing. Once is enough to compile the express lane: for
+        # the wheel, which is made from the sdist.
+        self._variables = {**os.environ, "ECHOD_NATIVE": "0"}
+        self._variables.pop("PYTHONPATH", None)
+
+    def _copy(self, needed: Distribution) -> None:
+        outer = Path(str(needed.locate_file(""))).resolve()
+        for file in needed.files or ():
+            source = Path(str(needed.locate_file(file))).resolve()
+            if source.is_relative_to(outer):
+                target = self.site / source.relative_to(outer)
+            elif source.name in ("twistd", "twist"):
+                target = self.bin / source.name
+            else:
+                continue
+            if source.exists() and source.suffix != ".pyc":
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, target)
+                if target.parent == self.bin:
+                    target.write_text(re.sub(r"\A#!.*", f"#!{self.bin / 'python'}", target.read_text()))
+
+    def pip(self, *arguments: str) -> None:
+        """Run pip, which is to find here all that it wants."""
+        command = [str(self.bin / "python"), "-m", "pip", "--disable-pip-version-check", *arguments]
+        done = run(*command, env=self._variables, deadline=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(self, command: Sequence[str], folder: Path, **variables: str) -> str:
+        """Run a program of this environment in `folder`, and return what it printed."""
+        done = run(str(self.bin / command[0]), *command[1:], cwd=folder, env={**self._variables, **variables})
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    def files(self) -> set[str]:
+        """All files but those that Python and Twisted make as they run."""
+        names = (str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
+        return {name for name in names if "__pycache__" not in name and not name.endswith("dropin.cache")}
+
+
+def closure(names: Sequence[str]) -> list[Distribution]:
+    """Return the distributions with these names and all that they need to run, as they are installed here."""
+    found: dict[str, Distribution] = {}
+    wanted = [Requirement(name) for name in names]
+    while wanted:
+        requirement = wanted.pop()
+        key = f"{canonicalize_name(requirement.name)}[{','.join(sorted(requirement.extras))}]"
+        if key not in found:
+            found[key] = distribution(requirement.name)
+            for line in found[key].requires or ():
+                needed = Requirement(line)
+                extras = ["", *requirement.extras]
+                if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                    wanted.append(needed)
+    return list(found.values())
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[Environment]:
+    environment = Environment(tmp_path / "venv")
+    yield environment
+    # Three of them are 200 MB.
+    shutil.rmtree(environment.path)
+
+
+def assert_found(environment: Environment, folder: Path) -> None:
+    """Assert that both programs know echod, in a folder where it is not, and that they leave nothing there."""
+    folder.mkdir()
+    assert LISTED.search(environment.run(["twistd", "--help"], folder))
+    assert LISTED.search(environment.run(["twist", "--help"], folder))
+    assert "--max-message-size=" in environment.run(["twistd", "echod", "--help"], folder)
+    assert environment.run(["twistd", "echod", "--version"], folder) == f"echod {__version__}\n"
+    assert not list(folder.iterdir())
+
+
+def assert_gone(environment: Environment, folder: Path, files_before: set[str]) -> None:
+    """Assert that nothing is left of echod once it is uninstalled."""
+    environment.pip("uninstall", "--yes", "echod")
+    assert environment.files() == files_before
+    assert not [path for path in environment.path.rglob("*echod*") if path.name != "dropin.cache"]
+    assert "echod" not in environment.run(["twistd", "--help"], folder)
+    assert "echod" not in environment.run(["twist", "--help"], folder)
+    # What Twisted remembers of the plugins.
+    assert b"echod" not in (environment.site / "twisted/plugins/dropin.cache").read_bytes()
+
+
+@pytest.fixture
+def sources(wheel: Path, sdist: Path, checkout: Path) -> dict[str, list[str]]:
+    """What pip is told to install."""
+    return {"wheel": [str(wheel)], "sdist": [str(sdist)], "editable": ["--editable", str(checkout)]}
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist", "editable"])
+def test_installed(kind: str, sources: dict[str, list[str]], environment: Environment, tmp_path: Path) -> None:
+    before = environment.files()
+    environment.pip("install", "--no-index", "--no-build-isolation", *sources[kind])
+    assert_found(environment, tmp_path / "empty")
+    if kind == "wheel":
+        environment.run(["python", "-c", f"import echod.native; echod.native.load('{NATIVE}')"], tmp_path)
+    assert_gone(environment, tmp_path / "empty", before)
+
+
+def test_from_a_checkout(checkout: Path, environment: Environment) -> None:
+    # Twisted looks on sys.path alone, where Python puts the current folder for `-m` and for nothing else.
+    for command, variables in ((["python", "-m", "twisted"], {}), (["twistd"], {"PYTHONPATH": "."}), (["twist"], {"PYTHONPATH": "."})):
+        assert LISTED.search(environment.run([*command, "--help"], checkout, **variables))
+        assert environment.run([*command, "echod", "--version"], checkout, **variables) == f"echod {__version__}\n"
