@@ -23,6 +23,8 @@ enum {
     SERVER_HEADER = 10,      /* the largest header of a server's frame */
     CLIENT_HEADER = 14,      /* and of a client's */
     BATCH = 256,             /* events asked for at a time */
+    BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
+    MIN_PIECE_SIZE = 16 * 1024,
 };
 
 /* A lease with what only the pump sees of it. The public part comes first. */
@@ -141,6 +143,12 @@ static void watch(echod_pump *pump, lease_t *lease, bool is_writing) {
     lease->is_writing = is_writing;
 }
 
+/* How much may go to or come from one socket, so that those with large messages don't hold up the others that are ready. */
+static size_t piece_size(const echod_pump *pump) {
+    size_t size = BATCH_SIZE / (size_t)(pump->count ? pump->count : 1);
+    return size < MIN_PIECE_SIZE ? MIN_PIECE_SIZE : size > PIECE_SIZE ? PIECE_SIZE : size;
+}
+
 /* How much of it the kernel takes. */
 static size_t send_some(int fd, const uint8_t *octets, size_t size) {
     size_t sent = 0;
@@ -166,7 +174,9 @@ static bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
 }
 
 static void flush(echod_pump *pump, lease_t *lease) {
-    size_t sent = send_some(lease->public.fd, lease->public.unsent + lease->sent, lease->public.unsent_size);
+    size_t most = 4 * piece_size(pump);
+    size_t size = lease->public.unsent_size < most ? lease->public.unsent_size : most;
+    size_t sent = send_some(lease->public.fd, lease->public.unsent + lease->sent, size);
     lease->sent += sent;
     lease->public.unsent_size -= sent;
     if (lease->public.unsent_size == 0) {
@@ -182,13 +192,14 @@ static void flush(echod_pump *pump, lease_t *lease) {
 
 /* Reading. */
 
-static void finish_large(lease_t *lease) {
+static void finish_large(echod_pump *pump, lease_t *lease) {
     uint8_t header[SERVER_HEADER];
     size_t header_size = echod_large_server_header(&lease->large, header);
     size_t start = SERVER_HEADER - header_size;
     size_t size = header_size + (size_t)lease->large.length;
     memcpy(lease->message + start, header, header_size);
-    size_t sent = send_some(lease->public.fd, lease->message + start, size);
+    size_t most = 4 * piece_size(pump);
+    size_t sent = send_some(lease->public.fd, lease->message + start, size < most ? size : most);
     if (lease->large.opcode == 1) {
         lease->public.text_messages++;
         lease->public.text_octets += lease->large.length;
@@ -211,7 +222,7 @@ static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, 
     uint8_t *target = lease->message + SERVER_HEADER + lease->large.done;
     switch (echod_large_feed(&lease->large, target, octets ? octets : target, size)) {
     case ECHOD_LARGE_COMPLETE:
-        finish_large(lease);
+        finish_large(pump, lease);
         break;
     case ECHOD_LARGE_INVALID:
         end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
@@ -274,7 +285,8 @@ static void read_some(echod_pump *pump, lease_t *lease) {
     if (lease->message) {
         uint64_t missing = lease->large.length - lease->large.done;
         target = lease->message + SERVER_HEADER + lease->large.done;
-        room = missing < PIECE_SIZE ? (size_t)missing : PIECE_SIZE;
+        size_t most = piece_size(pump);
+        room = missing < most ? (size_t)missing : most;
     } else {
         target = pump->buffer + lease->partial_size;
         room = READ_SIZE;

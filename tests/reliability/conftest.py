@@ -1,0 +1,69 @@
+"""When the reliability suite runs, in which of its two forms, and how a figure is told.
+
+The suite puts a load on the machine for minutes, so a plain `pytest` runs only `test_advisories.py` and `test_garbage.py` of it.
+The rest runs where this folder, or something in it, is named on the command line: `pytest tests/reliability` in its short
+form, and with `--soak` (or ECHOD_SOAK=1) in full.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+QUICK = ("test_advisories.py", "test_garbage.py")
+_HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--soak`, which is known where this folder is named on the command line."""
+    parser.addoption("--soak", action="store_true", help="run the reliability suite with the full numbers (many minutes)")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the long ones out of a plain run."""
+    is_long = collection_path.name.startswith("test_") and collection_path.name not in QUICK
+    return True if is_long and not _is_named(config) else None
+
+
+def _is_named(config: pytest.Config) -> bool:
+    # Arguments that are an option's value or a node id name no path in here, or the path before the `::`.
+    names = [Path(config.invocation_params.dir, str(arg).partition("::")[0]).resolve() for arg in config.invocation_params.args]
+    return any(name.exists() and name.is_relative_to(_HERE) for name in names)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which form of the suite runs."""
+
+    is_full: bool
+
+    def pick(self, full: int, short: int) -> int:
+        """Return the number for this form."""
+        return full if self.is_full else short
+
+
+@pytest.fixture(scope="session")
+def form(pytestconfig: pytest.Config) -> Form:
+    """Give the form that was asked for."""
+    return Form(bool(pytestconfig.getoption("--soak", default=False)) or os.environ.get("ECHOD_SOAK", "") not in ("", "0"))
+
+
+Figure = Callable[..., None]
+
+
+@pytest.fixture
+def figure(pytestconfig: pytest.Config) -> Figure:
+    """Give a function that prints a figure beside its limit, on one line and past pytest's capture, and holds it to that."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+
+    def tell(name: str, value: float, limit: float, unit: str = "") -> None:
+        line = f"{name}: {value:.4g} {unit}".rstrip() + f" (limit {limit:g})"
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {line}", end="", flush=True)
+        assert value <= limit, line
+
+    return tell

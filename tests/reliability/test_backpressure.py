@@ -1,0 +1,52 @@
+"""A slow but honest reader: never killed, never given a wrong octet, however long it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests import frames
+from tests.reliability.clients import Client, cut_from, warm_up
+from tests.reliability.conftest import Figure, Form
+from tests.reliability.daemon import KIB, MIB, Daemon
+
+RATE = 64 * KIB
+"""Octets that the reader takes in a second, in eight pieces."""
+
+
+@pytest.mark.parametrize("size", [100 * KIB, 8 * MIB], ids=["100 KiB", "8 MiB"])
+def test_a_slow_reader(size: int, form: Form, figure: Figure) -> None:
+    seconds = form.pick(180, 10)
+
+    async def run(daemon: Daemon) -> tuple[int, float]:
+        await warm_up(daemon.address)
+        client = await Client.open(daemon.address, receive_buffer=RATE)
+        payload = random.Random(1).randbytes(size)
+        # Twice what can be read in the time, so that there is always more; at least what fills every buffer on the way.
+        count = max(1, max(2 * RATE * seconds, 16 * MIB) // size)
+        octets = frames.client_frame(frames.BINARY, payload)
+        sending = asyncio.create_task(client.push(octets, count * len(octets), 600.0))
+        expected = frames.server_frame(frames.BINARY, payload)
+        start = time.monotonic()
+        position = 0
+        wrong = 0
+        while position < count * len(expected):
+            piece = await client.read(RATE // 8)
+            assert piece, f"killed after {time.monotonic() - start:.0f} s and {position} octets"
+            if piece[0] == 0x89 and position % len(expected) == 0:
+                piece = piece[2:]  # a ping of the daemon's, between two messages
+            wrong += piece != cut_from(expected, position, len(piece))
+            position += len(piece)
+            if (slow := time.monotonic() - start) < seconds:
+                await asyncio.sleep(max(0.0, position / RATE - slow))
+        await sending
+        await client.finish()
+        return wrong, slow
+
+    with Daemon("--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
+        wrong, slow = asyncio.run(run(daemon))
+    assert slow >= seconds
+    figure(f"pieces that were wrong in {slow:.0f} s at 64 KiB/s", wrong, 0)

@@ -1,0 +1,108 @@
+"""Descriptors: when they run out, and that none is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from tests import frames
+from tests.reliability.clients import Address, Client, at_once, warm_up
+from tests.reliability.conftest import Figure, Form
+from tests.reliability.daemon import MIB, Daemon
+
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+
+NOFILE = 256
+SERVED = NOFILE - 64
+"""What is left of them for connections; the rest is the daemon's own."""
+
+
+async def come(address: Address) -> tuple[Client | None, int]:
+    """Come in, and return the HTTP status; 0 for none: then the connection was reset, or ended without a word."""
+    client = None
+    try:
+        client = await Client.connect(address)
+        await client.send(frames.handshake())
+        return client, int((await client.head())[9:12])
+    except (OSError, AssertionError):
+        return client, 0
+
+
+def test_1000_connects_to_256_descriptors(form: Form, figure: Figure) -> None:
+    seconds = form.pick(20, 4)
+
+    async def keep_coming(address: Address, until: float) -> None:
+        while time.monotonic() < until:
+            client, status = await come(address)
+            assert status in (503, 0), status
+            if client is not None:
+                client.close()
+            await asyncio.sleep(0.05)
+
+    async def run(daemon: Daemon) -> tuple[float, int, float]:
+        await warm_up(daemon.address)
+        held = await at_once((come(daemon.address) for _ in range(1000)), 1000)
+        served = [client for client, status in held if client is not None and status == 101]
+        assert len(served) == SERVED
+        await at_once(client.echo(b"still served") for client in served)
+        before, start = daemon.cpu(), time.monotonic()
+        await keep_coming(daemon.address, start + seconds)
+        load = 100 * (daemon.cpu() - before) / (time.monotonic() - start)
+        most = daemon.descriptors()
+        for client, _ in held:
+            if client is not None:
+                client.close()
+        start = time.monotonic()
+        again: list[Client] = []
+        while len(again) < SERVED and time.monotonic() - start < 10:
+            for client, status in await at_once((come(daemon.address) for _ in range(SERVED - len(again))), 200):
+                if client is not None and status == 101:
+                    again.append(client)
+                elif client is not None:
+                    client.close()
+        await at_once(client.echo(b"served again") for client in again)
+        return load, most, time.monotonic() - start
+
+    with Daemon(nofile=NOFILE) as daemon:
+        load, most, seconds_until_served = asyncio.run(run(daemon))
+        lines = len(daemon.log().splitlines())
+    figure("CPU while full, 1,000 connects to 256 descriptors", load, 20, "%")
+    figure("descriptors used at most", most, NOFILE)
+    figure("until full service again", seconds_until_served, 2, "s")
+    figure("lines of log meanwhile", lines, 10 * (seconds + 15))
+
+
+def test_reconnects(form: Form, figure: Figure) -> None:
+    """A fifth of the connections are reset, each at another point of its life."""
+    total, first = form.pick(100_000, 8_000), form.pick(10_000, 2_000)
+    chance = random.Random(7)
+    message = frames.client_frame(frames.TEXT, b"some text " * 20)
+    points = [b"", b"GET / HTTP/1.1\r\n", frames.handshake(), frames.handshake() + message, frames.handshake("/", OFFER) + message[:50]]
+
+    async def live(address: Address) -> None:
+        client = await Client.open(address, *([OFFER] if chance.random() < 0.5 else []))
+        await client.send(message)
+        assert await client.frame() is not None
+        await client.finish()
+
+    async def break_off(address: Address) -> None:
+        client = await Client.connect(address)
+        await client.send(chance.choice(points))
+        client.abort()
+
+    async def run(daemon: Daemon) -> tuple[int, int]:
+        await warm_up(daemon.address, OFFER)
+        descriptors = daemon.descriptors()
+        memory = 0
+        for done in range(0, total, 1000):
+            if done == first:
+                memory = daemon.memory()
+            await at_once(((break_off if i % 5 == 0 else live)(daemon.address) for i in range(1000)), 40)
+        daemon.seconds_until(lambda: daemon.descriptors() <= descriptors, 10)
+        return daemon.memory() - memory, daemon.descriptors() - descriptors
+
+    with Daemon() as daemon:
+        growth, left = asyncio.run(run(daemon))
+    figure(f"growth over {total - first:,} reconnects after the first {first:,}", growth / MIB, 5, "MiB")
+    figure("descriptors left open", left, 0)

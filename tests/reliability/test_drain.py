@@ -1,0 +1,113 @@
+"""SIGTERM in mid-traffic: who behaves loses nothing, and the process ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from typing import NamedTuple
+
+from tests import frames
+from tests.reliability.clients import Address, Client, open_many, warm_up
+from tests.reliability.conftest import Figure, Form
+from tests.reliability.daemon import Daemon
+
+DRAIN_TIMEOUT = 10.0
+
+
+class Outcome(NamedTuple):
+    """How a client saw the end."""
+
+    lost_at: float | None
+    """When the begin of the message was with the daemon that was not echoed."""
+    close_code: int | None
+    echoes: int
+
+
+async def chat(client: Client, size: int) -> Outcome:
+    """Send a message, await its echo, wait a little, and again; until a Close comes, which is answered."""
+    chance = random.Random(size)
+    echoes = 0
+    while True:
+        payload = chance.randbytes(size)
+        sent_at = time.monotonic()
+        try:
+            octets = frames.client_frame(frames.BINARY, payload)
+            sent = client.sock.send(octets)
+            # From now on the daemon has at least the begin of it.
+            sent_at = time.monotonic()
+            await client.send(octets[sent:])
+        except OSError:
+            return Outcome(sent_at, None, echoes)
+        frame = await client.frame()
+        if frame is None:
+            return Outcome(sent_at, None, echoes)
+        if frame.opcode == frames.CLOSE:
+            await client.send(frames.client_frame(frames.CLOSE, frame.payload))
+            assert not await client.rest()
+            return Outcome(sent_at, int.from_bytes(frame.payload[:2], "big"), echoes)
+        assert frame == frames.Frame(frames.BINARY, payload)
+        echoes += 1
+        await asyncio.sleep(chance.random() * 0.2)
+
+
+async def drain(daemon: Daemon, clients: list[Client], seconds: float) -> tuple[list[Outcome], float, float]:
+    """Send the signal amid the traffic; return the outcomes, and when it was sent and how long the process lived then."""
+    chats = [asyncio.create_task(chat(client, 100 + 13 * (i % 100) ** 2)) for i, client in enumerate(clients)]
+    await asyncio.sleep(seconds)
+    signalled = time.monotonic()
+    daemon.send_signal(signal.SIGTERM)
+    outcomes = await asyncio.gather(*chats)
+    await asyncio.to_thread(daemon.wait)
+    return outcomes, signalled, time.monotonic() - signalled
+
+
+def test_sigterm_amid_traffic(form: Form, figure: Figure) -> None:
+    count = form.pick(1000, 300)
+
+    async def run(daemon: Daemon) -> tuple[list[Outcome], float, float]:
+        await warm_up(daemon.address)
+        return await drain(daemon, await open_many(daemon.address, count), form.pick(10, 3))
+
+    with Daemon() as daemon:
+        outcomes, signalled, seconds = asyncio.run(run(daemon))
+        assert daemon.wait() == 0
+    assert all(outcome.echoes for outcome in outcomes)
+    # What was sent after the signal may cross the Close frame on its way.
+    lost = sum(outcome.lost_at is not None and outcome.lost_at < signalled for outcome in outcomes)
+    figure(f"messages lost of {count} clients that had sent one before SIGTERM", lost, 0)
+    figure("clients not closed with 1001", sum(outcome.close_code != 1001 for outcome in outcomes), 0)
+    figure("from SIGTERM to the end of the process", seconds, DRAIN_TIMEOUT, "s")
+
+
+def test_sigterm_with_clients_that_do_not_behave(figure: Figure) -> None:
+    """Beside those that do: some never answer a Close, some never read, some never finish a message or a handshake."""
+
+    async def misbehave(address: Address, kind: int) -> Client:
+        if kind == 0:
+            client = await Client.connect(address)
+            await client.send(b"GET / HTTP/1.1\r\n")
+            return client
+        client = await Client.open(address, receive_buffer=4096)
+        if kind == 1:
+            await client.push(frames.client_frame(frames.BINARY, bytes(65536)), 8 << 20, 0.5)
+        if kind == 2:
+            await client.send(frames.client_frame(frames.BINARY, bytes(1000), claim=2000))
+        return client
+
+    async def run(daemon: Daemon) -> tuple[list[Outcome], float, float]:
+        await warm_up(daemon.address)
+        others = await asyncio.gather(*(misbehave(daemon.address, i % 4) for i in range(40)))
+        result = await drain(daemon, await open_many(daemon.address, 100), 1.0)
+        for other in others:
+            other.close()
+        return result
+
+    with Daemon("--drain-timeout", "4s", "--handshake-timeout", "60s") as daemon:
+        outcomes, signalled, seconds = asyncio.run(run(daemon))
+        assert daemon.wait() == 0
+    lost = sum(outcome.lost_at is not None and outcome.lost_at < signalled for outcome in outcomes)
+    figure("messages lost beside 40 clients that do not behave", lost, 0)
+    figure("clients not closed with 1001", sum(outcome.close_code != 1001 for outcome in outcomes), 0)
+    figure("from SIGTERM to the end of the process", seconds, 4 + 1, "s")

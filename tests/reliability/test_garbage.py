@@ -1,0 +1,121 @@
+"""A closed connection is freed when it is closed: no cycle leaves it, or its zlib objects, to the cyclic garbage collector.
+
+In this process, over real sockets, with that collector turned off.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import struct
+import time
+import weakref
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pytest_twisted import inlineCallbacks
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from echod.factory import EchoFactory
+from echod.settings import Settings
+from tests import frames
+
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+CLOSE = frames.client_frame(frames.CLOSE, frames.close_payload(1000))
+
+
+def _end(sock: socket.socket, how: str) -> None:
+    if how == "reset":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    elif how == "fin":
+        sock.shutdown(socket.SHUT_WR)
+    if how != "reset":
+        while sock.recv(65536):
+            pass
+    sock.close()
+
+
+def _exchange(address: tuple[str, int], octets: bytes, how: str) -> None:
+    """Send octets and end the connection: by our FIN, by a reset, or (`wait`) by what the server does."""
+    sock = socket.create_connection(address, 10)
+    sock.sendall(octets)
+    if octets:
+        assert sock.recv(1)
+    _end(sock, how)
+
+
+def _compressed(text: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-15)
+    return frames.client_frame(frames.TEXT, (deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4)
+
+
+HELLO = frames.client_frame(frames.TEXT, b"hello")
+PART = frames.client_frame(frames.TEXT, b"hel", fin=False)
+
+CASES: dict[str, tuple[bytes, str]] = {
+    "plain": (frames.handshake() + HELLO + CLOSE, "wait"),
+    "compressed": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100) + CLOSE, "wait"),
+    "reset": (frames.handshake() + HELLO, "reset"),
+    "compressed, reset": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100), "reset"),
+    "FIN": (frames.handshake() + HELLO, "fin"),
+    "FIN amid a message": (frames.handshake() + PART, "fin"),
+    "compressed, reset amid a message": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100) + PART, "reset"),
+    "refused": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "wait"),
+    "refused, head too large": (b"GET / HTTP/1.1\r\nX: " + b"a" * 10_000, "wait"),
+    "failed, protocol": (frames.handshake() + frames.client_frame(frames.BINARY, b"x", rsv=7), "wait"),
+    "failed, UTF-8": (frames.handshake() + frames.client_frame(frames.TEXT, b"\xff"), "wait"),
+    "failed, too long": (frames.handshake() + frames.client_frame(frames.BINARY, claim=1 << 40), "wait"),
+    "failed, corrupt": (frames.handshake("/", OFFER) + frames.client_frame(frames.TEXT, b"\xff" * 20, rsv=4), "wait"),
+    "failed, not JSON": (frames.handshake("/json") + frames.client_frame(frames.TEXT, b"{"), "wait"),
+    "no handshake": (b"", "reset"),
+}
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Turn the cyclic collector off for a test."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> Deferred[None]:
+    deadline = time.monotonic() + seconds
+
+    def look() -> Any:
+        return None if condition() or time.monotonic() > deadline else deferLater(reactor, 0.01, look)
+
+    return deferLater(reactor, 0, look)
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("case", CASES)
+@inlineCallbacks
+def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
+    octets, how = CASES[case]
+    factory = EchoFactory(Settings(handshake_timeout=1.0, close_timeout=1.0), reactor, 100)
+    traces: list[weakref.ref[object]] = []
+    opened = factory.opened
+
+    def note(connection: Any) -> None:
+        traces.extend((weakref.ref(connection), weakref.ref(connection.transport)))
+        opened(connection)
+
+    factory.opened = note  # type: ignore[method-assign]
+    port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    try:
+        yield deferToThread(_exchange, ("127.0.0.1", port.getHost().port), octets, how)
+        yield _wait_for(lambda: bool(traces) and not factory.live)
+        # What a reactor's turn holds is let go of in the next.
+        yield _wait_for(lambda: not any(trace() for trace in traces), 1.0)
+        left = [kept for trace in traces if (kept := trace()) is not None]
+        assert not left, [gc.get_referrers(kept) for kept in left]
+    finally:
+        yield port.stopListening()
+        yield factory.drain()

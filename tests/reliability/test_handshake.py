@@ -1,0 +1,97 @@
+"""Opening handshakes that never end, and what an honest client notices of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.reliability.clients import Address, Client, at_once, warm_up
+from tests.reliability.conftest import Figure, Form
+from tests.reliability.daemon import KIB, MIB, Daemon
+from tests.reliability.honest import percentile
+
+CLIENTS = 100
+HANDSHAKE_TIMEOUT = 5.0
+
+
+def test_request_heads_without_an_end(figure: Figure) -> None:
+    async def one(address: Address) -> tuple[int, bytes]:
+        client = await Client.connect(address)
+        await client.send(b"GET / HTTP/1.1\r\nX-Long: ")
+        sent = await client.push(b"a" * KIB, 4 * MIB, 1.0)
+        return sent, (await client.rest())[:13]
+
+    async def run(daemon: Daemon) -> tuple[int, list[tuple[int, bytes]]]:
+        await warm_up(daemon.address)
+        idle = daemon.memory()
+        daemon.reset_peak()
+        results = await at_once((one(daemon.address) for _ in range(CLIENTS)), CLIENTS)
+        return daemon.peak() - idle, results
+
+    with Daemon("--close-timeout", "1s") as daemon:
+        growth, results = asyncio.run(run(daemon))
+    refused = sum(answer == b"HTTP/1.1 431 " for _, answer in results)
+    figure("growth, 100 request heads without an end", growth / MIB, 1, "MiB")
+    # A reset is the daemon's right towards who never stops; what it took by then is what counts, and that is in the growth.
+    figure("of them not refused with 431", CLIENTS - refused, CLIENTS)
+
+
+def test_request_heads_at_the_limit(figure: Figure) -> None:
+    """All at the same time just below the limit: what they can hold at most."""
+
+    async def one(address: Address) -> Client:
+        client = await Client.connect(address)
+        start = b"GET / HTTP/1.1\r\nX-Long: "
+        await client.send(start + b"a" * (8 * KIB - 1 - len(start)))
+        return client
+
+    async def run(daemon: Daemon) -> int:
+        await warm_up(daemon.address)
+        idle = daemon.memory()
+        clients = await at_once((one(daemon.address) for _ in range(CLIENTS)), CLIENTS)
+        await warm_up(daemon.address)
+        growth = daemon.memory() - idle
+        for client in clients:
+            client.abort()
+        return growth
+
+    with Daemon() as daemon:
+        growth = asyncio.run(run(daemon))
+    figure("growth for each request head of 8 KiB that waits for its end", growth / CLIENTS / KIB, 24, "KiB")
+
+
+def test_connections_that_never_finish_the_handshake(form: Form, figure: Figure) -> None:
+    count = form.pick(5000, 1000)
+
+    async def hang(address: Address) -> float:
+        client = await Client.connect(address)
+        connected = time.monotonic()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        await client.rest()
+        return time.monotonic() - connected
+
+    async def come_honestly(address: Address, until: asyncio.Future[list[float]]) -> list[float]:
+        times = []
+        while not until.done():
+            start = time.monotonic()
+            client = await Client.open(address)
+            await client.echo(b"honest")
+            times.append(time.monotonic() - start)
+            await client.finish()
+            await asyncio.sleep(0.02)
+        return times
+
+    async def run(daemon: Daemon) -> tuple[list[float], list[float]]:
+        await warm_up(daemon.address)
+        idle = daemon.descriptors()
+        hanging = asyncio.gather(*(hang(daemon.address) for _ in range(count)))
+        honest = await come_honestly(daemon.address, hanging)
+        lives = await hanging
+        daemon.seconds_until(lambda: daemon.descriptors() <= idle, 2)
+        assert daemon.descriptors() <= idle
+        return honest, lives
+
+    with Daemon("--handshake-timeout", f"{HANDSHAKE_TIMEOUT}s") as daemon:
+        honest, lives = asyncio.run(run(daemon))
+    figure(f"p99 of an honest open and echo beside {count} that hang", percentile(honest, 99), 1, "s")
+    figure("until the last of them was dropped, from its connect", max(lives), HANDSHAKE_TIMEOUT + 1, "s")

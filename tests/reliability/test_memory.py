@@ -1,0 +1,198 @@
+"""Memory while clients do their worst, and what an honest one notices of it.
+
+Growth is the most resident memory over that of the same daemon idle, after one connection has done once all that follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from typing import NamedTuple
+
+import pytest
+
+from tests import frames
+from tests.reliability.clients import Address, Client, at_once, open_many, warm_up
+from tests.reliability.conftest import Figure, Form
+from tests.reliability.daemon import KIB, MIB, Daemon
+from tests.reliability.honest import Honest, percentile
+
+CLIENTS = 100
+
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=12"
+
+STALL = 0.5
+"""Seconds without room for one more octet, after which a client that never reads is done."""
+
+
+class Flood(NamedTuple):
+    """What a flood of clients that never read came to."""
+
+    growth: int
+    sent: int
+    honest: list[float]
+
+
+async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENTS) -> Flood:
+    """Have clients push the same octets, each up to a limit, and read nothing, while an honest one echoes."""
+    await warm_up(daemon.address)
+    idle = daemon.memory()
+    daemon.reset_peak()
+    flooders = await open_many(daemon.address, clients)
+    with Honest(daemon.address) as honest:
+        sent = sum(await at_once((flooder.push(octets, limit, STALL) for flooder in flooders), clients))
+        # What was sent is not yet what was read. What it takes once all is done would only flatter the figure.
+        await asyncio.to_thread(daemon.wait_until_it_rests)
+    growth = daemon.peak() - idle
+    for flooder in flooders:
+        flooder.abort()
+    return Flood(growth, sent, honest.times)
+
+
+def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> None:
+    message = frames.client_frame(frames.BINARY, bytes(64 * KIB))
+    limit = form.pick(1024, 64) * MIB
+    with Daemon() as daemon:
+        result = asyncio.run(flood(daemon, message, limit))
+    assert result.sent < CLIENTS * limit, "a client that never reads was read on"
+    figure("growth, 100 clients that never read, 64 KiB messages", result.growth / MIB, 32, "MiB")
+
+
+def test_clients_that_never_read_1_mib_messages(form: Form, figure: Figure) -> None:
+    message = frames.client_frame(frames.BINARY, bytes(MIB))
+    with Daemon() as daemon:
+        result = asyncio.run(flood(daemon, message, form.pick(1024, 64) * MIB))
+    figure("growth, 100 clients that never read, 1 MiB messages", result.growth / MIB, 256, "MiB")
+    figure("honest client's p99 meanwhile", percentile(result.honest, 99) * 1000, 250, "ms")
+
+
+def test_clients_that_never_read_pongs(form: Form, figure: Figure) -> None:
+    pings = frames.client_frame(frames.PING) * (64 * KIB // 6)
+    with Daemon() as daemon:
+        result = asyncio.run(flood(daemon, pings, form.pick(1024 * MIB, 512 * KIB), form.pick(CLIENTS, 25)))
+    figure("growth, clients that never read, empty pings", result.growth / MIB, 256, "MiB")
+    figure("honest client's p99 meanwhile", percentile(result.honest, 99) * 1000, 250, "ms")
+
+
+@pytest.mark.parametrize("payload", [b"", b"ab"], ids=["empty", "2-octet"])
+def test_endless_fragments(payload: bytes, form: Form, figure: Figure) -> None:
+    clients = form.pick(10, 2)
+    fragments = frames.client_frame(frames.CONTINUATION, payload, fin=False) * 1000
+
+    async def one(address: Address) -> int | None:
+        client = await Client.open(address)
+        await client.send(frames.client_frame(frames.BINARY, payload, fin=False))
+        await client.push(fragments, 1000 * len(fragments), STALL)
+        return await client.close_code()
+
+    async def run(daemon: Daemon) -> tuple[int, list[int | None]]:
+        await warm_up(daemon.address)
+        idle = daemon.memory()
+        daemon.reset_peak()
+        codes = await at_once((one(daemon.address) for _ in range(clients)), clients)
+        return daemon.peak() - idle, codes
+
+    with Daemon() as daemon:
+        growth, codes = asyncio.run(run(daemon))
+    assert codes == [1008] * clients
+    figure(f"growth for each connection, endless fragments of {len(payload)} octets", growth / clients / MIB, 2, "MiB")
+
+
+def test_a_message_2_octets_at_a_time(form: Form, figure: Figure) -> None:
+    sizes = [form.pick(MIB, 256 * KIB) // 4, form.pick(MIB, 256 * KIB)]
+
+    async def run(daemon: Daemon) -> tuple[list[float], int]:
+        await warm_up(daemon.address)
+        idle = daemon.memory()
+        daemon.reset_peak()
+        used = []
+        for size in sizes:
+            client = await Client.open(daemon.address)
+            before = daemon.cpu()
+            octets = frames.client_frame(frames.BINARY, bytes(size))
+            for start in range(0, len(octets), 2):
+                client.sock.send(octets[start : start + 2])
+                # Let the daemon have it before the next: the kernel would put both together.
+                await asyncio.sleep(0)
+            frame = await client.frame()
+            used.append(daemon.cpu() - before)
+            assert frame == frames.Frame(frames.BINARY, bytes(size))
+            await client.finish()
+        return used, daemon.peak() - idle
+
+    with Daemon() as daemon:
+        (small, large), growth = asyncio.run(run(daemon))
+    figure("growth, a message written 2 octets at a time", growth / MIB, 4, "MiB")
+    # Four times the length: quadratic would be 16 times. One clock tick more is no finding.
+    figure("CPU for four times the length of it", large / (small + 0.05), 6, "times as much")
+
+
+def test_a_frame_that_claims_1_gib(figure: Figure) -> None:
+    async def run(daemon: Daemon) -> tuple[int, list[int | None], float]:
+        await warm_up(daemon.address)
+        clients = await open_many(daemon.address, CLIENTS)
+        idle = daemon.memory()
+        daemon.reset_peak()
+        start = time.monotonic()
+        for client in clients:
+            await client.send(frames.client_frame(frames.BINARY, bytes(100), claim=1024 * MIB))
+        codes = await at_once(client.close_code() for client in clients)
+        return daemon.peak() - idle, codes, time.monotonic() - start
+
+    with Daemon() as daemon:
+        growth, codes, seconds = asyncio.run(run(daemon))
+    assert codes == [1009] * CLIENTS
+    figure("growth, 100 frames that claim 1 GiB", growth / MIB, 1, "MiB")
+    figure("time until all are closed with 1009", seconds, 1, "s")
+
+
+def test_a_compression_bomb(figure: Figure) -> None:
+    limit, window = 16 * MIB, 12
+    deflate = zlib.compressobj(wbits=-window)
+    bomb = deflate.compress(bytes(10 * limit)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    octets = frames.client_frame(frames.BINARY, bomb[:-4], rsv=4)
+
+    async def run(daemon: Daemon) -> tuple[int, int | None]:
+        await warm_up(daemon.address, OFFER)
+        client = await Client.open(daemon.address, OFFER)
+        idle = daemon.memory()
+        daemon.reset_peak()
+        await client.send(octets)
+        code = await client.close_code()
+        return daemon.peak() - idle, code
+
+    with Daemon() as daemon:
+        growth, code = asyncio.run(run(daemon))
+    assert code == 1009
+    figure("growth, a bomb that inflates to 160 MiB", growth / MIB, 2 * limit / MIB, "MiB")
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("plain", 7), ("compressed", 64)])
+def test_idle_connections(kind: str, limit: int, form: Form, figure: Figure) -> None:
+    count = form.pick(5000, 1000)
+    headers = (OFFER,) if kind == "compressed" else ()
+
+    async def one(address: Address) -> Client:
+        client = await Client.open(address, *headers)
+        if headers:
+            # Both directions of the extension have their memory once each has seen a message.
+            deflate = zlib.compressobj(wbits=-12)
+            text = deflate.compress(b"a text to deflate, " * 20) + deflate.flush(zlib.Z_SYNC_FLUSH)
+            await client.send(frames.client_frame(frames.TEXT, text[:-4], rsv=4))
+            assert (frame := await client.frame()) is not None
+            assert frame.rsv == 4
+        return client
+
+    async def run(daemon: Daemon) -> int:
+        await warm_up(daemon.address, *headers)
+        idle = daemon.memory()
+        clients = await at_once((one(daemon.address) for _ in range(count)), 50)
+        growth = daemon.memory() - idle
+        for client in clients:
+            client.abort()
+        return growth
+
+    with Daemon() as daemon:
+        growth = asyncio.run(run(daemon))
+    figure(f"memory of an idle {kind} connection", growth / count / KIB, limit, "KiB")
