@@ -161,6 +161,11 @@ def layers(transport: ITransport) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def plain_socket(layers: Sequence[Any]) -> Connection | None:
+    """Return the socket's own transport if there is nothing between: what is on the socket is what is read and written."""
+    return layers[0] if len(layers) == 1 and isinstance(layers[0], Connection) else None
+
+
 def unsent(layers: Sequence[Any]) -> int:
     """Return the octets written that the kernel has not taken yet."""
     octets = 0

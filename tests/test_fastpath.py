@@ -35,7 +35,7 @@ from echod.native import Native, NativeError, load
 from echod.options import Options
 from echod.protocol import EchoProtocol
 from echod.service import describe_lane
-from tests.fakes import Peer
+from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
 from tests.loop import Bed, Link, Loop, bed, needed_native
 from tests.test_budget import FakeHolder
@@ -59,6 +59,12 @@ def native() -> Native:
 def lane_bed(native: Native) -> Iterator[Bed]:
     with bed(native, ping_interval=0) as made:
         yield made
+
+
+@pytest.fixture
+def bare() -> EchoFactory:
+    """A factory without the lane."""
+    return make_factory(ping_interval=0)
 
 
 @pytest.fixture
@@ -507,21 +513,18 @@ def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
 def count_calls(factory: EchoFactory) -> list[bytes]:
     """Note what each call of the codec leaves."""
     assert factory.codec is not None
-    echo: Callable[[bytes], tuple[bytes, bytes]] = factory.codec.echo
     left: list[bytes] = []
 
     class Counting(Codec):
-        def __init__(self) -> None:
-            """Be another's."""
-
         def echo(self, octets: bytes) -> tuple[bytes, bytes]:
-            answers, rest = echo(octets)
+            answers, rest = super().echo(octets)
             left.append(rest)
             return answers, rest
 
+    counting = Counting(factory.codec._native, factory.codec._limit)
     for connection in factory.live:
-        connection._codec = Counting()
-    factory.codec = Counting()
+        connection._codec = counting
+    factory.codec = counting
     return left
 
 
@@ -542,18 +545,18 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
     returned: list[EchoProtocol] = []
     lease_ended = EchoProtocol.lease_ended
 
-    def meddle(protocol: EchoProtocol, unsent: bytes, rest: bytes, is_lost: bool) -> None:
+    def meddle(protocol: EchoProtocol, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
         returned.append(protocol)
         if len(returned) == 1:
             recalled, dropped = (link.protocol for link in links if link.protocol is not protocol)
             lane_of(lane_bed).recall(recalled)
             dropped.give_up()
-        lease_ended(protocol, unsent, rest, is_lost)
+        lease_ended(protocol, unsent, rest, is_over, is_lost)
 
     monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
     for link in links:
         link.push(client_frame(PING, b"x"))
-        assert upstream.unread(cast(Any, link.transport)) == 7
+        assert upstream.unread([link.transport]) == 7
     lane_of(lane_bed).doRead()
     assert returned == [links[0].protocol, links[1].protocol], "the first to end is the first to be given back"
     assert links[2].receive_all() == b""
@@ -630,6 +633,39 @@ def test_tls_is_served_by_the_codec(certificate: Certificate, native: Native, li
     assert received == server_frame(BINARY, noise(100_000)) + server_frame(TEXT, b"x") + server_frame(CLOSE)
     assert calls
     yield service.stopService()
+
+
+@pytest.mark.parametrize("step", [1000, 4096, 16384])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_large_frame_in_pieces_is_gathered_past_autobahn(lane_bed: Bed, opcode: int, step: int) -> None:
+    peer = Peer(lane_bed.factory)
+    peer.open()
+    payload = noise(100_000, opcode)
+    octets = client_frame(TEXT, b"before") + client_frame(opcode, payload) + client_frame(PING) + client_frame(TEXT, b"behind")
+    answer = b""
+    for start in range(0, len(octets), step):
+        answer += peer.send(octets[start : start + step])
+        assert peer.protocol._gathered == b""
+        if 10_000 < start < 90_000:
+            assert peer.protocol.count() > start - 2 * step
+    expected = [(TEXT, b"before"), (opcode, payload), (PONG, b""), (TEXT, b"behind")]
+    assert answer == b"".join(server_frame(*frame) for frame in expected)
+    peer.lose()
+
+
+@pytest.mark.parametrize("at", [10, 50_000, 99_999])
+def test_a_large_text_that_is_none_is_autobahns_to_refuse(lane_bed: Bed, bare: EchoFactory, at: int) -> None:
+    payload = bytearray(noise(100_000, TEXT))
+    payload[at:] = b"\xff" * (100_000 - at)
+    octets = client_frame(TEXT, bytes(payload))
+    answers = []
+    for factory in (lane_bed.factory, bare):
+        peer = Peer(factory)
+        peer.open()
+        answers.append(b"".join(peer.send(octets[start : start + 16384]) for start in range(0, len(octets), 16384)))
+        peer.lose()
+    assert answers[0] == answers[1]
+    assert answers[0][2:4] == (1007).to_bytes(2, "big")
 
 
 # On the real reactor.
@@ -769,16 +805,16 @@ class Transport(Connection):
 )
 def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any], waiting: bytes, sent: Any, later: Any) -> None:
     transport = Transport(Socket(*takes), waiting)
-    upstream.write_now(transport, b"octets")
+    upstream.write_now([transport], b"octets")
     assert (cast(Socket, transport.socket).sent, transport.later) == (sent, later)
     transport.connected = False
-    upstream.write_now(transport, b"lost")
+    upstream.write_now([transport], b"lost")
     assert transport.later == [*later, b"lost"]
 
 
 def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
-    assert upstream.plain_socket(cast(Any, link.transport)) is link.transport
-    assert upstream.plain_socket(cast(Any, SimpleNamespace(transport=link.transport))) is link.transport
+    assert upstream.plain_socket(upstream.layers(cast(Any, link.transport))) is link.transport
+    assert upstream.plain_socket(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport)))) is None
     peer = Peer(lane_bed.factory)
-    assert upstream.plain_socket(peer.transport) is None
+    assert upstream.plain_socket(upstream.layers(peer.transport)) is None
     peer.lose()
