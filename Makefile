@@ -13,6 +13,9 @@ NODE := tests/interop/node_modules
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
+# Fuzzing has sanitizers of its own, and valgrind runs no sanitizer.
+SANITIZED := tests/native tests/test_fastpath.py tests/test_sameness.py --ignore=tests/native/test_fuzz.py --ignore=tests/native/test_instructions.py
+
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
 COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
   tests/test_readme.py tests/test_running.py
@@ -60,7 +63,7 @@ instructions: $(VENV)/.test  ## count the C code's instructions and compare with
 test-sanitized: $(VENV)/.test  ## run the tests of the express lane under AddressSanitizer and UBSan
 	ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(BIN)/python -m echod.native.build
 	status=0; LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  $(BIN)/python -m pytest tests/native tests/test_fastpath.py tests/test_sameness.py || status=$$?; \
+	  $(BIN)/python -m pytest $(SANITIZED) || status=$$?; \
 	$(BIN)/python -m echod.native.build && exit $$status
 
 bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)

@@ -126,6 +126,8 @@ class Lane:
         self._note_held = note_held
         self._held = 0
         self._borrowers: dict[int, Borrower] = {}
+        # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
+        self._ended: list[Any] = []
         reactor.addReader(self)
 
     def stop(self) -> None:
@@ -145,9 +147,10 @@ class Lane:
         """Serve every ready socket."""
         lease = self._lib.echod_pump_turn(self._pump, TURN)
         while lease:
-            following = lease.next
-            self._give_back(lease)
-            lease = following
+            self._ended.append(lease)
+            lease = lease.next
+        while self._ended:
+            self._give_back(self._ended.pop())
         held = self._lib.echod_pump_held(self._pump)
         if held != self._held:
             self._held = held
@@ -173,20 +176,25 @@ class Lane:
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease."""
-        lease = borrower.lease
-        self._lib.echod_pump_recall(self._pump, lease)
-        self._give_back(lease)
+        self._end(borrower.lease)
+        self._give_back(borrower.lease)
 
     def drop(self, borrower: Borrower) -> None:
         """End the lease of a connection that nothing is to be done for any more."""
         lease, borrower.lease = borrower.lease, None
-        self._lib.echod_pump_recall(self._pump, lease)
+        self._end(lease)
         del self._borrowers[lease.slot]
         self._lib.echod_lease_free(lease)
 
     def set_tight(self, is_tight: bool) -> None:
         """Let no lease hold more than a little, or let them again."""
         self._lib.echod_pump_set_tight(self._pump, is_tight)
+
+    def _end(self, lease: Any) -> None:
+        if lease in self._ended:
+            self._ended.remove(lease)
+        else:
+            self._lib.echod_pump_recall(self._pump, lease)
 
     def _give_back(self, lease: Any) -> None:
         borrower = self._borrowers.pop(lease.slot)

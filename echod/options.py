@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -17,14 +16,13 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, native, proxy_header
+from echod import __version__, log_place, native, proxy_header, upstream
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, format_duration, format_size
 
 _SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_TLS_FOLDER = re.compile(r"tls:(?!\w+=)((?:[^:\\]|\\.)*)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 
@@ -89,14 +87,13 @@ def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes; raises `ValueError`."""
     if text.startswith(proxy_header.PREFIX):
         return proxy_header.wrap(parse_endpoint(reactor, text.removeprefix(proxy_header.PREFIX)))
-    folder = _TLS_FOLDER.match(text)
-    if folder and not Path(folder[1]).is_dir():
-        # Twisted looks into it only when the first client is there.
-        raise ValueError("is not a server endpoint: there is no such folder of certificates")
     try:
-        return cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
+        endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
         raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
+    if upstream.lacks_certificate(endpoint):
+        raise ValueError("is not a server endpoint: there is no certificate in a *.pem of that folder")
+    return endpoint
 
 
 _VALUES: dict[str, Callable[[str], Any]] = {

@@ -64,6 +64,7 @@ class EchoProtocol(upstream.ServerProtocol):
     _codec: Codec | None = None
     _large: Large | None = None
     _layers: tuple[Any, ...] = ()
+    _is_plain = False
 
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
@@ -80,6 +81,7 @@ class EchoProtocol(upstream.ServerProtocol):
         self._head = HeadReader(self.factory.guard)
         self._receive = EchoProtocol._receive_head
         self._layers = upstream.layers(self.transport)
+        self._is_plain = upstream.plain_socket(self._layers) is not None
         if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
             self.transport.setTcpNoDelay(True)
         self.factory.opened(self)
@@ -309,7 +311,7 @@ class EchoProtocol(upstream.ServerProtocol):
         lane = self.factory.lane
         if (
             lane is not None
-            and len(self._layers) == 1
+            and self._is_plain
             and self.state == self.STATE_OPEN
             and self._is_idle
             and not self.is_compressed

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
@@ -80,7 +81,8 @@ class EchoService(Service):
         if self._observer is not None:
             self._observer.start(self._reactor)
         if self._take_signals:
-            # The reactor puts its own handlers in place when it starts.
+            # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
+            self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
 
     def _listen(self) -> None:
@@ -91,7 +93,7 @@ class EchoService(Service):
         for text, endpoint in self._endpoints:
             self._listen_on(text, endpoint, self.factory)
         for port in self._ports:
-            _log.info("listening on {address}", address=describe_address(port.getHost()), **{UNLIMITED: True})
+            _log.info("listening on {address}", address=describe_address(port.getHost(), has_tls(port)), **{UNLIMITED: True})
         limits = describe_limits(self._settings, self.factory.max_connections)
         _log.info("express lane: {lane}", lane=describe_lane(self._native, self.factory), **{UNLIMITED: True})
         _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
@@ -151,12 +153,19 @@ def set_backlog(port: IListeningPort, backlog: int) -> None:
         listener.listen(backlog)
 
 
-def describe_address(address: Any) -> str:
+def has_tls(port: IListeningPort) -> bool:
+    """Tell whether what connects to `port` speaks TLS."""
+    return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
+
+
+def describe_address(address: Any, is_tls: bool = False) -> str:
     """Return a listening address as a URL for a client, or what there is."""
     if (name := getattr(address, "name", None)) is not None:
         return f"unix:{name.decode(errors='backslashreplace') if isinstance(name, bytes) else name}"
+    if not hasattr(address, "host"):
+        return str(address)
     host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"ws://{host}:{address.port}"
+    return f"{'wss' if is_tls else 'ws'}://{host}:{address.port}"
 
 
 def describe_lane(native: Native | None, factory: EchoFactory) -> str:
@@ -200,7 +209,9 @@ def refuse_to_start(reason: str) -> None:
 
     It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that waits.
     """
-    _log.critical("{reason}", reason=reason)  # a daemon's standard error is gone by now
+    reason = " ".join(reason.split())
+    # The log, too: a daemonized twistd cuts the error that it prints, and points there.
+    _log.error("{reason}", reason=reason)
     sys.excepthook = _one_line(sys.excepthook)
     raise CannotStartError(reason)
 

@@ -21,6 +21,7 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
+from twisted.protocols._sni import SNIConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
@@ -146,12 +147,23 @@ def options_of(factory: object) -> dict[str, Any]:
     return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
 
 
+def lacks_certificate(endpoint: object) -> bool:
+    """Tell whether this is a `tls:` endpoint over a folder with no certificate in it, or over none: Twisted listens all the same."""
+    creator = getattr(endpoint, "connectionCreator", None)
+    return isinstance(creator, SNIConnectionCreator) and creator._contextLookup(None) is None
+
+
 def layers(transport: ITransport) -> tuple[Any, ...]:
     """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they stay the same."""
     found: list[Any] = [transport]
     while not isinstance(found[-1], Connection) and getattr(found[-1], "transport", None) is not None:
         found.append(found[-1].transport)
     return tuple(found)
+
+
+def plain_socket(layers: Sequence[Any]) -> Connection | None:
+    """Return the socket's own transport if there is nothing between: what is on the socket is what is read and written."""
+    return layers[0] if len(layers) == 1 and isinstance(layers[0], Connection) else None
 
 
 def unsent(layers: Sequence[Any]) -> int:

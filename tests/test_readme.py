@@ -1,4 +1,4 @@
-"""The README stays true: options and defaults, limits, the line to try, and the targets of make.
+"""The README and docs/architecture.md stay true: options and defaults, limits, the line to try, the targets of make, the rooms.
 
 Knows how the README's tables are written. What echod does is for other tests; here it only must say the same.
 """
@@ -17,6 +17,7 @@ from echod import log
 from echod.options import Options
 from echod.settings import Settings, format_duration, format_size
 from tests.daemon import Daemon
+from tests.test_layout import ROOMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -111,6 +112,11 @@ def test_make_has_the_targets_and_lists_them() -> None:
     assert named <= listed
     in_table = {cells[0].removeprefix("`make ").rstrip("`") for cells in rows(section("Development")) if cells[0].startswith("`make")}
     assert in_table == listed - {"help", "run"}
+
+
+def test_the_architecture_lists_the_rooms_in_their_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \| \S", text, re.MULTILINE) == ROOMS
 
 
 @pytest.mark.parametrize("name", FOR_EVERYONE)

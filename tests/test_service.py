@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
@@ -52,8 +53,11 @@ def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
 
 
 def address(lines: list[str]) -> tuple[str, int]:
-    host, _, port = next(line for line in lines if line.startswith("listening on ws://")).removeprefix("listening on ws://").rpartition(":")
-    return host.strip("[]"), int(port)
+    """Return host and port of the first TCP socket that is said to listen."""
+    url = urlsplit(next(line for line in lines if line.startswith("listening on ws")).removeprefix("listening on "))
+    assert url.hostname is not None
+    assert url.port is not None
+    return url.hostname, url.port
 
 
 class Client:
@@ -266,7 +270,12 @@ def test_the_backlog_is_set_where_there_is_a_socket() -> None:
         (IPv6Address("TCP", "::1", 8080), "ws://[::1]:8080"),
         (UNIXAddress(b"/run/echod"), "unix:/run/echod"),
         (SimpleNamespace(name="text"), "unix:text"),
+        (SimpleNamespace(), "namespace()"),
     ],
 )
 def test_addresses(address_: Any, text: str) -> None:
     assert describe_address(address_) == text
+
+
+def test_an_address_with_tls() -> None:
+    assert describe_address(IPv4Address("TCP", "0.0.0.0", 8443), is_tls=True) == "wss://0.0.0.0:8443"

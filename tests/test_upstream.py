@@ -6,6 +6,7 @@ import inspect
 import socket
 import ssl
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Connection
@@ -287,6 +289,15 @@ class TestTwisted:
         protocol.makeConnection(transport)
         protocol.dataReceived(b"PRO")
         assert transport.disconnecting
+
+
+@pytest.mark.filterwarnings("ignore:X509.get_(issuer|subject) is deprecated")
+def test_tls_endpoints_take_a_folder_without_a_certificate(tmp_path: Path) -> None:
+    endpoint = serverFromString(reactor, f"tls:{tmp_path}:port=0")
+    assert upstream.lacks_certificate(endpoint)
+    Certificate(tmp_path / "a.pem")
+    assert not upstream.lacks_certificate(serverFromString(reactor, f"tls:{tmp_path}:port=0"))
+    assert not upstream.lacks_certificate(serverFromString(reactor, "tcp:0"))
 
 
 def receive_all(client: socket.socket, size: int) -> None:

@@ -233,9 +233,24 @@ static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, 
     return true;
 }
 
+/* Whether what has come of a small frame can become an ordinary one: text is to fail at the first octet that no text has there
+   (RFC 6455 section 8.1, and the testsuite's cases 6.4), not when the frame is whole, which may be never. */
+static bool can_be_ordinary(const echod_pump *pump, const uint8_t *rest, size_t size) {
+    uint8_t unmasked[KEEP_SIZE];
+    echod_large large;
+    size_t header_size = echod_large_begin(&large, rest, size, pump->max_message_size);
+    if (!header_size || large.opcode != 1)
+        return true;
+    return echod_large_feed(&large, unmasked, rest + header_size, size - header_size) != ECHOD_LARGE_INVALID;
+}
+
 /* Keep what begins an ordinary frame that is not whole. False: the lease has ended. */
 static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t size, uint64_t need) {
     if (need <= KEEP_SIZE) {
+        if (!can_be_ordinary(pump, rest, size)) {
+            end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
+            return false;
+        }
         lease->partial = copy(rest, size);
         lease->partial_size = lease->partial ? size : 0;
         if (!lease->partial)

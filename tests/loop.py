@@ -1,0 +1,241 @@
+"""A reactor in small: fake time and real sockets, turned by hand, so that a test says what happens when.
+
+Knows just what `twisted.internet.tcp` asks of a reactor. Must never know what is sent over the sockets, but for the opening handshake.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, cast
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.task import Clock
+from twisted.internet.tcp import Server
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echod.factory import EchoFactory
+from echod.native import Native, load
+from echod.protocol import EchoProtocol
+from echod.settings import Settings
+from tests.frames import handshake
+
+DEADLINE = 20.0
+"""Seconds for what takes milliseconds: a test that waits for longer has failed."""
+
+
+def needed_native() -> Native:
+    """Return the native module; missing, it is a failure, but for who has turned it off."""
+    if os.environ.get("ECHOD_NATIVE") == "0":
+        pytest.skip("ECHOD_NATIVE=0 turns the express lane off; unset it to test the lane")
+    native = load("1")
+    assert native is not None
+    return native
+
+
+@implementer(IReactorFDSet)
+class Loop(Clock):
+    """Descriptors are served when `turn` is called, time passes when `advance` is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+        self.writers: list[Any] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._listener.close()
+
+    def addReader(self, reader: Any) -> None:
+        """Serve it when it is readable."""
+        if reader not in self.readers:
+            self.readers.append(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        """Serve it when it is writable."""
+        if writer not in self.writers:
+            self.writers.append(writer)
+
+    def removeReader(self, reader: Any) -> None:
+        """Serve it no more."""
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+    def removeWriter(self, writer: Any) -> None:
+        """Likewise."""
+        if writer in self.writers:
+            self.writers.remove(writer)
+
+    def removeAll(self) -> list[Any]:
+        """Forget all."""
+        raise NotImplementedError
+
+    def getReaders(self) -> list[Any]:
+        """Return who is served when readable."""
+        return self.readers
+
+    def getWriters(self) -> list[Any]:
+        """Return who is served when writable."""
+        return self.writers
+
+    def turn(self, patience: float = 0.0) -> None:
+        """Serve once whoever is ready now, or becomes so within `patience` seconds."""
+        self.advance(0)
+        readable, writable, _ = select.select(self.readers, self.writers, [], patience)
+        for reader in readable:
+            if reader in self.readers:
+                self._note(reader, reader.doRead(), was_read=True)
+        for writer in writable:
+            if writer in self.writers:
+                self._note(writer, writer.doWrite(), was_read=False)
+        self.advance(0)
+
+    def _note(self, descriptor: Any, why: Exception | None, was_read: bool) -> None:
+        # As twisted.internet.posixbase has it.
+        if why is None:
+            return
+        self.removeReader(descriptor)
+        if was_read and isinstance(why, ConnectionDone):
+            descriptor.readConnectionLost(Failure(why))
+        else:
+            self.removeWriter(descriptor)
+            descriptor.connectionLost(Failure(why))
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Turn until the condition holds."""
+        deadline = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < deadline, "it never came to that"
+            self.turn(0.01)
+
+    def pair(self) -> tuple[socket.socket, socket.socket, Any]:
+        """Return a client's and a server's end of one TCP connection, and the client's address."""
+        client = socket.create_connection(self._listener.getsockname(), timeout=DEADLINE)
+        served, address = self._listener.accept()
+        return client, served, address
+
+
+class Link:
+    """A client's socket, and the real protocol on the real transport at the other end of it."""
+
+    def __init__(self, loop: Loop, factory: EchoFactory, *headers: str, target: str = "/", send_buffer: int = 0) -> None:
+        self.loop = loop
+        self.socket, served, address = loop.pair()
+        if send_buffer:
+            served.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        self.socket.setblocking(False)
+        self.received = bytearray()
+        self.has_ended = False
+        self.was_reset = False
+        self.protocol = cast(EchoProtocol, factory.buildProtocol(None))
+        self.transport = Server(served, self.protocol, address, cast(Any, None), 0, loop)
+        self.protocol.makeConnection(self.transport)
+        self.send(handshake(target, *headers))
+        loop.until(lambda: b"\r\n\r\n" in self.take())
+        del self.received[: self.received.index(b"\r\n\r\n") + 4]
+
+    def push(self, octets: bytes | memoryview) -> int:
+        """Give the kernel what it takes at once, and return how much that was."""
+        try:
+            return self.socket.send(octets)
+        except BlockingIOError:
+            return 0
+
+    def send(self, octets: bytes) -> None:
+        """Send all; what is answered meanwhile is taken, so that nobody waits for the other."""
+        view = memoryview(octets)
+        deadline = time.monotonic() + DEADLINE
+        while view:
+            view = view[self.push(view) :] if not self.was_reset else view[:0]
+            if view:
+                assert time.monotonic() < deadline
+                self.loop.turn()
+                self.take()
+
+    def take(self) -> bytearray:
+        """Take what has come, and return all that came so far."""
+        while not self.has_ended:
+            try:
+                octets = self.socket.recv(1 << 18)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                octets = b""
+                self.was_reset = True
+            self.has_ended = not octets
+            self.received += octets
+        return self.received
+
+    def receive(self, size: int) -> bytes:
+        """Turn the loop until so many octets have come, and return these."""
+        self.loop.until(lambda: len(self.take()) >= size)
+        octets = bytes(self.received[:size])
+        del self.received[:size]
+        return octets
+
+    def receive_all(self) -> bytes:
+        """Turn the loop until there will be no more, and return it."""
+        self.loop.until(lambda: (self.take(), self.has_ended)[1])
+        octets = bytes(self.received)
+        self.received.clear()
+        return octets
+
+    def end(self) -> None:
+        """Send no more (a FIN)."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Go without a word (a RST)."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+class Bed:
+    """A factory on a loop, and links to it."""
+
+    def __init__(self, loop: Loop, factory: EchoFactory) -> None:
+        self.loop = loop
+        self.factory = factory
+        self.links: list[Link] = []
+
+    def link(self, *headers: str, target: str = "/", send_buffer: int = 0) -> Link:
+        """Return a new connection whose opening handshake is over."""
+        self.links.append(Link(self.loop, self.factory, *headers, target=target, send_buffer=send_buffer))
+        return self.links[-1]
+
+
+@contextmanager
+def bed(native: Native | None, **settings: Any) -> Iterator[Bed]:
+    """Make a factory, and in the end close whatever is left."""
+    with Loop() as loop:
+        made = Bed(loop, EchoFactory(Settings(**settings), loop, 10_000, native))
+        try:
+            yield made
+        finally:
+            close(made)
+
+
+def close(made: Bed) -> None:
+    """End whatever is left, and see to it that nothing is."""
+    drained = made.factory.drain()
+    made.factory.abort_all()
+    try:
+        made.loop.until(lambda: drained.called)
+    finally:
+        for link in made.links:
+            link.socket.close()
+    assert not made.loop.readers
+    assert not made.loop.writers
+    assert not made.loop.getDelayedCalls()

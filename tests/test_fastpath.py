@@ -1,0 +1,820 @@
+"""The express lane at work: real sockets on the real transport and the real pump, when a lease begins, why it ends, and what then.
+
+What is compared with is `tests.frames`, as in test_protocol.py; that any octets give the same with and without the lane is
+test_sameness.py's.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from importlib.abc import MetaPathFinder
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import pytest_twisted
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.tcp import Connection
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from echod import upstream
+from echod.budget import Budget
+from echod.deadlines import TICK, Ticker
+from echod.factory import EchoFactory
+from echod.fastpath import Codec, Lane
+from echod.native import Native, NativeError, load
+from echod.options import Options
+from echod.protocol import EchoProtocol
+from echod.service import describe_lane
+from tests.fakes import Peer, make_factory
+from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
+from tests.loop import Bed, Link, Loop, bed, needed_native
+from tests.test_budget import FakeHolder
+from tests.test_service import Client, address, lines, make
+from tests.test_upstream import until
+from tests.tls import Certificate
+
+__all__ = ["lines"]  # a fixture
+
+KEY = b"\x37\xfa\x21\x3d"
+GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
+
+
+@pytest.fixture(scope="module")
+def native() -> Native:
+    return needed_native()
+
+
+@pytest.fixture
+def lane_bed(native: Native) -> Iterator[Bed]:
+    with bed(native, ping_interval=0) as made:
+        yield made
+
+
+@pytest.fixture
+def bare() -> EchoFactory:
+    """A factory without the lane."""
+    return make_factory(ping_interval=0)
+
+
+@pytest.fixture
+def link(lane_bed: Bed) -> Link:
+    return lane_bed.link()
+
+
+def lane_of(bed_: Bed) -> Lane:
+    assert bed_.factory.lane is not None
+    return bed_.factory.lane
+
+
+def held(bed_: Bed) -> int:
+    lane = lane_of(bed_)
+    return lane._lib.echod_pump_held(lane._pump)
+
+
+def noise(size: int, opcode: int = BINARY) -> bytes:
+    generator = random.Random(size)
+    return generator.randbytes(size) if opcode == BINARY else ("aé€😀" * size).encode()[: size // 10 * 10].ljust(size, b".")
+
+
+def echoed(link: Link, opcode: int, payload: bytes) -> None:
+    """Send one message and have it back."""
+    link.send(client_frame(opcode, payload, mask=KEY))
+    expected = server_frame(opcode, payload)
+    assert link.receive(len(expected)) == expected
+
+
+def is_leased(link: Link) -> bool:
+    return link.protocol.lease is not None
+
+
+# A lease, and its end.
+
+
+def test_a_lease_begins_after_the_handshake(lane_bed: Bed, link: Link) -> None:
+    assert is_leased(link)
+    assert lane_bed.loop.readers == [lane_of(lane_bed)], "the pump is one descriptor for the reactor"
+    assert IReadDescriptor.providedBy(lane_of(lane_bed))
+    assert lane_of(lane_bed).logPrefix() == "pump"
+    assert link.protocol.count() == link.protocol.count_pending() == 0
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 65_535, 65_536, 2**20])
+def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = link.protocol.lease
+    monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
+    payload = noise(size, opcode)
+    echoed(link, opcode, payload)
+    echoed(link, opcode, payload)
+    assert link.protocol.lease is lease
+    counted = (lease.text_messages, lease.text_octets, lease.binary_messages, lease.binary_octets)
+    assert counted == ((2, 2 * size, 0, 0) if opcode == TEXT else (0, 0, 2, 2 * size))
+
+
+def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
+    echoed(link, TEXT, b"before")
+    link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
+    expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
+    assert link.receive(len(expected)) == expected
+    assert is_leased(link)
+    assert link.protocol.lease.text_messages == 0, "a new one"
+    echoed(link, TEXT, b"later")
+    assert link.protocol.lease.text_messages == 1
+
+
+def test_a_fragmented_message_is_autobahns(lane_bed: Bed, link: Link) -> None:
+    link.send(client_frame(TEXT, b"frag", fin=False))
+    lane_bed.loop.until(lambda: not is_leased(link))
+    link.send(client_frame(CONTINUATION, b"mented") + client_frame(TEXT, b"x"))
+    expected = server_frame(TEXT, b"fragmented") + server_frame(TEXT, b"x")
+    assert link.receive(len(expected)) == expected
+    assert is_leased(link)
+
+
+def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
+    link.send(client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000, "bye")) + client_frame(TEXT, b"behind"))
+    assert link.receive_all() == server_frame(TEXT, b"x") + server_frame(CLOSE, close_payload(1000, "bye"))
+    lane_bed.loop.until(lambda: not lane_bed.factory.live)
+
+
+@pytest.mark.parametrize(
+    ("octets", "code"),
+    [
+        (client_frame(TEXT, b"valid \xff"), 1007),
+        (client_frame(TEXT, b"v" * 10_000 + b"\xed\xa0\x80" + b"v" * 10_000), 1007),
+        (client_frame(TEXT, b"\xff" + b"v" * 10, claim=10_000_000), 1007),
+        (client_frame(TEXT, b"v" * 70_000 + b"\xff", claim=10_000_000), 1007),
+        (client_frame(BINARY, b"", claim=2**30), 1009),
+        (client_frame(BINARY, b"", claim=2**63), 1002),
+        (client_frame(TEXT, b"x", mask=None), 1002),
+        (client_frame(TEXT, b"x", rsv=4), 1002),
+        (client_frame(CONTINUATION, b"x"), 1002),
+        (client_frame(3, b"x"), 1002),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_is_wrong_is_for_autobahn_to_judge_at_once(lane_bed: Bed, link: Link, octets: bytes, code: int) -> None:
+    link.send(client_frame(TEXT, b"before") + octets)
+    before, close = split(link.receive_all())[0]
+    assert before == Frame(TEXT, b"before")
+    assert (close.opcode, int.from_bytes(close.payload[:2], "big")) == (CLOSE, code)
+    link.end()
+    lane_bed.loop.until(lambda: not lane_bed.factory.live)
+    assert held(lane_bed) == 0
+
+
+@pytest.mark.parametrize("fault", [b"\xff", b"\xc0", b"\xed\xa0", b"\xf4\x90"])
+@pytest.mark.parametrize("size", [100, 4_000, 4_100, 100_000])
+def test_text_that_no_octet_can_mend_is_refused_before_it_is_whole(link: Link, fault: bytes, size: int) -> None:
+    octets = client_frame(TEXT, b"\xc3\xa9" * 5 + fault + b"x" * size)
+    for octet in octets[:-size]:
+        link.send(bytes([octet]))
+    (close,) = split(link.receive_all())[0]
+    assert close.payload[:2] == (1007).to_bytes(2, "big")
+
+
+def test_octet_by_octet(link: Link) -> None:
+    lease = link.protocol.lease
+    octets = client_frame(TEXT, "aé€😀".encode() * 40) + client_frame(BINARY, b"\xff" * 130)
+    for octet in octets:
+        link.send(bytes([octet]))
+    expected = server_frame(TEXT, "aé€😀".encode() * 40) + server_frame(BINARY, b"\xff" * 130)
+    assert link.receive(len(expected)) == expected
+    assert link.protocol.lease is lease
+
+
+# Large messages, and clients that don't read.
+
+
+def holds(link: Link, octets: int) -> bool:
+    return link.protocol.count() == octets
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_large_message_in_pieces_is_held_in_the_lease(lane_bed: Bed, link: Link, opcode: int) -> None:
+    octets, lease = client_frame(opcode, noise(2**20, opcode)), link.protocol.lease
+    for start in range(0, len(octets) - 1, 100_000):
+        piece = octets[start : min(start + 100_000, len(octets) - 1)]
+        link.send(piece)
+        lane_bed.loop.until(partial(holds, link, start + len(piece) - 14))
+    assert held(lane_bed) == lane_bed.factory.budget._leased == 2**20 - 1
+    link.send(octets[-1:])
+    expected = server_frame(opcode, noise(2**20, opcode))
+    assert link.receive(len(expected)) == expected
+    assert (held(lane_bed), lane_bed.factory.budget._leased, link.protocol.lease) == (0, 0, lease)
+
+
+def stuff(link: Link, octets: bytes, is_full: Callable[[], bool]) -> int:
+    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it was sent."""
+    times, rest = 0, octets
+    while not (is_full() and not link.push(b"")):
+        sent = link.push(rest)
+        rest = rest[sent:]
+        if not sent:
+            if is_full():
+                break
+            link.loop.turn(0.01)
+        if not rest:
+            times, rest = times + 1, octets
+    return times * len(octets) + len(octets) - len(rest)
+
+
+@pytest.mark.parametrize("size", [100, 60_000, 2**20])
+def test_who_does_not_read_is_not_read_and_gets_all_in_the_end(lane_bed: Bed, size: int) -> None:
+    link = lane_bed.link(send_buffer=65_536)
+    frame, lease = client_frame(BINARY, noise(size), mask=KEY), link.protocol.lease
+    sent = stuff(link, frame, lambda: lease.unsent_size > 0)
+    assert lease.unsent_size <= link.protocol.count() == held(lane_bed)
+    assert link.protocol.count_pending() >= lease.unsent_size
+    assert lease.unsent_size <= max(size + 10, 2 * 65_536)
+    messages = -(-sent // len(frame))
+    link.send(frame[sent % len(frame) :] if sent % len(frame) else b"")
+    expected = server_frame(BINARY, noise(size)) * messages
+    assert link.receive(len(expected)) == expected
+    lane_bed.loop.until(lambda: held(lane_bed) == 0)
+    assert link.protocol.lease is lease
+    echoed(link, TEXT, b"as before")
+
+
+@pytest.mark.parametrize("size", [100, 2**20])
+def test_who_ends_its_half_gets_what_is_unsent(lane_bed: Bed, size: int) -> None:
+    link = lane_bed.link(send_buffer=65_536)
+    frame = client_frame(BINARY, noise(size), mask=KEY)
+    sent = stuff(link, frame, lambda: link.protocol.lease.unsent_size > 0)
+    link.send(frame[sent % len(frame) :] if sent % len(frame) else b"")
+    link.end()
+    assert link.receive_all() == server_frame(BINARY, noise(size)) * -(-sent // len(frame))
+    lane_bed.loop.until(lambda: not lane_bed.factory.live)
+
+
+def test_who_ends_its_half_in_a_message(lane_bed: Bed, link: Link) -> None:
+    link.send(client_frame(TEXT, b"whole") + client_frame(TEXT, b"not")[:-1])
+    link.end()
+    assert link.receive_all() == server_frame(TEXT, b"whole")
+    lane_bed.loop.until(lambda: not lane_bed.factory.live)
+
+
+def test_a_reset_by_the_peer_ends_the_connection(lane_bed: Bed) -> None:
+    link = lane_bed.link(send_buffer=65_536)
+    stuff(link, client_frame(BINARY, noise(60_000)), lambda: link.protocol.lease.unsent_size > 0)
+    other = lane_bed.link()
+    other.send(client_frame(BINARY, noise(60_000))[:-1])
+    link.reset()
+    other.reset()
+    lane_bed.loop.until(lambda: not lane_bed.factory.live)
+    assert held(lane_bed) == 0
+    assert not lane_of(lane_bed)._borrowers
+
+
+def test_a_descriptor_that_is_used_again_is_leased_again(lane_bed: Bed) -> None:
+    descriptors = []
+    for number in range(3):
+        link = lane_bed.link()
+        descriptors.append(link.transport.fileno())
+        echoed(link, TEXT, b"%d" % number)
+        link.end()
+        assert link.receive_all() == b""
+        lane_bed.loop.until(lambda: not lane_bed.factory.live)
+        link.socket.close()
+    assert len(set(descriptors)) == 1
+
+
+def test_two_hundred_leases_at_once(lane_bed: Bed) -> None:
+    links = [lane_bed.link() for _ in range(200)]
+    assert len(lane_of(lane_bed)._borrowers) == 200
+    octets = {link: b"".join(server_frame(TEXT, b"%d %d" % (number, n) * n) for n in range(20)) for number, link in enumerate(links)}
+    for number, link in enumerate(links):
+        link.send(b"".join(client_frame(TEXT, b"%d %d" % (number, n) * n) for n in range(20)))
+    for link, expected in octets.items():
+        assert link.receive(len(expected)) == expected
+        assert is_leased(link)
+
+
+def test_a_flood_does_not_starve_another(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    flood, modest = lane_bed.link(), lane_bed.link()
+    monkeypatch.setattr("echod.fastpath.TURN", 0)
+    frame = client_frame(BINARY, bytes(1000)) * 60
+    while flood.push(frame):
+        """Until the kernel takes no more: many reads wait."""
+    modest.push(client_frame(TEXT, b"modest"))
+    for _ in range(2):
+        lane_of(lane_bed).doRead()
+    assert modest.protocol.lease.text_messages == 1, "a turn of no time serves one socket, and then it is the other's turn"
+    assert modest.receive(8) == server_frame(TEXT, b"modest")
+
+
+# What others ask of a leased connection.
+
+
+def test_going_away_when_nothing_is_under_way(link: Link) -> None:
+    link.protocol.go_away()
+    assert link.receive(len(GOING_AWAY)) == GOING_AWAY
+    assert not is_leased(link)
+    link.send(client_frame(TEXT, b"too late") + client_frame(CLOSE, close_payload(1001)))
+    assert link.receive_all() == b""
+
+
+@pytest.mark.parametrize("size", [9, 100_000])
+@pytest.mark.parametrize("cut", [1, 5, 8, -1])
+def test_a_message_under_way_is_echoed_before_going_away(lane_bed: Bed, link: Link, size: int, cut: int) -> None:
+    octets, lease = client_frame(TEXT, noise(size, TEXT)), link.protocol.lease
+    link.send(octets[:cut])
+    lane_bed.loop.until(lambda: lease.reads and lease.held >= len(octets[:cut]) - 14)
+    link.protocol.go_away()
+    assert not is_leased(link)
+    link.send(octets[cut:])
+    expected = server_frame(TEXT, noise(size, TEXT)) + GOING_AWAY
+    assert link.receive(len(expected)) == expected
+
+
+def test_going_away_over_unsent_answers(lane_bed: Bed) -> None:
+    link = lane_bed.link(send_buffer=65_536)
+    frame = client_frame(BINARY, noise(2**20), mask=KEY)
+    sent = stuff(link, frame, lambda: link.protocol.lease.unsent_size > 0)
+    link.protocol.go_away(at_once=True)
+    link.end()
+    found, rest = split(link.receive_all())
+    assert rest == b""
+    assert found[-1].payload == close_payload(1001, "going away")
+    assert found[:-1] == [Frame(BINARY, noise(2**20))] * (len(found) - 1)
+    assert 1 <= len(found) - 1 <= -(-sent // len(frame))
+
+
+def test_traffic_in_the_pump_is_a_sign_of_life(native: Native) -> None:
+    with bed(native, ping_interval=4, ping_timeout=2) as made:
+        link, loop = made.link(), made.loop
+        for _ in range(20):
+            echoed(link, TEXT, b"alive")
+            loop.pump([TICK] * 10)
+        assert is_leased(link), "never pinged"
+        loop.pump([TICK] * 45)
+        assert link.receive(2) == server_frame(PING)
+        assert not is_leased(link)
+        link.send(client_frame(PONG))
+        loop.until(lambda: is_leased(link))
+        loop.pump([TICK] * 30)
+        assert made.factory.live
+        loop.pump([TICK] * 60)
+        loop.until(lambda: not made.factory.live)
+
+
+def test_who_is_given_up_is_reset(lane_bed: Bed, link: Link) -> None:
+    link.send(client_frame(BINARY, bytes(100_000))[:-1])
+    lane_bed.loop.until(lambda: held(lane_bed) > 0)
+    lane_bed.factory.abort_all()
+    assert held(lane_bed) == 0
+    link.receive_all()
+    assert link.was_reset
+    assert not lane_of(lane_bed)._borrowers
+
+
+def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native) -> None:
+    with bed(native) as made:
+        links = [made.link() for _ in range(5)]
+        drained = made.factory.drain()
+        for link in links:
+            link.send(client_frame(CLOSE, close_payload(1001)))
+            assert link.receive_all() == GOING_AWAY
+        made.loop.until(lambda: drained.called)
+        assert made.factory.lane is None
+        assert not made.loop.readers
+
+
+def test_the_lane_stops_with_live_leases(lane_bed: Bed) -> None:
+    links = [lane_bed.link() for _ in range(3)]
+    lane, lane_bed.factory.lane = lane_of(lane_bed), None
+    lane.stop()
+    assert not any(map(is_leased, links))
+    assert lane_bed.loop.readers == []
+    lane.connectionLost(Failure(ConnectionAborted()))
+    for link in links:
+        link.transport.resumeProducing()
+        echoed(link, TEXT, b"without the lane")
+
+
+# The budget.
+
+
+def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native) -> None:
+    with bed(native, max_buffered=400_000, ping_interval=0, full_timeout=10) as made:
+        hogs, modest = [made.link() for _ in range(3)], made.link()
+        for hog in hogs:
+            hog.send(client_frame(BINARY, bytes(190_000))[:80_000])
+        made.loop.until(lambda: made.factory.budget.is_tight)
+        assert [(is_leased(hog), hog.protocol.is_waiting) for hog in hogs] == [(False, True)] * 3
+        assert is_leased(modest)
+        assert made.factory.budget.held >= 200_000
+        echoed(modest, TEXT, b"small")
+        echoed(modest, TEXT, noise(4_000, TEXT))
+        assert is_leased(modest)
+        modest.send(client_frame(BINARY, bytes(190_000))[:30_000])
+        made.loop.until(lambda: modest.protocol.is_waiting)
+        made.loop.pump([TICK] * 105)
+        for hog in (*hogs, modest):
+            (close,) = split(hog.receive_all())[0]
+            assert close.payload[:2] == (1013).to_bytes(2, "big")
+            hog.end()
+        made.loop.until(lambda: not made.factory.live)
+        made.loop.pump([TICK] * 5)
+        assert not made.factory.budget.is_tight
+        late = made.link()
+        late.send(client_frame(BINARY, bytes(190_000))[:80_000])
+        made.loop.until(lambda: is_leased(late) and late.protocol.count() > 70_000)
+
+
+@pytest.mark.parametrize("when", ["reading", "writing"])
+def test_a_tight_pump_keeps_no_unsent_answers(lane_bed: Bed, when: str) -> None:
+    link = lane_bed.link(send_buffer=65_536)
+    lease = link.protocol.lease
+    if when == "reading":
+        lane_of(lane_bed).set_tight(True)
+    frame = client_frame(BINARY, noise(2_000), mask=KEY)
+    sent = stuff(link, frame, lambda: not is_leased(link) or lease.unsent_size > 0)
+    lane_of(lane_bed).set_tight(True)
+    link.send(frame[sent % len(frame) :] if sent % len(frame) else b"")
+    expected = server_frame(BINARY, noise(2_000)) * -(-sent // len(frame))
+    assert link.receive(len(expected)) == expected
+    echoed(link, TEXT, b"as before")
+    assert is_leased(link)
+
+
+def test_the_budget_takes_note_of_what_leases_hold() -> None:
+    tight: list[bool] = []
+    with Loop() as loop:
+        holder = FakeHolder()
+        budget = Budget(1000, [holder], Ticker(loop), tight.append)
+        budget.note_leased(400)
+        assert not tight
+        holder.octets = 501
+        budget.note_leased(501)
+        assert (tight, budget.held, holder.waits) == ([True], 501, True)
+        budget.note_leased(600)
+        holder.octets = 0
+        budget.note_leased(0)
+        loop.pump([TICK] * 5)
+        assert tight == [True, False]
+        assert not loop.getDelayedCalls()
+
+
+# What the lane can't do.
+
+
+def with_library(native: Native, **changed: Any) -> Native:
+    """The native module with some of its functions changed."""
+    library = SimpleNamespace(**{name: getattr(native.lib, name) for name in dir(native.lib)} | changed)
+    return Native(native.ffi, cast(Any, library))
+
+
+def test_a_lost_read_aborts_the_connection(native: Native) -> None:
+    lost: list[Any] = []
+
+    def turn(pump: Any, budget: int) -> Any:
+        for lease in lost:
+            native.lib.echod_pump_recall(pump, lease)
+            lease.why = native.lib.ECHOD_END_NO_MEMORY
+            return lost.pop()
+        return native.lib.echod_pump_turn(pump, budget)
+
+    with bed(with_library(native, echod_pump_turn=turn)) as made:
+        link = made.link()
+        lost.append(link.protocol.lease)
+        lane_of(made).doRead()
+        assert not is_leased(link)
+        link.receive_all()
+        assert link.was_reset
+
+
+def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
+    codec_alone = with_library(native, echod_pump_new=lambda _: native.ffi.NULL)
+    with bed(codec_alone, ping_interval=0, max_buffered=100_000) as made:
+        assert made.factory.lane is None
+        assert describe_lane(codec_alone, made.factory) == f"codec alone ({native.isa})"
+        link, calls = made.link(), count_calls(made.factory)
+        echoed(link, TEXT, b"by the codec")
+        assert calls == [b""]
+        assert not is_leased(link)
+        made.factory._set_tight(True)
+        echoed(link, TEXT, b"by the codec")
+    with Loop() as loop, pytest.raises(OSError, match="the pump can't be made"):
+        Lane(codec_alone, 1, loop, print)
+
+
+def count_calls(factory: EchoFactory) -> list[bytes]:
+    """Note what each call of the codec leaves."""
+    assert factory.codec is not None
+    left: list[bytes] = []
+
+    class Counting(Codec):
+        def echo(self, octets: bytes) -> tuple[bytes, bytes]:
+            answers, rest = super().echo(octets)
+            left.append(rest)
+            return answers, rest
+
+    counting = Counting(factory.codec._native, factory.codec._limit)
+    for connection in factory.live:
+        connection._codec = counting
+    factory.codec = counting
+    return left
+
+
+def test_a_socket_that_cannot_be_lent_is_served_by_the_codec(lane_bed: Bed, link: Link) -> None:
+    lane, borrower = lane_of(lane_bed), link.protocol
+    assert not lane.lend(borrower, link.transport.fileno()), "epoll has it already"
+    with open(__file__) as file:
+        assert not lane.lend(borrower, file.fileno()), "epoll takes no files"
+    lane.lend = lambda *_: False  # type: ignore[method-assign]
+    other = lane_bed.link()
+    assert not is_leased(other)
+    echoed(other, TEXT, b"by the codec")
+    assert other.transport in lane_bed.loop.readers
+
+
+def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    links = [lane_bed.link() for _ in range(3)]
+    returned: list[EchoProtocol] = []
+    lease_ended = EchoProtocol.lease_ended
+
+    def meddle(protocol: EchoProtocol, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+        returned.append(protocol)
+        if len(returned) == 1:
+            recalled, dropped = (link.protocol for link in links if link.protocol is not protocol)
+            lane_of(lane_bed).recall(recalled)
+            dropped.give_up()
+        lease_ended(protocol, unsent, rest, is_over, is_lost)
+
+    monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
+    for link in links:
+        link.push(client_frame(PING, b"x"))
+        assert upstream.unread([link.transport]) == 7
+    lane_of(lane_bed).doRead()
+    assert returned == [links[0].protocol, links[1].protocol], "the first to end is the first to be given back"
+    assert links[2].receive_all() == b""
+    assert links[2].was_reset
+    for link in links[:2]:
+        assert link.receive(3) == server_frame(PONG, b"x")
+        assert is_leased(link)
+
+
+# Who never takes the lane.
+
+
+def test_who_logs_or_transforms_messages_is_served_by_autobahn(native: Native) -> None:
+    with bed(native, log_messages=True) as made:
+        link = made.link()
+        echoed(link, TEXT, b"logged")
+        assert (link.protocol.lease, link.protocol._codec) == (None, None)
+    with bed(native) as made:
+        link = made.link(target="/json")
+        link.send(client_frame(TEXT, b"[1, 2]"))
+        assert link.receive(7) == server_frame(TEXT, b"[1,2]")
+        assert (link.protocol.lease, link.protocol._codec) == (None, None)
+
+
+def test_uncompressed_messages_of_a_compressed_connection_are_the_codecs(lane_bed: Bed) -> None:
+    link = lane_bed.link(DEFLATE)
+    calls = count_calls(lane_bed.factory)
+    echoed(link, TEXT, b"plain" * 100)
+    assert calls == [b""]
+    assert not is_leased(link)
+    link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+    assert link.receive(3) == server_frame(BINARY, b"a")
+    assert len(calls) == 2
+
+
+def test_a_transport_that_is_no_socket_is_served_by_the_codec(lane_bed: Bed) -> None:
+    peer = Peer(lane_bed.factory)
+    peer.open()
+    calls = count_calls(lane_bed.factory)
+    frame = client_frame(TEXT, b"x")
+    assert peer.send(frame + frame[:3]) == server_frame(TEXT, b"x")
+    assert calls == [frame[:3]]
+    assert peer.send(frame[3:] + frame) == server_frame(TEXT, b"x") * 2
+    assert len(calls) == 1, "within a frame it is Autobahn's"
+    assert peer.send(frame) == server_frame(TEXT, b"x")
+    assert calls == [frame[:3], b""]
+    peer.lose()
+
+
+@pytest_twisted.inlineCallbacks
+def test_tls_is_served_by_the_codec(certificate: Certificate, native: Native, lines: list[str]) -> Generator[Any, Any, None]:
+    port = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}"
+    service = make(port, native=native)
+    service.startService()
+    assert service.factory is not None
+    assert f"express lane: pump and codec ({native.isa})" in lines
+    calls = count_calls(service.factory)
+
+    def talk() -> bytes:
+        context = ssl.create_default_context(cafile=str(certificate.path))
+        with context.wrap_socket(socket.create_connection(address(lines), timeout=10), server_hostname="localhost") as client:
+            client.sendall(handshake())
+            received = b""
+            while not received.endswith(b"\r\n\r\n"):
+                received += client.recv(65536)
+            expected = len(server_frame(BINARY, bytes(100_000)))
+            client.sendall(client_frame(BINARY, noise(100_000)) + client_frame(TEXT, b"x") + client_frame(CLOSE))
+            received = b""
+            while len(received) < expected + 5:
+                received += client.recv(65536)
+            return received
+
+    received = yield deferToThread(talk)
+    assert received == server_frame(BINARY, noise(100_000)) + server_frame(TEXT, b"x") + server_frame(CLOSE)
+    assert calls
+    yield service.stopService()
+
+
+@pytest.mark.parametrize("step", [1000, 4096, 16384])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_large_frame_in_pieces_is_gathered_past_autobahn(lane_bed: Bed, opcode: int, step: int) -> None:
+    peer = Peer(lane_bed.factory)
+    peer.open()
+    payload = noise(100_000, opcode)
+    octets = client_frame(TEXT, b"before") + client_frame(opcode, payload) + client_frame(PING) + client_frame(TEXT, b"behind")
+    answer = b""
+    for start in range(0, len(octets), step):
+        answer += peer.send(octets[start : start + step])
+        assert peer.protocol._gathered == b""
+        if 10_000 < start < 90_000:
+            assert peer.protocol.count() > start - 2 * step
+    expected = [(TEXT, b"before"), (opcode, payload), (PONG, b""), (TEXT, b"behind")]
+    assert answer == b"".join(server_frame(*frame) for frame in expected)
+    peer.lose()
+
+
+@pytest.mark.parametrize("at", [10, 50_000, 99_999])
+def test_a_large_text_that_is_none_is_autobahns_to_refuse(lane_bed: Bed, bare: EchoFactory, at: int) -> None:
+    payload = bytearray(noise(100_000, TEXT))
+    payload[at:] = b"\xff" * (100_000 - at)
+    octets = client_frame(TEXT, bytes(payload))
+    answers = []
+    for factory in (lane_bed.factory, bare):
+        peer = Peer(factory)
+        peer.open()
+        answers.append(b"".join(peer.send(octets[start : start + 16384]) for start in range(0, len(octets), 16384)))
+        peer.lose()
+    assert answers[0] == answers[1]
+    assert answers[0][2:4] == (1007).to_bytes(2, "big")
+
+
+# On the real reactor.
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_service_with_the_lane(native: Native, lines: list[str]) -> Generator[Any, Any, None]:
+    service = make("tcp:0:interface=127.0.0.1", native=native)
+    service.startService()
+    factory = service.factory
+    assert factory is not None
+    assert f"express lane: pump and codec ({native.isa})" in lines
+    clients = []
+    for _ in range(20):
+        clients.append((yield deferToThread(Client, address(lines))))
+    for client in clients:
+        for size in (0, 5, 200_000):
+            assert (yield deferToThread(client.echo, b"x" * size)) == b"x" * size
+    assert all(connection.lease is not None for connection in factory.live)
+    assert len(factory.live) == 20
+    stopped = service.stopService()
+    for client in clients:
+        assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
+        assert (yield deferToThread(client.close)) == b""
+    yield stopped
+    assert factory.lane is None
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_service_aborts_leased_connections(native: Native, lines: list[str]) -> Generator[Any, Any, None]:
+    service = make("tcp:0:interface=127.0.0.1", native=native)
+    service.startService()
+    factory = service.factory
+    assert factory is not None
+    client = yield deferToThread(Client, address(lines))
+    with client.socket:
+        yield until(lambda: all(connection.lease is not None for connection in factory.live))
+        stopped = service.stopService()
+        factory.abort_all()
+        yield stopped
+        assert factory.lane is None
+
+
+def test_the_lane_is_named(native: Native) -> None:
+    with bed(None) as made:
+        assert describe_lane(None, made.factory) == "off, Autobahn serves everything"
+    with bed(native) as made:
+        assert describe_lane(native, made.factory) == f"pump and codec ({native.isa})"
+
+
+def test_the_environment_chooses(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(**environment: str) -> Native | None:
+        options = Options(environment)
+        options.parseOptions([])
+        return options.native
+
+    assert chosen() == chosen(ECHOD_NATIVE="1") == native
+    assert chosen(ECHOD_NATIVE="0") is None
+    monkeypatch.setitem(sys.modules, "echod.native._native", None)
+    assert chosen() is None
+    for environment, words in (({"ECHOD_NATIVE": "1"}, "is not built"), ({"ECHOD_NATIVE": "yes"}, "ECHOD_NATIVE=yes: expected 1")):
+        err = io.StringIO()
+        monkeypatch.setattr("sys.__stderr__", err)
+        with pytest.raises(SystemExit) as exit_:
+            chosen(**environment)
+        assert exit_.value.code == 1
+        assert err.getvalue().startswith("echod: ")
+        assert words in err.getvalue()
+        assert err.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ModuleNotFoundError("No module named '_cffi_backend'", name="_cffi_backend"), "needs _cffi_backend, which is not installed"),
+        (ImportError("wrong ELF class"), "cannot be loaded (wrong ELF class)"),
+    ],
+)
+@pytest.mark.parametrize("mode", [None, "1"])
+def test_a_native_module_of_no_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, native: Native, error: ImportError, words: str, mode: str
+) -> None:
+    class Broken(MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "echod.native._native":
+                raise error
+
+    assert native
+    monkeypatch.delitem(sys.modules, "echod.native._native")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(NativeError, match=re.escape(words)):
+        load(mode)
+
+
+# Writing at once.
+
+
+class Socket:
+    """A socket that takes so much at a time."""
+
+    def __init__(self, *takes: int | OSError) -> None:
+        self.takes = list(takes)
+        self.sent: list[bytes] = []
+
+    def send(self, octets: bytes) -> int:
+        take = self.takes.pop(0)
+        if isinstance(take, OSError):
+            raise take
+        self.sent.append(octets[:take])
+        return take
+
+
+class Transport(Connection):
+    """A transport that keeps what it is to write later."""
+
+    connected = True
+
+    def __init__(self, socket_: Socket, waiting: bytes = b"") -> None:
+        self.socket: Any = socket_
+        self.dataBuffer = waiting
+        self._tempDataLen = 0
+        self.later: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.later.append(data)
+
+
+@pytest.mark.parametrize(
+    ("takes", "waiting", "sent", "later"),
+    [
+        ([6], b"", [b"octets"], []),
+        ([3], b"", [b"oct"], [b"ets"]),
+        ([BlockingIOError()], b"", [], [b"octets"]),
+        ([BrokenPipeError()], b"", [], [b"octets"]),
+        ([], b"first", [], [b"octets"]),
+    ],
+)
+def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any], waiting: bytes, sent: Any, later: Any) -> None:
+    transport = Transport(Socket(*takes), waiting)
+    upstream.write_now([transport], b"octets")
+    assert (cast(Socket, transport.socket).sent, transport.later) == (sent, later)
+    transport.connected = False
+    upstream.write_now([transport], b"lost")
+    assert transport.later == [*later, b"lost"]
+
+
+def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
+    assert upstream.plain_socket(upstream.layers(cast(Any, link.transport))) is link.transport
+    assert upstream.plain_socket(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport)))) is None
+    peer = Peer(lane_bed.factory)
+    assert upstream.plain_socket(upstream.layers(peer.transport)) is None
+    peer.lose()
