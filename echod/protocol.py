@@ -141,11 +141,14 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def _receive_head(self, data: bytes) -> None:
         verdict = self._head.feed(data)
+        if verdict is None:
+            return
+        # Also of a refused one, which may linger until its close is over.
+        rest = self._head.rest
+        del self._head
         if isinstance(verdict, Refusal):
             self.refuse(verdict)
-        elif verdict is not None:
-            rest = self._head.rest
-            del self._head
+        else:
             self._open(verdict)
             if rest:
                 self._receive(self, rest)
