@@ -12,7 +12,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from echod import compression, json_echo, upstream
+from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Lane
@@ -51,7 +51,7 @@ class EchoFactory(WebSocketServerFactory):
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
         self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
-        self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight)
+        self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
 

@@ -84,6 +84,11 @@ class Large:
         """Octets of the payload that have come."""
         return int(self._state.done)
 
+    @property
+    def missing(self) -> int:
+        """Octets of the payload that are to come."""
+        return int(self._state.length - self._state.done)
+
     def feed(self, octets: bytes) -> bytes:
         """Take octets; return those that are behind the frame. Not to be called again once it is complete or invalid."""
         lib, ffi = self._native.lib, self._native.ffi

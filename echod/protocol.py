@@ -47,7 +47,7 @@ class EchoProtocol(upstream.ServerProtocol):
     _fragments = 0
     _wire_size = 0
     _answers: list[bytes] | None = None
-    _is_backlogged = False
+    is_backlogged = False
     _put_off = b""
     _pending_before = 0
     _is_leaving = False
@@ -318,7 +318,7 @@ class EchoProtocol(upstream.ServerProtocol):
             and self.state == self.STATE_OPEN
             and self._is_idle
             and not self.is_compressed
-            and not self._is_backlogged
+            and not self.is_backlogged
             and not self.is_waiting
             and not self._put_off
             and not upstream.unsent(self._layers)
@@ -351,12 +351,12 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def pauseProducing(self) -> None:
         """Read no more: the client doesn't take its answers."""
-        self._is_backlogged = True
+        self.is_backlogged = True
         self._pause_or_resume()
 
     def resumeProducing(self) -> None:
         """Read again: it has taken them all."""
-        self._is_backlogged = False
+        self.is_backlogged = False
         self._pause_or_resume()
         self.factory.budget.settle(self)
 
@@ -382,7 +382,7 @@ class EchoProtocol(upstream.ServerProtocol):
                 self._pause_or_resume()
 
     def _pause_or_resume(self) -> None:
-        if self._is_backlogged or self.is_waiting or self._put_off or self.lease is not None:
+        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
@@ -393,6 +393,11 @@ class EchoProtocol(upstream.ServerProtocol):
             return int(self.lease.held)
         gathered = len(self._gathered) if self._large is None else self._large.size
         return gathered + len(self._put_off) + upstream.unsent(self._layers)
+
+    def count_missing(self) -> int:
+        """Return the octets that are to come of the current frame; between two frames, of the longest message."""
+        missing = self.open_frame_rest() if self._large is None else self._large.missing
+        return missing or self.factory.settings.message_limit - len(self._gathered)
 
     def waited_too_long(self) -> None:
         """Close with 1013 (IANA: try again later), unless the client has taken some of its answers meanwhile."""

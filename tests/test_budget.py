@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from echod.budget import MIN_READ_SIZE, READ_SIZE, RECOUNT_INTERVAL, Budget
+from echod.budget import MIN_READ_SIZE, PATIENCE, READ_SIZE, RECOUNT_INTERVAL, Budget
 from echod.deadlines import Ticker
 
 LIMIT = 1_000_000
@@ -16,8 +16,13 @@ class FakeHolder:
     def __init__(self) -> None:
         self.held = 0
         self.octets = 0
+        self.missing = LIMIT
+        self.is_backlogged = False
         self.waits = False
         self.read_size = READ_SIZE
+
+    def count_missing(self) -> int:
+        return self.missing
 
     def count(self) -> int:
         return self.octets
@@ -51,12 +56,13 @@ def test_below_half_nobody_waits() -> None:
 
 def test_above_half_who_holds_more_than_a_share_waits_and_the_others_are_read_in_shares() -> None:
     _, (greedy, modest, idle), budget = make(3)
+    greedy.is_backlogged = True
     hold(budget, modest, 100)
     hold(budget, greedy, LIMIT // 2)
     assert budget.is_tight
     assert (greedy.waits, modest.waits, idle.waits) == (True, False, False)
-    assert idle.read_size == min(READ_SIZE, LIMIT // 4 // 3)
-    hold(budget, modest, LIMIT // 4 // 3 + 1)
+    assert idle.read_size == min(READ_SIZE, LIMIT // 8 // 3)
+    hold(budget, modest, LIMIT // 8 // 3 + 1)
     assert modest.waits
     hold(budget, modest, 0)
     assert not modest.waits
@@ -75,6 +81,8 @@ def test_a_count_that_is_out_of_date_makes_nobody_wait() -> None:
 
 def test_the_sum_stays_under_the_limit_whatever_all_do() -> None:
     _, holders, budget = make(100)
+    for holder in holders:
+        holder.is_backlogged = True
     progress = True
     while progress:
         progress = False
@@ -85,8 +93,74 @@ def test_the_sum_stays_under_the_limit_whatever_all_do() -> None:
     assert LIMIT // 2 < sum(holder.octets for holder in holders) <= LIMIT
 
 
+MESSAGE = LIMIT // 10
+
+
+def fill(clock: Clock, holders: list[FakeHolder], budget: Budget) -> None:
+    """Have all send messages that don't fit all together, until it is tight."""
+    while not budget.is_tight:
+        for holder in holders:
+            holder.missing = MESSAGE - holder.octets - 1000
+            hold(budget, holder, holder.octets + 1000)
+    clock.advance(RECOUNT_INTERVAL)
+
+
+def test_all_come_to_their_turn_when_each_holds_a_part_of_its_message() -> None:
+    clock, holders, budget = make(50)
+    fill(clock, holders, budget)
+    most = budget.held
+    for _ in range(100):
+        for holder in holders:
+            if holder.octets and not holder.waits:
+                hold(budget, holder, min(MESSAGE, holder.octets + holder.read_size))
+                holder.missing = MESSAGE - holder.octets
+            most = max(most, budget.held)
+            if holder.octets == MESSAGE:  # whole, and its echo is sent
+                hold(budget, holder, 0)
+        clock.advance(RECOUNT_INTERVAL)
+    assert [holder.octets for holder in holders] == [0] * 50
+    assert most <= LIMIT
+
+
+def test_who_makes_nothing_of_its_turn_loses_it() -> None:
+    clock, holders, budget = make(50)
+    fill(clock, holders, budget)
+    first = [holder for holder in holders if not holder.waits]
+    assert 0 < len(first) < 50
+    for _ in range(PATIENCE + 1):
+        clock.advance(RECOUNT_INTERVAL)
+    second = [holder for holder in holders if not holder.waits]
+    assert second
+    assert not set(first) & set(second)
+    budget.release(second[0])
+    budget.release(first[0])
+    assert budget.held == sum(holder.held for holder in holders)
+
+
+def test_a_turn_ends_with_what_was_missing() -> None:
+    clock, holders, budget = make(50)
+    fill(clock, holders, budget)
+    first = next(holder for holder in holders if not holder.waits)
+    hold(budget, first, first.octets + first.missing)
+    assert not first.waits
+    hold(budget, first, first.octets + 1)
+    assert first.waits
+    clock.advance(RECOUNT_INTERVAL)
+    assert first.waits
+
+
+def test_there_is_always_room_for_one() -> None:
+    clock, holders, budget = make(2)
+    for holder in holders:
+        holder.missing = LIMIT
+        hold(budget, holder, LIMIT // 3)
+    clock.advance(RECOUNT_INTERVAL)
+    assert sorted(holder.waits for holder in holders) == [False, True]
+
+
 def test_when_there_is_room_again_all_go_on_in_full() -> None:
     clock, holders, budget = make(2)
+    holders[0].is_backlogged = True
     hold(budget, holders[0], LIMIT)
     clock.advance(RECOUNT_INTERVAL)
     assert holders[0].waits

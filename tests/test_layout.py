@@ -15,6 +15,7 @@ ROOMS = [
     "json_echo",
     "deadlines",
     "turns",
+    "memory",
     "budget",
     "keepalive",
     "handshake",

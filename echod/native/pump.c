@@ -304,7 +304,8 @@ static void read_some(echod_pump *pump, lease_t *lease) {
         room = missing < most ? (size_t)missing : most;
     } else {
         target = pump->buffer + lease->partial_size;
-        room = READ_SIZE;
+        /* When it is tight, what is read ends up with the owner if it is not whole: a large piece for each would be too much. */
+        room = pump->is_tight ? KEEP_SIZE : READ_SIZE;
     }
     ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
