@@ -74,6 +74,7 @@ WRONG = [
     ("--port", "tcp:1:2:3:4:5"),
     ("--port", "haproxy:no"),
     ("--port", "ssl:8443:privateKey=/no/such/file.pem"),
+    ("--port", "tls:/no/such/folder:port=0"),
     ("--port", ""),
     ("--no-such-option", None),
     ("argument", None),
