@@ -21,6 +21,7 @@ from echod.keepalive import Keepalive
 from echod.native import Native
 from echod.protocol import EchoProtocol
 from echod.settings import Compression, Settings
+from echod.turns import Turns
 
 
 class EchoFactory(WebSocketServerFactory):
@@ -48,6 +49,7 @@ class EchoFactory(WebSocketServerFactory):
         self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
         self.closing: Deadlines[EchoProtocol] = Deadlines(ticker, settings.close_timeout, EchoProtocol.give_up)
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
+        self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
@@ -166,6 +168,7 @@ class EchoFactory(WebSocketServerFactory):
             if call.active():
                 call.cancel()
         self._ticker.stop()
+        self.turns.stop()
         if self.lane is not None:
             self.lane.stop()
             self.lane = None

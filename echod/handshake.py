@@ -184,8 +184,10 @@ def client_address(request: Request, peer: str, trusted_hops: int) -> str:
     hops = _list(request.fields, b"x-forwarded-for")
     if not trusted_hops or not hops:
         return peer
+    hop = hops[-min(trusted_hops, len(hops))].decode("latin-1")
     try:
-        return str(ip_address(hops[-min(trusted_hops, len(hops))].decode("latin-1")))
+        # A zone (`fe80::1%eth0`) says nothing elsewhere (RFC 4007 section 6), and Python takes any text of any length for one.
+        return peer if "%" in hop else str(ip_address(hop))
     except ValueError:
         return peer
 

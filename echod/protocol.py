@@ -21,11 +21,12 @@ from zope.interface import implementer
 from echod import json_echo, log, upstream
 from echod.fastpath import Codec, Large
 from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
+from echod.turns import SHARE
 
 if TYPE_CHECKING:
     from echod.factory import EchoFactory
 
-SLICE = 4096
+SLICE = 1024
 """Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
 from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
 
@@ -47,6 +48,7 @@ class EchoProtocol(upstream.ServerProtocol):
     _wire_size = 0
     _answers: list[bytes] | None = None
     _is_backlogged = False
+    _put_off = b""
     _pending_before = 0
     _is_leaving = False
 
@@ -86,7 +88,7 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget everything."""
-        self._gathered = b""
+        self._gathered = self._put_off = b""
         self._receive = _ignore
         self._large = None
         self.factory.lost(self)
@@ -105,6 +107,22 @@ class EchoProtocol(upstream.ServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Take octets, whatever they are. No exception leaves."""
         self._last_seen = self.factory.clock.seconds()
+        if self._put_off:
+            # TLS has read more than it was asked to.
+            self._put_off += data
+        else:
+            self._take(data)
+
+    def work(self) -> None:
+        """Go on with what was put off."""
+        data, self._put_off = self._put_off, b""
+        if data:
+            self._last_seen = self.factory.clock.seconds()
+            self._take(data)
+            if not self._put_off and self._receive is not _ignore:
+                self._pause_or_resume()
+
+    def _take(self, data: bytes) -> None:
         self._answers = []
         try:
             self._receive(self, data)
@@ -123,11 +141,14 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def _receive_head(self, data: bytes) -> None:
         verdict = self._head.feed(data)
+        if verdict is None:
+            return
+        # Also of a refused one, which may linger until its close is over.
+        rest = self._head.rest
+        del self._head
         if isinstance(verdict, Refusal):
             self.refuse(verdict)
-        elif verdict is not None:
-            rest = self._head.rest
-            del self._head
+        else:
             self._open(verdict)
             if rest:
                 self._receive(self, rest)
@@ -172,8 +193,14 @@ class EchoProtocol(upstream.ServerProtocol):
             self._large = self._codec.begin(data)
             if self._large is not None:
                 return
-        start = 0
+        start, clock = 0, self.factory.clock
+        until = clock.seconds() + SHARE
         while start < len(data) and self.state != self.STATE_CLOSED:
+            if start and clock.seconds() >= until:
+                self._put_off = data[start:]
+                self.factory.turns.add(self)
+                self._pause_or_resume()
+                return
             end = start + max(SLICE, self.open_frame_rest())
             self.feed(data[start:end])
             start = end
@@ -293,6 +320,7 @@ class EchoProtocol(upstream.ServerProtocol):
             and not self.is_compressed
             and not self._is_backlogged
             and not self.is_waiting
+            and not self._put_off
             and not upstream.unsent(self._layers)
             and lane.lend(self, self._layers[0].fileno())
         ):
@@ -319,7 +347,7 @@ class EchoProtocol(upstream.ServerProtocol):
             assert self.factory.lane is not None
             self.factory.lane.recall(self)
 
-    # Backpressure: two reasons not to read, each on its own.
+    # Backpressure: reasons not to read, each on its own.
 
     def pauseProducing(self) -> None:
         """Read no more: the client doesn't take its answers."""
@@ -354,7 +382,7 @@ class EchoProtocol(upstream.ServerProtocol):
                 self._pause_or_resume()
 
     def _pause_or_resume(self) -> None:
-        if self._is_backlogged or self.is_waiting or self.lease is not None:
+        if self._is_backlogged or self.is_waiting or self._put_off or self.lease is not None:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
@@ -364,7 +392,7 @@ class EchoProtocol(upstream.ServerProtocol):
         if self.lease is not None:
             return int(self.lease.held)
         gathered = len(self._gathered) if self._large is None else self._large.size
-        return gathered + upstream.unsent(self._layers)
+        return gathered + len(self._put_off) + upstream.unsent(self._layers)
 
     def waited_too_long(self) -> None:
         """Close with 1013 (IANA: try again later), unless the client has taken some of its answers meanwhile."""
@@ -423,7 +451,7 @@ class EchoProtocol(upstream.ServerProtocol):
         elif self.state == self.STATE_OPEN:
             self._is_leaving = True
             self._take_back()
-            if at_once or (self._is_idle and not upstream.unread(self._layers)):
+            if at_once or (self._is_idle and not self._put_off and not upstream.unread(self._layers)):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
 
@@ -440,7 +468,7 @@ class EchoProtocol(upstream.ServerProtocol):
         on to the end.
         """
         self._flush()
-        self._gathered = b""
+        self._gathered = self._put_off = b""
         self._large = None
         self._receive = _ignore
         self.factory.began_to_close(self)

@@ -14,6 +14,7 @@ ROOMS = [
     "log_place",
     "json_echo",
     "deadlines",
+    "turns",
     "budget",
     "keepalive",
     "handshake",

@@ -1,0 +1,59 @@
+"""Work that takes long, done in short turns: whoever has more to do than fits in one stands in line with the others.
+
+Python needs some 10 µs for a small frame, so that one read of 64 KiB may be a tenth of a second of work, and a hundred clients
+that send such reads ten seconds in which nobody else is served. So a connection works for `SHARE` at a time; then it stands in
+line, and in each turn of the reactor those in line have `TURN` together.
+
+Knows time. Must never know what the work is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+Worker = TypeVar("Worker")
+
+SHARE = 0.001
+"""Seconds that one connection works at a time."""
+
+TURN = 0.005
+"""Seconds of one turn for all that are in line, before what came in meanwhile is looked at."""
+
+
+class Turns(Generic[Worker]):
+    """The line."""
+
+    def __init__(self, clock: IReactorTime, work: Callable[[Worker], None]) -> None:
+        """`work` does a share of a worker's work; it comes back into the line by `add`, if something is left."""
+        self._clock = clock
+        self._work = work
+        self._line: deque[Worker] = deque()
+        self._call: IDelayedCall | None = None
+
+    def add(self, worker: Worker) -> None:
+        """Let a worker stand in line, at its end."""
+        self._line.append(worker)
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._turn)
+
+    def stop(self) -> None:
+        """Send all home, and leave no delayed call behind."""
+        self._line.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _turn(self) -> None:
+        self._call = None
+        end = self._clock.seconds() + TURN
+        # Who comes back into the line is not served twice in a turn.
+        for _ in range(len(self._line)):
+            self._work(self._line.popleft())
+            if self._clock.seconds() >= end:
+                break
+        if self._line and self._call is None:
+            self._call = self._clock.callLater(0, self._turn)

@@ -1,0 +1,75 @@
+"""The line: everybody gets a share, nobody twice in a turn, and a turn comes to its end."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from echod.turns import SHARE, TURN, Turns
+
+
+class Worker:
+    """Works as often as it has to, each time for a share."""
+
+    def __init__(self, name: str, shares: int) -> None:
+        self.name = name
+        self.shares = shares
+
+
+def make(clock: Clock) -> tuple[Turns[Worker], list[str]]:
+    done: list[str] = []
+
+    def work(worker: Worker) -> None:
+        clock.rightNow += SHARE
+        done.append(worker.name)
+        worker.shares -= 1
+        if worker.shares:
+            turns.add(worker)
+
+    turns = Turns(clock, work)
+    return turns, done
+
+
+def turn(clock: Clock) -> None:
+    """Have one turn of the reactor, which leaves to the next what is asked for in this one, other than the fake clock."""
+    (call,) = clock.calls
+    clock.calls = []
+    call.called = 1
+    call.func()
+
+
+def test_in_line() -> None:
+    clock = Clock()
+    turns, done = make(clock)
+    for name, shares in (("a", 3), ("b", 1), ("c", 2)):
+        turns.add(Worker(name, shares))
+    assert done == []
+    turn(clock)
+    assert "".join(done) == "abc"
+    turn(clock)
+    assert "".join(done) == "abcac"
+    turn(clock)
+    assert "".join(done) == "abcaca"
+    assert not clock.getDelayedCalls()
+
+
+def test_a_turn_has_its_time() -> None:
+    clock = Clock()
+    turns, done = make(clock)
+    for i in range(3 * round(TURN / SHARE)):
+        turns.add(Worker(str(i), 1))
+    turn(clock)
+    assert len(done) <= round(TURN / SHARE) + 1
+    while clock.getDelayedCalls():
+        turn(clock)
+    assert done == [str(i) for i in range(3 * round(TURN / SHARE))]
+
+
+def test_stop() -> None:
+    clock = Clock()
+    turns, done = make(clock)
+    turns.stop()
+    turns.add(Worker("a", 1))
+    turns.stop()
+    clock.advance(1)
+    assert done == []
+    assert not clock.getDelayedCalls()
