@@ -71,7 +71,7 @@ bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (B
 
 clean:  ## remove what the others made
 	rm -rf $(VENV) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
-	find . -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
+	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.
 
