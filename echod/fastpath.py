@@ -74,8 +74,8 @@ class Large:
         """`state` is an `echod_large` whose header has been read."""
         self._native = native
         self._state = state
-        self._buffer = bytearray(self._HEADER_ROOM + state.length)
-        self._octets = native.ffi.from_buffer(self._buffer)
+        # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
+        self._octets = native.ffi.new_allocator(should_clear_after_alloc=False)("uint8_t[]", self._HEADER_ROOM + state.length)
         self.is_complete = False
         self.is_invalid = False
 
@@ -99,8 +99,8 @@ class Large:
         header = self._native.ffi.new("uint8_t[]", self._HEADER_ROOM)
         size = self._native.lib.echod_large_server_header(self._state, header)
         start = self._HEADER_ROOM - size
-        self._buffer[start : self._HEADER_ROOM] = bytes(self._native.ffi.buffer(header, size))
-        return bytes(memoryview(self._buffer)[start:])
+        self._native.ffi.memmove(self._octets + start, header, size)
+        return bytes(self._native.ffi.buffer(self._octets)[start:])
 
     def taken(self) -> bytes:
         """Return what was taken, as the client sent it, for Autobahn to judge."""
@@ -108,7 +108,8 @@ class Large:
         header_size = self._native.lib.echod_large_client_header(self._state, header)
         size = self.size
         self._native.lib.echod_large_restore(self._state, self._octets + self._HEADER_ROOM)
-        return bytes(self._native.ffi.buffer(header, header_size)) + self._buffer[self._HEADER_ROOM : self._HEADER_ROOM + size]
+        payload = self._native.ffi.buffer(self._octets + self._HEADER_ROOM, size)
+        return bytes(self._native.ffi.buffer(header, header_size)) + bytes(payload)
 
 
 @implementer(IReadDescriptor)
