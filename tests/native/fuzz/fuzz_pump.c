@@ -2,23 +2,35 @@
  * The pump on socket pairs: the input says what its clients and its owner do, step by step, and each lease's octets are compared with
  * what plain loops make of the same octets.
  *
- * A step is one octet: in the low three bits what is done (send, receive, take a turn, recall, be tight or not, end the client's half,
- * begin the frame anew), in the next two whose lease it is, and above them how much. What a client sends is written by the harness: each
+ * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end the client's
+ * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the harness: each
  * step of it takes three octets of the input (kind, size, key), so that most of it is frames.
  *
  * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
- * read is what is given back. Nothing may be lost but what is behind a fault in a large text.
+ * read is what is given back. Nothing may be lost but what is behind a fault in a large text, and what there was no memory for.
+ *
+ * This file is compiled with the pump in it, so that an allocation of its own can be made to fail.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
 
-#include <errno.h>
-#include <sys/socket.h>
-#include <unistd.h>
+static int is_out_of_memory; /* for once */
+static int was_out_of_memory;
 
-#include "pump.h"
+static void *pump_malloc(size_t size)
+{
+    if (!is_out_of_memory)
+        return malloc(size);
+    is_out_of_memory = 0;
+    was_out_of_memory = 1;
+    return NULL;
+}
 
-enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, KEEP = 4096, SMALL_BUFFER = 4608 };
+#define malloc pump_malloc
+#include "pump.c"
+#undef malloc
+
+enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, SMALL_BUFFER = 4608 };
 
 typedef struct {
     echod_lease *lease; /* NULL once it has ended */
@@ -32,7 +44,7 @@ typedef struct {
     const uint8_t *at, *end;
 } input;
 
-static uint8_t next(input *in)
+static uint8_t next_octet(input *in)
 {
     return in->at < in->end ? *in->at++ : 0;
 }
@@ -41,7 +53,7 @@ static uint8_t next(input *in)
 static void write_frame(actor *it, input *in)
 {
     static const size_t sizes[] = {0, 1, 5, 100, 125, 126, 1000, 4080, 4089, 5000, 12000, LIMIT, LIMIT + 1};
-    uint8_t kind = next(in), size_choice = next(in), key = next(in);
+    uint8_t kind = next_octet(in), size_choice = next_octet(in), key = next_octet(in);
     size_t length = sizes[size_choice % (sizeof sizes / sizeof *sizes)] + (kind >> 6);
     if (it->sent_size + length + 14 > LARGEST)
         return;
@@ -49,7 +61,7 @@ static void write_frame(actor *it, input *in)
     size_t longer = length < 126 ? 0 : 2;
     frame[0] = 0x81 + (kind & 1);
     if ((kind & 0x38) == 0x38)
-        frame[0] = next(in); /* anything */
+        frame[0] = next_octet(in); /* anything */
     frame[1] = (uint8_t)(0x80 | (longer ? 126 : length));
     if (longer)
         frame[2] = (uint8_t)(length >> 8), frame[3] = (uint8_t)length;
@@ -61,12 +73,12 @@ static void write_frame(actor *it, input *in)
     for (size_t i = 0; i < length; i++)
         payload[i] = i + 10 <= length - length % 10 ? text[i % 10] : 'x';
     if ((kind & 6) == 6 && length)
-        payload[(size_t)next(in) * 79 % length] = next(in); /* perhaps a fault */
+        payload[(size_t)next_octet(in) * 79 % length] = next_octet(in); /* perhaps a fault */
     oracle_mask(payload, length, keys, 0);
     it->sent_size += 2 + longer + 4 + length;
 }
 
-static void send_some(actor *it, size_t most)
+static void client_sends(actor *it, size_t most)
 {
     size_t size = it->sent_size - it->queued;
     if (size > most)
@@ -127,7 +139,24 @@ static int is_faulty_and_large(const uint8_t *octets, size_t len)
     int is_fault = oracle_text(payload, len - 8 < length ? len - 8 : length) == NO_TEXT ||
                    (len - 8 >= length && oracle_text(payload, length) != TEXT_ENDS);
     free(payload);
-    return length + 8 > KEEP && is_fault;
+    return length + 8 > KEEP_SIZE && is_fault;
+}
+
+/* What was sent and not echoed is given back, or is still to be read. */
+static void judge_rest(const actor *it, const uint8_t *left, size_t size)
+{
+    static uint8_t unread[LARGEST];
+    const echod_lease *lease = it->lease;
+    size_t unread_size = 0;
+    ssize_t n;
+    while ((n = recv(it->served, unread + unread_size, LARGEST - unread_size, MSG_DONTWAIT)) > 0)
+        unread_size += (size_t)n;
+    CHECK(lease->rest_size + unread_size <= size);
+    CHECK(lease->rest_size == 0 || memcmp(lease->rest, left, lease->rest_size) == 0);
+    if (lease->rest_size + unread_size < size)
+        CHECK(lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(lease->rest, lease->rest_size));
+    else
+        CHECK(unread_size == 0 || memcmp(unread, left + lease->rest_size, unread_size) == 0);
 }
 
 /* A lease has ended: compare, and release it. */
@@ -138,34 +167,24 @@ static void judge(actor *it)
     receive_all(it);
     uint8_t *right = malloc(LARGEST), *end = right;
     CHECK(right != NULL);
+    int is_lost = lease->why == ECHOD_END_NO_MEMORY;
+    CHECK(!is_lost || was_out_of_memory);
     size_t echoed = lease->unsent_size + it->received_size, at = 0, size;
     while ((size_t)(end - right) < echoed && (size = plain_echo(it->sent + at, it->queued - at, &end)) != 0)
         at += size;
-    CHECK((size_t)(end - right) == echoed);
+    CHECK((size_t)(end - right) == echoed || (is_lost && (size_t)(end - right) > echoed));
     CHECK(it->received_size == 0 || memcmp(right, it->received, it->received_size) == 0);
     CHECK(lease->unsent_size == 0 || memcmp(right + it->received_size, lease->unsent, lease->unsent_size) == 0);
-
-    static uint8_t unread[LARGEST];
-    size_t unread_size = 0;
-    ssize_t n;
-    while ((n = recv(it->served, unread + unread_size, LARGEST - unread_size, MSG_DONTWAIT)) > 0)
-        unread_size += (size_t)n;
-    size_t left = it->queued - at;
-    CHECK(lease->rest_size + unread_size <= left);
-    CHECK(lease->rest_size == 0 || memcmp(lease->rest, it->sent + at, lease->rest_size) == 0);
-    if (lease->rest_size + unread_size < left)
-        CHECK(lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(lease->rest, lease->rest_size));
-    else
-        CHECK(unread_size == 0 || memcmp(unread, it->sent + at + lease->rest_size, unread_size) == 0);
+    if (!is_lost)
+        judge_rest(it, it->sent + at, it->queued - at);
     if (lease->why == ECHOD_END_CLOSED)
         CHECK(it->is_shut);
-    CHECK(lease->why != ECHOD_END_NO_MEMORY);
     free(right);
     echod_lease_free(lease);
     it->lease = NULL;
 }
 
-static void turn(echod_pump *pump, actor *all, uint64_t budget)
+static void take_turn(echod_pump *pump, actor *all, uint64_t budget)
 {
     echod_lease *lease = echod_pump_turn(pump, budget);
     while (lease != NULL) {
@@ -180,7 +199,7 @@ static void turn(echod_pump *pump, actor *all, uint64_t budget)
     CHECK(echod_pump_held(pump) == held);
 }
 
-static void begin(echod_pump *pump, actor *it, uint32_t slot)
+static void begin_actor(echod_pump *pump, actor *it, uint32_t slot)
 {
     int pair[2], small = SMALL_BUFFER;
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
@@ -191,7 +210,7 @@ static void begin(echod_pump *pump, actor *it, uint32_t slot)
     CHECK(it->lease != NULL);
 }
 
-static void finish(echod_pump *pump, actor *it)
+static void finish_actor(echod_pump *pump, actor *it)
 {
     if (it->lease != NULL) {
         echod_pump_recall(pump, it->lease);
@@ -213,10 +232,10 @@ static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
         write_frame(it, in);
         break;
     case 1:
-        send_some(it, amount);
+        client_sends(it, amount);
         break;
     case 2:
-        turn(pump, all, what >> 5 < 4 ? 0 : 1000000000);
+        take_turn(pump, all, what >> 5 < 4 ? 0 : 1000000000);
         break;
     case 3:
         receive_some(it, amount);
@@ -230,12 +249,14 @@ static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
         } else if (what >> 5 == 3) {
             CHECK(shutdown(it->client, SHUT_WR) == 0);
             it->is_shut = 1;
+        } else if (what >> 5 == 4) {
+            is_out_of_memory = 1;
         }
         break;
     default: /* the common course of things */
         write_frame(it, in);
-        send_some(it, amount);
-        turn(pump, all, 1000000000);
+        client_sends(it, amount);
+        take_turn(pump, all, 1000000000);
         break;
     }
 }
@@ -244,17 +265,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
+    is_out_of_memory = was_out_of_memory = 0;
     echod_codec_set_isa(data[0] & 1 ? "scalar" : NULL);
     echod_pump *pump = echod_pump_new(LIMIT);
     CHECK(pump != NULL && echod_pump_fd(pump) >= 0);
     actor all[LEASES];
     for (uint32_t i = 0; i < LEASES; i++)
-        begin(pump, &all[i], i);
+        begin_actor(pump, &all[i], i);
     input in = {data + 1, data + size};
     while (in.at < in.end)
-        step(pump, all, next(&in), &in);
+        step(pump, all, next_octet(&in), &in);
     for (int i = 0; i < LEASES; i++)
-        finish(pump, &all[i]);
+        finish_actor(pump, &all[i]);
     CHECK(echod_pump_held(pump) == 0);
     echod_pump_free(pump);
     return 0;

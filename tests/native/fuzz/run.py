@@ -53,7 +53,7 @@ def seeds(target: str) -> list[bytes]:
 
 def pump_seeds() -> list[bytes]:
     """Steps (fuzz_pump.c says what the octets mean): each size sent whole, in pieces, and with nobody who receives."""
-    send, turn, receive, recall, tight, wide, end = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64
+    send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
     found = []
     for kind in (0, 1, 6, 0x38):
         for size in range(13):
@@ -62,8 +62,13 @@ def pump_seeds() -> list[bytes]:
                 [*frame, send, turn, receive] * 3,
                 [*frame, 0x61, turn, 0x81, turn, 0xA1, turn, receive, recall],
                 [*frame, *frame, send, turn, tight, *frame, send, turn, receive, turn, wide, *frame, send, turn],
+                [*frame, 0xA1, turn, out, *frame, send, turn, receive, turn],
+                [*frame, *frame, 0xA1, turn, out, recall],
+                [*frame, send, turn] * 10 + [out, *frame, send, turn],
                 [*frame, send, turn] * 10 + [end, turn, receive, turn],
-                [octet | lease << 3 for lease in range(4) for octet in (*frame[:1], send)] + [turn, 0x02, 0x02, recall],
+                # All are ready, one is served, and before the next turn two of the others are recalled.
+                [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
+                + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
             ]
     return [bytes([place & 1, *steps]) for place, steps in enumerate(found)]
 
@@ -80,7 +85,8 @@ def write_seeds(target: str, folder: Path) -> list[Path]:
 def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Path:
     """The target's program."""
     program = folder / f"fuzz_{target}"
-    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *build.sources(), "-o", program]
+    sources = [source for source in build.sources() if (target, source.name) != ("pump", "pump.c")]  # fuzz_pump.c has it inside
+    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *sources, "-o", program]
     subprocess.run([str(word) for word in command], check=True)
     return program
 
