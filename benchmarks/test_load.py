@@ -539,6 +539,7 @@ TLS = frozenset({"tls"})
 def context() -> ssl.SSLContext:
     """A TLS server's."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    generator(TLS)  # skips where the library is not there, before the certificate is asked for
     made.load_cert_chain(*build.certificate())
     return made
 

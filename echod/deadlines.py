@@ -14,6 +14,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+_log = Logger()
 
 Thing = TypeVar("Thing")
 
@@ -50,7 +53,10 @@ class Ticker:
         self._call = None
         now = self.clock.seconds()
         for queue in self._queues:
-            queue.expire(now)
+            try:
+                queue.expire(now)
+            except Exception:  # one connection's; the others' deadlines are to hold
+                _log.failure("a deadline failed")
         if any(self._queues):
             self.wake()
 

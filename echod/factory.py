@@ -128,7 +128,8 @@ class EchoFactory(WebSocketServerFactory):
         self.closing.discard(connection)
         if self.settings.max_connections_per_address is not None and connection.address is not None:
             self._addresses[connection.address] -= 1
-            self._addresses += Counter()  # drops those at zero
+            if not self._addresses[connection.address]:
+                del self._addresses[connection.address]
         if self._drained is not None and not self.live:
             self._finish_drain()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -23,6 +24,9 @@ LARGE = 4096
 
 TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
+
+
+_log = Logger()
 
 
 class Borrower(Protocol):
@@ -36,6 +40,10 @@ class Borrower(Protocol):
 
         `is_over`: the peer sends no more, or the connection is broken. `is_lost`: octets were lost, so abort.
         """
+        ...
+
+    def give_up(self) -> None:
+        """Reset the connection."""
         ...
 
 
@@ -131,6 +139,7 @@ class Lane:
         self._reactor = reactor
         self._note_held = note_held
         self._held = 0
+        self._is_stopped = False
         self._borrowers: dict[int, Borrower] = {}
         # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
         self._ended: list[Any] = []
@@ -140,6 +149,7 @@ class Lane:
         """End all leases and let go of the reactor."""
         for borrower in list(self._borrowers.values()):
             self.drop(borrower)
+        self._is_stopped = True
         self._reactor.removeReader(self)
         self._lib.echod_pump_free(self._pump)
 
@@ -157,6 +167,8 @@ class Lane:
             lease = lease.next
         while self._ended:
             self._give_back(self._ended.pop())
+        if self._is_stopped:  # by the last connection that went, at the end of a drain
+            return
         held = self._lib.echod_pump_held(self._pump)
         if held != self._held:
             self._held = held
@@ -205,8 +217,17 @@ class Lane:
     def _give_back(self, lease: Any) -> None:
         borrower = self._borrowers.pop(lease.slot)
         borrower.lease = None
-        unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
-        rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
-        why = lease.why
-        self._lib.echod_lease_free(lease)
+        try:
+            self._hand_over(lease, borrower)
+        except Exception:  # else the reactor would let go of the pump, and with it of all connections
+            _log.failure("a lease could not be given back")
+            borrower.give_up()
+
+    def _hand_over(self, lease: Any, borrower: Borrower) -> None:
+        try:
+            unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
+            rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
+            why = lease.why
+        finally:
+            self._lib.echod_lease_free(lease)
         borrower.lease_ended(unsent, rest, why == self._lib.ECHOD_END_CLOSED, why == self._lib.ECHOD_END_NO_MEMORY)

@@ -79,7 +79,7 @@ class Request:
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
 TOO_LARGE = Refusal(431, "The request head is too large.")
-NOT_ALLOWED = Refusal(405, "Only GET is answered here.", (("Allow", "GET, HEAD"),))
+NOT_ALLOWED = Refusal(405, "Only GET is answered here.", (("Allow", "GET"),))
 BAD_HTTP_VERSION = Refusal(505, "HTTP/1.1 is needed.")
 PLAIN_HTTP = Refusal(426, _HELP, (("Upgrade", "websocket"),))
 BAD_VERSION = Refusal(426, "WebSocket version 13 is needed.", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
@@ -133,7 +133,7 @@ class HandshakeGuard:
         for name, value in lines:
             fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
         method, target, version = match.groups()
-        refusal = _check_message(method, version, fields) or _check_upgrade(version, fields) or self._check_origin(fields)
+        refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
         if refusal is not None:
             return replace(refusal, has_body=method != b"HEAD")
         return _make_request(target, fields)
@@ -165,12 +165,14 @@ class HeadReader:
             return NOT_HTTP
         octets += data
         # The blank line may have begun in what was there before.
-        end = octets.find(b"\r\n\r\n", max(0, self._scanned - 3), self._guard.max_head_size)
-        if _BAD_OCTETS.search(octets, max(0, self._scanned - 1), len(octets) if end < 0 else end + 4):
+        most = self._guard.max_head_size
+        end = octets.find(b"\r\n\r\n", max(0, self._scanned - 3), most)
+        # What is behind the blank line, or over the limit, is not looked at.
+        if _BAD_OCTETS.search(octets, max(0, self._scanned - 1), most if end < 0 else end + 4):
             return bad_request("an octet that no request head may hold")
         self._scanned = len(octets)
         if end < 0:
-            return TOO_LARGE if len(octets) >= self._guard.max_head_size else None
+            return TOO_LARGE if len(octets) >= most else None
         self.rest = bytes(octets[end + 4 :])
         return self._guard.judge(bytes(octets[: end + 4]))
 
@@ -223,12 +225,12 @@ def _check_message(method: bytes, version: bytes, fields: Fields) -> Refusal | N
     return None
 
 
-def _check_upgrade(version: bytes, fields: Fields) -> Refusal | None:
+def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | None:
     """Check what RFC 6455 section 4.2.1 wants of the opening handshake, items 3 to 6."""
     if not _has(fields, b"upgrade", b"websocket"):
         return PLAIN_HTTP
-    if version != b"1.1":
-        return BAD_HTTP_VERSION
+    if method != b"GET" or version != b"1.1":
+        return BAD_HTTP_VERSION if method == b"GET" else NOT_ALLOWED
     if not _has(fields, b"connection", b"upgrade"):
         return bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?")
     if _values(fields, b"sec-websocket-version") != [b"13"]:

@@ -67,8 +67,8 @@ class Keepalive:
         if now - connection.last_seen < self._interval:
             self._looks.add(connection)
             return
+        # Not counted as pending: that the peer's kernel takes the ping is no sign of life, the pong is.
         connection.ping()
-        connection.pending = connection.count_pending()
         (self._pinged if self._timeout else self._looks).add(connection)
 
     def _judge(self, connection: Watched) -> None:
@@ -83,7 +83,7 @@ class Keepalive:
 def _note_progress(connection: Watched, now: float) -> None:
     """Take it for a sign of life when less is pending than was, or when nothing can be heard because nothing is read.
 
-    What comes to it was written in answer to something read, which is a sign of life already, or is the ping.
+    What comes to it was written in answer to something read, which is a sign of life already.
     """
     pending = connection.count_pending()
     if pending < connection.pending or connection.is_waiting:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
 from echod import __version__, log_place, native, proxy_header, upstream
+from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, format_duration, format_size
@@ -39,6 +40,14 @@ def parse_size(text: str) -> int:
     size = int(match[1]) * _UNITS[match[2]] if match else 0
     if not 1 <= size <= MAX_SIZE:
         raise ValueError("is not a size, such as 1000, 64KiB, 16MiB or 1GiB")
+    return size
+
+
+def parse_buffer_size(text: str) -> int:
+    """Return the octets of a size that one read fits in; raises `ValueError`."""
+    size = parse_size(text)
+    if size < READ_SIZE:
+        raise ValueError(f"is less than {format_size(READ_SIZE)}, the size of one read")
     return size
 
 
@@ -98,7 +107,7 @@ def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
 
 _VALUES: dict[str, Callable[[str], Any]] = {
     "max-message-size": parse_size,
-    "max-buffered": parse_size,
+    "max-buffered": parse_buffer_size,
     "max-connections": parse_count,
     "max-connections-per-address": parse_count,
     "trust-proxy": parse_hops,

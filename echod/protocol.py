@@ -190,7 +190,7 @@ class EchoProtocol(upstream.ServerProtocol):
             answers, data = self._codec.echo(data)
             if answers:
                 self.sendData(answers)
-            self._large = self._codec.begin(data)
+            self._large = None if self.factory.budget.is_tight else self._codec.begin(data)
             if self._large is not None:
                 return
         start, clock = 0, self.factory.clock
@@ -366,8 +366,11 @@ class EchoProtocol(upstream.ServerProtocol):
     def wait_for_room(self) -> None:
         """Read no more: all connections together hold too much, and this one more than its share."""
         if not self.is_waiting and self.state == self.STATE_OPEN:
-            self._take_back()
+            # First, so that what the lease gives back isn't lent again.
             self.is_waiting = True
+            self._take_back()
+            if self.state != self.STATE_OPEN:
+                return
             self._pending_before = self.count_pending()
             self.factory.waiting.add(self)
             self._pause_or_resume()

@@ -20,7 +20,11 @@ from zope.interface import implementer
 PREFIX = "haproxy:"
 
 SIGNATURE_SIZE = 16
-"""Octets by which Twisted tells the version: the fixed part of a version 2 header; a version 1 header is never shorter."""
+"""Octets by which Twisted tells the version: the fixed part of a version 2 header."""
+
+_UNKNOWN = b"PROXY UNKNOWN\r\n"
+_UNKNOWN_TO_TWISTED = b"PROXY UNKNOWN \r\n"
+"""The shortest version 1 header, which names no addresses, and the form of it that Twisted takes: it looks for a space behind the word."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -33,6 +37,8 @@ class Holder(ProtocolWrapper):
         """Pass octets on."""
         if self._held is not None:
             data = self._held + data
+            if data.startswith(_UNKNOWN):
+                data = data.replace(_UNKNOWN, _UNKNOWN_TO_TWISTED, 1)
             if len(data) < SIGNATURE_SIZE:
                 self._held = data
                 return

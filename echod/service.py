@@ -31,6 +31,9 @@ from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
 
+MOST_DESCRIPTORS = 2**20
+"""What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
+
 _log = Logger()
 
 
@@ -143,7 +146,7 @@ def raise_descriptor_limit() -> int:
     """Raise `RLIMIT_NOFILE` to its hard limit and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    return MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
 
 
 def set_backlog(port: IListeningPort, backlog: int) -> None:

@@ -204,17 +204,17 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     if isinstance(top, TLSMemoryBIOProtocol) and len(layers) == 2:
         TLSMemoryBIOProtocol.write(top, octets)  # type: ignore[no-untyped-call]
         if bottom.connected and bottom._tempDataLen:
-            bottom.doWrite()  # an error is met again by the reactor's own
+            bottom.doWrite()  # what it answers, an error or the end, the reactor's own call answers again
         return
-    if not isinstance(top, Connection):
+    if not isinstance(bottom, Connection) or any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
         top.write(octets)
         return
     sent = 0
-    if top.connected and not top.dataBuffer and not top._tempDataLen:
+    if bottom.connected and not bottom.dataBuffer and not bottom._tempDataLen:
         with suppress(OSError):  # it would block, or the write below meets the error again
-            sent = top.socket.send(octets)
+            sent = bottom.socket.send(octets)
     if sent < len(octets):
-        top.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+        bottom.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
 
 
 def close_now(connection: Connection) -> None:

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -113,9 +113,9 @@ class Loop(Clock):
             self.removeWriter(descriptor)
             descriptor.connectionLost(Failure(why))
 
-    def until(self, condition: Callable[[], object]) -> None:
-        """Turn until the condition holds."""
-        deadline = time.monotonic() + DEADLINE
+    def until(self, condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+        """Turn until the condition holds, which it has to within so many seconds."""
+        deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it never came to that"
             self.turn(0.01)
@@ -152,13 +152,16 @@ class Link:
             return self.socket.send(octets)
         except BlockingIOError:
             return 0
+        except (BrokenPipeError, ConnectionResetError):
+            self.was_reset = True
+            return len(octets)
 
     def send(self, octets: bytes) -> None:
         """Send all; what is answered meanwhile is taken, so that nobody waits for the other."""
         view = memoryview(octets)
         deadline = time.monotonic() + DEADLINE
         while view:
-            view = view[self.push(view) :] if not self.was_reset else view[:0]
+            view = view[self.push(view) :]
             if view:
                 assert time.monotonic() < deadline
                 self.loop.turn()
@@ -194,7 +197,8 @@ class Link:
 
     def end(self) -> None:
         """Send no more (a FIN)."""
-        self.socket.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # there is no connection any more
+            self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Go without a word (a RST)."""

@@ -49,6 +49,19 @@ def test_a_queue_of_no_seconds_takes_nothing() -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_one_that_fails_holds_up_no_other() -> None:
+    clock = Clock()
+    ticker = Ticker(clock)
+    due: list[str] = []
+    broken: Deadlines[str] = Deadlines(ticker, 1, lambda _: due.append("broken") or 1 / 0)  # type: ignore[arg-type,func-returns-value]
+    whole: Deadlines[str] = Deadlines(ticker, 1, due.append)
+    for thing in ("a", "b"):
+        broken.add(thing)
+        whole.add(thing)
+    clock.pump([TICK] * 15)
+    assert sorted(due) == ["a", "b", "broken", "broken"]
+
+
 def test_nothing_ticks_when_nothing_waits() -> None:
     clock, ticker, queue, _ = make()
     queue.add("a")

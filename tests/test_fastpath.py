@@ -566,6 +566,16 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
         assert is_leased(link)
 
 
+def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, whole = lane_bed.link(), lane_bed.link()
+    monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
+    for link in (broken, whole):
+        link.push(client_frame(PING, b"x"))
+    assert whole.receive(3) == server_frame(PONG, b"x")
+    lane_bed.loop.until(lambda: not lane_bed.factory.live - {whole.protocol})
+    echoed(whole, TEXT, b"still here")
+
+
 # Who never takes the lane.
 
 

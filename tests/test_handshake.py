@@ -102,6 +102,7 @@ VERDICTS = [
     (without(b"Connection"), 400),
     (instead(b"Connection", b"Connection: keep-alive"), 400),
     (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
+    (GOOD.replace(b"GET", b"HEAD"), 405),
     (without(b"Sec-WebSocket-Version"), 426),
     (instead(b"Sec-WebSocket-Version", b"Sec-WebSocket-Version: +1_3"), 426),
     (instead(b"Sec-WebSocket-Version", b"Sec-WebSocket-Version: 8"), 426),
@@ -117,6 +118,7 @@ VERDICTS = [
     (GOOD.replace(b"/chat", b"//[/"), 400),
     # The limits.
     (b"G" * 8192, 431),
+    (b"G" * 8192 + b"\x00", 431),
     (GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n", 431),
     (GOOD[:-2] + b"X: " + b"y" * 8192 + b"\r\n\r\n", 431),
 ]

@@ -55,6 +55,15 @@ def test_a_dead_peer_is_pinged_once_and_dropped_in_time() -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_that_the_kernel_takes_the_ping_is_no_sign_of_life() -> None:
+    clock, _, connection = make()
+    for _ in range(60):
+        pump(clock, 1)
+        connection.octets = 0
+    assert connection.given_up is not None
+    assert connection.given_up <= INTERVAL + INTERVAL / LOOKS + TIMEOUT + 0.6
+
+
 def test_who_talks_is_not_pinged() -> None:
     clock, _, connection = make()
     for _ in range(60):

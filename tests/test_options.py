@@ -16,7 +16,7 @@ from tests.tls import Certificate
 
 
 def parse(*arguments: str) -> Settings:
-    options = Options()
+    options = Options({})
     options.parseOptions(list(arguments))
     return options.settings
 
@@ -59,6 +59,7 @@ WRONG = [
     ("--max-message-size", "1025GiB"),
     ("--max-message-size", "١"),  # noqa: RUF001  # a digit, but not one of ours
     ("--max-buffered", ""),
+    ("--max-buffered", "63KiB"),
     ("--max-connections", "0"),
     ("--max-connections", "many"),
     ("--trust-proxy", "-1"),
@@ -74,6 +75,7 @@ WRONG = [
     ("--port", "tcp:1:2:3:4:5"),
     ("--port", "haproxy:no"),
     ("--port", "ssl:8443:privateKey=/no/such/file.pem"),
+    ("--port", "tls:/no/such/folder:port=0"),
     ("--port", ""),
     ("--no-such-option", None),
     ("argument", None),

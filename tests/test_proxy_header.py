@@ -56,6 +56,16 @@ def test_the_peer_is_the_one_that_the_header_names(factory: EchoFactory, header:
     assert [connection.address for connection in factory.live] == ["203.0.113.7"]
 
 
+@pytest.mark.parametrize("step", [0, 1, 15])
+def test_a_header_that_names_nobody_leaves_the_proxy_for_the_peer(factory: EchoFactory, step: int) -> None:
+    protocol, transport = connect(factory)
+    octets = b"PROXY UNKNOWN\r\n" + handshake()
+    for start in range(0, len(octets), step or len(octets)):
+        protocol.dataReceived(octets[start : start + (step or len(octets))])
+    assert transport.value().startswith(b"HTTP/1.1 101 ")
+    assert [connection.address for connection in factory.live] == ["192.0.2.1"]
+
+
 @pytest.mark.parametrize(
     "octets",
     [

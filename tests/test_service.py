@@ -25,7 +25,15 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
 from echod.log import EVENTS_PER_SECOND, make_observer
-from echod.service import CannotStartError, EchoService, describe_address, describe_failure, raise_descriptor_limit, set_backlog
+from echod.service import (
+    MOST_DESCRIPTORS,
+    CannotStartError,
+    EchoService,
+    describe_address,
+    describe_failure,
+    raise_descriptor_limit,
+    set_backlog,
+)
 from echod.settings import LogFormat, Settings
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
 
@@ -246,10 +254,17 @@ def test_the_limit_on_descriptors_is_raised() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(500, hard), hard))
-        assert raise_descriptor_limit() == hard
+        assert raise_descriptor_limit() == min(hard, MOST_DESCRIPTORS)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_limit_on_descriptors_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    assert raise_descriptor_limit() == MOST_DESCRIPTORS
 
 
 def test_the_backlog_is_set_where_there_is_a_socket() -> None:

@@ -267,6 +267,23 @@ class TestTwisted:
             yield lost
         assert upstream.unread(layers_) == 0
 
+    @pytest_twisted.inlineCallbacks
+    def test_what_waits_for_the_tls_handshake_is_unsent(self, certificate: Certificate) -> Generator[Any, Any, None]:
+        kept: Any = reactor
+        Kept.made = Deferred()
+        port = kept.listenSSL(0, Factory.forProtocol(Kept), certificate.server_options(), interface="127.0.0.1")
+        client = yield deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port))
+        with client:
+            protocol = yield Kept.made
+            layers = upstream.layers(protocol.transport)
+            upstream.write_now(layers, b"early")
+            assert upstream.unsent(layers) == 5
+            lost: Deferred[None] = Deferred()
+            protocol.connectionLost = lambda _=None: lost.callback(None)
+            protocol.transport.abortConnection()
+            yield lost
+        yield port.stopListening()
+
     def test_a_descriptor_that_is_gone_counts_nothing(self) -> None:
         class Gone(Connection):
             connected = True

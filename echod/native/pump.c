@@ -233,21 +233,19 @@ static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, 
     return true;
 }
 
-/* Whether what has come of a small frame can become an ordinary one: text is to fail at the first octet that no text has there
-   (RFC 6455 section 8.1, and the testsuite's cases 6.4), not when the frame is whole, which may be never. */
-static bool can_be_ordinary(const echod_pump *pump, const uint8_t *rest, size_t size) {
+/* Whether the payload of a small frame, so far, can become that of an ordinary one: text is to fail at the first octet that no text
+   has there (the testsuite's cases 6.4), not when the frame is whole, which may be never. */
+static bool can_be_ordinary(echod_large *large, const uint8_t *payload, size_t size) {
     uint8_t unmasked[KEEP_SIZE];
-    echod_large large;
-    size_t header_size = echod_large_begin(&large, rest, size, pump->max_message_size);
-    if (!header_size || large.opcode != 1)
-        return true;
-    return echod_large_feed(&large, unmasked, rest + header_size, size - header_size) != ECHOD_LARGE_INVALID;
+    return large->opcode != 1 || echod_large_feed(large, unmasked, payload, size) != ECHOD_LARGE_INVALID;
 }
 
 /* Keep what begins an ordinary frame that is not whole. False: the lease has ended. */
 static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t size, uint64_t need) {
-    if (need <= KEEP_SIZE) {
-        if (!can_be_ordinary(pump, rest, size)) {
+    echod_large *large = &lease->large;
+    size_t header_size = echod_large_begin(large, rest, size, pump->max_message_size);
+    if (!header_size || need <= KEEP_SIZE) { /* without a header there are no more than 13 octets, however large the frame */
+        if (header_size && !can_be_ordinary(large, rest + header_size, size - header_size)) {
             end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
             return false;
         }
@@ -257,10 +255,9 @@ static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t s
             end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
         return lease->partial != NULL;
     }
-    size_t header_size = pump->is_tight ? 0 : echod_large_begin(&lease->large, rest, size, pump->max_message_size);
-    if (header_size)
+    if (!pump->is_tight)
         /* Not touched until it is filled, so a claim alone takes no memory. */
-        lease->message = malloc(SERVER_HEADER + (size_t)lease->large.length);
+        lease->message = malloc(SERVER_HEADER + (size_t)large->length);
     if (!lease->message) {
         end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
         return false;

@@ -39,7 +39,8 @@ typedef struct echod_lease {
     size_t held;
     /* Answers that the kernel has not taken, in part of `held`. */
     size_t unsent_size;
-    /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease. */
+    /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease.
+       Behind the one that makes a large text invalid they are left out: whoever has judged that one looks at no more. */
     echod_end why;
     uint8_t *rest;
     size_t rest_size;

@@ -1,18 +1,23 @@
 /*
- * Runs the codec over fixed inputs, to count instructions (measure.py, under callgrind) or to take the time.
+ * Runs the codec, and the pump over socket pairs, over fixed inputs, to count instructions (instructions.py, under callgrind) or to take
+ * the codec's time. (The pump's is mostly the kernel's: a benchmark over TCP tells it.)
  *
  *     measure                       the cases' names, one on a line, with their messages and payload octets
- *     measure KERNEL CASE           the codec once over the case's input
+ *     measure KERNEL CASE           the case's input once
  *     measure KERNEL CASE SECONDS   again and again, and print nanoseconds per message and gigabytes of payload per second
  *
- * Knows the codec's interface and how to mask. Must never know a result that is to be expected.
+ * Knows the interfaces of codec and pump, and how to mask. Must never know a result that is to be expected.
  */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "codec.h"
+#include "pump.h"
 
 typedef enum { ASCII, MIXED, CJK, BINARY } content;
 
@@ -21,28 +26,36 @@ typedef struct {
     content content;
     size_t payload; /* octets of each message */
     size_t frames;
-    size_t pieces; /* 0: whole frames through echod_codec_echo, else one frame through echod_large_feed in pieces of this size */
+    size_t pieces;  /* 0: whole frames through echod_codec_echo, else one frame through echod_large_feed in pieces of this size */
+    size_t clients; /* 0: no pump, else so many send these frames to it */
 } measured;
 
+enum { MOST_CLIENTS = 64, SOCKET_BUFFER = 100000 };
+
 static const measured CASES[] = {
-    {"empty-text-32", ASCII, 0, 32, 0},
-    {"16B-text-32", ASCII, 16, 32, 0},
-    {"16B-mixed-32", MIXED, 16, 32, 0},
-    {"16B-binary-32", BINARY, 16, 32, 0},
-    {"100B-text-32", ASCII, 100, 32, 0},
-    {"1KiB-text-32", ASCII, 1024, 32, 0},
-    {"1KiB-mixed-32", MIXED, 1024, 32, 0},
-    {"1KiB-binary-32", BINARY, 1024, 32, 0},
-    {"64KiB-text", ASCII, 65536, 1, 0},
-    {"64KiB-mixed", MIXED, 65536, 1, 0},
-    {"64KiB-binary", BINARY, 65536, 1, 0},
-    {"1MiB-text", ASCII, 1048576, 1, 0},
-    {"1MiB-mixed", MIXED, 1048576, 1, 0},
-    {"1MiB-cjk", CJK, 1048576, 1, 0},
-    {"1MiB-binary", BINARY, 1048576, 1, 0},
-    {"1MiB-text-pieces", ASCII, 1048576, 1, 65000},
-    {"1MiB-mixed-pieces", MIXED, 1048576, 1, 65000},
-    {"1MiB-binary-pieces", BINARY, 1048576, 1, 65000},
+    {"empty-text-32", ASCII, 0, 32, 0, 0},
+    {"16B-text-32", ASCII, 16, 32, 0, 0},
+    {"16B-mixed-32", MIXED, 16, 32, 0, 0},
+    {"16B-binary-32", BINARY, 16, 32, 0, 0},
+    {"100B-text-32", ASCII, 100, 32, 0, 0},
+    {"1KiB-text-32", ASCII, 1024, 32, 0, 0},
+    {"1KiB-mixed-32", MIXED, 1024, 32, 0, 0},
+    {"1KiB-binary-32", BINARY, 1024, 32, 0, 0},
+    {"64KiB-text", ASCII, 65536, 1, 0, 0},
+    {"64KiB-mixed", MIXED, 65536, 1, 0, 0},
+    {"64KiB-binary", BINARY, 65536, 1, 0, 0},
+    {"1MiB-text", ASCII, 1048576, 1, 0, 0},
+    {"1MiB-mixed", MIXED, 1048576, 1, 0, 0},
+    {"1MiB-cjk", CJK, 1048576, 1, 0, 0},
+    {"1MiB-binary", BINARY, 1048576, 1, 0, 0},
+    {"1MiB-text-pieces", ASCII, 1048576, 1, 65000, 0},
+    {"1MiB-mixed-pieces", MIXED, 1048576, 1, 65000, 0},
+    {"1MiB-binary-pieces", BINARY, 1048576, 1, 65000, 0},
+    {"pump-16B-text-64-clients", ASCII, 16, 1, 0, 64},
+    {"pump-1KiB-text-64-clients", ASCII, 1024, 1, 0, 64},
+    {"pump-16B-text-32", ASCII, 16, 32, 0, 1},
+    {"pump-64KiB-binary", BINARY, 65536, 1, 0, 1},
+    {"pump-1MiB-text", ASCII, 1048576, 1, 0, 1},
 };
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 
@@ -101,9 +114,49 @@ static size_t write_frames(uint8_t *frames, const measured *it)
     return (size_t)(end - frames);
 }
 
+/* What clients send goes through the pump, and comes back. */
+static void run_pump(const measured *it, const uint8_t *octets, size_t len)
+{
+    static uint8_t received[1 << 16];
+    int pairs[MOST_CLIENTS][2], size = SOCKET_BUFFER;
+    size_t sent[MOST_CLIENTS] = {0}, left = it->clients * (len - 4 * it->frames);
+    echod_pump *pump = echod_pump_new(1 << 24);
+    echod_lease *leases[MOST_CLIENTS];
+    for (uint32_t i = 0; i < it->clients; i++) {
+        if (pump == NULL || socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]) != 0)
+            abort();
+        for (int end = 0; end < 2; end++)
+            setsockopt(pairs[i][end], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+        if ((leases[i] = echod_pump_lend(pump, pairs[i][1], i)) == NULL)
+            abort();
+    }
+    while (left > 0) {
+        ssize_t n;
+        for (size_t i = 0; i < it->clients; i++)
+            if ((n = send(pairs[i][0], octets + sent[i], len - sent[i], MSG_DONTWAIT)) > 0)
+                sent[i] += (size_t)n;
+        if (echod_pump_turn(pump, UINT64_C(1) << 40) != NULL)
+            abort();
+        for (size_t i = 0; i < it->clients; i++)
+            while ((n = recv(pairs[i][0], received, sizeof received, MSG_DONTWAIT)) > 0)
+                left -= (size_t)n;
+    }
+    for (size_t i = 0; i < it->clients; i++) {
+        echod_pump_recall(pump, leases[i]);
+        echod_lease_free(leases[i]);
+        close(pairs[i][0]);
+        close(pairs[i][1]);
+    }
+    echod_pump_free(pump);
+}
+
 /* All of it echoed, or the measurement is worth nothing. */
 static void run(const measured *it, uint8_t *octets, size_t len)
 {
+    if (it->clients != 0) {
+        run_pump(it, octets, len);
+        return;
+    }
     if (it->pieces == 0) {
         if (echod_codec_echo(octets, len, 1 << 24).consumed != len)
             abort();
@@ -149,14 +202,18 @@ static double seconds_per_round(const measured *it, uint8_t *octets, const uint8
 int main(int argc, char **argv)
 {
     if (argc == 1) {
-        for (size_t i = 0; i < CASE_COUNT; i++)
-            printf("%s %zu %zu\n", CASES[i].name, CASES[i].frames, CASES[i].frames * CASES[i].payload);
+        for (size_t i = 0; i < CASE_COUNT; i++) {
+            size_t messages = CASES[i].frames * (CASES[i].clients != 0 ? CASES[i].clients : 1);
+            printf("%s %zu %zu\n", CASES[i].name, messages, messages * CASES[i].payload);
+        }
         return 0;
     }
     const measured *it = NULL;
     for (size_t i = 0; argc >= 3 && i < CASE_COUNT; i++)
         if (strcmp(CASES[i].name, argv[2]) == 0)
             it = &CASES[i];
+    if (argc > 3 && it != NULL && it->clients != 0)
+        it = NULL;
     if (it == NULL || echod_codec_set_isa(argv[1]) != 0) {
         fprintf(stderr, "measure: no such case, or no such kernel on this processor\n");
         return 2;

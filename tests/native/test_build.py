@@ -64,6 +64,16 @@ def test_the_stub_names_what_is_there(native: Native) -> None:
     assert sorted(re.findall(r"^    (?:def )?(\w+)[:(]", library, re.MULTILINE)) == sorted(dir(native.lib))
 
 
+@pytest.fixture
+def _compiler() -> None:
+    if shutil.which("cc") is None:
+        reason = "there is no C compiler: apt-get install gcc python3-dev"
+        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("_compiler")
 def test_built_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing but the extension is left behind, and it loads."""
     build.main(tmp_path)
@@ -121,6 +131,7 @@ def extensions(path: Path) -> list[str]:
     return [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".so")]
 
 
+@pytest.mark.usefixtures("_compiler")
 def test_wheel_with_a_compiler(checkout: Path) -> None:
     """The extension is where it is imported from, the wheel is for this platform alone, and the source tree is as it was."""
     done, (built,) = wheel(checkout, ECHOD_NATIVE="1")

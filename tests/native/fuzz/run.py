@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
-CFLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
 LARGEST_INPUT = 6000
 """More than a piece of 4,096 octets, so that text is found invalid in the second one."""
@@ -46,7 +46,31 @@ def seeds(target: str) -> list[bytes]:
     if target == "large":
         heads = [bytes([way, *key, len(sizes), *sizes]) for way in range(8) for key in KEYS for sizes in ((), (1, 2, 3, 4), (64, 65, 7))]
         return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
+    if target == "pump":
+        return pump_seeds()
     return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
+
+
+def pump_seeds() -> list[bytes]:
+    """Steps (fuzz_pump.c says what the octets mean): each size sent whole, in pieces, and with nobody who receives."""
+    send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
+    found = []
+    for kind in (0, 1, 6, 0x38):
+        for size in range(13):
+            frame = [0, kind, size, 0x5A, *([7, 0xFF] if kind == 6 else [0x89] if kind == 0x38 else [])]
+            found += [
+                [*frame, send, turn, receive] * 3,
+                [*frame, 0x61, turn, 0x81, turn, 0xA1, turn, receive, recall],
+                [*frame, *frame, send, turn, tight, *frame, send, turn, receive, turn, wide, *frame, send, turn],
+                [*frame, 0xA1, turn, out, *frame, send, turn, receive, turn],
+                [*frame, *frame, 0xA1, turn, out, recall],
+                [*frame, send, turn] * 10 + [out, *frame, send, turn],
+                [*frame, send, turn] * 10 + [end, turn, receive, turn],
+                # All are ready, one is served, and before the next turn two of the others are recalled.
+                [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
+                + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
+            ]
+    return [bytes([place & 1, *steps]) for place, steps in enumerate(found)]
 
 
 def write_seeds(target: str, folder: Path) -> list[Path]:
@@ -61,7 +85,8 @@ def write_seeds(target: str, folder: Path) -> list[Path]:
 def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Path:
     """The target's program."""
     program = folder / f"fuzz_{target}"
-    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *build.sources(), "-o", program]
+    sources = [source for source in build.sources() if (target, source.name) != ("pump", "pump.c")]  # fuzz_pump.c has it inside
+    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *sources, "-o", program]
     subprocess.run([str(word) for word in command], check=True)
     return program
 

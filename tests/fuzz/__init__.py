@@ -1,0 +1,1 @@
+"""A fuzzer of the daemon's Python: any octets, cut anywhere, get the same answer, at once, and no exception."""

@@ -1,0 +1,72 @@
+"""What a client may send, from right to hostile: request heads and frames, put together, bent, and cut.
+
+Knows how to make octets. Must never know what the daemon makes of them.
+"""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from tests.frames import client_frame, close_payload, handshake
+
+_noise = st.binary(max_size=300)
+
+_lines = st.sampled_from(
+    [
+        "Sec-WebSocket-Protocol: a, b",
+        "Sec-WebSocket-Protocol: é",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8",
+        "Sec-WebSocket-Extensions: ;;, =",
+        "X-Forwarded-For: 6.6.6.6, fe80::1%0",
+        "Content-Length: 5",
+        "X: a\x85Y: b",
+        " folded",
+        "no colon",
+        "X: " + "y" * 9000,
+    ]
+)
+
+_heads = st.one_of(
+    st.just(handshake()),
+    st.builds(handshake, st.sampled_from(["/", "/json", "/?redirect=x", "//[", "*", "/#f"]), _lines),
+    st.builds(lambda octets: b"GET " + octets + b"\r\n\r\n", _noise),
+    _noise,
+)
+
+_payloads = st.one_of(st.text(max_size=200).map(str.encode), _noise, st.just(b'{ "a": [1, 2] }'), st.integers(0, 9000).map(bytes))
+
+_frames = st.one_of(
+    st.builds(client_frame, st.sampled_from([1, 2]), _payloads),
+    st.builds(
+        lambda opcode, payload, fin, rsv: client_frame(opcode, payload, fin=fin, rsv=rsv),
+        st.sampled_from([0, 1, 2, 3, 7, 8, 9, 10, 11, 15]),
+        _payloads,
+        st.booleans(),
+        st.sampled_from([0, 0, 0, 4, 1, 7]),
+    ),
+    st.builds(lambda code, reason: client_frame(8, close_payload(code, reason)), st.integers(0, 65535), st.text(max_size=30)),
+    st.builds(lambda claim: client_frame(2, b"x", claim=claim), st.sampled_from([126, 65535, 65536, 2**20, 2**63 - 1, 2**63])),
+    st.just(client_frame(9, b"ping") * 50),
+    _noise,
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    """Draw all that one client sends."""
+    octets = bytearray(draw(_heads) + b"".join(draw(st.lists(_frames, max_size=8))))
+    for _ in range(draw(st.integers(0, 2)) if draw(st.integers(0, 3)) == 0 else 0):
+        if octets:
+            octets[draw(st.integers(0, len(octets) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return bytes(octets)
+
+
+@st.composite
+def pieces(draw: st.DrawFn, octets: bytes) -> list[bytes]:
+    """Draw a way to cut octets: anywhere, or into pieces of one size."""
+    if draw(st.booleans()):
+        step = draw(st.sampled_from([1, 2, 7, 100, 4096]))
+        return [octets[start : start + step] for start in range(0, len(octets), step)]
+    cuts = sorted(draw(st.lists(st.integers(0, len(octets)), max_size=6)))
+    return [octets[start:end] for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True) if start < end]

@@ -1,0 +1,67 @@
+"""Any octets, cut anywhere: the same answer and the same close, no exception, and nothing that takes a second.
+
+As a test it draws a fixed number of streams; `python -m tests.fuzz --seconds N` draws for as long as it is told.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from tests.fakes import Peer, make_factory
+from tests.fuzz.streams import pieces, streams
+
+PATIENCE = 1.0
+"""Seconds of CPU that a stream may take."""
+
+_DATE = re.compile(rb"\r\nDate: [^\r]*")
+
+
+def answer(cut: list[bytes]) -> tuple[bytes, int, bool, bool]:
+    """Return what a daemon of its own answers, and how it left the connection: Autobahn's state, half-closed, closed."""
+    clock = Clock()
+    peer = Peer(make_factory(clock, max_message_size=8000, max_fragments=20))
+    octets = b""
+    for piece in cut:
+        octets += peer.send(piece)
+        # What takes long is put off to the reactor's next turn.
+        clock.advance(0)
+        octets += peer.take()
+    protocol, transport = peer.protocol, peer.transport
+    end = (_DATE.sub(b"", octets), protocol.state, transport.half_closed, bool(transport.disconnecting))
+    peer.lose()
+    assert not protocol.factory.live
+    return end
+
+
+def any_octets_cut_anywhere(data: st.DataObject) -> None:
+    """Draw a stream and a way to cut it, and hold the two answers against each other."""
+    octets = data.draw(streams())
+    failures: list[Any] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if "log_failure" in event:
+            failures.append(event["log_failure"])
+
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+    began = time.process_time()
+    try:
+        whole = answer([octets] if octets else [])
+        cut = answer(data.draw(pieces(octets)))
+    finally:
+        globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
+    assert not failures
+    assert cut == whole
+    assert time.process_time() - began < 2 * PATIENCE
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
+@given(st.data())
+def test_any_octets_cut_anywhere(data: st.DataObject) -> None:
+    any_octets_cut_anywhere(data)

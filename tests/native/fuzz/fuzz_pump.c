@@ -1,0 +1,283 @@
+/*
+ * The pump on socket pairs: the input says what its clients and its owner do, step by step, and each lease's octets are compared with
+ * what plain loops make of the same octets.
+ *
+ * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end the client's
+ * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the harness: each
+ * step of it takes three octets of the input (kind, size, key), so that most of it is frames.
+ *
+ * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
+ * read is what is given back. Nothing may be lost but what is behind a fault in a large text, and what there was no memory for.
+ *
+ * This file is compiled with the pump in it, so that an allocation of its own can be made to fail.
+ */
+#define _GNU_SOURCE
+#include "oracle.h"
+
+static int is_out_of_memory; /* for once */
+static int was_out_of_memory;
+
+static void *pump_malloc(size_t size)
+{
+    if (!is_out_of_memory)
+        return malloc(size);
+    is_out_of_memory = 0;
+    was_out_of_memory = 1;
+    return NULL;
+}
+
+#define malloc pump_malloc
+#include "pump.c"
+#undef malloc
+
+enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, SMALL_BUFFER = 4608 };
+
+typedef struct {
+    echod_lease *lease; /* NULL once it has ended */
+    int client, served;
+    uint8_t *sent, *received;
+    size_t sent_size, received_size, queued; /* queued: of `sent`, what the kernel has taken */
+    int is_shut;
+} actor;
+
+typedef struct {
+    const uint8_t *at, *end;
+} input;
+
+static uint8_t next_octet(input *in)
+{
+    return in->at < in->end ? *in->at++ : 0;
+}
+
+/* Header and payload of one frame behind what is to be sent. */
+static void write_frame(actor *it, input *in)
+{
+    static const size_t sizes[] = {0, 1, 5, 100, 125, 126, 1000, 4080, 4089, 5000, 12000, LIMIT, LIMIT + 1};
+    uint8_t kind = next_octet(in), size_choice = next_octet(in), key = next_octet(in);
+    size_t length = sizes[size_choice % (sizeof sizes / sizeof *sizes)] + (kind >> 6);
+    if (it->sent_size + length + 14 > LARGEST)
+        return;
+    uint8_t *frame = it->sent + it->sent_size;
+    size_t longer = length < 126 ? 0 : 2;
+    frame[0] = 0x81 + (kind & 1);
+    if ((kind & 0x38) == 0x38)
+        frame[0] = next_octet(in); /* anything */
+    frame[1] = (uint8_t)(0x80 | (longer ? 126 : length));
+    if (longer)
+        frame[2] = (uint8_t)(length >> 8), frame[3] = (uint8_t)length;
+    uint8_t *keys = frame + 2 + longer;
+    memset(keys, key, 4);
+    keys[3] ^= 0x5A;
+    uint8_t *payload = keys + 4;
+    static const uint8_t text[] = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80";
+    for (size_t i = 0; i < length; i++)
+        payload[i] = i + 10 <= length - length % 10 ? text[i % 10] : 'x';
+    if ((kind & 6) == 6 && length)
+        payload[(size_t)next_octet(in) * 79 % length] = next_octet(in); /* perhaps a fault */
+    oracle_mask(payload, length, keys, 0);
+    it->sent_size += 2 + longer + 4 + length;
+}
+
+static void client_sends(actor *it, size_t most)
+{
+    size_t size = it->sent_size - it->queued;
+    if (size > most)
+        size = most;
+    if (it->is_shut || size == 0)
+        return;
+    ssize_t n = send(it->client, it->sent + it->queued, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0)
+        it->queued += (size_t)n;
+}
+
+static void receive_some(actor *it, size_t most)
+{
+    size_t room = LARGEST - it->received_size;
+    ssize_t n = recv(it->client, it->received + it->received_size, most < room ? most : room, MSG_DONTWAIT);
+    if (n > 0)
+        it->received_size += (size_t)n;
+}
+
+static void receive_all(actor *it)
+{
+    size_t before;
+    do {
+        before = it->received_size;
+        receive_some(it, LARGEST);
+    } while (it->received_size != before);
+}
+
+/* One ordinary frame at octets[0, len): its size, and its echo behind *out. 0: not ordinary, or not whole. */
+static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
+{
+    if (len < 6 || (octets[0] != 0x81 && octets[0] != 0x82) || octets[1] < 0x80 || octets[1] == 0xFF)
+        return 0;
+    size_t length = octets[1] - 0x80u, longer = length == 126 ? 2 : 0;
+    if (longer)
+        length = (size_t)octets[2] << 8 | octets[3];
+    if ((longer && length < 126) || length > LIMIT || len < 6 + longer + length)
+        return 0;
+    uint8_t *payload = *out + 2 + longer;
+    memcpy(*out, octets, 2 + longer);
+    (*out)[1] -= 0x80;
+    memcpy(payload, octets + 6 + longer, length);
+    oracle_mask(payload, length, octets + 2 + longer, 0);
+    if (octets[0] == 0x81 && oracle_text(payload, length) != TEXT_ENDS)
+        return 0;
+    *out = payload + length;
+    return 6 + longer + length;
+}
+
+/* Whether octets[0, len) begin a text frame that is large and has a fault: what is behind it may be left out. */
+static int is_faulty_and_large(const uint8_t *octets, size_t len)
+{
+    if (len < 8 || octets[0] != 0x81 || octets[1] != 0xFE)
+        return 0;
+    size_t length = (size_t)octets[2] << 8 | octets[3];
+    uint8_t *payload = exact(octets + 8, len - 8);
+    oracle_mask(payload, len - 8, octets + 4, 0);
+    int is_fault = oracle_text(payload, len - 8 < length ? len - 8 : length) == NO_TEXT ||
+                   (len - 8 >= length && oracle_text(payload, length) != TEXT_ENDS);
+    free(payload);
+    return length + 8 > KEEP_SIZE && is_fault;
+}
+
+/* What was sent and not echoed is given back, or is still to be read. */
+static void judge_rest(const actor *it, const uint8_t *left, size_t size)
+{
+    static uint8_t unread[LARGEST];
+    const echod_lease *lease = it->lease;
+    size_t unread_size = 0;
+    ssize_t n;
+    while ((n = recv(it->served, unread + unread_size, LARGEST - unread_size, MSG_DONTWAIT)) > 0)
+        unread_size += (size_t)n;
+    CHECK(lease->rest_size + unread_size <= size);
+    CHECK(lease->rest_size == 0 || memcmp(lease->rest, left, lease->rest_size) == 0);
+    if (lease->rest_size + unread_size < size)
+        CHECK(lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(lease->rest, lease->rest_size));
+    else
+        CHECK(unread_size == 0 || memcmp(unread, left + lease->rest_size, unread_size) == 0);
+}
+
+/* A lease has ended: compare, and release it. */
+static void judge(actor *it)
+{
+    echod_lease *lease = it->lease;
+    CHECK(lease->held == 0);
+    receive_all(it);
+    uint8_t *right = malloc(LARGEST), *end = right;
+    CHECK(right != NULL);
+    int is_lost = lease->why == ECHOD_END_NO_MEMORY;
+    CHECK(!is_lost || was_out_of_memory);
+    size_t echoed = lease->unsent_size + it->received_size, at = 0, size;
+    while ((size_t)(end - right) < echoed && (size = plain_echo(it->sent + at, it->queued - at, &end)) != 0)
+        at += size;
+    CHECK((size_t)(end - right) == echoed || (is_lost && (size_t)(end - right) > echoed));
+    CHECK(it->received_size == 0 || memcmp(right, it->received, it->received_size) == 0);
+    CHECK(lease->unsent_size == 0 || memcmp(right + it->received_size, lease->unsent, lease->unsent_size) == 0);
+    if (!is_lost)
+        judge_rest(it, it->sent + at, it->queued - at);
+    if (lease->why == ECHOD_END_CLOSED)
+        CHECK(it->is_shut);
+    free(right);
+    echod_lease_free(lease);
+    it->lease = NULL;
+}
+
+static void take_turn(echod_pump *pump, actor *all, uint64_t budget)
+{
+    echod_lease *lease = echod_pump_turn(pump, budget);
+    while (lease != NULL) {
+        echod_lease *following = lease->next;
+        CHECK(all[lease->slot].lease == lease);
+        judge(&all[lease->slot]);
+        lease = following;
+    }
+    size_t held = 0;
+    for (int i = 0; i < LEASES; i++)
+        held += all[i].lease != NULL ? all[i].lease->held : 0;
+    CHECK(echod_pump_held(pump) == held);
+}
+
+static void begin_actor(echod_pump *pump, actor *it, uint32_t slot)
+{
+    int pair[2], small = SMALL_BUFFER;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    CHECK(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
+    *it = (actor){.client = pair[0], .served = pair[1], .sent = malloc(LARGEST), .received = malloc(LARGEST)};
+    CHECK(it->sent != NULL && it->received != NULL);
+    it->lease = echod_pump_lend(pump, it->served, slot);
+    CHECK(it->lease != NULL);
+}
+
+static void finish_actor(echod_pump *pump, actor *it)
+{
+    if (it->lease != NULL) {
+        echod_pump_recall(pump, it->lease);
+        judge(it);
+    }
+    close(it->client);
+    close(it->served);
+    free(it->sent);
+    free(it->received);
+}
+
+static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
+{
+    actor *it = &all[what >> 3 & 3];
+    static const size_t amounts[] = {1, 3, 7, 100, 4090, 5000, 30000, LARGEST};
+    size_t amount = amounts[what >> 5];
+    switch (it->lease != NULL ? what & 7 : 2) {
+    case 0:
+        write_frame(it, in);
+        break;
+    case 1:
+        client_sends(it, amount);
+        break;
+    case 2:
+        take_turn(pump, all, what >> 5 < 4 ? 0 : 1000000000);
+        break;
+    case 3:
+        receive_some(it, amount);
+        break;
+    case 4:
+        if (what >> 5 == 0) {
+            echod_pump_recall(pump, it->lease);
+            judge(it);
+        } else if (what >> 5 < 3) {
+            echod_pump_set_tight(pump, what >> 5 == 1);
+        } else if (what >> 5 == 3) {
+            CHECK(shutdown(it->client, SHUT_WR) == 0);
+            it->is_shut = 1;
+        } else if (what >> 5 == 4) {
+            is_out_of_memory = 1;
+        }
+        break;
+    default: /* the common course of things */
+        write_frame(it, in);
+        client_sends(it, amount);
+        take_turn(pump, all, 1000000000);
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    is_out_of_memory = was_out_of_memory = 0;
+    echod_codec_set_isa(data[0] & 1 ? "scalar" : NULL);
+    echod_pump *pump = echod_pump_new(LIMIT);
+    CHECK(pump != NULL && echod_pump_fd(pump) >= 0);
+    actor all[LEASES];
+    for (uint32_t i = 0; i < LEASES; i++)
+        begin_actor(pump, &all[i], i);
+    input in = {data + 1, data + size};
+    while (in.at < in.end)
+        step(pump, all, next_octet(&in), &in);
+    for (int i = 0; i < LEASES; i++)
+        finish_actor(pump, &all[i]);
+    CHECK(echod_pump_held(pump) == 0);
+    echod_pump_free(pump);
+    return 0;
+}
