@@ -50,3 +50,30 @@ def test_a_slow_reader(size: int, form: Form, figure: Figure) -> None:
         wrong, slow = asyncio.run(run(daemon))
     assert slow >= seconds
     figure(f"pieces that were wrong in {slow:.0f} s at 64 KiB/s", wrong, 0)
+
+
+def test_more_large_messages_than_fit(form: Form, figure: Figure) -> None:
+    """Honest clients whose messages don't fit in `--max-buffered` all at once are served one after the other."""
+    clients, size, limit = form.pick(300, 60), 2 * MIB, form.pick(256, 64) * MIB
+
+    async def one(daemon: Daemon) -> bool:
+        client = await Client.open(daemon.address)
+        payload = bytes(size)
+        sending = asyncio.create_task(client.send(frames.client_frame(frames.BINARY, payload)))
+        frame = await client.frame()
+        await asyncio.wait([sending])
+        sending.exception()
+        return frame == frames.Frame(frames.BINARY, payload)
+
+    async def run(daemon: Daemon) -> tuple[int, int]:
+        await warm_up(daemon.address)
+        idle = daemon.memory()
+        daemon.reset_peak()
+        results = await asyncio.gather(*(one(daemon) for _ in range(clients)))
+        return results.count(False), daemon.peak() - idle
+
+    with Daemon("--max-buffered", str(limit)) as daemon:
+        refused, growth = asyncio.run(run(daemon))
+    figure(f"echoes that {clients} clients with {size // MIB} MiB each did not get", refused, 0)
+    # A message is there three times while it is answered, and malloc's holes are given back five times in a second.
+    figure("growth meanwhile", growth / MIB, 1.5 * limit / MIB, "MiB")
