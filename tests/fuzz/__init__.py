@@ -1,1 +1,1 @@
-"""A fuzzer of the daemon's Python: any octets, cut anywhere, get the same answer, at once, and no exception."""
+"""The daemon fed with what no client should send, cut where it hurts: `python -m tests.fuzz`."""
