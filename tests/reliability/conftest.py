@@ -29,13 +29,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_long and not _is_named(config) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a load leave sockets to the garbage collector: they are the test's, closed with it, and no fault of the daemon's."""
-    for item in items:
-        if item.path.is_relative_to(_HERE):
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-
-
 def _is_named(config: pytest.Config) -> bool:
     # Arguments that are an option's value or a node id name no path in here, or the path before the `::`.
     names = [Path(config.invocation_params.dir, str(arg).partition("::")[0]).resolve() for arg in config.invocation_params.args]
