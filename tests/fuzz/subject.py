@@ -28,6 +28,10 @@ SETTINGS = Settings(max_message_size=70_000, max_fragments=6, trust_proxy=1, max
 SLOW = 1.0
 """Seconds of CPU that nothing may take."""
 
+# A deflated message may be wrong in two ways: too long, and invalid. How much of it is inflated at a time, and so which of them is
+# seen first, depends on how it comes.
+_INFLATION = re.compile(rb"(permessage-deflate.*)\x88.\x03(?:\xef|\xf1).*\Z", re.DOTALL)
+
 _DATE = re.compile(rb"\r\nDate: [^\r]*")
 
 
@@ -80,7 +84,7 @@ def converse(pieces: Sequence[bytes], native: Native | None) -> Outcome:
             if piece:
                 answer += _quickly(peer, clock, piece)
         transport = peer.transport
-        outcome = Outcome(_DATE.sub(b"", answer), transport.disconnecting, transport.half_closed, transport.aborted)
+        outcome = Outcome(_INFLATION.sub(rb"\1invalid or too long", _DATE.sub(b"", answer)), transport.disconnecting, transport.half_closed, transport.aborted)
         # Whatever the client did, its silence comes to an end.
         clock.pump([1.0] * round(SETTINGS.ping_interval + SETTINGS.ping_timeout + SETTINGS.close_timeout + 10))
         if not (transport.disconnecting or transport.aborted):
