@@ -581,6 +581,15 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
     echoed(whole, TEXT, b"still here")
 
 
+def test_the_last_connection_may_stop_the_lane_within_a_turn(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bed(native, ping_interval=0) as made:
+        lane, link = lane_of(made), made.link()
+        monkeypatch.setattr(link.protocol, "lease_ended", lambda *_: lane.stop())
+        link.push(client_frame(PING, b"x"))
+        made.loop.until(lambda: lane not in made.loop.readers)
+        made.factory.lane = None
+
+
 # Who never takes the lane.
 
 
@@ -663,6 +672,7 @@ def test_a_large_frame_in_pieces_is_gathered_past_autobahn(lane_bed: Bed, opcode
         assert peer.protocol._gathered == b""
         if 10_000 < start < 90_000:
             assert peer.protocol.count() > start - 2 * step
+            assert peer.protocol.count() + peer.protocol.count_missing() == 100_000
     expected = [(TEXT, b"before"), (opcode, payload), (PONG, b""), (TEXT, b"behind")]
     assert answer == b"".join(server_frame(*frame) for frame in expected)
     peer.lose()

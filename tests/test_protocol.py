@@ -341,6 +341,12 @@ def test_whose_turn_it_is_gets_its_message_through(clock: Clock) -> None:
     assert peer.frames(message[-10:]) == [Frame(BINARY, bytes(49_000))]
 
 
+def test_who_is_closed_by_what_its_lease_gives_back_waits_for_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer.protocol, "_take_back", lambda: peer.protocol.fail(1002, "not a frame"))
+    peer.protocol.wait_for_room()
+    assert peer.protocol not in peer.protocol.factory.waiting
+
+
 def test_who_waits_and_takes_its_answers_may_wait_on(clock: Clock) -> None:
     peer = opened(clock, full_timeout=10, ping_interval=0)
     peer.protocol.count_pending = iter(range(1000, 0, -1)).__next__  # type: ignore[method-assign]

@@ -1,1 +1,1 @@
-"""The daemon fed with what no client should send, cut where it hurts: `python -m tests.fuzz`."""
+"""A fuzzer of the daemon's Python: any octets, cut anywhere, get the same answer, at once, and no exception."""

@@ -1,60 +1,67 @@
-"""A little of the fuzzer in each test run, the same every time, and what it has found once."""
+"""Any octets, cut anywhere: the same answer and the same close, no exception, and nothing that takes a second.
+
+As a test it draws a fixed number of streams; `python -m tests.fuzz --seconds N` draws for as long as it is told.
+"""
 
 from __future__ import annotations
 
 import re
+import time
+from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 
-from echod import native
-from tests import frames
-from tests.fuzz.material import Case, cases
-from tests.fuzz.subject import Fault, converse, judge
+from tests.fakes import Peer, make_factory
+from tests.fuzz.streams import pieces, streams
 
-NATIVE = native.load(None)
+PATIENCE = 1.0
+"""Seconds of CPU that a stream may take."""
 
-
-@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(cases())
-def test_any_octets_cut_anywhere(case: Case) -> None:
-    judge(case, NATIVE)
+_DATE = re.compile(rb"\r\nDate: [^\r]*")
 
 
-def test_the_material_is_worth_it() -> None:
-    """Enough of it gets through the handshake, and enough of that through the frames."""
-    opened: list[Case] = []
-    echoed: list[frames.Frame] = []
-    closed: list[frames.Frame] = []
-
-    @settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-    @given(cases())
-    def look(case: Case) -> None:
-        outcome = converse([case.octets], None)
-        if outcome.answer.startswith(b"HTTP/1.1 101 "):
-            opened.append(case)
-            found, _ = frames.split(outcome.answer.partition(b"\r\n\r\n")[2])
-            echoed.extend(frame for frame in found if frame.opcode in (frames.TEXT, frames.BINARY))
-            closed.extend(frame for frame in found if frame.opcode == frames.CLOSE)
-
-    look()
-    assert len(opened) > 50
-    assert len(echoed) > 20
-    assert len({frame.payload[:2] for frame in closed}) >= 4
+def answer(cut: list[bytes]) -> tuple[bytes, int, bool, bool]:
+    """Return what a daemon of its own answers, and how it left the connection: Autobahn's state, half-closed, closed."""
+    clock = Clock()
+    peer = Peer(make_factory(clock, max_message_size=8000, max_fragments=20))
+    octets = b""
+    for piece in cut:
+        octets += peer.send(piece)
+        # What takes long is put off to the reactor's next turn.
+        clock.advance(0)
+        octets += peer.take()
+    protocol, transport = peer.protocol, peer.transport
+    end = (_DATE.sub(b"", octets), protocol.state, transport.half_closed, bool(transport.disconnecting))
+    peer.lose()
+    assert not protocol.factory.live
+    return end
 
 
-def test_a_fault_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("on purpose")
+def any_octets_cut_anywhere(data: st.DataObject) -> None:
+    """Draw a stream and a way to cut it, and hold the two answers against each other."""
+    octets = data.draw(streams())
+    failures: list[Any] = []
 
-    monkeypatch.setattr("echod.protocol.EchoProtocol._echo", fail)
-    with pytest.raises(Fault, match="on purpose"):
-        converse([frames.handshake() + frames.client_frame(frames.TEXT, b"x", fin=False) + frames.client_frame(frames.CONTINUATION)], None)
+    def observe(event: dict[str, Any]) -> None:
+        if "log_failure" in event:
+            failures.append(event["log_failure"])
+
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+    began = time.process_time()
+    try:
+        whole = answer([octets] if octets else [])
+        cut = answer(data.draw(pieces(octets)))
+    finally:
+        globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
+    assert not failures
+    assert cut == whole
+    assert time.process_time() - began < 2 * PATIENCE
 
 
-def test_another_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fuzz.subject._DATE", re.compile(rb"(?!)"))
-    answers = iter(range(100))
-    monkeypatch.setattr("echod.protocol.formatdate", lambda **_: str(next(answers)))
-    with pytest.raises(Fault, match="differs at octet"):
-        judge(Case(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", (3,)), None)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
+@given(st.data())
+def test_any_octets_cut_anywhere(data: st.DataObject) -> None:
+    any_octets_cut_anywhere(data)
