@@ -104,8 +104,13 @@ class ServerProtocol(WebSocketServerProtocol):
         return True
 
     def _invalid_payload(self, reason: str) -> bool:
-        self._fail_connection(1007, reason)
+        # How much is inflated at a time depends on how it comes, and so does which is seen first: what can't be inflated, or what
+        # is not UTF-8.
+        self._fail_connection(1007, "invalid deflated message" if self._isMessageCompressed else reason)
         return True
+
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
+        self._fail_connection(1009, f"message longer than {max_msg_size} octets when inflated")
 
     def _closeConnection(self, abort: bool = False) -> None:  # noqa: ARG002
         # `abort` is set where Autobahn got the peer's reply to a Close of ours: a reset then would be for nothing.

@@ -291,6 +291,17 @@ static bool echo(echod_pump *pump, lease_t *lease, size_t size) {
     return false;
 }
 
+/* Read into the shared buffer what waits, if it begins with a frame that is not ordinary. */
+static size_t read_if_odd(echod_pump *pump, const lease_t *lease) {
+    uint8_t begin[CLIENT_HEADER];
+    ssize_t n = recv(lease->public.fd, begin, sizeof begin, MSG_PEEK | MSG_DONTWAIT);
+    echod_stop stop = n > 0 ? echod_codec_echo(begin, (size_t)n, pump->max_message_size).stop : ECHOD_STOP_NEED_MORE;
+    if (stop != ECHOD_STOP_NOT_ORDINARY && stop != ECHOD_STOP_TOO_LARGE)
+        return 0;
+    n = recv(lease->public.fd, pump->buffer, READ_SIZE, MSG_DONTWAIT);
+    return n > 0 ? (size_t)n : 0;
+}
+
 static void read_some(echod_pump *pump, lease_t *lease) {
     uint8_t *target;
     size_t room;
@@ -330,7 +341,12 @@ static void read_some(echod_pump *pump, lease_t *lease) {
             end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
             return;
         }
-        /* Who doesn't take its answers isn't read. */
+        /* Who doesn't take its answers isn't read, but for what the owner is to judge: a close has its deadline also where nobody reads. */
+        size_t size = lease->message || lease->partial_size ? 0 : read_if_odd(pump, lease);
+        if (size) {
+            end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, pump->buffer, size);
+            return;
+        }
         watch(pump, lease, true);
     }
     set_held(pump, lease);

@@ -5,9 +5,13 @@ Knows how to make octets. Must never know what the daemon makes of them.
 
 from __future__ import annotations
 
+import zlib
+
 from hypothesis import strategies as st
 
 from tests.frames import client_frame, close_payload, handshake
+
+OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
 
 _noise = st.binary(max_size=300)
 
@@ -15,7 +19,7 @@ _lines = st.sampled_from(
     [
         "Sec-WebSocket-Protocol: a, b",
         "Sec-WebSocket-Protocol: é",
-        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        OFFER,
         "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=8",
         "Sec-WebSocket-Extensions: ;;, =",
         "X-Forwarded-For: 6.6.6.6, fe80::1%0",
@@ -52,10 +56,24 @@ _frames = st.one_of(
 )
 
 
+def _deflated(payload: bytes, opcode: int, step: int) -> bytes:
+    """Return a deflated message in frames of `step` octets."""
+    deflate = zlib.compressobj(wbits=-15)
+    octets = (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    parts = [octets[start : start + step] for start in range(0, len(octets), step)]
+    return b"".join(client_frame(0 if i else opcode, part, fin=i == len(parts) - 1, rsv=0 if i else 4) for i, part in enumerate(parts))
+
+
+_deflated_messages = st.builds(_deflated, _payloads, st.sampled_from([1, 2]), st.sampled_from([1, 20, 10_000]))
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
     """Draw all that one client sends."""
-    octets = bytearray(draw(_heads) + b"".join(draw(st.lists(_frames, max_size=8))))
+    if draw(st.integers(0, 3)):
+        octets = bytearray(draw(_heads) + b"".join(draw(st.lists(_frames, max_size=8))))
+    else:
+        octets = bytearray(handshake("/", OFFER) + b"".join(draw(st.lists(st.one_of(_deflated_messages, _frames), max_size=5))))
     for _ in range(draw(st.integers(0, 2)) if draw(st.integers(0, 3)) == 0 else 0):
         if octets:
             octets[draw(st.integers(0, len(octets) - 1))] ^= 1 << draw(st.integers(0, 7))

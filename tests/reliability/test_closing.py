@@ -16,8 +16,6 @@ from tests.reliability.daemon import MIB, Daemon
 CLIENTS = 100
 CLOSE_TIMEOUT = 2.0
 
-_MESSAGE = frames.client_frame(frames.BINARY, bytes(MIB))
-
 ENDINGS = {
     "a Close": frames.client_frame(frames.CLOSE, frames.close_payload(1000)),
     "a frame that is none": frames.client_frame(frames.BINARY, b"x", rsv=7),
@@ -25,27 +23,31 @@ ENDINGS = {
 }
 
 
+@pytest.mark.parametrize(("clients", "size"), [(CLIENTS, MIB), (CLIENTS // 5, 6 * MIB)], ids=["100 x 1 MiB", "20 x 6 MiB"])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_clients_that_fill_their_buffers_and_never_read(ending: str, figure: Figure) -> None:
+def test_clients_that_fill_their_buffers_and_never_read(ending: str, clients: int, size: int, figure: Figure) -> None:
+    """The kernel takes the smaller messages, and the larger are more than it takes."""
+    octets = frames.client_frame(frames.BINARY, bytes(size)) + ENDINGS[ending]
+
     async def fill(daemon: Daemon) -> Client:
         client = await Client.open(daemon.address, receive_buffer=4096)
         # The end is in the same read as that of the message, so that the daemon has it before it has to wait for the client.
-        await client.send(_MESSAGE + ENDINGS[ending])
+        await client.send(octets)
         return client
 
     async def run(daemon: Daemon) -> float:
         await warm_up(daemon.address)
         idle = daemon.descriptors()
-        clients = await at_once((fill(daemon) for _ in range(CLIENTS)), CLIENTS)
+        filled = await at_once((fill(daemon) for _ in range(clients)), clients)
         seconds = daemon.seconds_until(lambda: daemon.descriptors() <= idle, 30)
-        for client in clients:
+        for client in filled:
             client.close()
         return seconds
 
     # Keepalive off: it must not be what ends them.
     with Daemon("--close-timeout", f"{CLOSE_TIMEOUT}s", "--ping-interval", "0") as daemon:
         seconds = asyncio.run(run(daemon))
-    figure(f"until all descriptors are gone after {ending}", seconds, CLOSE_TIMEOUT + 2, "s")
+    figure(f"until all descriptors are gone after {size // MIB} MiB and {ending}", seconds, CLOSE_TIMEOUT + 2, "s")
 
 
 def test_clients_that_stop_answering_amid_a_stream(figure: Figure) -> None:
