@@ -106,7 +106,7 @@ class ServerProtocol(WebSocketServerProtocol):
     def _invalid_payload(self, reason: str) -> bool:
         # How much is inflated at a time depends on how it comes, and so does which is seen first: what can't be inflated, or what
         # is not UTF-8.
-        self._fail_connection(1007, "invalid deflated message" if self._isMessageCompressed else reason)
+        self._fail_connection(1007, "invalid deflated message" if self.inside_message and self._isMessageCompressed else reason)
         return True
 
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
