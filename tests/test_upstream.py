@@ -74,6 +74,7 @@ class TestAutobahn:
             ("_fail_connection", ["self", "code", "reason"]),
             ("_protocol_violation", ["self", "reason"]),
             ("_invalid_payload", ["self", "reason"]),
+            ("_max_message_size_exceeded", ["self", "msg_size", "max_msg_size", "reason"]),
             ("_closeConnection", ["self", "abort"]),
             ("_dataReceived", ["self", "data"]),
             ("_onOpen", ["self"]),
