@@ -52,7 +52,7 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
 
-soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about an hour
+soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
 
 fuzz: $(VENV)/.test  ## fuzz the daemon, then its C code, for FUZZ_SECONDS each
