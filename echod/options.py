@@ -144,7 +144,10 @@ class Options(usage.Options):
         ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
         ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
     ]
-    optFlags = [["log-messages", None, "log `recv: …` for each message"]]  # noqa: RUF012
+    optFlags = [  # noqa: RUF012
+        ["no-console", None, "answer a plain GET with 426, and not with the console page"],
+        ["log-messages", None, "log `recv: …` for each message"],
+    ]
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self.environment = environment
@@ -200,6 +203,7 @@ class Options(usage.Options):
         return Settings(
             ports=tuple(self["port"]) or _DEFAULT.ports,
             origins=tuple(self["origin"]),
+            has_console=not self["no-console"],
             log_messages=bool(self["log-messages"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,

@@ -70,6 +70,9 @@ class Settings:
     drain_timeout: float = 10.0
     """From the signal to the end of the process, whoever is still there."""
 
+    has_console: bool = True
+    """Whether a plain GET is answered with the console page, and not with 426."""
+
     log_messages: bool = False
     log_format: LogFormat = LogFormat.TEXT
 

@@ -50,6 +50,8 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
     plural = {"port": "ports", "origin": "origins"}
+    if option.startswith("no-"):
+        return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
     match value:
         case None:
@@ -57,11 +59,11 @@ def default(option: str) -> str:
         case tuple():
             return ", ".join(value) or "any"
         case bool():
-            return "on" if value else "off"
+            value = "on" if value else "off"
         case float():
-            return format_duration(value)
+            value = format_duration(value)
         case int():
-            return format_size(value)
+            value = format_size(value)
     return str(value)
 
 
