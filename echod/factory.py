@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
+from zope.interface import implementer
 
 from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
@@ -25,6 +26,7 @@ from echod.settings import Compression, Settings
 from echod.turns import Turns
 
 
+@implementer(IProtocolNegotiationFactory)
 class EchoFactory(WebSocketServerFactory):
     """Makes an `EchoProtocol` for each connection."""
 
@@ -63,6 +65,10 @@ class EchoFactory(WebSocketServerFactory):
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what is spoken over TLS (RFC 7301). Without this, Twisted fails the TLS handshake of whoever asks, as browsers do."""
+        return [b"http/1.1"]
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:

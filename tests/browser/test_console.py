@@ -99,7 +99,7 @@ def test_a_code_that_a_browser_may_not_send(page: Page) -> None:
     expect(status(page)).to_contain_text("Connected.")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1/", "ws://", "ws://127.0.0.1:99999/"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "ws://", "ws://127.0.0.1:99999/"])
 def test_what_is_no_url(page: Page, url: str) -> None:
     field(page, "URL").fill(url)
     button(page, "Connect").click()
@@ -154,7 +154,7 @@ def test_a_server_that_shuts_down(browser: Browser, errors: list[str]) -> None:
 def test_text_with_emoji(page: Page) -> None:
     connect(page)
     text = "Grüße, 👩‍👩‍👧‍👦 — 你好, שלום\nsecond line"
-    field(page, "Text").fill(text)
+    field(page, "Text to send").fill(text)
     send(page)
     echo = rows(page).first
     expect(echo).to_contain_text(re.compile("↓ Received .*text .*octets .*echo of #1", re.DOTALL))
@@ -167,7 +167,7 @@ def test_text_with_emoji(page: Page) -> None:
 
 def test_a_message_is_never_markup(page: Page, errors: list[str]) -> None:
     connect(page)
-    field(page, "Text").fill("<img src=x onerror=alert(1)><b>bold</b>")
+    field(page, "Text to send").fill("<img src=x onerror=alert(1)><b>bold</b>")
     send(page)
     expect(rows(page).first.locator("p")).to_have_text("<img src=x onerror=alert(1)><b>bold</b>")
     assert not errors
@@ -206,7 +206,7 @@ def test_what_is_no_hex(page: Page, hexadecimal: str, problem: str) -> None:
 
 def test_an_empty_message(page: Page) -> None:
     connect(page)
-    field(page, "Text").fill("")
+    field(page, "Text to send").fill("")
     send(page)
     expect(rows(page).first).to_contain_text(re.compile("text 0 octets .*echo of #1", re.DOTALL))
 
@@ -215,10 +215,10 @@ def test_json(page: Page) -> None:
     field(page, "Path").fill("/json")
     connect(page)
     choose(page, "JSON")
-    field(page, "JSON").last.fill('{"a": [1.50, "\\ud800"],\n "a": null}')
+    field(page, "JSON to send").fill('{"a": [1.50, "\\ud800"],\n "a": null}')
     send(page)
     expect(rows(page).first.locator("p")).to_have_text('{"a":[1.50,"\\ud800"],"a":null}')
-    field(page, "JSON").last.fill("{'a': 1}")
+    field(page, "JSON to send").fill("{'a': 1}")
     send(page)
     expect(page.get_by_role("alert")).to_contain_text("not JSON")
 
@@ -226,12 +226,12 @@ def test_json(page: Page) -> None:
 def test_the_list_is_bounded(page: Page) -> None:
     connect(page)
     for number in range(MOST_ROWS // 2 + 10):
-        field(page, "Text").fill(f"{number}")
-        field(page, "Text").press("Control+Enter")
+        field(page, "Text to send").fill(f"{number}")
+        field(page, "Text to send").press("Control+Enter")
     expect(rows(page).first).to_contain_text(f"echo of #{MOST_ROWS // 2 + 10}")
     expect(rows(page)).to_have_count(MOST_ROWS)
     expect(page.get_by_text(f"The last {MOST_ROWS} are shown; 22 older lines went.")).to_be_visible()
-    field(page, "Text").fill("x" * 100_000)
+    field(page, "Text to send").fill("x" * 100_000)
     send(page)
     expect(rows(page).first).to_contain_text("100,000 octets")
     assert len(rows(page).first.inner_text()) < 1000
@@ -397,10 +397,10 @@ def fill_with_life(page: Page) -> None:
     connect(page)
     send(page)
     expect(rows(page).first).to_contain_text("echo of #1")
-    field(page, "Text").fill("long" * 400)
+    field(page, "Text to send").fill("long" * 400)
     send(page)
     choose(page, "JSON")
-    field(page, "JSON").last.fill("nonsense")
+    field(page, "JSON to send").fill("nonsense")
     send(page)
     expect(page.get_by_role("alert")).to_contain_text("not JSON")
     field(page, "Messages").last.fill("1000")
