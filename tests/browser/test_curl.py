@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -113,6 +115,19 @@ def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
             done = run(needed("curl", "curl"), *command)
             assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
             assert "server accepted http/1.1" in done.stderr.lower()
+
+
+def test_the_health_check_of_a_daemon_that_shuts_down(tmp_path: Path) -> None:
+    """A new connection is refused; one that was open before is told with 503."""
+    with Daemon() as daemon, socket.create_connection(daemon.address, timeout=20) as early:
+        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
+        # Connections are accepted in their order, so that the early one is in when a later one is served.
+        assert curl(daemon, tmp_path, "/healthz").status == 200
+        daemon.send_signal(signal.SIGTERM)
+        assert early.recv(4096).startswith(b"HTTP/1.1 503 ")
+        early.close()
+        assert daemon.wait() == 0
+        assert run(needed("curl", "curl"), "--silent", daemon.url.replace("ws", "http", 1) + "/healthz").returncode == 7
 
 
 def test_without_the_console(tmp_path: Path) -> None:
