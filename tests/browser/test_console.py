@@ -360,6 +360,10 @@ def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
     button(page, "Stop").click()
     expect(page.locator("#burst-summary")).to_contain_text("Stopped.")
     expect(button(page, "Start")).to_be_enabled()
+    # Echoes come in order: with this one all that were under way have come, and none is shown.
+    send(page)
+    expect(rows(page).first).to_contain_text("echo of #1")
+    expect(rows(page).filter(has_text="not an echo")).to_have_count(0)
     button(page, "Start").click()
     expect(page.locator("#burst-summary")).to_have_text("Running …")
     button(page, "Disconnect").click()
