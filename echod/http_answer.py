@@ -19,6 +19,9 @@ MAX_HEAD_SIZE = 64 * 1024
 MAX_BODY_SIZE = 16 * 1024
 """Octets of a body in which a line is looked for."""
 
+MAX_ANSWER_SIZE = 256 * 1024
+"""Octets of an answer, however its body is chunked, after which no more is waited for."""
+
 _HEAD_END = b"\r\n\r\n"
 _BEGIN = b"HTTP/"
 
@@ -108,7 +111,10 @@ def parse(octets: bytes) -> Answer:
         is_whole = len(body) == MAX_BODY_SIZE or bool(response.chunked) or response.length == 0
     except IncompleteRead as error:
         body, is_whole = error.partial, False
+    except HTTPException:  # a chunk without end
+        body, is_whole = b"", True
     line = f"{response.status} {response.reason}".strip()
+    is_whole = is_whole or len(octets) >= MAX_ANSWER_SIZE
     return Answer(response.status, line, tuple(response.getheaders()), body, is_whole)
 
 

@@ -242,6 +242,7 @@ class _Check:
         self._verifier = Verifier(plan.target, plan.is_insecure) if plan.target.is_secure else None
         self._events: DeferredQueue[_Event] = DeferredQueue()
         self._client: _Client | None = None
+        self._ended: Deferred[None] = Deferred()
         self._calls: list[IDelayedCall] = []
         self._is_late = False
         self._received = b""
@@ -265,6 +266,7 @@ class _Check:
                     call.cancel()
             if self._client is not None and self._client.transport is not None:
                 self._client.transport.abortConnection()
+                await self._ended
         return self._report
 
     async def _check(self) -> None:
@@ -435,6 +437,7 @@ class _Check:
     def lost(self, reason: Failure) -> None:
         """The connection has ended."""
         self._events.put(_Lost(self._loss(reason)))
+        self._ended.callback(None)
 
     def _loss(self, reason: Failure) -> Fault:
         step, why = self._report.step, self._end_of(reason)
