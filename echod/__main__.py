@@ -32,8 +32,8 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
             from echod import check  # noqa: PLC0415  # takes some tenths of a second that help and version can do without
 
             return check.main(rest, out, error_out)
-        case [command, *_]:
-            error_out.write(f"echod: {escape(command)} is no command; python -m echod shows what there is\n")
+        case _:
+            error_out.write(f"echod: {escape(arguments[0])} is no command; python -m echod shows what there is\n")
             return os.EX_USAGE
     return os.EX_OK
 

@@ -80,7 +80,8 @@ class Verifier:
                 verify(self._connection, self._target.host.removesuffix("."))
         except (VerificationError, CertificateError) as error:
             certificate = self._connection.get_peer_certificate(as_cryptography=True)
-            names = list(_names(certificate)) if certificate is not None else []
+            assert certificate is not None
+            names = list(_names(certificate))
             more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
             whose = f"for {', '.join(names[:MAX_NAMES])}{more}" if names else "for nobody: it has no subjectAltName"
             raise UntrustedError(f"the certificate is {whose}, and not for {self._target.host}") from error

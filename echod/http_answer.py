@@ -105,7 +105,7 @@ def parse(octets: bytes) -> Answer:
     try:
         response.begin()
     except HTTPException as error:
-        raise NotHttpError(f"the answer is not HTTP: {error or type(error).__name__}") from error
+        raise NotHttpError(f"the answer is not HTTP: {str(error) or type(error).__name__}") from error
     try:
         body = response.read(MAX_BODY_SIZE)
         is_whole = len(body) == MAX_BODY_SIZE or bool(response.chunked) or response.length == 0

@@ -294,7 +294,7 @@ class _Check:
         except DNSLookupError as error:
             raise Fault(Step.DNS, f"{self.plan.target.host} doesn't resolve: {self._resolver.why or 'it has no address'}") from error
         except ConnectError as error:
-            why = os.strerror(error.osError) if error.osError else str(error)
+            why = os.strerror(error.osError) if (error.osError or 0) > 0 else str(error).rstrip(".")
             raise Fault(Step.TCP, f"{why}, at {self._addresses()}") from error
         finally:
             self._reactor.installNameResolver(previous)
@@ -316,8 +316,8 @@ class _Check:
                     raise Fault(Step.ECHO, f"{self._sending} came back wrong: {differs}", [f"came back: {seen}"])
             case _Closed() as closed:
                 raise Fault(Step.ECHO, f"{closed} came instead of an echo of {self._sending}")
-            case _Lost(fault):
-                raise fault
+            case end:
+                raise cast(_Lost, end).fault
 
     async def _close(self) -> None:
         assert self._client is not None
@@ -404,7 +404,7 @@ class _Check:
         try:
             self._client.feed(data)
         except Exception as error:  # Autobahn raises bare ones for some of what a server may send, such as deflate that is none
-            self._lose(Fault(self._report.step, f"what the server sent is not valid: {error or type(error).__name__}"))
+            self._lose(Fault(self._report.step, f"what the server sent is not valid: {str(error) or type(error).__name__}"))
 
     def _refused(self) -> None:
         self._lose(self._refusal())
@@ -453,7 +453,8 @@ class _Check:
                 return Fault(step, f"{why} before it had answered the opening handshake", [self._begin()])
             case Step.UPGRADE:
                 return Fault(step, why, self._seen_in_answer())
-        return Fault(step, f"{why} instead of an echo of {self._sending}")
+        is_ours = self._client is not None and self._client.why
+        return Fault(step, f"{self._sending}: {why}" if is_ours else f"{why} instead of an echo of {self._sending}")
 
     def _end_of(self, reason: Failure) -> str:
         assert self._client is not None
