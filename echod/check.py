@@ -248,7 +248,12 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO, react: Callab
     reports: list[Report] = []
 
     async def check(reactor: Any) -> None:
-        reports.append(await probe.run(reactor, plan, progress.tell))
+        stopped: list[None] = []
+        # A signal stops the reactor, which then drops its connections: not the server's doing.
+        reactor.addSystemEventTrigger("before", "shutdown", stopped.append, None)
+        report = await probe.run(reactor, plan, progress.tell)
+        if not stopped:
+            reports.append(report)
 
     try:
         react(check)

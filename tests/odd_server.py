@@ -135,6 +135,8 @@ class OddServer:
         self.url = f"ws{'s' if certificate else ''}://{f'[{host}]' if ':' in host else host}:{self.port}/"
         self.heads: list[bytes] = []
         """The request heads that were read."""
+        self.connections = 0
+        """How many were accepted."""
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -158,6 +160,7 @@ class OddServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             connection.settimeout(DEADLINE)
             try:
                 with connection:

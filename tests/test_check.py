@@ -182,15 +182,25 @@ def test_progress_is_for_terminals_and_not_faster_than_one_reads(monkeypatch: py
 # All of it.
 
 
-def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str) -> tuple[int, str, str]:
-    async def run_probe(_reactor: object, plan: Plan, tell: Callable[[str], None]) -> Report:
+class FakeReactor:
+    """Knows what is to be called when it stops."""
+
+    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[..., object], *arguments: object) -> None:
+        assert (phase, event) == ("before", "shutdown")
+        self.stop = lambda: call(*arguments)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str, is_stopped: bool = False) -> tuple[int, str, str]:
+    async def run_probe(reactor: FakeReactor, plan: Plan, tell: Callable[[str], None]) -> Report:
         assert plan == check.parse([URL, *arguments])[0]
         tell("TCP")
+        if is_stopped:
+            reactor.stop()
         return report
 
     def react(main: Callable[[object], Any]) -> NoReturn:
         with pytest.raises(StopIteration):
-            main(None).send(None)
+            main(FakeReactor()).send(None)
         raise SystemExit(0)
 
     monkeypatch.setattr(probe, "run", run_probe)
@@ -204,6 +214,10 @@ def test_the_exit_status_is_the_outcome(outcome: Outcome, monkeypatch: pytest.Mo
     report.outcome = outcome
     assert run(monkeypatch, report) == (int(outcome), as_text(report), "\r\x1b[KTCP\r\x1b[K")
     assert run(monkeypatch, report, "--json") == (int(outcome), as_json(report), "\r\x1b[KTCP\r\x1b[K")
+
+
+def test_what_an_interrupt_does_is_not_the_servers_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, failed(), is_stopped=True) == (INTERRUPTED, "", "\r\x1b[KTCP\r\x1b[K")
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, INTERRUPTED), (1, os.EX_SOFTWARE)])

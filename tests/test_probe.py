@@ -557,9 +557,11 @@ async def test_a_close_with_the_opening_handshake() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_end_instead_of_an_echo() -> None:
-    await fails_in_echo(
-        lambda peer: (peer.upgrade(), peer.read_frame()), "the server closed the connection instead of an echo of message 1 of 2"
-    )
+    def serve(peer: Peer) -> None:
+        peer.upgrade()
+        peer.read_frame()
+
+    await fails_in_echo(serve, "the server closed the connection instead of an echo of message 1 of 2")
 
 
 @pytest_twisted.ensureDeferred
