@@ -66,10 +66,10 @@ class Answer:
         return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
     def describe(self) -> list[str]:
-        """Return what was seen, a line for each thing."""
+        """Return what was seen beside the status, a line for each thing."""
         fields = [(name, self.values(name.lower())) for name in ("Location", "Upgrade", "Connection", "Server", "Via")]
         body = [f"body: {self.first_line}"] if self.first_line else []
-        return [f"HTTP status: {self.line}", *(f"{name}: {value}" for name, value in fields if value), *body]
+        return [*(f"{name}: {value}" for name, value in fields if value), *body]
 
     def hint(self) -> str:
         """Return what is the likely reason of a refusal; empty where there is nothing to say beyond the status."""

@@ -413,6 +413,10 @@ class _Check:
         assert self._answer is not None
         return Fault(Step.HTTP, f"status {self._answer.line}, and not 101", self._seen_in_answer())
 
+    def _no_upgrade(self, why: str) -> Fault:
+        assert self._answer is not None
+        return Fault(Step.UPGRADE, why, [f"HTTP status: {self._answer.line}", *self._seen_in_answer()])
+
     def _seen_in_answer(self) -> list[str]:
         assert self._answer is not None
         hint = self._answer.hint()
@@ -424,7 +428,7 @@ class _Check:
         self._report.extensions = list(extensions)
         if self.plan.subprotocols and not subprotocol:
             offered = ", ".join(self.plan.subprotocols)
-            self._lose(Fault(Step.UPGRADE, f"the server chose no subprotocol; offered: {offered}", self._seen_in_answer()))
+            self._lose(self._no_upgrade(f"the server chose no subprotocol; offered: {offered}"))
             return
         if self.plan.offers_compression and not extensions:
             self._note("the server didn't accept permessage-deflate")
@@ -452,7 +456,7 @@ class _Check:
             case Step.HTTP:
                 return Fault(step, f"{why} before it had answered the opening handshake", [self._begin()])
             case Step.UPGRADE:
-                return Fault(step, why, self._seen_in_answer())
+                return self._no_upgrade(why)
         is_ours = self._client is not None and self._client.why
         return Fault(step, f"{self._sending}: {why}" if is_ours else f"{why} instead of an echo of {self._sending}")
 

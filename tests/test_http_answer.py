@@ -51,7 +51,6 @@ def test_fields_are_joined() -> None:
     assert got.upgrades
     assert got.is_whole
     assert got.describe() == [
-        "HTTP status: 101 Switching Protocols",
         "Upgrade: websocket",
         "Connection: x, upgrade",
         "Via: 1.1 a, 1.1 b",
