@@ -155,9 +155,9 @@ def test_a_wrong_echo() -> None:
 def test_a_server_that_is_silent() -> None:
     with OddServer(Peer.wait) as server:
         began = time.monotonic()
-        status, out = check(server.url, "--timeout", "500ms")
-    assert time.monotonic() - began < 0.5 + SLACK
-    assert (status, out.splitlines()[0]) == (3, "CRITICAL - HTTP: the opening handshake wasn't answered within 500ms")
+        status, out = check(server.url, "--timeout", "2s")
+    assert time.monotonic() - began < 2 + SLACK
+    assert (status, out.splitlines()[0]) == (3, "CRITICAL - HTTP: the opening handshake wasn't answered within 2s")
 
 
 def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:

@@ -336,9 +336,9 @@ async def test_a_server_that_closes_in_the_tls_handshake() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent_in_the_tls_handshake() -> None:
     with OddServer(Peer.wait) as server:
-        report = await check(server.url.replace("ws://", "wss://"), timeout=0.3)
+        report = await check(server.url.replace("ws://", "wss://"), timeout=1.0)
     assert (report.outcome, report.step) == (Outcome.TIMEOUT, Step.TLS)
-    assert report.what == f"the TLS handshake with 127.0.0.1:{server.port} wasn't over within 300ms"
+    assert report.what == f"the TLS handshake with 127.0.0.1:{server.port} wasn't over within 1s"
 
 
 # HTTP.
@@ -361,7 +361,9 @@ async def test_503_with_a_body() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_comes_later() -> None:
+async def test_a_body_that_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "BODY_WAIT", 10.0)
+
     def serve(peer: Peer) -> None:
         peer.read_head()
         peer.send(b"HTTP/1.1 403 Forbidden\r\n\r\n")
@@ -435,13 +437,13 @@ async def test_a_tls_server() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent() -> None:
-    await fails(Peer.wait, Step.HTTP, "the opening handshake wasn't answered within 300ms", outcome=Outcome.TIMEOUT, timeout=0.3)
+    await fails(Peer.wait, Step.HTTP, "the opening handshake wasn't answered within 1s", outcome=Outcome.TIMEOUT, timeout=1.0)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent_after_a_few_octets() -> None:
     script = refuses(b"HTTP/1.1", True)
-    await fails(script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=Outcome.TIMEOUT, timeout=0.3)
+    await fails(script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=Outcome.TIMEOUT, timeout=1.0)
 
 
 # The upgrade.
@@ -576,8 +578,8 @@ async def test_text_that_is_not_utf_8() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_an_echo_that_does_not_come() -> None:
-    what = "no echo of message 1 of 2 (text, 100) within 300ms"
-    await fails(answers(lambda *_: b""), Step.ECHO, what, outcome=Outcome.TIMEOUT, timeout=0.3)
+    what = "no echo of message 1 of 2 (text, 100) within 1s"
+    await fails(answers(lambda *_: b""), Step.ECHO, what, outcome=Outcome.TIMEOUT, timeout=1.0)
 
 
 @pytest_twisted.ensureDeferred
@@ -656,7 +658,7 @@ def closes(close: Script) -> Script:
 )
 @pytest_twisted.ensureDeferred
 async def test_a_close_that_is_odd_is_noted(close: Script, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "CLOSE_WAIT", 0.3)
+    monkeypatch.setattr(probe, "CLOSE_WAIT", 1.0)
     report = await against(closes(close))
     assert (report.outcome, report.step) == (Outcome.OK, Step.CLOSE)
     assert report.notes == [note]
@@ -664,7 +666,7 @@ async def test_a_close_that_is_odd_is_noted(close: Script, note: str, monkeypatc
 
 @pytest_twisted.ensureDeferred
 async def test_the_deadline_is_that_of_the_close_too() -> None:
-    report = await against(closes(Peer.wait), timeout=0.5)
+    report = await against(closes(Peer.wait), timeout=1.0)
     assert report.outcome is Outcome.OK
     assert report.notes == ["the server kept silent with no answer to our Close frame"]
 
