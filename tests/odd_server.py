@@ -16,11 +16,11 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.frames import BINARY, CLOSE, TEXT, masked, server_frame
-from tests.tls import Certificate
 
 DEADLINE = 20.0
 """Seconds. No read of a script waits longer."""
@@ -121,14 +121,14 @@ class Peer:
 
 
 class OddServer:
-    """A context manager that serves one connection after the other; `certificate` is for TLS."""
+    """A context manager that serves one connection after the other; `certificate` is a PEM file, for TLS."""
 
-    def __init__(self, script: Callable[[Peer], object], certificate: Certificate | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(self, script: Callable[[Peer], object], certificate: Path | None = None, host: str = "127.0.0.1") -> None:
         self._script = script
         self._context: ssl.SSLContext | None = None
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(certificate.path)
+            self._context.load_cert_chain(certificate)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family)
         self.port: int = self._listener.getsockname()[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from echod import probe, upstream
 from echod.probe import Outcome, Plan, Report, Step
 from echod.ws_url import parse
 from tests.frames import BINARY, CLOSE, PING, TEXT, close_payload, server_frame
+from tests.odd_certificate import OddCertificate
 from tests.odd_server import OddServer, Peer
-from tests.tls import Certificate
 
 Script = Callable[[Peer], object]
 
@@ -32,7 +32,7 @@ async def check(url: str, tell: Callable[[str], None] = lambda _: None, getaddri
     return report
 
 
-async def against(script: Script, certificate: Certificate | None = None, **plan: Any) -> Report:
+async def against(script: Script, certificate: Path | None = None, **plan: Any) -> Report:
     with OddServer(script, certificate) as server:
         return await check(server.url, **plan)
 
@@ -233,18 +233,24 @@ async def test_a_fault_of_ours_is_not_taken_for_the_servers() -> None:
 
 
 @pytest.fixture
-def trusted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Certificate]]:
-    """Make certificates that this machine trusts."""
-
-    def make(**values: Any) -> Certificate:
-        certificate = Certificate(tmp_path / "trusted.pem", **values)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
-        return certificate
-
-    return make  # type: ignore[return-value]
+def make(tmp_path: Path) -> Callable[..., Path]:
+    """Make a certificate; its file."""
+    return lambda *hosts, **values: OddCertificate(tmp_path / "odd.pem", *hosts, **values).path
 
 
-async def secure(certificate: Certificate, host: str = "localhost", script: Script = good, **plan: Any) -> Report:
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path]) -> Callable[..., Path]:
+    """Make one that this machine trusts."""
+
+    def make_trusted(*hosts: str, **values: Any) -> Path:
+        path = make(*hosts, **values)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        return path
+
+    return make_trusted
+
+
+async def secure(certificate: Path, host: str = "localhost", script: Script = good, **plan: Any) -> Report:
     with OddServer(script, certificate) as server:
         return await check(f"wss://{host}:{server.port}", **plan)
 
@@ -256,7 +262,7 @@ def fails_in_tls(report: Report, what: str) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_is_trusted(trusted: Any) -> None:
-    report = await secure(trusted())
+    report = await secure(trusted("localhost"))
     assert (report.outcome, report.what) == (Outcome.OK, "")
     assert report.tls.startswith("TLSv1.3, TLS_")
     assert ", certificate until 20" in report.tls
@@ -265,50 +271,50 @@ async def test_a_certificate_that_is_trusted(trusted: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_for_an_address(trusted: Any) -> None:
-    assert (await secure(trusted(host="127.0.0.1"), "127.0.0.1")).outcome is Outcome.OK
+    assert (await secure(trusted("127.0.0.1"), "127.0.0.1")).outcome is Outcome.OK
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_that_is_self_signed(certificate: Certificate) -> None:
-    report = await secure(certificate)
-    fails_in_tls(report, "the certificate is self-signed, and not among those that this machine trusts: subject CN=localhost, issuer CN=")
+async def test_a_certificate_that_is_self_signed(make: Any) -> None:
+    report = await secure(make("localhost"))
+    fails_in_tls(report, "the certificate is self-signed, and not among those that this machine trusts: subject CN=someone, issuer CN=")
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_has_expired(trusted: Any) -> None:
-    fails_in_tls(await secure(trusted(days=(-3, -1))), "the certificate has expired: subject CN=localhost, issuer CN=localhost, valid 20")
+    fails_in_tls(
+        await secure(trusted("localhost", days=(-3, -1))), "the certificate has expired: subject CN=someone, issuer CN=someone, valid 20"
+    )
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_is_not_valid_yet(trusted: Any) -> None:
-    fails_in_tls(await secure(trusted(days=(1, 3))), "the certificate is not valid yet: ")
+    fails_in_tls(await secure(trusted("localhost", days=(1, 3))), "the certificate is not valid yet: ")
 
 
 @pytest.mark.parametrize(
-    ("certificate_host", "host", "whose"),
+    ("hosts", "host", "whose"),
     [
-        ("a.example", "localhost", "for a.example, and not for localhost"),
-        ("localhost", "127.0.0.1", "for localhost, and not for 127.0.0.1"),
-        ("192.0.2.1", "127.0.0.1", "for 192.0.2.1, and not for 127.0.0.1"),
-        (None, "localhost", "for nobody: it has no subjectAltName, and not for localhost"),
+        (["a.example"], "localhost", "for a.example, and not for localhost"),
+        (["localhost"], "127.0.0.1", "for localhost, and not for 127.0.0.1"),
+        (["192.0.2.1"], "127.0.0.1", "for 192.0.2.1, and not for 127.0.0.1"),
+        ([], "localhost", "for nobody: it has no subjectAltName, and not for localhost"),
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_for_another(trusted: Any, certificate_host: str | None, host: str, whose: str) -> None:
+async def test_a_certificate_for_another(trusted: Any, hosts: list[str], host: str, whose: str) -> None:
     heads = []
 
     def serve(peer: Peer) -> None:
         heads.append(peer.read_head())
 
-    fails_in_tls(
-        await secure(trusted(host=certificate_host), host, serve, fields=(("Authorization", "secret"),)), f"the certificate is {whose}"
-    )
+    fails_in_tls(await secure(trusted(*hosts), host, serve, fields=(("Authorization", "secret"),)), f"the certificate is {whose}")
     assert not heads, "nothing is sent to a stranger"
 
 
 @pytest_twisted.ensureDeferred
-async def test_any_certificate_will_do_where_that_was_asked_for(tmp_path: Path) -> None:
-    wrong = Certificate(tmp_path / "wrong.pem", host="a.example", days=(-3, -1))
+async def test_any_certificate_will_do_where_that_was_asked_for(make: Any) -> None:
+    wrong = make("a.example", days=(-3, -1))
     assert (await secure(wrong, is_insecure=True)).outcome is Outcome.OK
 
 
