@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
 from tests.interop.clients import CLIENTS, FOLDER, PATIENCE, Message, Target
 
@@ -56,25 +56,33 @@ class Watch:
 
 
 def watch_websockets(watch: Watch) -> Seen:
-    """Watch with the threaded client of `websockets`."""
+    """Watch with `websockets`: its asyncio client, for the threaded one reads and writes at once, which now and then breaks its TLS."""
+    return asyncio.run(_watch_websockets(watch))
+
+
+async def _watch_websockets(watch: Watch) -> Seen:
     seen, began = Seen(), time.monotonic()
     certificate = watch.target.certificate
-    context = ssl.create_default_context(cafile=certificate) if certificate else None
-    compression = "deflate" if watch.target.compression else None
+    opening = connect(
+        watch.target.url,
+        ssl=ssl.create_default_context(cafile=certificate) if certificate else None,
+        compression="deflate" if watch.target.compression else None,
+        open_timeout=watch.open_timeout,
+        close_timeout=0.2,
+        proxy=None,
+    )
     try:
-        with connect(watch.target.url, ssl=context, compression=compression, open_timeout=watch.open_timeout, close_timeout=0.2) as client:
+        async with opening as client:
             seen.opened = time.monotonic() - began
             try:
                 for message in watch.messages:
-                    client.send(message)
+                    await client.send(message)
                 while True:
-                    seen.messages.append(client.recv(timeout=watch.patience))
+                    seen.messages.append(await asyncio.wait_for(client.recv(), watch.patience))
                     seen.times.append(time.monotonic() - began)
             except TimeoutError:
                 pass
             except ConnectionClosed:
-                # What it was sending when the end came, it may still have to receive.
-                seen.messages += [message for message in client]  # noqa: C416  # it ends with the connection
                 seen.code, seen.reason = client.close_code, client.close_reason
     except InvalidStatus as error:
         seen.status = error.response.status_code
@@ -86,7 +94,14 @@ def watch_websockets(watch: Watch) -> Seen:
 
 def watch_aiohttp(watch: Watch) -> Seen:
     """Watch with aiohttp."""
-    return asyncio.run(_watch_aiohttp(watch))
+
+    async def run() -> Seen:
+        seen = await _watch_aiohttp(watch)
+        # What its documentation calls a graceful shutdown: transports are closed by then.
+        await asyncio.sleep(0.1)
+        return seen
+
+    return asyncio.run(run())
 
 
 async def _watch_aiohttp(watch: Watch) -> Seen:
@@ -113,7 +128,9 @@ async def _watch_aiohttp(watch: Watch) -> Seen:
         for message in watch.messages:
             await socket.send_str(message)
         await _receive(socket, seen, watch.patience, began)
-        await socket.close()
+        if seen.code is not None or certificate is None:
+            await socket.close()
+        # Else the session's end resets it. A close of its own would wait half a minute for TLS to be shut down, by a peer that may not read.
     return seen
 
 
@@ -130,8 +147,10 @@ async def _receive(socket: aiohttp.ClientWebSocketResponse, seen: Seen, patience
             assert seen.pings is not None
             seen.pings += 1
         else:
-            seen.code = socket.close_code
-            seen.reason = received.extra or "" if received.type is aiohttp.WSMsgType.CLOSE else ""
+            is_close = received.type is aiohttp.WSMsgType.CLOSE
+            # For a Close frame without a code aiohttp has 0, and not the RFC's 1005 (section 7.1.5).
+            seen.code = received.data or 1005 if is_close else socket.close_code
+            seen.reason = received.extra or "" if is_close else ""
             return
 
 
@@ -145,8 +164,8 @@ def watch_ws(watch: Watch) -> Seen:
         "patience": watch.patience,
         "openTimeout": watch.open_timeout,
     }
-    command = ["node", str(FOLDER / "ws_watch.js"), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
+    command = ["node", str(FOLDER / "ws_watch.js")]
+    done = subprocess.run(command, input=json.dumps(options), capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
     told = json.loads(done.stdout)
     bodies = [(is_binary, base64.b64decode(text)) for _, is_binary, text in told["messages"]]
     return Seen(

@@ -1,11 +1,11 @@
-// Drives `ws` for watchers.py: opens the connection that its argument describes, sends what it is told to, and prints what it saw as
+// Drives `ws` for watchers.py: opens the connection that its standard input describes, sends what it is told to, and prints what it saw as
 // one JSON object, when the connection has ended or nothing has come for so long. Must never know what is expected of the daemon.
 
 import { readFileSync } from "node:fs";
-import { argv, stdout } from "node:process";
+import { stdin, stdout } from "node:process";
 import WebSocket from "ws";
 
-const options = JSON.parse(argv[2]);
+const options = JSON.parse(Buffer.concat(await stdin.toArray()));
 const began = performance.now();
 const seconds = () => (performance.now() - began) / 1000;
 const seen = { status: null, headers: {}, opened: null, messages: [], pings: 0, code: null, reason: "", gaveUp: false };
