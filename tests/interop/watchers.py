@@ -130,7 +130,7 @@ async def _watch_aiohttp(watch: Watch) -> Seen:
         await _receive(socket, seen, watch.patience, began)
         if seen.code is not None or certificate is None:
             await socket.close()
-        # Else the session's end resets it. A close of its own would wait half a minute for TLS to be shut down, by a peer that may not read.
+        # Else the session's end resets it: a close would wait half a minute for the end of TLS, from a peer that may not read.
     return seen
 
 
