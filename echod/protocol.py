@@ -219,15 +219,15 @@ class EchoProtocol(upstream.ServerProtocol):
             subprotocol=self.websocket_protocol_in_use,
             extensions=tuple(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use),
             tls=info.describe_tls(self._layers),
-            lane=self.lane_name,
+            lane=self._lane_to_be,
             settings=self.factory.settings,
             faults=faults.NONE if self._faulty is None else self._faulty.faults,
             seed=None if self._faulty is None else self._faulty.seed,
         )
 
     @property
-    def lane_name(self) -> str:
-        """Who serves ordinary messages of this connection: `pump`, `codec` or `autobahn`."""
+    def _lane_to_be(self) -> str:
+        """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
         return "pump" if self._is_plain and self.factory.lane is not None and not self.is_compressed else "codec"
