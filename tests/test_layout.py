@@ -31,6 +31,12 @@ ROOMS = [
     "proxy_header",
     "service",
     "options",
+    "ws_url",
+    "http_answer",
+    "client_tls",
+    "probe",
+    "check",
+    "__main__",
 ]
 """From the ground up: each may import what stands before it."""
 
