@@ -485,8 +485,8 @@ def test_by_keyboard_alone(page: Page) -> None:
 def fill_with_life(page: Page) -> None:
     """Bring the page into a state in which nearly all of it is seen."""
     page.get_by_text("Close with a code and a reason").click()
-    button(page, "Close with 1001 after 3 messages").click()
     connect(page)
+    button(page, "Close with 1001 after 3 messages").click()
     send(page)
     expect(rows(page).first).to_contain_text("echo of #1")
     field(page, "Text to send").fill("long" * 400)
