@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import json_echo, log, upstream
+from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
 from echod.fastpath import Codec, Large
 from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
 from echod.turns import SHARE
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 SLICE = 1024
 """Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
 from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
+
+PATH_CUT = 256
+"""Characters of a path that are kept to be shown."""
 
 _log = Logger()
 
@@ -66,6 +70,13 @@ class EchoProtocol(upstream.ServerProtocol):
     _layers: tuple[Any, ...] = ()
     _is_plain = False
 
+    # For `counts`, and for whoever wants to see the live connections.
+    path = "/"
+    since = 0.0
+    """When the opening handshake was over, by the factory's clock; before that, when the connection was accepted."""
+    _traffic: Traffic | None = None
+    _outcome: Outcome | None = None
+
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
 
@@ -84,6 +95,7 @@ class EchoProtocol(upstream.ServerProtocol):
         self._is_plain = upstream.plain_socket(self._layers) is not None
         if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
             self.transport.setTcpNoDelay(True)
+        self.since = self.factory.clock.seconds()
         self.factory.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
@@ -159,6 +171,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if not self.factory.admit(self):
             self.refuse(ADDRESS_FULL)
             return
+        if request.path != "/":
+            self.path = request.path[:PATH_CUT]
         self._transform = self.factory.transforms.get(request.path)
         self._receive = EchoProtocol._receive_frames
         self.open(request.key, request.subprotocols, self.factory.usable_extensions(request))
@@ -166,6 +180,8 @@ class EchoProtocol(upstream.ServerProtocol):
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
         _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)
+        self.factory.counts.refuse(refusal.status, refusal.why)
+        self._outcome = Outcome.REFUSED
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
@@ -176,6 +192,8 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
+        # The same number as that of the read, so that an idle connection holds one.
+        self.since = self._last_seen
         self.factory.established(self)
         if self._transform is None and not self.factory.settings.log_messages:
             self._codec = self.factory.codec
@@ -187,7 +205,7 @@ class EchoProtocol(upstream.ServerProtocol):
         if self._large is not None:
             data = self._receive_large(self._large, data)
         if self._codec is not None and data and self._is_idle and self.state == self.STATE_OPEN:
-            answers, data = self._codec.echo(data)
+            answers, data = self._codec.echo(data, self.echoed)
             if answers:
                 self.sendData(answers)
             self._large = None if self.factory.budget.is_tight else self._codec.begin(data)
@@ -213,6 +231,7 @@ class EchoProtocol(upstream.ServerProtocol):
             return large.taken() + rest
         if large.is_complete:
             self._large = None
+            self.echoed(1, large.size)
             self.sendData(large.answer())
         return rest
 
@@ -262,6 +281,10 @@ class EchoProtocol(upstream.ServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Echo."""
         settings = self.factory.settings
+        self.factory.counts.received.add(len(payload), isBinary)
+        traffic = self._own_traffic
+        traffic.received_messages += 1
+        traffic.received_octets += len(payload)
         if settings.log_messages:
             text = log.describe_message(payload, isBinary, settings.log_cut)
             _log.info("recv: {text}", text=text, **{log.UNLIMITED: True})
@@ -292,6 +315,53 @@ class EchoProtocol(upstream.ServerProtocol):
         is_plain = len(payload) < self.factory.settings.min_deflated or not self.is_message_compressed
         self.sendMessage(payload, is_binary, doNotCompress=is_plain)  # type: ignore[no-untyped-call]
         self.maxMessagePayloadSize = limit
+        self.factory.counts.sent.add(len(payload), is_binary)
+        traffic = self._own_traffic
+        traffic.sent_messages += 1
+        traffic.sent_octets += len(payload)
+
+    # What has come and gone.
+
+    def echoed(self, messages: int, octets: int) -> None:
+        """Take note of messages that took the express lane."""
+        self._own_traffic.echoed(messages, octets)
+
+    @property
+    def _own_traffic(self) -> Traffic:
+        if self._traffic is None:
+            self._traffic = Traffic()
+        return self._traffic
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has come and gone until now, as a value."""
+        traffic = Traffic() if self._traffic is None else self._traffic.copy()
+        if self.lease is not None:
+            traffic.echoed(self.lease.messages, self.lease.octets)
+        return traffic
+
+    @property
+    def is_established(self) -> bool:
+        """Whether the opening handshake was answered with 101."""
+        return self.state != self.STATE_CONNECTING and self._outcome is not Outcome.REFUSED
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the connection ended, once it has."""
+        return self._outcome or (Outcome.CLEAN if self.wasClean else Outcome.LOST)
+
+    @property
+    def closing(self) -> tuple[str, Closer]:
+        """By which close code an established connection ended, once it has, and who began to close."""
+        if self.closedByMe:
+            return self._label(self.localCloseCode), Closer.SERVER
+        if self.wasClean:
+            return self._label(self.remoteCloseCode), Closer.CLIENT
+        return NO_CLOSE_FRAME, Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
+
+    @staticmethod
+    def _label(code: int | None) -> str:
+        return NO_CODE if code is None else close_label(code)
 
     # Writing.
 
@@ -435,8 +505,10 @@ class EchoProtocol(upstream.ServerProtocol):
         self._take_back()
         self.sendPing()
 
-    def give_up(self) -> None:
+    def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:
         """Reset a connection whose peer is dead, or whose time to close is over."""
+        if not self.wasClean:
+            self._outcome = self._outcome or outcome
         if self.lease is not None:
             assert self.factory.lane is not None
             self.factory.lane.drop(self)
@@ -447,6 +519,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): a Close frame, a FIN, and what still comes is not looked at."""
         self.failedByMe = True
+        self._outcome = self._outcome or Outcome.FAILED
         if self.state == self.STATE_OPEN:
             _log.info("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])

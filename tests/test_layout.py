@@ -12,6 +12,7 @@ ROOMS = [
     "settings",
     "log",
     "log_place",
+    "counts",
     "json_echo",
     "deadlines",
     "turns",
