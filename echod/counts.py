@@ -93,6 +93,10 @@ class Sums:
         """Return what an `echod_sums` says now."""
         return cls(*(Sum(list(of_type.sizes), of_type.octets) for of_type in (sums.text, sums.binary)))
 
+    def by_type(self) -> tuple[tuple[str, Sum], ...]:
+        """Return each type by its name."""
+        return ("text", self.text), ("binary", self.binary)
+
     def add(self, size: int, is_binary: bool) -> None:
         """Count a message of `size` octets."""
         (self.binary if is_binary else self.text).add(size)

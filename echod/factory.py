@@ -6,6 +6,7 @@ Must never know how a frame is read or a socket is written; must never reach for
 from __future__ import annotations
 
 from collections import Counter
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -25,6 +26,14 @@ from echod.settings import Compression, Settings
 from echod.turns import Turns
 
 
+class State(StrEnum):
+    """What the daemon is about."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
 class EchoFactory(WebSocketServerFactory):
     """Makes an `EchoProtocol` for each connection."""
 
@@ -42,6 +51,8 @@ class EchoFactory(WebSocketServerFactory):
         self.protocol = self._make_protocol_class()
         self.live: dict[EchoProtocol, None] = {}
         """In the order in which they were accepted."""
+        self.state = State.STARTING
+        """The service's to write, until it drains."""
         self.counts = Counts()
         self._pumped = Sums()
         self.max_connections = max_connections
@@ -161,6 +172,7 @@ class EchoFactory(WebSocketServerFactory):
 
     def drain(self) -> Deferred[None]:
         """Close all connections with 1001, and fire when the last has gone, which takes `drain_timeout` at most."""
+        self.state = State.DRAINING
         self._drained = Deferred()
         drained, timeout = self._drained, self.settings.drain_timeout
         # Who keeps on sending gets half of the time to come to an end.

@@ -460,6 +460,27 @@ class EchoProtocol(upstream.ServerProtocol):
         else:
             self.transport.resumeProducing()
 
+    @property
+    def is_backpressured(self) -> bool:
+        """Whether it is not read for now: it doesn't take its answers, or there is no room for what it would send."""
+        return self.is_backlogged or self.is_waiting or (self.lease is not None and self.lease.unsent_size > 0)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The one in use."""
+        chosen: str | None = getattr(self, "websocket_protocol_in_use", None)
+        return chosen
+
+    @property
+    def extensions(self) -> list[str]:
+        """The names of those in use."""
+        return [extension.EXTENSION_NAME for extension in getattr(self, "websocket_extensions_in_use", ())]
+
+    @property
+    def lane_name(self) -> str:
+        """What serves it now."""
+        return "pump" if self.lease is not None else "codec" if self._codec is not None else "autobahn"
+
     def count(self) -> int:
         """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
         if self.lease is not None:
