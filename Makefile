@@ -23,7 +23,7 @@ SANITIZED := tests/native tests/test_fastpath.py tests/test_sameness.py \
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
 COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
-  tests/test_readme.py tests/test_running.py
+  tests/test_admin_daemon.py tests/test_readme.py tests/test_running.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
