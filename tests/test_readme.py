@@ -22,7 +22,7 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = ("docs/architecture.md", "docs/metrics.md", "docs/performance.md", "LICENSE")
 
 
 def section(title: str) -> str:
@@ -49,13 +49,13 @@ def option_rows() -> dict[str, str]:
 
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
-    plural = {"port": "ports", "origin": "origins"}
+    plural = {"port": "ports", "origin": "origins", "admin": "admins"}
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
     match value:
         case None:
             return "from `RLIMIT_NOFILE`" if option == "max-connections" else "none"
         case tuple():
-            return ", ".join(value) or "any"
+            return ", ".join(value) or ("any" if option == "origin" else "none")
         case bool():
             return "on" if value else "off"
         case float():
@@ -81,6 +81,9 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
     assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
+    assert f"at most {settings.max_admin_connections} connections" in section("Admin site")
+    assert f"{format_duration(settings.admin_timeout)} for each answer" in section("Admin site")
+    assert f"100 on a page, or `?per-page=` up to {settings.max_page:,}" in section("Admin site")
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in section("Log")
     assert f"cut at {settings.log_cut} characters" in section("Log")
     assert f"an answer of less than {settings.min_deflated} octets" in section("What it answers")

@@ -169,6 +169,14 @@ def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
     assert describe_failure(error) == text
 
 
+def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with listening() as port:
+        text = f"tcp:{port}:interface=127.0.0.1"
+        with pytest.raises(CannotStartError, match=f"^can't listen on {text}: Address already in use$"):
+            make(admin_endpoints=[(text, serverFromString(REAL, text))]).privilegedStartService()
+
+
 def test_a_service_that_never_started_can_be_stopped() -> None:
     assert make().stopService().called
 
