@@ -32,6 +32,12 @@ ROOMS = [
     "web",
     "service",
     "options",
+    "ws_url",
+    "http_answer",
+    "client_tls",
+    "probe",
+    "check",
+    "__main__",
 ]
 """From the ground up: each may import what stands before it."""
 
