@@ -91,8 +91,11 @@ def add_up(parts: Iterable[Values]) -> Values:
 # Where the numbers are.
 
 
+_VERSIONS = (__version__, platform.python_version(), version("Twisted"), version("autobahn"))
+
+
 def _build(_: EchoFactory) -> Values:
-    return {(__version__, platform.python_version(), version("Twisted"), version("autobahn")): 1}
+    return {_VERSIONS: 1}
 
 
 def _open(factory: EchoFactory) -> Values:

@@ -8,6 +8,7 @@ WebSocket connection: it only looks.
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from http import HTTPStatus
@@ -23,7 +24,7 @@ from echod.deadlines import Deadlines, Ticker
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.web import connections, overview
-from echod.web.connections import JSON, as_json
+from echod.web.connections import JSON
 from echod.web.resources import Answer, QuietRequest, Render, accepts_gzip, make_site, text
 
 LAST_WORDS = 1.0
@@ -150,7 +151,7 @@ def _pages(factory: EchoFactory) -> dict[str, Render]:
         "/readyz": lambda _: describe_readiness(factory.state),
         "/metrics": _squeezed(exposition),
         "/connections": _squeezed(lambda request: connections.render(factory, request.args)),
-        "/settings": lambda _: Answer(HTTPStatus.OK, JSON, as_json(describe_settings(factory))),
+        "/settings": lambda _: describe_settings(factory),
     }
 
 
@@ -159,10 +160,11 @@ def describe_readiness(state: State) -> Answer:
     return text(HTTPStatus.OK if state is State.SERVING else HTTPStatus.SERVICE_UNAVAILABLE, state.value)
 
 
-def describe_settings(factory: EchoFactory) -> dict[str, Any]:
-    """Return every setting and what follows from it, with the names of the options; sizes in octets, durations in seconds."""
+def describe_settings(factory: EchoFactory) -> Answer:
+    """Answer with every setting and what follows from it, with the names of the options; sizes in octets, durations in seconds."""
     in_force = {"max_message_size": factory.settings.message_limit, "max_connections": factory.max_connections}
-    return {name.replace("_", "-"): value for name, value in (asdict(factory.settings) | in_force).items()}
+    settings = {name.replace("_", "-"): value for name, value in (asdict(factory.settings) | in_force).items()}
+    return Answer(HTTPStatus.OK, JSON, json.dumps(settings, indent=2).encode() + b"\n")
 
 
 def _squeezed(render: Render) -> Render:

@@ -34,11 +34,6 @@ _STATES = {
 }
 
 
-def as_json(value: object) -> bytes:
-    """Return JSON for a program that a person may look at, too."""
-    return json.dumps(value, indent=2).encode() + b"\n"
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """Which part of the list."""
@@ -65,19 +60,13 @@ def render(factory: EchoFactory, arguments: Mapping[bytes, list[bytes]]) -> Answ
         page = Page.parse(arguments, factory.settings.max_page)
     except ValueError as error:
         return text(HTTPStatus.BAD_REQUEST, str(error))
-    return Answer(HTTPStatus.OK, JSON, as_json(list_page(factory, page)))
-
-
-def list_page(factory: EchoFactory, page: Page) -> dict[str, Any]:
-    """Return a page of the live connections, those first that were accepted first."""
-    start, now = (page.number - 1) * page.size, factory.clock.seconds()
-    return {
-        "total": len(factory.live),
-        "page": page.number,
-        "per-page": page.size,
-        "pages": max(1, -(-len(factory.live) // page.size)),
-        "connections": [describe(connection, now) for connection in islice(factory.live, start, start + page.size)],
-    }
+    total, start, now = len(factory.live), (page.number - 1) * page.size, factory.clock.seconds()
+    about = {"total": total, "page": page.number, "per-page": page.size, "pages": max(1, -(-total // page.size))}
+    # Those first that were accepted first.
+    listed = (describe(connection, now) for connection in islice(factory.live, start, start + page.size))
+    # A line for each is as good to read as indented JSON, which Python writes at a fifth of the speed.
+    lines = ",\n".join(json.dumps(connection) for connection in listed)
+    return Answer(HTTPStatus.OK, JSON, f'{json.dumps(about)[:-1]}, "connections": [\n{lines}\n]}}\n'.encode())
 
 
 def describe(connection: EchoProtocol, now: float) -> dict[str, Any]:
