@@ -243,6 +243,7 @@ def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path)
             visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert visitor.recv(4096).startswith(b"HTTP/1.1 200 ")
         context = ssl.create_default_context(cafile=str(certificate.path))
+        context.set_alpn_protocols(["h2", "http/1.1"])  # as a browser does
         url = daemon.admin_urls[1].replace("127.0.0.1", "localhost")
         with urlopen(url + "/readyz", context=context, timeout=20) as answer:
             assert answer.read() == b"serving\n"

@@ -600,6 +600,54 @@ def test_the_last_connection_may_stop_the_lane_within_a_turn(native: Native, mon
         made.factory.lane = None
 
 
+# What is counted.
+
+
+def counted(factory: EchoFactory, lane: str) -> tuple[int, int, int, int]:
+    """Messages and octets of text, then of binary messages, that were received by a lane; as many were sent."""
+    received, sent = factory.traffic()[lane]
+    numbers = tuple((of.text.messages, of.text.octets, of.binary.messages, of.binary.octets) for of in (received, sent))
+    assert numbers[0] == numbers[1]
+    return numbers[0]
+
+
+def told(link: Link) -> tuple[int, int, int, int]:
+    traffic = link.protocol.traffic
+    return traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets
+
+
+def test_what_leases_echoed_stays_counted(lane_bed: Bed, link: Link) -> None:
+    assert told(link) == (0, 0, 0, 0)
+    echoed(link, TEXT, b"hello")
+    echoed(link, BINARY, bytes(100_000))
+    assert told(link) == (2, 100_005, 2, 100_005)
+    assert link.protocol._traffic is None, "the lease has it"
+    assert (link.protocol.lane_name, link.protocol.is_backpressured) == ("pump", False)
+    link.send(client_frame(PING, b"x"))
+    assert link.receive(3) == server_frame(PONG, b"x")
+    echoed(link, TEXT, b"")
+    assert told(link) == (3, 100_005, 3, 100_005), "two leases"
+    other = lane_bed.link()
+    echoed(other, TEXT, b"other")
+    other.protocol.give_up()
+    assert told(other) == (1, 5, 1, 5)
+    assert counted(lane_bed.factory, "pump") == (3, 10, 1, 100_000)
+    drained = lane_bed.factory.drain()
+    link.push(client_frame(CLOSE, close_payload(1001)))
+    lane_bed.loop.until(lambda: drained.called)
+    assert counted(lane_bed.factory, "pump") == (3, 10, 1, 100_000), "also when there is no pump any more"
+
+
+def test_what_the_codec_echoed_is_counted(lane_bed: Bed) -> None:
+    link = lane_bed.link(DEFLATE)
+    assert link.protocol.lane_name == "codec"
+    echoed(link, TEXT, b"hello")
+    echoed(link, BINARY, bytes(100_000))
+    assert told(link) == (2, 100_005, 2, 100_005)
+    assert counted(lane_bed.factory, "codec") == (1, 5, 1, 100_000)
+    assert counted(lane_bed.factory, "autobahn") == (0, 0, 0, 0)
+
+
 # Who never takes the lane.
 
 
