@@ -24,6 +24,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
+from echod.factory import State
 from echod.log import EVENTS_PER_SECOND, make_observer
 from echod.service import (
     MOST_DESCRIPTORS,
@@ -256,6 +257,22 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
+    for is_drained in (False, True):
+        fake = FakeReactor()
+        calls: list[Any] = []
+        fake.callWhenRunning = calls.append  # type: ignore[method-assign]
+        service = make(reactor=fake)
+        service.startService()
+        assert service.factory is not None
+        assert service.factory.state is State.STARTING
+        if is_drained:
+            service.stopService()
+        for call in calls:
+            call()
+        assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:
