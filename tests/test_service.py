@@ -261,9 +261,9 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
     for is_drained in (False, True):
-        fake = FakeReactor()
+        fake: Any = FakeReactor()
         calls: list[Any] = []
-        fake.callWhenRunning = calls.append  # type: ignore[method-assign]
+        fake.callWhenRunning = calls.append
         service = make(reactor=fake)
         service.startService()
         assert service.factory is not None
