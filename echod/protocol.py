@@ -343,7 +343,7 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def is_established(self) -> bool:
         """Whether the opening handshake was answered with 101."""
-        return self.state != self.STATE_CONNECTING and self._outcome is not Outcome.REFUSED
+        return hasattr(self, "websocket_protocol_in_use") and self._outcome is not Outcome.REFUSED
 
     @property
     def outcome(self) -> Outcome:
