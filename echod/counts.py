@@ -41,6 +41,10 @@ class Outcome(StrEnum):
     """By the client, without a whole closing handshake."""
     REFUSED = "refused"
     """The opening handshake was answered with something else than 101, or with nothing."""
+    PAGE = "page"
+    """Plain HTTP was answered."""
+    FAULT = "fault"
+    """Without a Close frame, or by a reset, as its URL asked for."""
 
 
 class Closer(StrEnum):
@@ -168,7 +172,7 @@ class Counts:
         _count(self.refusals, (str(HTTPStatus(status).value) if status in _STATUSES else str(status or "none"), why), ("other", "other"))
 
     def fault(self, name: str) -> None:
-        """Count a fault that a URL asked for and that was done to its connection. `name` is in our words."""
+        """Count a connection whose URL asked for a fault. `name` is in our words."""
         _count(self.faults, name, "other")
 
 

@@ -205,7 +205,7 @@ METRICS: Sequence[Declared] = (
     Declared("echod_payload_received_bytes_total", "counter", ("type", "lane"), "Octets of received messages.", _traffic(0, _octets)),
     Declared("echod_payload_sent_bytes_total", "counter", ("type", "lane"), "Octets of sent messages.", _traffic(1, _octets)),
     Declared("echod_message_size_bytes", "histogram", ("type",), "Octets of each received message.", _sizes),
-    Declared("echod_faults_total", "counter", ("fault",), "Faults done because a URL asked for them.", _faults),
+    Declared("echod_faults_total", "counter", ("fault",), "Connections whose URL asked for a fault, by parameter.", _faults),
     Declared("echod_buffered_bytes", "gauge", (), "Octets of unfinished and unsent messages that are held.", _buffered),
     Declared("echod_buffered_limit_bytes", "gauge", (), "Octets there may be of these (--max-buffered).", _buffered_limit),
     Declared("echod_event_loop_lag_seconds", "histogram", (), "How late the event loop was for a call, twice a second.", _lags),

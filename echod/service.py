@@ -31,6 +31,7 @@ from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
 from echod.web.admin import AdminSite
+from echod.web.pages import Pages
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
@@ -109,7 +110,8 @@ class EchoService(Service):
         wanted = self._settings.max_connections
         reserved = self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
         most = max(1, descriptors - reserved)
-        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native)
+        pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
+        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             set_backlog(self._ports[-1], self._settings.backlog)

@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 
 from echod.counts import KINDS, Closer, Counts, Histogram, Outcome, Sum, Sums, Traffic, close_label
 from echod.factory import EchoFactory
+from echod.handshake import HandshakeGuard
 from tests.fakes import Peer, make_factory
-from tests.frames import BINARY, CLOSE, CONTINUATION, TEXT, client_frame, close_payload
+from tests.frames import BINARY, CLOSE, CONTINUATION, TEXT, client_frame, close_payload, handshake
 from tests.loop import needed_native
 
 
@@ -158,11 +159,55 @@ def test_refused(clock: Clock) -> None:
     odd.lose()
     assert ends(factory) == ({Outcome.REFUSED: 4}, {})
     assert factory.counts.refusals == {
-        ("405", "Only GET is answered here"): 1,
+        ("405", "Only GET and HEAD are answered here"): 1,
         ("503", "Too many connections"): 1,
         ("none", "Too many connections"): 1,
         ("none", "does not speak HTTP"): 1,
     }
+
+
+def test_ended_as_the_url_asked(factory: EchoFactory, clock: Clock) -> None:
+    for query in ("abort", "close=1006"):
+        peer = Peer(factory)
+        peer.open(f"/?{query}&after=1")
+        peer.send(client_frame(TEXT, b"x"))
+        clock.advance(0.1)
+        peer.lose()
+    assert ends(factory) == ({Outcome.FAULT: 2}, {("1006", Closer.SERVER): 2})
+    assert factory.counts.faults == {"abort": 1, "after": 2, "close": 1}
+    assert factory.counts.sent.text.messages == 2
+
+
+def test_plain_http(clock: Clock) -> None:
+    factory = make_factory(clock)
+    factory.pages = lambda _: b"HTTP/1.1 200 OK\r\n\r\n"
+    factory.guard = HandshakeGuard(factory.settings, has_pages=True)
+    peer = Peer(factory)
+    assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    peer.lose()
+    assert ends(factory) == ({Outcome.PAGE: 1}, {})
+    assert sum(factory.counts.durations.places) == 0
+
+
+def test_since_when_a_delayed_handshake_is_over(factory: EchoFactory, clock: Clock) -> None:
+    peer = Peer(factory)
+    peer.send(handshake("/?handshake-delay=2s&stall&after=1"))
+    clock.pump([0.5] * 4)
+    assert peer.take().startswith(b"HTTP/1.1 101 ")
+    assert (peer.protocol.since, peer.protocol.is_backpressured) == (2, False)
+    peer.send(client_frame(TEXT, b"x"))
+    assert peer.protocol.is_backpressured
+    peer.lose()
+
+
+def test_an_answer_of_too_many_frames_is_none_that_was_sent() -> None:
+    factory = make_factory(max_fragments=3)
+    peer = Peer(factory)
+    peer.open("/?fragment=1")
+    peer.send(client_frame(TEXT, b"abc"))
+    assert factory.counts.sent.text.messages == 1
+    peer.send(client_frame(TEXT, b"abcd"))
+    assert (factory.counts.received.text.messages, factory.counts.sent.text.messages) == (2, 1)
 
 
 # Messages through Autobahn; those of the express lane are in test_fastpath.py.
