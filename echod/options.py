@@ -139,6 +139,7 @@ class Options(usage.Options):
         self.environment = environment
         super().__init__()  # type: ignore[no-untyped-call]
         self["port"] = []
+        self["admin"] = []
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
@@ -146,6 +147,10 @@ class Options(usage.Options):
         self["port"].append(endpoint)
 
     opt_p = opt_port
+
+    def opt_admin(self, endpoint: str) -> None:
+        """Twisted server ENDPOINT of the admin site: metrics, readiness, live connections; may be given again [none]"""
+        self["admin"].append(endpoint)
 
     def opt_origin(self, pattern: str) -> None:
         """PATTERN of an allowed Origin, such as https://*.example.com; may be given again; others: HTTP 403 [any]"""
@@ -175,12 +180,16 @@ class Options(usage.Options):
 
         self.settings = self._make_settings()
         self.reactor = reactor
-        self.endpoints = [(text, self._checked("port", text, lambda text: parse_endpoint(reactor, text))) for text in self.settings.ports]
+        self.endpoints = self._make_endpoints("port", self.settings.ports)
+        self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
         try:
             self.native = native.load(self.settings.native)
         except native.NativeError as error:
             raise usage.UsageError(str(error)) from error
         self.observer = self._take_log()
+
+    def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
+        return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
 
     def _make_settings(self) -> Settings:
         values = {
@@ -188,6 +197,7 @@ class Options(usage.Options):
         }
         return Settings(
             ports=tuple(self["port"]) or _DEFAULT.ports,
+            admins=tuple(self["admin"]),
             origins=tuple(self["origin"]),
             has_faults=not self["no-faults"],
             has_console=not self["no-console"],
@@ -211,4 +221,11 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Make the service that `options` describe."""
-    return EchoService(options.settings, options.endpoints, options.reactor, options.observer, options.native)
+    return EchoService(
+        options.settings,
+        options.endpoints,
+        options.reactor,
+        options.observer,
+        options.native,
+        admin_endpoints=options.admin_endpoints,
+    )
