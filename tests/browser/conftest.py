@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.daemon import Daemon
 
@@ -28,6 +28,10 @@ ARGUMENTS = [
 NO_CONNECTION = "WebSocket connection to "
 
 
+# Milliseconds; two cores may be busy with other runs.
+expect.set_options(timeout=20_000)
+
+
 def needed(command: str, package: str) -> str:
     """Return the path of a command that a test needs; without it the test is skipped, or fails where nothing may be missing."""
     path = shutil.which(command)
@@ -36,8 +40,9 @@ def needed(command: str, package: str) -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium for one file's tests: as long as Playwright is there, no other test of this thread can run an asyncio loop."""
     path = needed("chromium", "chromium")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
