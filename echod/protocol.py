@@ -583,11 +583,12 @@ class EchoProtocol(upstream.ServerProtocol):
                 self._pause_or_resume()
 
     @property
-    def _is_held_up(self) -> bool:
+    def is_held_up(self) -> bool:
+        """Whether it is not read because its URL says so."""
         return self._faulty is not None and self._faulty.is_full
 
     def _pause_or_resume(self) -> None:
-        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None or self._is_held_up:
+        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None or self.is_held_up:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
@@ -595,7 +596,7 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def is_backpressured(self) -> bool:
         """Whether it is not read for now: it doesn't take its answers, there is no room for what it would send, or its URL says so."""
-        return self.is_backlogged or self.is_waiting or self._is_held_up or (self.lease is not None and self.lease.unsent_size > 0)
+        return self.is_backlogged or self.is_waiting or self.is_held_up or (self.lease is not None and self.lease.unsent_size > 0)
 
     @property
     def subprotocol(self) -> str | None:
@@ -677,14 +678,14 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def perform(self, action: Callable[[], None]) -> None:
         """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
-        was_held_up = self._is_held_up or self.state == self.STATE_CONNECTING
+        was_held_up = self.is_held_up or self.state == self.STATE_CONNECTING
         self._answers = []
         try:
             action()
         except Exception:
             self._fail_by_fault_of_ours()
         self._settle()
-        if was_held_up and not self._is_held_up and self._receive is not _ignore:
+        if was_held_up and not self.is_held_up and self._receive is not _ignore:
             self.work()
             self._pause_or_resume()
 

@@ -127,6 +127,22 @@ def test_what_is_held_counts_and_has_a_limit(clock: Clock) -> None:
     assert peer.protocol.held == 0
 
 
+def test_who_is_not_read_while_echoes_are_held_is_not_taken_for_dead(clock: Clock) -> None:
+    peer = opened(clock, "/?delay=30s", max_delayed=1000, ping_interval=4, ping_timeout=2)
+    peer.send(client_frame(BINARY, bytes(1000)))
+    peer.send(text("a"))
+    assert peer.transport.producerState == "paused"
+    clock.pump([TICK] * 290)
+    assert all(frame.opcode == PING for frame in come(peer))
+    clock.pump([TICK] * 11)
+    assert come(peer) == [Frame(BINARY, bytes(1000))]
+    assert peer.transport.producerState == "producing"
+    assert not peer.transport.aborted
+    # From now on it could answer a ping.
+    clock.pump([TICK] * 80)
+    assert peer.transport.aborted
+
+
 def test_what_is_held_counts_for_all_connections_together(clock: Clock) -> None:
     peer = opened(clock, "/?delay=1s", max_buffered=100_000, ping_interval=0)
     modest = Peer(peer.protocol.factory)
