@@ -303,6 +303,11 @@ def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, by
 
 def _split(target: bytes) -> SplitResult | None:
     try:
-        return urlsplit(target.decode())
+        text = target.decode()
+        if text.startswith("/"):
+            # All of it is path and query (RFC 9112 section 3.2.1): urlsplit would take what is behind `//` for a host.
+            path, _, query = text.partition("?")
+            return SplitResult("", "", path, query, "")
+        return urlsplit(text)
     except ValueError:
         return None
