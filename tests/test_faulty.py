@@ -284,10 +284,24 @@ def test_an_abort_waits_until_the_peer_has_all(clock: Clock, monkeypatch: pytest
     peer = opened(clock, "/?abort", close_timeout=2)
     pending = iter([100, 10, 0])
     monkeypatch.setattr(peer.protocol, "count_pending", lambda: next(pending))
-    clock.pump([0, LOOK])
+    clock.pump([0, LOOK, LOOK])
     assert not peer.transport.aborted
     clock.advance(LOOK)
     assert peer.transport.aborted
+
+
+def test_an_abort_looks_ever_more_rarely(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = opened(clock, "/?abort", close_timeout=5)
+    looks: list[float] = []
+
+    def count_pending() -> int:
+        looks.append(clock.seconds())
+        return 1
+
+    monkeypatch.setattr(peer.protocol, "count_pending", count_pending)
+    clock.pump([LOOK] * 520)
+    assert peer.transport.aborted
+    assert len(looks) < 12
 
 
 def test_an_abort_does_not_wait_for_ever(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
