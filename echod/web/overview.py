@@ -63,7 +63,7 @@ class Overview:
             "buffered_limit": describe_size(factory.settings.max_buffered),
             "backpressured": f"{sum(connection.is_backpressured for connection in factory.live):,}",
             **_lag(counts),
-            "connections": _rows((_connection(describe(connection, now)) for connection in islice(reversed(factory.live), NEWEST)), 5),
+            "connections": _rows((_connection(describe(connection, now)) for connection in islice(reversed(factory.live), NEWEST)), 4),
             "traffic": _rows(([lane, kind, f"{of.messages:,}", describe_size(of.octets)] for lane, kind, of in received), 2),
             "outcomes": _rows(([outcome, f"{count:,}"] for outcome, count in sorted(counts.outcomes.items())), 1),
             "closes": _rows(([*kind, f"{count:,}"] for kind, count in sorted(counts.closes.items())), 2),
