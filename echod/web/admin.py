@@ -148,7 +148,7 @@ def _pages(factory: EchoFactory) -> dict[str, Render]:
     registry = metrics.make_registry(factory)
 
     def exposition(request: Any) -> Answer:
-        encode, content_type = choose_encoder(request.getHeader("Accept") or "")
+        encode, content_type = _choose_encoder(request.getHeader(b"Accept") or b"")
         return Answer(HTTPStatus.OK, content_type, encode(registry))
 
     return {
@@ -159,6 +159,14 @@ def _pages(factory: EchoFactory) -> dict[str, Render]:
         "/connections": _squeezed(lambda request: connections.render(factory, request.args)),
         "/settings": lambda _: describe_settings(factory),
     }
+
+
+def _choose_encoder(accept: bytes) -> tuple[Callable[[Any], bytes], str]:
+    """Return the format for an Accept header; one that can't be read is taken for none (RFC 9110 section 12.5.1)."""
+    try:
+        return choose_encoder(accept.decode())
+    except (TypeError, ValueError):  # prometheus_client compares versions that are no numbers with some that are
+        return choose_encoder("")
 
 
 def describe_readiness(state: State) -> Answer:
