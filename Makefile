@@ -28,7 +28,7 @@ COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability t
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance soak fuzz native instructions test-sanitized bench clean
+.PHONY: help run test check conformance soak fuzz native instructions test-sanitized bench dist deb clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,23 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemo
 
 bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# auditwheel says of the wheel which Linux it is for; it takes its tool patchelf from the PATH.
+dist: $(VENV)/.test  ## build the wheel and the sdist, the same octets each time, in dist/
+	rm -rf build/dist dist
+	ECHOD_NATIVE=1 $(BIN)/python -m build --no-isolation --outdir build/dist .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
+	$(BIN)/twine check --strict dist/*
+
+# Elsewhere, as dpkg-buildpackage puts its packages beside the folder that it works in.
+deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
+	rm -rf build/deb
+	$(BIN)/python -m build --no-isolation --sdist --outdir build/deb .
+	mkdir -p build/deb/echod dist
+	tar -xzf build/deb/echod-*.tar.gz -C build/deb/echod --strip-components=1
+	cd build/deb/echod && dpkg-buildpackage --build=binary --no-sign
+	mv build/deb/*.deb dist
 
 clean:  ## remove what the others made
 	rm -rf $(VENV) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
