@@ -30,6 +30,7 @@ from echod.factory import EchoFactory
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
+from echod.systemd import Notifier
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
@@ -54,14 +55,22 @@ class EchoService(Service):
         observer: Limiter | None = None,
         native: Native | None = None,
         take_signals: bool = True,
+        notifier: Notifier | None = None,
+        on_reload: Callable[[], object] = lambda: None,
     ) -> None:
-        """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log."""
+        """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log.
+
+        `notifier` tells the service manager; `on_reload` is what SIGHUP is for.
+        """
         self._native = native
         self._settings = settings
         self._endpoints = endpoints
         self._reactor = reactor
         self._observer = observer
         self._take_signals = take_signals
+        self._notifier = notifier or Notifier()
+        self._on_reload = on_reload
+        self._has_terminal = os.isatty(0)
         self._ports: list[IListeningPort] = []
         self.factory: EchoFactory | None = None
 
@@ -87,6 +96,17 @@ class EchoService(Service):
             # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
             self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
+        # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good order.
+        self._reactor.callWhenRunning(self._tell_ready)
+
+    def _tell_ready(self) -> None:
+        self._notifier.start(self._reactor, self._describe_status)
+
+    def _describe_status(self) -> str:
+        factory = self.factory
+        assert factory is not None
+        count = len(factory.live)
+        return f"{count} connections of at most {factory.max_connections}" if self.running else f"draining, {count} connections left"
 
     def _listen(self) -> None:
         descriptors = raise_descriptor_limit()
@@ -113,6 +133,7 @@ class EchoService(Service):
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         _log.info("shutting down")
+        self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         if self.factory is not None:
@@ -120,6 +141,7 @@ class EchoService(Service):
         return gatherResults(done).addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
+        self._notifier.stop()
         if self._observer is not None:
             self._observer.stop()
         return result
@@ -127,6 +149,18 @@ class EchoService(Service):
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
+        # Of a terminal that has gone it is what it always was: nobody is left to end the process.
+        if self._has_terminal and not os.isatty(0):
+            self._on_signal(number, frame)
+        else:
+            self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        _log.info("received SIGHUP: reloading")
+        self._notifier.reload(self._on_reload)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;

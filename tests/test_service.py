@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ from echod.service import (
     set_backlog,
 )
 from echod.settings import LogFormat, Settings
+from echod.systemd import Notifier
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
 
 REAL: Any = reactor
@@ -218,7 +220,7 @@ class FakeReactor:
 
 @pytest.fixture
 def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -241,6 +243,67 @@ def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: 
     signal.raise_signal(number)
     assert aborted == [True]
     assert f"received {number.name}" in lines
+
+
+def has_terminal(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
+    """Have standard input be a terminal, as asked for the first time, the second, ..."""
+    left = iter(answers)
+    monkeypatch.setattr("os.isatty", lambda _: next(left))
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("terminal", [[False], [True, True]])
+def test_a_hangup_reloads(terminal: list[bool], monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    has_terminal(monkeypatch, *terminal)
+    fake, reloads = FakeReactor(), Counter[str]()
+    service = make(reactor=fake, take_signals=True, on_reload=lambda: reloads.update(["once"]))
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert fake.stops == 0
+    assert reloads["once"] == 1
+    assert "received SIGHUP: reloading" in lines
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_of_the_terminal_drains(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    has_terminal(monkeypatch, True, False)
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert fake.stops == 1
+    assert "received SIGHUP" in lines
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_without_a_word_to_reload_changes_nothing() -> None:
+    service = make(reactor=FakeReactor(), take_signals=True)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert service.running
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_service_manager_is_told(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        service = make("tcp:0:interface=127.0.0.1", notifier=Notifier(str(tmp_path / "notify")))
+        service.privilegedStartService()
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        service.startService()
+        ready = manager.recv(4096).decode()
+        assert service.factory is not None
+        assert ready == f"READY=1\nSTATUS=0 connections of at most {service.factory.max_connections}"
+        client = yield deferToThread(Client, address(lines))
+        stopped = service.stopService()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, 1 connections left"
+        yield deferToThread(client.frame)
+        yield deferToThread(client.close)
+        yield stopped
 
 
 @pytest.mark.usefixtures("_signals")
