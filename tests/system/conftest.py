@@ -17,22 +17,28 @@ from tests.system import nspawn
 from tests.system.install import install
 
 _HERE = Path(__file__).parent
-_BOOTED = ("test_systemd.py",)
+_LONG = ("test_systemd.py", "test_deb.py", "test_container.py")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave them out of a plain run."""
-    return True if collection_path.name in _BOOTED and not is_named(config, _HERE) else None
+    return True if collection_path.name in _LONG and not is_named(config, _HERE) else None
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The root folder of a Debian in which echod is installed, as the README says."""
+def bare() -> Path:
+    """The root folder of a Debian, not to be changed."""
     if why := nspawn.missing():
         if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
             pytest.fail(why)
         pytest.skip(why)
-    with nspawn.copy(nspawn.base(), tmp_path_factory.mktemp("system")) as root:
+    return nspawn.base()
+
+
+@pytest.fixture(scope="session")
+def installed(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root folder of a Debian in which echod is installed, as the README says."""
+    with nspawn.copy(bare, tmp_path_factory.mktemp("system")) as root:
         install(root, tmp_path_factory.mktemp("wheels"))
         yield root
 
