@@ -107,8 +107,8 @@ def copy(root: Path, folder: Path) -> Iterator[Path]:
         shutil.rmtree(to)
 
 
-def _nspawn(root: Path, *options: str) -> list[str]:
-    """Return the beginning of a command line."""
+def command_line(root: Path, *options: str) -> list[str]:
+    """Return the beginning of a command line of systemd-nspawn."""
     # Where there is no systemd outside, nobody can be asked for a cgroup.
     unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
     name = f"--machine=echod-{os.getpid()}"
@@ -128,7 +128,7 @@ def _nspawn(root: Path, *options: str) -> list[str]:
 def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:
     """Run a shell script in a system that is not started, with `folders` of this one to be seen there."""
     binds = [f"--bind-ro={here}:{there}" for here, there in folders.items()]
-    command = [*_nspawn(root, *binds), *ENVIRONMENT, "sh", "-c", script]
+    command = [*command_line(root, *binds), *ENVIRONMENT, "sh", "-c", script]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -144,7 +144,7 @@ class System:
         """Boot, and wait until systemd has started all that there is."""
         self._console = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            _nspawn(self._root, "--volatile=overlay", "--boot"),
+            command_line(self._root, "--volatile=overlay", "--boot"),
             stdin=subprocess.DEVNULL,
             stdout=self._console,
             stderr=subprocess.STDOUT,
