@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet import reactor
+from twisted.application.reactors import installReactor
 
+from tests.daemon import REACTOR_VARIABLE
 from tests.tls import Certificate
+
+if REACTOR_VARIABLE in os.environ:
+    # Before anything else has one installed, and pytest-twisted takes what is there.
+    installReactor(os.environ[REACTOR_VARIABLE])
+
+from twisted.internet import reactor
 
 
 @pytest.fixture(scope="session")

@@ -50,13 +50,17 @@ class Storage:
         assert done.returncode == 0, f"{' '.join(whole)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout.strip()
 
-    def import_base(self, name: str, root: Path, packages: tuple[str, ...] = ()) -> None:
-        """Make an image of a root folder, with Debian packages added."""
+    def import_base(self, name: str, root: Path) -> None:
+        """Make an image of a root folder."""
         container = self.buildah("from", "scratch")
         self.buildah("copy", "--quiet", container, str(root), "/")
-        if packages:
-            script = f"apt-get -qq update && apt-get -qq -y --no-install-recommends install {' '.join(packages)}"
-            self.buildah("run", "--isolation=chroot", "--env=DEBIAN_FRONTEND=noninteractive", container, "--", "sh", "-c", script)
+        self.buildah("commit", "--quiet", "--rm", container, name)
+
+    def add_packages(self, name: str, base: str, packages: tuple[str, ...]) -> None:
+        """Make an image of another, with Debian packages added."""
+        container = self.buildah("from", base)
+        script = f"apt-get -qq update && apt-get -qq -y --no-install-recommends install {' '.join(packages)}"
+        self.buildah("run", "--isolation=chroot", "--env=DEBIAN_FRONTEND=noninteractive", container, "--", "sh", "-c", script)
         self.buildah("commit", "--quiet", "--rm", container, name)
 
     def build(self, name: str, wheels: Path, build_base: str, base: str) -> None:

@@ -34,7 +34,7 @@ def storage(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     wheels = tmp_path_factory.mktemp("wheels")
     try:
         storage.import_base(BASE, bare)
-        storage.import_base(BUILD_BASE, bare, COMPILER)
+        storage.add_packages(BUILD_BASE, BASE, COMPILER)
         download_wheels(wheels)
         storage.build(NAME, wheels, BUILD_BASE, BASE)
         yield storage
@@ -71,7 +71,7 @@ def test_neither_compiler_nor_pip_nor_a_test_is_in_it(root: Path) -> None:
     assert not list(home.glob("lib/python3.*/site-packages/pip"))
     assert len(list(home.glob("lib/python3.*/site-packages/echod/native/_native.*.so"))) == 1
     assert not (root / "src").exists()
-    assert not (root / "wheels/echod.whl").exists()
+    assert not (root / "build").exists()
 
 
 def test_it_serves_where_nothing_can_be_written(root: Path, config: dict[str, Any]) -> None:
