@@ -178,11 +178,7 @@ class System:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Pull the plug."""
-        try:
-            if error is not None:
-                error.add_note(self.run("journalctl", "--no-pager", "--lines=60", is_checked=False).stdout)
-        finally:
-            self._end()
+        self._end()
 
     def _end(self) -> None:
         if self._network is not None:

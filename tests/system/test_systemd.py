@@ -26,7 +26,7 @@ from tests.system.nspawn import System
 from tests.tls import Certificate
 
 SERVICE = "echod.service"
-PRIVATE = "echod.service.d/private-network.conf"
+PRIVATE, TLS = "private-network.conf", "tls.conf"
 
 UNITS = sorted(str(path.name) for path in (ROOT / "etc/systemd").glob("echod*"))
 
@@ -76,9 +76,12 @@ def drop_in(system: System, text: str, unit: str = SERVICE) -> None:
     system.run("systemctl", "daemon-reload")
 
 
-def isolate(system: System) -> None:
-    """Install the drop-in for a network of its own, as its first lines say."""
-    system.write(f"/etc/systemd/system/{PRIVATE}", (ROOT / "etc/systemd/private-network.conf").read_text())
+def drop_in_file(system: System, name: str) -> None:
+    """Install one of the drop-ins of etc/systemd where its first lines say."""
+    text = (ROOT / "etc/systemd" / name).read_text()
+    path = f"/etc/systemd/system/{SERVICE}.d/{name}"
+    assert path in text
+    system.write(path, text)
     system.run("systemctl", "daemon-reload")
 
 
@@ -121,9 +124,9 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
 def test_the_units_are_without_a_fault(system: System) -> None:
     names = [name.replace("@.", "@1.") for name in UNITS]
     assert len(names) == 4
-    for is_isolated in (False, True):
-        if is_isolated:
-            isolate(system)
+    for name in ("", PRIVATE, TLS):
+        if name:
+            drop_in_file(system, name)
         done = system.run("systemd-analyze", "verify", *names)
         assert done.stdout + done.stderr == ""
 
@@ -171,7 +174,7 @@ def test_reload_keeps_process_and_connections(system: System) -> None:
     before = main_pid(system)
     with client(system) as connection:
         system.run("systemctl", "reload", SERVICE)
-        wait_until(lambda: "received SIGHUP: reloading" in messages(system), "the reload")
+        wait_until(lambda: "reloaded" in messages(system), "the reload")
         assert_echo(connection)
     assert main_pid(system) == before
     system.wait_for(SERVICE, "ActiveState", "active")
@@ -335,14 +338,17 @@ def test_instances_share_a_port(system: System) -> None:
 # The sandbox.
 
 
+def assert_exposure(system: System, unit: str, most: float) -> None:
+    """Have systemd judge the unit: over the threshold, which is in tenths, the command fails."""
+    system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={round(most * 10)}", unit)
+
+
 @pytest.mark.parametrize("kind", MOST_EXPOSURE)
 def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: System) -> None:
     if kind:
-        isolate(system)
-    # Tenths; over it, the command fails.
-    threshold = f"--threshold={round(MOST_EXPOSURE[kind] * 10)}"
+        drop_in_file(system, kind)
     for unit in (SERVICE,) if kind else (SERVICE, "echod@1.service"):
-        system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", threshold, unit)
+        assert_exposure(system, unit, MOST_EXPOSURE[kind])
     start(system, "echod.socket" if kind else SERVICE)
     assert_serves(system, *(PLACES if kind else [IPV4]))
     pid = main_pid(system)
@@ -357,13 +363,13 @@ def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: Syste
 
 
 def test_the_sandbox_lets_tls_be_served(system: System, certificate: Certificate) -> None:
-    """Callbacks from OpenSSL into Python are code made at run time, where libffi has no other way; and the key is not everybody's."""
     system.run("groupadd", "--system", "ssl-cert")
     system.write("/etc/echod/certificates/localhost.pem", certificate.path.read_text())
     system.run("chgrp", "-R", "ssl-cert", "/etc/echod/certificates")
     system.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/echod/certificates")
-    drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\n")
     options(system, "--port tls:/etc/echod/certificates:port=8080")
+    drop_in_file(system, TLS)
+    assert_exposure(system, SERVICE, 1.2)
     start(system)
     context = ssl.create_default_context(cafile=str(certificate.path))
     with connect("wss://localhost/", sock=system.connect(*IPV4), ssl=context) as connection:
