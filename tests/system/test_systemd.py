@@ -35,7 +35,7 @@ MOST_EXPOSURE = {"": 1.2, PRIVATE: 0.5}
 
 OPERATING = (ROOT / "docs/operating.md").read_text()
 
-WARNING, INFO = 4, 6
+ERROR, WARNING, INFO = 3, 4, 6
 
 
 class Place(NamedTuple):
@@ -166,6 +166,14 @@ def test_what_is_wrong_is_told_in_the_journal(text: str, told: str, system: Syst
     found = messages(system)
     assert [line for line in found if line.startswith(told)], found
     assert not [line for line in found if "Traceback" in line]
+
+
+def test_an_error_has_the_priority_of_one(system: System) -> None:
+    drop_in(system, "[Service]\nRestart=no\n")
+    options(system, "--port tcp:8080:interface=192.0.2.1")
+    assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
+    told = {entry["MESSAGE"]: int(entry["PRIORITY"]) for entry in system.journal(SERVICE)}
+    assert told["can't listen on tcp:8080:interface=192.0.2.1: Cannot assign requested address"] == ERROR
 
 
 # While it runs.
