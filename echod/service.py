@@ -103,8 +103,9 @@ class EchoService(Service):
     def _describe_status(self) -> str:
         factory = self.factory
         assert factory is not None
-        count = len(factory.live)
-        return f"{count} connections of at most {factory.max_connections}" if self.running else f"draining, {count} connections left"
+        if not self.running:
+            return f"draining, connections left: {len(factory.live)}"
+        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
 
     def _listen(self) -> None:
         descriptors = raise_descriptor_limit()

@@ -281,7 +281,7 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         service.startService()
         ready = manager.recv(4096).decode()
         assert service.factory is not None
-        assert ready == f"READY=1\nSTATUS=0 connections of at most {service.factory.max_connections}"
+        assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
         monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
         service._obey(signal.SIGHUP)
         assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
@@ -290,7 +290,7 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         client = yield deferToThread(Client, address(lines))
         stopped = service.stopService()
         assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
-        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, 1 connections left"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
         yield deferToThread(client.frame)
         yield deferToThread(client.close)
         yield stopped
