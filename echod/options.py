@@ -157,7 +157,7 @@ class Options(usage.Options):
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
-        """Twisted server ENDPOINT to listen on, or systemd for the sockets that it passes, if any the default; may be given again [tcp:8080]"""
+        """Twisted server ENDPOINT to listen on, or systemd for its sockets, the default if it passes any; may be given again [tcp:8080]"""
         self["port"].append(endpoint)
 
     opt_p = opt_port

@@ -10,9 +10,10 @@ import resource
 import signal
 import socket
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EIO
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -56,11 +57,10 @@ class EchoService(Service):
         native: Native | None = None,
         take_signals: bool = True,
         notifier: Notifier | None = None,
-        on_reload: Callable[[], object] = lambda: None,
     ) -> None:
         """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log.
 
-        `notifier` tells the service manager; `on_reload` is what SIGHUP is for.
+        `notifier` tells the service manager.
         """
         self._native = native
         self._settings = settings
@@ -69,8 +69,6 @@ class EchoService(Service):
         self._observer = observer
         self._take_signals = take_signals
         self._notifier = notifier or Notifier()
-        self._on_reload = on_reload
-        self._has_terminal = os.isatty(0)
         self._ports: list[IListeningPort] = []
         self.factory: EchoFactory | None = None
 
@@ -105,8 +103,9 @@ class EchoService(Service):
     def _describe_status(self) -> str:
         factory = self.factory
         assert factory is not None
-        count = len(factory.live)
-        return f"{count} connections of at most {factory.max_connections}" if self.running else f"draining, {count} connections left"
+        if not self.running:
+            return f"draining, connections left: {len(factory.live)}"
+        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
 
     def _listen(self) -> None:
         descriptors = raise_descriptor_limit()
@@ -146,30 +145,24 @@ class EchoService(Service):
             self._observer.stop()
         return result
 
+    def reload(self) -> None:
+        """Take in what has changed on disk, for the connections to come; returns when it is done."""
+        _log.info("reloaded")
+
     def _handle_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, self._on_hangup)
-
-    def _on_hangup(self, number: int, frame: FrameType | None) -> None:
-        # Of a terminal that has gone it is what it always was: nobody is left to end the process.
-        if self._has_terminal and not os.isatty(0):
-            self._on_signal(number, frame)
-        else:
-            self._reactor.callFromThread(self._reload)
-
-    def _reload(self) -> None:
-        _log.info("received SIGHUP: reloading")
-        self._notifier.reload(self._on_reload)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
         # and a second signal is an unhandled error.
-        self._reactor.callFromThread(self._stop_or_abort, signal.Signals(number).name)
+        self._reactor.callFromThread(self._obey, signal.Signals(number))
 
-    def _stop_or_abort(self, name: str) -> None:
-        _log.info("received {name}", name=name)
-        if self.running:
+    def _obey(self, number: signal.Signals) -> None:
+        _log.info("received {name}", name=number.name)
+        if number == signal.SIGHUP and not has_lost_terminal():
+            self._notifier.reload(self.reload)
+        elif self.running:
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
         elif self.factory is not None:
@@ -188,6 +181,15 @@ def set_backlog(port: IListeningPort, backlog: int) -> None:
     listener = getattr(port, "socket", None)
     if isinstance(listener, socket.socket):
         listener.listen(backlog)
+
+
+def has_lost_terminal(descriptor: int = 0) -> bool:
+    """Tell whether the terminal that the process was started from is gone: then a hangup means that nobody is left who could stop it."""
+    try:
+        termios.tcgetattr(descriptor)
+    except termios.error as error:
+        return bool(error.args[0] == EIO)
+    return False
 
 
 def has_tls(port: IListeningPort) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +32,7 @@ from echod.service import (
     EchoService,
     describe_address,
     describe_failure,
+    has_lost_terminal,
     raise_descriptor_limit,
     set_backlog,
 )
@@ -245,46 +246,30 @@ def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: 
     assert f"received {number.name}" in lines
 
 
-def has_terminal(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
-    """Have standard input be a terminal, as asked for the first time, the second, ..."""
-    left = iter(answers)
-    monkeypatch.setattr("os.isatty", lambda _: next(left))
-
-
 @pytest.mark.usefixtures("_signals")
-@pytest.mark.parametrize("terminal", [[False], [True, True]])
-def test_a_hangup_reloads(terminal: list[bool], monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
-    has_terminal(monkeypatch, *terminal)
-    fake, reloads = FakeReactor(), Counter[str]()
-    service = make(reactor=fake, take_signals=True, on_reload=lambda: reloads.update(["once"]))
-    service.startService()
-    signal.raise_signal(signal.SIGHUP)
-    assert fake.stops == 0
-    assert reloads["once"] == 1
-    assert "received SIGHUP: reloading" in lines
-
-
-@pytest.mark.usefixtures("_signals")
-def test_a_hangup_of_the_terminal_drains(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
-    has_terminal(monkeypatch, True, False)
+def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: True)
     fake = FakeReactor()
     service = make(reactor=fake, take_signals=True)
     service.startService()
     signal.raise_signal(signal.SIGHUP)
     assert fake.stops == 1
-    assert "received SIGHUP" in lines
+    assert "reloaded" not in lines
+    service.stopService()
 
 
-@pytest.mark.usefixtures("_signals")
-def test_a_hangup_without_a_word_to_reload_changes_nothing() -> None:
-    service = make(reactor=FakeReactor(), take_signals=True)
-    service.startService()
-    signal.raise_signal(signal.SIGHUP)
-    assert service.running
+def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
+    master, slave = os.openpty()
+    assert not has_lost_terminal(slave)
+    os.close(master)
+    assert has_lost_terminal(slave)
+    os.close(slave)
+    with open(os.devnull) as null:
+        assert not has_lost_terminal(null.fileno())
 
 
 @pytest_twisted.inlineCallbacks
-def test_the_service_manager_is_told(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(10)
@@ -296,11 +281,16 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str]) -> Genera
         service.startService()
         ready = manager.recv(4096).decode()
         assert service.factory is not None
-        assert ready == f"READY=1\nSTATUS=0 connections of at most {service.factory.max_connections}"
+        assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
+        monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+        service._obey(signal.SIGHUP)
+        assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(4096) == b"READY=1"
+        assert lines[-2:] == ["received SIGHUP", "reloaded"]
         client = yield deferToThread(Client, address(lines))
         stopped = service.stopService()
         assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
-        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, 1 connections left"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
         yield deferToThread(client.frame)
         yield deferToThread(client.close)
         yield stopped

@@ -7,7 +7,7 @@ in it, is named on the command line: `make system`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,17 @@ _LONG = ("test_systemd.py", "test_deb.py", "test_container.py")
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave them out of a plain run."""
     return True if collection_path.name in _LONG and not is_named(config, _HERE) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the system's journal with a test that failed."""
+    report = yield
+    system = getattr(item, "funcargs", {}).get("system")
+    if report.when == "call" and report.failed and isinstance(system, nspawn.System):
+        journal = system.run("journalctl", "--no-pager", "--lines=60", is_checked=False)
+        report.sections.append(("journal of the system", journal.stdout))
+    return report
 
 
 @pytest.fixture(scope="session")

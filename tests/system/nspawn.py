@@ -86,8 +86,10 @@ def base() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             unfinished = FOLDER / "unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(unfinished), address]
+            remove(unfinished)
+            # In a mount namespace, so that what it mounts is gone with it, however it ends.
+            build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            command = [*build, suite, str(unfinished), address]
             done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr
             for package in (unfinished / "var/cache/apt/archives").glob("*.deb"):
@@ -104,25 +106,20 @@ def copy(root: Path, folder: Path) -> Iterator[Path]:
         subprocess.run(["cp", "-a", "--reflink=auto", str(root), str(to)], check=True, timeout=BUILD_DEADLINE)
         yield to
     finally:
-        shutil.rmtree(to)
+        remove(to)
+
+
+def remove(root: Path) -> None:
+    """Remove a root folder, and nothing that may be mounted there."""
+    subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True, timeout=BUILD_DEADLINE)
 
 
 def command_line(root: Path, *options: str) -> list[str]:
     """Return the beginning of a command line of systemd-nspawn."""
     # Where there is no systemd outside, nobody can be asked for a cgroup.
     unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
-    name = f"--machine=echod-{os.getpid()}"
-    return [
-        "systemd-nspawn",
-        "--quiet",
-        *unit,
-        "--register=no",
-        "--private-network",
-        "--console=pipe",
-        name,
-        f"--directory={root}",
-        *options,
-    ]
+    console = ["--console=pipe", f"--machine=echod-{os.getpid()}"]
+    return ["systemd-nspawn", "--quiet", *unit, "--register=no", "--private-network", *console, f"--directory={root}", *options]
 
 
 def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:
@@ -161,16 +158,22 @@ class System:
 
     def _has_booted(self) -> bool:
         assert self._process.poll() is None, f"systemd-nspawn ended with {self._process.returncode}"
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        if not children:
+        first = self._first_process()
+        if first is None:
             return False
-        self.pid = int(children[0])
-        # The first process of the new system, not the one that nspawn makes on the way to it.
-        if Path(f"/proc/{self.pid}/comm").read_text().strip() != "systemd":
-            return False
+        self.pid = first
         state = self.run("systemctl", "is-system-running", is_checked=False).stdout.strip()
         assert state != "degraded", self.run("systemctl", "--failed", is_checked=False).stdout
         return state == "running"
+
+    def _first_process(self) -> int | None:
+        """Return the first process of the new system, once it is systemd: nspawn makes others on the way to it."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for child in children:
+            with suppress(OSError):
+                if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                    return int(child)
+        return None
 
     def _read_console(self) -> str:
         self._console.seek(0)
@@ -178,18 +181,15 @@ class System:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Pull the plug."""
-        try:
-            if error is not None:
-                error.add_note(self.run("journalctl", "--no-pager", "--lines=60", is_checked=False).stdout)
-        finally:
-            self._end()
+        self._end()
 
     def _end(self) -> None:
         if self._network is not None:
             os.close(self._network)
+        first = self._first_process() if self._process.poll() is None else None
         with suppress(ProcessLookupError):
             # With its first process all of its namespace is gone, and nspawn clears up.
-            os.kill(self.pid if hasattr(self, "pid") else self._process.pid, signal.SIGKILL)
+            os.kill(first or self._process.pid, signal.SIGKILL)
         try:
             self._process.wait(COMMAND_DEADLINE)
         finally:
@@ -207,9 +207,9 @@ class System:
         self.path(path).parent.mkdir(parents=True, exist_ok=True)
         self.path(path).write_text(text)
 
-    def run(self, *command: str, is_checked: bool = True, folder: str = "/root") -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, is_checked: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as root; its exit status must be 0, unless it is the caller's to judge."""
-        inside = ["nsenter", f"--target={self.pid}", "--all", f"--wdns={folder}", "--", *ENVIRONMENT, *command]
+        inside = ["nsenter", f"--target={self.pid}", "--all", "--wdns=/root", "--", *ENVIRONMENT, *command]
         done = subprocess.run(
             inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_DEADLINE, check=False, cwd="/"
         )

@@ -26,12 +26,14 @@ from tests.system.nspawn import System
 from tests.tls import Certificate
 
 SERVICE = "echod.service"
-PRIVATE = "echod.service.d/private-network.conf"
+PRIVATE, TLS = "private-network.conf", "tls.conf"
 
 UNITS = sorted(str(path.name) for path in (ROOT / "etc/systemd").glob("echod*"))
 
 # systemd-analyze security's figure for the unit as it is, and with the drop-in for a network of its own.
 MOST_EXPOSURE = {"": 1.2, PRIVATE: 0.5}
+
+OPERATING = (ROOT / "docs/operating.md").read_text()
 
 ERROR, WARNING, INFO = 3, 4, 6
 
@@ -76,9 +78,12 @@ def drop_in(system: System, text: str, unit: str = SERVICE) -> None:
     system.run("systemctl", "daemon-reload")
 
 
-def isolate(system: System) -> None:
-    """Install the drop-in for a network of its own, as its first lines say."""
-    system.write(f"/etc/systemd/system/{PRIVATE}", (ROOT / "etc/systemd/private-network.conf").read_text())
+def drop_in_file(system: System, name: str) -> None:
+    """Install one of the drop-ins of etc/systemd where its first lines say."""
+    text = (ROOT / "etc/systemd" / name).read_text()
+    path = f"/etc/systemd/system/{SERVICE}.d/{name}"
+    assert path in text
+    system.write(path, text)
     system.run("systemctl", "daemon-reload")
 
 
@@ -106,14 +111,15 @@ def messages(system: System, unit: str = SERVICE) -> list[str]:
 
 
 def test_installed_and_started_as_the_readme_says(system: System) -> None:
-    *_, reload, enable = lines()
-    for line in (reload, enable):
+    *_, reload, enable, check = lines()
+    assert check.startswith("/opt/echod/bin/python -m echod check ")
+    for line in (reload, enable, check):
         system.run(*line.split())
     assert system.show(SERVICE, "ActiveState") == "active"
     assert system.show(SERVICE, "UnitFileState") == "enabled"
     with client(system) as connection:
         assert_echo(connection)
-        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("1 connections of at most "), "the status to tell of it", 20)
+        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "), "the status to tell of it", 20)
     status = system.run("systemctl", "status", SERVICE).stdout
     assert "Status: " in status
 
@@ -121,9 +127,9 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
 def test_the_units_are_without_a_fault(system: System) -> None:
     names = [name.replace("@.", "@1.") for name in UNITS]
     assert len(names) == 4
-    for is_isolated in (False, True):
-        if is_isolated:
-            isolate(system)
+    for name in ("", PRIVATE, TLS):
+        if name:
+            drop_in_file(system, name)
         done = system.run("systemd-analyze", "verify", *names)
         assert done.stdout + done.stderr == ""
 
@@ -163,6 +169,14 @@ def test_what_is_wrong_is_told_in_the_journal(text: str, told: str, system: Syst
     assert not [line for line in found if "Traceback" in line]
 
 
+def test_an_error_has_the_priority_of_one(system: System) -> None:
+    drop_in(system, "[Service]\nRestart=no\n")
+    options(system, "--port tcp:8080:interface=192.0.2.1")
+    assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
+    told = {entry["MESSAGE"]: int(entry["PRIORITY"]) for entry in system.journal(SERVICE)}
+    assert told["can't listen on tcp:8080:interface=192.0.2.1: Cannot assign requested address"] == ERROR
+
+
 # While it runs.
 
 
@@ -171,7 +185,7 @@ def test_reload_keeps_process_and_connections(system: System) -> None:
     before = main_pid(system)
     with client(system) as connection:
         system.run("systemctl", "reload", SERVICE)
-        wait_until(lambda: "received SIGHUP: reloading" in messages(system), "the reload")
+        wait_until(lambda: "reloaded" in messages(system), "the reload")
         assert_echo(connection)
     assert main_pid(system) == before
     system.wait_for(SERVICE, "ActiveState", "active")
@@ -320,7 +334,7 @@ def test_instances_share_a_port(system: System) -> None:
     with ExitStack() as stack:
         for _ in range(40):
             assert_echo(stack.enter_context(client(system)))
-        statuses = re.compile(r"([1-9]\d*) connections of")
+        statuses = re.compile(r"connections: ([1-9]\d*) of")
         wait_until(lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some", 20)
         counts = [int(found[1]) for service in services if (found := statuses.match(system.show(service, "StatusText")))]
         assert sum(counts) == 40
@@ -335,14 +349,17 @@ def test_instances_share_a_port(system: System) -> None:
 # The sandbox.
 
 
+def assert_exposure(system: System, unit: str, most: float) -> None:
+    """Have systemd judge the unit: over the threshold, which is in tenths, the command fails."""
+    system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={round(most * 10)}", unit)
+
+
 @pytest.mark.parametrize("kind", MOST_EXPOSURE)
 def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: System) -> None:
     if kind:
-        isolate(system)
-    # Tenths; over it, the command fails.
-    threshold = f"--threshold={round(MOST_EXPOSURE[kind] * 10)}"
+        drop_in_file(system, kind)
     for unit in (SERVICE,) if kind else (SERVICE, "echod@1.service"):
-        system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", threshold, unit)
+        assert_exposure(system, unit, MOST_EXPOSURE[kind])
     start(system, "echod.socket" if kind else SERVICE)
     assert_serves(system, *(PLACES if kind else [IPV4]))
     pid = main_pid(system)
@@ -356,15 +373,24 @@ def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: Syste
     assert not [entry for entry in system.journal(SERVICE) if int(entry["PRIORITY"]) <= WARNING and entry["SYSLOG_IDENTIFIER"] == "echod"]
 
 
-def test_the_sandbox_lets_tls_be_served(system: System, certificate: Certificate) -> None:
-    """Callbacks from OpenSSL into Python are code made at run time, where libffi has no other way; and the key is not everybody's."""
+@pytest.mark.parametrize("port", [8443, 443])
+def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: Certificate) -> None:
     system.run("groupadd", "--system", "ssl-cert")
     system.write("/etc/echod/certificates/localhost.pem", certificate.path.read_text())
     system.run("chgrp", "-R", "ssl-cert", "/etc/echod/certificates")
     system.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/echod/certificates")
-    drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\n")
-    options(system, "--port tls:/etc/echod/certificates:port=8080")
+    options(system, f"--port tls:/etc/echod/certificates:port={port}")
+    assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
+    assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], "why there is a drop-in"
+    drop_in_file(system, TLS)
+    if port < 1024:
+        # As the document has it.
+        (lines_,) = re.findall(r"^    (\[Service\]\n    PrivateUsers=no\n(?:    \S.*\n)*)", OPERATING, re.MULTILINE)
+        drop_in(system, lines_.replace("    ", ""))
+    else:
+        assert_exposure(system, SERVICE, 1.2)
     start(system)
     context = ssl.create_default_context(cafile=str(certificate.path))
-    with connect("wss://localhost/", sock=system.connect(*IPV4), ssl=context) as connection:
+    sock = system.connect(("127.0.0.1", port))
+    with connect("wss://localhost/", sock=sock, ssl=context) as connection:
         assert_echo(connection)
