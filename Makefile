@@ -5,6 +5,7 @@ PORT ?= tcp:8080
 # Seconds for each fuzzer, and arguments for the long suites: make conformance CONFORMANCE='--sections 1-10'
 FUZZ_SECONDS ?= 3600
 CONFORMANCE ?=
+NOX ?=
 BENCH ?=
 
 VENV := .venv
@@ -28,7 +29,7 @@ COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability t
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized bench dist deb clean
+.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized bench compatibility dist deb clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -78,6 +79,9 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemo
 bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+compatibility: $(VENV)/.test  ## run the tests with each supported Python, reactor, Autobahn and Twisted (NOX=arguments)
+	$(BIN)/nox $(NOX)
+
 # auditwheel says of the wheel which Linux it is for; it takes its tool patchelf from the PATH.
 dist: $(VENV)/.test  ## build the wheel and the sdist, the same octets each time, in dist/
 	rm -rf build/dist dist
@@ -96,7 +100,7 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
 	mv build/deb/*.deb dist
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-wstest .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.

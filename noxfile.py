@@ -5,12 +5,21 @@ Knows which of them echod promises to run with. Must never know what the tests a
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
+
+if pyenv := shutil.which("pyenv"):
+    # Its programs on the PATH, such as python3.13, run only what is active: here all that is installed.
+    installed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+    os.environ.setdefault("PYENV_VERSION", ":".join(installed))
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.application.reactors import installReactor
+import pytest_twisted
+from twisted.internet import default
 
 from tests.daemon import REACTOR_VARIABLE
 from tests.tls import Certificate
 
-if REACTOR_VARIABLE in os.environ:
-    # Before anything else has one installed, and pytest-twisted takes what is there.
-    installReactor(os.environ[REACTOR_VARIABLE])
+match os.environ.get(REACTOR_VARIABLE):
+    case None:
+        pass
+    case "asyncio":
+        # pytest-twisted has an option for this one alone.
+        pytest_twisted.reactor_installers["default"] = pytest_twisted.reactor_installers["asyncio"]
+        import_module("twisted.internet.asyncioreactor").install()
+    case name:
+        default.install = import_module(f"twisted.internet.{name}reactor").install
 
 from twisted.internet import reactor
 

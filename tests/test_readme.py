@@ -24,7 +24,7 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/operating.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = ("docs/architecture.md", "docs/operating.md", "docs/packaging.md", "docs/performance.md", "LICENSE")
 
 
 def section(title: str) -> str:
