@@ -24,7 +24,15 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/operating.md", "docs/packaging.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = (
+    "docs/architecture.md",
+    "docs/console.png",
+    "docs/operating.md",
+    "docs/packaging.md",
+    "docs/performance.md",
+    "docs/url.md",
+    "LICENSE",
+)
 
 
 def section(title: str) -> str:
@@ -52,6 +60,8 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
     plural = {"port": "ports", "origin": "origins"}
+    if option.startswith("no-"):
+        return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
     match value:
         case None:
@@ -59,11 +69,11 @@ def default(option: str) -> str:
         case tuple():
             return ", ".join(value) or "any"
         case bool():
-            return "on" if value else "off"
+            value = "on" if value else "off"
         case float():
-            return format_duration(value)
+            value = format_duration(value)
         case int():
-            return format_size(value)
+            value = format_size(value)
     return str(value)
 
 
@@ -81,6 +91,8 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
     assert limits["values in a text to `/json`"][0] == f"{settings.max_json_values:,}"
     assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
+    assert limits["held by one connection for `?delay`"][0] == format_size(settings.max_delayed)
+    assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
     assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in section("Log")
