@@ -79,7 +79,7 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemo
 bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
-compatibility: $(VENV)/.test  ## run the tests with each supported Python, reactor, Autobahn and Twisted (NOX=arguments)
+compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each supported Python, reactor, Autobahn and Twisted (NOX=arguments)
 	$(BIN)/nox $(NOX)
 
 # auditwheel says of the wheel which Linux it is for; it takes its tool patchelf from the PATH.

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from echod import __version__
 from tests.daemon import run, script
@@ -48,7 +49,8 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "dropin.cache", "node_modules")
 # Without a compiler the express lane is left out, unless nothing may be.
 NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
 
-BUILD_REQUIREMENTS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BUILD_REQUIREMENTS: list[str] = PROJECT["build-system"]["requires"]
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,22 @@ def wheel(dist: Path) -> Path:
 @pytest.fixture(scope="module")
 def sdist(dist: Path) -> Path:
     return next(dist.glob("echod-*.tar.gz"))
+
+
+def test_the_oldest_versions_are_those_that_are_let_in() -> None:
+    """As `nox --session oldest` installs them."""
+    floors = {}
+    for line in PROJECT["project"]["dependencies"]:
+        (floor,) = Requirement(line).specifier
+        assert floor.operator == ">="
+        floors[canonicalize_name(Requirement(line).name)] = Version(floor.version)
+    pinned = {}
+    for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            (pin,) = Requirement(line).specifier
+            assert pin.operator == "=="
+            pinned[canonicalize_name(Requirement(line).name)] = Version(pin.version)
+    assert pinned == floors
 
 
 # What is in them.
