@@ -25,6 +25,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
+from echod.factory import State
 from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
 from echod.service import (
@@ -184,6 +185,14 @@ def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
     assert describe_failure(error) == text
 
 
+def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with listening() as port:
+        text = f"tcp:{port}:interface=127.0.0.1"
+        with pytest.raises(CannotStartError, match=f"^can't listen on {text}: Address already in use$"):
+            make(admin_endpoints=[(text, serverFromString(REAL, text))]).privilegedStartService()
+
+
 def test_a_service_that_never_started_can_be_stopped() -> None:
     assert make().stopService().called
 
@@ -313,6 +322,22 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
+    for is_drained in (False, True):
+        fake: Any = FakeReactor()
+        calls: list[Any] = []
+        fake.callWhenRunning = calls.append
+        service = make(reactor=fake)
+        service.startService()
+        assert service.factory is not None
+        assert service.factory.state is State.STARTING
+        if is_drained:
+            service.stopService()
+        for call in calls:
+            call()
+        assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:

@@ -380,6 +380,7 @@ def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: 
     system.run("chgrp", "-R", "ssl-cert", "/etc/echod/certificates")
     system.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/echod/certificates")
     options(system, f"--port tls:/etc/echod/certificates:port={port}")
+    drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\n")
     assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
     assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], "why there is a drop-in"
     drop_in_file(system, TLS)
