@@ -23,39 +23,56 @@ if pyenv := shutil.which("pyenv"):
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 
-# What those that another Python or another reactor could change. Without what tests programs, builds or takes a load.
-TESTS = ["tests", *(f"--ignore=tests/{name}" for name in ("conformance", "fuzz", "native/fuzz", "native/test_fuzz.py"))]
-TESTS += [f"--ignore=tests/{name}" for name in ("test_packaging.py", "native/test_instructions.py", "test_manual.py")]
+# Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds and loads.
+WITH_DAEMON = [f"tests/{name}" for name in ("interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py")]
+APART = ["browser", "conformance", "fuzz", "reliability", "system", "native/fuzz", "native/test_fuzz.py", "native/test_instructions.py"]
+APART += ["test_manual.py", "test_packaging.py", "test_readme.py"]
+IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
 
 REACTORS = ["epoll", "poll", "asyncio"]
 
 
-def run_tests(session: nox.Session, *constraints: str, env: dict[str, str] | None = None) -> None:
-    """Install echod with its lane and its tests, and run them; words after `--` take the place of the list of tests."""
-    session.install("--editable", ".[test]", *constraints, env={"ECHOD_NATIVE": "1"})
-    session.run("python", "-m", "pytest", "--quiet", *(session.posargs or TESTS), env=env)
+def install(session: nox.Session, *options: str) -> None:
+    """Install echod with its lane and its tests."""
+    session.install("--editable", ".[test]", *options, env={"ECHOD_NATIVE": "1"})
+
+
+def run_tests(session: nox.Session, reactor: str = "epoll") -> None:
+    """Run the tests under a reactor: those in process, and those whose daemon runs under it."""
+    for variable, tests in (("ECHOD_TEST_OWN_REACTOR", IN_PROCESS), ("ECHOD_TEST_REACTOR", WITH_DAEMON)):
+        session.run("python", "-m", "pytest", "--quiet", *tests, env={variable: reactor})
+
+
+def test(session: nox.Session, *options: str) -> None:
+    """Install and run; words after `--` take the place of the list of tests."""
+    install(session, *options)
+    if session.posargs:
+        session.run("python", "-m", "pytest", "--quiet", *session.posargs)
+    else:
+        run_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def python(session: nox.Session) -> None:
     """The tests under each Python."""
-    run_tests(session)
+    test(session)
 
 
 @nox.session
 @nox.parametrize("reactor", REACTORS)
 def reactor(session: nox.Session, reactor: str) -> None:
     """Those in process and those with a daemon, both under the reactor."""
-    run_tests(session, env={"ECHOD_TEST_REACTOR": reactor})
+    install(session)
+    run_tests(session, reactor)
 
 
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The oldest Autobahn, Twisted and others that pyproject.toml lets in."""
-    run_tests(session, "--constraint", "tests/oldest.txt")
+    test(session, "--constraint", "tests/oldest.txt")
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
     """The newest of all that is needed, released versions only."""
-    run_tests(session, "--upgrade", "--upgrade-strategy", "eager")
+    test(session, "--upgrade", "--upgrade-strategy", "eager")

@@ -12,10 +12,10 @@ import pytest
 import pytest_twisted
 from twisted.internet import default
 
-from tests.daemon import REACTOR_VARIABLE
 from tests.tls import Certificate
 
-match os.environ.get(REACTOR_VARIABLE):
+# The reactor of this process; that of the daemons is another matter, as clients on asyncio can't run within a reactor that does, too.
+match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
     case None:
         pass
     case "asyncio":

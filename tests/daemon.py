@@ -29,7 +29,7 @@ Program = Literal["twistd", "twist"]
 DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 
 REACTOR_VARIABLE = "ECHOD_TEST_REACTOR"
-"""The environment variable with the name of the reactor that the tests run under, in this process and in the daemons'."""
+"""The environment variable with the name of the daemons' reactor, for tests that choose none."""
 
 START_DEADLINE = 30.0
 """Seconds. Two cores may be busy with other runs."""
