@@ -10,9 +10,10 @@ import resource
 import signal
 import socket
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EIO
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -25,7 +26,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__
+from echod import __version__, tls
 from echod.factory import EchoFactory
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
@@ -119,23 +120,40 @@ class EchoService(Service):
             done.append(self.factory.drain())
         return gatherResults(done).addBoth(self._stopped)
 
+    def reload(self) -> None:
+        """Read the certificates again, for the connections to come; returns when it is done.
+
+        Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
+        """
+        for text, endpoint in self._endpoints:
+            if isinstance(endpoint, tls.Endpoint):
+                try:
+                    found = endpoint.certificates.reload()
+                except (ValueError, OSError) as error:
+                    _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
+                else:
+                    _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
+        _log.info("reloaded")
+
     def _stopped(self, result: object) -> object:
         if self._observer is not None:
             self._observer.stop()
         return result
 
     def _handle_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
         # and a second signal is an unhandled error.
-        self._reactor.callFromThread(self._stop_or_abort, signal.Signals(number).name)
+        self._reactor.callFromThread(self._obey, signal.Signals(number))
 
-    def _stop_or_abort(self, name: str) -> None:
-        _log.info("received {name}", name=name)
-        if self.running:
+    def _obey(self, number: signal.Signals) -> None:
+        _log.info("received {name}", name=number.name)
+        if number == signal.SIGHUP and not has_lost_terminal():
+            self.reload()
+        elif self.running:
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
         elif self.factory is not None:
@@ -154,6 +172,15 @@ def set_backlog(port: IListeningPort, backlog: int) -> None:
     listener = getattr(port, "socket", None)
     if isinstance(listener, socket.socket):
         listener.listen(backlog)
+
+
+def has_lost_terminal(descriptor: int = 0) -> bool:
+    """Tell whether the terminal that the process was started from is gone: then a hangup means that nobody is left who could stop it."""
+    try:
+        termios.tcgetattr(descriptor)
+    except termios.error as error:
+        return bool(error.args[0] == EIO)
+    return False
 
 
 def has_tls(port: IListeningPort) -> bool:

@@ -26,6 +26,7 @@ ROOMS = [
     "protocol",
     "factory",
     "proxy_header",
+    "tls",
     "service",
     "options",
 ]

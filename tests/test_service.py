@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 import signal
 import socket
@@ -25,17 +26,20 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
 from echod.log import EVENTS_PER_SECOND, make_observer
+from echod.options import parse_endpoint
 from echod.service import (
     MOST_DESCRIPTORS,
     CannotStartError,
     EchoService,
     describe_address,
     describe_failure,
+    has_lost_terminal,
     raise_descriptor_limit,
     set_backlog,
 )
 from echod.settings import LogFormat, Settings
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+from tests.tls import Certificate
 
 REAL: Any = reactor
 
@@ -218,7 +222,7 @@ class FakeReactor:
 
 @pytest.fixture
 def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -248,6 +252,45 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+    fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
+    text = f"ssl:0:privateKey={file}"
+    service = EchoService(Settings(), [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], fake)
+    service._handle_signals()
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[0] == "received SIGHUP"
+    assert lines[1].startswith(f"{text} has certificates for localhost until ")
+    assert lines[2:] == ["reloaded"]
+    file.write_text("broken\n")
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[4] == f"{text} keeps its old certificates: {file}: there is no private key in it"
+    assert fake.stops == 0
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: True)
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert fake.stops == 1
+    assert "reloaded" not in lines
+    service.stopService()
+
+
+def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
+    master, slave = os.openpty()
+    assert not has_lost_terminal(slave)
+    os.close(master)
+    assert has_lost_terminal(slave)
+    os.close(slave)
+    with open(os.devnull) as null:
+        assert not has_lost_terminal(null.fileno())
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:
