@@ -10,6 +10,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
+TOOLS := .venv-system
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
@@ -22,13 +23,13 @@ SANITIZED := tests/native tests/test_fastpath.py tests/test_sameness.py \
   --ignore=tests/native/test_fuzz.py --ignore=tests/native/test_instructions.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
-COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
+COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py tests/test_packaging.py \
   tests/test_readme.py tests/test_running.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance soak fuzz native instructions test-sanitized bench clean
+.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -51,6 +52,9 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
+
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod behind real proxies, and scan its TLS, in some minutes
+	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
@@ -76,7 +80,7 @@ bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (B
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.
@@ -95,6 +99,12 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@ $(VENV)/.run
+
+# Tools of the system suite, whose needs don't go together with echod's.
+$(TOOLS)/.done: tests/system/requirements.txt
+	@$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 # Without npm the tests with Node's client are skipped, and say so.
 $(NODE)/.done: tests/interop/package-lock.json

@@ -51,7 +51,8 @@ class Holder(ProtocolWrapper):
     def readConnectionLost(self) -> None:
         """Pass on that the peer sends no more, past Twisted's wrapper, which would lose it; TLS has no half-close."""
         behind = cast(Any, self.wrappedProtocol).wrappedProtocol
-        if IHalfCloseableProtocol.providedBy(behind):
+        # A wrapper of Twisted's says that it provides what its transport does, and that is here again.
+        if IHalfCloseableProtocol.implementedBy(type(behind)):
             behind.readConnectionLost()
         else:
             self.loseConnection()  # type: ignore[no-untyped-call]

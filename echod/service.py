@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -185,7 +186,10 @@ def has_lost_terminal(descriptor: int = 0) -> bool:
 
 def has_tls(port: IListeningPort) -> bool:
     """Tell whether what connects to `port` speaks TLS."""
-    return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
+    factory = getattr(port, "factory", None)
+    while isinstance(factory, WrappingFactory) and not isinstance(factory, TLSMemoryBIOFactory):
+        factory = factory.wrappedFactory  # TLS is behind the PROXY header
+    return isinstance(factory, TLSMemoryBIOFactory)
 
 
 def describe_address(address: Any, is_tls: bool = False) -> str:
