@@ -49,6 +49,7 @@ class EchoFactory(WebSocketServerFactory):
         self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
         self.closing: Deadlines[EchoProtocol] = Deadlines(ticker, settings.close_timeout, EchoProtocol.give_up)
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
+        self._stalled: Deadlines[EchoProtocol] = Deadlines(ticker, settings.max_stall, EchoProtocol.give_up)
         self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
@@ -114,6 +115,16 @@ class EchoFactory(WebSocketServerFactory):
         self._opening.discard(connection)
         self._keepalive.watch(connection)
 
+    def postponed(self, connection: EchoProtocol) -> None:
+        """Take note that the client has done its part of the opening handshake, and that ours comes later."""
+        self._opening.discard(connection)
+
+    def stalled(self, connection: EchoProtocol) -> None:
+        """Take note that a connection is read no more. What its client would say to a ping would not be heard."""
+        if connection not in self.closing:
+            self._forget_deadlines(connection)
+            self._stalled.add(connection)
+
     def began_to_close(self, connection: EchoProtocol) -> None:
         """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
         if connection not in self.closing:
@@ -136,6 +147,7 @@ class EchoFactory(WebSocketServerFactory):
     def _forget_deadlines(self, connection: EchoProtocol) -> None:
         self._opening.discard(connection)
         self.waiting.discard(connection)
+        self._stalled.discard(connection)
         self._keepalive.forget(connection)
 
     # The end.

@@ -12,6 +12,7 @@ what a client sent into an answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
@@ -45,6 +46,9 @@ _LIST_ITEM = re.compile(_TOKEN)
 _PARAMETER = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"' + _TOKEN + rb'"))?'
 _EXTENSION = re.compile(_TOKEN + rb"(?:" + _PARAMETER + rb")*")
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+"""What stands behind a status; of one that is not registered (RFC 9112 section 4 lets the phrase be empty), nothing."""
+
 _HELP = "This is echod, a WebSocket echo server: it answers no plain HTTP. Open this URL with ws:// (or wss://) in a WebSocket client."
 
 
@@ -75,6 +79,8 @@ class Request:
     """All extensions offered, as one header value."""
     fields: Fields
     """The values of each header field, by its name in lower case."""
+    lines: Sequence[tuple[bytes, bytes]]
+    """The header's lines as they came: name, and what is behind the colon."""
 
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
@@ -97,17 +103,18 @@ def bad_request(what: str) -> Refusal:
 def render(refusal: Refusal, date: str) -> bytes:
     """Return the octets of the answer; `date` is the time in the form of RFC 9110 section 5.6.7."""
     body = refusal.text.encode() + b"\n"
+    # 304 has no body, nor the header of one (RFC 9110 section 15.4.5).
+    is_bare = refusal.status == HTTPStatus.NOT_MODIFIED
     connection = "Upgrade, close" if refusal.status == HTTPStatus.UPGRADE_REQUIRED else "close"
     lines = [
-        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        f"HTTP/1.1 {refusal.status} {_PHRASES.get(refusal.status, '')}",
         f"Date: {date}",
         f"Connection: {connection}",
         *(f"{name}: {value}" for name, value in refusal.headers),
-        "Content-Type: text/plain; charset=utf-8",
-        f"Content-Length: {len(body)}",
-        "X-Content-Type-Options: nosniff",
     ]
-    return "\r\n".join([*lines, "", ""]).encode() + (body if refusal.has_body else b"")
+    if not is_bare:
+        lines += ["Content-Type: text/plain; charset=utf-8", f"Content-Length: {len(body)}", "X-Content-Type-Options: nosniff"]
+    return "\r\n".join([*lines, "", ""]).encode() + (body if refusal.has_body and not is_bare else b"")
 
 
 class HandshakeGuard:
@@ -136,7 +143,7 @@ class HandshakeGuard:
         refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
         if refusal is not None:
             return replace(refusal, has_body=method != b"HEAD")
-        return _make_request(target, fields)
+        return _make_request(target, fields, lines)
 
     def _check_origin(self, fields: Fields) -> Refusal | None:
         origins = [value.decode("latin-1").lower() for value in _values(fields, b"origin")]
@@ -241,7 +248,7 @@ def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | N
     return None
 
 
-def _make_request(target: bytes, fields: Fields) -> Request | Refusal:
+def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, bytes]]) -> Request | Refusal:
     subprotocols = _list(fields, b"sec-websocket-protocol")
     if len(set(subprotocols)) < len(subprotocols) or not all(_LIST_ITEM.fullmatch(item) for item in subprotocols):
         return bad_request("the Sec-WebSocket-Protocol header")
@@ -259,4 +266,5 @@ def _make_request(target: bytes, fields: Fields) -> Request | Refusal:
         subprotocols=tuple(item.decode() for item in subprotocols),
         extensions=b", ".join(extensions).decode(),
         fields=fields,
+        lines=lines,
     )

@@ -36,6 +36,8 @@ class _NobodyWaits:
 
 _NOBODY_WAITS = _NobodyWaits()
 
+BAD_GATEWAY = 1014
+
 
 class ServerProtocol(WebSocketServerProtocol):
     """Autobahn's server protocol with one way out: every failure and every drop comes through `fail` or `drop`."""
@@ -72,6 +74,8 @@ class ServerProtocol(WebSocketServerProtocol):
     autoPingPendingSeq = 0
     _perMessageCompress: Any = None
 
+    _is_bad_gateway = False
+
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]
         """The validator, from the first text that Autobahn takes on."""
@@ -87,6 +91,19 @@ class ServerProtocol(WebSocketServerProtocol):
 
     def _onOpen(self) -> None:
         self.onOpen()
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as itself."""
+        if code != BAD_GATEWAY:
+            return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
+        self._is_bad_gateway = True
+        is_over = super().onCloseFrame(BAD_GATEWAY - 1, reasonRaw)  # type: ignore[arg-type]
+        self.remoteCloseCode = code
+        return is_over
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Send a Close frame; a reply has the code that came."""
+        super().sendCloseFrame(BAD_GATEWAY if isReply and self._is_bad_gateway else code, reasonUtf8, isReply)
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the WebSocket connection (RFC 6455 section 7.1.7)."""
@@ -126,6 +143,15 @@ class ServerProtocol(WebSocketServerProtocol):
     def feed(self, data: bytes) -> None:
         """Let Autobahn have octets, past the debug line that its `dataReceived` builds for each read."""
         self._dataReceived(data)
+
+    def forget_rest(self) -> None:
+        """Drop what has been fed and comes behind the current message."""
+        self.data = b""
+
+    def deflate(self, payload: bytes) -> bytes:
+        """Return a message's payload deflated, as the next of the connection's."""
+        self._perMessageCompress.start_compress_message()
+        return bytes(self._perMessageCompress.compress_message_data(payload) + self._perMessageCompress.end_compress_message())
 
     def forget(self) -> None:
         """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""

@@ -22,7 +22,7 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = ("docs/architecture.md", "docs/url.md", "docs/performance.md", "LICENSE")
 
 
 def section(title: str) -> str:
@@ -79,6 +79,8 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
     assert limits["values in a text to `/json`"][0] == f"{settings.max_json_values:,}"
     assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
+    assert limits["held by one connection for `?delay`"][0] == format_size(settings.max_delayed)
+    assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
     assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in section("Log")

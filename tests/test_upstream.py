@@ -183,7 +183,35 @@ class TestAutobahn:
         assert "self.maxMessagePayloadSize < payload_len" in source
 
     def test_1014_is_refused(self) -> None:
-        assert 1014 not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+        assert upstream.BAD_GATEWAY not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+        assert upstream.BAD_GATEWAY - 1 in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+        protocol, transport = plain_open(failByDrop=False)
+        protocol.dataReceived(client_frame(CLOSE, close_payload(1014)))
+        assert split(transport.value())[0][0].payload[:2] == (1002).to_bytes(2, "big")
+
+    @pytest.mark.parametrize("is_ours_out", [False, True])
+    @pytest.mark.parametrize(("code", "reason"), [(1012, "a"), (1013, ""), (1014, ""), (1014, "bad gateway")])
+    def test_registered_codes_come_back(self, code: int, reason: str, is_ours_out: bool) -> None:
+        peer = Peer(make_factory())
+        peer.open()
+        if is_ours_out:
+            peer.protocol.go_away()
+        peer.take()
+        (*answer,) = peer.frames(client_frame(CLOSE, close_payload(code, reason)))
+        assert [frame.payload for frame in answer] == ([] if is_ours_out else [close_payload(code, reason)])
+        assert peer.protocol.remoteCloseCode == code
+        assert peer.transport.disconnecting
+
+    def test_1014_with_a_reason_that_is_not_utf_8(self) -> None:
+        peer = Peer(make_factory())
+        peer.open()
+        (answer,) = peer.frames(client_frame(CLOSE, close_payload(1014) + b"\xff"))
+        assert answer.payload[:2] == (1007).to_bytes(2, "big")
+
+    def test_a_message_of_a_multiple_of_the_fragments_size_ends_with_an_empty_one(self) -> None:
+        protocol, transport = plain_open()
+        protocol.sendMessage(b"abcd", True, fragmentSize=2)
+        assert [frame.payload for frame in split(transport.value())[0]] == [b"ab", b"cd", b""]
 
     @pytest.mark.parametrize(
         "line",
