@@ -17,6 +17,8 @@ from echod.settings import MIB, Settings
 from tests.daemon import run
 from tests.system.proxies import ETC, SAMPLES, find_program, find_tool
 
+METRICS = pytest.importorskip("echod.metrics").METRICS
+
 PROMETHEUS, KUBERNETES = ETC / "prometheus", ETC / "kubernetes" / "echod.yaml"
 
 OF_PROCESS = {
