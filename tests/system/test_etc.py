@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from echod.metrics import METRICS
 
 from echod.options import Options
 from echod.settings import MIB, Settings
