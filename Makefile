@@ -53,7 +53,7 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
 
-system: $(VENV)/.test $(TOOLS)/.done  ## run echod behind real proxies, and scan its TLS, in some minutes
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (root)
 	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
@@ -80,7 +80,7 @@ bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (B
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) $(TOOLS) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.

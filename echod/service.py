@@ -32,6 +32,7 @@ from echod.factory import EchoFactory
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
+from echod.systemd import Notifier
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
@@ -56,14 +57,19 @@ class EchoService(Service):
         observer: Limiter | None = None,
         native: Native | None = None,
         take_signals: bool = True,
+        notifier: Notifier | None = None,
     ) -> None:
-        """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log."""
+        """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log.
+
+        `notifier` tells the service manager.
+        """
         self._native = native
         self._settings = settings
         self._endpoints = endpoints
         self._reactor = reactor
         self._observer = observer
         self._take_signals = take_signals
+        self._notifier = notifier or Notifier()
         self._ports: list[IListeningPort] = []
         self.factory: EchoFactory | None = None
 
@@ -89,6 +95,17 @@ class EchoService(Service):
             # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
             self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
+        # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good order.
+        self._reactor.callWhenRunning(self._tell_ready)
+
+    def _tell_ready(self) -> None:
+        self._notifier.start(self._reactor, self._describe_status)
+
+    def _describe_status(self) -> str:
+        factory = self.factory
+        assert factory is not None
+        count = len(factory.live)
+        return f"{count} connections of at most {factory.max_connections}" if self.running else f"draining, {count} connections left"
 
     def _listen(self) -> None:
         descriptors = raise_descriptor_limit()
@@ -115,6 +132,7 @@ class EchoService(Service):
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         _log.info("shutting down")
+        self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         if self.factory is not None:
@@ -137,6 +155,7 @@ class EchoService(Service):
         _log.info("reloaded")
 
     def _stopped(self, result: object) -> object:
+        self._notifier.stop()
         if self._observer is not None:
             self._observer.stop()
         return result
@@ -153,7 +172,7 @@ class EchoService(Service):
     def _obey(self, number: signal.Signals) -> None:
         _log.info("received {name}", name=number.name)
         if number == signal.SIGHUP and not has_lost_terminal():
-            self.reload()
+            self._notifier.reload(self.reload)
         elif self.running:
             with suppress(ReactorNotRunning):
                 self._reactor.stop()

@@ -7,6 +7,7 @@ never know echod's rules: it offers what is missing from their public interfaces
 from __future__ import annotations
 
 import fcntl
+import socket
 import struct
 import termios
 from collections.abc import Sequence
@@ -21,9 +22,11 @@ from autobahn.websocket.utf8validator import Utf8Validator
 from OpenSSL import SSL
 from OpenSSL._util import lib as binding
 from twisted.internet import endpoints
-from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
+from twisted.internet.unix import Port as UnixPort
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
@@ -196,6 +199,48 @@ def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
             return
         binding.ERR_clear_error()  # else the next call that looks there finds it
     raise ValueError("OpenSSL knows none of the groups for the key exchange")
+
+
+def passed_descriptors() -> list[int]:
+    """Return the descriptors of what systemd passed: Twisted takes the environment variables as it is imported."""
+    return _SystemdParser._sddaemon.inheritedDescriptors()
+
+
+def adopted_descriptor(endpoint: object) -> int | None:
+    """Return the descriptor of a `systemd:` endpoint, or None for another."""
+    return endpoint.fileno if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+
+
+class _AdoptedUnixPort(UnixPort):
+    """Leaves the socket to who made it, who goes on to listen there. Twisted would shut it down in the end, which ends it for all that
+    have it, and remove its path; at the start it would set the path's mode, which takes its owner."""
+
+    # As Twisted has it for an adopted TCP socket.
+    _shouldShutdown = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # An abstract name, by its NUL, which Twisted leaves alone; the address itself is asked of the socket.
+        self._bindPath = b"\0" + self._bindPath
+
+
+class _UnixAdopter:
+    """Stands where an adopted endpoint has the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def adoptStreamPort(self, fileno: int, _: int, factory: IProtocolFactory) -> IListeningPort:
+        """Listen on a Unix socket that is there."""
+        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, fileno, factory)  # type: ignore[no-untyped-call]
+        port.startListening()
+        return cast(IListeningPort, port)
+
+
+def leave_path(endpoint: object) -> None:
+    """Let a `systemd:` endpoint for a Unix socket leave its path alone; another is as it was."""
+    if isinstance(endpoint, AdoptedStreamServerEndpoint) and endpoint.addressFamily == socket.AF_UNIX:
+        endpoint.reactor = _UnixAdopter(endpoint.reactor)
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ ROOMS = [
     "factory",
     "proxy_header",
     "tls",
+    "systemd",
     "service",
     "options",
 ]

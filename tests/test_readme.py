@@ -22,7 +22,10 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/url.md", "docs/performance.md", "docs/proxies.md", "docs/scaling.md", "LICENSE")
+FOR_EVERYONE = (
+    *("docs/architecture.md", "docs/url.md", "docs/operating.md", "docs/performance.md", "docs/proxies.md", "docs/scaling.md"),
+    "LICENSE",
+)
 
 
 def section(title: str) -> str:
