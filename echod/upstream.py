@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any, cast
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -176,6 +176,49 @@ class ServerProtocol(WebSocketServerProtocol):
     def is_between_messages(self) -> bool:
         """Whether nothing of a message or a frame has come that is not whole."""
         return not self.inside_message and not self.data and self.current_frame is None
+
+
+class _NoLog:
+    """Stands where Autobahn keeps its logger, and drops everything: `ClientProtocol.why` has it, too."""
+
+    def trace(self, *_: object, **__: object) -> None:
+        """Drop it."""
+
+    debug = info = warn = error = critical = failure = trace
+
+
+class ClientProtocol(WebSocketClientProtocol):
+    """Autobahn's client protocol whose opening handshake is written by its user.
+
+    Autobahn writes the Host field with the port even where it is the default one, without the brackets of an IPv6 address, and takes
+    each field once.
+    """
+
+    log = _NoLog()
+    transport: Any
+
+    def startHandshake(self) -> None:
+        """Write nothing yet, unlike Autobahn: that is `request`'s, once TLS has been verified."""
+
+    def request(self, key: str, head: bytes) -> None:
+        """Send the opening handshake `head`, to whose `key` the answer will be held."""
+        self.websocket_key = key.encode()
+        self.sendData(head)
+
+    def feed(self, data: bytes) -> None:
+        """Let Autobahn have octets; the first ones must hold the whole head of the answer.
+
+        For a debug line it decodes the head as UTF-8, and raises where that can't be done.
+        """
+        if self.state == self.STATE_CONNECTING:
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = head.decode("ascii", errors="replace").encode("ascii", errors="replace") + end + rest
+        self._dataReceived(data)
+
+    @property
+    def why(self) -> str:
+        """Why Autobahn failed the connection; empty where it was the server's doing."""
+        return (self.wasNotCleanReason or "").removeprefix("I dropped the WebSocket TCP connection: ") if self.droppedByMe else ""
 
 
 def options_of(factory: object) -> dict[str, Any]:

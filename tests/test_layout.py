@@ -33,6 +33,12 @@ ROOMS = [
     "systemd",
     "service",
     "options",
+    "ws_url",
+    "http_answer",
+    "client_tls",
+    "probe",
+    "check",
+    "__main__",
 ]
 """From the ground up: each may import what stands before it."""
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from echod import log
+from echod import log, ws_url
+from echod.check import INTERRUPTED
 from echod.options import Options
+from echod.probe import MAX_SIZE, Outcome, Plan
 from echod.settings import Settings, format_duration, format_size
 from tests.daemon import Daemon
 from tests.test_layout import ROOMS
@@ -90,6 +92,19 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"cut at {settings.log_cut} characters" in section("Log")
     assert f"an answer of less than {settings.min_deflated} octets" in section("What it answers")
     assert f"a window of {2**settings.deflate_window_bits // 1024} KiB" in section("What it answers")
+
+
+def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
+    cells = rows(section("Is it up?"))
+    listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
+    done = subprocess.run([sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True)
+    assert set(listed) == set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
+    plan = Plan(ws_url.parse("ws://localhost"))
+    defaults = {"--count": str(plan.count), "--size": format_size(plan.size), "--timeout": format_duration(plan.timeout)}
+    assert {name: default for name, default in listed.items() if name in defaults} == defaults
+    assert f"up to {format_size(MAX_SIZE)} " in section("Is it up?").replace(" |", " ")
+    statuses = {int(cell[0]) for cell in cells if cell[0].isdigit()}
+    assert statuses == {*map(int, Outcome), os.EX_USAGE, INTERRUPTED}
 
 
 def test_the_line_to_try_works() -> None:
