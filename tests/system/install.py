@@ -31,10 +31,11 @@ def install(root: Path, folder: Path) -> None:
     version = nspawn.python_version(root)
     if version != sys.version_info[:2]:
         pytest.fail(f"the system has Python {version[0]}.{version[1]}, for which wheels can't be built with another: take that")
-    build, *others = lines()
+    build, *others, reload, _, _ = lines()
+    assert reload.startswith("systemctl ")
     assert build.startswith("python3 -m pip wheel --wheel-dir wheels ")
     here = [sys.executable, *build.replace("--wheel-dir wheels", f"--wheel-dir {folder}/wheels").split()[1:]]
     done = subprocess.run(here, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    script = "\n".join(["set -e", "cd /mnt", *(line for line in others if not line.startswith("systemctl "))])
+    script = "\n".join(["set -e", "cd /mnt", *others])
     nspawn.run(root, script, {folder / "wheels": "/mnt/wheels", ROOT / "etc": "/mnt/etc"})

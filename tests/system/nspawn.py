@@ -88,16 +88,8 @@ def base() -> Path:
             unfinished = FOLDER / "unfinished"
             remove(unfinished)
             # In a mount namespace, so that what it mounts is gone with it, however it ends.
-            command = [
-                "unshare",
-                "--mount",
-                "debootstrap",
-                "--variant=minbase",
-                f"--include={','.join(PACKAGES)}",
-                suite,
-                str(unfinished),
-                address,
-            ]
+            build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            command = [*build, suite, str(unfinished), address]
             done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr
             for package in (unfinished / "var/cache/apt/archives").glob("*.deb"):
@@ -126,18 +118,8 @@ def _nspawn(root: Path, *options: str) -> list[str]:
     """Return the beginning of a command line."""
     # Where there is no systemd outside, nobody can be asked for a cgroup.
     unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
-    name = f"--machine=echod-{os.getpid()}"
-    return [
-        "systemd-nspawn",
-        "--quiet",
-        *unit,
-        "--register=no",
-        "--private-network",
-        "--console=pipe",
-        name,
-        f"--directory={root}",
-        *options,
-    ]
+    console = ["--console=pipe", f"--machine=echod-{os.getpid()}"]
+    return ["systemd-nspawn", "--quiet", *unit, "--register=no", "--private-network", *console, f"--directory={root}", *options]
 
 
 def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:

@@ -111,8 +111,9 @@ def messages(system: System, unit: str = SERVICE) -> list[str]:
 
 
 def test_installed_and_started_as_the_readme_says(system: System) -> None:
-    *_, reload, enable = lines()
-    for line in (reload, enable):
+    *_, reload, enable, check = lines()
+    assert check.startswith("/opt/echod/bin/python -m echod check ")
+    for line in (reload, enable, check):
         system.run(*line.split())
     assert system.show(SERVICE, "ActiveState") == "active"
     assert system.show(SERVICE, "UnitFileState") == "enabled"
