@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,15 +117,21 @@ def read_folder(folder: Path) -> list[Identity]:
     However it is spread over files, a key goes with each certificate for it, the newest first, and that with its issuers.
     """
     files = {path: read_pem(path) for path in _find(folder)}
-    certificates = list(dict.fromkeys(certificate for file in files.values() for certificate in file.certificates))
-    keys = {_public(key): (path, key) for path, file in reversed(files.items()) for key in file.keys}
+    by_key: dict[bytes, list[x509.Certificate]] = defaultdict(list)
+    by_name: dict[x509.Name, list[x509.Certificate]] = defaultdict(list)
+    for certificate in dict.fromkeys(certificate for file in files.values() for certificate in file.certificates):
+        by_key[_public(certificate)].append(certificate)
+        by_name[certificate.subject].append(certificate)
     identities = []
-    for public, (path, key) in reversed(keys.items()):
-        own = [certificate for certificate in certificates if _public(certificate) == public]
-        if not own:
+    seen: set[bytes] = set()
+    for path, key in ((path, key) for path, file in files.items() for key in file.keys):
+        public = _public(key)
+        if public not in by_key:
             # It may be about to come: to go on without would be to lose the name that it is for.
             raise ValueError(f"{path}: there is no certificate for its key")
-        identities += [Identity(key, _chain(certificate, certificates)) for certificate in sorted(own, key=_rank, reverse=True)]
+        if public not in seen:
+            identities += [Identity(key, _chain(own, by_name)) for own in sorted(by_key[public], key=_rank, reverse=True)]
+            seen.add(public)
     if not identities:
         raise ValueError(f"{folder}: there is no certificate with its key in a *.pem of that folder")
     return identities
@@ -149,12 +156,13 @@ def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:
     return begin <= datetime.now(UTC), begin
 
 
-def _chain(certificate: x509.Certificate, others: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+def _chain(certificate: x509.Certificate, by_name: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
     """Return `certificate` and its issuers, but for the authority's own: who trusts that one has it."""
     chain = [certificate]
     while chain[-1].issuer != chain[-1].subject:
-        issuer = next((other for other in others if other not in chain and _is_issuer(other, chain[-1])), None)
-        if issuer is None or issuer.issuer == issuer.subject:
+        others = (other for other in by_name.get(chain[-1].issuer, ()) if other not in chain and other.issuer != other.subject)
+        issuer = next((other for other in others if _is_issuer(other, chain[-1])), None)
+        if issuer is None:
             break
         chain.append(issuer)
     return tuple(chain)
