@@ -136,6 +136,7 @@ class Options(usage.Options):
     ]
     optFlags = [  # noqa: RUF012
         ["no-faults", None, "ignore the parameters of a URL, such as ?delay=250ms"],
+        ["no-console", None, "answer a plain GET with 426, and not with the console page"],
         ["log-messages", None, "log `recv: …` for each message"],
     ]
 
@@ -211,6 +212,7 @@ class Options(usage.Options):
             ports=tuple(self["port"]) or ports,
             origins=tuple(self["origin"]),
             has_faults=not self["no-faults"],
+            has_console=not self["no-console"],
             log_messages=bool(self["log-messages"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,

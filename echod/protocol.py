@@ -20,7 +20,18 @@ from zope.interface import implementer
 
 from echod import faults, faulty, info, json_echo, log, upstream
 from echod.fastpath import Codec, Large
-from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
+from echod.handshake import (
+    ADDRESS_FULL,
+    GOING_AWAY,
+    NO_ROOM,
+    HeadReader,
+    PageRequest,
+    Refusal,
+    Request,
+    bad_request,
+    client_address,
+    render,
+)
 from echod.turns import SHARE
 
 if TYPE_CHECKING:
@@ -29,6 +40,9 @@ if TYPE_CHECKING:
 SLICE = 1024
 """Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
 from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
+
+SMALL_ANSWER = 1024
+"""Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
 
 _log = Logger()
 
@@ -162,12 +176,14 @@ class EchoProtocol(upstream.ServerProtocol):
         # Also of a refused one, which may linger until its close is over.
         rest = self._head.rest
         del self._head
-        if isinstance(verdict, Refusal):
-            self.refuse(verdict)
-        else:
+        if isinstance(verdict, Request):
             self._open(verdict)
             if rest:
                 self._receive(self, rest)
+        elif isinstance(verdict, Refusal):
+            self.refuse(verdict)
+        else:
+            self._answer_page(verdict)
 
     def _open(self, request: Request) -> None:
         peer = getattr(self.transport.getPeer(), "host", None)
@@ -219,18 +235,28 @@ class EchoProtocol(upstream.ServerProtocol):
             subprotocol=self.websocket_protocol_in_use,
             extensions=tuple(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use),
             tls=info.describe_tls(self._layers),
-            lane=self.lane_name,
+            lane=self._lane_to_be,
             settings=self.factory.settings,
             faults=faults.NONE if self._faulty is None else self._faulty.faults,
             seed=None if self._faulty is None else self._faulty.seed,
         )
 
     @property
-    def lane_name(self) -> str:
-        """Who serves ordinary messages of this connection: `pump`, `codec` or `autobahn`."""
+    def _lane_to_be(self) -> str:
+        """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
         return "pump" if self._is_plain and self.factory.lane is not None and not self.is_compressed else "codec"
+
+    def _answer_page(self, request: PageRequest) -> None:
+        """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
+        assert self.factory.pages is not None
+        answer = self.factory.pages(request)
+        if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
+            self.refuse(NO_ROOM)
+        else:
+            self.sendData(answer)
+            self.dropConnection()
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""

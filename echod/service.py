@@ -33,6 +33,7 @@ from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
 from echod.systemd import Notifier
+from echod.web.pages import Pages
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
@@ -104,14 +105,16 @@ class EchoService(Service):
     def _describe_status(self) -> str:
         factory = self.factory
         assert factory is not None
-        count = len(factory.live)
-        return f"{count} connections of at most {factory.max_connections}" if self.running else f"draining, {count} connections left"
+        if not self.running:
+            return f"draining, connections left: {len(factory.live)}"
+        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
 
     def _listen(self) -> None:
         descriptors = raise_descriptor_limit()
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._settings.reserved_descriptors)
-        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native)
+        pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
+        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         for text, endpoint in self._endpoints:
             self._listen_on(text, endpoint, self.factory)
         for port in self._ports:

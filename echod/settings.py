@@ -74,6 +74,9 @@ class Settings:
     has_faults: bool = True
     """Whether a URL's parameters (`faults`) have a say in what becomes of its connection."""
 
+    has_console: bool = True
+    """Whether a plain GET is answered with the console page, and not with 426."""
+
     log_messages: bool = False
     log_format: LogFormat = LogFormat.TEXT
 

@@ -25,7 +25,13 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 FOR_EVERYONE = (
-    *("docs/architecture.md", "docs/url.md", "docs/operating.md", "docs/performance.md", "docs/proxies.md", "docs/scaling.md"),
+    "docs/architecture.md",
+    "docs/console.png",
+    "docs/operating.md",
+    "docs/performance.md",
+    "docs/proxies.md",
+    "docs/scaling.md",
+    "docs/url.md",
     "LICENSE",
 )
 
@@ -55,6 +61,8 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
     plural = {"port": "ports", "origin": "origins"}
+    if option.startswith("no-"):
+        return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
     match value:
         case None:
@@ -62,11 +70,11 @@ def default(option: str) -> str:
         case tuple():
             return ", ".join(value) or "any"
         case bool():
-            return "on" if value else "off"
+            value = "on" if value else "off"
         case float():
-            return format_duration(value)
+            value = format_duration(value)
         case int():
-            return format_size(value)
+            value = format_size(value)
     return str(value)
 
 

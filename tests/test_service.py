@@ -25,6 +25,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
+from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
 from echod.options import parse_endpoint
 from echod.service import (
@@ -122,6 +123,17 @@ def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, N
     assert (yield deferToThread(client.close)) == b"", "the server closes first, in order"
     yield stopped
     assert sum("max-message-size 16MiB" in line for line in lines) == 1
+
+
+def test_the_health_check_tells_of_the_end() -> None:
+    service = make()
+    service.startService()
+    assert service.factory is not None
+    assert service.factory.pages is not None
+    request = PageRequest(b"GET", HEALTH_PATH, {})
+    assert service.factory.pages(request).startswith(b"HTTP/1.1 200 ")
+    service.stopService()
+    assert service.factory.pages(request).startswith(b"HTTP/1.1 503 ")
 
 
 @pytest_twisted.inlineCallbacks
@@ -283,7 +295,7 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         service.startService()
         ready = manager.recv(4096).decode()
         assert service.factory is not None
-        assert ready == f"READY=1\nSTATUS=0 connections of at most {service.factory.max_connections}"
+        assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
         monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
         service._obey(signal.SIGHUP)
         assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
@@ -292,7 +304,7 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         client = yield deferToThread(Client, address(lines))
         stopped = service.stopService()
         assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
-        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, 1 connections left"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
         yield deferToThread(client.frame)
         yield deferToThread(client.close)
         yield stopped

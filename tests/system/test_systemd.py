@@ -119,7 +119,7 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
     assert system.show(SERVICE, "UnitFileState") == "enabled"
     with client(system) as connection:
         assert_echo(connection)
-        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("1 connections of at most "), "the status to tell of it", 20)
+        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "), "the status to tell of it", 20)
     status = system.run("systemctl", "status", SERVICE).stdout
     assert "Status: " in status
 
@@ -334,7 +334,7 @@ def test_instances_share_a_port(system: System) -> None:
     with ExitStack() as stack:
         for _ in range(40):
             assert_echo(stack.enter_context(client(system)))
-        statuses = re.compile(r"([1-9]\d*) connections of")
+        statuses = re.compile(r"connections: ([1-9]\d*) of")
         wait_until(lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some", 20)
         counts = [int(found[1]) for service in services if (found := statuses.match(system.show(service, "StatusText")))]
         assert sum(counts) == 40
@@ -380,6 +380,8 @@ def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: 
     system.run("chgrp", "-R", "ssl-cert", "/etc/echod/certificates")
     system.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/echod/certificates")
     options(system, f"--port tls:/etc/echod/certificates:port={port}")
+    assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
+    assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], "why there is a drop-in"
     drop_in_file(system, TLS)
     if port < 1024:
         # As the document has it.
