@@ -144,6 +144,7 @@ class Options(usage.Options):
         self.environment = environment
         super().__init__()  # type: ignore[no-untyped-call]
         self["port"] = []
+        self["admin"] = []
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
@@ -151,6 +152,10 @@ class Options(usage.Options):
         self["port"].append(endpoint)
 
     opt_p = opt_port
+
+    def opt_admin(self, endpoint: str) -> None:
+        """Twisted server ENDPOINT of the admin site: metrics, readiness, live connections; may be given again [none]"""
+        self["admin"].append(endpoint)
 
     def opt_origin(self, pattern: str) -> None:
         """PATTERN of an allowed Origin, such as https://*.example.com; may be given again; others: HTTP 403 [any]"""
@@ -182,11 +187,15 @@ class Options(usage.Options):
         # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self.reactor = reactor
-        self.endpoints = [
-            (text, self._checked("port", text, lambda text: parse_endpoint(reactor, text)))
-            for given in self.settings.ports
-            for text in self._checked("port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX))
-        ]
+        self.endpoints = self._make_endpoints(
+            "port",
+            [
+                text
+                for given in self.settings.ports
+                for text in self._checked("port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX))
+            ],
+        )
+        self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
         self._check_sockets(sockets)
         self.notifier = systemd.take(self.environment)
         try:
@@ -195,9 +204,12 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from error
         self.observer = self._take_log()
 
+    def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
+        return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
+
     def _check_sockets(self, sockets: Sequence[int]) -> None:
         # The wrapper for the PROXY protocol doesn't tell what it wraps.
-        texts = [text.removeprefix(proxy_header.PREFIX) for text, _ in self.endpoints]
+        texts = [text.removeprefix(proxy_header.PREFIX) for text, _ in (*self.endpoints, *self.admin_endpoints)]
         served = Counter(upstream.adopted_descriptor(parse_endpoint(self.reactor, text)) for text in texts if text.startswith("systemd:"))
         for index, socket in enumerate(sockets):
             if served[socket] != 1:
@@ -210,6 +222,7 @@ class Options(usage.Options):
         }
         return Settings(
             ports=tuple(self["port"]) or ports,
+            admins=tuple(self["admin"]),
             origins=tuple(self["origin"]),
             has_faults=not self["no-faults"],
             has_console=not self["no-console"],
@@ -233,4 +246,12 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Make the service that `options` describe."""
-    return EchoService(options.settings, options.endpoints, options.reactor, options.observer, options.native, notifier=options.notifier)
+    return EchoService(
+        options.settings,
+        options.endpoints,
+        options.reactor,
+        options.observer,
+        options.native,
+        admin_endpoints=options.admin_endpoints,
+        notifier=options.notifier,
+    )

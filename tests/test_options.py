@@ -32,12 +32,14 @@ def test_without_options_all_is_as_the_settings_say() -> None:
 def test_every_option_is_a_setting() -> None:
     settings = parse(
         *["-p", "tcp:0", "--port", "tcp:1:interface=127.0.0.1", "--max-message-size", "1GiB", "--max-buffered", "64KiB"],
+        *["--admin", "tcp:2", "--admin", "tcp:3:interface=127.0.0.1"],
         *["--max-connections", "10", "--max-connections-per-address", "2", "--origin", "https://a", "--origin", "https://*.b"],
         *["--trust-proxy", "2", "--compression", "off", "--ping-interval", "0", "--ping-timeout", "1m", "--handshake-timeout", "250ms"],
         *["--close-timeout", "1.5s", "--drain-timeout", "3", "--no-faults", "--log-messages", "--log-format", "json", "--no-console"],
     )
     assert settings == Settings(
         ports=("tcp:0", "tcp:1:interface=127.0.0.1"),
+        admins=("tcp:2", "tcp:3:interface=127.0.0.1"),
         max_message_size=2**30,
         max_buffered=2**16,
         max_connections=10,
@@ -83,6 +85,10 @@ WRONG = [
     ("--port", "ssl:8443:privateKey=/no/such/file.pem"),
     ("--port", "tls:/no/such/folder:port=0"),
     ("--port", ""),
+    ("--admin", "no such endpoint"),
+    ("--admin", "tcp:port"),
+    ("--admin", "ssl:8443:privateKey=/no/such/file.pem"),
+    ("--admin", ""),
     ("--no-such-option", None),
     ("argument", None),
 ]

@@ -25,6 +25,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
+from echod.factory import State
 from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
 from echod.options import parse_endpoint
@@ -186,6 +187,14 @@ def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
     assert describe_failure(error) == text
 
 
+def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with listening() as port:
+        text = f"tcp:{port}:interface=127.0.0.1"
+        with pytest.raises(CannotStartError, match=f"^can't listen on {text}: Address already in use$"):
+            make(admin_endpoints=[(text, serverFromString(REAL, text))]).privilegedStartService()
+
+
 def test_a_service_that_never_started_can_be_stopped() -> None:
     assert make().stopService().called
 
@@ -322,16 +331,34 @@ def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[st
     monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
     fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
     text = f"ssl:0:privateKey={file}"
-    service = EchoService(Settings(), [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], fake)
+    endpoints, admins = [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], [(text, parse_endpoint(REAL, text))]
+    service = EchoService(Settings(), endpoints, fake, admin_endpoints=admins)
     service._handle_signals()
     signal.raise_signal(signal.SIGHUP)
     assert lines[0] == "received SIGHUP"
-    assert lines[1].startswith(f"{text} has certificates for localhost until ")
-    assert lines[2:] == ["reloaded"]
+    for line in lines[1:3]:
+        assert line.startswith(f"{text} has certificates for localhost until ")
+    assert lines[3:] == ["reloaded"]
     file.write_text("broken\n")
     signal.raise_signal(signal.SIGHUP)
-    assert lines[4] == f"{text} keeps its old certificates: {file}: there is no private key in it"
+    assert lines[5:7] == 2 * [f"{text} keeps its old certificates: {file}: there is no private key in it"]
     assert fake.stops == 0
+
+
+def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
+    for is_drained in (False, True):
+        fake: Any = FakeReactor()
+        calls: list[Any] = []
+        fake.callWhenRunning = calls.append
+        service = make(reactor=fake)
+        service.startService()
+        assert service.factory is not None
+        assert service.factory.state is State.STARTING
+        if is_drained:
+            service.stopService()
+        for call in calls:
+            call()
+        assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:

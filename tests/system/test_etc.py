@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
+from echod.metrics import METRICS
 from echod.options import Options
 from echod.settings import MIB, Settings
 from tests.daemon import run
 from tests.system.proxies import ETC, SAMPLES, find_program, find_tool
-
-METRICS = pytest.importorskip("echod.metrics").METRICS
 
 PROMETHEUS, KUBERNETES = ETC / "prometheus", ETC / "kubernetes" / "echod.yaml"
 
