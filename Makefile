@@ -10,6 +10,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
+TOOLS := .venv-system
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
@@ -52,7 +53,7 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
 
-system: $(VENV)/.test  ## run the service under a real systemd, about 4 minutes the first time (root)
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (root)
 	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
@@ -79,7 +80,7 @@ bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (B
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-wstest .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.
@@ -98,6 +99,12 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@ $(VENV)/.run
+
+# Tools of the system suite, whose needs don't go together with echod's.
+$(TOOLS)/.done: tests/system/requirements.txt
+	@$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 # Without npm the tests with Node's client are skipped, and say so.
 $(NODE)/.done: tests/interop/package-lock.json

@@ -656,7 +656,9 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def ping(self) -> None:
         """Ask for a sign of life."""
+        last_seen = self.last_seen
         self._take_back()
+        self._last_seen = last_seen  # that a lease ends is no sign of life, when it was ended here
         self.sendPing()
 
     def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:

@@ -19,12 +19,14 @@ from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerP
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
+from OpenSSL import SSL
+from OpenSSL._util import lib as binding
+from twisted.internet import endpoints
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.internet.unix import Port as UnixPort
-from twisted.protocols._sni import SNIConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
@@ -224,10 +226,22 @@ def options_of(factory: object) -> dict[str, Any]:
     return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
 
 
-def lacks_certificate(endpoint: object) -> bool:
-    """Tell whether this is a `tls:` endpoint over a folder with no certificate in it, or over none: Twisted listens all the same."""
-    creator = getattr(endpoint, "connectionCreator", None)
-    return isinstance(creator, SNIConnectionCreator) and creator._contextLookup(None) is None
+def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments of an endpoint string, those without a name and those with, after unquoting; the first is the prefix."""
+    arguments, named = endpoints._parse(text)  # type: ignore[no-untyped-call]
+    return arguments, named
+
+
+def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
+    """Allow these groups alone for the key exchange: the first of `choices` that the OpenSSL in use knows every one of.
+
+    pyOpenSSL has a way to set a single elliptic curve; OpenSSL's own default has others that are slower and hardly looked at (X448).
+    """
+    for groups in choices:
+        if binding.SSL_CTX_set1_curves_list(context._context, groups.encode()):
+            return
+        binding.ERR_clear_error()  # else the next call that looks there finds it
+    raise ValueError("OpenSSL knows none of the groups for the key exchange")
 
 
 def passed_descriptors() -> list[int]:

@@ -30,6 +30,8 @@ FOR_EVERYONE = (
     "docs/metrics.md",
     "docs/operating.md",
     "docs/performance.md",
+    "docs/proxies.md",
+    "docs/scaling.md",
     "docs/url.md",
     "LICENSE",
 )

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,23 +19,27 @@ from autobahn.twisted import websocket as autobahn_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol, WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket import protocol as autobahn_protocol
 from autobahn.websocket.protocol import WebSocketProtocol
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser, serverFromString
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.tcp import Connection
 from twisted.internet.threads import deferToThread
+from twisted.protocols._sni import autoReloadingDirectoryOfPEMs
 from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
+from twisted.python.filepath import FilePath
 from twisted.python.systemd import ListenFDs
 
 from echod import upstream
 from echod.compression import make_accept
 from tests.fakes import Peer, Transport, make_factory
 from tests.frames import ACCEPT, CLOSE, PING, TEXT, client_frame, close_payload, handshake, server_frame, split
-from tests.tls import Certificate
+from tests.tls import Certificate, Client
 
 
 class Plain(WebSocketServerProtocol):
@@ -448,13 +453,47 @@ class TestTwisted:
         assert transport.disconnecting
 
 
-@pytest.mark.filterwarnings("ignore:X509.get_(issuer|subject) is deprecated")
-def test_tls_endpoints_take_a_folder_without_a_certificate(tmp_path: Path) -> None:
-    endpoint = serverFromString(reactor, f"tls:{tmp_path}:port=0")
-    assert upstream.lacks_certificate(endpoint)
-    Certificate(tmp_path / "a.pem")
-    assert not upstream.lacks_certificate(serverFromString(reactor, f"tls:{tmp_path}:port=0"))
-    assert not upstream.lacks_certificate(serverFromString(reactor, "tcp:0"))
+class TestTls:
+    """What `tls` needs, and why it does without Twisted's own `ssl:` and `tls:`."""
+
+    def test_an_endpoint_string_is_taken_apart_and_unquoted(self) -> None:
+        assert upstream.endpoint_arguments(r"ssl:44\:3:a=b\=c:interface=\:\:1") == (["ssl", "44:3"], {"a": "b=c", "interface": "::1"})
+
+    def test_groups_that_openssl_does_not_know_are_passed_over(self) -> None:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        upstream.set_groups(context, ["no-such-group", "P-384"])
+        # Nothing of the first is left in OpenSSL's queue of errors, where the next call would find it.
+        with pytest.raises(SSL.Error, match="no start line"):
+            context.use_certificate_chain_file("/dev/null")
+        with pytest.raises(ValueError, match="none of the groups"):
+            upstream.set_groups(context, ["no-such-group"])
+
+    def test_an_offer_of_alpn_is_answered_with_an_alert(self, certificate: Certificate) -> None:
+        """Every browser makes one."""
+        options = PrivateCertificate.loadPEM(certificate.path.read_bytes()).options()
+        protocol = SimpleNamespace(factory=SimpleNamespace(wrappedFactory=Factory()))
+        Client(options, protocol=protocol).shake_hands()
+        with pytest.raises(SSL.Error, match="internal error"):
+            Client(options, protocol=protocol, protocols=[b"http/1.1"]).shake_hands()
+
+    def test_key_exchanges_without_forward_secrecy_are_taken(self, certificate: Certificate) -> None:
+        ciphers = SSL.Connection(PrivateCertificate.loadPEM(certificate.path.read_bytes()).options().getContext()).get_cipher_list()
+        assert "AES128-SHA" in ciphers
+
+    @pytest.mark.filterwarnings("ignore:X509.get_(issuer|subject) is deprecated")
+    def test_a_renewed_file_is_not_read_again(self, tmp_path: Path) -> None:
+        old = Certificate(tmp_path / "a.pem")
+        lookup = autoReloadingDirectoryOfPEMs(FilePath(str(tmp_path)))
+        before = lookup(b"localhost")
+        Certificate(tmp_path / "a.pem", key=old.key)
+        assert lookup(b"localhost") is before
+
+    def test_what_follows_the_first_certificate_is_left_out(self, tmp_path: Path) -> None:
+        root = Certificate(tmp_path / "root", ["Root"])
+        leaf = Certificate(tmp_path / "leaf", issuer=root)
+        leaf.path.write_bytes(leaf.path.read_bytes() + root.pem)
+        endpoint: Any = serverFromString(reactor, f"ssl:0:privateKey={leaf.path}")
+        assert endpoint._sslContextFactory.extraCertChain == []
 
 
 def receive_all(client: socket.socket, size: int) -> None:
