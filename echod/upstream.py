@@ -18,11 +18,16 @@ from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
+from OpenSSL.SSL import Error as SSLError
 from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.protocols._sni import SNIConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+
+RECORD_SIZE = 2**14
+"""Octets that one TLS record holds at most (RFC 8446 section 5.1)."""
 
 
 class _NobodyWaits:
@@ -206,20 +211,45 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
     """
     top, bottom = layers[0], layers[-1]
-    if isinstance(top, TLSMemoryBIOProtocol) and len(layers) == 2:
-        TLSMemoryBIOProtocol.write(top, octets)  # type: ignore[no-untyped-call]
-        if bottom.connected and bottom._tempDataLen:
-            bottom.doWrite()  # what it answers, an error or the end, the reactor's own call answers again
-        return
-    if not isinstance(bottom, Connection) or any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
+    if _is_tls(layers):
+        sealed, rest = _seal(top, octets)
+        if sealed:
+            _send_now(bottom, sealed)
+        if rest:
+            TLSMemoryBIOProtocol.write(top, rest)  # type: ignore[no-untyped-call]
+    elif isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
+        _send_now(bottom, octets)
+    else:
         top.write(octets)
-        return
+
+
+def _is_tls(layers: Sequence[Any]) -> bool:
+    return len(layers) == 2 and isinstance(layers[0], TLSMemoryBIOProtocol) and isinstance(layers[1], Connection)
+
+
+def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
+    """Encrypt; return the records, and the octets that are Twisted's to write: during a handshake, after the end, or in error.
+
+    Twisted itself hands each record of 16 KiB to the transport by itself, which costs the reactor two system calls beside the write.
+    """
+    records: list[bytes] = []
+    start = 0
+    if tls._handshakeDone and not (tls._lostTLSConnection or tls.disconnecting or tls._appSendBuffer):
+        connection = tls.getHandle()
+        with suppress(SSLError):  # what it is, Twisted finds out with the rest
+            while start < len(octets):
+                start += connection.send(octets[start : start + RECORD_SIZE])
+                records.append(connection.bio_read(2 * RECORD_SIZE))
+    return b"".join(records), octets[start:]
+
+
+def _send_now(connection: Connection, octets: bytes) -> None:
     sent = 0
-    if bottom.connected and not bottom.dataBuffer and not bottom._tempDataLen:
+    if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
         with suppress(OSError):  # it would block, or the write below meets the error again
-            sent = bottom.socket.send(octets)
+            sent = connection.socket.send(octets)
     if sent < len(octets):
-        bottom.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+        connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
 
 
 def close_now(connection: Connection) -> None:
