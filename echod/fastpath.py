@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,6 +25,8 @@ LARGE = 4096
 TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
 
+SPARE_TIME = 1.0
+"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/pump.c)."""
 
 _log = Logger()
 
@@ -140,6 +142,7 @@ class Lane:
         self._note_held = note_held
         self._held = 0
         self._is_stopped = False
+        self._trim_call: IDelayedCall | None = None
         self._borrowers: dict[int, Borrower] = {}
         # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
         self._ended: list[Any] = []
@@ -151,6 +154,8 @@ class Lane:
             self.drop(borrower)
         self._is_stopped = True
         self._reactor.removeReader(self)
+        if self._trim_call is not None:
+            self._trim_call.cancel()
         self._lib.echod_pump_free(self._pump)
 
     # What the reactor asks.
@@ -173,6 +178,12 @@ class Lane:
         if held != self._held:
             self._held = held
             self._note_held(held)
+        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
+            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
+
+    def _trim(self) -> None:
+        self._trim_call = None
+        self._lib.echod_pump_trim(self._pump)
 
     def logPrefix(self) -> str:
         """Return how the reactor calls this in the log."""

@@ -30,7 +30,7 @@ from echod import upstream
 from echod.budget import Budget
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
-from echod.fastpath import Codec, Lane
+from echod.fastpath import SPARE_TIME, Codec, Lane
 from echod.native import Native, NativeError, load
 from echod.options import Options
 from echod.protocol import EchoProtocol
@@ -213,6 +213,17 @@ def test_a_large_message_in_pieces_is_held_in_the_lease(lane_bed: Bed, link: Lin
     expected = server_frame(opcode, noise(2**20, opcode))
     assert link.receive(len(expected)) == expected
     assert (held(lane_bed), lane_bed.factory.budget._leased, link.protocol.lease) == (0, 0, lease)
+
+
+def test_the_buffers_of_large_messages_are_kept_for_a_while(lane_bed: Bed, link: Link) -> None:
+    lane = lane_of(lane_bed)
+    echoed(link, BINARY, noise(2**20, BINARY))
+    lane_bed.loop.turn()
+    assert lane._lib.echod_pump_spare(lane._pump) >= 2**20
+    lane_bed.loop.advance(SPARE_TIME)
+    assert lane._lib.echod_pump_spare(lane._pump) == 0
+    # The next are released by the lane's own end, if that comes before.
+    echoed(link, BINARY, noise(2**20, BINARY))
 
 
 def stuff(link: Link, octets: bytes, is_full: Callable[[], bool]) -> int:

@@ -6,6 +6,7 @@
 
 #ifdef __linux__
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,9 @@ enum {
     BATCH = 256,             /* events asked for at a time */
     BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
     MIN_PIECE_SIZE = 16 * 1024,
+    SPARES = 8, /* buffers of large messages that are kept for the next ones, */
+    SPARE_SIZE = 8 * 1024 * 1024, /* and their octets in all, */
+    MIN_SPARE_SIZE = 128 * 1024,  /* each of at least so many: smaller ones malloc keeps by itself */
 };
 
 /* A lease with what only the pump sees of it. The public part comes first. */
@@ -50,6 +54,10 @@ struct echod_pump {
     /* Events that were fetched and are still to be served: what one turn had no time for comes first in the next. */
     int count;
     int served;
+    /* Buffers of large messages that are over: to have the kernel give, and clear, a new one for each doubles what a message of 1 MiB
+       costs. */
+    uint8_t *spares[SPARES];
+    size_t spare_size;
     struct epoll_event events[BATCH];
     uint8_t buffer[KEEP_SIZE + READ_SIZE];
 };
@@ -75,8 +83,35 @@ static void drop_partial(lease_t *lease) {
     lease->partial_size = 0;
 }
 
-static void drop_unsent(lease_t *lease) {
-    free(lease->public.unsent);
+/* A buffer of at least `size` octets, and of less than twice as many: else a few could hold more than was reckoned with. */
+static uint8_t *take_buffer(echod_pump *pump, size_t size) {
+    for (int i = 0; i < SPARES; i++) {
+        uint8_t *spare = pump->spares[i];
+        size_t spare_size = spare ? malloc_usable_size(spare) : 0;
+        if (spare_size >= size && spare_size / 2 < size) {
+            pump->spares[i] = NULL;
+            pump->spare_size -= spare_size;
+            return spare;
+        }
+    }
+    return malloc(size);
+}
+
+/* Keep a buffer for later, if there is room, or release it. */
+static void give_buffer(echod_pump *pump, uint8_t *buffer) {
+    size_t size = malloc_usable_size(buffer);
+    if (size >= MIN_SPARE_SIZE && pump->spare_size + size <= SPARE_SIZE && !pump->is_tight)
+        for (int i = 0; i < SPARES; i++)
+            if (!pump->spares[i]) {
+                pump->spares[i] = buffer;
+                pump->spare_size += size;
+                return;
+            }
+    free(buffer);
+}
+
+static void drop_unsent(echod_pump *pump, lease_t *lease) {
+    give_buffer(pump, lease->public.unsent);
     lease->public.unsent = NULL;
     lease->public.unsent_size = lease->sent = 0;
 }
@@ -180,7 +215,7 @@ static void flush(echod_pump *pump, lease_t *lease) {
     lease->sent += sent;
     lease->public.unsent_size -= sent;
     if (lease->public.unsent_size == 0) {
-        drop_unsent(lease);
+        drop_unsent(pump, lease);
         watch(pump, lease, false);
     } else if (!sent || pump->is_tight) {
         /* Ready and takes nothing: an error that the owner is to meet. */
@@ -208,7 +243,7 @@ static void finish_large(echod_pump *pump, lease_t *lease) {
         lease->public.binary_octets += lease->large.length;
     }
     if (sent == size) {
-        free(lease->message);
+        give_buffer(pump, lease->message);
     } else {
         lease->public.unsent = lease->message;
         lease->public.unsent_size = size - sent;
@@ -257,7 +292,7 @@ static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t s
     }
     if (!pump->is_tight)
         /* Not touched until it is filled, so a claim alone takes no memory. */
-        lease->message = malloc(SERVER_HEADER + (size_t)large->length);
+        lease->message = take_buffer(pump, SERVER_HEADER + (size_t)large->length);
     if (!lease->message) {
         end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
         return false;
@@ -374,6 +409,7 @@ echod_pump *echod_pump_new(uint64_t max_message_size) {
 }
 
 void echod_pump_free(echod_pump *pump) {
+    echod_pump_trim(pump);
     close(pump->epoll);
     free(pump);
 }
@@ -435,6 +471,20 @@ size_t echod_pump_held(const echod_pump *pump) {
 
 void echod_pump_set_tight(echod_pump *pump, int is_tight) {
     pump->is_tight = is_tight != 0;
+    if (is_tight)
+        echod_pump_trim(pump);
+}
+
+size_t echod_pump_spare(const echod_pump *pump) {
+    return pump->spare_size;
+}
+
+void echod_pump_trim(echod_pump *pump) {
+    for (int i = 0; i < SPARES; i++) {
+        free(pump->spares[i]);
+        pump->spares[i] = NULL;
+    }
+    pump->spare_size = 0;
 }
 
 #else
@@ -479,6 +529,15 @@ size_t echod_pump_held(const echod_pump *pump) {
 
 void echod_pump_set_tight(echod_pump *pump, int is_tight) {
     (void)pump, (void)is_tight;
+}
+
+size_t echod_pump_spare(const echod_pump *pump) {
+    (void)pump;
+    return 0;
+}
+
+void echod_pump_trim(echod_pump *pump) {
+    (void)pump;
 }
 
 #endif

@@ -77,6 +77,12 @@ size_t echod_pump_held(const echod_pump *pump);
 /* Whether it is tight: then no lease holds more than a small piece of a frame; what would be more ends it. */
 void echod_pump_set_tight(echod_pump *pump, int is_tight);
 
+/* Octets of buffers that are held by no lease: of large messages that are over, for those to come. */
+size_t echod_pump_spare(const echod_pump *pump);
+
+/* Release them. */
+void echod_pump_trim(echod_pump *pump);
+
 /* cffi: end */
 
 #endif

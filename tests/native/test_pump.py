@@ -130,6 +130,11 @@ class Pump:
         self.lib.echod_pump_set_tight(self.pump, is_tight)
 
     @property
+    def spare(self) -> int:
+        """What is held by no lease."""
+        return self.lib.echod_pump_spare(self.pump)
+
+    @property
     def held(self) -> int:
         """What all leases hold."""
         octets = self.lib.echod_pump_held(self.pump)
@@ -463,6 +468,79 @@ def test_the_end_with_unsent_answers(pump: Pump, begun: bytes) -> None:
     assert leased.ended.why == ("NOT_ORDINARY" if begun == PING else "CLOSED")
     assert leased.ended.rest == begun
     assert received + leased.ended.unsent == answer * 60 or leased.ended.unsent == (answer * 60)[-len(leased.ended.unsent) :]
+
+
+# Buffers that are kept.
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_the_buffer_of_a_large_message_is_kept_for_the_next(pump: Pump, leased: Leased, opcode: int) -> None:
+    """One, however many messages follow each other, and the answers stay right."""
+    spares = set()
+    for size in (300_000, 300_000, 200_000, 160_000):
+        frame, answer = echo(b"%x" % size * (size // 5), opcode)
+        leased.send(frame)
+        assert pump.served(leased, len(answer)) == answer
+        spares.add(pump.spare)
+    assert len(spares) == 1
+    assert 300_000 < spares.pop() < 310_000
+    assert pump.held == 0
+    pump.lib.echod_pump_trim(pump.pump)
+    assert pump.spare == 0
+
+
+def test_a_buffer_of_twice_the_size_is_not_taken(pump: Pump, leased: Leased) -> None:
+    """Else a few octets could hold many."""
+    kept = []
+    for size in (1_000_000, 400_000):
+        frame, answer = echo(noise(size))
+        leased.send(frame)
+        pump.served(leased, len(answer))
+        kept.append(pump.spare)
+    assert kept[1] - kept[0] >= 400_000
+
+
+def test_small_buffers_are_not_kept(pump: Pump, leased: Leased) -> None:
+    """Nor does malloc give those back to the kernel."""
+    frame, answer = echo(noise(100_000))
+    leased.send(frame)
+    pump.served(leased, len(answer))
+    assert pump.spare == 0
+
+
+def test_only_so_many_octets_are_kept(native: Native) -> None:
+    """Of 16 messages of 1 MiB, 8 MiB at most."""
+    with open_pump(native, 2 << 20) as pump:
+        frame, answer = echo(noise(1 << 20))
+        leases = [pump.lend() for _ in range(16)]
+        for leased in leases:
+            leased.send(frame[:-1])
+            while leased.lease.held < (1 << 20) - 1:
+                assert pump.turn() == []
+        for leased in leases:
+            leased.send(frame[-1:])
+            assert pump.served(leased, len(answer)) == answer
+        assert (7 << 20) <= pump.spare <= (8 << 20)
+
+
+def test_nothing_is_kept_when_it_is_tight(pump: Pump, leased: Leased) -> None:
+    """Neither what was, nor what comes back."""
+    frame, answer = echo(noise(300_000))
+    leased.send(frame)
+    pump.served(leased, len(answer))
+    assert pump.spare
+    leased.send(frame[:-1])
+    while leased.lease.held < 300_000 - 1:
+        pump.turn()
+    pump.set_tight(True)
+    assert pump.spare == 0
+    leased.send(frame[-1:])
+    received = b""
+    while leased.ended is None and len(received) < len(answer):
+        pump.turn()
+        received += leased.take()
+    assert received + (leased.ended.unsent if leased.ended else b"") == answer
+    assert pump.spare == 0
 
 
 # Tight.
