@@ -64,7 +64,7 @@ class EchoProtocol(upstream.ServerProtocol):
     _codec: Codec | None = None
     _large: Large | None = None
     _layers: tuple[Any, ...] = ()
-    _is_plain = False
+    _is_plain = _is_tls = False
 
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
@@ -81,7 +81,7 @@ class EchoProtocol(upstream.ServerProtocol):
         self._head = HeadReader(self.factory.guard)
         self._receive = EchoProtocol._receive_head
         self._layers = upstream.layers(self.transport)
-        self._is_plain = upstream.plain_socket(self._layers) is not None
+        self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
         if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
             self.transport.setTcpNoDelay(True)
         self.factory.opened(self)
@@ -116,7 +116,9 @@ class EchoProtocol(upstream.ServerProtocol):
     def work(self) -> None:
         """Go on with what was put off."""
         data, self._put_off = self._put_off, b""
-        if data:
+        if not data:
+            self._lend()
+        else:
             self._last_seen = self.factory.clock.seconds()
             self._take(data)
             if not self._put_off and self._receive is not _ignore:
@@ -311,10 +313,19 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def _offer(self) -> None:
         """Lease the socket, if nothing is under way either way; what then comes that is not ordinary ends the lease."""
+        if self._is_plain:
+            self._lend()
+        elif self._is_tls and self._can_be_leased:
+            # Twisted is still within its read: there may be more of it, and something to be written in answer.
+            self.factory.turns.add(self)
+
+    @property
+    def _can_be_leased(self) -> bool:
         lane = self.factory.lane
-        if (
+        return (
             lane is not None
-            and self._is_plain
+            and (self._is_plain or lane.takes_tls)
+            and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
             and not self.is_compressed
@@ -322,8 +333,14 @@ class EchoProtocol(upstream.ServerProtocol):
             and not self.is_waiting
             and not self._put_off
             and not upstream.unsent(self._layers)
-            and lane.lend(self, self._layers[0].fileno())
-        ):
+        )
+
+    def _lend(self) -> None:
+        lane = self.factory.lane
+        if lane is None or not self._can_be_leased:
+            return
+        session = upstream.session(self._layers) if self._is_tls else None
+        if (self._is_plain or session is not None) and lane.lend(self, self._layers[-1].fileno(), session):
             self._reads = 0
             self._pause_or_resume()
 
@@ -333,7 +350,9 @@ class EchoProtocol(upstream.ServerProtocol):
         if is_lost:
             self.give_up()
             return
-        if is_over and not unsent and not rest and not self._is_leaving:
+        if self._is_tls:
+            upstream.flush_session(self._layers)
+        elif is_over and not unsent and not rest and not self._is_leaving:
             upstream.close_now(self._layers[0])
             return
         if unsent:
@@ -341,6 +360,8 @@ class EchoProtocol(upstream.ServerProtocol):
         self._pause_or_resume()
         if rest:
             self.dataReceived(rest)
+        if self._is_tls and self._layers:
+            upstream.read_session(self._layers)
 
     def _take_back(self) -> None:
         if self.lease is not None:
@@ -427,7 +448,7 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
-        leased = int(self.lease.unsent_size) if self.lease is not None else 0
+        leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
         return leased + upstream.unsent(self._layers) + upstream.unacknowledged(self._layers)
 
     def ping(self) -> None:

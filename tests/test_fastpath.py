@@ -849,8 +849,8 @@ def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any]
 
 
 def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
-    assert upstream.plain_socket(upstream.layers(cast(Any, link.transport))) is link.transport
-    assert upstream.plain_socket(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport)))) is None
+    assert upstream.is_plain(upstream.layers(cast(Any, link.transport)))
+    assert not upstream.is_plain(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport))))
     peer = Peer(lane_bed.factory)
-    assert upstream.plain_socket(upstream.layers(peer.transport)) is None
+    assert not upstream.is_plain(upstream.layers(peer.transport))
     peer.lose()
