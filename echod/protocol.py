@@ -215,7 +215,8 @@ class EchoProtocol(upstream.ServerProtocol):
             return large.taken() + rest
         if large.is_complete:
             self._large = None
-            self.sendData(large.answer())
+            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `_echo`
+                self.sendData(large.answer())
         return rest
 
     @property

@@ -651,7 +651,7 @@ def test_tls_is_served_by_the_codec(certificate: Certificate, native: Native, li
     calls = count_calls(service.factory)
 
     def talk() -> bytes:
-        context = ssl.create_default_context(cafile=str(certificate.path))
+        context = certificate.client()
         with context.wrap_socket(socket.create_connection(address(lines), timeout=10), server_hostname="localhost") as client:
             client.sendall(handshake())
             received = b""

@@ -232,7 +232,7 @@ class TestTwisted:
             plain_socket = socket.create_connection(("127.0.0.1", number), timeout=10)
             if request.param == "tcp":
                 return plain_socket
-            context = ssl.create_default_context(cafile=str(certificate.path))
+            context = certificate.client()
             return context.wrap_socket(plain_socket, server_hostname="localhost")
 
         yield request.param, connect

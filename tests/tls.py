@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,7 @@ class Certificate:
     def server_options(self) -> Any:
         """Return the context factory of a Twisted server."""
         return PrivateCertificate.loadPEM(self.path.read_bytes()).options()
+
+    def client(self) -> ssl.SSLContext:
+        """Return the context of a client that trusts it."""
+        return ssl.create_default_context(cafile=str(self.path))

@@ -48,7 +48,8 @@ typedef struct {
     size_t size;
 } echod_sealed;
 
-/* Open what there is, into target[0, room); the answer is its size. Less than `room`: there is no more, or the session is odd. */
+/* Open what there is, into target[0, room); the answer is its size. Less than `room`: there is no more, or the session is odd. Behind a
+   record that is not authentic nothing can be sealed: what was opened with it in one go gets no answer. */
 size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, size_t room);
 
 /* As above, but leave it there. */
