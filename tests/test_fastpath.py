@@ -10,7 +10,6 @@ import io
 import random
 import re
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import partial

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import socket
-import ssl
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
