@@ -125,9 +125,23 @@ class Loop(Clock):
 
     def pair(self) -> tuple[socket.socket, socket.socket, Any]:
         """Return a client's and a server's end of one TCP connection, and the client's address."""
-        client = socket.create_connection(self._listener.getsockname(), timeout=DEADLINE)
+        client = socket.create_connection(self.address, timeout=DEADLINE)
         served, address = self._listener.accept()
         return client, served, address
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where another process may connect to, to be taken in by `accept`."""
+        host, port = self._listener.getsockname()
+        return host, port
+
+    def accept(self, protocol: Any) -> Any:
+        """Wait for a connection, give it to `protocol`, and return its transport."""
+        self._listener.settimeout(DEADLINE)
+        served, address = self._listener.accept()
+        transport = Server(served, protocol, cast(Any, address), cast(Any, None), 0, cast(Any, self))
+        protocol.makeConnection(transport)
+        return transport
 
 
 class Link:
