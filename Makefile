@@ -22,8 +22,8 @@ NO_LANE := "The express lane is not compiled, echod serves in pure Python. For s
 NOT_SANITIZED := tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_memory.py tests/test_packaging.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
-COVERS_NOTHING := tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_packaging.py \
-  tests/test_readme.py tests/test_running.py
+COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_checking.py \
+  tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_url.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

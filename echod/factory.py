@@ -6,17 +6,19 @@ Must never know how a frame is read or a socket is written; must never reach for
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
+from zope.interface import implementer
 
 from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Lane
-from echod.handshake import DAEMON_FULL, HandshakeGuard, Request
+from echod.handshake import DAEMON_FULL, HandshakeGuard, PageRequest, Request
 from echod.keepalive import Keepalive
 from echod.native import Native
 from echod.protocol import EchoProtocol
@@ -24,6 +26,7 @@ from echod.settings import Compression, Settings
 from echod.turns import Turns
 
 
+@implementer(IProtocolNegotiationFactory)
 class EchoFactory(WebSocketServerFactory):
     """Makes an `EchoProtocol` for each connection."""
 
@@ -31,13 +34,21 @@ class EchoFactory(WebSocketServerFactory):
     transforms: ClassVar = {"/json": json_echo.echo}
     """What becomes of a text message, by path; any other path echoes it as it is."""
 
-    def __init__(self, settings: Settings, clock: Any, max_connections: int, native: Native | None = None) -> None:
-        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane."""
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Any,
+        max_connections: int,
+        native: Native | None = None,
+        pages: Callable[[PageRequest], bytes] | None = None,
+    ) -> None:
+        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers plain HTTP."""
         # The server's name would tell the library's version.
         super().__init__(server="", reactor=clock)  # type: ignore[no-untyped-call]
         self.settings = settings
         self.clock = clock
-        self.guard = HandshakeGuard(settings)
+        self.pages = pages
+        self.guard = HandshakeGuard(settings, has_pages=pages is not None)
         self.protocol = self._make_protocol_class()
         self.live: set[EchoProtocol] = set()
         self.max_connections = max_connections
@@ -49,11 +60,16 @@ class EchoFactory(WebSocketServerFactory):
         self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
         self.closing: Deadlines[EchoProtocol] = Deadlines(ticker, settings.close_timeout, EchoProtocol.give_up)
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
+        self._stalled: Deadlines[EchoProtocol] = Deadlines(ticker, settings.max_stall, EchoProtocol.give_up)
         self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what is spoken over TLS (RFC 7301). Without this, Twisted fails the TLS handshake of whoever asks, as browsers do."""
+        return [b"http/1.1"]
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:
@@ -114,6 +130,16 @@ class EchoFactory(WebSocketServerFactory):
         self._opening.discard(connection)
         self._keepalive.watch(connection)
 
+    def postponed(self, connection: EchoProtocol) -> None:
+        """Take note that the client has done its part of the opening handshake, and that ours comes later."""
+        self._opening.discard(connection)
+
+    def stalled(self, connection: EchoProtocol) -> None:
+        """Take note that a connection is read no more. What its client would say to a ping would not be heard."""
+        if connection not in self.closing:
+            self._forget_deadlines(connection)
+            self._stalled.add(connection)
+
     def began_to_close(self, connection: EchoProtocol) -> None:
         """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
         if connection not in self.closing:
@@ -136,6 +162,7 @@ class EchoFactory(WebSocketServerFactory):
     def _forget_deadlines(self, connection: EchoProtocol) -> None:
         self._opening.discard(connection)
         self.waiting.discard(connection)
+        self._stalled.discard(connection)
         self._keepalive.forget(connection)
 
     # The end.

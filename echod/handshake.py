@@ -12,11 +12,12 @@ what a client sent into an answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from echod.settings import Settings
 
@@ -45,7 +46,17 @@ _LIST_ITEM = re.compile(_TOKEN)
 _PARAMETER = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"' + _TOKEN + rb'"))?'
 _EXTENSION = re.compile(_TOKEN + rb"(?:" + _PARAMETER + rb")*")
 
-_HELP = "This is echod, a WebSocket echo server: it answers no plain HTTP. Open this URL with ws:// (or wss://) in a WebSocket client."
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+"""What stands behind a status; of one that is not registered (RFC 9112 section 4 lets the phrase be empty), nothing."""
+
+_HELP = "This is echod, a WebSocket echo server. Open this URL with ws:// (or wss://) in a WebSocket client."
+
+_HANDSHAKE_FIELDS = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
+
+_ONLY_WEBSOCKET = ("/json", "/info")
+"""Paths that mean something to a WebSocket client alone, who is told so when it comes without an upgrade."""
+
+HEALTH_PATH = "/healthz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +86,29 @@ class Request:
     """All extensions offered, as one header value."""
     fields: Fields
     """The values of each header field, by its name in lower case."""
+    lines: Sequence[tuple[bytes, bytes]]
+    """The header's lines as they came: name, and what is behind the colon."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A GET or HEAD that wants no WebSocket."""
+
+    method: bytes
+    path: str
+    fields: Fields
 
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
 TOO_LARGE = Refusal(431, "The request head is too large.")
-NOT_ALLOWED = Refusal(405, "Only GET is answered here.", (("Allow", "GET"),))
+NOT_ALLOWED = Refusal(405, "Only GET and HEAD are answered here.", (("Allow", "GET, HEAD"),))
+NO_UPGRADE_OF_HEAD = Refusal(405, "Only a GET can be upgraded.", (("Allow", "GET"),))
 BAD_HTTP_VERSION = Refusal(505, "HTTP/1.1 is needed.")
 PLAIN_HTTP = Refusal(426, _HELP, (("Upgrade", "websocket"),))
 BAD_VERSION = Refusal(426, "WebSocket version 13 is needed.", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
 ORIGIN_REFUSED = Refusal(403, "This origin may not connect.")
 DAEMON_FULL = Refusal(503, "Too many connections.", (("Retry-After", "5"),))
+NO_ROOM = Refusal(503, "Too much is buffered.", (("Retry-After", "5"),))
 GOING_AWAY = Refusal(503, "Shutting down.", (("Retry-After", "1"),))
 ADDRESS_FULL = Refusal(429, "Too many connections from this address.", (("Retry-After", "5"),))
 
@@ -97,28 +121,32 @@ def bad_request(what: str) -> Refusal:
 def render(refusal: Refusal, date: str) -> bytes:
     """Return the octets of the answer; `date` is the time in the form of RFC 9110 section 5.6.7."""
     body = refusal.text.encode() + b"\n"
+    # 304 has no body, nor the header of one (RFC 9110 section 15.4.5).
+    is_bare = refusal.status == HTTPStatus.NOT_MODIFIED
     connection = "Upgrade, close" if refusal.status == HTTPStatus.UPGRADE_REQUIRED else "close"
     lines = [
-        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        f"HTTP/1.1 {refusal.status} {_PHRASES.get(refusal.status, '')}",
         f"Date: {date}",
         f"Connection: {connection}",
         *(f"{name}: {value}" for name, value in refusal.headers),
-        "Content-Type: text/plain; charset=utf-8",
-        f"Content-Length: {len(body)}",
-        "X-Content-Type-Options: nosniff",
     ]
-    return "\r\n".join([*lines, "", ""]).encode() + (body if refusal.has_body else b"")
+    if not is_bare:
+        lines += ["Content-Type: text/plain; charset=utf-8", f"Content-Length: {len(body)}", "X-Content-Type-Options: nosniff"]
+    return "\r\n".join([*lines, "", ""]).encode() + (body if refusal.has_body and not is_bare else b"")
 
 
 class HandshakeGuard:
     """What the settings have to say of request heads; one for all connections."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, has_pages: bool = False) -> None:
+        """Without pages, any request that is no opening handshake is refused."""
+        self._has_pages = has_pages
+        self._has_console = settings.has_console
         self.max_head_size = settings.max_head_size
         self.max_head_lines = settings.max_head_lines
         self._origins = tuple(pattern.lower() for pattern in settings.origins)
 
-    def judge(self, head: bytes) -> Request | Refusal:
+    def judge(self, head: bytes) -> Request | PageRequest | Refusal:
         """Judge a complete request head, its blank line included, in which no octet is bad."""
         line_count = head.count(b"\r\n") - 2
         if line_count > self.max_head_lines:
@@ -134,9 +162,20 @@ class HandshakeGuard:
             fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
         method, target, version = match.groups()
         refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
-        if refusal is not None:
-            return replace(refusal, has_body=method != b"HEAD")
-        return _make_request(target, fields)
+        if refusal is None:
+            return _make_request(target, fields, lines)
+        if refusal is PLAIN_HTTP and (page := self._find_page(method, target, fields)) is not None:
+            return page
+        return replace(refusal, has_body=method != b"HEAD")
+
+    def _find_page(self, method: bytes, target: bytes, fields: Fields) -> PageRequest | None:
+        # An upgrade to something else is refused, too, and so is a handshake of which a proxy has dropped the Upgrade header.
+        if not self._has_pages or any(name in fields for name in _HANDSHAKE_FIELDS):
+            return None
+        url = _split(target)
+        if url is None or url.path in _ONLY_WEBSOCKET or (not self._has_console and url.path != HEALTH_PATH):
+            return None
+        return PageRequest(method, url.path or "/", fields)
 
     def _check_origin(self, fields: Fields) -> Refusal | None:
         origins = [value.decode("latin-1").lower() for value in _values(fields, b"origin")]
@@ -158,7 +197,7 @@ class HeadReader:
         self.rest = b""
         """What came behind the head."""
 
-    def feed(self, data: bytes) -> Request | Refusal | None:
+    def feed(self, data: bytes) -> Request | PageRequest | Refusal | None:
         """Take octets; return the verdict once there is one. Linear in the octets, however they are cut."""
         octets = self._octets
         if not octets and not _METHOD_OCTET.match(data):
@@ -230,7 +269,7 @@ def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | N
     if not _has(fields, b"upgrade", b"websocket"):
         return PLAIN_HTTP
     if method != b"GET" or version != b"1.1":
-        return BAD_HTTP_VERSION if method == b"GET" else NOT_ALLOWED
+        return BAD_HTTP_VERSION if method == b"GET" else NO_UPGRADE_OF_HEAD
     if not _has(fields, b"connection", b"upgrade"):
         return bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?")
     if _values(fields, b"sec-websocket-version") != [b"13"]:
@@ -241,16 +280,15 @@ def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | N
     return None
 
 
-def _make_request(target: bytes, fields: Fields) -> Request | Refusal:
+def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, bytes]]) -> Request | Refusal:
     subprotocols = _list(fields, b"sec-websocket-protocol")
     if len(set(subprotocols)) < len(subprotocols) or not all(_LIST_ITEM.fullmatch(item) for item in subprotocols):
         return bad_request("the Sec-WebSocket-Protocol header")
     extensions = _list(fields, b"sec-websocket-extensions")
     if not all(_EXTENSION.fullmatch(item) for item in extensions):
         return bad_request("the Sec-WebSocket-Extensions header")
-    try:
-        url = urlsplit(target.decode())
-    except ValueError:
+    url = _split(target)
+    if url is None:
         return bad_request("the request target")
     return Request(
         path=url.path,
@@ -259,4 +297,12 @@ def _make_request(target: bytes, fields: Fields) -> Request | Refusal:
         subprotocols=tuple(item.decode() for item in subprotocols),
         extensions=b", ".join(extensions).decode(),
         fields=fields,
+        lines=lines,
     )
+
+
+def _split(target: bytes) -> SplitResult | None:
+    try:
+        return urlsplit(target.decode())
+    except ValueError:
+        return None

@@ -20,18 +20,12 @@ from echod import __version__, log_place, native, proxy_header, upstream
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
-from echod.settings import Compression, LogFormat, Settings, format_duration, format_size
+from echod.settings import Compression, LogFormat, Settings, format_duration, format_size, parse_duration
 
 _SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
-
 MAX_SIZE = 2**40
 """A larger size is a slip of the hand."""
-
-MAX_DURATION = 7 * 24 * 3600.0
-"""So is a longer duration, in seconds."""
 
 
 def parse_size(text: str) -> int:
@@ -49,15 +43,6 @@ def parse_buffer_size(text: str) -> int:
     if size < READ_SIZE:
         raise ValueError(f"is less than {format_size(READ_SIZE)}, the size of one read")
     return size
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of `250ms`, `5s`, `2m` or `5`; raises `ValueError`."""
-    match = _DURATION.fullmatch(text)
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1.0
-    if not 0 <= seconds <= MAX_DURATION:
-        raise ValueError("is not a duration, such as 250ms, 5s or 2m")
-    return seconds
 
 
 def parse_positive_duration(text: str) -> float:
@@ -144,7 +129,11 @@ class Options(usage.Options):
         ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
         ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
     ]
-    optFlags = [["log-messages", None, "log `recv: …` for each message"]]  # noqa: RUF012
+    optFlags = [  # noqa: RUF012
+        ["no-faults", None, "ignore the parameters of a URL, such as ?delay=250ms"],
+        ["no-console", None, "answer a plain GET with 426, and not with the console page"],
+        ["log-messages", None, "log `recv: …` for each message"],
+    ]
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self.environment = environment
@@ -200,6 +189,8 @@ class Options(usage.Options):
         return Settings(
             ports=tuple(self["port"]) or _DEFAULT.ports,
             origins=tuple(self["origin"]),
+            has_faults=not self["no-faults"],
+            has_console=not self["no-console"],
             log_messages=bool(self["log-messages"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,

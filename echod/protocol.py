@@ -18,9 +18,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod import json_echo, log, upstream
+from echod import faults, faulty, info, json_echo, log, upstream
 from echod.fastpath import Codec, Large
-from echod.handshake import ADDRESS_FULL, GOING_AWAY, HeadReader, Refusal, Request, bad_request, client_address, render
+from echod.handshake import (
+    ADDRESS_FULL,
+    GOING_AWAY,
+    NO_ROOM,
+    HeadReader,
+    PageRequest,
+    Refusal,
+    Request,
+    bad_request,
+    client_address,
+    render,
+)
 from echod.turns import SHARE
 
 if TYPE_CHECKING:
@@ -29,6 +40,9 @@ if TYPE_CHECKING:
 SLICE = 1024
 """Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
 from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
+
+SMALL_ANSWER = 1024
+"""Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
 
 _log = Logger()
 
@@ -66,6 +80,9 @@ class EchoProtocol(upstream.ServerProtocol):
     _layers: tuple[Any, ...] = ()
     _is_plain = _is_tls = False
 
+    # `faulty.Afflicted`.
+    _faulty: faulty.Faulty | None = None
+
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
 
@@ -91,12 +108,17 @@ class EchoProtocol(upstream.ServerProtocol):
         self._gathered = self._put_off = b""
         self._receive = _ignore
         self._large = None
+        if self._faulty is not None:
+            self._faulty.stop()
+            self._faulty = None
         self.factory.lost(self)
         self._layers = ()
         self.forget()
 
     def readConnectionLost(self) -> None:
         """The peer sends no more: let what was accepted from it reach it, then close."""
+        if self._faulty is not None:
+            self.perform(self._faulty.flush)
         self.unregisterProducer()
         self.factory.began_to_close(self)
         self.transport.loseConnection()
@@ -129,8 +151,16 @@ class EchoProtocol(upstream.ServerProtocol):
         try:
             self._receive(self, data)
         except Exception:
-            _log.failure("a connection failed")
-            self.fail(1011, "internal error")
+            self._fail_by_fault_of_ours()
+        self._settle()
+
+    def _fail_by_fault_of_ours(self) -> None:
+        _log.failure("a connection failed")
+        if self._faulty is not None:
+            self._faulty.stop()  # perhaps what is held is what can't be sent
+        self.fail(1011, "internal error")
+
+    def _settle(self) -> None:
         self._flush()
         self._answers = None
         self.factory.budget.settle(self)
@@ -148,12 +178,14 @@ class EchoProtocol(upstream.ServerProtocol):
         # Also of a refused one, which may linger until its close is over.
         rest = self._head.rest
         del self._head
-        if isinstance(verdict, Refusal):
-            self.refuse(verdict)
-        else:
+        if isinstance(verdict, Request):
             self._open(verdict)
             if rest:
                 self._receive(self, rest)
+        elif isinstance(verdict, Refusal):
+            self.refuse(verdict)
+        else:
+            self._answer_page(verdict)
 
     def _open(self, request: Request) -> None:
         peer = getattr(self.transport.getPeer(), "host", None)
@@ -161,9 +193,72 @@ class EchoProtocol(upstream.ServerProtocol):
         if not self.factory.admit(self):
             self.refuse(ADDRESS_FULL)
             return
+        settings = self.factory.settings
+        try:
+            asked = faults.parse(request.query, settings) if request.query and settings.has_faults else faults.NONE
+        except faults.FaultError as error:
+            self.refuse(bad_request(str(error)))
+            return
+        if asked == faults.NONE:
+            self._answer_handshake(request)
+            return
+        self._faulty = faulty.Faulty(asked, settings.max_delayed, self.factory.clock, self)
+        if asked.handshake_delay:
+            self._receive = EchoProtocol._keep
+            self.transport.pauseProducing()
+            self.factory.postponed(self)
+            self._faulty.postpone(lambda: self._answer_handshake(request))
+        else:
+            self._answer_handshake(request)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what comes before the opening handshake is answered: of one read at most, but for what TLS has read already."""
+        self._put_off = data
+
+    def _answer_handshake(self, request: Request) -> None:
+        if self._faulty is not None and self._faulty.faults.status is not None:
+            self.refuse(faulty.refusal(self._faulty.faults.status))
+            return
         self._transform = self.factory.transforms.get(request.path)
         self._receive = EchoProtocol._receive_frames
         self.open(request.key, request.subprotocols, self.factory.usable_extensions(request))
+        if request.path == info.PATH and self.may_send:
+            self.answer(info.describe(request, self._facts()), False, True)
+        if self._faulty is not None:
+            self._faulty.begin()
+
+    def _facts(self) -> info.Facts:
+        """What `/info` tells beside the request."""
+        peer = self.transport.getPeer()
+        is_direct = self.address == getattr(peer, "host", None)
+        return info.Facts(
+            address=self.address,
+            port=getattr(peer, "port", None) if is_direct else None,
+            subprotocol=self.websocket_protocol_in_use,
+            extensions=tuple(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use),
+            tls=info.describe_tls(self._layers),
+            lane=self._lane_to_be,
+            settings=self.factory.settings,
+            faults=faults.NONE if self._faulty is None else self._faulty.faults,
+            seed=None if self._faulty is None else self._faulty.seed,
+        )
+
+    @property
+    def _lane_to_be(self) -> str:
+        """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
+        if self._codec is None:
+            return "autobahn"
+        return "pump" if self._is_plain and self.factory.lane is not None and not self.is_compressed else "codec"
+
+    def _answer_page(self, request: PageRequest) -> None:
+        """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
+        assert self.factory.pages is not None
+        answer = self.factory.pages(request)
+        if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
+            self.refuse(NO_ROOM)
+        else:
+            self.sendData(answer)
+            self.dropConnection()
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
@@ -179,7 +274,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
         self.factory.established(self)
-        if self._transform is None and not self.factory.settings.log_messages:
+        if self._transform is None and self._faulty is None and not self.factory.settings.log_messages:
             self._codec = self.factory.codec
         self.transport.registerProducer(self, True)
 
@@ -198,6 +293,10 @@ class EchoProtocol(upstream.ServerProtocol):
         start, clock = 0, self.factory.clock
         until = clock.seconds() + SHARE
         while start < len(data) and self.state != self.STATE_CLOSED:
+            if self._faulty is not None and self._faulty.is_full:
+                self._put_off = data[start:]
+                self._pause_or_resume()
+                return
             if start and clock.seconds() >= until:
                 self._put_off = data[start:]
                 self.factory.turns.add(self)
@@ -287,14 +386,33 @@ class EchoProtocol(upstream.ServerProtocol):
             self._echo(payload, is_binary)
 
     def _echo(self, payload: bytes, is_binary: bool) -> None:
+        is_plain = len(payload) < self.factory.settings.min_deflated or not self.is_message_compressed
+        if self._faulty is None:
+            self.answer(payload, is_binary, is_plain)
+        else:
+            self._faulty.take(payload, is_binary, is_plain)
+
+    def answer(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None = None) -> None:
+        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
         if self.state != self.STATE_OPEN:
             return  # our Close frame is out already: nothing may follow it (RFC 6455 section 5.5.1)
+        if frame_size is not None:
+            self._answer_in_frames(payload, is_binary, is_plain, frame_size)
+            return
         # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
         # just that size is a few octets more when deflated.
         limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
-        is_plain = len(payload) < self.factory.settings.min_deflated or not self.is_message_compressed
         self.sendMessage(payload, is_binary, doNotCompress=is_plain)  # type: ignore[no-untyped-call]
         self.maxMessagePayloadSize = limit
+
+    def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
+        # The first frame alone says that the message is deflated (RFC 7692 section 6).
+        rsv = 0 if is_plain else 4
+        payload = payload if is_plain else self.deflate(payload)
+        if len(payload) > size * self.factory.settings.max_fragments:
+            self.fail(1008, "too many fragments")
+        else:
+            self.sendData(faulty.in_frames(payload, size, 2 if is_binary else 1, rsv))
 
     # Writing.
 
@@ -406,8 +524,12 @@ class EchoProtocol(upstream.ServerProtocol):
                 self.factory.waiting.discard(self)
                 self._pause_or_resume()
 
+    @property
+    def _is_held_up(self) -> bool:
+        return self._faulty is not None and self._faulty.is_full
+
     def _pause_or_resume(self) -> None:
-        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None:
+        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None or self._is_held_up:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
@@ -417,7 +539,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if self.lease is not None:
             return int(self.lease.held)
         gathered = len(self._gathered) if self._large is None else self._large.size
-        return gathered + len(self._put_off) + upstream.unsent(self._layers)
+        delayed = 0 if self._faulty is None else self._faulty.held_size
+        return gathered + len(self._put_off) + upstream.unsent(self._layers) + delayed
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames, of the longest message."""
@@ -464,6 +587,41 @@ class EchoProtocol(upstream.ServerProtocol):
             self.factory.lane.drop(self)
         self.transport.abortConnection()
 
+    # Faults that the URL asked for.
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the opening handshake is over, and no Close frame was sent."""
+        return self.state == self.STATE_OPEN
+
+    def perform(self, action: Callable[[], None]) -> None:
+        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
+        was_held_up = self._is_held_up or self.state == self.STATE_CONNECTING
+        self._answers = []
+        try:
+            action()
+        except Exception:
+            self._fail_by_fault_of_ours()
+        self._settle()
+        if was_held_up and not self._is_held_up and self._receive is not _ignore:
+            self.work()
+            self._pause_or_resume()
+
+    def begin_close(self, code: int | None, reason: str) -> None:
+        """Send a Close frame; None: without a code."""
+        self.sendCloseFrame(code, reason.encode() or None)
+
+    def stop_reading(self, is_to_be_reset: bool) -> None:
+        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from happening."""
+        self.forget_rest()
+        if is_to_be_reset:
+            self.unregisterProducer()
+            self.state = self.STATE_CLOSED
+            self._forget_what_came()
+        else:
+            self.factory.stalled(self)
+        self.transport.pauseProducing()
+
     # Closing. Every close comes through `drop`, or begins with a Close frame; both start the one deadline.
 
     def fail(self, code: int, reason: str) -> None:
@@ -478,15 +636,24 @@ class EchoProtocol(upstream.ServerProtocol):
         """Close with 1001, when all that has come in is echoed or else `at_once`."""
         if self.state == self.STATE_CONNECTING:
             self.refuse(GOING_AWAY)
+        elif self._faulty is not None and self._faulty.is_stalled:
+            self.fail(1001, "going away")  # its reply would not be read
         elif self.state == self.STATE_OPEN:
             self._is_leaving = True
             self._take_back()
-            if at_once or (self._is_idle and not self._put_off and not upstream.unread(self._layers)):
+            if at_once or (self._is_idle and not self._owes and not upstream.unread(self._layers)):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
 
+    @property
+    def _owes(self) -> bool:
+        """Whether there is something to do for what has been read."""
+        return bool(self._put_off) or (self._faulty is not None and bool(self._faulty.held_size))
+
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a Close frame, from when on the deadline runs."""
+        if self._faulty is not None:
+            self._faulty.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.factory.began_to_close(self)
 
@@ -498,16 +665,21 @@ class EchoProtocol(upstream.ServerProtocol):
         on to the end.
         """
         self._flush()
-        self._gathered = self._put_off = b""
-        self._large = None
-        self._receive = _ignore
-        self.factory.began_to_close(self)
-        self.factory.budget.settle(self)
+        if self._faulty is not None:
+            self._faulty.stop()
+        self._forget_what_came()
         if self.wasClean:
             self.transport.loseConnection()
         else:
             upstream.half_close(self.transport)
             self.transport.resumeProducing()
+
+    def _forget_what_came(self) -> None:
+        self._gathered = self._put_off = b""
+        self._large = None
+        self._receive = _ignore
+        self.factory.began_to_close(self)
+        self.factory.budget.settle(self)
 
 
 def _ignore(_: EchoProtocol, __: bytes) -> None:

@@ -30,6 +30,7 @@ from echod.factory import EchoFactory
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
+from echod.web.pages import Pages
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
@@ -92,7 +93,8 @@ class EchoService(Service):
         descriptors = raise_descriptor_limit()
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._settings.reserved_descriptors)
-        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native)
+        pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
+        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         for text, endpoint in self._endpoints:
             self._listen_on(text, endpoint, self.factory)
         for port in self._ports:

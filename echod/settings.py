@@ -8,6 +8,7 @@ Sizes are in octets, durations in seconds.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -70,6 +71,12 @@ class Settings:
     drain_timeout: float = 10.0
     """From the signal to the end of the process, whoever is still there."""
 
+    has_faults: bool = True
+    """Whether a URL's parameters (`faults`) have a say in what becomes of its connection."""
+
+    has_console: bool = True
+    """Whether a plain GET is answered with the console page, and not with 426."""
+
     log_messages: bool = False
     log_format: LogFormat = LogFormat.TEXT
 
@@ -112,6 +119,28 @@ class Settings:
     deflate_memory_level: int = 4
     """zlib's memLevel: 8 KiB of hash chains, in step with the window."""
 
+    max_delay: float = 60.0
+    """For `delay`: longer than any client's usual timeout, and short enough for `max_delayed` to be worth much."""
+
+    max_delayed: int = 4 * MIB
+    """Octets of echoes that one connection's `delay` holds; above it the connection is not read. A message of any size fits in."""
+
+    max_handshake_delay: float = 60.0
+    """For `handshake-delay`: libraries give up after 10 to 30 s. It comes on top of `handshake_timeout`, which the client has to keep:
+    this time is the server's own, and the connection is not read in it."""
+
+    min_ping: float = 0.1
+    """For `ping`: ten a second are a nuisance to any client and little work."""
+
+    max_ping: float = 3600.0
+    """A longer `ping` is a slip of the hand."""
+
+    max_after: int = 1_000_000
+    """For `after`, in messages: more than a test sends."""
+
+    max_stall: float = 120.0
+    """How long a connection with `stall` is kept: twice the idle timeouts of common proxies. Nothing that its client does is seen."""
+
     @property
     def message_limit(self) -> int:
         """Octets of the longest message that is echoed: one that could never fit in `max_buffered`, twice, is not begun."""
@@ -124,6 +153,22 @@ def format_size(octets: int) -> str:
         if octets and octets % unit == 0:
             return f"{octets // unit}{name}"
     return str(octets)
+
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+
+MAX_DURATION = 7 * 24 * 3600.0
+"""A longer duration, in seconds, is a slip of the hand."""
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of `250ms`, `5s`, `2m` or `5`; raises `ValueError`."""
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1.0
+    if not 0 <= seconds <= MAX_DURATION:
+        raise ValueError("is not a duration, such as 250ms, 5s or 2m")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any, NamedTuple, cast
 
-from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -38,6 +38,8 @@ class _NobodyWaits:
 
 
 _NOBODY_WAITS = _NobodyWaits()
+
+BAD_GATEWAY = 1014
 
 
 class ServerProtocol(WebSocketServerProtocol):
@@ -75,6 +77,8 @@ class ServerProtocol(WebSocketServerProtocol):
     autoPingPendingSeq = 0
     _perMessageCompress: Any = None
 
+    _is_bad_gateway = False
+
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]
         """The validator, from the first text that Autobahn takes on."""
@@ -90,6 +94,19 @@ class ServerProtocol(WebSocketServerProtocol):
 
     def _onOpen(self) -> None:
         self.onOpen()
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as itself."""
+        if code != BAD_GATEWAY:
+            return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
+        self._is_bad_gateway = True
+        is_over = super().onCloseFrame(BAD_GATEWAY - 1, reasonRaw)  # type: ignore[arg-type]
+        self.remoteCloseCode = code
+        return is_over
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Send a Close frame; a reply has the code that came."""
+        super().sendCloseFrame(BAD_GATEWAY if isReply and self._is_bad_gateway else code, reasonUtf8, isReply)
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the WebSocket connection (RFC 6455 section 7.1.7)."""
@@ -130,6 +147,15 @@ class ServerProtocol(WebSocketServerProtocol):
         """Let Autobahn have octets, past the debug line that its `dataReceived` builds for each read."""
         self._dataReceived(data)
 
+    def forget_rest(self) -> None:
+        """Drop what has been fed and comes behind the current message."""
+        self.data = b""
+
+    def deflate(self, payload: bytes) -> bytes:
+        """Return a message's payload deflated, as the next of the connection's."""
+        self._perMessageCompress.start_compress_message()
+        return bytes(self._perMessageCompress.compress_message_data(payload) + self._perMessageCompress.end_compress_message())
+
     def forget(self) -> None:
         """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""
         self.state = self.STATE_CLOSED
@@ -150,6 +176,49 @@ class ServerProtocol(WebSocketServerProtocol):
     def is_between_messages(self) -> bool:
         """Whether nothing of a message or a frame has come that is not whole."""
         return not self.inside_message and not self.data and self.current_frame is None
+
+
+class _NoLog:
+    """Stands where Autobahn keeps its logger, and drops everything: `ClientProtocol.why` has it, too."""
+
+    def trace(self, *_: object, **__: object) -> None:
+        """Drop it."""
+
+    debug = info = warn = error = critical = failure = trace
+
+
+class ClientProtocol(WebSocketClientProtocol):
+    """Autobahn's client protocol whose opening handshake is written by its user.
+
+    Autobahn writes the Host field with the port even where it is the default one, without the brackets of an IPv6 address, and takes
+    each field once.
+    """
+
+    log = _NoLog()
+    transport: Any
+
+    def startHandshake(self) -> None:
+        """Write nothing yet, unlike Autobahn: that is `request`'s, once TLS has been verified."""
+
+    def request(self, key: str, head: bytes) -> None:
+        """Send the opening handshake `head`, to whose `key` the answer will be held."""
+        self.websocket_key = key.encode()
+        self.sendData(head)
+
+    def feed(self, data: bytes) -> None:
+        """Let Autobahn have octets; the first ones must hold the whole head of the answer.
+
+        For a debug line it decodes the head as UTF-8, and raises where that can't be done.
+        """
+        if self.state == self.STATE_CONNECTING:
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = head.decode("ascii", errors="replace").encode("ascii", errors="replace") + end + rest
+        self._dataReceived(data)
+
+    @property
+    def why(self) -> str:
+        """Why Autobahn failed the connection; empty where it was the server's doing."""
+        return (self.wasNotCleanReason or "").removeprefix("I dropped the WebSocket TCP connection: ") if self.droppedByMe else ""
 
 
 def options_of(factory: object) -> dict[str, Any]:

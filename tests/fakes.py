@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
@@ -11,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from echod.factory import EchoFactory
+from echod.handshake import PageRequest
 from echod.protocol import EchoProtocol
 from echod.settings import Settings
 from tests import frames
@@ -82,6 +84,8 @@ class Peer:
         self.protocol.connectionLost(Failure(ConnectionAborted() if self.transport.aborted else ConnectionDone()))
 
 
-def make_factory(clock: Clock | None = None, max_connections: int = 100, **settings: Any) -> EchoFactory:
+def make_factory(
+    clock: Clock | None = None, max_connections: int = 100, pages: Callable[[PageRequest], bytes] | None = None, **settings: Any
+) -> EchoFactory:
     """Make a factory on a fake clock."""
-    return EchoFactory(Settings(**settings), clock or Clock(), max_connections)
+    return EchoFactory(Settings(**settings), clock or Clock(), max_connections, pages=pages)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from echod.handshake import (
     DAEMON_FULL,
     NOT_HTTP,
+    PLAIN_HTTP,
     TOO_LARGE,
     HandshakeGuard,
     HeadReader,
+    PageRequest,
     Refusal,
     Request,
     bad_request,
@@ -24,10 +26,11 @@ from echod.settings import Settings
 from tests.frames import handshake
 
 GUARD = HandshakeGuard(Settings())
+PAGES = HandshakeGuard(Settings(), has_pages=True)
 GOOD = handshake("/chat?a=b", "Sec-WebSocket-Protocol: one, two", "Origin: https://example.com")
 
 
-def verdict(octets: bytes, step: int = 0, guard: HandshakeGuard = GUARD) -> Request | Refusal | None:
+def verdict(octets: bytes, step: int = 0, guard: HandshakeGuard = GUARD) -> Request | PageRequest | Refusal | None:
     reader = HeadReader(guard)
     result = None
     for start in range(0, len(octets), step or len(octets)):
@@ -232,6 +235,65 @@ def test_plain_http_is_told_what_this_is() -> None:
     assert b"ws://" in body
     for name in (b"autobahn", b"twisted", b"Location"):
         assert name.lower() not in (head + body).lower()
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize(
+    ("head", "method", "path"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "/"),
+        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n", b"HEAD", "/healthz"),
+        (b"GET /?close=1001&after=3 HTTP/1.0\r\n\r\n", b"GET", "/"),
+        (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "/"),
+        (b"GET http://x/any/path HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "/any/path"),
+    ],
+)
+def test_plain_http_is_handed_on_where_there_are_pages(head: bytes, method: bytes, path: str, step: int) -> None:
+    request = verdict(head, step, PAGES)
+    assert isinstance(request, PageRequest)
+    assert (request.method, request.path) == (method, path)
+    assert verdict(head, step) == PLAIN_HTTP or method == b"HEAD"
+
+
+def test_a_page_request_has_the_fields() -> None:
+    request = verdict(b'GET / HTTP/1.1\r\nHost: x\r\nIf-None-Match: "a"\r\nif-none-match: "b"\r\n\r\n', guard=PAGES)
+    assert isinstance(request, PageRequest)
+    assert request.fields[b"if-none-match"] == [b'"a"', b'"b"']
+
+
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [
+        # What only a WebSocket client has a use for, and an opening handshake that lost its upgrade on its way.
+        (b"GET /json HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        (b"GET /info?a HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        (without(b"Upgrade"), 426),
+        (instead(b"Upgrade", b"Upgrade: h2c"), 426),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n\r\n", 426),
+        (b"GET //[/ HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        # What is wrong remains wrong.
+        (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (GOOD.replace(b"GET", b"HEAD"), 405),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 400),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_what_gets_no_page(octets: bytes, status: int) -> None:
+    refusal = verdict(octets, guard=PAGES)
+    assert isinstance(refusal, Refusal)
+    assert refusal.status == status
+
+
+def test_without_the_console_only_the_health_check_is_a_page() -> None:
+    guard = HandshakeGuard(Settings(has_console=False), has_pages=True)
+    for path in ("/", "/any/path"):
+        assert verdict(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), guard=guard) == PLAIN_HTTP
+    assert isinstance(verdict(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", guard=guard), PageRequest)
+
+
+def test_a_handshake_is_judged_the_same_with_pages() -> None:
+    assert verdict(GOOD, guard=PAGES) == verdict(GOOD)
 
 
 def test_the_answer_to_head_has_no_body() -> None:

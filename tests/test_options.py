@@ -30,7 +30,7 @@ def test_every_option_is_a_setting() -> None:
         *["-p", "tcp:0", "--port", "tcp:1:interface=127.0.0.1", "--max-message-size", "1GiB", "--max-buffered", "64KiB"],
         *["--max-connections", "10", "--max-connections-per-address", "2", "--origin", "https://a", "--origin", "https://*.b"],
         *["--trust-proxy", "2", "--compression", "off", "--ping-interval", "0", "--ping-timeout", "1m", "--handshake-timeout", "250ms"],
-        *["--close-timeout", "1.5s", "--drain-timeout", "3", "--log-messages", "--log-format", "json"],
+        *["--close-timeout", "1.5s", "--drain-timeout", "3", "--no-faults", "--log-messages", "--log-format", "json", "--no-console"],
     )
     assert settings == Settings(
         ports=("tcp:0", "tcp:1:interface=127.0.0.1"),
@@ -46,6 +46,8 @@ def test_every_option_is_a_setting() -> None:
         handshake_timeout=0.25,
         close_timeout=1.5,
         drain_timeout=3,
+        has_faults=False,
+        has_console=False,
         log_messages=True,
         log_format=LogFormat.JSON,
     )

@@ -19,6 +19,8 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from echod.deadlines import TICK
+from echod.handshake import PageRequest
+from echod.protocol import SMALL_ANSWER
 from echod.settings import Compression
 from tests.fakes import Peer, make_factory
 from tests.frames import (
@@ -88,6 +90,35 @@ def test_a_refusal_is_answered_and_the_connection_half_closed(clock: Clock) -> N
     assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore").startswith(b"HTTP/1.1 426 ")
     assert peer.transport.half_closed
     assert peer.send(b"still more") == b""
+
+
+def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> None:
+    asked: list[PageRequest] = []
+    factory = make_factory(clock, pages=lambda request: asked.append(request) or b"a page", close_timeout=5)  # type: ignore[func-returns-value]
+    peer = Peer(factory)
+    assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + handshake()) == b"a page"
+    assert peer.transport.half_closed
+    # It is a live connection all the same, and has a deadline; neither a drain nor what comes behind gets another answer.
+    assert peer.send(handshake()) == b""
+    assert peer.protocol in factory.live
+    drained = factory.drain()
+    assert peer.take() == b""
+    clock.pump([TICK] * 49)
+    assert not peer.transport.aborted
+    clock.pump([TICK] * 3)
+    assert peer.transport.aborted
+    peer.lose()
+    assert drained.called
+    assert len(asked) == 1
+
+
+def test_a_page_is_refused_when_too_much_is_held_but_not_a_health_check(clock: Clock) -> None:
+    factory = make_factory(clock, pages=lambda request: b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER + 1))
+    for is_tight, answer in ((False, bytes(SMALL_ANSWER + 1)), (True, b"HTTP/1.1 503 ")):
+        factory.budget.is_tight = is_tight
+        assert Peer(factory).send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(answer)
+        assert Peer(factory).send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") == b"ok"
+    factory.budget.is_tight = False
 
 
 def test_what_is_not_http_is_closed_without_a_word(clock: Clock) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from echod import log
+from echod import log, ws_url
+from echod.check import INTERRUPTED
 from echod.options import Options
+from echod.probe import MAX_SIZE, Outcome, Plan
 from echod.settings import Settings, format_duration, format_size
 from tests.daemon import Daemon
 from tests.test_layout import ROOMS
@@ -22,7 +24,7 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = ("docs/architecture.md", "docs/console.png", "docs/url.md", "docs/performance.md", "LICENSE")
 
 
 def section(title: str) -> str:
@@ -50,6 +52,8 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
     plural = {"port": "ports", "origin": "origins"}
+    if option.startswith("no-"):
+        return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
     match value:
         case None:
@@ -57,11 +61,11 @@ def default(option: str) -> str:
         case tuple():
             return ", ".join(value) or "any"
         case bool():
-            return "on" if value else "off"
+            value = "on" if value else "off"
         case float():
-            return format_duration(value)
+            value = format_duration(value)
         case int():
-            return format_size(value)
+            value = format_size(value)
     return str(value)
 
 
@@ -79,12 +83,27 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
     assert limits["values in a text to `/json`"][0] == f"{settings.max_json_values:,}"
     assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
+    assert limits["held by one connection for `?delay`"][0] == format_size(settings.max_delayed)
+    assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
     assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in section("Log")
     assert f"cut at {settings.log_cut} characters" in section("Log")
     assert f"an answer of less than {settings.min_deflated} octets" in section("What it answers")
     assert f"a window of {2**settings.deflate_window_bits // 1024} KiB" in section("What it answers")
+
+
+def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
+    cells = rows(section("Is it up?"))
+    listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
+    done = subprocess.run([sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True)
+    assert set(listed) == set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
+    plan = Plan(ws_url.parse("ws://localhost"))
+    defaults = {"--count": str(plan.count), "--size": format_size(plan.size), "--timeout": format_duration(plan.timeout)}
+    assert {name: default for name, default in listed.items() if name in defaults} == defaults
+    assert f"up to {format_size(MAX_SIZE)} " in section("Is it up?").replace(" |", " ")
+    statuses = {int(cell[0]) for cell in cells if cell[0].isdigit()}
+    assert statuses == {*map(int, Outcome), os.EX_USAGE, INTERRUPTED}
 
 
 def test_the_line_to_try_works() -> None:

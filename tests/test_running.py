@@ -296,7 +296,7 @@ LOG_PLACES: dict[str, dict[str, Any]] = {
 def test_every_line_of_the_log_is_in_its_format(place: dict[str, Any], log_format: str) -> None:
     with Daemon("--log-format", log_format, "--log-messages", **place) as daemon:
         with connected(daemon):
-            assert ask(daemon, "/").status == 426
+            assert ask(daemon, "/json").status == 426
             assert ask(daemon, "/", Upgrade="websocket").status == 400
             daemon.stop()
         if daemon.log() != daemon.output():
@@ -380,7 +380,7 @@ def ask(daemon: Daemon, target: str, method: str = "GET", **headers: str) -> HTT
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with Daemon() as daemon:
+    with Daemon("--no-console") as daemon:
         yield daemon
 
 

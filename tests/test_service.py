@@ -24,6 +24,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
+from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
 from echod.service import (
     MOST_DESCRIPTORS,
@@ -117,6 +118,17 @@ def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, N
     assert (yield deferToThread(client.close)) == b"", "the server closes first, in order"
     yield stopped
     assert sum("max-message-size 16MiB" in line for line in lines) == 1
+
+
+def test_the_health_check_tells_of_the_end() -> None:
+    service = make()
+    service.startService()
+    assert service.factory is not None
+    assert service.factory.pages is not None
+    request = PageRequest(b"GET", HEALTH_PATH, {})
+    assert service.factory.pages(request).startswith(b"HTTP/1.1 200 ")
+    service.stopService()
+    assert service.factory.pages(request).startswith(b"HTTP/1.1 503 ")
 
 
 @pytest_twisted.inlineCallbacks

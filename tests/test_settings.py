@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from echod.options import parse_duration, parse_size
-from echod.settings import format_duration, format_size
+from echod.options import parse_size
+from echod.settings import format_duration, format_size, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import socket
 import sys
 from collections.abc import Generator, Iterator
@@ -11,7 +12,9 @@ from typing import Any, cast
 
 import pytest
 import pytest_twisted
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.twisted import websocket as autobahn_twisted
+from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol, WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket import protocol as autobahn_protocol
 from autobahn.websocket.protocol import WebSocketProtocol
 from OpenSSL import SSL
 from twisted.internet import reactor
@@ -29,7 +32,7 @@ from twisted.python.failure import Failure
 from echod import upstream
 from echod.compression import make_accept
 from tests.fakes import Peer, Transport, make_factory
-from tests.frames import CLOSE, PING, TEXT, client_frame, close_payload, handshake, split
+from tests.frames import ACCEPT, CLOSE, PING, TEXT, client_frame, close_payload, handshake, server_frame, split
 from tests.tls import Certificate
 
 
@@ -180,7 +183,35 @@ class TestAutobahn:
         assert "self.maxMessagePayloadSize < payload_len" in source
 
     def test_1014_is_refused(self) -> None:
-        assert 1014 not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+        assert upstream.BAD_GATEWAY not in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+        assert upstream.BAD_GATEWAY - 1 in WebSocketProtocol.CLOSE_STATUS_CODES_ALLOWED
+        protocol, transport = plain_open(failByDrop=False)
+        protocol.dataReceived(client_frame(CLOSE, close_payload(1014)))
+        assert split(transport.value())[0][0].payload[:2] == (1002).to_bytes(2, "big")
+
+    @pytest.mark.parametrize("is_ours_out", [False, True])
+    @pytest.mark.parametrize(("code", "reason"), [(1012, "a"), (1013, ""), (1014, ""), (1014, "bad gateway")])
+    def test_registered_codes_come_back(self, code: int, reason: str, is_ours_out: bool) -> None:
+        peer = Peer(make_factory())
+        peer.open()
+        if is_ours_out:
+            peer.protocol.go_away()
+        peer.take()
+        (*answer,) = peer.frames(client_frame(CLOSE, close_payload(code, reason)))
+        assert [frame.payload for frame in answer] == ([] if is_ours_out else [close_payload(code, reason)])
+        assert peer.protocol.remoteCloseCode == code
+        assert peer.transport.disconnecting
+
+    def test_1014_with_a_reason_that_is_not_utf_8(self) -> None:
+        peer = Peer(make_factory())
+        peer.open()
+        (answer,) = peer.frames(client_frame(CLOSE, close_payload(1014) + b"\xff"))
+        assert answer.payload[:2] == (1007).to_bytes(2, "big")
+
+    def test_a_message_of_a_multiple_of_the_fragments_size_ends_with_an_empty_one(self) -> None:
+        protocol, transport = plain_open()
+        protocol.sendMessage(b"abcd", True, fragmentSize=2)
+        assert [frame.payload for frame in split(transport.value())[0]] == [b"ab", b"cd", b""]
 
     @pytest.mark.parametrize(
         "line",
@@ -201,6 +232,69 @@ class TestAutobahn:
         for _ in range(100):
             protocol.dataReceived(b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000)
         assert transport.value() == b""
+
+
+def client(protocol_class: type[WebSocketClientProtocol], url: str = "ws://localhost") -> tuple[Any, PlainTransport]:
+    factory = WebSocketClientFactory(url, protocols=["a"])
+    factory.protocol = protocol_class
+    factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0, serverConnectionDropTimeout=0)
+    protocol, transport = cast(Any, factory.buildProtocol(None)), PlainTransport()
+    protocol.makeConnection(transport)
+    return protocol, transport
+
+
+class TestAutobahnsClient:
+    """What `ClientProtocol` replaces, and the names that it uses for that."""
+
+    @pytest.mark.parametrize(
+        ("url", "host"), [("ws://localhost", "localhost:80"), ("wss://localhost", "localhost:443"), ("ws://[::1]:9000", "::1:9000")]
+    )
+    def test_the_host_field_has_a_default_port_and_no_brackets(self, url: str, host: str) -> None:
+        _, transport = client(WebSocketClientProtocol, url)
+        assert f"\r\nHost: {host}\r\n".encode() in transport.value()
+
+    def test_a_head_that_is_not_utf_8_raises(self) -> None:
+        protocol, _ = client(WebSocketClientProtocol)
+        with pytest.raises(UnicodeDecodeError):
+            protocol.dataReceived(b"HTTP/1.1 503 No\r\nServer: \xe9\r\n\r\n")
+
+    def test_names_are_there(self) -> None:
+        protocol, _ = client(WebSocketClientProtocol)
+        assert {"websocket_key", "wasNotCleanReason", "droppedByMe"} <= vars(protocol).keys()
+        for name, parameters in {
+            "startHandshake": ["self"],
+            "sendData": ["self", "data", "sync", "chopsize"],
+            "_dataReceived": ["self", "data"],
+            "onCloseFrame": ["self", "code", "reasonRaw"],
+        }.items():
+            assert list(inspect.signature(getattr(WebSocketClientProtocol, name)).parameters) == parameters
+
+    def test_it_logs_nothing(self) -> None:
+        used = set(re.findall(r"self\.log\.([a-z]+)\(", inspect.getsource(autobahn_protocol) + inspect.getsource(autobahn_twisted)))
+        assert used
+        for name in used:
+            getattr(upstream.ClientProtocol.log, name)("{x}", x=1)
+
+    def test_the_opening_handshake_is_the_users_and_the_answer_is_held_to_its_key(self) -> None:
+        protocol, transport = client(upstream.ClientProtocol)
+        assert transport.value() == b""
+        protocol.request("dGhlIHNhbXBsZSBub25jZQ==", b"head")
+        assert transport.value() == b"head"
+        answer = b"HTTP/1.1 101 A\r\nServer: \xe9\x85\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n\r\n"
+        # What follows the head must not be touched.
+        protocol.feed(answer + server_frame(TEXT, "é".encode()) + server_frame(CLOSE, close_payload(1001, "é")))
+        assert protocol.remoteCloseReason == "é"
+        assert protocol.why == ""
+
+    def test_why_it_failed_is_told(self) -> None:
+        protocol, _ = client(upstream.ClientProtocol)
+        protocol.request("AAAAAAAAAAAAAAAAAAAAAA==", b"")
+        protocol.feed(b"HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n\r\n")
+        assert protocol.why.startswith("HTTP Sec-WebSocket-Accept bogus value")
+        protocol, _ = client(upstream.ClientProtocol)
+        protocol.request("dGhlIHNhbXBsZSBub25jZQ==", b"")
+        protocol.feed(b"HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n\r\n" + b"\xff\xff")
+        assert protocol.why == "RSV = 7 and no extension negotiated"
 
 
 class Kept(Protocol):

@@ -31,9 +31,18 @@ _lines = st.sampled_from(
     ]
 )
 
+# Of these the answer depends neither on time nor on chance.
+_FAULTS = "drop=.5&seed=1 fragment=3 close=1001&reason=%C3%BC close=1005 close=1006 abort stall after=1 after=3 delay=1s ping=1s status=503"
+_NO_FAULTS = "handshake-delay=0 delay=%ff close close=1004 % a=1"
+
+_queries = st.lists(st.sampled_from([*_FAULTS.split(), *_NO_FAULTS.split()]), max_size=4).map("&".join)
+
+_offers = st.sampled_from([(), (OFFER,)])
+
 _heads = st.one_of(
     st.just(handshake()),
     st.builds(handshake, st.sampled_from(["/", "/json", "/?redirect=x", "//[", "*", "/#f"]), _lines),
+    st.builds(lambda path, query, lines: handshake(f"{path}?{query}", *lines), st.sampled_from(["/", "/json"]), _queries, _offers),
     st.builds(lambda octets: b"GET " + octets + b"\r\n\r\n", _noise),
     _noise,
 )

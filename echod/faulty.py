@@ -1,0 +1,276 @@
+"""`Faulty`: what becomes of the messages of a connection whose URL asked for faults (`faults`): late, lost, cut, or the end of it.
+
+It stands between a message and its echo, and only on connections that asked for something. Knows time and chance. Must never know
+frames in or a transport: what is to be done, it asks of an `Afflicted`.
+
+Decided:
+- What is lost is chosen first; what is not is echoed, perhaps later. `after` counts the echoes that were sent.
+- What is held when a close begins, whoever begins it, is sent before the Close frame and not at its time: nothing is lost, and no
+  close takes longer. Only a fault that ends the connection leaves what comes after it behind.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+from echod.faults import MAX_SEED, NO_CLOSE_FRAME, NO_CODE, Faults
+from echod.handshake import Refusal
+
+OVERHEAD = 200
+"""Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""
+
+LOOK = 0.01
+"""Seconds between two looks at whether the peer's end has taken all, before it is reset."""
+
+_HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
+    401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
+    405: (("Allow", "GET"),),  # section 15.5.6
+    407: (("Proxy-Authenticate", 'Basic realm="echod"'),),  # section 15.5.8
+    426: (("Upgrade", "websocket"),),  # section 15.5.22
+    429: (("Retry-After", "5"),),
+    503: (("Retry-After", "5"),),
+}
+
+
+def refusal(status: int) -> Refusal:
+    """Return the answer to an opening handshake whose URL asks for `status`."""
+    return Refusal(status, "The URL asks for this status.", _HEADERS.get(status, ()))
+
+
+def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> bytes:
+    """Return a message in frames of at most `size` octets of payload (RFC 6455 section 5.4); text may be cut in a character (5.6).
+
+    Not by Autobahn, which ends a message of a multiple of `size` with an empty frame, and takes half a second for 128 Ki frames.
+    """
+    count = max(1, -(-len(payload) // size))
+    pieces = [payload[start : start + size] for start in range(0, count * size, size)]
+    middle = _header(0, size)
+    octets = bytearray(_header(rsv << 4 | opcode | (0x80 if count == 1 else 0), len(pieces[0])))
+    octets += middle.join(pieces[:-1])
+    if count > 1:
+        octets += _header(0x80, len(pieces[-1]))
+    octets += pieces[-1]
+    return bytes(octets)
+
+
+def _header(first: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((first, length))
+    return struct.pack("!BBH", first, 126, length) if length < 65536 else struct.pack("!BBQ", first, 127, length)
+
+
+class Afflicted(Protocol):
+    """A connection, as far as its faults are concerned."""
+
+    @property
+    def may_send(self) -> bool:
+        """Whether the opening handshake is over, and no Close frame was sent."""
+        ...
+
+    def perform(self, action: Callable[[], None]) -> None:
+        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
+        ...
+
+    def answer(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> None:
+        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
+        ...
+
+    def ping(self) -> None:
+        """Send a ping."""
+        ...
+
+    def begin_close(self, code: int | None, reason: str) -> None:
+        """Send a Close frame; None: without a code."""
+        ...
+
+    def dropConnection(self) -> None:
+        """End the TCP connection without a Close frame."""
+        ...
+
+    def stop_reading(self, is_to_be_reset: bool) -> None:
+        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from happening."""
+        ...
+
+    def count_pending(self) -> int:
+        """Return the octets that were written and that the peer's end has not taken yet."""
+        ...
+
+    def give_up(self) -> None:
+        """Reset the connection."""
+        ...
+
+
+class _Held(NamedTuple):
+    due: float
+    payload: bytes
+    is_binary: bool
+    is_plain: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.payload) + OVERHEAD
+
+
+class Faulty:
+    """The faults of one connection."""
+
+    __slots__ = (
+        "_calls",
+        "_clock",
+        "_connection",
+        "_echoed",
+        "_held",
+        "_is_over",
+        "_max_held",
+        "_random",
+        "faults",
+        "held_size",
+        "is_stalled",
+        "seed",
+    )
+
+    def __init__(self, faults: Faults, max_held: int, clock: Any, connection: Afflicted) -> None:
+        """`max_held` is in octets; `clock` is the reactor."""
+        self.faults = faults
+        self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
+        """What the choice of lost messages depends on, given or drawn."""
+        # `random()` after `seed(int)` is one of the few things that Python promises to keep the same.
+        self._random = Random(self.seed)
+        self._max_held = max_held
+        self._clock = clock
+        self._connection = connection
+        self._held: deque[_Held] = deque()
+        self.held_size = 0
+        """Octets that are held, to be echoed later."""
+        self._echoed = 0
+        self._is_over = False
+        self.is_stalled = False
+        # The calls to come, by what is to be done.
+        self._calls: dict[Callable[[], None], Any] = {}
+
+    # The opening handshake.
+
+    def postpone(self, answer: Callable[[], None]) -> None:
+        """Call `answer` when the opening handshake may be answered."""
+        self._call_later(self.faults.handshake_delay, answer)
+
+    def begin(self) -> None:
+        """Take note that the connection is open."""
+        self._plan_ping()
+        self._end_if_due()
+
+    # Messages.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more messages may be taken."""
+        return self.is_stalled or self.held_size >= self._max_held
+
+    def take(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
+        """Take a message: it is lost, held, or echoed."""
+        if self._is_over or (self.faults.drop and self._random.random() < self.faults.drop):
+            return
+        if not self.faults.delay:
+            self._echo(payload, is_binary, is_plain)
+            return
+        held = _Held(self._clock.seconds() + self.faults.delay, payload, is_binary, is_plain)
+        self._held.append(held)
+        self.held_size += held.size
+        if len(self._held) == 1:
+            self._call_later(self.faults.delay, self._release)
+
+    def flush(self) -> None:
+        """Echo all that is held, now."""
+        self._cancel(self._release)
+        while self._held:
+            self._echo_next()
+
+    def stop(self) -> None:
+        """Forget everything: the connection is over."""
+        self._forget_held()
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+
+    def _release(self) -> None:
+        now = self._clock.seconds()
+        while self._held and self._held[0].due <= now:
+            self._echo_next()
+        if self._held:
+            self._call_later(self._held[0].due - now, self._release)
+
+    def _echo_next(self) -> None:
+        held = self._held.popleft()
+        self.held_size -= held.size
+        self._echo(held.payload, held.is_binary, held.is_plain)
+
+    def _echo(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
+        self._connection.answer(payload, is_binary, is_plain, self.faults.fragment)
+        self._echoed += 1
+        self._end_if_due()
+
+    def _forget_held(self) -> None:
+        self._held.clear()
+        self.held_size = 0
+
+    # The end.
+
+    def _end_if_due(self) -> None:
+        faults = self.faults
+        if self._echoed != faults.after or not self._connection.may_send:
+            return
+        if faults.close is not None or faults.abort or faults.stall:
+            self._is_over = True
+            self._forget_held()
+            self._cancel(self._release)
+            self._close()
+        if faults.abort:
+            self._connection.stop_reading(is_to_be_reset=True)
+            # Not now: what this read was answered with is still to be written.
+            self._call_later(0, self._reset_when_taken)
+        elif faults.stall:
+            self.is_stalled = True
+            self._connection.stop_reading(is_to_be_reset=False)
+
+    def _close(self) -> None:
+        code = self.faults.close
+        if code == NO_CLOSE_FRAME:
+            self._connection.dropConnection()
+        elif code is not None:
+            self._connection.begin_close(None if code == NO_CODE else code, self.faults.reason)
+
+    def _reset_when_taken(self) -> None:
+        # A reset overtakes what is under way, and makes the kernel at the other end forget what was not read there.
+        if self._connection.count_pending():
+            self._call_later(LOOK, self._reset_when_taken)
+        else:
+            self._connection.give_up()
+
+    # Pings.
+
+    def _plan_ping(self) -> None:
+        if self.faults.ping is not None and self._connection.may_send:
+            self._call_later(self.faults.ping, self._ping)
+
+    def _ping(self) -> None:
+        self._connection.ping()
+        self._plan_ping()
+
+    # Time.
+
+    def _call_later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._calls[action] = self._clock.callLater(seconds, self._called, action)
+
+    def _called(self, action: Callable[[], None]) -> None:
+        del self._calls[action]
+        self._connection.perform(action)
+
+    def _cancel(self, action: Callable[[], None]) -> None:
+        call = self._calls.pop(action, None)
+        if call is not None:
+            call.cancel()

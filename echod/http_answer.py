@@ -1,0 +1,128 @@
+"""The answer to an opening handshake as a person wants it told: status, fields, and the line of the body that says something.
+
+Pure: octets in, an `Answer` out. Whether a 101 is a right one is Autobahn's to say. Must never touch a transport.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from io import BytesIO
+from typing import Any, cast
+
+MAX_HEAD_SIZE = 64 * 1024
+"""Octets of an answer's head. More than common servers send, and what http.client takes in one line."""
+
+MAX_BODY_SIZE = 16 * 1024
+"""Octets of a body in which a line is looked for."""
+
+MAX_ANSWER_SIZE = 256 * 1024
+"""Octets of an answer, however its body is chunked, after which no more is waited for."""
+
+_HEAD_END = b"\r\n\r\n"
+_BEGIN = b"HTTP/"
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+
+# The first octets of a TLS record with an alert (RFC 8446 sections 5.1 and 6): what a TLS server makes of plain HTTP.
+_TLS_ALERT = b"\x15\x03"
+
+
+class NotHttpError(ValueError):
+    """What came is no HTTP answer; the message says what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, with as much of its body as has come."""
+
+    status: int
+    line: str
+    """The status line without the version: `503 Service Unavailable`."""
+    fields: Sequence[tuple[str, str]]
+    body: bytes
+    is_whole: bool
+    """Whether no more of the body is to come, or to be waited for."""
+
+    def values(self, name: str) -> str:
+        """Return the values of a field, joined (RFC 9110 section 5.3); empty where there is none."""
+        return ", ".join(value for key, value in self.fields if key.lower() == name)
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether both fields are there without which a 101 is none (RFC 6455 section 4.1)."""
+        options = [option.strip().lower() for option in self.values("connection").split(",")]
+        return bool(self.values("upgrade")) and "upgrade" in options
+
+    @property
+    def first_line(self) -> str:
+        """The title of an HTML page, or the first line of the body with anything on it."""
+        text = self.body.decode(errors="replace")
+        if (title := _TITLE.search(text)) is not None:
+            return " ".join(html.unescape(title[1]).split())
+        return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+    def describe(self) -> list[str]:
+        """Return what was seen beside the status, a line for each thing."""
+        fields = [(name, self.values(name.lower())) for name in ("Location", "Upgrade", "Connection", "Server", "Via")]
+        body = [f"body: {self.first_line}"] if self.first_line else []
+        return [*(f"{name}: {value}" for name, value in fields if value), *body]
+
+    def hint(self) -> str:
+        """Return what is the likely reason of a refusal; empty where there is nothing to say beyond the status."""
+        who = ", ".join(filter(None, (self.values("server"), self.values("via"))))
+        by = f" ({who} answered)" if who else ""
+        match self.status:
+            case 101 if not self.upgrades:
+                return f"a proxy in between may have dropped Upgrade and Connection from the answer{by}"
+            case 200 | 400 | 404 | 405 | 426:
+                return f"this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on{by}"
+            case 301 | 302 | 303 | 307 | 308:
+                return "a redirect is not followed; check the address it gives"
+            case 502 | 504:
+                return f"a proxy in between doesn't reach the server behind it{by}"
+        return ""
+
+
+def split_head(octets: bytes) -> int:
+    """Return how many octets the head of the answer takes; 0: it is not whole. Raises `NotHttpError`."""
+    if octets.startswith(_TLS_ALERT):
+        raise NotHttpError("the server speaks TLS on this port: use wss://")
+    if not octets.startswith(_BEGIN[: len(octets)]):
+        raise NotHttpError("the answer is not HTTP")
+    end = octets.find(_HEAD_END, 0, MAX_HEAD_SIZE)
+    if end < 0 and len(octets) >= MAX_HEAD_SIZE:
+        raise NotHttpError(f"the head of the answer is longer than {MAX_HEAD_SIZE} octets")
+    return end + len(_HEAD_END) if end >= 0 else 0
+
+
+def parse(octets: bytes) -> Answer:
+    """Parse an answer whose head is whole; raises `NotHttpError`."""
+    response = HTTPResponse(cast(Any, _Received(octets)), method="GET")
+    try:
+        response.begin()
+    except HTTPException as error:
+        raise NotHttpError(f"the answer is not HTTP: {str(error) or type(error).__name__}") from error
+    try:
+        body = response.read(MAX_BODY_SIZE)
+        is_whole = len(body) == MAX_BODY_SIZE or bool(response.chunked) or response.length == 0
+    except IncompleteRead as error:
+        body, is_whole = error.partial, False
+    except HTTPException:  # a chunk without end
+        body, is_whole = b"", True
+    line = f"{response.status} {response.reason}".strip()
+    is_whole = is_whole or len(octets) >= MAX_ANSWER_SIZE
+    return Answer(response.status, line, tuple(response.getheaders()), body, is_whole)
+
+
+class _Received:
+    """What http.client takes for a socket: octets that have come already."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def makefile(self, _mode: str) -> BytesIO:
+        return BytesIO(self._octets)

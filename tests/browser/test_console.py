@@ -1,0 +1,497 @@
+"""The console as a person uses it, in a real Chromium: found by what is written on it, and never by its code."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.conftest import SCREENSHOTS, open_page
+from tests.daemon import Daemon
+from tests.tls import Certificate
+
+WIDTHS = (1280, 800, 360, 320)
+"""CSS pixels: a desk, a tablet, a phone, and the least that WCAG 2.2 asks for (1.4.10)."""
+
+BEYOND = """
+[...document.querySelectorAll("main *")]
+  .filter((element) => !element.closest(".hidden, datalist") && element.getBoundingClientRect().right > innerWidth)
+  .map((element) => element.outerHTML.slice(0, 80))
+"""
+"""What reaches beyond the right edge."""
+
+MOST_ROWS = 300
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def field(page: Page, name: str) -> Locator:
+    return page.get_by_label(name, exact=True)
+
+
+def status(page: Page) -> Locator:
+    return page.locator("#status")
+
+
+def rows(page: Page) -> Locator:
+    """The lines of the list of messages, the newest first."""
+    return page.get_by_role("log").get_by_role("listitem")
+
+
+def connect(page: Page) -> None:
+    button(page, "Connect").click()
+    expect(status(page)).to_contain_text("Connected.")
+
+
+def choose(page: Page, kind: str) -> None:
+    page.get_by_role("radio", name=kind).check(force=True)
+
+
+def send(page: Page) -> None:
+    button(page, "Send").click()
+
+
+# Connecting.
+
+
+def test_the_url_is_that_of_the_page(browser: Browser, daemon: Daemon, errors: list[str]) -> None:
+    page = open_page(browser, daemon, errors, "/?delay=20ms&other=1")
+    expect(field(page, "URL")).to_have_value(f"{daemon.url}/?delay=20ms&other=1")
+    expect(field(page, "Delay delay")).to_have_value("20ms")
+    page.context.close()
+    assert not errors
+
+
+def test_a_page_that_came_over_tls_connects_over_tls(browser: Browser, certificate: Certificate, errors: list[str]) -> None:
+    port = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}:certKey={certificate.path}"
+    with Daemon(ports=[port]) as daemon:
+        page = open_page(browser, daemon, errors)
+        expect(field(page, "URL")).to_have_value(f"{daemon.url}/")
+        assert daemon.url.startswith("wss://")
+        connect(page)
+        send(page)
+        expect(rows(page).first).to_contain_text("echo of #1")
+        page.context.close()
+    assert not errors
+
+
+def test_connect_and_disconnect_with_code_and_reason(page: Page) -> None:
+    field(page, "Subprotocols").fill("chat.v2, chat.v1")
+    connect(page)
+    expect(status(page)).to_contain_text("subprotocol chat.v2")
+    page.get_by_text("Close with a code and a reason").click()
+    field(page, "Code").fill("3001")
+    field(page, "Reason").fill("tschüß")
+    button(page, "Disconnect").click()
+    expect(status(page)).to_contain_text("Closed: 3001, reason “tschüß”.")
+    expect(rows(page).first).to_contain_text("tschüß")
+    expect(button(page, "Disconnect")).to_be_disabled()
+    expect(button(page, "Send")).to_be_disabled()
+    connect(page)
+
+
+def test_a_code_that_a_browser_may_not_send(page: Page) -> None:
+    connect(page)
+    page.get_by_text("Close with a code and a reason").click()
+    field(page, "Code").fill("1002")
+    button(page, "Disconnect").click()
+    expect(page.get_by_role("alert")).to_contain_text("1002")
+    expect(status(page)).to_contain_text("Connected.")
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "ws://", "ws://127.0.0.1:99999/"])
+def test_what_is_no_url(page: Page, url: str) -> None:
+    field(page, "URL").fill(url)
+    button(page, "Connect").click()
+    expect(page.get_by_role("alert")).to_contain_text("can't be connected to")
+    expect(status(page)).to_contain_text("Not connected.")
+
+
+def test_what_is_no_subprotocol(page: Page) -> None:
+    field(page, "Subprotocols").fill("one two")
+    button(page, "Connect").click()
+    expect(page.get_by_role("alert")).to_contain_text("can't be connected to")
+
+
+def test_nobody_there(page: Page) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
+    field(page, "URL").fill(address)
+    button(page, "Connect").click()
+    expect(status(page)).to_contain_text("Could not connect.")
+    expect(rows(page).first).to_contain_text(address)
+    expect(button(page, "Connect")).to_be_enabled()
+
+
+def test_connecting_anew_leaves_the_old_connection(page: Page, daemon: Daemon) -> None:
+    connect(page)
+    field(page, "URL").fill(f"{daemon.url}/json")
+    expect(page.get_by_text("The URL has changed")).to_be_visible()
+    button(page, "Connect anew").click()
+    expect(page.get_by_text("The URL has changed")).to_be_hidden()
+    expect(status(page)).to_contain_text("Connected.")
+    choose(page, "JSON")
+    send(page)
+    expect(rows(page).first).to_contain_text("compacted")
+
+
+def test_a_server_that_shuts_down(browser: Browser, errors: list[str]) -> None:
+    with Daemon() as daemon:
+        page = open_page(browser, daemon, errors)
+        connect(page)
+        daemon.send_signal(signal.SIGTERM)
+        expect(status(page)).to_contain_text("Closed: 1001 (going away)")
+        expect(rows(page).first).to_contain_text("1001")
+        assert daemon.wait() == 0
+        page.screenshot(path=SCREENSHOTS / "drained.png")
+        page.context.close()
+    assert not errors
+
+
+# Messages.
+
+
+def test_text_with_emoji(page: Page) -> None:
+    connect(page)
+    text = "Grüße, 👩‍👩‍👧‍👦 — 你好, שלום\nsecond line"
+    field(page, "Text to send").fill(text)
+    send(page)
+    echo = rows(page).first
+    expect(echo).to_contain_text(re.compile("↓ Received .*text .*octets .*echo of #1", re.DOTALL))
+    expect(echo).to_contain_text(f"{len(text.encode())} octets")
+    expect(echo).to_contain_text(re.compile(r"[0-9.]+ ms"))
+    expect(echo).to_contain_text(re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}"))
+    assert echo.locator("p").text_content() == text
+    expect(rows(page).nth(1)).to_contain_text("↑ Sent #1")
+
+
+def test_a_message_is_never_markup(page: Page, errors: list[str]) -> None:
+    connect(page)
+    field(page, "Text to send").fill("<img src=x onerror=alert(1)><b>bold</b>")
+    send(page)
+    expect(rows(page).first.locator("p")).to_have_text("<img src=x onerror=alert(1)><b>bold</b>")
+    assert not errors
+
+
+def test_a_file_and_hex(page: Page) -> None:
+    connect(page)
+    choose(page, "Binary")
+    content = bytes(range(256)) * 4096
+    field(page, "File").set_input_files({"name": "data.bin", "mimeType": "application/octet-stream", "buffer": content})
+    send(page)
+    expect(rows(page).first).to_contain_text(re.compile(r"Received .*binary .*1,048,576 octets .*echo of #1", re.DOTALL))
+    expect(rows(page).first).to_contain_text("00 01 02 03")
+    button(page, "No file").click()
+    field(page, "Octets in hex").fill("C0 ffee\n01")
+    send(page)
+    expect(rows(page).first).to_contain_text("echo of #2")
+    expect(rows(page).first.locator("p")).to_have_text("c0 ff ee 01")
+
+
+@pytest.mark.parametrize(
+    ("hexadecimal", "problem"),
+    [
+        ("0g", "a–f may stand there"),  # noqa: RUF001
+        ("012", "one digit too many"),
+    ],
+)
+def test_what_is_no_hex(page: Page, hexadecimal: str, problem: str) -> None:
+    connect(page)
+    choose(page, "Binary")
+    field(page, "Octets in hex").fill(hexadecimal)
+    send(page)
+    expect(page.get_by_role("alert")).to_contain_text(problem)
+    expect(rows(page)).to_have_count(2)
+
+
+def test_an_empty_message(page: Page) -> None:
+    connect(page)
+    field(page, "Text to send").fill("")
+    send(page)
+    expect(rows(page).first).to_contain_text(re.compile("text 0 octets .*echo of #1", re.DOTALL))
+
+
+def test_json(page: Page) -> None:
+    field(page, "Path").fill("/json")
+    connect(page)
+    choose(page, "JSON")
+    field(page, "JSON to send").fill('{"a": [1.50, "\\ud800"],\n "a": null}')
+    send(page)
+    expect(rows(page).first.locator("p")).to_have_text('{"a":[1.50,"\\ud800"],"a":null}')
+    field(page, "JSON to send").fill("{'a': 1}")
+    send(page)
+    expect(page.get_by_role("alert")).to_contain_text("not JSON")
+
+
+def test_the_list_is_bounded(page: Page) -> None:
+    connect(page)
+    for number in range(MOST_ROWS // 2 + 10):
+        field(page, "Text to send").fill(f"{number}")
+        field(page, "Text to send").press("Control+Enter")
+    expect(rows(page).first).to_contain_text(f"echo of #{MOST_ROWS // 2 + 10}")
+    expect(rows(page)).to_have_count(MOST_ROWS)
+    expect(page.get_by_text(f"The last {MOST_ROWS} are shown; 22 older lines went.")).to_be_visible()
+    field(page, "Text to send").fill("x" * 100_000)
+    send(page)
+    expect(rows(page).first).to_contain_text("100,000 octets")
+    assert len(rows(page).first.inner_text()) < 600
+    button(page, "Show more").first.click()
+    assert 20_000 < len(rows(page).first.inner_text()) < 21_000
+    button(page, "Show less").click()
+    assert len(rows(page).first.inner_text()) < 600
+    button(page, "Clear").click()
+    expect(rows(page)).to_have_count(0)
+
+
+# The URL's parameters.
+
+
+def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(page: Page, daemon: Daemon) -> None:
+    expect(page.locator("#promise")).to_have_text("The server will echo each message.")
+    page.get_by_label("Close with code").fill("1001")
+    page.get_by_label("After so many messages").fill("3")
+    expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
+    expect(page.locator("#promise")).to_have_text("The server will echo 3 messages, then close with 1001.")
+    button(page, "Nothing wrong").click()
+    expect(field(page, "URL")).to_have_value(f"{daemon.url}/")
+    button(page, "Close with 1001 after 3 messages").click()
+    expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
+
+
+PARAMETERS = {
+    "Delay delay": ("delay", "250ms"),
+    "Close with code close": ("close", "4000"),
+    "Reason reason": ("reason", "so long, & thanks"),
+    "After so many messages after": ("after", "3"),
+    "HTTP status status": ("status", "503"),
+    "Handshake delay handshake-delay": ("handshake-delay", "2s"),
+    "Fragment fragment": ("fragment", "1000"),
+    "Ping ping": ("ping", "5s"),
+    "Drop drop": ("drop", "0.1"),
+    "Seed seed": ("seed", "7"),
+}
+
+
+def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
+    for label, (_, value) in PARAMETERS.items():
+        field(page, label).fill(value)
+    for label in ("Reset abort", "Stall stall"):
+        field(page, label).check()
+    field(page, "Path").fill("/any")
+    url = urlsplit(field(page, "URL").input_value())
+    assert url.path == "/any"
+    words = set(url.query.split("&"))
+    assert words == {
+        "abort",
+        "stall",
+        *(f"{name}={value}" for name, value in PARAMETERS.values() if name != "reason"),
+        "reason=so%20long%2C%20%26%20thanks",
+    }
+    button(page, "Nothing wrong").click()
+    assert not urlsplit(field(page, "URL").input_value()).query
+    field(page, "URL").fill(url.geturl() + "&own=1")
+    for label, (_, value) in PARAMETERS.items():
+        expect(field(page, label)).to_have_value(value)
+    expect(field(page, "Stall stall")).to_be_checked()
+    field(page, "Seed seed").fill("")
+    words = set(urlsplit(field(page, "URL").input_value()).query.split("&"))
+    assert "own=1" in words
+    assert "seed=7" not in words
+
+
+MISTAKES = [
+    ("After so many messages after", "3", "needs a close code"),
+    ("Reason reason", "bye", "needs a close code"),
+    ("Seed seed", "7", "needs a drop"),
+    ("Close with code close", "99", "close: that number"),
+    ("HTTP status status", "x", "status: that number"),
+    ("Delay delay", "soon", "delay: a duration"),
+]
+
+
+@pytest.mark.parametrize(("label", "value", "problem"), MISTAKES)
+def test_what_the_server_would_refuse_is_told(page: Page, label: str, value: str, problem: str) -> None:
+    field(page, label).fill(value)
+    expect(page.locator("#promise")).to_contain_text("The server would refuse this")
+    expect(page.locator("#promise")).to_contain_text(problem)
+    field(page, label).fill("")
+    expect(page.locator("#promise")).to_have_text("The server will echo each message.")
+
+
+# Bursts.
+
+
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_a_burst(page: Page, is_binary: bool) -> None:
+    connect(page)
+    field(page, "Messages").last.fill("3000")
+    field(page, "Octets in each").fill("500")
+    field(page, "In flight").fill("20")
+    page.get_by_label("binary", exact=True).set_checked(is_binary)
+    before = page.evaluate("document.querySelectorAll('*').length")
+    button(page, "Start").click()
+    summary = page.locator("#burst-summary")
+    expect(summary).to_contain_text("3,000 of 3,000 messages came back", timeout=30_000)
+    expect(summary).to_contain_text(re.compile(r"per second, median [0-9.]+ ms, p99 [0-9.]+ ms"))
+    for name in ("Rate", "Median", "p99", "Slowest"):
+        expect(page.locator("dl div", has_text=name).locator("dd")).to_contain_text(re.compile("[0-9]"))
+    expect(page.locator("dl div", has_text="Lost").locator("dd")).to_have_text("0")
+    expect(page.get_by_role("img", name="Round-trip times")).to_have_attribute("aria-label", re.compile("3,000 of 3,000"))
+    assert page.evaluate("new Set(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 300, 200).data).size") > 10
+    assert page.evaluate("document.querySelectorAll('*').length") < before + 30
+    page.screenshot(path=SCREENSHOTS / "burst.png", full_page=True)
+    send(page)
+    expect(rows(page).first).to_contain_text("echo of #1")
+
+
+def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
+    connect(page)
+    field(page, "Messages").last.fill("1000000")
+    button(page, "Start").click()
+    expect(page.locator("#burst-rate")).to_contain_text("/s")
+    button(page, "Stop").click()
+    expect(page.locator("#burst-summary")).to_contain_text("Stopped.")
+    expect(button(page, "Start")).to_be_enabled()
+    # Echoes come in order: with this one all that were under way have come, and none is shown.
+    send(page)
+    expect(rows(page).first).to_contain_text("echo of #1")
+    expect(rows(page).filter(has_text="not an echo")).to_have_count(0)
+    button(page, "Start").click()
+    expect(page.locator("#burst-summary")).to_have_text("Running …")
+    button(page, "Disconnect").click()
+    expect(page.locator("#burst-summary")).to_contain_text("The connection was closed.")
+    expect(button(page, "Start")).to_be_disabled()
+
+
+@pytest.mark.parametrize(("name", "value"), [("Messages", "0"), ("Octets in each", "7"), ("In flight", ""), ("In flight", "1.5")])
+def test_what_is_no_burst(page: Page, name: str, value: str) -> None:
+    connect(page)
+    field(page, name).last.fill(value)
+    button(page, "Start").click()
+    expect(page.get_by_role("alert")).to_contain_text(f"{name}: a whole number from ")
+    expect(button(page, "Start")).to_be_enabled()
+
+
+# Everybody's page.
+
+
+def test_by_keyboard_alone(page: Page) -> None:
+    def press(*keys: str) -> None:
+        for key in keys:
+            page.keyboard.press(key)
+
+    def focused() -> str:
+        return str(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+
+    def tab_to(name: str, most: int = 30) -> None:
+        for _ in range(most):
+            press("Tab")
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            around = page.evaluate("getComputedStyle(document.activeElement.closest('label') || document.body).outlineStyle")
+            assert "none" not in (outline, around) or outline != around, f"no focus is seen on {focused()}"
+            if focused() == name:
+                return
+        raise AssertionError(f"no way to {name}")
+
+    tab_to("url")
+    press("Enter")
+    expect(status(page)).to_contain_text("Connected.")
+    tab_to("text")
+    press("Control+a")
+    page.keyboard.type("by keyboard")
+    press("Control+Enter")
+    expect(rows(page).first).to_contain_text("by keyboard")
+    press("Shift+Tab", "ArrowRight", "ArrowRight")
+    expect(field(page, "Octets in hex")).to_be_visible()
+    tab_to("send")
+    press("Space")
+    expect(rows(page).first).to_contain_text("echo of #2")
+    tab_to("burst-start")
+    press("Enter")
+    expect(page.locator("#burst-summary")).to_contain_text("came back")
+    tab_to("Close with 1001 after 3 messages")
+    press("Space")
+    expect(field(page, "URL")).to_have_value(re.compile(r"close=1001&after=3$"))
+    tab_to("fault-stall")
+    press("Space")
+    expect(field(page, "URL")).to_have_value(re.compile(r"stall&after=3$"))
+
+
+def fill_with_life(page: Page) -> None:
+    """Bring the page into a state in which nearly all of it is seen."""
+    page.get_by_text("Close with a code and a reason").click()
+    button(page, "Close with 1001 after 3 messages").click()
+    connect(page)
+    send(page)
+    expect(rows(page).first).to_contain_text("echo of #1")
+    field(page, "Text to send").fill("long" * 400)
+    send(page)
+    choose(page, "JSON")
+    field(page, "JSON to send").fill("nonsense")
+    send(page)
+    expect(page.get_by_role("alert")).to_contain_text("not JSON")
+    field(page, "Messages").last.fill("1000")
+    button(page, "Start").click()
+    expect(page.locator("#burst-summary")).to_contain_text("came back")
+    field(page, "Reason reason").fill("a" * 123)
+    expect(page.get_by_text("The URL has changed")).to_be_visible()
+
+
+@pytest.fixture(params=["light", "dark"])
+def colours(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_at_any_width_in_light_and_dark(browser: Browser, daemon: Daemon, errors: list[str], colours: str) -> None:
+    page = open_page(browser, daemon, errors, color_scheme=colours, has_touch=True)
+    for state, prepare in (("empty", lambda _: None), ("full", fill_with_life)):
+        prepare(page)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 740})
+            page.screenshot(path=SCREENSHOTS / f"{colours}-{width}-{state}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert not page.evaluate(BEYOND)
+    page.context.close()
+    assert not errors
+
+
+def test_what_axe_finds(browser: Browser, daemon: Daemon, errors: list[str], colours: str) -> None:
+    """axe-core's rules: names and roles of all controls, contrast (WCAG 2.2 AA), order of headings, and some eighty more."""
+    page = open_page(browser, daemon, errors, color_scheme=colours)
+    options = {"resultTypes": ["violations", "incomplete"]}
+    for prepare in (lambda _: None, fill_with_life):
+        prepare(page)
+        found = Axe().run(page, options=options)
+        assert not found.violations_count, found.generate_report()
+        undecided = [entry["id"] for entry in found.response["incomplete"]]
+        assert not undecided, json.dumps(found.response["incomplete"], indent=1)[:4000]
+    page.context.close()
+    assert not errors
+
+
+def test_nothing_moves_for_who_wants_that(browser: Browser, daemon: Daemon, errors: list[str]) -> None:
+    page = open_page(browser, daemon, errors, reduced_motion="reduce")
+    durations = page.evaluate(
+        "[...document.querySelectorAll('*')].map(e => getComputedStyle(e)).flatMap(s => [s.transitionDuration, s.animationName])"
+    )
+    assert set(durations) == {"0s", "none"}
+    page.context.close()
+    assert not errors
+
+
+def test_the_policy_is_in_force(page: Page, errors: list[str]) -> None:
+    assert page.evaluate("crossOriginIsolated")
+    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = true'}))")
+    page.evaluate("fetch('/healthz').catch(() => 0)")
+    assert page.evaluate("window.ran") is None
+    assert len(errors) >= 2
+    assert all("Content Security Policy" in error for error in errors)
+    errors.clear()

@@ -1,0 +1,324 @@
+"""`python -m echod check` as its users run it: against the real daemon, behind a real nginx, on a terminal, in a script.
+
+Knows processes, their output and their exit status. What is told of each odd server is in test_probe.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon, run, wait_until
+from tests.frames import server_frame
+from tests.odd_server import OddServer, Peer
+from tests.tls import Certificate
+
+CHECK = (sys.executable, "-m", "echod", "check")
+
+SLACK = 10.0
+"""Seconds for a start of Python beside other work."""
+
+
+def check(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a check; return its exit status and what it printed. With no terminal nothing goes to standard error."""
+    done = run(*CHECK, *arguments, env={**os.environ, **environment})
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with Daemon() as daemon:
+        yield daemon
+
+
+# The daemon.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--count", "50", "--size", "1"],
+        ["--size", "1MiB"],
+        ["--size", "16MiB", "--count", "1", "--timeout", "30s"],
+        ["--compress", "--size", "64KiB"],
+        ["--subprotocol", "a", "--subprotocol", "b"],
+        ["--header", "X-A: b", "--header", "Origin: https://a.example"],
+    ],
+)
+def test_the_daemon_is_right(daemon: Daemon, options: list[str]) -> None:
+    status, out = check(daemon.url, *options)
+    assert status == 0, out
+    assert re.match(r"OK - \d+ messages of \S+ echoed, median \S+ m?s \| min=\S+s median=\S+s p99=\S+s max=\S+s\n", out)
+    assert "note: " not in out
+    assert ("\nextensions: permessage-deflate\n" in out) == ("--compress" in options)
+    assert ("\nsubprotocol: a\n" in out) == ("--subprotocol" in options)
+
+
+def test_json_is_one_object(daemon: Daemon) -> None:
+    status, out = check(daemon.url, "--json", "--count", "3")
+    record = json.loads(out)
+    assert (status, record["status"], record["ok"], record["messages"], record["echoed"]) == (0, 0, True, 6, 6)
+    assert record["peer"] == f"127.0.0.1:{daemon.port}"
+
+
+def test_a_name_with_two_addresses(daemon: Daemon) -> None:
+    assert check(f"ws://localhost:{daemon.port}/path?query")[0] == 0
+
+
+def test_a_daemon_over_ipv6() -> None:
+    with Daemon(ports=["tcp6:0:interface=\\:\\:1"]) as daemon:
+        status, out = check(f"ws://[::1]:{daemon.port}")
+        assert (status, f"address: [::1]:{daemon.port}" in out) == (0, True), out
+
+
+def test_a_daemon_with_a_certificate(certificate: Certificate) -> None:
+    path = certificate.path
+    with Daemon(ports=[f"ssl:0:privateKey={path}:certKey={path}:interface=127.0.0.1"]) as daemon:
+        url = f"wss://localhost:{daemon.port}"
+        status, out = check(url)
+        assert (status, out.startswith("CRITICAL - TLS: the certificate is self-signed")) == (2, True), out
+        status, out = check(url, "--insecure")
+        assert (status, "\nTLS: TLSv1.3, " in out) == (0, True), out
+        status, out = check(url, SSL_CERT_FILE=str(path))
+        assert status == 0, out
+        status, out = check(url.replace("localhost", "127.0.0.1"), SSL_CERT_FILE=str(path))
+        assert (status, "is for localhost, and not for 127.0.0.1" in out) == (2, True), out
+        status, out = check(url.replace("wss:", "ws:"))
+        assert (status, out.startswith("CRITICAL - HTTP: ")) == (2, True), out
+
+
+def test_a_daemon_without_tls(daemon: Daemon) -> None:
+    status, out = check(f"wss://localhost:{daemon.port}")
+    assert (status, out.startswith("CRITICAL - TLS: "), "then it is ws://" in out) == (2, True, True), out
+
+
+def test_a_daemon_with_no_room() -> None:
+    with Daemon("--max-connections", "1") as daemon, socket.create_connection(daemon.address) as only:
+        # Its turn is over once it has been answered.
+        only.sendall(b"GET / HTTP/1.1\r\n")
+        status, out = check(daemon.url, "--json")
+    record = json.loads(out)
+    assert (status, record["step"], record["what"][:10]) == (2, "HTTP", "status 503")
+    assert any(line.startswith("body: ") for line in record["seen"])
+
+
+def test_a_message_that_the_daemon_does_not_take(daemon: Daemon) -> None:
+    status, out = check(daemon.url, "--size", "17MiB", "--timeout", "30s")
+    assert (status, out.startswith("CRITICAL - echo: Close 1009 ")) == (1, True), out
+
+
+# Others.
+
+
+def test_no_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert check(f"ws://127.0.0.1:{port}")[0] == 2
+    status, out = check("ws://nothing.invalid", "--json")
+    assert (status, json.loads(out)["step"]) == (2, "DNS")
+
+
+def test_a_wrong_echo() -> None:
+    def serve(peer: Peer) -> None:
+        peer.upgrade()
+        opcode, payload = peer.read_frame()
+        peer.send(server_frame(opcode, payload + b"\x1b[2J"))
+        peer.wait()
+
+    with OddServer(serve) as server:
+        status, out = check(server.url)
+    assert (status, out.startswith("CRITICAL - echo: message 1 of 10 (text, 1KiB) came back wrong: length: 1024 octets sent, 1028")) == (
+        1,
+        True,
+    )
+    assert "\x1b" not in out
+
+
+def test_a_server_that_is_silent() -> None:
+    with OddServer(Peer.wait) as server:
+        began = time.monotonic()
+        status, out = check(server.url, "--timeout", "2s")
+    assert time.monotonic() - began < 2 + SLACK
+    assert (status, out.splitlines()[0]) == (3, "CRITICAL - HTTP: the opening handshake wasn't answered within 2s")
+
+
+def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:
+    code = """
+        import runpy, socket, sys, time
+        socket.getaddrinfo = lambda *_: time.sleep(60)
+        sys.argv = ["echod", "check", "ws://a.example", "--timeout", "200ms"]
+        runpy.run_module("echod", run_name="__main__")
+    """
+    began = time.monotonic()
+    done = run(sys.executable, "-c", textwrap.dedent(code))
+    assert time.monotonic() - began < SLACK
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.startswith("CRITICAL - DNS: a.example didn't resolve within 200ms\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["http://a.example"], ["ws://a.example", "--size", "0"], ["--no-such-option"]])
+def test_a_mistake(arguments: list[str]) -> None:
+    done = run(*CHECK, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
+
+
+def test_without_a_command() -> None:
+    done = run(sys.executable, "-m", "echod")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "twistd -n echod --port tcp:8080" in done.stdout
+    done = run(sys.executable, "-m", "echod", "serve")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
+
+
+def test_an_interrupt() -> None:
+    with OddServer(Peer.wait) as server:
+        process = subprocess.Popen([*CHECK, server.url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: server.connections, "the check to connect")
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=SLACK)
+        finally:
+            process.kill()
+            process.wait()
+    assert (process.returncode, out) == (130, b"")
+
+
+def test_a_locale_without_utf_8(daemon: Daemon) -> None:
+    def serve(peer: Peer) -> None:
+        peer.read_head()
+        peer.send("HTTP/1.1 503 No\r\nContent-Length: 6\r\n\r\nné ☕".encode()[:46])
+
+    with OddServer(serve) as server:
+        status, out = check(server.url, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert (status, "body: n\\xe9" in out) == (2, True), out
+    assert check(daemon.url, PYTHONIOENCODING="ascii")[0] == 0
+
+
+# A terminal.
+
+
+def on_terminal(*command: str) -> tuple[int, bytes]:
+    """Run a command with standard error on a terminal; return its exit status and what came there."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while select.select([ours], [], [], SLACK)[0]:
+            try:
+                shown += os.read(ours, 4096)
+            except OSError:
+                # Linux has EIO for a terminal whose other end is closed.
+                break
+        return process.wait(SLACK), shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_progress_on_a_terminal(daemon: Daemon) -> None:
+    status, shown = on_terminal(*CHECK, daemon.url, "--count", "2", "--size", "4MiB", "--timeout", "30s")
+    assert status == 0
+    lines = shown.split(b"\r\x1b[K")
+    assert lines[0] == b""
+    assert lines[-1] == b"", "the last one is wiped"
+    assert any(re.fullmatch(rb"message \d of 4 \((text|binary), 4MiB\)", line) for line in lines), lines
+    assert b"\n" not in shown
+
+
+# A proxy.
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
+    uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ proxy_pass http://127.0.0.1:{backend}; proxy_http_version 1.1; }}
+        location /right {{
+            proxy_pass http://127.0.0.1:{backend};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }}
+        location /dead {{ proxy_pass http://127.0.0.1:{dead}; }}
+        location /moved {{ return 301 https://a.example/; }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(backend: int) -> Iterator[str]:
+    """Debian's nginx before a port of this machine; yields its URL."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        missing = "no nginx: apt-get install nginx-light"
+        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(missing)
+    with tempfile.TemporaryDirectory(prefix="echod-nginx-") as name, socket.create_server(("127.0.0.1", 0)) as dead:
+        folder = Path(name)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        dead_port = dead.getsockname()[1]
+        dead.close()
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, backend=backend, dead=dead_port))
+        # Its workers give up root, and have to get into the folder.
+        folder.chmod(0o755)
+        with (folder / "log").open("wb") as log:
+            command = [program, "-p", name, "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: _is_listening(port, process, folder / "log"), "nginx to listen")
+            yield f"ws://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(SLACK)
+
+
+def _is_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_behind_nginx(daemon: Daemon) -> None:
+    with nginx(daemon.port) as url:
+        status, out = check(f"{url}/right")
+        assert status == 0, out
+
+        status, out = check(url)
+        lines = out.splitlines()
+        assert (status, lines[0]) == (2, "CRITICAL - HTTP: status 426 Upgrade Required, and not 101"), out
+        assert any(line.startswith("Server: nginx/") for line in lines), out
+        assert any("a proxy in between doesn't pass Upgrade and Connection on (nginx/" in line for line in lines), out
+
+        status, out = check(f"{url}/dead")
+        assert (status, out.startswith("CRITICAL - HTTP: status 502 Bad Gateway"), "body: 502 Bad Gateway" in out) == (2, True, True), out
+
+        status, out = check(f"{url}/moved")
+        assert (status, "Location: https://a.example/" in out, "not followed" in out) == (2, True, True), out

@@ -1,0 +1,100 @@
+"""docs/url.md stays true: each of its lines, run as it is, prints what stands under it, and its tables are those in force.
+
+Knows how that file is written. What parameters do is for test_faulty.py; here the documentation only must say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from echod import faults
+from echod.faulty import refusal
+from echod.settings import Settings, format_duration, format_size
+from tests.daemon import Daemon
+from tests.test_readme import rows
+
+TEXT = (Path(__file__).parent.parent / "docs" / "url.md").read_text()
+
+EXAMPLES = re.findall(r"^```sh\n((?:.*\n)*?)```\n```\n((?:.*\n)*?)```$", TEXT, re.MULTILINE)
+
+LATE = 10.0
+"""Seconds by which a line may come later than it says, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with Daemon() as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with talk.py in it."""
+    path = tmp_path_factory.mktemp("url")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    (path / "talk.py").write_text(program)
+    return path
+
+
+def test_there_is_a_line_for_each_parameter() -> None:
+    lines = "\n".join(line for line, _ in EXAMPLES)
+    assert len(EXAMPLES) == TEXT.count("```sh\n")
+    for name in faults._READERS:
+        assert re.search(rf"[?&]{name}\b", lines), name
+
+
+@pytest.mark.parametrize(("line", "printed"), EXAMPLES, ids=[re.findall(r"8080/([^'\"]*)", line)[0] for line, _ in EXAMPLES])
+def test_each_line_prints_what_it_says(daemon: Daemon, folder: Path, line: str, printed: str) -> None:
+    if line.startswith("curl ") and shutil.which("curl") is None:
+        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)("there is no curl: apt-get install curl")
+    assert line.count("127.0.0.1:8080") == 1
+    command = re.sub("^python ", f'"{sys.executable}" ', line).replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    expected, got = (re.split(r"^([0-9]+\.[0-9]) s", text, flags=re.MULTILINE) for text in (printed, done.stdout))
+    assert got[::2] == expected[::2]
+    for wanted, seconds in zip(expected[1::2], got[1::2], strict=True):
+        assert float(wanted) - 0.1 < float(seconds) < float(wanted) + LATE
+
+
+def test_caps_and_parameters_are_those_in_force() -> None:
+    settings = Settings()
+    table = {re.sub("`", "", cells[0]): cells[1:] for cells in rows(TEXT) if len(cells) == 3}
+    del table["parameter"], table["---"]
+    assert table.keys() == faults._READERS.keys()
+    assert table["delay"][1] == format_duration(settings.max_delay)
+    assert table["handshake-delay"][1] == format_duration(settings.max_handshake_delay)
+    assert table["ping"] == [f"a duration, from {format_duration(settings.min_ping)}", format_duration(settings.max_ping)]
+    assert table["after"][1] == f"{settings.max_after:,}"
+    assert table["seed"][1] == f"{faults.MAX_SEED:,}"
+    assert table["stall"][1] == f"kept for {format_duration(settings.max_stall)}"
+    assert f"resets it after {format_duration(settings.max_stall)};" in TEXT
+    assert table["reason"][1] == f"{faults.MAX_REASON} octets in UTF-8"
+    assert f"above {format_size(settings.max_delayed)} of it" in TEXT
+    assert f"more than {settings.max_fragments:,} frames" in TEXT
+
+
+def test_the_members_of_info_are_those_that_come(daemon: Daemon) -> None:
+    named = {name for cells in rows(TEXT) if len(cells) == 2 for name in re.findall("`([a-z]+)`", cells[0])}
+    with connect(f"{daemon.url}/info") as client:
+        assert json.loads(client.recv(timeout=10)).keys() == named
+
+
+def test_the_headers_of_refusals_are_those_named() -> None:
+    named = {
+        int(status)
+        for sentence in re.findall(r"`Retry-After` for (.*?)\.", TEXT, re.DOTALL)
+        for status in re.findall("\\b[45][0-9]{2}\\b", sentence)
+    }
+    assert named == {status for status in range(300, 600) if refusal(status).headers}

@@ -1,0 +1,106 @@
+"""What the WebSocket port answers to plain HTTP: from the guard's verdict to the octets of the answer."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from html.parser import HTMLParser
+from http.client import HTTPResponse
+from io import BytesIO
+from typing import Any, cast
+
+from twisted.internet.task import Clock
+
+from echod.handshake import PageRequest
+from echod.settings import Settings
+from echod.web.pages import Pages, console
+
+
+class Octets:
+    """As much of a socket as http.client asks for."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+
+    def makefile(self, _: str) -> BytesIO:
+        return BytesIO(self._octets)
+
+
+def ask(
+    path: str, method: bytes = b"GET", is_healthy: bool = True, has_console: bool = True, **fields: bytes
+) -> tuple[HTTPResponse, bytes]:
+    """Return the answer, as Python's own client reads it, and its body."""
+    pages = Pages(Settings(has_console=has_console), Clock(), lambda: is_healthy)
+    request = PageRequest(method, path, {name.replace("_", "-").encode(): [value] for name, value in fields.items()})
+    response = HTTPResponse(cast(Any, Octets(pages.answer(request))), method=method.decode())
+    response.begin()
+    return response, response.read()
+
+
+def test_the_health_check() -> None:
+    response, body = ask("/healthz")
+    assert (response.status, body) == (200, b"ok\n")
+    response, body = ask("/healthz", is_healthy=False)
+    assert (response.status, body, response.headers["Retry-After"]) == (503, b"shutting down\n", "1")
+
+
+def test_the_console() -> None:
+    response, body = ask("/")
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert response.headers["Connection"] == "close"
+    assert response.headers["Server"] is None
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert b"<title>echod console</title>" in body
+    assert gzip.decompress(ask("/", accept_encoding=b"gzip")[1]) == body
+
+
+def test_who_has_it_gets_304() -> None:
+    tag = ask("/")[0].headers["ETag"]
+    response, body = ask("/", if_none_match=tag.encode())
+    assert (response.status, body) == (304, b"")
+
+
+def test_what_is_not_there() -> None:
+    for path, has_console in (("/other", True), ("/healthz/", True), ("/%00", True), ("*", True), ("/", False)):
+        response, body = ask(path, has_console=has_console)
+        assert (response.status, body.count(b"\n")) == (404, 1)
+        assert b"ws://" in body
+
+
+def test_head() -> None:
+    response, body = ask("/", b"HEAD")
+    assert (response.status, body) == (200, b"")
+    assert int(response.headers["Content-Length"]) > 10_000
+
+
+class Elements(HTMLParser):
+    """What a browser would fetch, and what a strict policy would forbid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_the_page_is_all_in_one_file() -> None:
+    parser = Elements()
+    parser.feed(ask("/")[1].decode())
+    ids = [attributes["id"] for _, attributes in parser.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 50
+    for tag, attributes in parser.tags:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcdoc")], tag
+        if "href" in attributes:
+            assert re.match("data:|#", attributes["href"] or ""), tag
+        for name in ("for", "aria-describedby", "aria-labelledby", "list"):
+            for target in (attributes.get(name) or "").split():
+                assert target in ids, (tag, name, target)
+    assert [tag for tag, _ in parser.tags if tag in ("script", "style", "link", "img", "iframe")] == ["link", "style", "script"]
+
+
+def test_the_policy_names_one_script_and_one_style() -> None:
+    request: Any = type("Request", (), {"getHeader": lambda *_: None})()
+    policy = dict(console()(request).headers)["Content-Security-Policy"]
+    assert re.search(r"script-src 'sha256-[^ ;]+'; style-src 'sha256-[^ ;]+'; connect-src ws: wss:; img-src data:;", policy)
