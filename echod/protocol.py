@@ -248,7 +248,12 @@ class EchoProtocol(upstream.ServerProtocol):
         """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
-        return "pump" if self._is_plain and self.factory.lane is not None and not self.is_compressed else "codec"
+        return "pump" if self._has_lane and not self.is_compressed else "codec"
+
+    @property
+    def _has_lane(self) -> bool:
+        lane = self.factory.lane
+        return lane is not None and (self._is_plain or (self._is_tls and lane.takes_tls))
 
     def _answer_page(self, request: PageRequest) -> None:
         """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
@@ -440,10 +445,9 @@ class EchoProtocol(upstream.ServerProtocol):
 
     @property
     def _can_be_leased(self) -> bool:
-        lane = self.factory.lane
         return (
-            lane is not None
-            and (self._is_plain or lane.takes_tls)
+            self._has_lane
+            and self._codec is not None
             and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
@@ -455,11 +459,11 @@ class EchoProtocol(upstream.ServerProtocol):
         )
 
     def _lend(self) -> None:
-        lane = self.factory.lane
-        if lane is None or not self._can_be_leased:
+        if not self._can_be_leased:
             return
+        assert self.factory.lane is not None
         session = upstream.session(self._layers) if self._is_tls else None
-        if (self._is_plain or session is not None) and lane.lend(self, self._layers[-1].fileno(), session):
+        if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
             self._reads = 0
             self._pause_or_resume()
 
