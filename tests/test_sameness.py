@@ -13,6 +13,7 @@ import ssl
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +28,7 @@ from echod.protocol import EchoProtocol
 from echod.settings import Settings
 from tests.fakes import Peer
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload
-from tests.loop import Bed, Link, SecureLink, bed, needed_native
+from tests.loop import Bed, Link, SecureLink, bed, needed_native, wait_for_lease
 from tests.tls import Certificate
 
 DEFLATE = ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",)
@@ -51,7 +52,8 @@ class Grounds:
             link = Link(self.bed.loop, self.bed.factory, *headers)
         else:
             link = SecureLink(self.bed.loop, self.bed.factory, self.options, self.client, *headers)
-            self.bed.loop.until(lambda: headers or link.protocol.lease is not None)
+            if not headers:
+                wait_for_lease(link.protocol, self.bed.loop, partial(echo_nothing, link))
         assert (link.protocol.lease is None) == bool(headers)
         return link
 
@@ -106,6 +108,11 @@ def over_a_fake_transport(factory: EchoFactory, headers: tuple[str, ...], pieces
     assert peer.take() == b""
     peer.lose()
     return Outcome(answers, closed, before, ending(peer.protocol))
+
+
+def echo_nothing(link: Link) -> None:
+    link.send(client_frame(TEXT, b""))
+    assert link.receive(2) == b"\x81\x00"
 
 
 def over_a_socket(grounds: Grounds, headers: tuple[str, ...], pieces: list[bytes], expected: Outcome, is_tls: bool) -> None:

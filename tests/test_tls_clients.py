@@ -20,7 +20,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload, handshake, server_frame
-from tests.loop import Bed, bed, needed_native
+from tests.loop import Bed, bed, needed_native, wait_for_lease
 from tests.test_fastpath import held, noise
 from tests.tls import Certificate
 
@@ -97,7 +97,7 @@ class Client:
         self.loop.until(lambda: b"\r\n\r\n" in self.take())
         assert self.output.endswith(b"\r\n\r\n")
         self.output = b""
-        self.loop.until(lambda: self.protocol.lease is not None)
+        wait_for_lease(self.protocol, self.loop, self.echo)
 
     def echo(self, payload: bytes = b"payload") -> None:
         """Have a message echoed."""

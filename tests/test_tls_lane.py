@@ -19,7 +19,7 @@ from echod.native import Native
 from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, server_frame, split
-from tests.loop import Bed, SecureLink, bed, needed_native
+from tests.loop import Bed, SecureLink, bed, needed_native, wait_for_lease
 from tests.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, noise
 from tests.tls import Certificate
 
@@ -44,7 +44,7 @@ def link(request: pytest.FixtureRequest, lane_bed: Bed, certificate: Certificate
 
 def leased(link: SecureLink) -> SecureLink:
     """Wait until the lease has begun, which is a turn after the read."""
-    link.loop.until(lambda: is_leased(link))
+    wait_for_lease(link.protocol, link.loop, lambda: echoed(link, TEXT, b""))
     return link
 
 
