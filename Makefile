@@ -22,13 +22,13 @@ NO_LANE := "The express lane is not compiled, echod serves in pure Python. For s
 NOT_SANITIZED := tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_memory.py tests/test_packaging.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
-COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py tests/test_checking.py \
-  tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_url.py
+COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py \
+  tests/test_admin_daemon.py tests/test_checking.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_url.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance soak fuzz native instructions test-sanitized bench clean
+.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized bench clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
+
+system: $(VENV)/.test  ## run the service under a real systemd, about 4 minutes the first time (root)
+	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
@@ -76,7 +79,7 @@ bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (B
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) .venv-wstest .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.

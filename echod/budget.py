@@ -95,6 +95,11 @@ class Budget:
         self._leased = 0
         self._leased_counted = 0
 
+    @property
+    def total(self) -> int:
+        """The octets that all hold together, as far as is known: of what leases hold, `held` has what they held at the last recount."""
+        return max(0, self.held + self._leased - self._leased_counted)
+
     def settle(self, holder: Holder) -> None:
         """Take note of what `holder` holds now, after each read."""
         self._count(holder)
@@ -122,7 +127,7 @@ class Budget:
         holder.held = octets
 
     def _check(self) -> None:
-        if self.held + self._leased - self._leased_counted > self._limit // 2:
+        if self.total > self._limit // 2:
             self._recount()
 
     def _recount(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -16,6 +17,7 @@ from zope.interface import implementer
 
 from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
+from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Lane
 from echod.handshake import DAEMON_FULL, HandshakeGuard, PageRequest, Request
@@ -24,6 +26,14 @@ from echod.native import Native
 from echod.protocol import EchoProtocol
 from echod.settings import Compression, Settings
 from echod.turns import Turns
+
+
+class State(StrEnum):
+    """What the daemon is about."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -50,7 +60,12 @@ class EchoFactory(WebSocketServerFactory):
         self.pages = pages
         self.guard = HandshakeGuard(settings, has_pages=pages is not None)
         self.protocol = self._make_protocol_class()
-        self.live: set[EchoProtocol] = set()
+        self.live: dict[EchoProtocol, None] = {}
+        """In the order in which they were accepted."""
+        self.state = State.STARTING
+        """The service's to write, until it drains."""
+        self.counts = Counts()
+        self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()
         self._drained: Deferred[None] | None = None
@@ -107,10 +122,11 @@ class EchoFactory(WebSocketServerFactory):
 
     def opened(self, connection: EchoProtocol) -> None:
         """Take in a new connection, or refuse it: there are only so many descriptors."""
-        self.live.add(connection)
+        self.live[connection] = None
         self._opening.add(connection)
         if len(self.live) > self.max_connections + self.settings.reserved_descriptors // 2:
-            connection.give_up()
+            self.counts.refuse(0, DAEMON_FULL.why)
+            connection.give_up(Outcome.REFUSED)
         elif len(self.live) > self.max_connections:
             connection.refuse(DAEMON_FULL)
 
@@ -148,7 +164,8 @@ class EchoFactory(WebSocketServerFactory):
 
     def lost(self, connection: EchoProtocol) -> None:
         """Forget a connection."""
-        self.live.discard(connection)
+        self.live.pop(connection, None)
+        self._count_end(connection)
         self.budget.release(connection)
         self._forget_deadlines(connection)
         self.closing.discard(connection)
@@ -158,6 +175,19 @@ class EchoFactory(WebSocketServerFactory):
                 del self._addresses[connection.address]
         if self._drained is not None and not self.live:
             self._finish_drain()
+
+    def _count_end(self, connection: EchoProtocol) -> None:
+        outcome = connection.outcome
+        self.counts.outcomes[outcome] += 1
+        if connection.is_established:
+            self.counts.closes[connection.closing] += 1
+            self.counts.durations.observe(self.clock.seconds() - connection.since)
+
+    def traffic(self) -> dict[str, tuple[Sums, Sums]]:
+        """Return the messages received and sent, by the lane that they took."""
+        pumped = self._pumped if self.lane is None else self.lane.sums
+        coded = Sums() if self.codec is None else self.codec.sums
+        return {"pump": (pumped, pumped), "codec": (coded, coded), "autobahn": (self.counts.received, self.counts.sent)}
 
     def _forget_deadlines(self, connection: EchoProtocol) -> None:
         self._opening.discard(connection)
@@ -169,6 +199,7 @@ class EchoFactory(WebSocketServerFactory):
 
     def drain(self) -> Deferred[None]:
         """Close all connections with 1001, and fire when the last has gone, which takes `drain_timeout` at most."""
+        self.state = State.DRAINING
         self._drained = Deferred()
         drained, timeout = self._drained, self.settings.drain_timeout
         # Who keeps on sending gets half of the time to come to an end.
@@ -198,6 +229,7 @@ class EchoFactory(WebSocketServerFactory):
         self._ticker.stop()
         self.turns.stop()
         if self.lane is not None:
+            self._pumped = self.lane.sums
             self.lane.stop()
             self.lane = None
         assert drained is not None

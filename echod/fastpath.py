@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echod.counts import Sums
 from echod.native import Native
 from echod.upstream import Session
 
@@ -39,6 +40,10 @@ class Borrower(Protocol):
     lease: Any
     """The lease, or None: the lane's to write."""
 
+    def echoed(self, messages: int, octets: int) -> None:
+        """Take note of messages that were echoed, and of the octets of their payloads."""
+        ...
+
     def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
         """Take the socket back: first send `unsent`, then take `rest` for received. A TLS session's own remains go before each.
 
@@ -58,11 +63,22 @@ class Codec:
         """`limit` is that of a message, in octets."""
         self._native = native
         self._limit = limit
+        self._sums: Any = native.ffi.new("echod_sums *")
 
-    def echo(self, octets: bytes) -> tuple[bytes, bytes]:
-        """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left."""
+    @property
+    def sums(self) -> Sums:
+        """What was echoed in all."""
+        return Sums.of_native(self._sums)
+
+    def echo(self, octets: bytes, note: Callable[[int, int], None]) -> tuple[bytes, bytes]:
+        """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left.
+
+        `note` is told how many messages these are, and the octets of their payloads.
+        """
         buffer = bytearray(octets)
-        echoed = self._native.lib.echod_codec_echo(self._native.ffi.from_buffer(buffer), len(buffer), self._limit)
+        echoed = self._native.lib.echod_codec_echo(self._native.ffi.from_buffer(buffer), len(buffer), self._limit, self._sums)
+        if echoed.messages:
+            note(echoed.messages, echoed.octets)
         return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
 
     def begin(self, octets: bytes) -> Large | None:
@@ -72,7 +88,7 @@ class Codec:
         header_size = lib.echod_large_begin(state, ffi.from_buffer(octets), len(octets), self._limit)
         if not header_size or state.length < LARGE:
             return None
-        large = Large(self._native, state)
+        large = Large(self._native, state, self._sums)
         large.feed(octets[header_size:])
         return None if large.is_invalid else large
 
@@ -82,10 +98,11 @@ class Large:
 
     _HEADER_ROOM = 10
 
-    def __init__(self, native: Native, state: Any) -> None:
-        """`state` is an `echod_large` whose header has been read."""
+    def __init__(self, native: Native, state: Any, sums: Any) -> None:
+        """`state` is an `echod_large` whose header has been read; `sums`, an `echod_sums`, is what it is added to when it is complete."""
         self._native = native
         self._state = state
+        self._sums = sums
         # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
         self._octets = native.ffi.new_allocator(should_clear_after_alloc=False)("uint8_t[]", self._HEADER_ROOM + state.length)
         self.is_complete = False
@@ -109,6 +126,8 @@ class Large:
         outcome = lib.echod_large_feed(self._state, room, ffi.from_buffer(octets), len(octets))
         self.is_complete = outcome == lib.ECHOD_LARGE_COMPLETE
         self.is_invalid = outcome == lib.ECHOD_LARGE_INVALID
+        if self.is_complete:
+            lib.echod_large_sum(self._state, self._sums)
         return octets[self.size - before :]
 
     def answer(self) -> bytes:
@@ -170,6 +189,11 @@ class Lane:
             self._trim_call.cancel()
         self._lib.echod_pump_free(self._pump)
 
+    @property
+    def sums(self) -> Sums:
+        """What all leases have echoed, those that are gone included."""
+        return Sums.of_native(self._lib.echod_pump_sums(self._pump))
+
     # What the reactor asks.
 
     def fileno(self) -> int:
@@ -229,7 +253,7 @@ class Lane:
         lease, borrower.lease = borrower.lease, None
         self._end(lease)
         del self._borrowers[lease.slot]
-        self._lib.echod_lease_free(lease)
+        self._release(lease, borrower)
 
     def set_tight(self, is_tight: bool) -> None:
         """Let no lease hold more than a little, or let them again."""
@@ -250,11 +274,17 @@ class Lane:
             _log.failure("a lease could not be given back")
             borrower.give_up()
 
+    def _release(self, lease: Any, borrower: Borrower) -> None:
+        messages, octets = lease.messages, lease.octets
+        self._lib.echod_lease_free(lease)
+        if messages:
+            borrower.echoed(messages, octets)
+
     def _hand_over(self, lease: Any, borrower: Borrower) -> None:
         try:
             unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
             rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
             why = lease.why
         finally:
-            self._lib.echod_lease_free(lease)
+            self._release(lease, borrower)
         borrower.lease_ended(unsent, rest, why == self._lib.ECHOD_END_CLOSED, why == self._lib.ECHOD_END_NO_MEMORY)

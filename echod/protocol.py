@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import faults, faulty, info, json_echo, log, upstream
+from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
 from echod.fastpath import Codec, Large
 from echod.handshake import (
     ADDRESS_FULL,
@@ -43,6 +44,9 @@ from it, so that a 64 KiB read of empty messages would cost half a gigabyte of c
 
 SMALL_ANSWER = 1024
 """Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
+
+PATH_CUT = 256
+"""Characters of a path that are kept to be shown."""
 
 _log = Logger()
 
@@ -83,6 +87,13 @@ class EchoProtocol(upstream.ServerProtocol):
     # `faulty.Afflicted`.
     _faulty: faulty.Faulty | None = None
 
+    # For `counts`, and for whoever wants to see the live connections.
+    path = "/"
+    since = 0.0
+    """When the opening handshake was over, by the factory's clock; before that, when the connection was accepted."""
+    _traffic: Traffic | None = None
+    _outcome: Outcome | None = None
+
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
 
@@ -101,6 +112,7 @@ class EchoProtocol(upstream.ServerProtocol):
         self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
         if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
             self.transport.setTcpNoDelay(True)
+        self.since = self.factory.clock.seconds()
         self.factory.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
@@ -193,6 +205,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if not self.factory.admit(self):
             self.refuse(ADDRESS_FULL)
             return
+        if request.path != "/":
+            self.path = request.path[:PATH_CUT]
         settings = self.factory.settings
         try:
             asked = faults.parse(request.query, settings) if request.query and settings.has_faults else faults.NONE
@@ -202,6 +216,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if asked == faults.NONE:
             self._answer_handshake(request)
             return
+        for name in asked.names:
+            self.factory.counts.fault(name)
         self._faulty = faulty.Faulty(asked, settings.max_delayed, self.factory.clock, self)
         if asked.handshake_delay:
             self._receive = EchoProtocol._keep
@@ -262,12 +278,15 @@ class EchoProtocol(upstream.ServerProtocol):
         if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
             self.refuse(NO_ROOM)
         else:
+            self._outcome = Outcome.PAGE
             self.sendData(answer)
             self.dropConnection()
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
         _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)
+        self.factory.counts.refuse(refusal.status, refusal.why)
+        self._outcome = Outcome.REFUSED
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
@@ -278,6 +297,8 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
+        # The same number as that of the read, so that an idle connection holds one, unless the answer was delayed.
+        self.since = self._last_seen if self._faulty is None else self.factory.clock.seconds()
         self.factory.established(self)
         if self._transform is None and self._faulty is None and not self.factory.settings.log_messages:
             self._codec = self.factory.codec
@@ -289,7 +310,7 @@ class EchoProtocol(upstream.ServerProtocol):
         if self._large is not None:
             data = self._receive_large(self._large, data)
         if self._codec is not None and data and self._is_idle and self.state == self.STATE_OPEN:
-            answers, data = self._codec.echo(data)
+            answers, data = self._codec.echo(data, self.echoed)
             if answers:
                 self.sendData(answers)
             self._large = None if self.factory.budget.is_tight else self._codec.begin(data)
@@ -320,6 +341,7 @@ class EchoProtocol(upstream.ServerProtocol):
         if large.is_complete:
             self._large = None
             if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `_echo`
+                self.echoed(1, large.size)
                 self.sendData(large.answer())
         return rest
 
@@ -369,6 +391,10 @@ class EchoProtocol(upstream.ServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Echo."""
         settings = self.factory.settings
+        self.factory.counts.received.add(len(payload), isBinary)
+        traffic = self._own_traffic
+        traffic.received_messages += 1
+        traffic.received_octets += len(payload)
         if settings.log_messages:
             text = log.describe_message(payload, isBinary, settings.log_cut)
             _log.info("recv: {text}", text=text, **{log.UNLIMITED: True})
@@ -403,12 +429,66 @@ class EchoProtocol(upstream.ServerProtocol):
             return  # our Close frame is out already: nothing may follow it (RFC 6455 section 5.5.1)
         if frame_size is not None:
             self._answer_in_frames(payload, is_binary, is_plain, frame_size)
-            return
+        else:
+            self._answer_in_one(payload, is_binary, is_plain)
+        if self.state == self.STATE_OPEN:
+            self.factory.counts.sent.add(len(payload), is_binary)
+            traffic = self._own_traffic
+            traffic.sent_messages += 1
+            traffic.sent_octets += len(payload)
+
+    def _answer_in_one(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
         # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
         # just that size is a few octets more when deflated.
         limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
         self.sendMessage(payload, is_binary, doNotCompress=is_plain)  # type: ignore[no-untyped-call]
         self.maxMessagePayloadSize = limit
+
+    # What has come and gone.
+
+    def echoed(self, messages: int, octets: int) -> None:
+        """Take note of messages that took the express lane."""
+        self._own_traffic.echoed(messages, octets)
+
+    @property
+    def _own_traffic(self) -> Traffic:
+        if self._traffic is None:
+            self._traffic = Traffic()
+        return self._traffic
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has come and gone until now, as a value."""
+        traffic = Traffic() if self._traffic is None else self._traffic.copy()
+        if self.lease is not None:
+            traffic.echoed(self.lease.messages, self.lease.octets)
+        return traffic
+
+    @property
+    def is_established(self) -> bool:
+        """Whether the opening handshake was answered with 101."""
+        return hasattr(self, "websocket_protocol_in_use") and self._outcome is not Outcome.REFUSED
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the connection ended, once it has."""
+        if self._outcome is not None or self.wasClean:
+            return self._outcome or Outcome.CLEAN
+        # Whatever else drops a connection without a Close frame has named its outcome.
+        return Outcome.FAULT if self.droppedByMe and not self.closedByMe else Outcome.LOST
+
+    @property
+    def closing(self) -> tuple[str, Closer]:
+        """By which close code an established connection ended, once it has, and who began to close."""
+        if self.closedByMe:
+            return self._label(self.localCloseCode), Closer.SERVER
+        if self.wasClean:
+            return self._label(self.remoteCloseCode), Closer.CLIENT
+        return NO_CLOSE_FRAME, Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
+
+    @staticmethod
+    def _label(code: int | None) -> str:
+        return NO_CODE if code is None else close_label(code)
 
     def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
         # The first frame alone says that the message is deflated (RFC 7692 section 6).
@@ -538,6 +618,27 @@ class EchoProtocol(upstream.ServerProtocol):
         else:
             self.transport.resumeProducing()
 
+    @property
+    def is_backpressured(self) -> bool:
+        """Whether it is not read for now: it doesn't take its answers, there is no room for what it would send, or its URL says so."""
+        return self.is_backlogged or self.is_waiting or self._is_held_up or (self.lease is not None and self.lease.unsent_size > 0)
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The one in use."""
+        chosen: str | None = getattr(self, "websocket_protocol_in_use", None)
+        return chosen
+
+    @property
+    def extensions(self) -> list[str]:
+        """The names of those in use."""
+        return [extension.EXTENSION_NAME for extension in getattr(self, "websocket_extensions_in_use", ())]
+
+    @property
+    def lane_name(self) -> str:
+        """What serves it now."""
+        return "pump" if self.lease is not None else "codec" if self._codec is not None else "autobahn"
+
     def count(self) -> int:
         """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
         if self.lease is not None:
@@ -584,8 +685,10 @@ class EchoProtocol(upstream.ServerProtocol):
         self._take_back()
         self.sendPing()
 
-    def give_up(self) -> None:
+    def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:
         """Reset a connection whose peer is dead, or whose time to close is over."""
+        if not self.wasClean:
+            self._outcome = self._outcome or outcome
         if self.lease is not None:
             assert self.factory.lane is not None
             self.factory.lane.drop(self)
@@ -619,6 +722,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from happening."""
         self.forget_rest()
         if is_to_be_reset:
+            self._outcome = self._outcome or Outcome.FAULT
             self.unregisterProducer()
             self.state = self.STATE_CLOSED
             self._forget_what_came()
@@ -631,6 +735,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455 section 7.1.7): a Close frame, a FIN, and what still comes is not looked at."""
         self.failedByMe = True
+        self._outcome = self._outcome or Outcome.FAILED
         if self.state == self.STATE_OPEN:
             _log.info("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])

@@ -10,26 +10,29 @@ import resource
 import signal
 import socket
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EIO
 from types import FrameType, TracebackType
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from echod import __version__
-from echod.factory import EchoFactory
+from echod.factory import EchoFactory, State
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
+from echod.systemd import Notifier
+from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 
 MOST_DESCRIPTORS = 2**20
@@ -55,15 +58,24 @@ class EchoService(Service):
         observer: Limiter | None = None,
         native: Native | None = None,
         take_signals: bool = True,
+        notifier: Notifier | None = None,
+        admin_endpoints: Sequence[tuple[str, IStreamServerEndpoint]] = (),
     ) -> None:
-        """Make a service for `endpoints`, each with the text it was made from. `observer` is made the application's log."""
+        """Make a service for `endpoints`, each with the text it was made from, and an admin site on `admin_endpoints`.
+
+        `observer` is made the application's log; `notifier` tells the service manager.
+        """
         self._native = native
         self._settings = settings
         self._endpoints = endpoints
         self._reactor = reactor
         self._observer = observer
         self._take_signals = take_signals
+        self._notifier = notifier or Notifier()
+        self._admin_endpoints = admin_endpoints
         self._ports: list[IListeningPort] = []
+        self._admin_ports: list[IListeningPort] = []
+        self._admin: AdminSite | None = None
         self.factory: EchoFactory | None = None
 
     def setServiceParent(self, parent: Any) -> None:
@@ -84,64 +96,111 @@ class EchoService(Service):
             self._listen()
         if self._observer is not None:
             self._observer.start(self._reactor)
+        if self._admin is not None:
+            self._admin.start()
+        self._reactor.callWhenRunning(self._begin)
         if self._take_signals:
             # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
             self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
+        # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good order.
+        self._reactor.callWhenRunning(self._tell_ready)
+
+    def _tell_ready(self) -> None:
+        self._notifier.start(self._reactor, self._describe_status)
+
+    def _describe_status(self) -> str:
+        factory = self.factory
+        assert factory is not None
+        if not self.running:
+            return f"draining, connections left: {len(factory.live)}"
+        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
+
+    def _begin(self) -> None:
+        # By now a drain may have begun.
+        if self.running and self.factory is not None:
+            self.factory.state = State.SERVING
 
     def _listen(self) -> None:
         descriptors = raise_descriptor_limit()
         wanted = self._settings.max_connections
-        most = max(1, descriptors - self._settings.reserved_descriptors)
+        reserved = self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
+        most = max(1, descriptors - reserved)
         pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         for text, endpoint in self._endpoints:
-            self._listen_on(text, endpoint, self.factory)
+            self._ports.append(listen_on(text, endpoint, self.factory))
+            set_backlog(self._ports[-1], self._settings.backlog)
+        if self._admin_endpoints:
+            self._admin = AdminSite(self.factory, self._reactor)
+            self._admin_ports = [listen_on(text, endpoint, self._admin) for text, endpoint in self._admin_endpoints]
         for port in self._ports:
             _log.info("listening on {address}", address=describe_address(port.getHost(), has_tls(port)), **{UNLIMITED: True})
+        for port in self._admin_ports:
+            _log.info("admin on {address}", address=describe_address(port.getHost(), has_tls(port), "http"), **{UNLIMITED: True})
         limits = describe_limits(self._settings, self.factory.max_connections)
         _log.info("express lane: {lane}", lane=describe_lane(self._native, self.factory), **{UNLIMITED: True})
         _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
-
-    def _listen_on(self, text: str, endpoint: IStreamServerEndpoint, factory: EchoFactory) -> None:
-        failures: list[Failure] = []
-        # Every endpoint of Twisted's has listened, or failed to, by the time this returns.
-        maybeDeferred(endpoint.listen, factory).addCallbacks(self._ports.append, failures.append)
-        if failures:
-            refuse_to_start(f"can't listen on {text}: {describe_failure(failures[0].value)}")
-        set_backlog(self._ports[-1], self._settings.backlog)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         _log.info("shutting down")
+        self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         if self.factory is not None:
             done.append(self.factory.drain())
-        return gatherResults(done).addBoth(self._stopped)
+        return gatherResults(done).addBoth(self._stop_admin).addBoth(self._stopped)
+
+    def _stop_admin(self, result: object) -> Any:
+        """Stop what tells of the others' end when that has come."""
+        if self._admin is None:
+            return result
+        admin, self._admin = self._admin, None
+        ports, self._admin_ports = self._admin_ports, []
+        done: list[Deferred[Any]] = [*(maybeDeferred(port.stopListening) for port in ports), admin.stop()]
+        return gatherResults(done).addBoth(lambda _: result)
 
     def _stopped(self, result: object) -> object:
+        self._notifier.stop()
         if self._observer is not None:
             self._observer.stop()
         return result
 
+    def reload(self) -> None:
+        """Take in what has changed on disk, for the connections to come; returns when it is done."""
+        _log.info("reloaded")
+
     def _handle_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
         # and a second signal is an unhandled error.
-        self._reactor.callFromThread(self._stop_or_abort, signal.Signals(number).name)
+        self._reactor.callFromThread(self._obey, signal.Signals(number))
 
-    def _stop_or_abort(self, name: str) -> None:
-        _log.info("received {name}", name=name)
-        if self.running:
+    def _obey(self, number: signal.Signals) -> None:
+        _log.info("received {name}", name=number.name)
+        if number == signal.SIGHUP and not has_lost_terminal():
+            self._notifier.reload(self.reload)
+        elif self.running:
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
         elif self.factory is not None:
             self.factory.abort_all()
+
+
+def listen_on(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+    """Listen on an endpoint, which was made from `text`; raises `CannotStartError`."""
+    ports: list[IListeningPort] = []
+    failures: list[Failure] = []
+    # Every endpoint of Twisted's has listened, or failed to, by the time this returns.
+    maybeDeferred(endpoint.listen, factory).addCallbacks(ports.append, failures.append)
+    if failures:
+        refuse_to_start(f"can't listen on {text}: {describe_failure(failures[0].value)}")
+    return ports[0]
 
 
 def raise_descriptor_limit() -> int:
@@ -158,19 +217,28 @@ def set_backlog(port: IListeningPort, backlog: int) -> None:
         listener.listen(backlog)
 
 
+def has_lost_terminal(descriptor: int = 0) -> bool:
+    """Tell whether the terminal that the process was started from is gone: then a hangup means that nobody is left who could stop it."""
+    try:
+        termios.tcgetattr(descriptor)
+    except termios.error as error:
+        return bool(error.args[0] == EIO)
+    return False
+
+
 def has_tls(port: IListeningPort) -> bool:
     """Tell whether what connects to `port` speaks TLS."""
     return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
 
 
-def describe_address(address: Any, is_tls: bool = False) -> str:
-    """Return a listening address as a URL for a client, or what there is."""
+def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> str:
+    """Return a listening address as a URL for a client, or what there is; over TLS an `s` goes behind the scheme."""
     if (name := getattr(address, "name", None)) is not None:
         return f"unix:{name.decode(errors='backslashreplace') if isinstance(name, bytes) else name}"
     if not hasattr(address, "host"):
         return str(address)
     host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{'wss' if is_tls else 'ws'}://{host}:{address.port}"
+    return f"{scheme}{'s' if is_tls else ''}://{host}:{address.port}"
 
 
 def describe_lane(native: Native | None, factory: EchoFactory) -> str:

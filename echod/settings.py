@@ -41,6 +41,9 @@ class Settings:
     max_message_size: int = 16 * MIB
     """A longer message, also after inflation, is answered with close code 1009. The size that peers' test suites go up to."""
 
+    admins: tuple[str, ...] = ()
+    """Twisted server endpoint strings of the admin site."""
+
     compression: Compression = Compression.DEFLATE
 
     handshake_timeout: float = 5.0
@@ -106,6 +109,16 @@ class Settings:
 
     max_json_values: int = 1_000_000
     """Values in a text to `/json`; more: close code 1009. A parsed value takes up to 64 octets for two of text."""
+
+    max_admin_connections: int = 24
+    """Connections to the admin site, beside those that `max_connections` counts; for one more, the oldest is reset. Enough for a few
+    monitors and browsers, which keep up to six open."""
+
+    admin_timeout: float = 30.0
+    """From one answer of the admin site on a connection to the next, however slowly a request comes or an answer is taken."""
+
+    max_page: int = 1000
+    """Connections on one page of the admin site's list: some 400 octets each, and 6 ms of work."""
 
     log_cut: int = 256
     """Characters of a message that `--log-messages` prints."""

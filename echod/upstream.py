@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import socket
 import struct
 import termios
 from collections.abc import Sequence
@@ -20,9 +21,11 @@ from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
 from OpenSSL import SSL
-from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
+from twisted.internet.unix import Port as UnixPort
 from twisted.protocols._sni import SNIConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
@@ -230,6 +233,48 @@ def lacks_certificate(endpoint: object) -> bool:
     """Tell whether this is a `tls:` endpoint over a folder with no certificate in it, or over none: Twisted listens all the same."""
     creator = getattr(endpoint, "connectionCreator", None)
     return isinstance(creator, SNIConnectionCreator) and creator._contextLookup(None) is None
+
+
+def passed_descriptors() -> list[int]:
+    """Return the descriptors of what systemd passed: Twisted takes the environment variables as it is imported."""
+    return _SystemdParser._sddaemon.inheritedDescriptors()
+
+
+def adopted_descriptor(endpoint: object) -> int | None:
+    """Return the descriptor of a `systemd:` endpoint, or None for another."""
+    return endpoint.fileno if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+
+
+class _AdoptedUnixPort(UnixPort):
+    """Leaves the socket to who made it, who goes on to listen there. Twisted would shut it down in the end, which ends it for all that
+    have it, and remove its path; at the start it would set the path's mode, which takes its owner."""
+
+    # As Twisted has it for an adopted TCP socket.
+    _shouldShutdown = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # An abstract name, by its NUL, which Twisted leaves alone; the address itself is asked of the socket.
+        self._bindPath = b"\0" + self._bindPath
+
+
+class _UnixAdopter:
+    """Stands where an adopted endpoint has the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def adoptStreamPort(self, fileno: int, _: int, factory: IProtocolFactory) -> IListeningPort:
+        """Listen on a Unix socket that is there."""
+        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, fileno, factory)  # type: ignore[no-untyped-call]
+        port.startListening()
+        return cast(IListeningPort, port)
+
+
+def leave_path(endpoint: object) -> None:
+    """Let a `systemd:` endpoint for a Unix socket leave its path alone; another is as it was."""
+    if isinstance(endpoint, AdoptedStreamServerEndpoint) and endpoint.addressFamily == socket.AF_UNIX:
+        endpoint.reactor = _UnixAdopter(endpoint.reactor)
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:

@@ -170,6 +170,11 @@ class Daemon:
         return _LISTENING.findall(self.log())
 
     @property
+    def admin_urls(self) -> list[str]:
+        """Where the admin site is, in the order of its options: `http://…` or `unix:…`."""
+        return re.findall(r'admin on ([^\s"]+)', self.log())
+
+    @property
     def url(self) -> str:
         """The first of `urls`."""
         return self.urls[0]

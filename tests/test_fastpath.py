@@ -117,8 +117,7 @@ def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int,
     echoed(link, opcode, payload)
     echoed(link, opcode, payload)
     assert link.protocol.lease is lease
-    counted = (lease.text_messages, lease.text_octets, lease.binary_messages, lease.binary_octets)
-    assert counted == ((2, 2 * size, 0, 0) if opcode == TEXT else (0, 0, 2, 2 * size))
+    assert (lease.messages, lease.octets) == (2, 2 * size)
 
 
 def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
@@ -127,9 +126,9 @@ def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
     expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
     assert link.receive(len(expected)) == expected
     assert is_leased(link)
-    assert link.protocol.lease.text_messages == 0, "a new one"
+    assert link.protocol.lease.messages == 0, "a new one"
     echoed(link, TEXT, b"later")
-    assert link.protocol.lease.text_messages == 1
+    assert link.protocol.lease.messages == 1
 
 
 def test_a_fragmented_message_is_autobahns(lane_bed: Bed, link: Link) -> None:
@@ -320,7 +319,7 @@ def test_a_flood_does_not_starve_another(lane_bed: Bed, monkeypatch: pytest.Monk
     modest.push(client_frame(TEXT, b"modest"))
     for _ in range(2):
         lane_of(lane_bed).doRead()
-    assert modest.protocol.lease.text_messages == 1, "a turn of no time serves one socket, and then it is the other's turn"
+    assert modest.protocol.lease.messages == 1, "a turn of no time serves one socket, and then it is the other's turn"
     assert modest.receive(8) == server_frame(TEXT, b"modest")
 
 
@@ -531,8 +530,8 @@ def count_calls(factory: EchoFactory) -> list[bytes]:
     left: list[bytes] = []
 
     class Counting(Codec):
-        def echo(self, octets: bytes) -> tuple[bytes, bytes]:
-            answers, rest = super().echo(octets)
+        def echo(self, octets: bytes, note: Callable[[int, int], None]) -> tuple[bytes, bytes]:
+            answers, rest = super().echo(octets, note)
             left.append(rest)
             return answers, rest
 
@@ -587,7 +586,7 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
     for link in (broken, whole):
         link.push(client_frame(PING, b"x"))
     assert whole.receive(3) == server_frame(PONG, b"x")
-    lane_bed.loop.until(lambda: not lane_bed.factory.live - {whole.protocol})
+    lane_bed.loop.until(lambda: list(lane_bed.factory.live) == [whole.protocol])
     echoed(whole, TEXT, b"still here")
 
 
@@ -598,6 +597,54 @@ def test_the_last_connection_may_stop_the_lane_within_a_turn(native: Native, mon
         link.push(client_frame(PING, b"x"))
         made.loop.until(lambda: lane not in made.loop.readers)
         made.factory.lane = None
+
+
+# What is counted.
+
+
+def counted(factory: EchoFactory, lane: str) -> tuple[int, int, int, int]:
+    """Messages and octets of text, then of binary messages, that were received by a lane; as many were sent."""
+    received, sent = factory.traffic()[lane]
+    numbers = tuple((of.text.messages, of.text.octets, of.binary.messages, of.binary.octets) for of in (received, sent))
+    assert numbers[0] == numbers[1]
+    return numbers[0]
+
+
+def told(link: Link) -> tuple[int, int, int, int]:
+    traffic = link.protocol.traffic
+    return traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets
+
+
+def test_what_leases_echoed_stays_counted(lane_bed: Bed, link: Link) -> None:
+    assert told(link) == (0, 0, 0, 0)
+    echoed(link, TEXT, b"hello")
+    echoed(link, BINARY, bytes(100_000))
+    assert told(link) == (2, 100_005, 2, 100_005)
+    assert link.protocol._traffic is None, "the lease has it"
+    assert (link.protocol.lane_name, link.protocol.is_backpressured) == ("pump", False)
+    link.send(client_frame(PING, b"x"))
+    assert link.receive(3) == server_frame(PONG, b"x")
+    echoed(link, TEXT, b"")
+    assert told(link) == (3, 100_005, 3, 100_005), "two leases"
+    other = lane_bed.link()
+    echoed(other, TEXT, b"other")
+    other.protocol.give_up()
+    assert told(other) == (1, 5, 1, 5)
+    assert counted(lane_bed.factory, "pump") == (3, 10, 1, 100_000)
+    drained = lane_bed.factory.drain()
+    link.push(client_frame(CLOSE, close_payload(1001)))
+    lane_bed.loop.until(lambda: drained.called)
+    assert counted(lane_bed.factory, "pump") == (3, 10, 1, 100_000), "also when there is no pump any more"
+
+
+def test_what_the_codec_echoed_is_counted(lane_bed: Bed) -> None:
+    link = lane_bed.link(DEFLATE)
+    assert link.protocol.lane_name == "codec"
+    echoed(link, TEXT, b"hello")
+    echoed(link, BINARY, bytes(100_000))
+    assert told(link) == (2, 100_005, 2, 100_005)
+    assert counted(lane_bed.factory, "codec") == (1, 5, 1, 100_000)
+    assert counted(lane_bed.factory, "autobahn") == (0, 0, 0, 0)
 
 
 # Who never takes the lane.

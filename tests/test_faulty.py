@@ -127,6 +127,20 @@ def test_what_is_held_counts_and_has_a_limit(clock: Clock) -> None:
     assert peer.protocol.held == 0
 
 
+def test_what_is_held_counts_for_all_connections_together(clock: Clock) -> None:
+    peer = opened(clock, "/?delay=1s", max_buffered=100_000, ping_interval=0)
+    modest = Peer(peer.protocol.factory)
+    modest.open()
+    messages = [bytes([number]) * 1000 for number in range(50)]
+    peer.send(b"".join(client_frame(BINARY, message) for message in messages))
+    assert peer.protocol.factory.budget.is_tight
+    assert modest.frames(text("x")) == texts("x")
+    clock.pump([TICK] * 15)
+    assert [frame.payload for frame in come(peer)] == messages
+    assert not peer.protocol.factory.budget.is_tight
+    assert peer.transport.producerState == "producing"
+
+
 def test_what_is_held_is_sent_before_the_answer_to_a_close(clock: Clock) -> None:
     peer = opened(clock, "/?delay=10s")
     assert peer.frames(text("a", "b") + client_frame(CLOSE, close_payload(1000, "bye"))) == [*texts("a", "b"), close(1000, "bye")]

@@ -24,7 +24,15 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/console.png", "docs/url.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = (
+    "docs/architecture.md",
+    "docs/console.png",
+    "docs/metrics.md",
+    "docs/operating.md",
+    "docs/performance.md",
+    "docs/url.md",
+    "LICENSE",
+)
 
 
 def section(title: str) -> str:
@@ -51,7 +59,7 @@ def option_rows() -> dict[str, str]:
 
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
-    plural = {"port": "ports", "origin": "origins"}
+    plural = {"port": "ports", "origin": "origins", "admin": "admins"}
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
@@ -59,7 +67,7 @@ def default(option: str) -> str:
         case None:
             return "from `RLIMIT_NOFILE`" if option == "max-connections" else "none"
         case tuple():
-            return ", ".join(value) or "any"
+            return ", ".join(value) or ("any" if option == "origin" else "none")
         case bool():
             value = "on" if value else "off"
         case float():
@@ -87,6 +95,9 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
     assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
+    assert f"at most {settings.max_admin_connections} connections" in section("Admin site")
+    assert f"{format_duration(settings.admin_timeout)} for each answer" in section("Admin site")
+    assert f"100 on a page, or `?per-page=` up to {settings.max_page:,}" in section("Admin site")
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in section("Log")
     assert f"cut at {settings.log_cut} characters" in section("Log")
     assert f"an answer of less than {settings.min_deflated} octets" in section("What it answers")

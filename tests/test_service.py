@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 import signal
 import socket
@@ -24,6 +25,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
+from echod.factory import State
 from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
 from echod.service import (
@@ -32,10 +34,12 @@ from echod.service import (
     EchoService,
     describe_address,
     describe_failure,
+    has_lost_terminal,
     raise_descriptor_limit,
     set_backlog,
 )
 from echod.settings import LogFormat, Settings
+from echod.systemd import Notifier
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
 
 REAL: Any = reactor
@@ -181,6 +185,14 @@ def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
     assert describe_failure(error) == text
 
 
+def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with listening() as port:
+        text = f"tcp:{port}:interface=127.0.0.1"
+        with pytest.raises(CannotStartError, match=f"^can't listen on {text}: Address already in use$"):
+            make(admin_endpoints=[(text, serverFromString(REAL, text))]).privilegedStartService()
+
+
 def test_a_service_that_never_started_can_be_stopped() -> None:
     assert make().stopService().called
 
@@ -230,7 +242,7 @@ class FakeReactor:
 
 @pytest.fixture
 def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -256,10 +268,76 @@ def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: 
 
 
 @pytest.mark.usefixtures("_signals")
+def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: True)
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert fake.stops == 1
+    assert "reloaded" not in lines
+    service.stopService()
+
+
+def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
+    master, slave = os.openpty()
+    assert not has_lost_terminal(slave)
+    os.close(master)
+    assert has_lost_terminal(slave)
+    os.close(slave)
+    with open(os.devnull) as null:
+        assert not has_lost_terminal(null.fileno())
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        service = make("tcp:0:interface=127.0.0.1", notifier=Notifier(str(tmp_path / "notify")))
+        service.privilegedStartService()
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        service.startService()
+        ready = manager.recv(4096).decode()
+        assert service.factory is not None
+        assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
+        monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+        service._obey(signal.SIGHUP)
+        assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(4096) == b"READY=1"
+        assert lines[-2:] == ["received SIGHUP", "reloaded"]
+        client = yield deferToThread(Client, address(lines))
+        stopped = service.stopService()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
+        yield deferToThread(client.frame)
+        yield deferToThread(client.close)
+        yield stopped
+
+
+@pytest.mark.usefixtures("_signals")
 def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
+    for is_drained in (False, True):
+        fake: Any = FakeReactor()
+        calls: list[Any] = []
+        fake.callWhenRunning = calls.append
+        service = make(reactor=fake)
+        service.startService()
+        assert service.factory is not None
+        assert service.factory.state is State.STARTING
+        if is_drained:
+            service.stopService()
+        for call in calls:
+            call()
+        assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:

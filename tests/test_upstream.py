@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import select
 import socket
 import sys
 from collections.abc import Generator, Iterator
@@ -20,7 +22,7 @@ from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser, serverFromString
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Connection
@@ -28,6 +30,7 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from twisted.python.systemd import ListenFDs
 
 from echod import upstream
 from echod.compression import make_accept
@@ -445,6 +448,48 @@ class TestTwisted:
 
         assert upstream.unread([Gone()]) == 0
         assert upstream.unread([Transport()]) == 0
+
+    def test_what_systemd_passed_is_kept_on_the_class(self) -> None:
+        assert isinstance(_SystemdParser._sddaemon, ListenFDs)
+        assert upstream.passed_descriptors() == _SystemdParser._sddaemon.inheritedDescriptors()
+
+    def test_the_descriptor_of_an_adopted_socket(self) -> None:
+        assert upstream.adopted_descriptor(AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)) == 17
+        assert upstream.adopted_descriptor(serverFromString(reactor, "tcp:0")) is None
+
+    @pytest.mark.parametrize("is_left", [False, True])
+    @pytest_twisted.inlineCallbacks
+    def test_an_adopted_unix_socket_is_taken_away_from_who_made_it(self, is_left: bool, tmp_path: Path) -> Generator[Any, Any, None]:
+        """By Twisted alone, that is: with `leave_path` it isn't."""
+        Kept.made = Deferred()
+        path = tmp_path / "socket"
+        with socket.socket(socket.AF_UNIX) as owner:
+            owner.bind(str(path))
+            owner.listen()
+            path.chmod(0o600)
+            endpoint = AdoptedStreamServerEndpoint(reactor, os.dup(owner.fileno()), socket.AF_UNIX)
+            if is_left:
+                upstream.leave_path(endpoint)
+            port = yield endpoint.listen(Factory.forProtocol(Kept))
+            assert port.getHost() == UNIXAddress(os.fsencode(path))
+            assert (path.stat().st_mode & 0o777) == (0o600 if is_left else 0o666)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                protocol = yield Kept.made
+                lost: Deferred[None] = Deferred()
+                protocol.connectionLost = lambda _=None: lost.callback(None)
+            yield lost
+            yield port.stopListening()
+            assert path.exists() is is_left
+            look = select.poll()
+            look.register(owner, 0)
+            assert look.poll(0) == ([] if is_left else [(owner.fileno(), select.POLLHUP)]), "whether it is shut down"
+
+    def test_other_endpoints_are_left_as_they_are(self) -> None:
+        endpoint = AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)
+        for left in (endpoint, serverFromString(reactor, "tcp:0")):
+            upstream.leave_path(left)
+        assert endpoint.reactor is reactor
 
     def test_a_proxy_header_in_pieces_is_dropped(self) -> None:
         from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory  # noqa: PLC0415

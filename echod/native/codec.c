@@ -148,36 +148,37 @@ static size_t unmask_text(uint8_t *target, const uint8_t *source, size_t len, ui
     return at;
 }
 
+/* The last set bit of twice the length, less one: no branch, and an empty message, for which that wraps around, has a place of its own. */
+static inline void sum(echod_sum *of_type, uint64_t length)
+{
+    of_type->sizes[63 ^ (unsigned)__builtin_clzll(2 * length - 1)]++;
+    of_type->octets += length;
+}
+
 /* Make the client frame at `from` the server frame at `to`, four octets shorter. 0 if it is invalid, and then is as it was. */
-static inline int echo_frame(uint8_t *to, uint8_t *from, const frame_header *header)
+static inline int echo_frame(uint8_t *to, uint8_t *from, const frame_header *header, echod_sums *sums)
 {
     uint8_t *target = to + write_header(to, header->opcode, header->length, 0);
     uint8_t *source = from + header->size;
     size_t length = (size_t)header->length;
     if (header->opcode == OPCODE_BINARY) {
+        sum(&sums->binary, length);
         unmask(target, source, length, header->key);
         return 1;
     }
     uint32_t utf8 = UTF8_ACCEPT;
     size_t done = unmask_text(target, source, length, header->key, &utf8);
-    if (utf8 == UTF8_ACCEPT)
+    if (utf8 == UTF8_ACCEPT) {
+        sum(&sums->text, length);
         return 1;
+    }
     memmove(source, target, done);
     unmask(source, source, done, header->key);
     write_client_header(from, header->opcode, header->length, header->key);
     return 0;
 }
 
-static inline void count(echod_echoed *echoed, const frame_header *header)
-{
-    uint64_t text = header->opcode == OPCODE_TEXT;
-    echoed->text_messages += text;
-    echoed->binary_messages += 1 - text;
-    echoed->text_octets += text ? header->length : 0;
-    echoed->binary_octets += text ? 0 : header->length;
-}
-
-echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_size)
+echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_size, echod_sums *sums)
 {
     echod_echoed echoed = {0};
     verdict found = ORDINARY;
@@ -192,11 +193,12 @@ echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_
             found = need_more(header.size + header.length);
             break;
         }
-        if (!echo_frame(octets + echoed.produced, from, &header)) {
+        if (!echo_frame(octets + echoed.produced, from, &header, sums)) {
             found = NOT_ORDINARY;
             break;
         }
-        count(&echoed, &header);
+        echoed.messages++;
+        echoed.octets += header.length;
         size_t size = header.size + (size_t)header.length;
         echoed.consumed += size;
         echoed.produced += size - KEY_SIZE;
@@ -240,6 +242,11 @@ echod_large_state echod_large_feed(echod_large *large, uint8_t *target, const ui
     if (large->done < large->length)
         return ECHOD_LARGE_OPEN;
     return large->utf8 == UTF8_ACCEPT ? ECHOD_LARGE_COMPLETE : ECHOD_LARGE_INVALID;
+}
+
+void echod_large_sum(const echod_large *large, echod_sums *sums)
+{
+    sum(large->opcode == OPCODE_TEXT ? &sums->text : &sums->binary, large->length);
 }
 
 void echod_large_restore(echod_large *large, uint8_t *payload)

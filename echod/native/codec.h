@@ -28,17 +28,27 @@ typedef enum {
 typedef struct {
     size_t consumed;          /* octets of client frames taken, from the front of the buffer; all behind them is as it was */
     size_t produced;          /* octets of server frames, at the front of the buffer; never more than consumed */
-    uint64_t text_messages;   /* messages echoed, */
-    uint64_t binary_messages; /* by type, */
-    uint64_t text_octets;     /* and the octets of their payloads */
-    uint64_t binary_octets;
+    uint64_t messages;        /* echoed, */
+    uint64_t octets;          /* and the octets of their payloads */
     uint64_t need;  /* NEED_MORE, TOO_LARGE: octets, counted from consumed, without which there is no more to say: the whole frame once
                        its length is known, else as much of its header as tells the length. Otherwise 0. */
     echod_stop stop;
 } echod_echoed;
 
-/* Echo every complete ordinary frame in octets[0, len), in place. A text frame that proves invalid is put back as it was. */
-echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_size);
+/* What was echoed in all, for metrics: the caller's to keep, and it only grows. */
+typedef struct {
+    uint64_t sizes[64]; /* messages by payload: [n] of more than 2^(n-1) octets and at most 2^n, [0] of one, [63] of none */
+    uint64_t octets;    /* of their payloads */
+} echod_sum;
+
+typedef struct {
+    echod_sum text;
+    echod_sum binary;
+} echod_sums;
+
+/* Echo every complete ordinary frame in octets[0, len), in place, and add it to the sums. A text frame that proves invalid is put back
+   as it was. */
+echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_size, echod_sums *sums);
 
 /* One ordinary frame that is too large to wait for in a read buffer: its payload is unmasked and validated piece by piece. */
 typedef struct {
@@ -68,6 +78,9 @@ size_t echod_large_client_header(const echod_large *large, uint8_t *header);
 /* Take the payload's next octets, source[0, len), at most what is missing, and put them unmasked at target, which is the source itself,
    lies before it, or apart from it. Not to be called again after INVALID. */
 echod_large_state echod_large_feed(echod_large *large, uint8_t *target, const uint8_t *source, size_t len);
+
+/* Add it to the sums, once it is complete. */
+void echod_large_sum(const echod_large *large, echod_sums *sums);
 
 /* Mask the payload's first `done` octets again, so that it is what the client sent; the state then stands before the first of them. */
 void echod_large_restore(echod_large *large, uint8_t *payload);

@@ -57,6 +57,7 @@ struct echod_pump {
     uint64_t max_message_size;
     size_t held;
     bool is_tight;
+    echod_sums sums;
     echod_lease *ended;
     /* Events that were fetched and are still to be served: what one turn had no time for comes first in the next. */
     int count;
@@ -300,13 +301,9 @@ static void finish_large(echod_pump *pump, lease_t *lease) {
     memcpy(lease->message + start, header, header_size);
     size_t most = most_to_send(pump, lease);
     size_t sent = send_some(lease, lease->message + start, size < most ? size : most);
-    if (lease->large.opcode == 1) {
-        lease->public.text_messages++;
-        lease->public.text_octets += lease->large.length;
-    } else {
-        lease->public.binary_messages++;
-        lease->public.binary_octets += lease->large.length;
-    }
+    lease->public.messages++;
+    lease->public.octets += lease->large.length;
+    echod_large_sum(&lease->large, &pump->sums);
     if (sent == size) {
         give_buffer(pump, lease->message);
     } else {
@@ -367,11 +364,9 @@ static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t s
 
 /* Echo what is ordinary in the shared buffer's first `size` octets. False: the lease has ended. */
 FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size) {
-    echod_echoed echoed = echod_codec_echo(pump->buffer, size, pump->max_message_size);
-    lease->public.text_messages += echoed.text_messages;
-    lease->public.binary_messages += echoed.binary_messages;
-    lease->public.text_octets += echoed.text_octets;
-    lease->public.binary_octets += echoed.binary_octets;
+    echod_echoed echoed = echod_codec_echo(pump->buffer, size, pump->max_message_size, &pump->sums);
+    lease->public.messages += echoed.messages;
+    lease->public.octets += echoed.octets;
     if (!answer(lease, pump->buffer, echoed.produced)) {
         end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
         return false;
@@ -394,9 +389,10 @@ FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size) {
 /* Whether what waits begins with a frame that is not ordinary, or over TLS with something else. */
 static __attribute__((noinline)) bool is_odd_next(echod_pump *pump, lease_t *lease) {
     uint8_t begin[CLIENT_HEADER];
+    echod_sums not_counted = {0};
     ssize_t n = lease->tls ? (ssize_t)echod_tls_peek(lease->tls, begin, sizeof begin)
                            : recv(lease->public.fd, begin, sizeof begin, MSG_PEEK | MSG_DONTWAIT);
-    echod_stop stop = n > 0 ? echod_codec_echo(begin, (size_t)n, pump->max_message_size).stop : ECHOD_STOP_NEED_MORE;
+    echod_stop stop = n > 0 ? echod_codec_echo(begin, (size_t)n, pump->max_message_size, &not_counted).stop : ECHOD_STOP_NEED_MORE;
     return stop == ECHOD_STOP_NOT_ORDINARY || stop == ECHOD_STOP_TOO_LARGE || (lease->tls && lease->tls->is_odd);
 }
 
@@ -593,6 +589,10 @@ size_t echod_pump_held(const echod_pump *pump) {
     return pump->held;
 }
 
+const echod_sums *echod_pump_sums(const echod_pump *pump) {
+    return &pump->sums;
+}
+
 void echod_pump_set_tight(echod_pump *pump, int is_tight) {
     pump->is_tight = is_tight != 0;
     if (is_tight)
@@ -658,6 +658,11 @@ void echod_lease_free(echod_lease *lease) {
 size_t echod_pump_held(const echod_pump *pump) {
     (void)pump;
     return 0;
+}
+
+const echod_sums *echod_pump_sums(const echod_pump *pump) {
+    (void)pump;
+    return NULL;
 }
 
 void echod_pump_set_tight(echod_pump *pump, int is_tight) {

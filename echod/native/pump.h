@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "codec.h"
+
 /* cffi: begin */
 
 typedef struct echod_pump echod_pump;
@@ -33,11 +35,9 @@ typedef struct echod_lease {
     /* What the owner knows it by. */
     int fd;
     uint32_t slot;
-    /* The sums so far, for metrics and for signs of life. */
-    uint64_t text_messages;
-    uint64_t binary_messages;
-    uint64_t text_octets;
-    uint64_t binary_octets;
+    /* Messages echoed so far, the octets of their payloads, and reads, which are signs of life. */
+    uint64_t messages;
+    uint64_t octets;
     uint64_t reads;
     /* Octets held now: of a frame that is not whole yet, and of answers that the kernel has not taken. */
     size_t held;
@@ -86,6 +86,9 @@ void echod_lease_free(echod_lease *lease);
 
 /* Octets that all leases hold. */
 size_t echod_pump_held(const echod_pump *pump);
+
+/* What all leases have echoed, those that are gone included; good for as long as the pump is. */
+const echod_sums *echod_pump_sums(const echod_pump *pump);
 
 /* Whether it is tight: then no lease holds more than a small piece of a frame; what would be more ends it. */
 void echod_pump_set_tight(echod_pump *pump, int is_tight);

@@ -260,10 +260,65 @@ def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(p
     page.get_by_label("After so many messages").fill("3")
     expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
     expect(page.locator("#promise")).to_have_text("The server will echo 3 messages, then close with 1001.")
-    button(page, "Nothing wrong").click()
-    expect(field(page, "URL")).to_have_value(f"{daemon.url}/")
+    button(page, "Connect").click()
+    for number in (1, 2, 3):
+        expect(status(page)).to_contain_text("Connected.")
+        field(page, "Text to send").fill(f"message {number}")
+        send(page)
+    expect(status(page)).to_contain_text("Closed: 1001 (going away)")
+    expect(rows(page).filter(has_text="echo of #3")).to_have_count(1)
+
+
+def test_examples_take_the_place_of_what_was_there(page: Page, daemon: Daemon) -> None:
+    field(page, "Delay delay").fill("1s")
     button(page, "Close with 1001 after 3 messages").click()
     expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
+    button(page, "Nothing wrong").click()
+    expect(field(page, "URL")).to_have_value(f"{daemon.url}/")
+
+
+EXAMPLES = {
+    "Close with 1001 after 3 messages": "Connected.",
+    "Echo 250 ms late": "Connected.",
+    "Lose one in ten": "Connected.",
+    "Refuse with 503": "Could not connect.",
+    "Nothing wrong": "Connected.",
+}
+
+
+@pytest.mark.parametrize(("example", "outcome"), EXAMPLES.items())
+def test_the_server_knows_the_examples(page: Page, example: str, outcome: str) -> None:
+    button(page, example).click()
+    button(page, "Connect").click()
+    expect(status(page)).to_contain_text(outcome)
+
+
+def test_what_is_lost_is_told_apart(page: Page) -> None:
+    field(page, "Drop drop").fill("0.5")
+    field(page, "Seed seed").fill("7")
+    connect(page)
+    for number in range(1, 6):
+        field(page, "Text to send").fill(f"message {number}")
+        send(page)
+    # Which ones these are is the example of docs/url.md.
+    expect(rows(page).filter(has_text="↓ Received").first).to_contain_text("echo of #5")
+    assert [row.inner_text().split()[2:] for row in rows(page).filter(has_text="Lost").all()] == [["#4"], ["#1", "#2"]]
+    field(page, "Messages").last.fill("200")
+    button(page, "Start").click()
+    expect(page.locator("#burst-summary")).to_contain_text("of 200 messages came back", timeout=20_000)
+    assert 50 < int(page.locator("dl div", has_text="Lost").locator("dd").inner_text()) < 150
+
+
+def test_a_reset_and_what_the_server_sees(page: Page) -> None:
+    field(page, "Path").fill("/info")
+    field(page, "Reset abort").check()
+    field(page, "After so many messages after").fill("1")
+    connect(page)
+    first = rows(page).filter(has_text="↓ Received").first
+    expect(first).to_contain_text("not an echo")
+    expect(first).to_contain_text('"peer"')
+    send(page)
+    expect(status(page)).to_contain_text("Closed: 1006 (no Close frame)")
 
 
 PARAMETERS = {
@@ -322,6 +377,8 @@ def test_what_the_server_would_refuse_is_told(page: Page, label: str, value: str
     field(page, label).fill(value)
     expect(page.locator("#promise")).to_contain_text("The server would refuse this")
     expect(page.locator("#promise")).to_contain_text(problem)
+    button(page, "Connect").click()
+    expect(status(page)).to_contain_text("Could not connect.")
     field(page, label).fill("")
     expect(page.locator("#promise")).to_have_text("The server will echo each message.")
 
@@ -428,8 +485,8 @@ def test_by_keyboard_alone(page: Page) -> None:
 def fill_with_life(page: Page) -> None:
     """Bring the page into a state in which nearly all of it is seen."""
     page.get_by_text("Close with a code and a reason").click()
-    button(page, "Close with 1001 after 3 messages").click()
     connect(page)
+    button(page, "Close with 1001 after 3 messages").click()
     send(page)
     expect(rows(page).first).to_contain_text("echo of #1")
     field(page, "Text to send").fill("long" * 400)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon import Daemon
-from tests.frames import TEXT, client_frame, handshake
+from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.interop.clients import PATIENCE, Target
 from tests.interop.watchers import MISSING, WATCHERS, Seen, Watch
 from tests.tls import Certificate
@@ -208,3 +209,42 @@ def open_raw(daemon: Daemon, query: str) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", daemon.port), timeout=10)
     sock.sendall(handshake(f"/?{query}") + client_frame(TEXT, b"x"))
     return sock
+
+
+@pytest.mark.parametrize(("query", "is_reset"), [("abort", True), ("close=1006", False)])
+def test_what_is_under_tls_at_the_end(served: Served, query: str, is_reset: bool) -> None:
+    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket doesn't tell these apart, so this is by hand."""
+    _, url = served.daemon.urls
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=served.certificate).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    received = b""
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=PATIENCE) as sock:
+
+        def exchange() -> None:
+            sock.sendall(outgoing.read())
+            octets = sock.recv(65536)
+            assert octets, "a FIN without close_notify"
+            incoming.write(octets)
+
+        while tls.version() is None or outgoing.pending:
+            try:
+                tls.do_handshake()
+                tls.write(handshake(f"/?{query}&after=1") + client_frame(TEXT, b"x"))
+                sock.sendall(outgoing.read())
+            except ssl.SSLWantReadError:
+                exchange()
+        has_ended = False
+        try:
+            while not has_ended:
+                try:
+                    octets = tls.read()
+                except ssl.SSLWantReadError:
+                    exchange()
+                else:
+                    received += octets
+                    has_ended = not octets
+        except ConnectionResetError:
+            assert is_reset
+        else:
+            assert not is_reset
+    assert received.endswith(server_frame(TEXT, b"x"))

@@ -49,6 +49,11 @@ class Guarded:
         return bytes(self.view[self.offset : behind])
 
 
+def summed(of_type: Any) -> tuple[dict[int, int], int]:
+    """An ``echod_sum``: messages by their place, without those that there are none of, and octets."""
+    return {place: count for place, count in enumerate(of_type.sizes) if count}, of_type.octets
+
+
 @dataclass
 class Large:
     """An ``echod_large`` and what it has said last."""
@@ -103,17 +108,20 @@ class Codec:
     def echo(self, octets: bytes, limit: int = LIMIT, alignment: int = 0) -> Echo:
         """Echo, having made sure that everything from ``consumed`` on is as it was."""
         buffer = Guarded(self.native, octets, alignment)
-        said = self.native.lib.echod_codec_echo(buffer.at(), len(octets), limit)
+        sums: Any = self.native.ffi.new("echod_sums *")
+        said = self.native.lib.echod_codec_echo(buffer.at(), len(octets), limit, sums)
         after = buffer.octets
         assert after[said.consumed :] == octets[said.consumed :], "the rest was written to"
-        return Echo(
+        echo = Echo(
             after[: said.produced],
             said.consumed,
             self.stops[said.stop],
             said.need,
-            (said.text_messages, said.text_octets),
-            (said.binary_messages, said.binary_octets),
+            summed(sums.text),
+            summed(sums.binary),
         )
+        assert (said.messages, said.octets) == (echo.messages, echo.octets)
+        return echo
 
     def large(self, octets: bytes, limit: int = LIMIT) -> tuple[int, Large]:
         """Begin a large message; the size of the client's header, 0 if there is none."""

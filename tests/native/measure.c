@@ -157,8 +157,9 @@ static void run(const measured *it, uint8_t *octets, size_t len)
         run_pump(it, octets, len);
         return;
     }
+    static echod_sums sums;
     if (it->pieces == 0) {
-        if (echod_codec_echo(octets, len, 1 << 24).consumed != len)
+        if (echod_codec_echo(octets, len, 1 << 24, &sums).consumed != len)
             abort();
         return;
     }

@@ -5,6 +5,7 @@ Knows the RFC. Must never know the C, nor share a table or a trick with it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 TEXT, BINARY = 1, 2
@@ -18,9 +19,24 @@ class Echo:
     consumed: int
     stop: str
     need: int
-    text: tuple[int, int]
-    """Text messages and their payload octets."""
-    binary: tuple[int, int]
+    text: tuple[dict[int, int], int]
+    """Text messages by their place in the sums, and their payload octets."""
+    binary: tuple[dict[int, int], int]
+
+    @property
+    def messages(self) -> int:
+        """All of them."""
+        return sum(self.text[0].values()) + sum(self.binary[0].values())
+
+    @property
+    def octets(self) -> int:
+        """The octets of all payloads."""
+        return self.text[1] + self.binary[1]
+
+
+def place(length: int) -> int:
+    """Where a message of this length is counted: 63 for none, else the first power of two that it doesn't exceed."""
+    return next(n for n in range(64) if length <= 2**n) if length else 63
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,7 @@ def echo(octets: bytes, limit: int) -> Echo:
     """Frame after frame, until one is not ordinary or not all there."""
     output = b""
     consumed = 0
-    counts = {TEXT: [0, 0], BINARY: [0, 0]}
+    lengths: dict[int, list[int]] = {TEXT: [], BINARY: []}
     stop = Stop("BOUNDARY")
     while consumed < len(octets):
         rest = octets[consumed:]
@@ -136,7 +152,6 @@ def echo(octets: bytes, limit: int) -> Echo:
             break
         output += server_frame(payload, found.opcode)
         consumed += whole
-        counts[found.opcode][0] += 1
-        counts[found.opcode][1] += found.length
-    text, binary = ((counts[opcode][0], counts[opcode][1]) for opcode in (TEXT, BINARY))
+        lengths[found.opcode].append(found.length)
+    text, binary = ((dict(Counter(map(place, lengths[opcode]))), sum(lengths[opcode])) for opcode in (TEXT, BINARY))
     return Echo(output, consumed, stop.why, stop.need, text, binary)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.native import oracle
+from tests.native.codec import summed
 from tests.native.oracle import BINARY, TEXT, client_frame, server_frame
 
 if TYPE_CHECKING:
@@ -215,16 +216,20 @@ def test_nothing_to_do(pump: Pump, leased: Leased) -> None:
 
 
 def test_the_sums(pump: Pump, leased: Leased) -> None:
-    """Messages and octets are counted by type, reads all together."""
+    """A lease counts messages, octets and reads; the pump sums them up by type and size, also of leases that are gone."""
     for payload, opcode in ((b"text", TEXT), (noise(100), BINARY), (b"", TEXT), (b"a" * 70_000, TEXT), (noise(80_000), BINARY)):
         frame, answer = echo(payload, opcode)
         leased.send(frame)
         pump.turn()
         assert leased.take() == answer
     lease = leased.lease
-    assert (lease.text_messages, lease.text_octets, lease.binary_messages, lease.binary_octets) == (3, 70_004, 2, 80_100)
+    assert (lease.messages, lease.octets) == (5, 150_104)
     assert lease.reads >= 5
     assert pump.held == 0
+    pump.recall(leased)
+    sums = pump.lib.echod_pump_sums(pump.pump)
+    assert summed(sums.text) == ({2: 1, 63: 1, 17: 1}, 70_004)
+    assert summed(sums.binary) == ({7: 1, 17: 1}, 80_100)
 
 
 def test_readable_while_a_socket_is_ready(pump: Pump, leased: Leased) -> None:

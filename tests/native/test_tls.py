@@ -224,7 +224,7 @@ def test_echo(pump: SecurePump, leased: Secure, size: int, most: int) -> None:
     received = converse(pump, leased, sealed(frame * 2, most), lambda received: len(opened(received)[0]) >= 2 * len(answer))
     assert opened(received) == (answer * 2, b"", b"")
     assert pump.held == 0
-    assert leased.lease.binary_messages == 2
+    assert leased.lease.messages == 2
     assert pump.openssl.cleared == 0
 
 

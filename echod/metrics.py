@@ -1,0 +1,229 @@
+"""Every metric of the admin site, declared once, and where its numbers are found when somebody asks.
+
+Nothing is kept here: a scrape reads the plain numbers of `counts`, the sums that the express lane counts in C, and the state of the
+live connections. Each metric is a function from a daemon to numbers by label values, and all but those of the process can be added
+up: what several processes have is the sum of these mappings, key by key (`add_up`).
+
+Knows Prometheus: names, types, labels, buckets. Must never know HTTP.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from echod import __version__
+from echod.counts import EMPTY, Histogram, Outcome, Sum
+
+if TYPE_CHECKING:
+    from echod.factory import EchoFactory
+
+LARGEST_SIZE = 28
+"""The last bucket of message sizes is 2**28 octets, the default of `--max-buffered`."""
+
+
+class Observed(NamedTuple):
+    """A histogram's numbers: observations by the upper bound of their bucket, none counted twice, and the sum of all."""
+
+    places: Mapping[float, int]
+    total: float
+
+    def __add__(self, other: object) -> Observed:
+        """Add up two of the same buckets."""
+        assert isinstance(other, Observed)
+        return Observed({bound: count + other.places[bound] for bound, count in self.places.items()}, self.total + other.total)
+
+
+Value = float | Observed
+Values = dict[tuple[str, ...], Value]
+"""A metric's numbers, by the values of its labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+    read: Callable[[EchoFactory], Values]
+
+    def family(self, values: Values) -> Metric:
+        """Return `values` as Prometheus takes them."""
+        if self.kind == "histogram":
+            histogram = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+            for labels, observed in values.items():
+                assert isinstance(observed, Observed)
+                histogram.add_metric(labels, list(_cumulative(observed)), observed.total)
+            return histogram
+        family = (CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily)(self.name, self.help, labels=self.labels)
+        for labels, number in values.items():
+            assert not isinstance(number, Observed)
+            family.add_metric(labels, number)
+        return family
+
+
+def _cumulative(observed: Observed) -> Iterator[tuple[str, float]]:
+    bounds = sorted(observed.places)
+    for bound, count in zip(bounds, accumulate(observed.places[bound] for bound in bounds), strict=True):
+        yield ("+Inf" if bound == float("inf") else f"{bound:g}" if bound < 1 else str(int(bound))), count
+
+
+def add_up(parts: Iterable[Values]) -> Values:
+    """Return the numbers of one metric for several daemons together."""
+    total: Values = {}
+    for values in parts:
+        for labels, value in values.items():
+            total[labels] = total[labels] + value if labels in total else value  # type: ignore[operator]
+    return total
+
+
+# Where the numbers are.
+
+
+_VERSIONS = (__version__, platform.python_version(), version("Twisted"), version("autobahn"))
+
+
+def _build(_: EchoFactory) -> Values:
+    return {_VERSIONS: 1}
+
+
+def _open(factory: EchoFactory) -> Values:
+    return {(): len(factory.live)}
+
+
+def _backpressured(factory: EchoFactory) -> Values:
+    return {(): sum(connection.is_backpressured for connection in factory.live)}
+
+
+def _outcomes(factory: EchoFactory) -> Values:
+    return {(outcome.value,): factory.counts.outcomes[outcome] for outcome in Outcome}
+
+
+def _closes(factory: EchoFactory) -> Values:
+    return {(*kind,): count for kind, count in factory.counts.closes.items()}
+
+
+def _refusals(factory: EchoFactory) -> Values:
+    return {(*kind,): count for kind, count in factory.counts.refusals.items()}
+
+
+def _faults(factory: EchoFactory) -> Values:
+    return {(name,): count for name, count in factory.counts.faults.items()}
+
+
+def _durations(factory: EchoFactory) -> Values:
+    return {(): _observed(factory.counts.durations)}
+
+
+def _lags(factory: EchoFactory) -> Values:
+    return {(): _observed(factory.counts.lags)}
+
+
+def _observed(histogram: Histogram) -> Observed:
+    return Observed(dict(zip((*histogram.bounds, float("inf")), histogram.places, strict=True)), histogram.total)
+
+
+def _traffic(way: int, number: Callable[[Sum], int]) -> Callable[[EchoFactory], Values]:
+    """Return what reads a number of each lane's sums; `way` is 0 for what was received and 1 for what was sent."""
+
+    def read(factory: EchoFactory) -> Values:
+        lanes = factory.traffic().items()
+        return {(kind, lane): number(of_type) for lane, ways in lanes for kind, of_type in ways[way].by_type()}
+
+    return read
+
+
+def _messages(of_type: Sum) -> int:
+    return of_type.messages
+
+
+def _octets(of_type: Sum) -> int:
+    return of_type.octets
+
+
+def _sizes(factory: EchoFactory) -> Values:
+    sizes: dict[str, Counter[float]] = {"text": Counter(), "binary": Counter()}
+    octets: Counter[str] = Counter()
+    for received, _ in factory.traffic().values():
+        for kind, of_type in received.by_type():
+            octets[kind] += of_type.octets
+            for place, count in enumerate(of_type.sizes):
+                sizes[kind][_bound(place)] += count
+    return {(kind,): Observed(places, octets[kind]) for kind, places in sizes.items()}
+
+
+def _bound(place: int) -> float:
+    """Return the bucket of a place of `Sum.sizes`: every other power of two is enough."""
+    exponent = 0 if place == EMPTY else place + place % 2
+    return 2.0**exponent if exponent <= LARGEST_SIZE else float("inf")
+
+
+def _buffered(factory: EchoFactory) -> Values:
+    return {(): factory.budget.total}
+
+
+def _buffered_limit(factory: EchoFactory) -> Values:
+    return {(): factory.settings.max_buffered}
+
+
+def _connections_limit(factory: EchoFactory) -> Values:
+    return {(): factory.max_connections}
+
+
+METRICS: Sequence[Declared] = (
+    Declared(
+        "echod_build_info", "gauge", ("version", "python", "twisted", "autobahn"), "Always 1; the labels are the versions in use.", _build
+    ),
+    Declared("echod_connections_open", "gauge", (), "Live connections, in whatever state.", _open),
+    Declared("echod_connections_limit", "gauge", (), "Connections there may be; more get HTTP 503.", _connections_limit),
+    Declared("echod_connections_backpressured", "gauge", (), "Connections that are not read for now.", _backpressured),
+    Declared("echod_connections_total", "counter", ("outcome",), "Connections that have ended, by how.", _outcomes),
+    Declared(
+        "echod_connection_duration_seconds",
+        "histogram",
+        (),
+        "From the end of the opening handshake to the end of the connection.",
+        _durations,
+    ),
+    Declared("echod_closes_total", "counter", ("code", "by"), "Ends of established connections, by close code and who began.", _closes),
+    Declared(
+        "echod_handshakes_refused_total", "counter", ("status", "reason"), "Opening handshakes not answered with 101, by status.", _refusals
+    ),
+    Declared("echod_messages_received_total", "counter", ("type", "lane"), "Whole messages received.", _traffic(0, _messages)),
+    Declared("echod_messages_sent_total", "counter", ("type", "lane"), "Messages sent.", _traffic(1, _messages)),
+    Declared("echod_payload_received_bytes_total", "counter", ("type", "lane"), "Octets of received messages.", _traffic(0, _octets)),
+    Declared("echod_payload_sent_bytes_total", "counter", ("type", "lane"), "Octets of sent messages.", _traffic(1, _octets)),
+    Declared("echod_message_size_bytes", "histogram", ("type",), "Octets of each received message.", _sizes),
+    Declared("echod_faults_total", "counter", ("fault",), "Connections whose URL asked for a fault, by parameter.", _faults),
+    Declared("echod_buffered_bytes", "gauge", (), "Octets of unfinished and unsent messages that are held.", _buffered),
+    Declared("echod_buffered_limit_bytes", "gauge", (), "Octets there may be of these (--max-buffered).", _buffered_limit),
+    Declared("echod_event_loop_lag_seconds", "histogram", (), "How late the event loop was for a call, twice a second.", _lags),
+)
+
+
+class _Daemon(Collector):
+    def __init__(self, factory: EchoFactory) -> None:
+        self._factory = factory
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in METRICS:
+            yield metric.family(metric.read(self._factory))
+
+
+def make_registry(factory: EchoFactory) -> CollectorRegistry:
+    """Return a registry of one daemon's metrics and its process's."""
+    registry = CollectorRegistry()
+    registry.register(_Daemon(factory))
+    ProcessCollector(registry=registry)
+    return registry

@@ -1,0 +1,186 @@
+"""The admin site, `--admin`: whether the daemon is alive and ready, its metrics, its live connections, its settings.
+
+It has limits of its own, so that whoever can reach it does no harm: few connections, of which the oldest goes when there are too many, a
+deadline for each answer, no request bodies. Knows what is shown where, and the endings of its own connections. Must never touch a
+WebSocket connection: it only looks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from http import HTTPStatus
+from typing import Any
+
+from prometheus_client.exposition import choose_encoder
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from zope.interface import implementer
+
+from echod import metrics
+from echod.deadlines import Deadlines, Ticker
+from echod.factory import EchoFactory, State
+from echod.lag import LagMeter
+from echod.web import connections, overview
+from echod.web.connections import JSON
+from echod.web.resources import Answer, QuietRequest, Render, accepts_gzip, make_site, text
+
+LAST_WORDS = 1.0
+"""Seconds in which, at the end, answers that were given may still be taken."""
+
+
+class AdminRequest(QuietRequest):
+    """A request whose body, which nobody has asked for, is not kept."""
+
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002
+        """Make no room for it, be it large."""
+        super().gotLength(0)  # type: ignore[no-untyped-call]
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Drop it."""
+
+
+class AdminConnection(ProtocolWrapper):
+    """A connection with a deadline, from its begin or its last answer to the end of the next."""
+
+    factory: AdminSite
+
+    def write(self, data: bytes) -> None:
+        """Write some of an answer."""
+        self.factory.answered(self)
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def writeSequence(self, data: Sequence[bytes]) -> None:
+        """Write some of an answer."""
+        self.factory.answered(self)
+        super().writeSequence(data)  # type: ignore[no-untyped-call]
+
+
+@implementer(IProtocolNegotiationFactory)
+class AdminSite(WrappingFactory):
+    """The site as a factory for its listeners; `start` and `stop` go around them."""
+
+    noisy = False
+    protocol = AdminConnection
+
+    def __init__(self, factory: EchoFactory, clock: Any) -> None:
+        """`clock` is the reactor."""
+        site = make_site(_pages(factory), "There is no such page; see /.", clock, None)
+        site.requestFactory = AdminRequest
+        super().__init__(site)  # type: ignore[no-untyped-call]
+        self._clock = clock
+        self._most = factory.settings.max_admin_connections
+        self._ticker = Ticker(clock)
+        # Those that may stay, the oldest first.
+        self._open: dict[AdminConnection, None] = {}
+        self._deadlines: Deadlines[AdminConnection] = Deadlines(self._ticker, factory.settings.admin_timeout, _reset)
+        self._lag = LagMeter(clock, factory.counts.lags.observe)
+        self._stopped: Deferred[None] | None = None
+        self._last_call: IDelayedCall | None = None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what is spoken over TLS (RFC 7301). Without this, Twisted fails the TLS handshake of whoever asks, as browsers do."""
+        return [b"http/1.1"]
+
+    def start(self) -> None:
+        """Begin to measure what is to be shown."""
+        self._lag.start()
+
+    def registerProtocol(self, p: AdminConnection) -> None:
+        """Take in a connection; who has been there longest makes room for it."""
+        super().registerProtocol(p)  # type: ignore[no-untyped-call]
+        self._open[p] = None
+        self._deadlines.add(p)
+        if len(self._open) > self._most:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            _reset(oldest)
+
+    def answered(self, p: AdminConnection) -> None:
+        """Let its deadline begin anew."""
+        if p in self._deadlines:
+            self._deadlines.add(p)
+
+    def unregisterProtocol(self, p: AdminConnection) -> None:
+        """Forget a connection."""
+        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
+        self._open.pop(p, None)
+        self._deadlines.discard(p)
+        if self._stopped is not None and not self.protocols:
+            self._finish()
+
+    def stop(self) -> Deferred[None]:
+        """Close all connections, and fire when the last has gone."""
+        self._lag.stop()
+        self._stopped = Deferred()
+        stopped = self._stopped
+        self._last_call = self._clock.callLater(LAST_WORDS, self._for_each, _reset)
+        self._for_each(ProtocolWrapper.loseConnection)
+        if not self.protocols:
+            self._finish()
+        return stopped
+
+    def _for_each(self, end: Callable[[AdminConnection], object]) -> None:
+        for connection in list(self.protocols):
+            end(connection)
+
+    def _finish(self) -> None:
+        stopped, self._stopped = self._stopped, None
+        assert stopped is not None
+        assert self._last_call is not None
+        if self._last_call.active():
+            self._last_call.cancel()
+        self._ticker.stop()
+        stopped.callback(None)
+
+
+def _reset(connection: AdminConnection) -> None:
+    connection.transport.abortConnection()  # type: ignore[union-attr]
+
+
+# The pages.
+
+
+def _pages(factory: EchoFactory) -> dict[str, Render]:
+    registry = metrics.make_registry(factory)
+
+    def exposition(request: Any) -> Answer:
+        encode, content_type = choose_encoder(request.getHeader("Accept") or "")
+        return Answer(HTTPStatus.OK, content_type, encode(registry))
+
+    return {
+        "/": _squeezed(overview.Overview(factory).render),
+        "/healthz": lambda _: text(HTTPStatus.OK, "ok"),
+        "/readyz": lambda _: describe_readiness(factory.state),
+        "/metrics": _squeezed(exposition),
+        "/connections": _squeezed(lambda request: connections.render(factory, request.args)),
+        "/settings": lambda _: describe_settings(factory),
+    }
+
+
+def describe_readiness(state: State) -> Answer:
+    """Answer whether connections are taken."""
+    return text(HTTPStatus.OK if state is State.SERVING else HTTPStatus.SERVICE_UNAVAILABLE, state.value)
+
+
+def describe_settings(factory: EchoFactory) -> Answer:
+    """Answer with every setting and what follows from it, with the names of the options; sizes in octets, durations in seconds."""
+    in_force = {"max_message_size": factory.settings.message_limit, "max_connections": factory.max_connections}
+    settings = {name.replace("_", "-"): value for name, value in (asdict(factory.settings) | in_force).items()}
+    return Answer(HTTPStatus.OK, JSON, json.dumps(settings, indent=2).encode() + b"\n")
+
+
+def _squeezed(render: Render) -> Render:
+    """Return `render`, compressed for who takes that."""
+
+    def squeezed(request: Any) -> Answer:
+        answer = render(request)
+        vary = (*answer.headers, ("Vary", "Accept, Accept-Encoding"))
+        if not accepts_gzip(request.getHeader(b"Accept-Encoding") or b""):
+            return replace(answer, headers=vary)
+        return replace(answer, body=gzip.compress(answer.body, 1, mtime=0), headers=(*vary, ("Content-Encoding", "gzip")))
+
+    return squeezed

@@ -1,0 +1,103 @@
+"""What docs/url.md promises, as Chromium tells a page: close codes and reasons, resets, stalls, refusals, messages late or lost.
+
+A page never learns the HTTP status of a handshake that failed: that is 1006 to it (the WebSockets standard, section 7.1).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.daemon import Daemon
+
+CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
+
+QUIET = 0.7
+"""Seconds without a message after which a page is told that there will be none."""
+
+WATCH = """
+([url, messages, patience]) => new Promise((resolve) => {
+  const seen = { opened: null, messages: [], times: [], code: null, reason: null, wasClean: null };
+  const began = performance.now(), seconds = () => (performance.now() - began) / 1000;
+  const socket = new WebSocket(url);
+  let quiet;
+  const wait = () => { clearTimeout(quiet); quiet = setTimeout(() => resolve(seen), patience * 1000); };
+  socket.onopen = () => { seen.opened = seconds(); messages.forEach((message) => socket.send(message)); wait(); };
+  socket.onmessage = (event) => { seen.messages.push(event.data); seen.times.push(seconds()); wait(); };
+  socket.onclose = (event) => {
+    clearTimeout(quiet);
+    resolve({ ...seen, code: event.code, reason: event.reason, wasClean: event.wasClean });
+  };
+})
+"""
+"""What a page sees, when the connection has ended or nothing has come for so long."""
+
+
+def watch(page: Page, daemon: Daemon, query: str, messages: Sequence[str] = (), patience: float = 30.0) -> dict[str, Any]:
+    seen: dict[str, Any] = page.evaluate(WATCH, [f"{daemon.url}/?{query}", list(messages), patience])
+    return seen
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_close_code_and_its_reason(page: Page, daemon: Daemon, code: int) -> None:
+    for query, reason in (("", ""), ("&reason=gr%C3%BC%C3%9F+dich", "grüß dich"), (f"&reason={123 * 'x'}", 123 * "x")):
+        seen = watch(page, daemon, f"close={code}&after=2{query}", ["one", "two"])
+        assert seen["messages"] == ["one", "two"]
+        assert (seen["code"], seen["reason"], seen["wasClean"]) == (code, reason, True)
+
+
+@pytest.mark.parametrize(("query", "code", "was_clean"), [("close=1005", 1005, True), ("close=1006", 1006, False), ("abort", 1006, False)])
+def test_an_end_without_a_code(page: Page, daemon: Daemon, query: str, code: int, was_clean: bool) -> None:
+    seen = watch(page, daemon, f"{query}&after=2", ["one", "two"])
+    assert seen["messages"] == ["one", "two"]
+    assert (seen["code"], seen["reason"], seen["wasClean"]) == (code, "", was_clean)
+
+
+def test_a_stall(page: Page, daemon: Daemon) -> None:
+    seen = watch(page, daemon, "stall&after=2", ["one", "two", "three"], QUIET)
+    assert (seen["messages"], seen["code"]) == (["one", "two"], None)
+
+
+@pytest.mark.parametrize("query", ["status=401", "status=429", "status=503", "close=1004"])
+def test_a_refusal(page: Page, daemon: Daemon, query: str) -> None:
+    seen = watch(page, daemon, query)
+    assert (seen["opened"], seen["code"], seen["wasClean"]) == (None, 1006, False)
+
+
+def test_a_late_handshake(page: Page, daemon: Daemon) -> None:
+    seen = watch(page, daemon, "handshake-delay=1s&close=1000&after=1", ["one"])
+    assert seen["opened"] >= 0.99
+    assert (seen["messages"], seen["code"]) == (["one"], 1000)
+
+
+def test_a_late_refusal(page: Page, daemon: Daemon) -> None:
+    began = time.monotonic()
+    assert watch(page, daemon, "handshake-delay=1s&status=503")["code"] == 1006
+    assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 126])
+def test_fragments(page: Page, daemon: Daemon, size: int) -> None:
+    """Deflated ones, too: Chromium always offers permessage-deflate."""
+    messages = ["", "Grüße aus 東京 😀", 1000 * "ü", "".join(map(chr, range(0x20, 0x2000)))]
+    seen = watch(page, daemon, f"fragment={size}&close=1000&after={len(messages)}", messages)
+    assert seen["messages"] == messages
+    assert seen["code"] == 1000
+
+
+def test_lost_messages(page: Page, daemon: Daemon) -> None:
+    for _ in range(2):
+        seen = watch(page, daemon, "drop=0.5&seed=7", list("ABCDEFGH"), QUIET)
+        assert (seen["messages"], seen["code"]) == (["C", "E", "H"], None)
+
+
+def test_late_messages(page: Page, daemon: Daemon) -> None:
+    messages = [str(number) for number in range(100)]
+    seen = watch(page, daemon, "delay=500ms&ping=100ms&close=1000&after=100", messages)
+    assert seen["messages"] == messages
+    assert seen["times"][0] - seen["opened"] >= 0.49
+    assert seen["code"] == 1000
