@@ -88,7 +88,7 @@ class EchoFactory(WebSocketServerFactory):
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:
-            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased)
+            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased, upstream.openssl())
         except OSError:  # no epoll on this platform: the codec goes on alone
             return None
 

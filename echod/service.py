@@ -260,7 +260,9 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
     """Return which way ordinary frames go."""
     if native is None:
         return "off, Autobahn serves everything"
-    return f"{'pump and codec' if factory.lane is not None else 'codec alone'} ({native.isa})"
+    if factory.lane is None:
+        return f"codec alone ({native.isa})"
+    return f"pump and codec ({native.isa})" + ("" if factory.lane.takes_tls else ", TLS by the codec alone")
 
 
 def describe_limits(settings: Settings, max_connections: int) -> str:

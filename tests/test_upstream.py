@@ -7,7 +7,7 @@ import os
 import re
 import select
 import socket
-import ssl
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,8 @@ from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.tcp import Connection
 from twisted.internet.threads import deferToThread
 from twisted.protocols._sni import autoReloadingDirectoryOfPEMs
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
 from twisted.python.systemd import ListenFDs
@@ -334,7 +335,7 @@ class TestTwisted:
             plain_socket = socket.create_connection(("127.0.0.1", number), timeout=10)
             if request.param == "tcp":
                 return plain_socket
-            context = ssl.create_default_context(cafile=str(certificate.path))
+            context = certificate.client()
             return context.wrap_socket(plain_socket, server_hostname="localhost")
 
         yield request.param, connect
@@ -369,6 +370,58 @@ class TestTwisted:
             protocol.transport.abortConnection()
             yield lost
         assert upstream.unread(layers_) == 0
+
+    def test_the_parts_of_a_tls_session_are_where_they_were(self, certificate: Certificate) -> None:
+        """`session` reads them, and lends them to the pump; Twisted goes on with `_flushReceiveBIO`."""
+        connection: Any = SSL.Connection(certificate.server_options().getContext(), None)
+        ffi = cast(Any, SSL)._ffi
+        parts = {name: ffi.typeof(getattr(connection, name)).cname for name in ("_ssl", "_into_ssl", "_from_ssl")}
+        assert parts == {"_ssl": "SSL *", "_into_ssl": "BIO *", "_from_ssl": "BIO *"}
+        source = inspect.getsource(SSL.Connection)
+        assert "self._ssl = _ffi.gc(ssl, _lib.SSL_free)" in source, "it lives as long as the connection"
+        assert "self._into_ssl = _lib.BIO_new(_lib.BIO_s_mem())" in source, "memory, not a socket"
+        attributes = ("_handshakeDone", "_lostTLSConnection", "_aborted", "_appSendBuffer", "disconnecting")
+        twisted = inspect.getsource(TLSMemoryBIOProtocol) + inspect.getsource(ProtocolWrapper)
+        assert all(f"{name} = " in twisted for name in attributes)
+        # All that is there is read before a read is over: so there is nothing but parts of a record when a lease begins.
+        assert "while not self._lostTLSConnection:" in inspect.getsource(TLSMemoryBIOProtocol._flushReceiveBIO)
+
+    def test_openssl_is_there_and_is_the_one_that_makes_the_sessions(self) -> None:
+        functions = upstream.openssl()
+        assert functions is not None
+        assert functions["SSL_ERROR_WANT_READ"] == cast(Any, SSL)._lib.SSL_ERROR_WANT_READ
+        assert all(functions.values())
+
+    @pytest.mark.parametrize("change", ["gone", "other types", "another library"])
+    def test_openssl_is_not_used_when_it_is_not_what_it_was(self, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if change == "gone":
+            monkeypatch.setitem(sys.modules, "cryptography.hazmat.bindings._rust", None)
+        elif change == "other types":
+            monkeypatch.setitem(upstream._OPENSSL_FUNCTIONS, "SSL_read", "int(*)(SSL *, void *, size_t)")
+        else:
+            monkeypatch.setattr(cast(Any, SSL)._lib, "SSL_read", print)
+        assert upstream.openssl.__wrapped__() is None
+
+    def test_a_session_without_its_parts_is_not_lent(self) -> None:
+        class Handle:
+            _ssl = None
+
+        class TLS(TLSMemoryBIOProtocol):
+            _handshakeDone = True
+            _appSendBuffer: Any = []  # noqa: RUF012
+
+            def __init__(self) -> None:
+                """Have no factory."""
+
+            def getHandle(self) -> Any:
+                return Handle()
+
+        class Socket(Connection):
+            def __init__(self) -> None:
+                """Have no socket."""
+
+        assert upstream.session([TLS(), Socket()]) is None
+        assert upstream.session([Socket()]) is None
 
     @pytest_twisted.inlineCallbacks
     def test_what_waits_for_the_tls_handshake_is_unsent(self, certificate: Certificate) -> Generator[Any, Any, None]:
