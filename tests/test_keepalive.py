@@ -112,6 +112,19 @@ def test_a_slow_reader_lives() -> None:
     assert connection.given_up is None
 
 
+def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
+    """The pong waits behind them."""
+    clock, _, connection = make()
+    connection.octets = 1_000_000
+    pump(clock, INTERVAL + INTERVAL / LOOKS + 0.5)
+    assert len(connection.pings) == 1
+    connection.octets -= 1000
+    pump(clock, TIMEOUT + 1)
+    assert connection.given_up is None
+    pump(clock, INTERVAL + INTERVAL / LOOKS + TIMEOUT + 1)
+    assert connection.given_up is not None
+
+
 def test_who_is_not_read_for_lack_of_room_is_not_to_blame() -> None:
     clock, _, connection = make()
     connection.is_waiting = True

@@ -170,12 +170,13 @@ class TestFolder:
 
     def test_issuers_are_found_by_their_signature(self, tmp_path: Path) -> None:
         root = Certificate(tmp_path / "root", ["Root"])
-        impostor = Certificate(tmp_path / "impostor", ["Between"])
+        impostor = Certificate(tmp_path / "impostor", ["Between"], issuer=Certificate(tmp_path / "other", ["Other"]))
         between = Certificate(tmp_path / "between", ["Between"], issuer=root)
         leaf = Certificate(tmp_path / "leaf", issuer=between)
         (tmp_path / "privkey.pem").write_bytes(leaf.key_pem)
         (tmp_path / "cert.pem").write_bytes(leaf.pem)
         (tmp_path / "fullchain.pem").write_bytes(leaf.pem + between.pem)
+        # Before the right one.
         (tmp_path / "authority.pem").write_bytes(impostor.pem + root.pem)
         certificates = parse(f"tls:{tmp_path}")
         assert Client(certificates).shake_hands().chain == [leaf.certificate, between.certificate]
