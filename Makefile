@@ -11,6 +11,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
+TOOLS := .venv-system
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
@@ -18,9 +19,10 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 HAS_LANE := $(BIN)/python -c 'from echod.native import load; raise SystemExit(load(None) is None)'
 NO_LANE := "The express lane is not compiled, echod serves in pure Python. For speed: apt-get install gcc python3-dev, then make clean."
 
-# Left out under sanitizers: fuzzing has some of its own, valgrind runs none, a sanitizer's malloc gives no memory back, and an installation
-# builds without.
-NOT_SANITIZED := tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_memory.py tests/test_packaging.py
+# Left out under sanitizers: fuzzing has some of its own, valgrind and browsers run none, a sanitizer's malloc gives no memory back, and an
+# installation builds without.
+NOT_SANITIZED := tests/browser tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_memory.py \
+  tests/test_packaging.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py \
@@ -53,7 +55,7 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
 
-system: $(VENV)/.test  ## run the service under a real systemd, about 4 minutes the first time (root)
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (root)
 	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
@@ -100,7 +102,7 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
 	mv build/deb/*.deb dist
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.
@@ -119,6 +121,12 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@ $(VENV)/.run
+
+# Tools of the system suite, whose needs don't go together with echod's.
+$(TOOLS)/.done: tests/system/requirements.txt
+	@$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 # Without npm the tests with Node's client are skipped, and say so.
 $(NODE)/.done: tests/interop/package-lock.json

@@ -17,7 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, native, proxy_header, systemd, upstream
+from echod import __version__, log_place, native, proxy_header, systemd, tls, upstream
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
@@ -80,18 +80,19 @@ def _choice(kind: type[Compression] | type[LogFormat]) -> Callable[[str], Any]:
 
 def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes; raises `ValueError`."""
-    if text.startswith(proxy_header.PREFIX):
-        return proxy_header.wrap(parse_endpoint(reactor, text.removeprefix(proxy_header.PREFIX)))
+    below = text.removeprefix(proxy_header.PREFIX)
     try:
-        endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
+        secure = tls.parse(below)
+        endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
         if text.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
         raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
     upstream.leave_path(endpoint)
-    if upstream.lacks_certificate(endpoint):
-        raise ValueError("is not a server endpoint: there is no certificate in a *.pem of that folder")
-    return endpoint
+    if below != text:
+        # Below TLS: proxies send the header in the clear, before the client's hello.
+        endpoint = proxy_header.wrap(endpoint)
+    return tls.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
 
 
 _VALUES: dict[str, Callable[[str], Any]] = {

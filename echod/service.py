@@ -22,11 +22,12 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__
+from echod import __version__, tls
 from echod.factory import EchoFactory, State
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
@@ -162,15 +163,26 @@ class EchoService(Service):
         done: list[Deferred[Any]] = [*(maybeDeferred(port.stopListening) for port in ports), admin.stop()]
         return gatherResults(done).addBoth(lambda _: result)
 
+    def reload(self) -> None:
+        """Read the certificates again, for the connections to come; returns when it is done.
+
+        Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
+        """
+        for text, endpoint in (*self._endpoints, *self._admin_endpoints):
+            if isinstance(endpoint, tls.Endpoint):
+                try:
+                    found = endpoint.certificates.reload()
+                except (ValueError, OSError) as error:
+                    _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
+                else:
+                    _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
+        _log.info("reloaded")
+
     def _stopped(self, result: object) -> object:
         self._notifier.stop()
         if self._observer is not None:
             self._observer.stop()
         return result
-
-    def reload(self) -> None:
-        """Take in what has changed on disk, for the connections to come; returns when it is done."""
-        _log.info("reloaded")
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -228,7 +240,10 @@ def has_lost_terminal(descriptor: int = 0) -> bool:
 
 def has_tls(port: IListeningPort) -> bool:
     """Tell whether what connects to `port` speaks TLS."""
-    return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
+    factory = getattr(port, "factory", None)
+    while isinstance(factory, WrappingFactory) and not isinstance(factory, TLSMemoryBIOFactory):
+        factory = factory.wrappedFactory  # TLS is behind the PROXY header
+    return isinstance(factory, TLSMemoryBIOFactory)
 
 
 def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> str:
@@ -245,7 +260,9 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
     """Return which way ordinary frames go."""
     if native is None:
         return "off, Autobahn serves everything"
-    return f"{'pump and codec' if factory.lane is not None else 'codec alone'} ({native.isa})"
+    if factory.lane is None:
+        return f"codec alone ({native.isa})"
+    return f"pump and codec ({native.isa})" + ("" if factory.lane.takes_tls else ", TLS by the codec alone")
 
 
 def describe_limits(settings: Settings, max_connections: int) -> str:

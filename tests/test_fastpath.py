@@ -10,7 +10,6 @@ import io
 import random
 import re
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -698,7 +697,7 @@ def test_tls_is_served_by_the_codec(certificate: Certificate, native: Native, li
     calls = count_calls(service.factory)
 
     def talk() -> bytes:
-        context = ssl.create_default_context(cafile=str(certificate.path))
+        context = certificate.client()
         with context.wrap_socket(socket.create_connection(address(lines), timeout=10), server_hostname="localhost") as client:
             client.sendall(handshake())
             received = b""
@@ -896,8 +895,8 @@ def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any]
 
 
 def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
-    assert upstream.plain_socket(upstream.layers(cast(Any, link.transport))) is link.transport
-    assert upstream.plain_socket(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport)))) is None
+    assert upstream.is_plain(upstream.layers(cast(Any, link.transport)))
+    assert not upstream.is_plain(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport))))
     peer = Peer(lane_bed.factory)
-    assert upstream.plain_socket(upstream.layers(peer.transport)) is None
+    assert not upstream.is_plain(upstream.layers(peer.transport))
     peer.lose()

@@ -30,6 +30,7 @@ ROOMS = [
     "protocol",
     "factory",
     "proxy_header",
+    "tls",
     "systemd",
     "metrics",
     "lag",

@@ -31,6 +31,8 @@ FOR_EVERYONE = (
     "docs/operating.md",
     "docs/packaging.md",
     "docs/performance.md",
+    "docs/proxies.md",
+    "docs/scaling.md",
     "docs/url.md",
     "LICENSE",
 )

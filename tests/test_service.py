@@ -28,6 +28,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from echod.factory import State
 from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
+from echod.options import parse_endpoint
 from echod.service import (
     MOST_DESCRIPTORS,
     CannotStartError,
@@ -41,6 +42,7 @@ from echod.service import (
 from echod.settings import LogFormat, Settings
 from echod.systemd import Notifier
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+from tests.tls import Certificate
 
 REAL: Any = reactor
 
@@ -322,6 +324,25 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+    fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
+    text = f"ssl:0:privateKey={file}"
+    endpoints, admins = [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], [(text, parse_endpoint(REAL, text))]
+    service = EchoService(Settings(), endpoints, fake, admin_endpoints=admins)
+    service._handle_signals()
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[0] == "received SIGHUP"
+    for line in lines[1:3]:
+        assert line.startswith(f"{text} has certificates for localhost until ")
+    assert lines[3:] == ["reloaded"]
+    file.write_text("broken\n")
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[5:7] == 2 * [f"{text} keeps its old certificates: {file}: there is no private key in it"]
+    assert fake.stops == 0
 
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:

@@ -1,7 +1,7 @@
-"""When the suites with a real systemd run, and the systems that they run in.
+"""When the system suite runs, and the systems with a real systemd that some of it runs in.
 
-They build and boot a Debian, which takes minutes and root, so a plain `pytest` leaves them out; they run where this folder, or something
-in it, is named on the command line: `make system`.
+It builds and boots a Debian, starts proxies and scans, which takes minutes, so a plain `pytest` leaves it out; it runs where this folder,
+or something in it, is named on the command line: `make system`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from tests.system import nspawn
 from tests.system.install import install
 
 _HERE = Path(__file__).parent
-_LONG = ("test_systemd.py", "test_deb.py", "test_container.py")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave them out of a plain run."""
-    return True if collection_path.name in _LONG and not is_named(config, _HERE) else None
+    """Leave it out of a plain run."""
+    return True if collection_path.name.startswith("test_") and not is_named(config, _HERE) else None
 
 
 @pytest.hookimpl(wrapper=True)
