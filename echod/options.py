@@ -85,7 +85,7 @@ def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
         secure = tls.parse(below)
         endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
-        if text.startswith("systemd:") and isinstance(error, LookupError):
+        if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
         raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
     upstream.leave_path(endpoint)

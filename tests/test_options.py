@@ -182,6 +182,10 @@ def test_passed_sockets_are_served(ports: list[str], passed: list[socket.socket]
         (["systemd:domain=INET:index=0"], "socket 1 of those that systemd passed is served by no --port; add --port systemd"),
         (["systemd", "systemd:domain=UNIX:index=1"], "socket 1 of those that systemd passed is served by more than one --port"),
         (["systemd:domain=UNIX:index=2"], "--port 'systemd:domain=UNIX:index=2' is not a server endpoint: systemd passed no such socket"),
+        (
+            ["haproxy:systemd:domain=INET:name=x"],
+            "--port 'haproxy:systemd:domain=INET:name=x' is not a server endpoint: systemd passed no such socket",
+        ),
         (["systemd:domain=UNIX:name=x"], "--port 'systemd:domain=UNIX:name=x' is not a server endpoint: systemd passed no such socket"),
     ],
 )
