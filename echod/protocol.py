@@ -48,6 +48,9 @@ SMALL_ANSWER = 1024
 PATH_CUT = 256
 """Characters of a path that are kept to be shown."""
 
+ORDINARY = b"\x81\x82"
+"""The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
+
 _log = Logger()
 
 
@@ -213,7 +216,7 @@ class EchoProtocol(upstream.ServerProtocol):
         except faults.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked == faults.NONE:
+        if asked is faults.NONE or asked == faults.NONE:
             self._answer_handshake(request)
             return
         for name in asked.names:
@@ -309,7 +312,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def _receive_frames(self, data: bytes) -> None:
         if self._large is not None:
             data = self._receive_large(self._large, data)
-        if self._codec is not None and data and self._is_idle and self.state == self.STATE_OPEN:
+        if self._codec is not None and data and data[0] in ORDINARY and self._is_idle and self.state == self.STATE_OPEN:
             answers, data = self._codec.echo(data, self.echoed)
             if answers:
                 self.sendData(answers)
