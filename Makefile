@@ -5,11 +5,13 @@ PORT ?= tcp:8080
 # Seconds for each fuzzer, and arguments for the long suites: make conformance CONFORMANCE='--sections 1-10'
 FUZZ_SECONDS ?= 3600
 CONFORMANCE ?=
+NOX ?=
 BENCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
+TOOLS := .venv-system
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 
@@ -17,18 +19,19 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
 HAS_LANE := $(BIN)/python -c 'from echod.native import load; raise SystemExit(load(None) is None)'
 NO_LANE := "The express lane is not compiled, echod serves in pure Python. For speed: apt-get install gcc python3-dev, then make clean."
 
-# Left out under sanitizers: fuzzing has some of its own, valgrind runs none, a sanitizer's malloc gives no memory back, and an installation
-# builds without.
-NOT_SANITIZED := tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_memory.py tests/test_packaging.py
+# Left out under sanitizers: fuzzing has some of its own, valgrind and browsers run none, a sanitizer's malloc gives no memory back, and an
+# installation builds without.
+NOT_SANITIZED := tests/browser tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_memory.py \
+  tests/test_packaging.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
-COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/native/test_fuzz.py \
+COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py \
   tests/test_admin_daemon.py tests/test_checking.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_url.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance soak fuzz native instructions test-sanitized bench clean
+.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized bench compatibility dist deb clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -51,6 +54,9 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
+
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (root)
+	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
@@ -75,8 +81,28 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemo
 bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each supported Python, reactor, Autobahn and Twisted (NOX=arguments)
+	$(BIN)/nox $(NOX)
+
+# auditwheel says of the wheel which Linux it is for; it takes its tool patchelf from the PATH.
+dist: $(VENV)/.test  ## build the wheel and the sdist, the same octets each time, in dist/
+	rm -rf build/dist dist
+	ECHOD_NATIVE=1 $(BIN)/python -m build --no-isolation --outdir build/dist .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
+	$(BIN)/twine check --strict dist/*
+
+# Elsewhere, as dpkg-buildpackage puts its packages beside the folder that it works in.
+deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
+	rm -rf build/deb
+	$(BIN)/python -m build --no-isolation --sdist --outdir build/deb .
+	mkdir -p build/deb/echod dist
+	tar -xzf build/deb/echod-*.tar.gz -C build/deb/echod --strip-components=1
+	cd build/deb/echod && dpkg-buildpackage --build=binary --no-sign
+	mv build/deb/*.deb dist
+
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-wstest build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.
@@ -95,6 +121,12 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@ $(VENV)/.run
+
+# Tools of the system suite, whose needs don't go together with echod's.
+$(TOOLS)/.done: tests/system/requirements.txt
+	@$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
 
 # Without npm the tests with Node's client are skipped, and say so.
 $(NODE)/.done: tests/interop/package-lock.json

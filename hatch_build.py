@@ -21,6 +21,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 if TYPE_CHECKING:
     from types import ModuleType
 
+# Debugging information, which Python's own flags ask for, is three quarters of the file and names the folder it was built in: with it no
+# two builds would be the same.
+SHIPPED_CFLAGS = ("-g0",)
+
 
 def load_builder(root: Path) -> ModuleType:
     """``echod/native/build.py`` as a module, without importing the package around it."""
@@ -47,7 +51,10 @@ class NativeBuildHook(BuildHookInterface[Any]):
         try:
             builder = load_builder(root)
             extra = shlex.split(os.environ.get(builder.CFLAGS_VARIABLE, ""))
-            built = builder.build(native if self.folder is None else Path(self.folder.name), extra)
+            if self.folder is None:
+                built = builder.build(native, extra)
+            else:
+                built = builder.build(Path(self.folder.name), [*SHIPPED_CFLAGS, *extra])
         except Exception as error:  # no cffi, no compiler, no Python.h: distutils has a dozen names for it
             if wanted == "1":
                 raise

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
-from zope.interface import implementer
+from twisted.internet.interfaces import IDelayedCall
 
 from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
@@ -36,7 +35,6 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
-@implementer(IProtocolNegotiationFactory)
 class EchoFactory(WebSocketServerFactory):
     """Makes an `EchoProtocol` for each connection."""
 
@@ -82,13 +80,9 @@ class EchoFactory(WebSocketServerFactory):
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
 
-    def acceptableProtocols(self) -> list[bytes]:
-        """Return what is spoken over TLS (RFC 7301). Without this, Twisted fails the TLS handshake of whoever asks, as browsers do."""
-        return [b"http/1.1"]
-
     def _make_lane(self, native: Native) -> Lane | None:
         try:
-            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased)
+            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased, upstream.openssl())
         except OSError:  # no epoll on this platform: the codec goes on alone
             return None
 

@@ -1,15 +1,16 @@
 """The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
 
-Two ways into it. A connection on a plain socket that stands between messages is *leased* to the pump (native/pump.h), which is one
-descriptor for the reactor: one turn serves every ready socket in C. Where that can't be (TLS, the PROXY protocol, compression, no
-epoll) the codec alone takes what it can from the front of a read. What is not ordinary ends the lease, and goes to Autobahn untouched.
+Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to the pump
+(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C. Where that can't be (the PROXY
+protocol, compression, no epoll) the codec alone takes what it can from the front of a read. What is not ordinary ends the lease, and
+goes to Autobahn untouched.
 
 Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -19,6 +20,7 @@ from zope.interface import implementer
 
 from echod.counts import Sums
 from echod.native import Native
+from echod.upstream import Session
 
 LARGE = 4096
 """Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
@@ -43,7 +45,7 @@ class Borrower(Protocol):
         ...
 
     def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
-        """Take the socket back: first send `unsent`, then take `rest` for received.
+        """Take the socket back: first send `unsent`, then take `rest` for received. A TLS session's own remains go before each.
 
         `is_over`: the peer sends no more, or the connection is broken. `is_lost`: octets were lost, so abort.
         """
@@ -150,13 +152,23 @@ class Large:
 class Lane:
     """The pump, as the reactor sees it: something to read from."""
 
-    def __init__(self, native: Native, limit: int, reactor: Any, note_held: Callable[[int], None]) -> None:
-        """Make a pump for messages of `limit` octets. `note_held` is told how much all leases hold, when that has changed."""
+    def __init__(
+        self, native: Native, limit: int, reactor: Any, note_held: Callable[[int], None], openssl: Mapping[str, int] | None = None
+    ) -> None:
+        """Make a pump for messages of `limit` octets. `note_held` is told how much all leases hold, when that has changed.
+
+        With `openssl` (see `upstream`) it takes TLS sessions, too.
+        """
         self._ffi = native.ffi
         self._lib = native.lib
         self._pump = native.lib.echod_pump_new(limit)
         if self._pump == native.ffi.NULL:
             raise OSError(native.ffi.errno, "the pump can't be made")
+        self.takes_tls = openssl is not None
+        if openssl is not None:
+            fields = native.ffi.typeof("echod_openssl").fields
+            functions = native.ffi.new("echod_openssl *", {name: native.ffi.cast(field.type, openssl[name]) for name, field in fields})
+            native.lib.echod_pump_set_openssl(self._pump, functions)
         self._reactor = reactor
         self._note_held = note_held
         self._held = 0
@@ -218,9 +230,13 @@ class Lane:
 
     # What connections ask.
 
-    def lend(self, borrower: Borrower, descriptor: int) -> bool:
-        """Lease a socket; tell whether it worked."""
-        lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
+    def lend(self, borrower: Borrower, descriptor: int, session: Session | None = None) -> bool:
+        """Lease a socket, with the TLS session on it if there is one; tell whether it worked."""
+        if session is None:
+            lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
+        else:
+            parts = [self._ffi.cast("void *", part) for part in session]
+            lease = self._lib.echod_pump_lend_tls(self._pump, descriptor, descriptor, *parts)
         if not lease:
             return False
         borrower.lease = lease

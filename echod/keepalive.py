@@ -68,20 +68,23 @@ class Keepalive:
 
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
-        _note_progress(connection, now)
+        is_pinged = connection in self._pinged
+        if not is_pinged:
+            _note_progress(connection, now)
         if now - connection.last_seen < self._interval:
-            self._looks.add(connection)
-            return
-        # Not counted as pending: that the peer's kernel takes the ping is no sign of life, the pong is.
-        connection.ping()
-        (self._pinged if self._timeout else self._looks).add(connection)
+            # Also after a pong: it was the last sign of life, and so it is from then on that a proxy counts its idle time.
+            self._pinged.discard(connection)
+        elif not is_pinged:
+            # Not counted as pending: that the peer's kernel takes the ping is no sign of life, the pong is.
+            connection.ping()
+            self._pinged.add(connection)
+        self._looks.add(connection)
 
     def _judge(self, connection: Watched) -> None:
         now = self._clock.seconds()
         _note_progress(connection, now)
-        if now - connection.last_seen < self._timeout:
-            self._looks.add(connection)
-        else:
+        if now - connection.last_seen >= self._timeout:
+            self._looks.discard(connection)
             connection.give_up()
 
 

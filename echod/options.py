@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -16,7 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, native, proxy_header, upstream
+from echod import __version__, log_place, native, proxy_header, systemd, tls, upstream
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
@@ -79,15 +80,19 @@ def _choice(kind: type[Compression] | type[LogFormat]) -> Callable[[str], Any]:
 
 def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes; raises `ValueError`."""
-    if text.startswith(proxy_header.PREFIX):
-        return proxy_header.wrap(parse_endpoint(reactor, text.removeprefix(proxy_header.PREFIX)))
+    below = text.removeprefix(proxy_header.PREFIX)
     try:
-        endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, text))  # type: ignore[no-untyped-call]
+        secure = tls.parse(below)
+        endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
+        if below.startswith("systemd:") and isinstance(error, LookupError):
+            error = ValueError("systemd passed no such socket")
         raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
-    if upstream.lacks_certificate(endpoint):
-        raise ValueError("is not a server endpoint: there is no certificate in a *.pem of that folder")
-    return endpoint
+    upstream.leave_path(endpoint)
+    if below != text:
+        # Below TLS: proxies send the header in the clear, before the client's hello.
+        endpoint = proxy_header.wrap(endpoint)
+    return tls.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
 
 
 _VALUES: dict[str, Callable[[str], Any]] = {
@@ -135,7 +140,7 @@ class Options(usage.Options):
         ["log-messages", None, "log `recv: …` for each message"],
     ]
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self.environment = environment
         super().__init__()  # type: ignore[no-untyped-call]
         self["port"] = []
@@ -143,7 +148,7 @@ class Options(usage.Options):
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
-        """Twisted server ENDPOINT to listen on; may be given again [tcp:8080]"""
+        """Twisted server ENDPOINT to listen on, or systemd for its sockets, the default if it passes any; may be given again [tcp:8080]"""
         self["port"].append(endpoint)
 
     opt_p = opt_port
@@ -178,10 +183,21 @@ class Options(usage.Options):
         """Check every value, while a mistake can still be told in one line."""
         from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
 
-        self.settings = self._make_settings()
+        sockets = upstream.passed_descriptors()
+        # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
+        self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self.reactor = reactor
-        self.endpoints = self._make_endpoints("port", self.settings.ports)
+        self.endpoints = self._make_endpoints(
+            "port",
+            [
+                text
+                for given in self.settings.ports
+                for text in self._checked("port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX))
+            ],
+        )
         self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
+        self._check_sockets(sockets)
+        self.notifier = systemd.take(self.environment)
         try:
             self.native = native.load(self.settings.native)
         except native.NativeError as error:
@@ -191,12 +207,21 @@ class Options(usage.Options):
     def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
 
-    def _make_settings(self) -> Settings:
+    def _check_sockets(self, sockets: Sequence[int]) -> None:
+        # The wrapper for the PROXY protocol doesn't tell what it wraps.
+        texts = [text.removeprefix(proxy_header.PREFIX) for text, _ in (*self.endpoints, *self.admin_endpoints)]
+        served = Counter(upstream.adopted_descriptor(parse_endpoint(self.reactor, text)) for text in texts if text.startswith("systemd:"))
+        for index, socket in enumerate(sockets):
+            if served[socket] != 1:
+                how = "by no --port; add --port systemd" if not served[socket] else "by more than one --port"
+                raise usage.UsageError(f"socket {index} of those that systemd passed is served {how}")
+
+    def _make_settings(self, ports: tuple[str, ...]) -> Settings:
         values = {
             name.replace("-", "_"): self._checked(name, self[name], parse) for name, parse in _VALUES.items() if self[name] is not None
         }
         return Settings(
-            ports=tuple(self["port"]) or _DEFAULT.ports,
+            ports=tuple(self["port"]) or ports,
             admins=tuple(self["admin"]),
             origins=tuple(self["origin"]),
             has_faults=not self["no-faults"],
@@ -228,4 +253,5 @@ def makeService(options: Options) -> IService:
         options.observer,
         options.native,
         admin_endpoints=options.admin_endpoints,
+        notifier=options.notifier,
     )

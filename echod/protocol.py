@@ -48,6 +48,9 @@ SMALL_ANSWER = 1024
 PATH_CUT = 256
 """Characters of a path that are kept to be shown."""
 
+ORDINARY = b"\x81\x82"
+"""The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
+
 _log = Logger()
 
 
@@ -82,7 +85,7 @@ class EchoProtocol(upstream.ServerProtocol):
     _codec: Codec | None = None
     _large: Large | None = None
     _layers: tuple[Any, ...] = ()
-    _is_plain = False
+    _is_plain = _is_tls = False
 
     # `faulty.Afflicted`.
     _faulty: faulty.Faulty | None = None
@@ -109,7 +112,7 @@ class EchoProtocol(upstream.ServerProtocol):
         self._head = HeadReader(self.factory.guard)
         self._receive = EchoProtocol._receive_head
         self._layers = upstream.layers(self.transport)
-        self._is_plain = upstream.plain_socket(self._layers) is not None
+        self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
         if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
             self.transport.setTcpNoDelay(True)
         self.since = self.factory.clock.seconds()
@@ -150,7 +153,9 @@ class EchoProtocol(upstream.ServerProtocol):
     def work(self) -> None:
         """Go on with what was put off."""
         data, self._put_off = self._put_off, b""
-        if data:
+        if not data:
+            self._lend()
+        else:
             self._last_seen = self.factory.clock.seconds()
             self._take(data)
             if not self._put_off and self._receive is not _ignore:
@@ -211,7 +216,7 @@ class EchoProtocol(upstream.ServerProtocol):
         except faults.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked == faults.NONE:
+        if asked is faults.NONE or asked == faults.NONE:
             self._answer_handshake(request)
             return
         for name in asked.names:
@@ -262,7 +267,12 @@ class EchoProtocol(upstream.ServerProtocol):
         """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
-        return "pump" if self._is_plain and self.factory.lane is not None and not self.is_compressed else "codec"
+        return "pump" if self._has_lane and not self.is_compressed else "codec"
+
+    @property
+    def _has_lane(self) -> bool:
+        lane = self.factory.lane
+        return lane is not None and (self._is_plain or (self._is_tls and lane.takes_tls))
 
     def _answer_page(self, request: PageRequest) -> None:
         """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
@@ -302,7 +312,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def _receive_frames(self, data: bytes) -> None:
         if self._large is not None:
             data = self._receive_large(self._large, data)
-        if self._codec is not None and data and self._is_idle and self.state == self.STATE_OPEN:
+        if self._codec is not None and data and data[0] in ORDINARY and self._is_idle and self.state == self.STATE_OPEN:
             answers, data = self._codec.echo(data, self.echoed)
             if answers:
                 self.sendData(answers)
@@ -333,8 +343,9 @@ class EchoProtocol(upstream.ServerProtocol):
             return large.taken() + rest
         if large.is_complete:
             self._large = None
-            self.echoed(1, large.size)
-            self.sendData(large.answer())
+            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `_echo`
+                self.echoed(1, large.size)
+                self.sendData(large.answer())
         return rest
 
     @property
@@ -509,10 +520,18 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def _offer(self) -> None:
         """Lease the socket, if nothing is under way either way; what then comes that is not ordinary ends the lease."""
-        lane = self.factory.lane
-        if (
-            lane is not None
-            and self._is_plain
+        if self._is_plain:
+            self._lend()
+        elif self._is_tls and self._can_be_leased:
+            # Twisted is still within its read: there may be more of it, and something to be written in answer.
+            self.factory.turns.add(self)
+
+    @property
+    def _can_be_leased(self) -> bool:
+        return (
+            self._has_lane
+            and self._codec is not None
+            and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
             and not self.is_compressed
@@ -520,8 +539,14 @@ class EchoProtocol(upstream.ServerProtocol):
             and not self.is_waiting
             and not self._put_off
             and not upstream.unsent(self._layers)
-            and lane.lend(self, self._layers[0].fileno())
-        ):
+        )
+
+    def _lend(self) -> None:
+        if not self._can_be_leased:
+            return
+        assert self.factory.lane is not None
+        session = upstream.session(self._layers) if self._is_tls else None
+        if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
             self._reads = 0
             self._pause_or_resume()
 
@@ -531,7 +556,9 @@ class EchoProtocol(upstream.ServerProtocol):
         if is_lost:
             self.give_up()
             return
-        if is_over and not unsent and not rest and not self._is_leaving:
+        if self._is_tls:
+            upstream.flush_session(self._layers)
+        elif is_over and not unsent and not rest and not self._is_leaving:
             upstream.close_now(self._layers[0])
             return
         if unsent:
@@ -539,6 +566,8 @@ class EchoProtocol(upstream.ServerProtocol):
         self._pause_or_resume()
         if rest:
             self.dataReceived(rest)
+        if self._is_tls and self._layers:
+            upstream.read_session(self._layers)
 
     def _take_back(self) -> None:
         if self.lease is not None:
@@ -652,12 +681,14 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
-        leased = int(self.lease.unsent_size) if self.lease is not None else 0
+        leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
         return leased + upstream.unsent(self._layers) + upstream.unacknowledged(self._layers)
 
     def ping(self) -> None:
         """Ask for a sign of life."""
+        last_seen = self.last_seen
         self._take_back()
+        self._last_seen = last_seen  # that a lease ends is no sign of life, when it was ended here
         self.sendPing()
 
     def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:

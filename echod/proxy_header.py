@@ -49,8 +49,13 @@ class Holder(ProtocolWrapper):
             self.loseConnection()  # type: ignore[no-untyped-call]
 
     def readConnectionLost(self) -> None:
-        """Pass on that the peer sends no more, past Twisted's wrapper, which would lose it."""
-        cast(Any, self.wrappedProtocol).wrappedProtocol.readConnectionLost()
+        """Pass on that the peer sends no more, past Twisted's wrapper, which would lose it; TLS has no half-close."""
+        behind = cast(Any, self.wrappedProtocol).wrappedProtocol
+        # A wrapper of Twisted's says that it provides what its transport does, and that is here again.
+        if IHalfCloseableProtocol.implementedBy(type(behind)):
+            behind.readConnectionLost()
+        else:
+            self.loseConnection()  # type: ignore[no-untyped-call]
 
     def writeConnectionLost(self) -> None:
         """Do nothing: nobody wants to know."""

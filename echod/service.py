@@ -10,9 +10,10 @@ import resource
 import signal
 import socket
 import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EADDRINUSE
+from errno import EADDRINUSE, EIO
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -21,15 +22,17 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__
+from echod import __version__, tls
 from echod.factory import EchoFactory, State
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
+from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 
@@ -56,11 +59,12 @@ class EchoService(Service):
         observer: Limiter | None = None,
         native: Native | None = None,
         take_signals: bool = True,
+        notifier: Notifier | None = None,
         admin_endpoints: Sequence[tuple[str, IStreamServerEndpoint]] = (),
     ) -> None:
         """Make a service for `endpoints`, each with the text it was made from, and an admin site on `admin_endpoints`.
 
-        `observer` is made the application's log.
+        `observer` is made the application's log; `notifier` tells the service manager.
         """
         self._native = native
         self._settings = settings
@@ -68,6 +72,7 @@ class EchoService(Service):
         self._reactor = reactor
         self._observer = observer
         self._take_signals = take_signals
+        self._notifier = notifier or Notifier()
         self._admin_endpoints = admin_endpoints
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
@@ -99,6 +104,18 @@ class EchoService(Service):
             # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
             self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
+        # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good order.
+        self._reactor.callWhenRunning(self._tell_ready)
+
+    def _tell_ready(self) -> None:
+        self._notifier.start(self._reactor, self._describe_status)
+
+    def _describe_status(self) -> str:
+        factory = self.factory
+        assert factory is not None
+        if not self.running:
+            return f"draining, connections left: {len(factory.live)}"
+        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
 
     def _begin(self) -> None:
         # By now a drain may have begun.
@@ -130,6 +147,7 @@ class EchoService(Service):
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
         super().stopService()  # type: ignore[no-untyped-call]
         _log.info("shutting down")
+        self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         if self.factory is not None:
@@ -145,23 +163,41 @@ class EchoService(Service):
         done: list[Deferred[Any]] = [*(maybeDeferred(port.stopListening) for port in ports), admin.stop()]
         return gatherResults(done).addBoth(lambda _: result)
 
+    def reload(self) -> None:
+        """Read the certificates again, for the connections to come; returns when it is done.
+
+        Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
+        """
+        for text, endpoint in (*self._endpoints, *self._admin_endpoints):
+            if isinstance(endpoint, tls.Endpoint):
+                try:
+                    found = endpoint.certificates.reload()
+                except (ValueError, OSError) as error:
+                    _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
+                else:
+                    _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
+        _log.info("reloaded")
+
     def _stopped(self, result: object) -> object:
+        self._notifier.stop()
         if self._observer is not None:
             self._observer.stop()
         return result
 
     def _handle_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
         # and a second signal is an unhandled error.
-        self._reactor.callFromThread(self._stop_or_abort, signal.Signals(number).name)
+        self._reactor.callFromThread(self._obey, signal.Signals(number))
 
-    def _stop_or_abort(self, name: str) -> None:
-        _log.info("received {name}", name=name)
-        if self.running:
+    def _obey(self, number: signal.Signals) -> None:
+        _log.info("received {name}", name=number.name)
+        if number == signal.SIGHUP and not has_lost_terminal():
+            self._notifier.reload(self.reload)
+        elif self.running:
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
         elif self.factory is not None:
@@ -193,9 +229,21 @@ def set_backlog(port: IListeningPort, backlog: int) -> None:
         listener.listen(backlog)
 
 
+def has_lost_terminal(descriptor: int = 0) -> bool:
+    """Tell whether the terminal that the process was started from is gone: then a hangup means that nobody is left who could stop it."""
+    try:
+        termios.tcgetattr(descriptor)
+    except termios.error as error:
+        return bool(error.args[0] == EIO)
+    return False
+
+
 def has_tls(port: IListeningPort) -> bool:
     """Tell whether what connects to `port` speaks TLS."""
-    return isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory)
+    factory = getattr(port, "factory", None)
+    while isinstance(factory, WrappingFactory) and not isinstance(factory, TLSMemoryBIOFactory):
+        factory = factory.wrappedFactory  # TLS is behind the PROXY header
+    return isinstance(factory, TLSMemoryBIOFactory)
 
 
 def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> str:
@@ -212,7 +260,9 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
     """Return which way ordinary frames go."""
     if native is None:
         return "off, Autobahn serves everything"
-    return f"{'pump and codec' if factory.lane is not None else 'codec alone'} ({native.isa})"
+    if factory.lane is None:
+        return f"codec alone ({native.isa})"
+    return f"pump and codec ({native.isa})" + ("" if factory.lane.takes_tls else ", TLS by the codec alone")
 
 
 def describe_limits(settings: Settings, max_connections: int) -> str:

@@ -7,22 +7,31 @@ never know echod's rules: it offers what is missing from their public interfaces
 from __future__ import annotations
 
 import fcntl
+import importlib
+import socket
 import struct
 import termios
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
-from typing import Any, cast
+from functools import cache, cached_property
+from typing import Any, NamedTuple, cast
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
-from twisted.internet.interfaces import ISSLTransport, ITransport
+from OpenSSL import SSL
+from OpenSSL._util import lib as binding
+from twisted.internet import endpoints
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
-from twisted.protocols._sni import SNIConnectionCreator
+from twisted.internet.unix import Port as UnixPort
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+RECORD_SIZE = 2**14
+"""Octets that one TLS record holds at most (RFC 8446 section 5.1)."""
 
 
 class _NobodyWaits:
@@ -221,10 +230,64 @@ def options_of(factory: object) -> dict[str, Any]:
     return {name: getattr(factory, name) for name in Specification.CONFIG_ATTRS}
 
 
-def lacks_certificate(endpoint: object) -> bool:
-    """Tell whether this is a `tls:` endpoint over a folder with no certificate in it, or over none: Twisted listens all the same."""
-    creator = getattr(endpoint, "connectionCreator", None)
-    return isinstance(creator, SNIConnectionCreator) and creator._contextLookup(None) is None
+def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments of an endpoint string, those without a name and those with, after unquoting; the first is the prefix."""
+    arguments, named = endpoints._parse(text)  # type: ignore[no-untyped-call]
+    return arguments, named
+
+
+def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
+    """Allow these groups alone for the key exchange: the first of `choices` that the OpenSSL in use knows every one of.
+
+    pyOpenSSL has a way to set a single elliptic curve; OpenSSL's own default has others that are slower and hardly looked at (X448).
+    """
+    for groups in choices:
+        if binding.SSL_CTX_set1_curves_list(context._context, groups.encode()):
+            return
+        binding.ERR_clear_error()  # else the next call that looks there finds it
+    raise ValueError("OpenSSL knows none of the groups for the key exchange")
+
+
+def passed_descriptors() -> list[int]:
+    """Return the descriptors of what systemd passed: Twisted takes the environment variables as it is imported."""
+    return _SystemdParser._sddaemon.inheritedDescriptors()
+
+
+def adopted_descriptor(endpoint: object) -> int | None:
+    """Return the descriptor of a `systemd:` endpoint, or None for another."""
+    return endpoint.fileno if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+
+
+class _AdoptedUnixPort(UnixPort):
+    """Leaves the socket to who made it, who goes on to listen there. Twisted would shut it down in the end, which ends it for all that
+    have it, and remove its path; at the start it would set the path's mode, which takes its owner."""
+
+    # As Twisted has it for an adopted TCP socket.
+    _shouldShutdown = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # An abstract name, by its NUL, which Twisted leaves alone; the address itself is asked of the socket.
+        self._bindPath = b"\0" + self._bindPath
+
+
+class _UnixAdopter:
+    """Stands where an adopted endpoint has the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def adoptStreamPort(self, fileno: int, _: int, factory: IProtocolFactory) -> IListeningPort:
+        """Listen on a Unix socket that is there."""
+        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, fileno, factory)  # type: ignore[no-untyped-call]
+        port.startListening()
+        return cast(IListeningPort, port)
+
+
+def leave_path(endpoint: object) -> None:
+    """Let a `systemd:` endpoint for a Unix socket leave its path alone; another is as it was."""
+    if isinstance(endpoint, AdoptedStreamServerEndpoint) and endpoint.addressFamily == socket.AF_UNIX:
+        endpoint.reactor = _UnixAdopter(endpoint.reactor)
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:
@@ -235,9 +298,14 @@ def layers(transport: ITransport) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def plain_socket(layers: Sequence[Any]) -> Connection | None:
-    """Return the socket's own transport if there is nothing between: what is on the socket is what is read and written."""
-    return layers[0] if len(layers) == 1 and isinstance(layers[0], Connection) else None
+def is_plain(layers: Sequence[Any]) -> bool:
+    """Tell whether there is nothing but the socket: what is on it is what is read and written."""
+    return len(layers) == 1 and isinstance(layers[0], Connection)
+
+
+def is_tls(layers: Sequence[Any]) -> bool:
+    """Tell whether there is TLS on the socket, and nothing else."""
+    return len(layers) == 2 and isinstance(layers[0], TLSMemoryBIOProtocol) and isinstance(layers[1], Connection)
 
 
 def unsent(layers: Sequence[Any]) -> int:
@@ -275,20 +343,109 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
     """
     top, bottom = layers[0], layers[-1]
-    if isinstance(top, TLSMemoryBIOProtocol) and len(layers) == 2:
-        TLSMemoryBIOProtocol.write(top, octets)  # type: ignore[no-untyped-call]
-        if bottom.connected and bottom._tempDataLen:
-            bottom.doWrite()  # what it answers, an error or the end, the reactor's own call answers again
-        return
-    if not isinstance(bottom, Connection) or any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
+    if is_tls(layers):
+        sealed, rest = _seal(top, octets)
+        if sealed:
+            _send_now(bottom, sealed)
+        if rest:
+            TLSMemoryBIOProtocol.write(top, rest)  # type: ignore[no-untyped-call]
+    elif isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
+        _send_now(bottom, octets)
+    else:
         top.write(octets)
-        return
+
+
+def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
+    """Encrypt; return the records, and the octets that are Twisted's to write: during a handshake, after the end, or in error.
+
+    Twisted itself hands each record of 16 KiB to the transport by itself, which costs the reactor two system calls beside the write.
+    """
+    records: list[bytes] = []
+    start = 0
+    if tls._handshakeDone and not (tls._lostTLSConnection or tls.disconnecting or tls._appSendBuffer):
+        connection = tls.getHandle()
+        with suppress(SSL.Error):  # what it is, Twisted finds out with the rest
+            while start < len(octets):
+                start += connection.send(octets[start : start + RECORD_SIZE])
+                records.append(connection.bio_read(2 * RECORD_SIZE))
+    return b"".join(records), octets[start:]
+
+
+def _send_now(connection: Connection, octets: bytes) -> None:
     sent = 0
-    if bottom.connected and not bottom.dataBuffer and not bottom._tempDataLen:
+    if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
         with suppress(OSError):  # it would block, or the write below meets the error again
-            sent = bottom.socket.send(octets)
+            sent = connection.socket.send(octets)
     if sent < len(octets):
-        bottom.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+        connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+
+
+class Session(NamedTuple):
+    """An open TLS session by the addresses of its parts, which live as long as the connection."""
+
+    ssl: int
+    incoming: int
+    outgoing: int
+
+
+_OPENSSL_FUNCTIONS = {
+    "SSL_read": "int(*)(SSL *, void *, int)",
+    "SSL_peek": "int(*)(SSL *, void *, int)",
+    "SSL_write": "int(*)(SSL *, void *, int)",
+    "SSL_get_error": "int(*)(SSL *, int)",
+    "BIO_read": "int(*)(BIO *, void *, int)",
+    "BIO_write": "int(*)(BIO *, void *, int)",
+    "BIO_get_mem_data": "long(*)(BIO *, char * *)",
+    "ERR_clear_error": "void(*)()",
+}
+
+
+@cache
+def openssl() -> dict[str, int] | None:
+    """Return, of the OpenSSL that makes Twisted's TLS sessions, the functions (their addresses) and constants that serve one.
+
+    They are in cryptography's binding, which promises neither them nor their types to anybody but pyOpenSSL: None, if they are not
+    what they were.
+    """
+    try:
+        binding = importlib.import_module("cryptography.hazmat.bindings._rust")._openssl
+        ffi, lib = binding.ffi, binding.lib
+        functions = {name: ffi.addressof(lib, name) for name in _OPENSSL_FUNCTIONS}
+        is_known = {name: ffi.typeof(function).cname for name, function in functions.items()} == _OPENSSL_FUNCTIONS
+        if not is_known or cast(Any, SSL)._lib.SSL_read is not lib.SSL_read:
+            return None
+        addresses = {name: int(ffi.cast("uintptr_t", function)) for name, function in functions.items()}
+        return addresses | {"SSL_ERROR_WANT_READ": lib.SSL_ERROR_WANT_READ}
+    except (ImportError, AttributeError):
+        return None
+
+
+def session(layers: Sequence[Any]) -> Session | None:
+    """Return the TLS session between two reads, if that is all there is on the socket, with nothing under way but octets."""
+    if not is_tls(layers) or openssl() is None:
+        return None
+    tls = layers[0]
+    if not tls._handshakeDone or tls._lostTLSConnection or tls._aborted or tls.disconnecting or tls._appSendBuffer:
+        return None
+    connection = tls.getHandle()
+    try:
+        return Session(
+            *(int(cast(Any, SSL)._ffi.cast("uintptr_t", part)) for part in (connection._ssl, connection._into_ssl, connection._from_ssl))
+        )
+    except (AttributeError, TypeError):
+        return None
+
+
+def flush_session(layers: Sequence[Any]) -> None:
+    """Write what a TLS session that was in other hands has left to be sent."""
+    with suppress(SSL.Error):  # there is no more
+        while True:
+            _send_now(layers[-1], layers[0].getHandle().bio_read(2 * RECORD_SIZE))
+
+
+def read_session(layers: Sequence[Any]) -> None:
+    """Take what a TLS session that was in other hands has left to be received, and whatever else is to be met there."""
+    layers[0]._flushReceiveBIO()
 
 
 def close_now(connection: Connection) -> None:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet import reactor
+import pytest_twisted
+from twisted.internet import default
 
 from tests.tls import Certificate
+
+# The reactor of this process; that of the daemons is another matter, as clients on asyncio can't run within a reactor that does, too.
+match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
+    case None:
+        pass
+    case "asyncio":
+        # pytest-twisted has an option for this one alone.
+        pytest_twisted.reactor_installers["default"] = pytest_twisted.reactor_installers["asyncio"]
+        import_module("twisted.internet.asyncioreactor").install()
+    case name:
+        default.install = import_module(f"twisted.internet.{name}reactor").install
+
+from twisted.internet import reactor
 
 
 @pytest.fixture(scope="session")

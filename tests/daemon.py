@@ -28,6 +28,9 @@ Program = Literal["twistd", "twist"]
 
 DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 
+REACTOR_VARIABLE = "ECHOD_TEST_REACTOR"
+"""The environment variable with the name of the daemons' reactor, for tests that choose none."""
+
 START_DEADLINE = 30.0
 """Seconds. Two cores may be busy with other runs."""
 
@@ -73,7 +76,7 @@ class Daemon:
 
     - `ports`: endpoint strings; port 0 lets the kernel choose. Each is `--port`.
     - `program`: `twistd` (as `twistd -n --pidfile=`) or `twist`; `program_options` come before `echod` on its command line.
-    - `reactor`: a name for `--reactor`.
+    - `reactor`: a name for `--reactor`; else that of ECHOD_TEST_REACTOR, if it is set.
     - `has_log_file`: the log goes to a file in `folder`, and not to standard output.
     - `is_daemonized`: without `-n`, with a pid file and a log file in `folder`.
     - `uid`: give up privileges for those of this user, to whom `folder` is given.
@@ -95,6 +98,7 @@ class Daemon:
         self._options = [*(word for port in ports for word in ("--port", port)), *options]
         self._port_count = len(ports)
         self._program: Program = program
+        reactor = reactor or os.environ.get(REACTOR_VARIABLE)
         self._program_options = [*([f"--reactor={reactor}"] if reactor else []), *program_options]
         self._has_log_file = has_log_file or is_daemonized
         self._is_daemonized = is_daemonized

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,6 +30,7 @@ from echod.native import Native, load
 from echod.protocol import EchoProtocol
 from echod.settings import Settings
 from tests.frames import handshake
+from tests.tls import Certificate
 
 DEADLINE = 20.0
 """Seconds for what takes milliseconds: a test that waits for longer has failed."""
@@ -122,9 +125,23 @@ class Loop(Clock):
 
     def pair(self) -> tuple[socket.socket, socket.socket, Any]:
         """Return a client's and a server's end of one TCP connection, and the client's address."""
-        client = socket.create_connection(self._listener.getsockname(), timeout=DEADLINE)
+        client = socket.create_connection(self.address, timeout=DEADLINE)
         served, address = self._listener.accept()
         return client, served, address
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where another process may connect to, to be taken in by `accept`."""
+        host, port = self._listener.getsockname()
+        return host, port
+
+    def accept(self, protocol: Any) -> Any:
+        """Wait for a connection, give it to `protocol`, and return its transport."""
+        self._listener.settimeout(DEADLINE)
+        served, address = self._listener.accept()
+        transport = Server(served, protocol, cast(Any, address), cast(Any, None), 0, cast(Any, self))
+        protocol.makeConnection(transport)
+        return transport
 
 
 class Link:
@@ -139,12 +156,17 @@ class Link:
         self.received = bytearray()
         self.has_ended = False
         self.was_reset = False
-        self.protocol = cast(EchoProtocol, factory.buildProtocol(None))
-        self.transport = Server(served, self.protocol, address, cast(Any, None), 0, loop)
-        self.protocol.makeConnection(self.transport)
+        self.protocol, outer = self._build(factory)
+        self.transport = Server(served, outer, address, cast(Any, None), 0, loop)
+        outer.makeConnection(self.transport)
         self.send(handshake(target, *headers))
         loop.until(lambda: b"\r\n\r\n" in self.take())
         del self.received[: self.received.index(b"\r\n\r\n") + 4]
+
+    def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:
+        """Return the protocol, and what is on the socket."""
+        protocol = cast(EchoProtocol, factory.buildProtocol(None))
+        return protocol, protocol
 
     def push(self, octets: bytes | memoryview) -> int:
         """Give the kernel what it takes at once, and return how much that was."""
@@ -206,6 +228,82 @@ class Link:
         self.socket.close()
 
 
+class SecureLink(Link):
+    """The same over TLS; the client's end is Python's `ssl`, whose records the test may hold back or change."""
+
+    def __init__(self, loop: Loop, factory: EchoFactory, options: Any, client: ssl.SSLContext, *headers: str, send_buffer: int = 0) -> None:
+        """`options` are the server's, `client` the client's."""
+        self._options = options
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self._sealed = b""
+        super().__init__(loop, factory, *headers, send_buffer=send_buffer)
+
+    def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:
+        self.outer = cast(Any, TLSMemoryBIOFactory(self._options, False, factory, self.loop).buildProtocol(cast(Any, None)))
+        return self.outer.wrappedProtocol, self.outer
+
+    def seal(self, octets: bytes | memoryview) -> bytes:
+        """Return the records of it, which are to be pushed as they are, and in order."""
+        self.tls.write(octets)
+        return self.outgoing.read()
+
+    def push_sealed(self, octets: bytes = b"") -> bool:
+        """Give the kernel what it takes of this and of what it did not take before; tell whether that was all."""
+        self._sealed += octets + self.outgoing.read()
+        self._sealed = self._sealed[super().push(self._sealed) :]
+        return not self._sealed
+
+    def push(self, octets: bytes | memoryview) -> int:
+        """Likewise; of a record it takes all or nothing."""
+        if not self.push_sealed() or not octets:
+            return 0
+        try:
+            size = self.tls.write(octets[: 2**14])
+        except ssl.SSLWantReadError:
+            size = 0
+        self.push_sealed()
+        return size
+
+    def take(self) -> bytearray:
+        """Take what has come; a close_notify is the end."""
+        sealed, self.received = self.received, bytearray()
+        try:
+            super().take()
+        finally:
+            sealed, self.received = self.received, sealed
+        self.incoming.write(sealed)
+        try:
+            while octets := self.tls.read(2**16):
+                self.received += octets
+            self.has_ended = True
+        except ssl.SSLWantReadError:
+            """There is no more."""
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self.has_ended = True
+        self.push_sealed()
+        return self.received
+
+    def end(self) -> None:
+        """Send no more (a close_notify)."""
+        with suppress(ssl.SSLError):
+            self.tls.unwrap()
+        self.push_sealed()
+
+
+def wait_for_lease(protocol: EchoProtocol, loop: Loop, echo: Callable[[], object]) -> None:
+    """Wait for a lease over TLS, which begins a turn after a read.
+
+    Where the end of TLS's own handshake had not been sent yet when the answer to the opening one was written, the next read begins it.
+    """
+    for _ in range(5):
+        loop.turn(0.01)
+        if protocol.lease is not None:
+            return
+    echo()
+    loop.until(lambda: protocol.lease is not None)
+
+
 class Bed:
     """A factory on a loop, and links to it."""
 
@@ -218,6 +316,16 @@ class Bed:
         """Return a new connection whose opening handshake is over."""
         self.links.append(Link(self.loop, self.factory, *headers, target=target, send_buffer=send_buffer))
         return self.links[-1]
+
+    def secure_link(
+        self, certificate: Certificate, *headers: str, send_buffer: int = 0, client: ssl.SSLContext | None = None
+    ) -> SecureLink:
+        """Likewise over TLS, of the newest version, or as `client` has it."""
+        link = SecureLink(
+            self.loop, self.factory, certificate.server_options(), client or certificate.client(), *headers, send_buffer=send_buffer
+        )
+        self.links.append(link)
+        return link
 
 
 @contextmanager

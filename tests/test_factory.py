@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.task import Clock
 
 from tests.fakes import Peer, make_factory
@@ -24,12 +23,6 @@ def test_options_are_attributes_of_one_class(clock: Clock) -> None:
     for name, value in {"maxMessagePayloadSize": 1000, "failByDrop": False, "echoCloseCodeReason": True, "tcpNoDelay": True}.items():
         assert getattr(first.protocol, name) == value
         assert name not in vars(first.protocol)
-
-
-def test_over_tls_it_speaks_http_1_1(clock: Clock) -> None:
-    factory = make_factory(clock)
-    assert IProtocolNegotiationFactory.providedBy(factory)
-    assert factory.acceptableProtocols() == [b"http/1.1"]
 
 
 def test_a_message_that_could_never_be_held_is_not_begun(clock: Clock) -> None:

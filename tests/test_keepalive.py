@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -73,15 +75,32 @@ def test_who_talks_is_not_pinged() -> None:
     assert connection.pings == []
 
 
-def test_a_pong_is_a_sign_of_life() -> None:
-    clock, _, connection = make()
-    for _ in range(600):
+def answer_pings(clock: Clock, connection: FakeConnection, seconds: float) -> None:
+    for _ in range(round(seconds * 2)):
         pump(clock, 0.5)
         if connection.pings and clock.seconds() - connection.pings[-1] < 0.6:
             connection.last_seen = clock.seconds()
             connection.octets = 0
+
+
+@pytest.mark.parametrize("timeout", [TIMEOUT, 3 * INTERVAL])
+def test_a_pong_is_a_sign_of_life_and_silence_after_it_is_pinged_again(timeout: float) -> None:
+    """However long the timeout: what a proxy between would call idle is the silence."""
+    clock, _, connection = make(timeout=timeout)
+    answer_pings(clock, connection, 300)
     assert connection.given_up is None
-    assert len(connection.pings) >= 300 / (INTERVAL + INTERVAL / LOOKS + TIMEOUT) - 1
+    for before, after in pairwise(connection.pings):
+        assert INTERVAL <= after - before <= INTERVAL + INTERVAL / LOOKS + 1
+
+
+def test_who_answers_the_ping_and_then_dies_is_found_as_soon() -> None:
+    clock, _, connection = make()
+    answer_pings(clock, connection, INTERVAL * 1.5)
+    died = connection.last_seen
+    pump(clock, 60)
+    assert len(connection.pings) == 2
+    assert connection.given_up is not None
+    assert INTERVAL + TIMEOUT <= connection.given_up - died <= INTERVAL + INTERVAL / LOOKS + TIMEOUT + 0.6
 
 
 def test_a_slow_reader_lives() -> None:
@@ -91,6 +110,19 @@ def test_a_slow_reader_lives() -> None:
         pump(clock, 2)
         connection.octets -= 1
     assert connection.given_up is None
+
+
+def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
+    """The pong waits behind them."""
+    clock, _, connection = make()
+    connection.octets = 1_000_000
+    pump(clock, INTERVAL + INTERVAL / LOOKS + 0.5)
+    assert len(connection.pings) == 1
+    connection.octets -= 1000
+    pump(clock, TIMEOUT + 1)
+    assert connection.given_up is None
+    pump(clock, INTERVAL + INTERVAL / LOOKS + TIMEOUT + 1)
+    assert connection.given_up is not None
 
 
 @pytest.mark.parametrize("why", ["is_waiting", "is_held_up"])

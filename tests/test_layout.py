@@ -30,6 +30,8 @@ ROOMS = [
     "protocol",
     "factory",
     "proxy_header",
+    "tls",
+    "systemd",
     "metrics",
     "lag",
     "web",

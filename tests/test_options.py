@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.endpoints import _SystemdParser
+from twisted.python.systemd import ListenFDs
 
 from echod import __version__
 from echod.options import Options, makeService
@@ -137,3 +141,73 @@ def test_a_service_is_made() -> None:
     options = Options()
     options.parseOptions(["--port", "tcp:0"])
     assert isinstance(makeService(options), EchoService)
+
+
+# Sockets that systemd passes.
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[socket.socket]]:
+    """Listening sockets of two families, passed to this process."""
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "socket"))
+        unix.listen()
+        sockets = [tcp, unix]
+        monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs([found.fileno() for found in sockets], ["first", "second"]))
+        yield sockets
+
+
+@pytest.mark.parametrize(
+    "ports",
+    [
+        [],
+        ["systemd"],
+        ["haproxy:systemd"],
+        ["systemd", "tcp:0"],
+        ["systemd:domain=INET:index=0", "haproxy:systemd:domain=UNIX:name=second"],
+    ],
+)
+def test_passed_sockets_are_served(ports: list[str], passed: list[socket.socket]) -> None:
+    options = Options({})
+    options.parseOptions([word for port in ports for word in ("--port", port)])
+    texts = [text for text, _ in options.endpoints]
+    assert [text for text in texts if "systemd:domain=" in text][: len(passed)] == texts[: len(passed)]
+    assert len(texts) == 3 if "tcp:0" in ports else 2
+
+
+@pytest.mark.parametrize(
+    ("ports", "told"),
+    [
+        (["tcp:0"], "socket 0 of those that systemd passed is served by no --port; add --port systemd"),
+        (["systemd:domain=INET:index=0"], "socket 1 of those that systemd passed is served by no --port; add --port systemd"),
+        (["systemd", "systemd:domain=UNIX:index=1"], "socket 1 of those that systemd passed is served by more than one --port"),
+        (["systemd:domain=UNIX:index=2"], "--port 'systemd:domain=UNIX:index=2' is not a server endpoint: systemd passed no such socket"),
+        (
+            ["haproxy:systemd:domain=INET:name=x"],
+            "--port 'haproxy:systemd:domain=INET:name=x' is not a server endpoint: systemd passed no such socket",
+        ),
+        (["systemd:domain=UNIX:name=x"], "--port 'systemd:domain=UNIX:name=x' is not a server endpoint: systemd passed no such socket"),
+    ],
+)
+@pytest.mark.usefixtures("passed")
+def test_each_passed_socket_is_served_once(ports: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        parse(*[word for port in ports for word in ("--port", port)])
+    assert err.getvalue() == f"echod: {told}\n"
+
+
+def test_systemd_needs_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        parse("--port", "systemd")
+    assert err.getvalue() == "echod: --port 'systemd' has no sockets: systemd passed none to this process\n"
+
+
+def test_the_environment_is_read_and_cleared() -> None:
+    environment = {"NOTIFY_SOCKET": "/no/such/socket", "LISTEN_FDNAMES": "a:b", "ECHOD_NATIVE": "0"}
+    options = Options(environment)
+    options.parseOptions([])
+    assert environment == {"ECHOD_NATIVE": "0"}

@@ -8,6 +8,7 @@ checks that they suffice, and a link into the environment of the tests would let
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import sys
@@ -23,9 +24,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from echod import __version__
-from tests.daemon import run
+from tests.daemon import run, script
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +49,8 @@ NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "dropin.cache", "node_modules")
 # Without a compiler the express lane is left out, unless nothing may be.
 NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
 
-BUILD_REQUIREMENTS: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+BUILD_REQUIREMENTS: list[str] = PROJECT["build-system"]["requires"]
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +74,19 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the wheel and the sdist; the wheel is made from the sdist, as `build` does it when told nothing else."""
     path: Path = tmp_path_factory.mktemp("dist")
+    build(checkout, path)
+    assert len(list(path.iterdir())) == 2
+    return path
+
+
+def build(checkout: Path, target: Path) -> None:
+    """Build a wheel and an sdist, as of one point in time, with the tools that are here."""
     done = run(
-        *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(path), str(checkout)],
-        env={**os.environ, "ECHOD_NATIVE": NATIVE},
+        *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(checkout)],
+        env={**os.environ, "ECHOD_NATIVE": NATIVE, "SOURCE_DATE_EPOCH": "1700000000"},
         deadline=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list(path.iterdir())) == 2
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +97,22 @@ def wheel(dist: Path) -> Path:
 @pytest.fixture(scope="module")
 def sdist(dist: Path) -> Path:
     return next(dist.glob("echod-*.tar.gz"))
+
+
+def test_the_oldest_versions_are_those_that_are_let_in() -> None:
+    """As `nox --session oldest` installs them."""
+    floors = {}
+    for line in PROJECT["project"]["dependencies"]:
+        (floor,) = Requirement(line).specifier
+        assert floor.operator == ">="
+        floors[canonicalize_name(Requirement(line).name)] = Version(floor.version)
+    pinned = {}
+    for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            (pin,) = Requirement(line).specifier
+            assert pin.operator == "=="
+            pinned[canonicalize_name(Requirement(line).name)] = Version(pin.version)
+    assert pinned == floors
 
 
 # What is in them.
@@ -118,6 +142,54 @@ def files_of(folder: str) -> set[str]:
     """Return the names of the files below a folder of this checkout that are not made by running or building it."""
     paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
     return {str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)}
+
+
+def test_another_build_elsewhere_gives_the_same_octets(checkout: Path, dist: Path, tmp_path: Path) -> None:
+    other = tmp_path / "of another name" / "checkout"
+    # With other times, and other permissions.
+    shutil.copytree(checkout, other, copy_function=shutil.copyfile)
+    for path in other.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    build(other, tmp_path / "dist")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "dist").iterdir()} == {
+        path.name: path.read_bytes() for path in dist.iterdir()
+    }
+
+
+def test_an_index_would_take_them(wheel: Path, sdist: Path) -> None:
+    done = run(tool("twine"), "check", "--strict", str(wheel), str(sdist))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(NATIVE == "0", reason="a wheel without the express lane is for every platform: apt-get install gcc python3-dev")
+def test_the_wheel_can_be_for_any_linux_with_the_c_library_of_2012(wheel: Path, tmp_path: Path) -> None:
+    """glibc 2.17, whatever it was built against; and again the same octets each time."""
+    names = set()
+    for folder in (tmp_path / "1", tmp_path / "2"):
+        done = run(
+            *[tool("auditwheel"), "repair", "--plat", f"manylinux_2_17_{platform.machine()}", "--wheel-dir", str(folder), str(wheel)],
+            env={
+                **os.environ,
+                "PATH": f"{Path(tool('patchelf')).parent}{os.pathsep}{os.environ['PATH']}",
+                "SOURCE_DATE_EPOCH": "1700000000",
+            },
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        (repaired,) = folder.iterdir()
+        names.add((repaired.name, repaired.read_bytes()))
+    ((name, _),) = names
+    assert f"manylinux_2_17_{platform.machine()}" in name
+
+
+def tool(name: str) -> str:
+    """Return the path of a program, which came with the tests' own environment."""
+    path = script(name)
+    if not Path(path).exists():
+        reason = f"there is no {name}: pip install {name}"
+        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
 
 
 # Where the plugin is found.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -91,4 +92,14 @@ def test_who_closes_its_half_still_gets_its_answers(factory: EchoFactory) -> Non
     protocol.readConnectionLost()
     protocol.writeConnectionLost()
     assert transport.value().endswith(server_frame(TEXT, b"x"))
+    assert transport.disconnecting
+
+
+def test_who_closes_its_half_below_a_protocol_without_halves_is_closed() -> None:
+    endpoint, transport = Endpoint(), Transport()
+    proxy_header.wrap(endpoint).listen(Factory.forProtocol(Protocol))
+    holder = endpoint.factory.buildProtocol(None)
+    holder.makeConnection(transport)
+    holder.dataReceived(V1)
+    holder.readConnectionLost()
     assert transport.disconnecting

@@ -24,7 +24,18 @@ from tests.test_layout import ROOMS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
-FOR_EVERYONE = ("docs/architecture.md", "docs/console.png", "docs/metrics.md", "docs/url.md", "docs/performance.md", "LICENSE")
+FOR_EVERYONE = (
+    "docs/architecture.md",
+    "docs/console.png",
+    "docs/metrics.md",
+    "docs/operating.md",
+    "docs/packaging.md",
+    "docs/performance.md",
+    "docs/proxies.md",
+    "docs/scaling.md",
+    "docs/url.md",
+    "LICENSE",
+)
 
 
 def section(title: str) -> str:

@@ -10,6 +10,8 @@ import os
 import re
 import signal
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.daemon import Daemon, Program, run, script, wait_until
+from tests.tls import Certificate
 
 PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
 
@@ -401,3 +404,54 @@ def test_plain_http_is_told_to_upgrade(daemon: Daemon, target: str) -> None:
 def test_a_head_request_gets_no_body(daemon: Daemon) -> None:
     response = ask(daemon, "/", "HEAD")
     assert (response.status, response.getheader("Upgrade"), response.read()) == (426, "websocket", b"")
+
+
+# SIGHUP.
+
+
+@contextmanager
+def wss(daemon: Daemon, certificate: Certificate) -> Iterator[ClientConnection]:
+    """A client over TLS that trusts this certificate alone, and that has been served."""
+    context = ssl.create_default_context(cadata=certificate.pem.decode())
+    with connect(f"wss://localhost:{daemon.port}", ssl=context, open_timeout=10) as client:
+        echo(client, "hello")
+        yield client
+
+
+@pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twistd, asyncio", "twist"])
+def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_path: Path) -> None:
+    old = Certificate(tmp_path / "a.pem")
+    with Daemon(ports=[f"tls:{tmp_path}:port=0:interface=127.0.0.1"], **WAYS[way]) as daemon, wss(daemon, old) as before:
+        new = Certificate(tmp_path / "a.pem")
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        with pytest.raises(ssl.SSLCertVerificationError), wss(daemon, old):
+            pass
+        with wss(daemon, new):
+            pass
+        # A file that is broken changes nothing, and is told in one line.
+        new.path.write_bytes(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+        daemon.send_signal(signal.SIGHUP)
+        told = daemon.wait_for_log(r"keeps its old certificates: .*")
+        assert str(new.path) in told[0]
+        with wss(daemon, new):
+            pass
+        echo(before, "still here")
+
+
+def test_a_terminal_that_is_closed_takes_its_daemon_along(tmp_path: Path) -> None:
+    """As before SIGHUP had another meaning: else it would go on with nobody to stop it."""
+    master, slave = os.openpty()
+    command = [script("twistd"), "-n", "--pidfile=", f"--logfile={tmp_path}/log", "echod", "--port", "tcp:0:interface=127.0.0.1"]
+    log = tmp_path / "log"
+    with subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path) as daemon:
+        os.close(slave)
+        try:
+            wait_until(lambda: log.exists() and "max-message-size" in log.read_text(), "the daemon to start")
+            os.kill(daemon.pid, signal.SIGHUP)
+            wait_until(lambda: "reloaded" in log.read_text(), "the daemon to reload")
+            os.close(master)
+            assert daemon.wait(20) == 0
+        finally:
+            daemon.kill()
+    assert log.read_text().count("received SIGHUP") == 2

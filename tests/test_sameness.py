@@ -1,17 +1,21 @@
 """Whatever a client sends, cut wherever: with the lane and without it the same octets come back, as early, and the same close.
 
 The specification is the protocol without native code, over a fake transport, which is handed one piece after the other. It is compared
-with the codec over a fake transport, where each piece must have the very same answer; and with the pump over a real socket, where the
-answers must have come as far after each piece, and be the same in the end. How answers are put together into writes doesn't matter.
+with the codec over a fake transport, where each piece must have the very same answer; and with the pump over a real socket, plain or
+with TLS on it, where the answers must have come as far after each piece, and be the same in the end. How answers are put together
+into writes doesn't matter.
 """
 
 from __future__ import annotations
 
 import random
+import ssl
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +28,8 @@ from echod.protocol import EchoProtocol
 from echod.settings import Settings
 from tests.fakes import Peer
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload
-from tests.loop import Bed, Link, bed, needed_native
+from tests.loop import Bed, Link, SecureLink, bed, needed_native, wait_for_lease
+from tests.tls import Certificate
 
 DEFLATE = ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",)
 LIMIT = 70_000
@@ -38,13 +43,27 @@ class Grounds:
     native: Native
     without: EchoFactory
     bed: Bed
+    options: Any
+    client: ssl.SSLContext
+
+    def link(self, headers: tuple[str, ...], is_tls: bool) -> Link:
+        """Return a new connection to the pump, leased where it may be."""
+        if not is_tls:
+            link = Link(self.bed.loop, self.bed.factory, *headers)
+        else:
+            link = SecureLink(self.bed.loop, self.bed.factory, self.options, self.client, *headers)
+            if not headers:
+                wait_for_lease(link.protocol, self.bed.loop, partial(echo_nothing, link))
+        assert (link.protocol.lease is None) == bool(headers)
+        return link
 
 
 @pytest.fixture(scope="module")
-def grounds() -> Iterator[Grounds]:
+def grounds(certificate: Certificate) -> Iterator[Grounds]:
     native = needed_native()
+    without = EchoFactory(Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]
     with bed(native, **SETTINGS) as made:
-        yield Grounds(native, EchoFactory(Settings(**SETTINGS), Clock(), 100, None), made)  # type: ignore[arg-type]
+        yield Grounds(native, without, made, certificate.server_options(), certificate.client())
 
 
 @dataclass(frozen=True)
@@ -91,11 +110,15 @@ def over_a_fake_transport(factory: EchoFactory, headers: tuple[str, ...], pieces
     return Outcome(answers, closed, before, ending(peer.protocol))
 
 
-def over_a_socket(bed_: Bed, headers: tuple[str, ...], pieces: list[bytes], expected: Outcome) -> None:
+def echo_nothing(link: Link) -> None:
+    link.send(client_frame(TEXT, b""))
+    assert link.receive(2) == b"\x81\x00"
+
+
+def over_a_socket(grounds: Grounds, headers: tuple[str, ...], pieces: list[bytes], expected: Outcome, is_tls: bool) -> None:
     """Send one piece after the other, wait for what is expected after each, then send the FIN, and see that nothing else came."""
-    link = Link(bed_.loop, bed_.factory, *headers)
+    bed_, link = grounds.bed, grounds.link(headers, is_tls)
     try:
-        assert (link.protocol.lease is None) == bool(headers)
         right = b""
         for piece, answer in zip(pieces, expected.answers, strict=True):
             right += answer
@@ -113,10 +136,10 @@ def over_a_socket(bed_: Bed, headers: tuple[str, ...], pieces: list[bytes], expe
         bed_.loop.until(lambda: link.protocol not in bed_.factory.live)
 
 
-def compare(grounds: Grounds, headers: tuple[str, ...], pieces: list[bytes]) -> None:
+def compare(grounds: Grounds, headers: tuple[str, ...], pieces: list[bytes], is_tls: bool = False) -> None:
     expected = over_a_fake_transport(grounds.without, headers, pieces)
     assert over_a_fake_transport(grounds.bed.factory, headers, pieces) == expected
-    over_a_socket(grounds.bed, headers, pieces, expected)
+    over_a_socket(grounds, headers, pieces, expected, is_tls)
 
 
 def cut(octets: bytes, places: list[int]) -> list[bytes]:
@@ -194,6 +217,8 @@ def test_by_hand(grounds: Grounds, name: str, headers: tuple[str, ...]) -> None:
     stream = STREAMS[name]
     compare(grounds, headers, [stream])
     compare(grounds, headers, cut(stream, [len(stream) // 2]))
+    compare(grounds, headers, [stream], is_tls=True)
+    compare(grounds, headers, cut(stream, [len(stream) // 3, len(stream) // 2]), is_tls=True)
     compare(grounds, headers, cut(stream, [*range(30), *range(len(stream) - 30, len(stream))]))
     if len(stream) < 300:
         compare(grounds, headers, cut(stream, [*range(300)]))
@@ -267,4 +292,4 @@ def streams(draw: st.DrawFn) -> bytes:
 @given(data=st.data(), headers=st.sampled_from([(), (), DEFLATE]), stream=streams())
 def test_of_any_kind_cut_anywhere(grounds: Grounds, data: st.DataObject, headers: tuple[str, ...], stream: bytes) -> None:
     places = st.one_of(st.integers(0, max(0, len(stream) - 1)), st.integers(0, 40))
-    compare(grounds, headers, cut(stream, data.draw(st.lists(places, max_size=12))))
+    compare(grounds, headers, cut(stream, data.draw(st.lists(places, max_size=12))), data.draw(st.booleans()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
 import signal
 import socket
@@ -27,17 +28,21 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from echod.factory import State
 from echod.handshake import HEALTH_PATH, PageRequest
 from echod.log import EVENTS_PER_SECOND, make_observer
+from echod.options import parse_endpoint
 from echod.service import (
     MOST_DESCRIPTORS,
     CannotStartError,
     EchoService,
     describe_address,
     describe_failure,
+    has_lost_terminal,
     raise_descriptor_limit,
     set_backlog,
 )
 from echod.settings import LogFormat, Settings
+from echod.systemd import Notifier
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+from tests.tls import Certificate
 
 REAL: Any = reactor
 
@@ -239,7 +244,7 @@ class FakeReactor:
 
 @pytest.fixture
 def _signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -265,10 +270,79 @@ def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: 
 
 
 @pytest.mark.usefixtures("_signals")
+def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: True)
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert fake.stops == 1
+    assert "reloaded" not in lines
+    service.stopService()
+
+
+def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
+    master, slave = os.openpty()
+    assert not has_lost_terminal(slave)
+    os.close(master)
+    assert has_lost_terminal(slave)
+    os.close(slave)
+    with open(os.devnull) as null:
+        assert not has_lost_terminal(null.fileno())
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        service = make("tcp:0:interface=127.0.0.1", notifier=Notifier(str(tmp_path / "notify")))
+        service.privilegedStartService()
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        service.startService()
+        ready = manager.recv(4096).decode()
+        assert service.factory is not None
+        assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
+        monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+        service._obey(signal.SIGHUP)
+        assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(4096) == b"READY=1"
+        assert lines[-2:] == ["received SIGHUP", "reloaded"]
+        client = yield deferToThread(Client, address(lines))
+        stopped = service.stopService()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
+        yield deferToThread(client.frame)
+        yield deferToThread(client.close)
+        yield stopped
+
+
+@pytest.mark.usefixtures("_signals")
 def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+    fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
+    text = f"ssl:0:privateKey={file}"
+    endpoints, admins = [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], [(text, parse_endpoint(REAL, text))]
+    service = EchoService(Settings(), endpoints, fake, admin_endpoints=admins)
+    service._handle_signals()
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[0] == "received SIGHUP"
+    for line in lines[1:3]:
+        assert line.startswith(f"{text} has certificates for localhost until ")
+    assert lines[3:] == ["reloaded"]
+    file.write_text("broken\n")
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[5:7] == 2 * [f"{text} keeps its old certificates: {file}: there is no private key in it"]
+    assert fake.stops == 0
 
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import select
 import socket
-import ssl
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,22 +19,28 @@ from autobahn.twisted import websocket as autobahn_twisted
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol, WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket import protocol as autobahn_protocol
 from autobahn.websocket.protocol import WebSocketProtocol
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser, serverFromString
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.tcp import Connection
 from twisted.internet.threads import deferToThread
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols._sni import autoReloadingDirectoryOfPEMs
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from twisted.python.filepath import FilePath
+from twisted.python.systemd import ListenFDs
 
 from echod import upstream
 from echod.compression import make_accept
 from tests.fakes import Peer, Transport, make_factory
 from tests.frames import ACCEPT, CLOSE, PING, TEXT, client_frame, close_payload, handshake, server_frame, split
-from tests.tls import Certificate
+from tests.tls import Certificate, Client
 
 
 class Plain(WebSocketServerProtocol):
@@ -326,7 +335,7 @@ class TestTwisted:
             plain_socket = socket.create_connection(("127.0.0.1", number), timeout=10)
             if request.param == "tcp":
                 return plain_socket
-            context = ssl.create_default_context(cafile=str(certificate.path))
+            context = certificate.client()
             return context.wrap_socket(plain_socket, server_hostname="localhost")
 
         yield request.param, connect
@@ -362,6 +371,58 @@ class TestTwisted:
             yield lost
         assert upstream.unread(layers_) == 0
 
+    def test_the_parts_of_a_tls_session_are_where_they_were(self, certificate: Certificate) -> None:
+        """`session` reads them, and lends them to the pump; Twisted goes on with `_flushReceiveBIO`."""
+        connection: Any = SSL.Connection(certificate.server_options().getContext(), None)
+        ffi = cast(Any, SSL)._ffi
+        parts = {name: ffi.typeof(getattr(connection, name)).cname for name in ("_ssl", "_into_ssl", "_from_ssl")}
+        assert parts == {"_ssl": "SSL *", "_into_ssl": "BIO *", "_from_ssl": "BIO *"}
+        source = inspect.getsource(SSL.Connection)
+        assert "self._ssl = _ffi.gc(ssl, _lib.SSL_free)" in source, "it lives as long as the connection"
+        assert "self._into_ssl = _lib.BIO_new(_lib.BIO_s_mem())" in source, "memory, not a socket"
+        attributes = ("_handshakeDone", "_lostTLSConnection", "_aborted", "_appSendBuffer", "disconnecting")
+        twisted = inspect.getsource(TLSMemoryBIOProtocol) + inspect.getsource(ProtocolWrapper)
+        assert all(f"{name} = " in twisted for name in attributes)
+        # All that is there is read before a read is over: so there is nothing but parts of a record when a lease begins.
+        assert "while not self._lostTLSConnection:" in inspect.getsource(TLSMemoryBIOProtocol._flushReceiveBIO)
+
+    def test_openssl_is_there_and_is_the_one_that_makes_the_sessions(self) -> None:
+        functions = upstream.openssl()
+        assert functions is not None
+        assert functions["SSL_ERROR_WANT_READ"] == cast(Any, SSL)._lib.SSL_ERROR_WANT_READ
+        assert all(functions.values())
+
+    @pytest.mark.parametrize("change", ["gone", "other types", "another library"])
+    def test_openssl_is_not_used_when_it_is_not_what_it_was(self, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if change == "gone":
+            monkeypatch.setitem(sys.modules, "cryptography.hazmat.bindings._rust", None)
+        elif change == "other types":
+            monkeypatch.setitem(upstream._OPENSSL_FUNCTIONS, "SSL_read", "int(*)(SSL *, void *, size_t)")
+        else:
+            monkeypatch.setattr(cast(Any, SSL)._lib, "SSL_read", print)
+        assert upstream.openssl.__wrapped__() is None
+
+    def test_a_session_without_its_parts_is_not_lent(self) -> None:
+        class Handle:
+            _ssl = None
+
+        class TLS(TLSMemoryBIOProtocol):
+            _handshakeDone = True
+            _appSendBuffer: Any = []  # noqa: RUF012
+
+            def __init__(self) -> None:
+                """Have no factory."""
+
+            def getHandle(self) -> Any:
+                return Handle()
+
+        class Socket(Connection):
+            def __init__(self) -> None:
+                """Have no socket."""
+
+        assert upstream.session([TLS(), Socket()]) is None
+        assert upstream.session([Socket()]) is None
+
     @pytest_twisted.inlineCallbacks
     def test_what_waits_for_the_tls_handshake_is_unsent(self, certificate: Certificate) -> Generator[Any, Any, None]:
         kept: Any = reactor
@@ -392,6 +453,48 @@ class TestTwisted:
         assert upstream.unread([Gone()]) == 0
         assert upstream.unread([Transport()]) == 0
 
+    def test_what_systemd_passed_is_kept_on_the_class(self) -> None:
+        assert isinstance(_SystemdParser._sddaemon, ListenFDs)
+        assert upstream.passed_descriptors() == _SystemdParser._sddaemon.inheritedDescriptors()
+
+    def test_the_descriptor_of_an_adopted_socket(self) -> None:
+        assert upstream.adopted_descriptor(AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)) == 17
+        assert upstream.adopted_descriptor(serverFromString(reactor, "tcp:0")) is None
+
+    @pytest.mark.parametrize("is_left", [False, True])
+    @pytest_twisted.inlineCallbacks
+    def test_an_adopted_unix_socket_is_taken_away_from_who_made_it(self, is_left: bool, tmp_path: Path) -> Generator[Any, Any, None]:
+        """By Twisted alone, that is: with `leave_path` it isn't."""
+        Kept.made = Deferred()
+        path = tmp_path / "socket"
+        with socket.socket(socket.AF_UNIX) as owner:
+            owner.bind(str(path))
+            owner.listen()
+            path.chmod(0o600)
+            endpoint = AdoptedStreamServerEndpoint(reactor, os.dup(owner.fileno()), socket.AF_UNIX)
+            if is_left:
+                upstream.leave_path(endpoint)
+            port = yield endpoint.listen(Factory.forProtocol(Kept))
+            assert port.getHost() == UNIXAddress(os.fsencode(path))
+            assert (path.stat().st_mode & 0o777) == (0o600 if is_left else 0o666)
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                protocol = yield Kept.made
+                lost: Deferred[None] = Deferred()
+                protocol.connectionLost = lambda _=None: lost.callback(None)
+            yield lost
+            yield port.stopListening()
+            assert path.exists() is is_left
+            look = select.poll()
+            look.register(owner, 0)
+            assert look.poll(0) == ([] if is_left else [(owner.fileno(), select.POLLHUP)]), "whether it is shut down"
+
+    def test_other_endpoints_are_left_as_they_are(self) -> None:
+        endpoint = AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)
+        for left in (endpoint, serverFromString(reactor, "tcp:0")):
+            upstream.leave_path(left)
+        assert endpoint.reactor is reactor
+
     def test_a_proxy_header_in_pieces_is_dropped(self) -> None:
         from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory  # noqa: PLC0415
 
@@ -403,13 +506,47 @@ class TestTwisted:
         assert transport.disconnecting
 
 
-@pytest.mark.filterwarnings("ignore:X509.get_(issuer|subject) is deprecated")
-def test_tls_endpoints_take_a_folder_without_a_certificate(tmp_path: Path) -> None:
-    endpoint = serverFromString(reactor, f"tls:{tmp_path}:port=0")
-    assert upstream.lacks_certificate(endpoint)
-    Certificate(tmp_path / "a.pem")
-    assert not upstream.lacks_certificate(serverFromString(reactor, f"tls:{tmp_path}:port=0"))
-    assert not upstream.lacks_certificate(serverFromString(reactor, "tcp:0"))
+class TestTls:
+    """What `tls` needs, and why it does without Twisted's own `ssl:` and `tls:`."""
+
+    def test_an_endpoint_string_is_taken_apart_and_unquoted(self) -> None:
+        assert upstream.endpoint_arguments(r"ssl:44\:3:a=b\=c:interface=\:\:1") == (["ssl", "44:3"], {"a": "b=c", "interface": "::1"})
+
+    def test_groups_that_openssl_does_not_know_are_passed_over(self) -> None:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        upstream.set_groups(context, ["no-such-group", "P-384"])
+        # Nothing of the first is left in OpenSSL's queue of errors, where the next call would find it.
+        with pytest.raises(SSL.Error, match="no start line"):
+            context.use_certificate_chain_file("/dev/null")
+        with pytest.raises(ValueError, match="none of the groups"):
+            upstream.set_groups(context, ["no-such-group"])
+
+    def test_an_offer_of_alpn_is_answered_with_an_alert(self, certificate: Certificate) -> None:
+        """Every browser makes one."""
+        options = PrivateCertificate.loadPEM(certificate.path.read_bytes()).options()
+        protocol = SimpleNamespace(factory=SimpleNamespace(wrappedFactory=Factory()))
+        Client(options, protocol=protocol).shake_hands()
+        with pytest.raises(SSL.Error, match="internal error"):
+            Client(options, protocol=protocol, protocols=[b"http/1.1"]).shake_hands()
+
+    def test_key_exchanges_without_forward_secrecy_are_taken(self, certificate: Certificate) -> None:
+        ciphers = SSL.Connection(PrivateCertificate.loadPEM(certificate.path.read_bytes()).options().getContext()).get_cipher_list()
+        assert "AES128-SHA" in ciphers
+
+    @pytest.mark.filterwarnings("ignore:X509.get_(issuer|subject) is deprecated")
+    def test_a_renewed_file_is_not_read_again(self, tmp_path: Path) -> None:
+        old = Certificate(tmp_path / "a.pem")
+        lookup = autoReloadingDirectoryOfPEMs(FilePath(str(tmp_path)))
+        before = lookup(b"localhost")
+        Certificate(tmp_path / "a.pem", key=old.key)
+        assert lookup(b"localhost") is before
+
+    def test_what_follows_the_first_certificate_is_left_out(self, tmp_path: Path) -> None:
+        root = Certificate(tmp_path / "root", ["Root"])
+        leaf = Certificate(tmp_path / "leaf", issuer=root)
+        leaf.path.write_bytes(leaf.path.read_bytes() + root.pem)
+        endpoint: Any = serverFromString(reactor, f"ssl:0:privateKey={leaf.path}")
+        assert endpoint._sslContextFactory.extraCertChain == []
 
 
 def receive_all(client: socket.socket, size: int) -> None:

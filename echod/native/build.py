@@ -14,7 +14,10 @@ import os
 import re
 import shlex
 import shutil
+import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cffi import FFI
@@ -67,9 +70,27 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
         extra_link_args=extra,
     )
     # Elsewhere: cffi leaves its generated C and objects, and setuptools, which it uses, reads any pyproject.toml where it works.
-    with tempfile.TemporaryDirectory() as elsewhere:
+    with tempfile.TemporaryDirectory() as elsewhere, _linker_without_run_path():
         built = Path(ffi.compile(tmpdir=elsewhere, verbose=verbose))
         return Path(shutil.move(built, target / built.name))
+
+
+@contextmanager
+def _linker_without_run_path() -> Iterator[None]:
+    """Have setuptools link as it would, but without the folders that this Python has its own libraries searched for in.
+
+    The extension needs none but libc's, and wherever it is installed these folders may be anybody's. A linker or compiler that the
+    caller has chosen is left alone.
+    """
+    if os.environ.keys() & {"CC", "LDSHARED"}:
+        yield
+        return
+    words = shlex.split(sysconfig.get_config_var("LDSHARED"))
+    os.environ["LDSHARED"] = shlex.join(word for word in words if not word.startswith("-Wl,-rpath"))
+    try:
+        yield
+    finally:
+        del os.environ["LDSHARED"]
 
 
 def main(target: Path = HERE) -> None:

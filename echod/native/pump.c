@@ -16,10 +16,12 @@
 #include <unistd.h>
 
 #include "codec.h"
+#include "tls.h"
 
 enum {
     READ_SIZE = 64 * 1024,   /* of one receive into the shared buffer: what Twisted reads, too */
     PIECE_SIZE = 256 * 1024, /* of one receive into a large message's own buffer: it stays in the second-level cache until it is checked */
+    SEALED_SIZE = 80 * 1024, /* of one receive over TLS: a message of 64 KiB with what its records take besides */
     KEEP_SIZE = 4 * 1024,    /* a smaller frame that is cut is kept and decoded when it is whole: reading it over again costs little */
     SERVER_HEADER = 10,      /* the largest header of a server's frame */
     CLIENT_HEADER = 14,      /* and of a client's */
@@ -30,6 +32,9 @@ enum {
     SPARE_SIZE = 8 * 1024 * 1024, /* and their octets in all, */
     MIN_SPARE_SIZE = 128 * 1024,  /* each of at least so many: smaller ones malloc keeps by itself */
 };
+
+/* What plain sockets and TLS have in common is compiled for each by itself: calls are a fifth of what the pump does for a small message. */
+#define FOR_EACH static inline __attribute__((always_inline))
 
 /* A lease with what only the pump sees of it. The public part comes first. */
 typedef struct {
@@ -43,6 +48,8 @@ typedef struct {
     /* What is to be sent is unsent[sent, sent + unsent_size). */
     size_t sent;
     bool is_writing;
+    /* NULL: a plain socket. */
+    echod_tls *tls;
 } lease_t;
 
 struct echod_pump {
@@ -60,13 +67,22 @@ struct echod_pump {
     uint8_t *spares[SPARES];
     size_t spare_size;
     struct epoll_event events[BATCH];
-    uint8_t buffer[KEEP_SIZE + READ_SIZE];
+    uint8_t buffer[KEEP_SIZE + SEALED_SIZE];
+    /* For TLS: what was received for the lease that is being served, and has not gone into its session yet. */
+    echod_openssl openssl;
+    echod_sealed sealed;
+    uint8_t received[SEALED_SIZE];
 };
 
 /* Bookkeeping. */
 
 static void set_held(echod_pump *pump, lease_t *lease) {
     size_t held = lease->partial_size + lease->public.unsent_size + (lease->message ? (size_t)lease->large.done : 0);
+    if (lease->tls) {
+        const uint8_t *octets;
+        lease->public.sealed_size = echod_tls_unsent(lease->tls, &octets);
+        held += lease->public.sealed_size + echod_tls_unopened(lease->tls);
+    }
     pump->held += held - lease->public.held;
     lease->public.held = held;
 }
@@ -156,6 +172,10 @@ static void end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *
         lease->partial = NULL;
     }
     drop_partial(lease);
+    if (lease->tls && !echod_tls_keep(lease->tls, &pump->sealed)) {
+        is_kept = false;
+        pump->sealed.size = 0;
+    }
     if (lease->public.unsent_size)
         memmove(lease->public.unsent, lease->public.unsent + lease->sent, lease->public.unsent_size);
     pump->held -= lease->public.held;
@@ -186,7 +206,7 @@ static size_t piece_size(const echod_pump *pump) {
 }
 
 /* How much of it the kernel takes. */
-static size_t send_some(int fd, const uint8_t *octets, size_t size) {
+FOR_EACH size_t send_octets(int fd, const uint8_t *octets, size_t size) {
     size_t sent = 0;
     while (sent < size) {
         ssize_t n = send(fd, octets + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -199,9 +219,39 @@ static size_t send_some(int fd, const uint8_t *octets, size_t size) {
     return sent;
 }
 
+/* Send what a TLS session has to send. False: the kernel doesn't take all of it. */
+static __attribute__((noinline)) bool flush_sealed(lease_t *lease) {
+    const uint8_t *octets;
+    size_t size = echod_tls_unsent(lease->tls, &octets);
+    size_t sent = send_octets(lease->public.fd, octets, size);
+    echod_tls_sent(lease->tls, sent);
+    return sent == size;
+}
+
+/* How much of it goes out. Over TLS the last records may be in the session, and keep the next answer waiting. */
+static __attribute__((noinline)) size_t send_sealed(lease_t *lease, const uint8_t *octets, size_t size) {
+    size_t sealed = 0;
+    while (flush_sealed(lease) && sealed < size && !lease->tls->is_odd)
+        sealed += echod_tls_seal(lease->tls, octets + sealed, size - sealed);
+    return sealed;
+}
+
+FOR_EACH size_t send_some(lease_t *lease, const uint8_t *octets, size_t size) {
+    return lease->tls ? send_sealed(lease, octets, size) : send_octets(lease->public.fd, octets, size);
+}
+
+FOR_EACH bool is_blocked(lease_t *lease) {
+    return lease->public.unsent_size || (lease->tls && !flush_sealed(lease));
+}
+
+/* How much of a large answer may go to one socket at a time. To seal takes ten times as long as to send. */
+static size_t most_to_send(const echod_pump *pump, const lease_t *lease) {
+    return (lease->tls ? 1 : 4) * piece_size(pump);
+}
+
 /* Send answers from a buffer that is not the lease's; what is not taken is kept. */
-static bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
-    size_t sent = send_some(lease->public.fd, octets, size);
+FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
+    size_t sent = send_some(lease, octets, size);
     if (sent == size)
         return true;
     lease->public.unsent = copy(octets + sent, size - sent);
@@ -209,16 +259,31 @@ static bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
     return lease->public.unsent != NULL;
 }
 
+static void open_some(echod_pump *pump, lease_t *lease);
+
+static size_t count_unsent(const lease_t *lease) {
+    const uint8_t *octets;
+    return lease->public.unsent_size + (lease->tls ? echod_tls_unsent(lease->tls, &octets) : 0);
+}
+
 static void flush(echod_pump *pump, lease_t *lease) {
-    size_t most = 4 * piece_size(pump);
+    size_t before = count_unsent(lease);
+    size_t most = most_to_send(pump, lease);
     size_t size = lease->public.unsent_size < most ? lease->public.unsent_size : most;
-    size_t sent = send_some(lease->public.fd, lease->public.unsent + lease->sent, size);
+    size_t sent = send_some(lease, lease->public.unsent + lease->sent, size);
     lease->sent += sent;
     lease->public.unsent_size -= sent;
-    if (lease->public.unsent_size == 0) {
+    if (!lease->public.unsent_size)
         drop_unsent(pump, lease);
+    size_t left = count_unsent(lease);
+    if (!left) {
         watch(pump, lease, false);
-    } else if (!sent || pump->is_tight) {
+        if (lease->tls) {
+            /* No event tells of what the session has already. */
+            open_some(pump, lease);
+            return;
+        }
+    } else if (left >= before || pump->is_tight) {
         /* Ready and takes nothing: an error that the owner is to meet. */
         end_in_turn(pump, lease, pump->is_tight ? ECHOD_END_BLOCKED : ECHOD_END_CLOSED, NULL, 0);
         return;
@@ -234,8 +299,8 @@ static void finish_large(echod_pump *pump, lease_t *lease) {
     size_t start = SERVER_HEADER - header_size;
     size_t size = header_size + (size_t)lease->large.length;
     memcpy(lease->message + start, header, header_size);
-    size_t most = 4 * piece_size(pump);
-    size_t sent = send_some(lease->public.fd, lease->message + start, size < most ? size : most);
+    size_t most = most_to_send(pump, lease);
+    size_t sent = send_some(lease, lease->message + start, size < most ? size : most);
     lease->public.messages++;
     lease->public.octets += lease->large.length;
     echod_large_sum(&lease->large, &pump->sums);
@@ -298,7 +363,7 @@ static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t s
 }
 
 /* Echo what is ordinary in the shared buffer's first `size` octets. False: the lease has ended. */
-static bool echo(echod_pump *pump, lease_t *lease, size_t size) {
+FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size) {
     echod_echoed echoed = echod_codec_echo(pump->buffer, size, pump->max_message_size, &pump->sums);
     lease->public.messages += echoed.messages;
     lease->public.octets += echoed.octets;
@@ -321,66 +386,103 @@ static bool echo(echod_pump *pump, lease_t *lease, size_t size) {
     return false;
 }
 
-/* Read into the shared buffer what waits, if it begins with a frame that is not ordinary. */
-static size_t read_if_odd(echod_pump *pump, const lease_t *lease) {
+/* Whether what waits begins with a frame that is not ordinary, or over TLS with something else. */
+static __attribute__((noinline)) bool is_odd_next(echod_pump *pump, lease_t *lease) {
     uint8_t begin[CLIENT_HEADER];
     echod_sums not_counted = {0};
-    ssize_t n = recv(lease->public.fd, begin, sizeof begin, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n = lease->tls ? (ssize_t)echod_tls_peek(lease->tls, begin, sizeof begin)
+                           : recv(lease->public.fd, begin, sizeof begin, MSG_PEEK | MSG_DONTWAIT);
     echod_stop stop = n > 0 ? echod_codec_echo(begin, (size_t)n, pump->max_message_size, &not_counted).stop : ECHOD_STOP_NEED_MORE;
-    if (stop != ECHOD_STOP_NOT_ORDINARY && stop != ECHOD_STOP_TOO_LARGE)
-        return 0;
-    n = recv(lease->public.fd, pump->buffer, READ_SIZE, MSG_DONTWAIT);
-    return n > 0 ? (size_t)n : 0;
+    return stop == ECHOD_STOP_NOT_ORDINARY || stop == ECHOD_STOP_TOO_LARGE || (lease->tls && lease->tls->is_odd);
 }
 
-static void read_some(echod_pump *pump, lease_t *lease) {
-    uint8_t *target;
-    size_t room;
+/* Where the next octets of the client's belong, and how many at most. */
+FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room) {
     if (lease->message) {
         uint64_t missing = lease->large.length - lease->large.done;
-        target = lease->message + SERVER_HEADER + lease->large.done;
         size_t most = piece_size(pump);
-        room = missing < most ? (size_t)missing : most;
-    } else {
-        target = pump->buffer + lease->partial_size;
-        /* When it is tight, what is read ends up with the owner if it is not whole: a large piece for each would be too much. */
-        room = pump->is_tight ? KEEP_SIZE : READ_SIZE;
+        *room = missing < most ? (size_t)missing : most;
+        return lease->message + SERVER_HEADER + lease->large.done;
     }
-    ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return;
-    if (n <= 0) {
-        end_in_turn(pump, lease, ECHOD_END_CLOSED, NULL, 0);
-        return;
+    /* When it is tight, what is read ends up with the owner if it is not whole: a large piece for each would be too much. */
+    *room = pump->is_tight ? KEEP_SIZE : lease->tls ? SEALED_SIZE : READ_SIZE;
+    return pump->buffer + lease->partial_size;
+}
+
+/* Take octets that are where target_of said. False: the lease has ended. */
+FOR_EACH bool take(echod_pump *pump, lease_t *lease, size_t size) {
+    if (lease->message)
+        return feed_large(pump, lease, NULL, size);
+    size_t kept = lease->partial_size;
+    if (kept) {
+        memcpy(pump->buffer, lease->partial, kept);
+        drop_partial(lease);
     }
-    lease->public.reads++;
-    bool goes_on;
-    if (lease->message) {
-        goes_on = feed_large(pump, lease, NULL, (size_t)n);
-    } else {
-        size_t kept = lease->partial_size;
-        if (kept) {
-            memcpy(pump->buffer, lease->partial, kept);
-            drop_partial(lease);
-        }
-        goes_on = echo(pump, lease, kept + (size_t)n);
-    }
-    if (!goes_on)
-        return;
-    if (lease->public.unsent_size) {
+    return echo(pump, lease, kept + size);
+}
+
+/* What remains to be done for a lease that has been served and goes on. */
+FOR_EACH void settle(echod_pump *pump, lease_t *lease) {
+    if (is_blocked(lease)) {
         if (pump->is_tight) {
             end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
             return;
         }
         /* Who doesn't take its answers isn't read, but for what the owner is to judge: a close has its deadline also where nobody reads. */
-        size_t size = lease->message || lease->partial_size ? 0 : read_if_odd(pump, lease);
-        if (size) {
-            end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, pump->buffer, size);
+        if (!lease->message && !lease->partial_size && is_odd_next(pump, lease)) {
+            ssize_t n = lease->tls ? 0 : recv(lease->public.fd, pump->buffer, READ_SIZE, MSG_DONTWAIT);
+            end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, pump->buffer, n > 0 ? (size_t)n : 0);
             return;
         }
         watch(pump, lease, true);
     }
     set_held(pump, lease);
+}
+
+/* Serve what a TLS session has, or gets from what was received for it. */
+static __attribute__((noinline)) void open_some(echod_pump *pump, lease_t *lease) {
+    size_t room, opened;
+    do {
+        uint8_t *target = target_of(pump, lease, &room);
+        opened = echod_tls_open(lease->tls, &pump->sealed, target, room);
+        if (opened && !take(pump, lease, opened))
+            return;
+    } while (opened == room && !is_blocked(lease));
+    if (lease->tls->is_odd)
+        end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
+    else if (pump->sealed.size && !(is_blocked(lease) && echod_tls_keep(lease->tls, &pump->sealed)))
+        end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
+    else
+        settle(pump, lease);
+}
+
+/* Octets received, or 0: there are none, and the lease may have ended. */
+FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_t room) {
+    ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
+    if (n > 0) {
+        lease->public.reads++;
+        return (size_t)n;
+    }
+    if (!n || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
+        end_in_turn(pump, lease, ECHOD_END_CLOSED, NULL, 0);
+    return 0;
+}
+
+static void read_sealed(echod_pump *pump, lease_t *lease) {
+    size_t room = pump->is_tight && !lease->message ? KEEP_SIZE : SEALED_SIZE;
+    size_t size = receive(pump, lease, pump->received, room);
+    if (size) {
+        pump->sealed = (echod_sealed){pump->received, size};
+        open_some(pump, lease);
+    }
+}
+
+static void read_some(echod_pump *pump, lease_t *lease) {
+    size_t room;
+    uint8_t *target = target_of(pump, lease, &room);
+    size_t size = receive(pump, lease, target, room);
+    if (size && take(pump, lease, size))
+        settle(pump, lease);
 }
 
 /* The public part. */
@@ -428,6 +530,25 @@ echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
     return &lease->public;
 }
 
+echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out) {
+    const uint8_t *octets;
+    echod_tls *tls = malloc(sizeof *tls);
+    if (!tls)
+        return NULL;
+    *tls = (echod_tls){.openssl = &pump->openssl, .ssl = ssl, .in = in, .out = out};
+    lease_t *lease = echod_tls_unsent(tls, &octets) ? NULL : (lease_t *)echod_pump_lend(pump, fd, slot);
+    if (!lease) {
+        free(tls);
+        return NULL;
+    }
+    lease->tls = tls;
+    return &lease->public;
+}
+
+void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl) {
+    pump->openssl = *openssl;
+}
+
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
     uint64_t deadline = now_ns() + budget_ns;
     pump->ended = NULL;
@@ -445,6 +566,8 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
             continue; /* it ended since the event was fetched */
         if (lease->is_writing)
             flush(pump, lease);
+        else if (lease->tls)
+            read_sealed(pump, lease);
         else
             read_some(pump, lease);
     } while (now_ns() < deadline);
@@ -458,6 +581,7 @@ void echod_pump_recall(echod_pump *pump, echod_lease *lease) {
 void echod_lease_free(echod_lease *lease) {
     free(lease->rest);
     free(lease->unsent);
+    free(((lease_t *)lease)->tls);
     free(lease);
 }
 
@@ -507,6 +631,15 @@ int echod_pump_fd(const echod_pump *pump) {
 echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
     (void)pump, (void)fd, (void)slot;
     return NULL;
+}
+
+echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out) {
+    (void)pump, (void)fd, (void)slot, (void)ssl, (void)in, (void)out;
+    return NULL;
+}
+
+void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl) {
+    (void)pump, (void)openssl;
 }
 
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {

@@ -1,7 +1,7 @@
 /*
  * What the pump offers: sockets that are leased to it are served without Python, all ready ones in one turn.
  *
- * Knows sockets, epoll, and the codec. Must never know a transport, a reactor or a handshake: a lease is a descriptor that stands at a
+ * Knows sockets, epoll, the codec, and of TLS what tls.h tells. Must never know a transport, a reactor or a handshake: a lease is a descriptor that stands at a
  * frame boundary, outside a message, and goes back with what is left of its octets as soon as something is not ordinary.
  *
  * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere there is no pump, and echod_pump_new answers NULL.
@@ -18,10 +18,14 @@
 
 typedef struct echod_pump echod_pump;
 
+/* The functions of OpenSSL: see tls.h. */
+typedef struct echod_openssl echod_openssl;
+
 /* Why a lease ended. */
 typedef enum {
     ECHOD_END_RECALLED,     /* it was asked for */
-    ECHOD_END_NOT_ORDINARY, /* the rest is for Autobahn: also a frame above the limit, or one there is no room to wait for */
+    ECHOD_END_NOT_ORDINARY, /* the rest is for Autobahn: also a frame above the limit, or one there is no room to wait for; over TLS, it
+                               or what the session has behind it */
     ECHOD_END_BLOCKED,      /* the pump is tight, and the peer doesn't take its answers */
     ECHOD_END_CLOSED,       /* end of file or an error: the next read by the owner tells which */
     ECHOD_END_NO_MEMORY,    /* what was received is lost: the connection is to be aborted */
@@ -39,6 +43,8 @@ typedef struct echod_lease {
     size_t held;
     /* Answers that the kernel has not taken, in part of `held`. */
     size_t unsent_size;
+    /* Over TLS: octets of records, likewise. When the lease has ended they are in the session, and go before the unsent answers. */
+    size_t sealed_size;
     /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease.
        Behind the one that makes a large text invalid they are left out: whoever has judged that one looks at no more. */
     echod_end why;
@@ -61,6 +67,13 @@ int echod_pump_fd(const echod_pump *pump);
 
 /* Lease a non-blocking stream socket. NULL, with errno, if it can't be. */
 echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot);
+
+/* Likewise with a TLS session on it (an SSL and its two memory BIOs) whose handshake is over, which has nothing to send and was asked for
+   octets until it had none. Until the lease has ended nobody else may touch it. echod_pump_set_openssl comes first. */
+echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out);
+
+/* Tell the functions of the library that makes the sessions; they are copied. */
+void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl);
 
 /* Serve the ready sockets, for about as long as budget_ns says, and answer with the list of leases that ended. */
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);

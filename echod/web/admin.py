@@ -16,9 +16,8 @@ from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
+from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from zope.interface import implementer
 
 from echod import metrics
 from echod.deadlines import Deadlines, Ticker
@@ -59,7 +58,6 @@ class AdminConnection(ProtocolWrapper):
         super().writeSequence(data)  # type: ignore[no-untyped-call]
 
 
-@implementer(IProtocolNegotiationFactory)
 class AdminSite(WrappingFactory):
     """The site as a factory for its listeners; `start` and `stop` go around them."""
 
@@ -80,10 +78,6 @@ class AdminSite(WrappingFactory):
         self._lag = LagMeter(clock, factory.counts.lags.observe)
         self._stopped: Deferred[None] | None = None
         self._last_call: IDelayedCall | None = None
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """Return what is spoken over TLS (RFC 7301). Without this, Twisted fails the TLS handshake of whoever asks, as browsers do."""
-        return [b"http/1.1"]
 
     def start(self) -> None:
         """Begin to measure what is to be shown."""

@@ -1,4 +1,4 @@
-"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [-- arguments…]``.
+"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [-- arguments…]``.
 
 Exit status 0: all is as it must be (or the suite is not to be had, which a line says); 1: something is not; 2: usage.
 """
@@ -17,6 +17,8 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.tls import Certificate
 
 from .cases import CASE_COUNT, SelectionError, count_faults, select, share_out
 from .judge import judge, tally, total
@@ -54,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=positive_number, metavar="SECONDS", default=DEFAULT_SECONDS, help=f"seconds for the whole run [{DEFAULT_SECONDS}]"
     )
+    parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made on the spot")
     parser.add_argument("arguments", nargs="*", help="after `--`: echod's options; words before an `echod` there are twistd's")
     return parser
 
@@ -107,7 +110,7 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     head = _head(suite)
     print(f"{head}\n{len(expected)} of {CASE_COUNT} cases", flush=True)
     began = time.monotonic()
-    setup = Setup(suite, report, ROOT, options.arguments)
+    setup = Setup(suite, report, ROOT, options.arguments, Certificate(report / "localhost.pem").path if options.tls else None)
     outcomes = await run_units(share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True))
     results = gather(report, outcomes, AGENT)
     failures = {failure.case: explain(report, failure, results.get(failure.case)) for failure in judge(expected, results)}

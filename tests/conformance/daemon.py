@@ -40,13 +40,14 @@ def free_port() -> int:
         return port
 
 
-def command_line(port: int, arguments: Sequence[str]) -> list[str]:
+def command_line(port: int, arguments: Sequence[str], certificate: Path | None = None) -> list[str]:
     """``twistd -n --pidfile= echod --port …``; words before an ``echod`` among the arguments are twistd's."""
+    endpoint = f"ssl:{port}:privateKey={certificate}:interface={HOST}" if certificate else f"tcp:{port}:interface={HOST}"
     beside = Path(sys.executable).with_name("twistd")
     twistd = str(beside) if beside.exists() else shutil.which("twistd") or "twistd"
     cut = list(arguments).index("echod") if "echod" in arguments else 0
     rest = arguments[cut + 1 :] if "echod" in arguments else arguments
-    return [twistd, "-n", "--pidfile=", *arguments[:cut], "echod", "--port", f"tcp:{port}:interface={HOST}", *rest]
+    return [twistd, "-n", "--pidfile=", *arguments[:cut], "echod", "--port", endpoint, *rest]
 
 
 def log_faults(text: str) -> list[str]:
@@ -55,12 +56,14 @@ def log_faults(text: str) -> list[str]:
 
 
 @asynccontextmanager
-async def running_daemon(port: int, arguments: Sequence[str], cwd: Path, log: Path, faults: list[str]) -> AsyncIterator[None]:
+async def running_daemon(
+    port: int, arguments: Sequence[str], cwd: Path, log: Path, faults: list[str], certificate: Path | None = None
+) -> AsyncIterator[None]:
     """A daemon that listens on the port for as long as the block runs; what was wrong with it is added to the faults.
 
     It inherits the environment, so that AUTOBAHN_USE_NVX, ECHOD_NATIVE and the like reach it.
     """
-    command = command_line(port, arguments)
+    command = command_line(port, arguments, certificate)
     with log.open("wb") as output:
         try:
             # A session of its own: Ctrl-C at the terminal is for the runner, which then ends the daemon in good order.

@@ -42,6 +42,7 @@ class Setup:
     report: Path
     cwd: Path  # where the daemons are started
     arguments: Sequence[str] = ()  # and with what
+    certificate: Path | None = None  # with TLS, by this and its key in one file
 
 
 @dataclass(slots=True)
@@ -55,9 +56,9 @@ class Outcome:
     seconds: float = 0.0
 
 
-def specification(port: int, cases: Sequence[str], outdir: str) -> str:
-    """A fuzzingclient specification of the suite."""
-    server = {"agent": AGENT, "url": f"ws://{HOST}:{port}"}
+def specification(port: int, cases: Sequence[str], outdir: str, scheme: str = "ws") -> str:
+    """A fuzzingclient specification of the suite. By `wss` it looks at no certificate."""
+    server = {"agent": AGENT, "url": f"{scheme}://{HOST}:{port}"}
     return json.dumps(
         {"outdir": outdir, "servers": [server], "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {}}, indent=2
     )
@@ -105,9 +106,10 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     began = time.monotonic()
     port = free_port()
     try:
-        async with running_daemon(port, setup.arguments, setup.cwd, outcome.folder / "daemon.log", outcome.faults):
+        log, scheme = outcome.folder / "daemon.log", "wss" if setup.certificate else "ws"
+        async with running_daemon(port, setup.arguments, setup.cwd, log, outcome.faults, setup.certificate):
             left = deadline - asyncio.get_running_loop().time()
-            outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left)
+            outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left, scheme)
         outcome.results = _read_results(outcome.folder)
     except (DaemonError, SuiteError) as error:
         outcome.faults.append(str(error))
@@ -123,10 +125,10 @@ def _read_results(folder: Path) -> dict[str, Result]:
         raise SuiteError(f"wstest left no report that can be read: {type(error).__name__}: {error}") from error
 
 
-async def _run_wstest(suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float) -> list[str]:
+async def _run_wstest(suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float, scheme: str = "ws") -> list[str]:
     """Run wstest once; what was wrong with the run itself."""
     call = suite.invocation(folder)
-    (folder / "spec.json").write_text(specification(port, cases, call.outdir))
+    (folder / "spec.json").write_text(specification(port, cases, call.outdir, scheme))
     with (folder / "wstest.log").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *call.command,

@@ -58,6 +58,8 @@ def test_command_line_is_the_users() -> None:
 def test_words_before_echod_are_twistds() -> None:
     words = command_line(1, ["--reactor=asyncio", "echod", "--compression", "off"])
     assert words[3:] == ["--reactor=asyncio", "echod", "--port", "tcp:1:interface=127.0.0.1", "--compression", "off"]
+    secure = command_line(1, ["--compression", "off"], Path("here.pem"))[3:]
+    assert secure == ["echod", "--port", "ssl:1:privateKey=here.pem:interface=127.0.0.1", "--compression", "off"]
     assert command_line(1, ["--compression", "off"])[3:] == ["echod", "--port", "tcp:1:interface=127.0.0.1", "--compression", "off"]
 
 

@@ -66,6 +66,7 @@ def run(tmp_path: Path, script: str, units: Sequence[Unit] = (Unit("short", ("1.
 
 
 def test_specification() -> None:
+    assert json.loads(specification(9001, [], "/report", "wss"))["servers"][0]["url"] == "wss://127.0.0.1:9001"
     spec = json.loads(specification(9001, ["1.1.1"], "/report"))
     assert spec["servers"] == [{"agent": AGENT, "url": "ws://127.0.0.1:9001"}]
     assert (spec["outdir"], spec["cases"]) == ("/report", ["1.1.1"])

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +91,24 @@ def test_flags_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O1 --no-such-flag")
     with pytest.raises(VerificationError):
         build.main(tmp_path)
+
+
+@pytest.mark.usefixtures("_compiler")
+@pytest.mark.parametrize(("chosen", "is_searched"), [(None, False), ("cc -shared -Wl,-rpath,/of-the-linker", True)])
+def test_libraries_are_searched_only_where_the_caller_says(
+    chosen: str | None, is_searched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Python with its libraries in a folder of its own would have it written into all that it links."""
+    monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O0 -g0")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("LDSHARED", raising=False)
+    monkeypatch.setitem(sysconfig.get_config_vars(), "LDSHARED", "cc -shared -Wl,-rpath,/of-the-linker")
+    if chosen:
+        monkeypatch.setenv("LDSHARED", chosen)
+    build.main(tmp_path)
+    (extension,) = tmp_path.iterdir()
+    assert (b"/of-the-linker" in extension.read_bytes()) == is_searched
+    assert os.environ.get("LDSHARED") == chosen
 
 
 @pytest.fixture

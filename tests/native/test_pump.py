@@ -47,8 +47,12 @@ class Leased:
         self.client.setblocking(False)
         self.pump = pump
         self.ended: Ended | None = None
-        self.lease: Any = pump.lib.echod_pump_lend(pump.pump, self.served.fileno(), slot)
+        self.lease: Any = self.lend(slot)
         assert self.lease != pump.native.ffi.NULL
+
+    def lend(self, slot: int) -> Any:
+        """Lease it."""
+        return self.pump.lib.echod_pump_lend(self.pump.pump, self.served.fileno(), slot)
 
     def send(self, octets: bytes) -> None:
         """Send, with turns of the pump as they are needed; nothing is received."""

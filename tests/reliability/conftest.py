@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection import is_named
+
 QUICK = ("test_advisories.py", "test_garbage.py")
 _HERE = Path(__file__).parent
 
@@ -26,13 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the long ones out of a plain run."""
     is_long = collection_path.name.startswith("test_") and collection_path.name not in QUICK
-    return True if is_long and not _is_named(config) else None
-
-
-def _is_named(config: pytest.Config) -> bool:
-    # Arguments that are an option's value or a node id name no path in here, or the path before the `::`.
-    names = [Path(config.invocation_params.dir, str(arg).partition("::")[0]).resolve() for arg in config.invocation_params.args]
-    return any(name.exists() and name.is_relative_to(_HERE) for name in names)
+    return True if is_long and not is_named(config, _HERE) else None
 
 
 @dataclass(frozen=True)

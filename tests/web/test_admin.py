@@ -12,7 +12,6 @@ import pytest
 import pytest_twisted
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
@@ -65,11 +64,6 @@ class Visitor:
 
     def lose(self) -> None:
         self.connection.connectionLost(None)
-
-
-def test_what_is_spoken_over_tls(site: AdminSite) -> None:
-    assert IProtocolNegotiationFactory.providedBy(site)
-    assert site.acceptableProtocols() == [b"http/1.1"]
 
 
 def test_alive_and_ready(site: AdminSite, factory: EchoFactory) -> None:

@@ -1,0 +1,217 @@
+"""``python -m benchmarks.scaling``: what a connection that only waits costs, for docs/scaling.md: memory, handshake, pings.
+
+Many connections over loopback from one process to one daemon, plain and with TLS. Memory is the daemon's proportional set size, and
+what the kernel's caches for sockets grow by: both ends of each connection are in them, and half is the server's. A processor's time is
+that which the kernel charges the daemon with.
+
+Knows: one daemon, many clients that only answer pings. Must never know: other servers, rates; those are the other benchmarks'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import socket
+import ssl
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from benchmarks import build
+from benchmarks.measure import SETTLE_SECONDS, choose_cores, raise_file_limit
+from benchmarks.process import HOST, Launch, Process, free_port, memory_of, on_core, running
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+PONG = b"\x8a\x80\x00\x00\x00\x00"
+"""Without a payload: any octet is a sign of life."""
+
+CACHES = ("TCP ", "sock_inode_cache ", "filp ", "eventpoll_epi ", "ep_head ", "lsm_inode_cache ")
+"""Of the kernel's slabs those whose objects a socket has one of; its dentry, 192 octets, is lost among the others'."""
+
+DENTRY = 192
+
+
+@dataclass(frozen=True)
+class Look:
+    """The daemon at one moment: KiB of its own, octets in the kernel's slabs, seconds of processor time."""
+
+    own: int
+    kernel: int
+    cpu: float
+
+
+def look(pid: int) -> Look:
+    """Look at a process, and at the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return Look(memory_of([pid]).pss, slab_octets(Path("/proc/slabinfo").read_text()), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def slab_octets(slabinfo: str) -> int:
+    """Return the octets of the objects in use in the caches that matter; `slabinfo` is the kernel's table."""
+    rows = [line.split() for line in slabinfo.splitlines() if line.startswith(CACHES)]
+    return sum(int(active) * int(size) for _, active, _, size, *_ in rows)
+
+
+# The clients, in a process of their own.
+
+
+def serve_pings(port: int, count: int, certificate: str | None, orders: IO[str], answers: IO[str]) -> None:
+    """Open `count` connections and say so; at each order print how many pings were answered; end with the orders."""
+    context = ssl.create_default_context(cafile=certificate) if certificate else None
+    poll, clients, pings = select.epoll(), {}, 0
+    for _ in range(count):
+        client = open_one(port, context)
+        clients[client.fileno()] = client
+        poll.register(client, select.EPOLLIN)
+    poll.register(orders, select.EPOLLIN)
+    print("open", file=answers, flush=True)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == orders.fileno():
+                if not orders.readline():
+                    return
+                print(pings, file=answers, flush=True)
+            elif answer_ping(clients[descriptor]):
+                pings += 1
+
+
+def open_one(port: int, context: ssl.SSLContext | None) -> socket.socket:
+    client = socket.create_connection((HOST, port), timeout=10)
+    if context is not None:
+        client = context.wrap_socket(client, server_hostname="localhost")
+    client.sendall(HANDSHAKE)
+    answer = client.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 101 "):
+        raise SystemExit(f"no WebSocket: {answer!r}")
+    return client
+
+
+def answer_ping(client: socket.socket) -> bool:
+    """Answer; False: what came was no octet of the WebSocket protocol."""
+    try:
+        client.settimeout(0)
+        if not client.recv(4096):
+            raise SystemExit("the daemon closed a connection")
+        client.settimeout(10)
+    except ssl.SSLWantReadError:
+        return False
+    client.sendall(PONG)
+    return True
+
+
+class Clients:
+    """A handle on that process."""
+
+    def __init__(self, port: int, count: int, certificate: Path | None, core: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.scaling", "--clients", str(count), "--port", str(port)]
+        command += ["--certificate", str(certificate)] if certificate else []
+        with on_core(core):
+            self._process = subprocess.Popen(command, cwd=build.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "open\n":
+            raise SystemExit("benchmarks: the clients could not all connect")
+
+    def pings(self) -> int:
+        """Return how many they have answered."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        """Close all connections."""
+        self._process.kill()
+        self._process.communicate()
+
+
+# The measurement.
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one connection that waits."""
+
+    own: float
+    """KiB of the daemon's."""
+    kernel: float
+    """KiB of the kernel's, at the server's end."""
+    handshake: float
+    """Microseconds of processor time until it is open."""
+    ping: float
+    """Microseconds of processor time for a ping, its pong, and the looks in between."""
+    pings: int
+
+
+def measure(process: Process, count: int, certificate: Path | None, seconds: float, core: int) -> Cost:
+    (pid,) = process.pids()
+    before = look(pid)
+    clients = Clients(process.port, count, certificate, core)
+    try:
+        time.sleep(SETTLE_SECONDS)
+        opened, pings = look(pid), clients.pings()
+        time.sleep(seconds)
+        after, pings = look(pid), clients.pings() - pings
+    finally:
+        clients.stop()
+    return Cost(
+        own=(opened.own - before.own) / count,
+        kernel=((opened.kernel - before.kernel) / 2 / count + DENTRY) / 1024,
+        handshake=(opened.cpu - before.cpu) / count * 1e6,
+        ping=(after.cpu - opened.cpu) / max(1, pings) * 1e6,
+        pings=pings,
+    )
+
+
+def daemon(folder: Path, port: int, certificate: tuple[Path, Path] | None, interval: float, core: int) -> Launch:
+    endpoint = f"tcp:{port}:interface={HOST}"
+    if certificate is not None:
+        endpoint = f"ssl:{port}:interface={HOST}:certKey={certificate[0]}:privateKey={certificate[1]}"
+    twistd = Path(sysconfig.get_path("scripts")) / "twistd"
+    options = ["--port", endpoint, "--ping-interval", f"{interval:g}s", "--compression", "off"]
+    return Launch([str(twistd), "-n", "--pidfile=", "echod", *options], {}, folder, folder / "log", port, core)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description="Measure what a waiting connection costs.")
+    parser.add_argument("--connections", type=int, default=10_000, help="plain ones; with TLS a fifth of them")
+    parser.add_argument("--seconds", type=float, default=60, help="how long pings are counted")
+    parser.add_argument("--interval", type=float, default=20, help="--ping-interval, in seconds")
+    for name in ("--clients", "--port", "--certificate"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure both, and print a line for each."""
+    wishes = arguments()
+    raise_file_limit()
+    if wishes.clients:
+        serve_pings(int(wishes.port), int(wishes.clients), wishes.certificate, sys.stdin, sys.stdout)
+        return
+    server_core, client_core = choose_cores()
+    for certificate in (None, build.certificate()):
+        count = wishes.connections // (5 if certificate else 1)
+        with tempfile.TemporaryDirectory(prefix="echod-scaling-") as folder:
+            launch = daemon(Path(folder), free_port(), certificate, wishes.interval, server_core)
+            with running(launch) as process:
+                cost = measure(process, count, certificate and certificate[0], wishes.seconds, client_core)
+        what = f"{count:,} connections with TLS" if certificate else f"{count:,} connections"
+        memory = f"{cost.own:.2f} KiB in the daemon, {cost.kernel:.2f} KiB in the kernel"
+        print(f"{what}: {memory}, {cost.handshake:.0f} us to open, {cost.ping:.1f} us for each of {cost.pings:,} pings")
+
+
+if __name__ == "__main__":
+    main()

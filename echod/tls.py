@@ -1,0 +1,336 @@
+"""`ssl:` and `tls:` endpoints: certificates from files, chosen by name (SNI), and read again while connections stay open.
+
+Twisted's own never read a renewed file again, leave out what follows the first certificate of a `certKey`, can't ask a client for one,
+and take key exchanges without forward secrecy. The strings are Twisted's, and so is what becomes of a folder's files.
+
+Knows PEM files and OpenSSL's contexts. Must never know WebSocket, or which endpoint is below.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator, IProtocolFactory, IStreamServerEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+from echod import upstream
+
+CIPHERS = ":".join(
+    f"ECDHE-{signature}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for signature in ("ECDSA", "RSA")
+)
+"""Of TLS 1.2, those with forward secrecy and authenticated encryption: Mozilla's "intermediate" list without finite fields. All of
+TLS 1.3's are such."""
+
+GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
+"""For the key exchange: Mozilla's, and before them, where OpenSSL has it (3.5), one that a quantum computer won't break."""
+
+PROTOCOL = b"http/1.1"
+"""The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error". A
+client that offers others alone is let in without one: section 3.2 wants an alert that pyOpenSSL can't send."""
+
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A key with its certificate, and behind that the certificates of its issuers."""
+
+    key: Any
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The host names of the certificate, as SNI has them."""
+        try:
+            names = self.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return []
+        return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+
+    def __str__(self) -> str:
+        """Tell the names, and when the certificate ends."""
+        return f"{', '.join(self.names) or 'no name'} until {self.chain[0].not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """What a PEM file holds. Blocks of another kind, such as parameters, are left out."""
+
+    certificates: tuple[x509.Certificate, ...]
+    keys: tuple[Any, ...]
+    revocations: tuple[x509.CertificateRevocationList, ...]
+
+
+def read_pem(path: Path) -> Pem:
+    """Read a PEM file; raises `ValueError` or `OSError`, and both name it."""
+    blocks = [(match[1], match[0]) for match in _BLOCK.finditer(path.read_bytes())]
+    try:
+        return Pem(
+            tuple(x509.load_pem_x509_certificate(text) for kind, text in blocks if kind == b"CERTIFICATE"),
+            tuple(load_pem_private_key(text, None) for kind, text in blocks if kind.endswith(b"PRIVATE KEY")),
+            tuple(x509.load_pem_x509_crl(text) for kind, text in blocks if kind == b"X509 CRL"),
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a key behind a passphrase
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -> list[Identity]:
+    """Read the files that an `ssl:` endpoint names; raises `ValueError` or `OSError`."""
+    keys = read_pem(key_path).keys
+    if not keys:
+        raise ValueError(f"{key_path}: there is no private key in it")
+    chain = read_certificates(certificate_path)
+    if chain_path is not None:
+        chain += read_certificates(chain_path)
+    if _public(keys[0]) != _public(chain[0]):
+        raise ValueError(f"{certificate_path}: its certificate is not for the key in {key_path}")
+    return [Identity(keys[0], chain)]
+
+
+def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    """Read a file of certificates; raises `ValueError` or `OSError`, also when there is none."""
+    certificates = read_pem(path).certificates
+    if not certificates:
+        raise ValueError(f"{path}: there is no certificate in it")
+    return certificates
+
+
+def read_folder(folder: Path) -> list[Identity]:
+    """Read every `*.pem` in and below `folder`; raises `ValueError` or `OSError`.
+
+    However it is spread over files, a key goes with each certificate for it, the newest first, and that with its issuers.
+    """
+    files = {path: read_pem(path) for path in _find(folder)}
+    by_key: dict[bytes, list[x509.Certificate]] = defaultdict(list)
+    by_name: dict[x509.Name, list[x509.Certificate]] = defaultdict(list)
+    for certificate in dict.fromkeys(certificate for file in files.values() for certificate in file.certificates):
+        by_key[_public(certificate)].append(certificate)
+        by_name[certificate.subject].append(certificate)
+    identities = []
+    seen: set[bytes] = set()
+    for path, key in ((path, key) for path, file in files.items() for key in file.keys):
+        public = _public(key)
+        if public not in by_key:
+            # It may be about to come: to go on without would be to lose the name that it is for.
+            raise ValueError(f"{path}: there is no certificate for its key")
+        if public not in seen:
+            identities += [Identity(key, _chain(own, by_name)) for own in sorted(by_key[public], key=_rank, reverse=True)]
+            seen.add(public)
+    if not identities:
+        raise ValueError(f"{folder}: there is no certificate with its key in a *.pem of that folder")
+    return identities
+
+
+def _find(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names) if name.endswith(".pem"))
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _public(holder: Any) -> bytes:
+    return cast(bytes, holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:
+    begin = certificate.not_valid_before_utc
+    return begin <= datetime.now(UTC), begin
+
+
+def _chain(certificate: x509.Certificate, by_name: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
+    """Return `certificate` and its issuers, but for the authority's own: who trusts that one has it."""
+    chain = [certificate]
+    while chain[-1].issuer != chain[-1].subject:
+        others = (other for other in by_name.get(chain[-1].issuer, ()) if other not in chain and other.issuer != other.subject)
+        issuer = next((other for other in others if _is_issuer(other, chain[-1])), None)
+        if issuer is None:
+            break
+        chain.append(issuer)
+    return tuple(chain)
+
+
+def _is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Certificates:
+    """What new connections show, and what they ask of a client; `reload` takes what the files hold by then."""
+
+    def __init__(self, read: Callable[[], list[Identity]], client_ca: Path | None) -> None:
+        """Read by `read`, and `client_ca`, a file of authorities and perhaps revocation lists; raises `ValueError` or `OSError`."""
+        self._read = read
+        self._client_ca = client_ca
+        self.reload()
+
+    def reload(self) -> str:
+        """Read the files again, and tell what is in them; after a `ValueError` or an `OSError` all is as before."""
+        identities = self._read()
+        clients = None if self._client_ca is None else (read_certificates(self._client_ca), read_pem(self._client_ca).revocations)
+        best: dict[str, Identity] = {}
+        for identity in identities:
+            for name in identity.names:
+                if name not in best or _rank(best[name].chain[0]) < _rank(identity.chain[0]):
+                    best[name] = identity
+        used = list(dict.fromkeys([identities[0], *best.values()]))
+        contexts: dict[Identity, SSL.Context] = {}
+        for identity in used:
+            try:
+                contexts[identity] = _make_context(identity, clients)
+            except (SSL.Error, crypto.Error, TypeError) as error:
+                raise ValueError(f"the certificate for {identity} can't be used: {_reason(error)}") from error
+        first = contexts[identities[0]]
+        _choose_by_name(first, {name: contexts[identity] for name, identity in best.items()})
+        self._context = first
+        return "; ".join(map(str, used))
+
+    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: ARG002  # as the interface has it
+        """Begin a connection."""
+        return SSL.Connection(self._context)
+
+
+def _make_context(
+    identity: Identity, clients: tuple[Iterable[x509.Certificate], Sequence[x509.CertificateRevocationList]] | None
+) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    # No tickets and no cache: there is no key to rotate, and a client's certificate is looked at each time. No renegotiation: with one,
+    # a client has a handshake done for the price of a few octets.
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(CIPHERS.encode())
+    upstream.set_groups(context, GROUPS)
+    context.set_alpn_select_callback(_select_protocol)
+    context.use_certificate(identity.chain[0])
+    for certificate in identity.chain[1:]:
+        context.add_extra_chain_cert(certificate)
+    context.use_privatekey(identity.key)
+    if clients is not None:
+        _ask_for_certificate(context, *clients)
+    return context
+
+
+def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> Any:
+    return PROTOCOL if PROTOCOL in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+
+
+def _ask_for_certificate(
+    context: SSL.Context, authorities: Iterable[x509.Certificate], revocations: Sequence[x509.CertificateRevocationList]
+) -> None:
+    store = context.get_cert_store()
+    assert store is not None
+    for authority in authorities:
+        store.add_cert(crypto.X509.from_cryptography(authority))
+        context.add_client_ca(authority)
+    for revocation in revocations:
+        store.add_crl(revocation)
+    if revocations:
+        store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    context.set_session_id(b"echod")  # OpenSSL wants one here, though no session is kept
+
+
+def _choose_by_name(first: SSL.Context, by_name: dict[str, SSL.Context]) -> None:
+    """Let connections that begin with `first` go on with the context for the name that the client says; an unknown one stays with it."""
+
+    def choose(connection: SSL.Connection) -> None:
+        name = (connection.get_servername() or b"").decode(errors="replace").lower()
+        # A wildcard is for one label (RFC 6125 section 6.4.3).
+        context = by_name.get(name) or by_name.get("*." + name.partition(".")[2])
+        if context is not None:
+            connection.set_context(context)
+
+    first.set_tlsext_servername_callback(choose)
+
+
+def _reason(error: Exception) -> str:
+    """Return OpenSSL's own words out of its lists."""
+    first = error.args[0] if error.args else None
+    return str(first[0][-1] if isinstance(first, list) and first else error)
+
+
+@implementer(IStreamServerEndpoint)
+class Endpoint:
+    """TLS over the endpoint `below`."""
+
+    def __init__(self, certificates: Certificates, below: IStreamServerEndpoint, clock: Any) -> None:
+        """`clock` is the reactor."""
+        self.certificates = certificates
+        self._below = below
+        self._clock = clock
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen."""
+        return self._below.listen(TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self._clock))
+
+
+def parse(text: str) -> tuple[Certificates, str] | None:
+    """Return the certificates of an `ssl:` or `tls:` endpoint and the `tcp:` one below it; None: it is of another kind.
+
+    Raises `ValueError` or `OSError` for what can't be used.
+    """
+    kind, _, _ = text.partition(":")
+    if kind not in ("ssl", "tls"):
+        return None
+    (_, *arguments), options = upstream.endpoint_arguments(text)
+    try:
+        return _parse_ssl(*arguments, **options) if kind == "ssl" else _parse_tls(*arguments, **options)
+    except TypeError as error:  # an argument that there is not, or one too many or too few
+        raise ValueError(re.sub(r"^_parse_(\w+)\(\)", r"\1:", str(error))) from error
+
+
+def _parse_ssl(
+    port: str,
+    privateKey: str = "server.pem",
+    certKey: str | None = None,
+    interface: str = "",
+    backlog: str = "50",
+    extraCertChain: str | None = None,
+    clientCa: str | None = None,
+) -> tuple[Certificates, str]:
+    key, certificate, chain = _path(privateKey), _path(certKey or privateKey), _optional_path(extraCertChain)
+    return Certificates(lambda: read_pair(key, certificate, chain), _optional_path(clientCa)), _tcp(port, interface, backlog)
+
+
+def _parse_tls(
+    path: str, port: str = "443", backlog: str = "50", interface: str = "::", clientCa: str | None = None
+) -> tuple[Certificates, str]:
+    folder = _path(path)
+    return Certificates(lambda: read_folder(folder), _optional_path(clientCa)), _tcp(port, interface, backlog)
+
+
+def _path(text: str) -> Path:
+    return Path(text).absolute()  # twistd may change its directory before a reload
+
+
+def _optional_path(text: str | None) -> Path | None:
+    return None if text is None else _path(text)
+
+
+def _tcp(port: str, interface: str, backlog: str) -> str:
+    port, interface, backlog = map(quoteStringArgument, (port, interface, backlog))
+    return f"tcp:{port}:interface={interface}:backlog={backlog}"

@@ -1,0 +1,78 @@
+"""The tests under other Pythons, other reactors, and the oldest and newest Autobahn and Twisted: `nox`, or `make compatibility`.
+
+Knows which of them echod promises to run with. Must never know what the tests are; a Python that is not here is left out, with a line.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False
+
+if pyenv := shutil.which("pyenv"):
+    # Its programs on the PATH, such as python3.13, run only what is active: here all that is installed.
+    installed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+    os.environ.setdefault("PYENV_VERSION", ":".join(installed))
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+# Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds and loads.
+WITH_DAEMON = [f"tests/{name}" for name in ("interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py")]
+APART = ["browser", "conformance", "fuzz", "reliability", "system", "native/fuzz", "native/test_fuzz.py", "native/test_instructions.py"]
+APART += ["test_manual.py", "test_packaging.py", "test_readme.py"]
+IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
+
+REACTORS = ["epoll", "poll", "asyncio"]
+
+
+def install(session: nox.Session, *options: str) -> None:
+    """Install echod with its lane and its tests."""
+    session.install("--editable", ".[test]", *options, env={"ECHOD_NATIVE": "1"})
+
+
+def run_tests(session: nox.Session, reactor: str = "epoll") -> None:
+    """Run the tests under a reactor: those in process, and those whose daemon runs under it."""
+    for variable, tests in (("ECHOD_TEST_OWN_REACTOR", IN_PROCESS), ("ECHOD_TEST_REACTOR", WITH_DAEMON)):
+        session.run("python", "-m", "pytest", "--quiet", *tests, env={variable: reactor})
+
+
+def test(session: nox.Session, *options: str) -> None:
+    """Install and run; words after `--` take the place of the list of tests."""
+    install(session, *options)
+    if session.posargs:
+        session.run("python", "-m", "pytest", "--quiet", *session.posargs)
+    else:
+        run_tests(session)
+
+
+@nox.session(python=PYTHONS)
+def python(session: nox.Session) -> None:
+    """The tests under each Python."""
+    test(session)
+
+
+@nox.session
+@nox.parametrize("reactor", REACTORS)
+def reactor(session: nox.Session, reactor: str) -> None:
+    """Those in process and those with a daemon, both under the reactor."""
+    install(session)
+    run_tests(session, reactor)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The oldest Autobahn, Twisted and others that pyproject.toml lets in."""
+    test(session, "--constraint", "tests/oldest.txt")
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """The newest of all that is needed, released versions only."""
+    test(session, "--upgrade", "--upgrade-strategy", "eager")

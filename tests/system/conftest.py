@@ -1,0 +1,60 @@
+"""When the system suite runs, and the systems with a real systemd that some of it runs in.
+
+It builds and boots a Debian, starts proxies and scans, which takes minutes, so a plain `pytest` leaves it out; it runs where this folder,
+or something in it, is named on the command line: `make system`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.selection import is_named
+from tests.system import nspawn
+from tests.system.install import install
+
+_HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave it out of a plain run."""
+    return True if collection_path.name.startswith("test_") and not is_named(config, _HERE) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the system's journal with a test that failed."""
+    report = yield
+    system = getattr(item, "funcargs", {}).get("system")
+    if report.when == "call" and report.failed and isinstance(system, nspawn.System):
+        journal = system.run("journalctl", "--no-pager", "--lines=60", is_checked=False)
+        report.sections.append(("journal of the system", journal.stdout))
+    return report
+
+
+@pytest.fixture(scope="session")
+def bare() -> Path:
+    """The root folder of a Debian, not to be changed."""
+    if why := nspawn.missing():
+        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
+            pytest.fail(why)
+        pytest.skip(why)
+    return nspawn.base()
+
+
+@pytest.fixture(scope="session")
+def installed(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root folder of a Debian in which echod is installed, as the README says."""
+    with nspawn.copy(bare, tmp_path_factory.mktemp("system")) as root:
+        install(root, tmp_path_factory.mktemp("wheels"))
+        yield root
+
+
+@pytest.fixture
+def system(installed: Path) -> Iterator[nspawn.System]:
+    """A Debian that has just been started, with echod installed and not running; what is done to it goes with it."""
+    with nspawn.System(installed) as system:
+        yield system

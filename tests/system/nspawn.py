@@ -1,0 +1,266 @@
+"""A Debian with a real systemd, started in a second by systemd-nspawn and thrown away after a test.
+
+    with System(root) as system:
+        system.run("systemctl", "start", "echod")
+        sock = system.connect(("127.0.0.1", 8080))
+
+It has a network of its own, with nothing but loopback: nothing gets out or in but by `connect`.
+
+Knows debootstrap, systemd-nspawn and namespaces. Must never know what is installed in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.daemon import wait_until
+
+PACKAGES = ("systemd", "python3", "python3-venv")
+"""What it takes beside debootstrap's smallest variant: systemd, and what the README asks for."""
+
+BUILD_DEADLINE = 600
+"""Seconds for debootstrap, which takes 80 on two cores."""
+
+BOOT_DEADLINE = 60
+
+COMMAND_DEADLINE = 60
+
+FOLDER = Path(os.environ.get("ECHOD_TEST_NSPAWN") or Path(__file__).parents[2] / ".nspawn")
+"""Where what debootstrap made is kept for the next run."""
+
+CLONE_NEWNET = 0x40000000
+"""linux/sched.h; Python has it from 3.12 on."""
+
+# What a login shell of root has; what the tests run in is nobody's business there.
+ENVIRONMENT = ("env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
+
+
+def missing() -> str | None:
+    """Tell in one line what the suite lacks here, or None."""
+    if os.geteuid() != 0:
+        return "the system suite needs root, for systemd-nspawn"
+    for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
+        if shutil.which(program) is None:
+            return f"there is no {program}: apt-get install {package}"
+    return None if _mirror() else "the system suite needs a Debian, whose package source it uses"
+
+
+def _mirror() -> tuple[str, str] | None:
+    """Return code name and address of where this host has its Debian from."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in listed.stdout.splitlines():
+        suite, component, address = line.split(" ", 2)
+        if component == "main" and "-" not in suite:
+            return suite, address
+    return None
+
+
+def base() -> Path:
+    """Return the root folder of a bare Debian, the same release as this host's; the first call builds it."""
+    mirror = _mirror()
+    assert mirror is not None
+    suite, address = mirror
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    root = FOLDER / f"{suite}-{sha256(' '.join(PACKAGES).encode()).hexdigest()[:8]}"
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            unfinished = FOLDER / "unfinished"
+            remove(unfinished)
+            # In a mount namespace, so that what it mounts is gone with it, however it ends.
+            build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+            command = [*build, suite, str(unfinished), address]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+            for package in (unfinished / "var/cache/apt/archives").glob("*.deb"):
+                package.unlink()
+            unfinished.rename(root)
+    return root
+
+
+@contextmanager
+def copy(root: Path, folder: Path) -> Iterator[Path]:
+    """Give a copy of `root` in `folder`, to be changed."""
+    to = folder / "root"
+    try:
+        subprocess.run(["cp", "-a", "--reflink=auto", str(root), str(to)], check=True, timeout=BUILD_DEADLINE)
+        yield to
+    finally:
+        remove(to)
+
+
+def remove(root: Path) -> None:
+    """Remove a root folder, and nothing that may be mounted there."""
+    subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True, timeout=BUILD_DEADLINE)
+
+
+def command_line(root: Path, *options: str) -> list[str]:
+    """Return the beginning of a command line of systemd-nspawn."""
+    # Where there is no systemd outside, nobody can be asked for a cgroup.
+    unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
+    console = ["--console=pipe", f"--machine=echod-{os.getpid()}"]
+    return ["systemd-nspawn", "--quiet", *unit, "--register=no", "--private-network", *console, f"--directory={root}", *options]
+
+
+def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:
+    """Run a shell script in a system that is not started, with `folders` of this one to be seen there."""
+    binds = [f"--bind-ro={here}:{there}" for here, there in folders.items()]
+    command = [*command_line(root, *binds), *ENVIRONMENT, "sh", "-c", script]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class System:
+    """A running system, from `__enter__` to `__exit__`; `root` stays as it is."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._network: int | None = None
+
+    def __enter__(self) -> Self:
+        """Boot, and wait until systemd has started all that there is."""
+        self._console = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            command_line(self._root, "--volatile=overlay", "--boot"),
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            wait_until(self._has_booted, "the system to boot", BOOT_DEADLINE)
+            self._network = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except BaseException as error:
+            error.add_note(self._read_console())
+            self._end()
+            raise
+        return self
+
+    def _has_booted(self) -> bool:
+        assert self._process.poll() is None, f"systemd-nspawn ended with {self._process.returncode}"
+        first = self._first_process()
+        if first is None:
+            return False
+        self.pid = first
+        state = self.run("systemctl", "is-system-running", is_checked=False).stdout.strip()
+        assert state != "degraded", self.run("systemctl", "--failed", is_checked=False).stdout
+        return state == "running"
+
+    def _first_process(self) -> int | None:
+        """Return the first process of the new system, once it is systemd: nspawn makes others on the way to it."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for child in children:
+            with suppress(OSError):
+                if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                    return int(child)
+        return None
+
+    def _read_console(self) -> str:
+        self._console.seek(0)
+        return self._console.read()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Pull the plug."""
+        self._end()
+
+    def _end(self) -> None:
+        if self._network is not None:
+            os.close(self._network)
+        first = self._first_process() if self._process.poll() is None else None
+        with suppress(ProcessLookupError):
+            # With its first process all of its namespace is gone, and nspawn clears up.
+            os.kill(first or self._process.pid, signal.SIGKILL)
+        try:
+            self._process.wait(COMMAND_DEADLINE)
+        finally:
+            self._process.kill()
+            self._console.close()
+
+    # What a test does in there.
+
+    def path(self, path: str) -> Path:
+        """Return where a file of the system is seen from here."""
+        return Path(f"/proc/{self.pid}/root{path}")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file."""
+        self.path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.path(path).write_text(text)
+
+    def run(self, *command: str, is_checked: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command as root; its exit status must be 0, unless it is the caller's to judge."""
+        inside = ["nsenter", f"--target={self.pid}", "--all", "--wdns=/root", "--", *ENVIRONMENT, *command]
+        done = subprocess.run(
+            inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_DEADLINE, check=False, cwd="/"
+        )
+        assert not is_checked or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def show(self, unit: str, name: str) -> str:
+        """Return a property of a unit."""
+        return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.strip()
+
+    def wait_for(self, unit: str, name: str, value: str, deadline: float = 30.0) -> None:
+        """Wait until a property of a unit has this value."""
+        wait_until(lambda: self.show(unit, name) == value, f"{name} of {unit} to be {value}", deadline)
+
+    def journal(self, unit: str) -> list[dict[str, Any]]:
+        """Return what the journal has of a unit, its own lines and systemd's about it."""
+        done = self.run("journalctl", "--no-pager", "--output=json", f"--unit={unit}")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def connect(self, address: Any, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+        """Return a socket that is connected to an address of the system: a path, or a pair of host and port."""
+        sock = self._make_socket(family)
+        sock.settimeout(COMMAND_DEADLINE)
+        try:
+            sock.connect(str(self.path(address)) if family == socket.AF_UNIX else address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _make_socket(self, family: socket.AddressFamily) -> socket.socket:
+        """Make a socket in the system's network: it belongs to that in which it was made, whichever thread uses it."""
+        made: list[socket.socket | OSError] = []
+
+        def make() -> None:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(self._network, CLONE_NEWNET):
+                made.append(OSError(ctypes.get_errno(), "setns"))
+            else:
+                made.append(socket.socket(family))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if isinstance(made[0], OSError):
+            raise made[0]
+        return made[0]
+
+
+def python_version(root: Path) -> Sequence[int]:
+    """Return the version of Python, as two numbers, in a root folder."""
+    target = (root / "usr/bin/python3").readlink()
+    major, minor = target.name.removeprefix("python").split(".")
+    return int(major), int(minor)

@@ -1,0 +1,214 @@
+"""Debian's HAProxy and nginx with the sample configurations of etc/, in front of real daemons.
+
+A sample is used as it stands, but for ports, paths and times, each of which must be in it.
+
+Knows the proxies' programs and what their samples expect of echod. Must never know what is sent through them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self
+
+import pytest
+
+from tests.daemon import Daemon, wait_until
+from tests.tls import Certificate
+
+ETC = Path(__file__).parent.parent.parent / "etc"
+
+NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+"""Where Debian has it, in a package of its own."""
+
+
+def missing(what: str, package: str) -> NoReturn:
+    """Skip, or fail, for want of one of Debian's packages."""
+    skip(f"no {what}: apt-get install --no-install-recommends {package}")
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip, or fail where no tool may be missing."""
+    (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(reason)
+    raise AssertionError
+
+
+def find_program(name: str, package: str | None = None) -> str:
+    """Return the path of a program, which may be an administrator's."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    return found or missing(name, package or name)
+
+
+def find_tool(name: str) -> str:
+    """Return the path of one of the tools in requirements.txt, which `make system` installs."""
+    found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
+    return found or skip(f"no {name}: make system installs it")
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample configuration, and how echod is started behind it."""
+
+    path: Path
+    below: str
+    """The endpoint of a copy, but for its port."""
+    options: tuple[str, ...] = ()
+    """What else a copy is started with."""
+    ends_tls: bool = False
+    """Whether clients' TLS ends at the proxy; else in echod."""
+    times: tuple[str, ...] = ()
+    """Lines with the idle timeouts, each 60 s."""
+
+    @property
+    def is_nginx(self) -> bool:
+        """Whether it is for nginx; else for HAProxy."""
+        return self.path.parent.name == "nginx"
+
+    def require(self) -> None:
+        """Skip or fail if its program is missing."""
+        find_program(self.path.parent.name)
+        if self.path.name == "stream.conf" and not NGINX_STREAM.exists():
+            missing("stream module of nginx", "libnginx-mod-stream")
+
+
+_TCP = "tcp:{port}:interface=127.0.0.1"
+_TLS = "haproxy:tls:{folder}:port={port}:interface=127.0.0.1"
+
+SAMPLES = {
+    "haproxy-http": Sample(ETC / "haproxy/http.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",)),
+    "haproxy-tcp": Sample(ETC / "haproxy/tcp.cfg", _TLS, times=("timeout client 60s", "timeout server 60s")),
+    "nginx-http": Sample(ETC / "nginx/http.conf", _TCP, ("--trust-proxy", "1"), True, ("proxy_read_timeout 60s", "proxy_send_timeout 60s")),
+    "nginx-stream": Sample(ETC / "nginx/stream.conf", _TLS, times=("proxy_timeout 60s",)),
+}
+
+
+@dataclass
+class Front:
+    """A context manager: a proxy before two ports, of which the tests start and stop the copies.
+
+    `idle` is what the sample's idle timeouts become, `changes` what else is put in place of what is in it.
+    """
+
+    sample: Sample
+    certificate: Certificate
+    idle: str = "60s"
+    changes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Choose the ports."""
+        self.sample.require()
+        self._tls_port, self._plain_port, *self.ports = free_ports(4)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to, with TLS."""
+        return f"wss://localhost:{self._tls_port}"
+
+    @property
+    def plain_url(self) -> str:
+        """Where clients without TLS connect to; only where TLS ends at the proxy."""
+        assert self.sample.ends_tls
+        return f"ws://localhost:{self._plain_port}"
+
+    def copy(self, index: int, *options: str) -> Daemon:
+        """Return the copy for one of the two ports, to be started."""
+        below = self.sample.below.format(port=self.ports[index], folder=self.certificate.path.parent)
+        return Daemon(*self.sample.options, *options, ports=[below])
+
+    def log(self) -> str:
+        """Return what the proxy has said."""
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+
+    def __enter__(self) -> Self:
+        """Start the proxy, and wait until it listens."""
+        self._folder = tempfile.TemporaryDirectory(prefix="echod-proxy-")
+        self.folder = Path(self._folder.name)
+        self._log_path = self.folder / "log"
+        command = self._prepare_nginx() if self.sample.is_nginx else self._prepare_haproxy()
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_until(self._listens, f"{command[0]} to listen", 20)
+        except BaseException as error:
+            error.add_note(self.log())
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Stop it."""
+        if error is not None:
+            error.add_note(self.log()[-5000:])
+        self._stop()
+
+    def _stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(20)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._folder.cleanup()
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "the proxy ended by itself"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._tls_port)) == 0
+
+    def _text(self, changes: Mapping[str, str]) -> str:
+        text = self.sample.path.read_text()
+        times = {line: line.replace("60s", self.idle) for line in self.sample.times}
+        ports = {f"127.0.0.1:{8081 + index}": f"127.0.0.1:{port}" for index, port in enumerate(self.ports)}
+        for old, new in {**ports, **times, **self.changes, **changes}.items():
+            assert old in text, f"{self.sample.path.name} has no {old!r}"
+            text = text.replace(old, new)
+        return text
+
+    def _prepare_haproxy(self) -> list[str]:
+        changes = {"log /dev/log local0": "log stdout format raw local0", "bind :443": f"bind 127.0.0.1:{self._tls_port}"}
+        # As many as the machine of a test may open.
+        changes["maxconn 100000"] = "maxconn 1000"
+        if self.sample.ends_tls:
+            changes |= {"bind :80": f"bind 127.0.0.1:{self._plain_port}", "/etc/haproxy/echod.pem": str(self.certificate.path)}
+        (self.folder / "haproxy.cfg").write_text(self._text(changes))
+        return [find_program("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
+
+    def _prepare_nginx(self) -> list[str]:
+        changes = {"listen 443": f"listen 127.0.0.1:{self._tls_port}"}
+        if self.sample.ends_tls:
+            key = self.folder / "key.pem"
+            key.write_bytes(self.certificate.key_pem)
+            changes |= {
+                "listen 80": f"listen 127.0.0.1:{self._plain_port}",
+                "/etc/nginx/echod.pem": str(self.certificate.path),
+                "/etc/nginx/echod.key": str(key),
+            }
+        (self.folder / "sample.conf").write_text(self._text(changes))
+        include = f"include {self.folder}/sample.conf;"
+        places = [f"{name}_temp_path {self.folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
+        main = [
+            *([f"load_module {NGINX_STREAM};"] if NGINX_STREAM.exists() else []),
+            *(["user root;"] if os.geteuid() == 0 else []),
+            f"daemon off; worker_processes 2; pid {self.folder}/pid; error_log stderr info; events {{ worker_connections 500; }}",
+            f"http {{ access_log off; {' '.join(places)} {include} }}" if self.sample.ends_tls else include,
+        ]
+        (self.folder / "nginx.conf").write_text("\n".join(main) + "\n")
+        return [find_program("nginx"), "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder), "-e", "stderr"]

@@ -1,0 +1,320 @@
+"""Certificates from files: which is shown to whom, what is asked of a client, and what becomes of both when the files change."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa, x25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+
+from echod import tls
+from echod.options import parse_endpoint
+from tests.tls import Certificate, Client
+
+REAL: Any = reactor
+
+
+def shown(certificates: tls.Certificates, name: str | None = None) -> x509.Certificate:
+    certificate: x509.Certificate = Client(certificates, name).shake_hands().chain[0]
+    return certificate
+
+
+def parse(text: str) -> tls.Certificates:
+    found = tls.parse(text)
+    assert found is not None
+    return found[0]
+
+
+class TestStrings:
+    """What an endpoint's string may say."""
+
+    def test_other_kinds_are_left_alone(self) -> None:
+        assert tls.parse("tcp:443") is None
+        assert tls.parse("unix:/tls:ssl") is None
+
+    def test_the_endpoint_below(self, certificate: Certificate) -> None:
+        path = quoteStringArgument(str(certificate.path))
+        folder = quoteStringArgument(str(certificate.path.parent))
+        for text, below in (
+            (f"ssl:443:privateKey={path}", "tcp:443:interface=:backlog=50"),
+            (rf"ssl:port=443:privateKey={path}:interface=\:\:1:backlog=9", r"tcp:443:interface=\:\:1:backlog=9"),
+            (f"tls:{folder}", r"tcp:443:interface=\:\::backlog=50"),
+            (f"tls:{folder}:port=8443:interface=127.0.0.1", "tcp:8443:interface=127.0.0.1:backlog=50"),
+        ):
+            found = tls.parse(text)
+            assert found is not None
+            assert found[1] == below
+
+    @pytest.mark.parametrize("text", ["ssl:", "ssl:1:sslmethod=TLSv1_METHOD", "tls", "tls:.:443:50:::too:many", "ssl"])
+    def test_what_cant_be_used(self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises((ValueError, OSError)):
+            tls.parse(text)
+
+    def test_an_argument_that_there_is_not_is_named(self) -> None:
+        with pytest.raises(ValueError, match="ssl: got an unexpected keyword argument 'dhParameters'"):
+            tls.parse("ssl:1:dhParameters=x")
+
+    def test_a_path_is_that_of_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        Certificate(tmp_path / "server.pem")
+        monkeypatch.chdir(tmp_path)
+        certificates = parse("ssl:0")
+        monkeypatch.chdir("/")
+        assert certificates.reload()
+
+
+class TestFiles:
+    """What is read from them, and what is said of those that can't be used."""
+
+    def test_a_key_and_a_chain_in_files_of_their_own(self, tmp_path: Path) -> None:
+        root = Certificate(tmp_path / "root", ["Root"])
+        between = Certificate(tmp_path / "between", ["Between"], issuer=root)
+        leaf = Certificate(tmp_path / "leaf", issuer=between)
+        (tmp_path / "key").write_bytes(leaf.key_pem)
+        (tmp_path / "full").write_bytes(leaf.pem + between.pem)
+        (tmp_path / "cert").write_bytes(leaf.pem)
+        (tmp_path / "chain").write_bytes(between.pem)
+        for text in ("certKey={0}/full", "certKey={0}/cert:extraCertChain={0}/chain"):
+            certificates = parse(f"ssl:0:privateKey={tmp_path}/key:{text.format(tmp_path)}")
+            assert Client(certificates).shake_hands().chain == [leaf.certificate, between.certificate]
+
+    def test_files_that_cant_be_used(self, tmp_path: Path) -> None:
+        one, other = Certificate(tmp_path / "one"), Certificate(tmp_path / "other")
+        (tmp_path / "key").write_bytes(one.key_pem)
+        (tmp_path / "certificate").write_bytes(one.pem)
+        (tmp_path / "empty").write_bytes(b"")
+        (tmp_path / "broken").write_bytes(one.pem[:100] + one.pem[150:])
+        encoding, encryption = Encoding.PEM, BestAvailableEncryption(b"secret")
+        (tmp_path / "locked").write_bytes(one.key.private_bytes(encoding, PrivateFormat.PKCS8, encryption))
+        for arguments, complaint in (
+            ("privateKey={0}/none", "No such file.*none"),
+            ("privateKey={0}/empty", "empty: there is no private key in it"),
+            ("privateKey={0}/locked", "locked: .*encrypted"),
+            ("privateKey={0}/key", "key: there is no certificate in it"),
+            ("privateKey={0}/key:certKey={0}/broken", "broken: "),
+            ("privateKey={0}/key:certKey={0}/other", "other: its certificate is not for the key in .*key"),
+            ("privateKey={0}/one:extraCertChain={0}/key", "key: there is no certificate in it"),
+            ("privateKey={0}/one:clientCa={0}/key", "key: there is no certificate in it"),
+        ):
+            with pytest.raises((ValueError, OSError), match=complaint):
+                tls.parse("ssl:0:" + arguments.format(tmp_path))
+        assert other.key is not one.key
+
+    def test_what_openssl_refuses(self, tmp_path: Path) -> None:
+        weak = Certificate(tmp_path / "weak", key=rsa.generate_private_key(65537, 1024))
+        with pytest.raises(ValueError, match=r"localhost until .* can't be used: ee key too small"):
+            tls.parse(f"ssl:0:privateKey={weak.path}")
+        other = Certificate(tmp_path / "other", key=x25519.X25519PrivateKey.generate(), issuer=Certificate(tmp_path / "root"))
+        with pytest.raises(ValueError, match=r"localhost until .* can't be used: unknown certificate type"):
+            tls.parse(f"ssl:0:privateKey={other.path}")
+
+    def test_parameters_are_left_out(self, tmp_path: Path) -> None:
+        one = Certificate(tmp_path / "one")
+        one.path.write_bytes(b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + one.path.read_bytes())
+        assert shown(parse(f"ssl:0:privateKey={one.path}")) == one.certificate
+
+
+class TestFolder:
+    """Which certificate goes with which key, and which is for whom."""
+
+    def test_each_name_has_its_own(self, tmp_path: Path) -> None:
+        first = Certificate(tmp_path / "a.pem", ["a.example", "www.a.example"])
+        (tmp_path / "below").mkdir()
+        other = Certificate(tmp_path / "below" / "b.pem", ["*.b.example", "B.Example"])
+        (tmp_path / "README").write_text("no certificate")
+        certificates = parse(f"tls:{tmp_path}")
+        for name, expected in (
+            ("a.example", first),
+            ("www.a.example", first),
+            ("WWW.A.example", first),
+            ("b.example", other),
+            ("x.b.example", other),
+            ("y.x.b.example", first),
+            ("unknown.example", first),
+            ("örtlich", first),
+            (None, first),
+        ):
+            assert shown(certificates, name) == expected.certificate, name
+
+    def test_a_certificate_without_names_is_for_those_who_ask_for_none(self, tmp_path: Path) -> None:
+        nameless = Certificate(tmp_path / "a.pem", [])
+        named = Certificate(tmp_path / "b.pem")
+        certificates = parse(f"tls:{tmp_path}")
+        assert shown(certificates) == nameless.certificate
+        assert shown(certificates, "localhost") == named.certificate
+        assert certificates.reload().startswith("no name until ")
+
+    def test_the_newest_is_shown(self, tmp_path: Path) -> None:
+        old = Certificate(tmp_path / "a.pem", age=50)
+        certificates = parse(f"tls:{tmp_path}")
+        renewed = Certificate(tmp_path / "b.pem", age=2, key=old.key)
+        early = Certificate(tmp_path / "c.pem", age=-2, key=old.key)
+        certificates.reload()
+        assert shown(certificates, "localhost") == shown(certificates) == renewed.certificate
+        rekeyed = Certificate(tmp_path / "d.pem")
+        certificates.reload()
+        assert shown(certificates, "localhost") == rekeyed.certificate
+        assert shown(certificates, "localhost") != early.certificate
+
+    def test_issuers_are_found_by_their_signature(self, tmp_path: Path) -> None:
+        root = Certificate(tmp_path / "root", ["Root"])
+        impostor = Certificate(tmp_path / "impostor", ["Between"], issuer=Certificate(tmp_path / "other", ["Other"]))
+        between = Certificate(tmp_path / "between", ["Between"], issuer=root)
+        leaf = Certificate(tmp_path / "leaf", issuer=between)
+        (tmp_path / "privkey.pem").write_bytes(leaf.key_pem)
+        (tmp_path / "cert.pem").write_bytes(leaf.pem)
+        (tmp_path / "fullchain.pem").write_bytes(leaf.pem + between.pem)
+        # Before the right one.
+        (tmp_path / "authority.pem").write_bytes(impostor.pem + root.pem)
+        certificates = parse(f"tls:{tmp_path}")
+        assert Client(certificates).shake_hands().chain == [leaf.certificate, between.certificate]
+        (tmp_path / "fullchain.pem").unlink()
+        certificates.reload()
+        assert Client(certificates).shake_hands().chain == [leaf.certificate]
+
+    def test_folders_that_cant_be_used(self, tmp_path: Path) -> None:
+        with pytest.raises(OSError, match="none"):
+            tls.parse(f"tls:{tmp_path}/none")
+        with pytest.raises(ValueError, match="there is no certificate"):
+            tls.parse(f"tls:{tmp_path}")
+        one = Certificate(tmp_path / "one.pem")
+        one.path.write_bytes(one.key_pem)
+        with pytest.raises(ValueError, match=r"one\.pem: there is no certificate for its key"):
+            tls.parse(f"tls:{tmp_path}")
+        one.path.write_bytes(one.pem)
+        with pytest.raises(ValueError, match="there is no certificate with its key"):
+            tls.parse(f"tls:{tmp_path}")
+        key = x25519.X25519PrivateKey.generate()
+        Certificate(tmp_path / "two.pem")
+        one.path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        with pytest.raises(ValueError, match=r"one\.pem"):
+            tls.parse(f"tls:{tmp_path}")
+
+
+class TestReload:
+    """New connections have the new files, and nothing is lost over a broken one."""
+
+    def test_an_open_connection_goes_on(self, tmp_path: Path) -> None:
+        old = Certificate(tmp_path / "a.pem")
+        certificates = parse(f"ssl:0:privateKey={old.path}")
+        begun, open_ = Client(certificates), Client(certificates).shake_hands()
+        new = Certificate(tmp_path / "a.pem")
+        assert "localhost until 20" in certificates.reload()
+        assert shown(certificates) == new.certificate
+        # The one that was in the middle of its handshake, too.
+        assert begun.shake_hands().chain == [old.certificate]
+        open_.connection.send(b"still here")
+        open_.server.bio_write(open_.connection.bio_read(2**16))
+        assert open_.server.recv(100) == b"still here"
+
+    @pytest.mark.parametrize("octets", [b"", b"-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n"])
+    def test_the_old_one_stays_when_the_new_one_is_broken(self, tmp_path: Path, octets: bytes) -> None:
+        old = Certificate(tmp_path / "a.pem")
+        pair, folder = parse(f"ssl:0:privateKey={old.path}"), parse(f"tls:{tmp_path}")
+        old.path.write_bytes(octets)
+        for certificates in (pair, folder):
+            with pytest.raises(ValueError, match=r"certificate|private key|PEM"):
+                certificates.reload()
+            assert shown(certificates) == old.certificate
+
+    @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+    def test_a_session_from_before_is_no_obstacle(self, tmp_path: Path, version: int) -> None:
+        certificates = parse(f"ssl:0:privateKey={Certificate(tmp_path / 'a.pem').path}")
+        first = Client(certificates, version=version).shake_hands()
+        session = first.connection.get_session()
+        assert session is not None
+        new = Certificate(tmp_path / "a.pem")
+        certificates.reload()
+        again = Client(certificates, version=version)
+        again.connection = SSL.Connection(first.connection.get_context())
+        again.connection.set_connect_state()
+        again.connection.set_session(session)
+        # A session that went on would have the certificate that it began with.
+        assert again.shake_hands().chain == [new.certificate]
+
+
+class TestClients:
+    """`clientCa`: who has no certificate from there doesn't get in."""
+
+    @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+    def test_who_gets_in(self, tmp_path: Path, version: int) -> None:
+        (tmp_path / "server").mkdir()
+        server = Certificate(tmp_path / "server" / "server.pem", ["a.example"])
+        Certificate(tmp_path / "server" / "z.pem", ["z.example"])
+        authority, other = Certificate(tmp_path / "authority", ["Ours"]), Certificate(tmp_path / "other", ["Others'"])
+        good, bad = (Certificate(tmp_path / issuer.path.stem, ["client"], issuer=issuer) for issuer in (authority, other))
+        revoked = Certificate(tmp_path / "revoked", ["gone"], issuer=authority)
+        trusted = tmp_path / "trusted"
+        trusted.write_bytes(authority.pem)
+        for text, name in ((f"ssl:0:privateKey={server.path}", None), (f"tls:{tmp_path}/server", "z.example")):
+            trusted.write_bytes(authority.pem)
+            certificates = parse(f"{text}:clientCa={trusted}")
+            for client in (good, revoked):
+                end = Client(certificates, name, version=version, certificate=client).shake_hands()
+                assert end.server.get_peer_certificate(as_cryptography=True) == client.certificate
+            for refused in (None, bad):
+                with pytest.raises(SSL.Error):
+                    Client(certificates, name, version=version, certificate=refused).shake_hands()
+            trusted.write_bytes(authority.pem + authority.revoke(revoked))
+            certificates.reload()
+            Client(certificates, name, version=version, certificate=good).shake_hands()
+            with pytest.raises(SSL.Error):
+                Client(certificates, name, version=version, certificate=revoked).shake_hands()
+
+    def test_a_browser_is_told_which_certificate_to_show(self, tmp_path: Path) -> None:
+        one = Certificate(tmp_path / "one", ["Ours"])
+        client = Client(parse(f"ssl:0:privateKey={one.path}:clientCa={one.path}"), certificate=one).shake_hands()
+        assert [name.CN for name in client.connection.get_client_ca_list()] == ["Ours"]
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [([b"h2", b"http/1.1"], b"http/1.1"), ([b"h2"], b""), (None, b"")])
+def test_the_protocol(certificate: Certificate, offered: list[bytes] | None, chosen: bytes) -> None:
+    client = Client(parse(f"ssl:0:privateKey={certificate.path}"), protocols=offered).shake_hands()
+    assert client.connection.get_alpn_proto_negotiated() == chosen
+
+
+class Answering(Protocol):
+    """Answers whatever comes with who sent it."""
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(data + f" from {transport.getPeer().host}".encode())
+        transport.loseConnection()
+
+
+@pytest.mark.parametrize("prefix", ["", "haproxy:"])
+@pytest_twisted.inlineCallbacks
+def test_the_endpoint_listens(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
+    """Also behind a proxy that sends its header in the clear, before the client's hello."""
+    endpoint = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
+    port: Any = yield endpoint.listen(Factory.forProtocol(Answering))
+    try:
+        header = b"PROXY TCP4 203.0.113.7 192.0.2.9 56324 443\r\n" if prefix else b""
+        answer = yield deferToThread(ask, port.getHost().port, header, certificate)
+    finally:
+        yield port.stopListening()
+    assert answer == (b"hello from 203.0.113.7" if prefix else b"hello from 127.0.0.1")
+
+
+def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
+    context = ssl.create_default_context(cafile=str(certificate.path))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(header)
+        with context.wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(b"hello")
+            answer = b""
+            while piece := client.recv(100):
+                answer += piece
+            return answer
