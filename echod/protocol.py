@@ -23,6 +23,7 @@ from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, clos
 from echod.fastpath import Codec, Large
 from echod.handshake import (
     ADDRESS_FULL,
+    DAEMON_FULL,
     GOING_AWAY,
     NO_ROOM,
     HeadReader,
@@ -218,6 +219,9 @@ class EchoProtocol(upstream.ServerProtocol):
             return
         if asked is faults.NONE or asked == faults.NONE:
             self._answer_handshake(request)
+            return
+        if (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self):
+            self.refuse(DAEMON_FULL)
             return
         for name in asked.names:
             self.factory.counts.fault(name)

@@ -323,6 +323,22 @@ def test_a_reset_instead_of_the_answer_to_a_close(clock: Clock) -> None:
     assert peer.transport.aborted
 
 
+@pytest.mark.parametrize("query", ["stall", "handshake-delay=1m"])
+def test_who_is_not_read_may_take_half_of_the_places(clock: Clock, query: str) -> None:
+    """That their clients have gone is not seen."""
+    factory = make_factory(clock, max_connections=5)
+    taken = []
+    for _ in range(3):
+        taken.append(Peer(factory))
+        assert not taken[-1].send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
+    more = Peer(factory)
+    assert more.send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
+    more.lose()
+    Peer(factory).open()
+    taken[0].lose()
+    assert not Peer(factory).send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
+
+
 def test_stall(clock: Clock) -> None:
     peer = opened(clock, "/?stall&after=2&ping=30s", ping_interval=4, ping_timeout=2, max_stall=40)
     assert peer.frames(text("a", "b", "c") + client_frame(PING) + client_frame(BINARY, bytes(5000))) == texts("a", "b")
