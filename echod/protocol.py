@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from echod.factory import EchoFactory
 
 SLICE = 1024
-"""Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
-from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
+"""Octets that Autobahn is given at a time, but for a frame or the rest of one: it copies what it has left for each frame that it takes
+from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying. A frame that is cut costs more than a whole one."""
 
 SMALL_ANSWER = 1024
 """Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
@@ -335,7 +335,7 @@ class EchoProtocol(upstream.ServerProtocol):
                 self.factory.turns.add(self)
                 self._pause_or_resume()
                 return
-            end = start + max(SLICE, self.open_frame_rest())
+            end = start + max(SLICE, _frame_size(data, start) if self.is_between_frames else self.open_frame_rest())
             self.feed(data[start:end])
             start = end
 
@@ -799,6 +799,15 @@ class EchoProtocol(upstream.ServerProtocol):
         self._receive = _ignore
         self.factory.began_to_close(self)
         self.factory.budget.settle(self)
+
+
+def _frame_size(data: bytes, start: int) -> int:
+    """Return the octets of the frame that begins there, with its header (RFC 6455 section 5.2), or fewer where that is cut."""
+    length = data[start + 1] & 0x7F if start + 1 < len(data) else 0
+    if length < 126:
+        return 6 + length
+    size = 2 if length == 126 else 8
+    return 6 + size + int.from_bytes(data[start + 2 : start + 2 + size])
 
 
 def _ignore(_: EchoProtocol, __: bytes) -> None:
