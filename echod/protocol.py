@@ -346,9 +346,15 @@ class EchoProtocol(upstream.ServerProtocol):
                 self.factory.turns.add(self)
                 self._pause_or_resume()
                 return
-            end = start + max(SLICE, _frame_size(data, start) if self.is_between_frames else self.open_frame_rest())
+            end = start + max(SLICE, self._frame_rest(data, start))
             self.feed(data[start:end])
             start = end
+
+    def _frame_rest(self, data: bytes, start: int) -> int:
+        if not self.is_between_frames:
+            return self.open_frame_rest()
+        # A deflated one in smaller pieces, since each is inflated in one go before it is held against the limit.
+        return 0 if self.is_compressed else _frame_size(data, start)
 
     def _receive_large(self, large: Large, data: bytes) -> bytes:
         """Go on with a large frame past Autobahn; return what is behind it, or all of it for Autobahn to judge."""
