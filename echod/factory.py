@@ -207,6 +207,7 @@ class EchoFactory(WebSocketServerFactory):
         drained, timeout = self._drained, self.settings.drain_timeout
         # Who keeps on sending gets half of the time to come to an end.
         self._drain_calls = [
+            self.clock.callLater(min(self.settings.drain_grace, timeout / 2), self._refuse_all),
             self.clock.callLater(timeout / 2, self._close_all, at_once=True),
             self.clock.callLater(timeout, self.abort_all),
         ]
@@ -218,6 +219,11 @@ class EchoFactory(WebSocketServerFactory):
     def _close_all(self, at_once: bool) -> None:
         for connection in list(self.live):
             connection.go_away(at_once)
+
+    def _refuse_all(self) -> None:
+        for connection in list(self.live):
+            if connection.state == connection.STATE_CONNECTING:
+                connection.go_away(at_once=True)
 
     def abort_all(self) -> None:
         """Reset all connections that are left."""

@@ -197,6 +197,11 @@ class HeadReader:
         self.rest = b""
         """What came behind the head."""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come."""
+        return bool(self._octets)
+
     def feed(self, data: bytes) -> Request | PageRequest | Refusal | None:
         """Take octets; return the verdict once there is one. Linear in the octets, however they are cut."""
         octets = self._octets

@@ -290,7 +290,7 @@ class EchoProtocol(upstream.ServerProtocol):
             self.dropConnection()
 
     def refuse_when_asked(self, refusal: Refusal) -> None:
-        """Refuse as soon as a request begins to come. An answer that is there before it is more than nginx (1.22) expects: it tries the
+        """Refuse as soon as a request begins to come. An answer that is there before it is more than many expect: nginx (1.22) tries the
         next server, and takes what it has read of this one's body for that one's header.
         """
 
@@ -771,7 +771,10 @@ class EchoProtocol(upstream.ServerProtocol):
     def go_away(self, at_once: bool = False) -> None:
         """Close with 1001, when all that has come in is echoed or else `at_once`."""
         if self.state == self.STATE_CONNECTING:
-            self.refuse(GOING_AWAY)
+            if at_once or self._has_asked:
+                self.refuse(GOING_AWAY)
+            else:
+                self.refuse_when_asked(GOING_AWAY)
         elif self._faulty is not None and self._faulty.is_stalled:
             self.fail(1001, "going away")  # its reply would not be read
         elif self.state == self.STATE_OPEN:
@@ -780,6 +783,10 @@ class EchoProtocol(upstream.ServerProtocol):
             if at_once or (self._is_idle and not self._owes and not upstream.unread(self._layers)):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
+
+    @property
+    def _has_asked(self) -> bool:
+        return "_head" not in vars(self) or self._head.has_begun
 
     @property
     def _owes(self) -> bool:

@@ -74,6 +74,10 @@ class Settings:
     drain_timeout: float = 10.0
     """From the signal to the end of the process, whoever is still there."""
 
+    drain_grace: float = 0.5
+    """From the signal to the refusal of a connection that has not begun its request: to be answered before it has asked confuses proxies
+    and clients that are just about to."""
+
     has_faults: bool = True
     """Whether a URL's parameters (`faults`) have a say in what becomes of its connection."""
 

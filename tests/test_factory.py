@@ -74,7 +74,8 @@ def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:
 
 def test_a_drain_closes_all_and_waits_for_them(clock: Clock) -> None:
     factory = make_factory(clock)
-    idle, busy, opening = (Peer(factory) for _ in range(3))
+    idle, busy, opening, silent, late = (Peer(factory) for _ in range(5))
+    opening.send(b"GET ")
     idle.open()
     busy.open()
     busy.send(client_frame(TEXT, b"x")[:-1])
@@ -82,8 +83,12 @@ def test_a_drain_closes_all_and_waits_for_them(clock: Clock) -> None:
     assert idle.take() == GOING_AWAY
     assert busy.take() == b""
     assert opening.take().startswith(b"HTTP/1.1 503 ")
+    assert (silent.take(), late.take()) == (b"", b""), "nothing was asked"
+    assert late.send(handshake()).startswith(b"HTTP/1.1 503 ")
+    clock.advance(factory.settings.drain_grace)
+    assert silent.take().startswith(b"HTTP/1.1 503 ")
     assert busy.send(client_frame(TEXT, b"x")[-1:]) == server_frame(TEXT, b"x") + GOING_AWAY
-    for peer in (idle, busy, opening):
+    for peer in (idle, busy, opening, silent, late):
         assert not drained.called
         peer.lose()
     assert drained.called

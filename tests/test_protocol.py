@@ -530,9 +530,14 @@ def test_going_away_at_once(peer: Peer) -> None:
 
 
 def test_going_away_before_it_is_open(clock: Clock) -> None:
-    peer = Peer(make_factory(clock))
-    peer.protocol.go_away()
-    assert peer.take().startswith(b"HTTP/1.1 503 ")
+    """Not before it has asked for something, unless there is no time left."""
+    peer, other = Peer(make_factory(clock)), Peer(make_factory(clock))
+    for each in (peer, other):
+        each.protocol.go_away()
+        assert each.take() == b""
+    assert peer.send(b"G").startswith(b"HTTP/1.1 503 ")
+    other.protocol.go_away(at_once=True)
+    assert other.take().startswith(b"HTTP/1.1 503 ")
 
 
 def test_a_failure_while_closing_says_nothing_more(peer: Peer) -> None:
