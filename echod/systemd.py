@@ -81,11 +81,11 @@ class Notifier:
             self._tell("READY=1")
             self._loop.start(self._interval, now=False)
 
-    def reload(self, work: Callable[[], Deferred[Any]]) -> None:
-        """Do `work`, told of as a reload until its Deferred fires."""
+    def reload(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """Do `work`, told of as a reload until the Deferred fires, which is returned."""
         # notify-reload (systemd 253) compares it with its own time of the signal: CLOCK_MONOTONIC, which is Python's on Linux.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        maybeDeferred(work).addBoth(self._reloaded)
+        return maybeDeferred(work).addBoth(self._reloaded)
 
     def _reloaded(self, result: object) -> object:
         self._send(self._state)

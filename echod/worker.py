@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.internet.stdio import StandardIO
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,7 +32,6 @@ from echod.web import sources
 
 VARIABLE = "ECHOD_WORKER"
 """The environment variable that makes a process a worker; of no use to anybody but the parent."""
-
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -56,35 +55,6 @@ def take_role(environment: MutableMapping[str, str]) -> Role | None:
     return Role(index, tuple((text, descriptor) for text, descriptor in ports))
 
 
-class Parent(Link):
-    """The way to the parent. Before the reactor runs, and the pipes are its transport, it writes to the pipe itself and waits."""
-
-    def __init__(self, hear: Callable[[str, Any], object], answer: Callable[[str, Any], Any], lose: Callable[[], object]) -> None:
-        super().__init__(hear, answer)
-        self._lose = lose
-        self._lost: Deferred[None] = Deferred()
-
-    def connect(self, reactor: Any) -> None:
-        """Let the reactor read and write."""
-        connect: Any = StandardIO  # on Windows it takes no descriptors, and mypy looks there
-        connect(self, link.WRITE, link.READ, reactor)
-
-    def leave(self) -> Deferred[None]:
-        """Fire when all is written that was told."""
-        if self.transport is None:
-            self._lost.callback(None)
-        else:
-            self.transport.loseConnection()
-        return self._lost
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End without the parent."""
-        super().connectionLost(reason)
-        if not self._lost.called:
-            self._lost.callback(None)
-            self._lose()
-
-
 @implementer(ILogObserver)
 class ParentLog:
     """Gives the log's events to the parent, whose log they are written to."""
@@ -92,8 +62,20 @@ class ParentLog:
     tell: Callable[[str, Any], object] | None = None
     """The link's, as soon as there is one; until then the pipe is written to, and waited for."""
 
+    is_full = False
+    """Whether the parent is behind: what it has not read yet must not grow."""
+
+    _left_out = 0
+
     def __call__(self, event: LogEvent) -> None:
         """Take an event."""
+        if self.is_full:
+            self._left_out += 1
+            return
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            log = Logger(namespace=__name__, observer=self)
+            log.warn("{count} lines left out, which the log had no time for", count=left_out)
         told = {
             "namespace": event.get("log_namespace", "-"),
             "level": event.get("log_level", LogLevel.info).name,
@@ -110,14 +92,64 @@ class ParentLog:
                 octets = octets[os.write(link.READ, octets) :]
 
 
+class Parent(Link):
+    """The way to the parent. Before the reactor runs, and the pipes are its transport, it writes to the pipe itself and waits."""
+
+    transport: Any
+
+    def __init__(
+        self, hear: Callable[[str, Any], object], answer: Callable[[str, Any], Any], lose: Callable[[], object], log: ParentLog
+    ) -> None:
+        super().__init__(hear, answer)
+        self._log = log
+        self._lose = lose
+        self._lost: Deferred[None] = Deferred()
+
+    def connect(self, reactor: Any) -> None:
+        """Let the reactor read and write."""
+        self._log.tell = self.tell
+        connect: Any = StandardIO  # on Windows it takes no descriptors, and mypy looks there
+        connect(self, link.WRITE, link.READ, reactor)
+
+    def connectionMade(self) -> None:
+        """Have the transport say when the parent is behind."""
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """Leave out of the log what the parent wouldn't take in time."""
+        self._log.is_full = True
+
+    def resumeProducing(self) -> None:
+        """Log again."""
+        self._log.is_full = False
+
+    def stopProducing(self) -> None:
+        """Do nothing: the transport says that it is lost, too."""
+
+    def leave(self) -> Deferred[None]:
+        """Fire when all is written that was told."""
+        if self.transport is None:
+            self._lost.callback(None)
+        else:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        return self._lost
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End without the parent."""
+        super().connectionLost(reason)
+        if not self._lost.called:
+            self._lost.callback(None)
+            self._lose()
+
+
 class Worker(EchoService):
     """Serves what comes to the parent's sockets."""
 
     def __init__(self, *arguments: Any, log: ParentLog, **options: Any) -> None:
         """`log` is what `observer` writes to; the rest is as with `EchoService`."""
         super().__init__(*arguments, **options)
-        self._log = log
-        self._parent = Parent(self._hear, self._answer, self.stop_process)
+        self._parent = Parent(self._hear, self._answer, self.stop_process, log)
 
     def startService(self) -> None:
         """Begin to serve, and say so."""
@@ -126,7 +158,6 @@ class Worker(EchoService):
 
     def _join(self) -> None:
         self._parent.connect(self._reactor)
-        self._log.tell = self._parent.tell
 
     def _begin(self) -> None:
         super()._begin()
