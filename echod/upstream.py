@@ -294,9 +294,7 @@ def leave_path(endpoint: object) -> None:
 def adopt(reactor: Any, descriptor: int) -> IStreamServerEndpoint:
     """Return an endpoint for a listening socket that another process made and goes on to listen on; `descriptor` is closed."""
     with socket.socket(fileno=os.dup(descriptor)) as passed:
-        endpoint = AdoptedStreamServerEndpoint(reactor, descriptor, passed.family)  # type: ignore[no-untyped-call]
-    leave_path(endpoint)
-    return cast(IStreamServerEndpoint, endpoint)
+        return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, passed.family))  # type: ignore[no-untyped-call]
 
 
 def hold(port: IListeningPort) -> socket.socket:
