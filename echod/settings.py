@@ -178,7 +178,7 @@ class Settings:
     @property
     def message_limit(self) -> int:
         """Octets of the longest message that is echoed: one that could never fit in `max_buffered`, twice, is not begun."""
-        return min(self.max_message_size, self.max_buffered // 2)
+        return min(self.max_message_size, self.max_buffered // self.workers // 2)
 
     def share(self, index: int) -> Settings:
         """Return what is one worker's of what is for all together; `index` is counted from 0."""
@@ -187,6 +187,7 @@ class Settings:
             self,
             max_connections=None if wanted is None else wanted // self.workers + (index < wanted % self.workers),
             max_buffered=self.max_buffered // self.workers,
+            workers=1,
         )
 
 

@@ -33,6 +33,7 @@ from echod.web import sources
 VARIABLE = "ECHOD_WORKER"
 """The environment variable that makes a process a worker; of no use to anybody but the parent."""
 
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """Which worker a process is."""
@@ -138,9 +139,8 @@ class Parent(Link):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End without the parent."""
         super().connectionLost(reason)
-        if not self._lost.called:
-            self._lost.callback(None)
-            self._lose()
+        self._lost.callback(None)
+        self._lose()
 
 
 class Worker(EchoService):
@@ -204,7 +204,7 @@ class Worker(EchoService):
                 return self._signed(sources.part(factory, *value))
             case "newest":
                 return self._signed(sources.newest(factory, value))
-            case "reload":
+            case _:  # to reload
                 self.reload()
                 return None
 

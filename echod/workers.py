@@ -145,7 +145,7 @@ class Worker:
                 self._supervisor.tell_ready()
             case "last":
                 process.counts = metrics.unpack(value)
-            case "log":
+            case _:  # a line of the log
                 write_log(process.pid, value)
 
     def pulse(self) -> None:

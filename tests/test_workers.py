@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
@@ -34,6 +35,10 @@ __all__ = ["lines"]
 PORT = "tcp:0:interface=127.0.0.1"
 
 
+DEAF: dict[str, Callable[[Any], Any]] = {}
+"""The answers of one that stands still."""
+
+
 class Played:
     """A worker's process, and its end of the link."""
 
@@ -44,7 +49,8 @@ class Played:
         self.passed = passed
         self.heard: list[str] = []
         self.asked: list[str] = []
-        self.answers: dict[str, Callable[[Any], Any]] = {}
+        self.answers = DEAF
+        self._unread = b""
         self.signals: list[str] = []
         self.has_ended = False
         self.link = Link(lambda kind, _: self.heard.append(kind), self._answer)
@@ -57,7 +63,9 @@ class Played:
 
     def writeToChild(self, descriptor: int, octets: bytes) -> None:
         assert descriptor == link.WRITE
-        if self.answers is not DEAF:
+        if self.answers is DEAF:
+            self._unread += octets
+        else:
             self.link.dataReceived(octets)
 
     def signalProcess(self, name: str) -> None:
@@ -81,27 +89,25 @@ class Played:
             "reload": lambda _: None,
         }
         self.link.tell("serving", limit)
+        unread, self._unread = self._unread, b""
+        self.link.dataReceived(unread)
 
     def end(self, reason: Exception | None = None) -> None:
         self.has_ended = True
         self.protocol.processEnded(Failure(reason or ProcessDone(0)))
 
 
-DEAF: dict[str, Callable[[Any], Any]] = {}
-"""The answers of one that stands still."""
-
-
 class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Played] = []
-        self.calls: list[Callable[[], object]] = []
+        self.waiting: list[Callable[[], object]] = []
 
     def callWhenRunning(self, call: Callable[[], object]) -> None:
-        self.calls.append(call)
+        self.waiting.append(call)
 
     def run(self) -> None:
-        calls, self.calls = self.calls, []
+        calls, self.waiting = self.waiting, []
         for call in calls:
             call()
 
@@ -160,7 +166,7 @@ def result(deferred: Deferred[Any]) -> Any:
     return value
 
 
-def test_ready_when_all_serve(tmp_path: Path, lines: list[str]) -> None:
+def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
@@ -178,8 +184,11 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str]) -> None:
         started.reactor.advance(1)
         assert started.service._describe_status() == "connections: 2 of at most 5, workers: 2 of 2"
         second.serve(2)
-        started.service.reload()
-        assert manager.recv(4096)
+        monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+        started.service._obey(signal.SIGHUP)
+        assert "reload" in first.asked
+        assert manager.recv(4096).startswith(b"RELOADING=1")
+        assert manager.recv(4096) == b"READY=1"
         stopped = started.service.stopService()
         assert started.service._describe_status() == "draining, connections left: 2"
         assert started.service.state is State.DRAINING
@@ -247,10 +256,11 @@ def test_one_that_never_serves_is_killed_later(started: Started) -> None:
 
 def test_one_that_does_not_end_is_killed_at_last(started: Started) -> None:
     stopped = started.service.stopService()
+    quick, slow = started.processes
+    quick.end()
     started.reactor.advance(7)
-    for process in started.processes:
-        assert process.signals == ["KILL"]
-        process.end()
+    assert (quick.signals, slow.signals) == ([], ["KILL"])
+    slow.end()
     assert stopped.called
 
 
@@ -300,6 +310,7 @@ def test_connections_are_listed_worker_by_worker(started: Started) -> None:
     assert [(told["process"], told["number"]) for told in newest] == [(100, 2), (100, 1)]
     first.end()
     assert listed(0, 10) == (4, everything[3:])
+    started.service.reload()
 
 
 def test_the_log_is_the_parents(started: Started) -> None:
@@ -316,7 +327,8 @@ def test_the_log_is_the_parents(started: Started) -> None:
     assert (event["echod_kind"], event["echod_unlimited"]) == ("some {format}", True)
 
 
-def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> None:
+@pytest_twisted.inlineCallbacks
+def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
     path = tmp_path / "socket"
     admin = [(PORT, serverFromString(REAL, PORT))]
     started = Started(PORT, "tcp:0:interface=\\:\\:1", f"unix:{path}", admin_endpoints=admin)
@@ -332,7 +344,13 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> N
             assert ours.getsockname() == theirs.getsockname()
             assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         assert (first.passed[descriptor] == second.passed[descriptor]) is (descriptor == 7)
-    started.stop()
+    stopped = started.service.stopService()
+    for process in (first, second):
+        process.end()
+    for _ in range(100):
+        # The admin site's last words have a time on the fake clock.
+        started.reactor.advance(0)
+    yield stopped
     assert not path.exists()
 
 
@@ -344,7 +362,7 @@ def test_what_is_no_socket_can_not_be_shared() -> None:
     service = make(Reactor())
     odd: Any = Odd()
     service._endpoints = [("odd:", odd)]
-    with pytest.raises(CannotStartError, match="^odd: is no socket that workers could share$"):
+    with pytest.raises(CannotStartError, match=r"^odd: is no socket that workers could share$"):
         service.privilegedStartService()
 
 
