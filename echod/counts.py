@@ -168,8 +168,12 @@ class Counts:
         """How late the event loop was, in seconds."""
 
     def refuse(self, status: int, why: str) -> None:
-        """Count an opening handshake that was refused; `status` 0: without an answer. `why` is in our words, not in the client's."""
-        _count(self.refusals, (str(HTTPStatus(status).value) if status in _STATUSES else str(status or "none"), why), ("other", "other"))
+        """Count an opening handshake that was refused; `status` 0: without an answer. `why` is in our words, not in the client's.
+
+        A status that is not registered is one of `other`: a URL can ask for each of 300, which would leave no place for our own refusals.
+        """
+        label = ("other" if status else "none") if status not in _STATUSES else str(int(status))
+        _count(self.refusals, (label, why), ("other", "other"))
 
     def fault(self, name: str) -> None:
         """Count a connection whose URL asked for a fault. `name` is in our words."""

@@ -66,6 +66,7 @@ class EchoFactory(WebSocketServerFactory):
         self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()
+        self._unread: set[EchoProtocol] = set()
         self._drained: Deferred[None] | None = None
         self._drain_calls: list[IDelayedCall] = []
 
@@ -135,6 +136,13 @@ class EchoFactory(WebSocketServerFactory):
         self._addresses[address] += 1
         return True
 
+    def admit_unread(self, connection: EchoProtocol) -> bool:
+        """Count a connection whose URL asks for not being read; tell whether there may be one more."""
+        if len(self._unread) >= self.max_connections * self.settings.max_unread:
+            return False
+        self._unread.add(connection)
+        return True
+
     def established(self, connection: EchoProtocol) -> None:
         """Take note that the opening handshake is over."""
         self._opening.discard(connection)
@@ -159,6 +167,7 @@ class EchoFactory(WebSocketServerFactory):
     def lost(self, connection: EchoProtocol) -> None:
         """Forget a connection."""
         self.live.pop(connection, None)
+        self._unread.discard(connection)
         self._count_end(connection)
         self.budget.release(connection)
         self._forget_deadlines(connection)

@@ -25,7 +25,8 @@ OVERHEAD = 200
 """Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""
 
 LOOK = 0.01
-"""Seconds between two looks at whether the peer's end has taken all, before it is reset."""
+"""Seconds to the second look at whether the peer's end has taken all, before it is reset; each pause is twice the one before, so that
+thousands that take nothing cost nine looks each and not hundreds."""
 
 _HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
     401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
@@ -126,6 +127,7 @@ class Faulty:
         "_echoed",
         "_held",
         "_is_over",
+        "_look",
         "_max_held",
         "_random",
         "faults",
@@ -149,6 +151,7 @@ class Faulty:
         """Octets that are held, to be echoed later."""
         self._echoed = 0
         self._is_over = False
+        self._look = LOOK
         self.is_stalled = False
         # The calls to come, by what is to be done.
         self._calls: dict[Callable[[], None], Any] = {}
@@ -247,7 +250,8 @@ class Faulty:
     def _reset_when_taken(self) -> None:
         # A reset overtakes what is under way, and makes the kernel at the other end forget what was not read there.
         if self._connection.count_pending():
-            self._call_later(LOOK, self._reset_when_taken)
+            self._call_later(self._look, self._reset_when_taken)
+            self._look *= 2
         else:
             self._connection.give_up()
 

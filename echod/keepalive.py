@@ -33,6 +33,11 @@ class Watched(Protocol):
     is_waiting: bool
     """Whether it is not read because there is no room for what it would send."""
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it is not read because its URL says so."""
+        ...
+
     def ping(self) -> None:
         """Send a ping."""
         ...
@@ -89,6 +94,6 @@ def _note_progress(connection: Watched, now: float) -> None:
     What comes to it was written in answer to something read, which is a sign of life already.
     """
     pending = connection.count_pending()
-    if pending < connection.pending or connection.is_waiting:
+    if pending < connection.pending or connection.is_waiting or connection.is_held_up:
         connection.last_seen = now
     connection.pending = pending

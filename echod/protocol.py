@@ -23,6 +23,7 @@ from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, clos
 from echod.fastpath import Codec, Large
 from echod.handshake import (
     ADDRESS_FULL,
+    DAEMON_FULL,
     GOING_AWAY,
     NO_ROOM,
     HeadReader,
@@ -39,14 +40,17 @@ if TYPE_CHECKING:
     from echod.factory import EchoFactory
 
 SLICE = 1024
-"""Octets that Autobahn is given at a time, but for the rest of a frame: it copies what it has left for each frame that it takes
-from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying."""
+"""Octets that Autobahn is given at a time, but for a frame or the rest of one: it copies what it has left for each frame that it takes
+from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying. A frame that is cut costs more than a whole one."""
 
 SMALL_ANSWER = 1024
 """Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
 
 PATH_CUT = 256
 """Characters of a path that are kept to be shown."""
+
+ORDINARY = b"\x81\x82"
+"""The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
 
 _log = Logger()
 
@@ -213,8 +217,11 @@ class EchoProtocol(upstream.ServerProtocol):
         except faults.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked == faults.NONE:
+        if asked is faults.NONE or asked == faults.NONE:
             self._answer_handshake(request)
+            return
+        if (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self):
+            self.refuse(DAEMON_FULL)
             return
         for name in asked.names:
             self.factory.counts.fault(name)
@@ -309,7 +316,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def _receive_frames(self, data: bytes) -> None:
         if self._large is not None:
             data = self._receive_large(self._large, data)
-        if self._codec is not None and data and self._is_idle and self.state == self.STATE_OPEN:
+        if self._codec is not None and data and data[0] in ORDINARY and self._is_idle and self.state == self.STATE_OPEN:
             answers, data = self._codec.echo(data, self.echoed)
             if answers:
                 self.sendData(answers)
@@ -328,7 +335,7 @@ class EchoProtocol(upstream.ServerProtocol):
                 self.factory.turns.add(self)
                 self._pause_or_resume()
                 return
-            end = start + max(SLICE, self.open_frame_rest())
+            end = start + max(SLICE, _frame_size(data, start) if self.is_between_frames else self.open_frame_rest())
             self.feed(data[start:end])
             start = end
 
@@ -609,11 +616,12 @@ class EchoProtocol(upstream.ServerProtocol):
                 self._pause_or_resume()
 
     @property
-    def _is_held_up(self) -> bool:
+    def is_held_up(self) -> bool:
+        """Whether it is not read because its URL says so."""
         return self._faulty is not None and self._faulty.is_full
 
     def _pause_or_resume(self) -> None:
-        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None or self._is_held_up:
+        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None or self.is_held_up:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
@@ -621,7 +629,7 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def is_backpressured(self) -> bool:
         """Whether it is not read for now: it doesn't take its answers, there is no room for what it would send, or its URL says so."""
-        return self.is_backlogged or self.is_waiting or self._is_held_up or (self.lease is not None and self.lease.unsent_size > 0)
+        return self.is_backlogged or self.is_waiting or self.is_held_up or (self.lease is not None and self.lease.unsent_size > 0)
 
     @property
     def subprotocol(self) -> str | None:
@@ -705,14 +713,14 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def perform(self, action: Callable[[], None]) -> None:
         """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
-        was_held_up = self._is_held_up or self.state == self.STATE_CONNECTING
+        was_held_up = self.is_held_up or self.state == self.STATE_CONNECTING
         self._answers = []
         try:
             action()
         except Exception:
             self._fail_by_fault_of_ours()
         self._settle()
-        if was_held_up and not self._is_held_up and self._receive is not _ignore:
+        if was_held_up and not self.is_held_up and self._receive is not _ignore:
             self.work()
             self._pause_or_resume()
 
@@ -791,6 +799,15 @@ class EchoProtocol(upstream.ServerProtocol):
         self._receive = _ignore
         self.factory.began_to_close(self)
         self.factory.budget.settle(self)
+
+
+def _frame_size(data: bytes, start: int) -> int:
+    """Return the octets of the frame that begins there, with its header (RFC 6455 section 5.2), or fewer where that is cut."""
+    length = data[start + 1] & 0x7F if start + 1 < len(data) else 0
+    if length < 126:
+        return 6 + length
+    size = 2 if length == 126 else 8
+    return 6 + size + int.from_bytes(data[start + 2 : start + 2 + size])
 
 
 def _ignore(_: EchoProtocol, __: bytes) -> None:

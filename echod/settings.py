@@ -172,6 +172,10 @@ class Settings:
     max_after: int = 1_000_000
     """For `after`, in messages: more than a test sends."""
 
+    max_unread: float = 0.5
+    """For `stall` and `handshake-delay`: the part of `max_connections` that they may take together; more: HTTP 503. They are not read, so
+    that it isn't seen when their clients go: who opens them and leaves would keep everybody out, with no socket left of his own."""
+
     max_stall: float = 120.0
     """How long a connection with `stall` is kept: twice the idle timeouts of common proxies. Nothing that its client does is seen."""
 

@@ -178,9 +178,14 @@ class ServerProtocol(WebSocketServerProtocol):
         return self._isMessageCompressed
 
     @property
+    def is_between_frames(self) -> bool:
+        """Whether nothing of a frame has come that is not whole."""
+        return not self.data and self.current_frame is None
+
+    @property
     def is_between_messages(self) -> bool:
         """Whether nothing of a message or a frame has come that is not whole."""
-        return not self.inside_message and not self.data and self.current_frame is None
+        return not self.inside_message and self.is_between_frames
 
 
 class _NoLog:

@@ -351,7 +351,8 @@ class Supervisor(EchoService):
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of all workers, those that have ended included."""
         # What was kept when the others were asked: who ends from now on is among those.
-        kept = self._kept
+        # Every metric is there, if without a number.
+        kept: AllValues = {metric.name: {} for metric in metrics.METRICS} | self._kept
         return gatherResults([worker.values() for worker in self._workers]).addCallback(lambda found: metrics.add_up_all([*found, kept]))
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:

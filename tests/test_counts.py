@@ -60,7 +60,12 @@ def test_refusals_and_faults_are_few() -> None:
     counts.refuse(403, "why")
     counts.refuse(0, "does not speak HTTP")
     counts.refuse(599, "asked for")
-    assert counts.refusals == {("403", "why"): 2, ("none", "does not speak HTTP"): 1, ("599", "asked for"): 1}
+    assert counts.refusals == {("403", "why"): 2, ("none", "does not speak HTTP"): 1, ("other", "asked for"): 1}
+    for status in range(300, 600):
+        counts.refuse(status, "asked for")
+    counts.refuse(429, "too many")
+    assert counts.refusals["429", "too many"] == 1
+    assert len(counts.refusals) < KINDS / 4
     for i in range(2 * KINDS):
         counts.fault(str(i))
     counts.fault("0")

@@ -127,6 +127,22 @@ def test_what_is_held_counts_and_has_a_limit(clock: Clock) -> None:
     assert peer.protocol.held == 0
 
 
+def test_who_is_not_read_while_echoes_are_held_is_not_taken_for_dead(clock: Clock) -> None:
+    peer = opened(clock, "/?delay=30s", max_delayed=1000, ping_interval=4, ping_timeout=2)
+    peer.send(client_frame(BINARY, bytes(1000)))
+    peer.send(text("a"))
+    assert peer.transport.producerState == "paused"
+    clock.pump([TICK] * 290)
+    assert all(frame.opcode == PING for frame in come(peer))
+    clock.pump([TICK] * 11)
+    assert come(peer) == [Frame(BINARY, bytes(1000))]
+    assert peer.transport.producerState == "producing"
+    assert not peer.transport.aborted
+    # From now on it could answer a ping.
+    clock.pump([TICK] * 80)
+    assert peer.transport.aborted
+
+
 def test_what_is_held_counts_for_all_connections_together(clock: Clock) -> None:
     peer = opened(clock, "/?delay=1s", max_buffered=100_000, ping_interval=0)
     modest = Peer(peer.protocol.factory)
@@ -268,10 +284,24 @@ def test_an_abort_waits_until_the_peer_has_all(clock: Clock, monkeypatch: pytest
     peer = opened(clock, "/?abort", close_timeout=2)
     pending = iter([100, 10, 0])
     monkeypatch.setattr(peer.protocol, "count_pending", lambda: next(pending))
-    clock.pump([0, LOOK])
+    clock.pump([0, LOOK, LOOK])
     assert not peer.transport.aborted
     clock.advance(LOOK)
     assert peer.transport.aborted
+
+
+def test_an_abort_looks_ever_more_rarely(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = opened(clock, "/?abort", close_timeout=5)
+    looks: list[float] = []
+
+    def count_pending() -> int:
+        looks.append(clock.seconds())
+        return 1
+
+    monkeypatch.setattr(peer.protocol, "count_pending", count_pending)
+    clock.pump([LOOK] * 520)
+    assert peer.transport.aborted
+    assert len(looks) < 12
 
 
 def test_an_abort_does_not_wait_for_ever(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +321,22 @@ def test_a_reset_instead_of_the_answer_to_a_close(clock: Clock) -> None:
     assert come(peer) == [close(1001)]
     clock.advance(0)
     assert peer.transport.aborted
+
+
+@pytest.mark.parametrize("query", ["stall", "handshake-delay=1m"])
+def test_who_is_not_read_may_take_half_of_the_places(clock: Clock, query: str) -> None:
+    """That their clients have gone is not seen."""
+    factory = make_factory(clock, max_connections=5)
+    taken = []
+    for _ in range(3):
+        taken.append(Peer(factory))
+        assert not taken[-1].send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
+    more = Peer(factory)
+    assert more.send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
+    more.lose()
+    Peer(factory).open()
+    taken[0].lose()
+    assert not Peer(factory).send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
 
 
 def test_stall(clock: Clock) -> None:

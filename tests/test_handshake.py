@@ -58,6 +58,12 @@ def test_a_good_request() -> None:
     assert request.fields[b"origin"] == [b"https://example.com"]
 
 
+def test_a_path_may_begin_with_two_slashes() -> None:
+    request = verdict(handshake("//x/info?delay=1s&reason=a?b"))
+    assert isinstance(request, Request)
+    assert (request.path, request.query) == ("//x/info", "delay=1s&reason=a?b")
+
+
 def test_what_comes_behind_the_head_is_kept() -> None:
     reader = HeadReader(GUARD)
     assert reader.feed(GOOD[:-1]) is None
@@ -118,7 +124,7 @@ VERDICTS = [
     (instead(b"Sec-WebSocket-Protocol", b"Sec-WebSocket-Protocol: a, a"), 400),
     (instead(b"Origin", b"Sec-WebSocket-Extensions: ;"), 400),
     (instead(b"Origin", b"Origin: a\r\nOrigin: b"), 400),
-    (GOOD.replace(b"/chat", b"//[/"), 400),
+    (GOOD.replace(b"/chat", b"http://[/"), 400),
     # The limits.
     (b"G" * 8192, 431),
     (b"G" * 8192 + b"\x00", 431),
@@ -246,6 +252,9 @@ def test_plain_http_is_told_what_this_is() -> None:
         (b"GET /?close=1001&after=3 HTTP/1.0\r\n\r\n", b"GET", "/"),
         (b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "/"),
         (b"GET http://x/any/path HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "/any/path"),
+        (b"GET //healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//healthz"),
+        (b"GET //x/healthz?//a?b HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//x/healthz"),
+        (b"GET //[/ HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//[/"),
     ],
 )
 def test_plain_http_is_handed_on_where_there_are_pages(head: bytes, method: bytes, path: str, step: int) -> None:
@@ -270,7 +279,7 @@ def test_a_page_request_has_the_fields() -> None:
         (without(b"Upgrade"), 426),
         (instead(b"Upgrade", b"Upgrade: h2c"), 426),
         (b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n\r\n", 426),
-        (b"GET //[/ HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 426),
         # What is wrong remains wrong.
         (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (GOOD.replace(b"GET", b"HEAD"), 405),

@@ -20,7 +20,7 @@ class FakeConnection:
         self.clock = clock
         self.last_seen = clock.seconds()
         self.pending = 0
-        self.is_waiting = False
+        self.is_waiting = self.is_held_up = False
         self.octets = 0
         self.pings: list[float] = []
         self.given_up: float | None = None
@@ -125,9 +125,10 @@ def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
     assert connection.given_up is not None
 
 
-def test_who_is_not_read_for_lack_of_room_is_not_to_blame() -> None:
+@pytest.mark.parametrize("why", ["is_waiting", "is_held_up"])
+def test_who_is_not_read_is_not_to_blame(why: str) -> None:
     clock, _, connection = make()
-    connection.is_waiting = True
+    setattr(connection, why, True)
     pump(clock, 100)
     assert connection.given_up is None
     assert connection.pings == []

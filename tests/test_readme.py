@@ -96,6 +96,7 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
     assert limits["held by one connection for `?delay`"][0] == format_size(settings.max_delayed)
     assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
+    assert (limits["connections with `?stall` or `?handshake-delay`"][0], settings.max_unread) == ("half of all", 0.5)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
     assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
     assert f"at most {settings.max_admin_connections} connections" in section("Admin site")

@@ -83,7 +83,12 @@ def test_a_reload(manager: Manager) -> None:
     assert manager.messages() == [["READY=1", "STATUS="]]
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
     work: Deferred[None] = Deferred()
-    told = notifier.reload(lambda: done.append(manager.messages()) or work)
+
+    def begin() -> Deferred[None]:
+        done.append(manager.messages())
+        return work
+
+    told = notifier.reload(begin)
     after = time.clock_gettime(time.CLOCK_MONOTONIC)
     (((reloading, at),),) = done
     assert reloading == "RELOADING=1"
@@ -131,7 +136,7 @@ def test_without_systemd_nothing_happens() -> None:
     notifier = take({})
     notifier.start(clock, str)
     assert not clock.getDelayedCalls()
-    notifier.reload(lambda: succeed(done.append(1)))
+    notifier.reload(lambda: succeed(1)).addCallback(done.append)
     assert done == [1]
     notifier.stopping(10)
     notifier.stop()

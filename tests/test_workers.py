@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -19,12 +20,13 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from echod import link
-from echod.factory import State
 from echod.link import Link
 from echod.metrics import METRICS, AllValues, add_up_all, pack, read_counts
 from echod.service import CannotStartError
 from echod.settings import Settings
 from echod.systemd import Notifier
+from echod.web.admin import describe_settings
+from echod.web.overview import Overview
 from echod.worker import take_role
 from echod.workers import PATIENCE, Supervisor, is_own_tcp, make_command, make_environment, make_sibling
 from tests.fakes import make_factory
@@ -173,11 +175,11 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         started = Started(notifier=Notifier(str(tmp_path / "notify")), settings={"max_connections": 5})
         first, second = started.processes
         first.serve(3, open_=2)
-        assert started.service.state is State.STARTING
+        assert started.service.state.value == "starting"
         with pytest.raises(BlockingIOError):
             manager.recv(4096)
         second.serve(2)
-        assert started.service.state is State.SERVING
+        assert started.service.state.value == "serving"
         assert manager.recv(4096).decode() == "READY=1\nSTATUS=connections: 0 of at most 5, workers: 2 of 2"
         assert "workers: 100, 101" in lines
         assert "max-connections 2," in lines[-1]
@@ -191,7 +193,7 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         assert manager.recv(4096) == b"READY=1"
         stopped = started.service.stopService()
         assert started.service._describe_status() == "draining, connections left: 2"
-        assert started.service.state is State.DRAINING
+        assert started.service.state.value == "draining"
         assert first.heard == second.heard == ["drain"]
         started.service._abort()
         assert first.heard == ["drain", "abort"]
@@ -286,11 +288,18 @@ def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
     asked = started.service.values()
     started.reactor.advance(PATIENCE)
     values = result(asked)
-    assert "echod_connections_open" not in values
+    assert values["echod_connections_open"] == {}
     assert faults(values) == {("delay",): 7, ("drop",): 1}
     second.link.tell("last", pack({"echod_faults_total": {("delay",): 5}}))
     second.end()
     assert faults(result(started.service.values())) == {("delay",): 8}
+
+
+def test_before_any_serves_there_are_pages(started: Started) -> None:
+    page = result(Overview(started.service, started.reactor).render(None))
+    assert b"starting" in page.body
+    settings = json.loads(describe_settings(started.service, result(started.service.values())).body)
+    assert (settings["workers"], settings["max-connections"], settings["max-message-size"]) == (2, 0, 2**24)
 
 
 def test_connections_are_listed_worker_by_worker(started: Started) -> None:
@@ -315,12 +324,12 @@ def test_connections_are_listed_worker_by_worker(started: Started) -> None:
 
 def test_the_log_is_the_parents(started: Started) -> None:
     events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
+    globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:
         told = {"namespace": "echod.x", "level": "warn", "kind": "some {format}", "unlimited": True, "text": "{text}"}
         started.processes[0].link.tell("log", told)
     finally:
-        globalLogPublisher.removeObserver(events.append)
+        globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
     (event,) = events
     assert event["log_format"].format(**event) == "worker 100: {text}"
     assert (event["log_namespace"], event["log_level"].name) == ("echod.x", "warn")

@@ -138,9 +138,10 @@ def _pages(source: Source, clock: Any) -> dict[str, Render]:
     registry = metrics.make_registry(lambda: latest)
 
     def exposition(request: Any) -> Deferred[Answer]:
-        encode, content_type = choose_encoder(request.getHeader("Accept") or "")
+        encode, content_type = _choose_encoder(request.getHeader(b"Accept") or b"")
 
         def answer(values: AllValues) -> Answer:
+            latest.clear()
             latest.update(values)
             return Answer(HTTPStatus.OK, content_type, encode(registry))
 
@@ -154,6 +155,14 @@ def _pages(source: Source, clock: Any) -> dict[str, Render]:
         "/connections": _squeezed(lambda request: connections.render(source, request.args)),
         "/settings": lambda _: source.values().addCallback(lambda values: describe_settings(source, values)),
     }
+
+
+def _choose_encoder(accept: bytes) -> tuple[Callable[[Any], bytes], str]:
+    """Return the format for an Accept header; one that can't be read is taken for none (RFC 9110 section 12.5.1)."""
+    try:
+        return choose_encoder(accept.decode())
+    except (TypeError, ValueError):  # prometheus_client compares versions that are no numbers with some that are
+        return choose_encoder("")
 
 
 def describe_readiness(state: State) -> Answer:

@@ -73,7 +73,7 @@ class Overview:
             "buffered_limit": describe_size(gauge("echod_buffered_limit_bytes")),
             "backpressured": f"{gauge('echod_connections_backpressured'):,}",
             **_lag(values["echod_event_loop_lag_seconds"]),
-            "connections": _rows((_connection(told) for told in newest), 5),
+            "connections": _rows((_connection(told) for told in newest), 4),
             "traffic": _rows(([lane, kind, f"{count:,}", describe_size(size)] for lane, kind, count, size in received), 2),
             "outcomes": _counted(values["echod_connections_total"]),
             "closes": _counted(values["echod_closes_total"]),

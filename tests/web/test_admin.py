@@ -97,6 +97,13 @@ def test_metrics_in_the_format_that_is_asked_for(site: AdminSite) -> None:
     assert gzip.decompress(squeezed).endswith(b"# EOF\n")
 
 
+@pytest.mark.parametrize("accept", [b"text/plain\xff", b"application/openmetrics-text; version=x"])
+def test_metrics_for_who_asks_for_no_format_there_is(site: AdminSite, accept: bytes) -> None:
+    answer = Visitor(site).send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: " + accept + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in answer
+
+
 def test_settings_are_those_in_force(site: AdminSite, factory: EchoFactory) -> None:
     status, fields, body = Visitor(site).ask("GET /settings")
     settings = json.loads(body)

@@ -83,6 +83,16 @@ def test_a_busy_daemon() -> None:
     assert told.elements.count("tr") == 5 + NEWEST + 6 + 1 + 1 + 1
 
 
+def test_numbers_stand_under_their_headings() -> None:
+    factory = make_factory()
+    Peer(factory).open()
+    page = Overview(factory).render(None).body.decode()
+    kinds = {"": "words", ' class="number"': "number"}
+    headings = [kinds[found] for found in re.findall(r'<th( class="number")?>', page[: page.index("</thead>")])]
+    row = page[page.index("<tr><td") :]
+    assert re.findall(r'<td class="([a-z]+)">', row[: row.index("</tr>")]) == headings
+
+
 def test_only_its_own_script_and_style_run() -> None:
     answer = answer_of(make_page(make_factory()))
     policy = dict(answer.headers)["Content-Security-Policy"]
