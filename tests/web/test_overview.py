@@ -86,7 +86,7 @@ def test_a_busy_daemon() -> None:
 def test_numbers_stand_under_their_headings() -> None:
     factory = make_factory()
     Peer(factory).open()
-    page = Overview(factory).render(None).body.decode()
+    page = answer_of(make_page(factory)).body.decode()
     kinds = {"": "words", ' class="number"': "number"}
     headings = [kinds[found] for found in re.findall(r'<th( class="number")?>', page[: page.index("</thead>")])]
     row = page[page.index("<tr><td") :]
