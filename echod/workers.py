@@ -99,6 +99,10 @@ class Process(ProcessProtocol):
         """Take octets from the pipe."""
         self.link.dataReceived(data)  # type: ignore[no-untyped-call]
 
+    def childConnectionLost(self, childFD: int) -> None:  # noqa: ARG002  # without one the other is of no use
+        """Say no more to it: of a process that dies Twisted drops the pipes before it knows of its end."""
+        self.link.connectionLost()
+
     def kill(self) -> None:
         """End it without asking."""
         self.is_killed = True

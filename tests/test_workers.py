@@ -252,6 +252,18 @@ def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]
     first.protocol.loseConnection()
 
 
+def test_to_one_that_has_closed_its_pipes_nothing_is_said(started: Started) -> None:
+    process = started.processes[0]
+    process.serve()
+    process.protocol.childConnectionLost(link.WRITE)
+    started.reactor.advance(1)
+    started.service._abort()
+    assert process.heard == process.asked == []
+    for _ in range(10):
+        started.reactor.advance(1)
+    assert process.signals == ["KILL"]
+
+
 def test_one_that_never_serves_is_killed_later(started: Started) -> None:
     for _ in range(60):
         started.reactor.advance(1)
