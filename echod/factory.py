@@ -123,7 +123,7 @@ class EchoFactory(WebSocketServerFactory):
             self.counts.refuse(0, DAEMON_FULL.why)
             connection.give_up(Outcome.REFUSED)
         elif len(self.live) > self.max_connections:
-            connection.refuse(DAEMON_FULL)
+            connection.refuse_when_asked(DAEMON_FULL)
 
     def admit(self, connection: EchoProtocol) -> bool:
         """Count a connection under its address, now that it is known; tell whether that one may have it."""

@@ -289,6 +289,17 @@ class EchoProtocol(upstream.ServerProtocol):
             self.sendData(answer)
             self.dropConnection()
 
+    def refuse_when_asked(self, refusal: Refusal) -> None:
+        """Refuse as soon as a request begins to come. An answer that is there before it is more than nginx (1.22) expects: it tries the
+        next server, and takes what it has read of this one's body for that one's header.
+        """
+
+        def receive(connection: EchoProtocol, _: bytes) -> None:
+            del connection._head
+            connection.refuse(refusal)
+
+        self._receive = receive
+
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
         _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)

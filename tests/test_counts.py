@@ -157,6 +157,7 @@ def test_refused(clock: Clock) -> None:
     factory = make_factory(clock, max_connections=1, reserved_descriptors=2)
     first, second, third = (Peer(factory) for _ in range(3))
     first.send(b"POST / HTTP/1.1\r\n\r\n")
+    second.send(handshake())
     for peer in (first, second, third):
         peer.lose()
     odd = Peer(factory)

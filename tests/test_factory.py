@@ -35,7 +35,9 @@ def test_a_message_that_could_never_be_held_is_not_begun(clock: Clock) -> None:
 def test_more_connections_than_there_may_be_get_503_and_then_nothing(clock: Clock) -> None:
     factory = make_factory(clock, max_connections=2, reserved_descriptors=2)
     peers = [Peer(factory) for _ in range(4)]
-    assert [peer.take()[:12] for peer in peers] == [b"", b"", b"HTTP/1.1 503", b""]
+    assert peers[2].take() == b"", "not before it is asked"
+    assert peers[2].send(b"G")[:12] == b"HTTP/1.1 503"
+    assert peers[2].send(b"ET") == b""
     assert [peer.transport.aborted for peer in peers] == [False, False, False, True]
     for peer in peers[1:]:
         peer.lose()

@@ -81,7 +81,7 @@ class TestOpenssl:
         server, authority = Certificate(tmp_path / "server"), Certificate(tmp_path / "authority", ["Ours"])
         Certificate(tmp_path / "client", ["client"], issuer=authority)
         (tmp_path / "trusted").write_bytes(authority.pem)
-        request = "GET / HTTP/1.0\r\n\r\n"
+        request = "GET /json HTTP/1.0\r\n\r\n"
         with Daemon(ports=[f"ssl:0:interface=127.0.0.1:privateKey={server.path}:clientCa={tmp_path}/trusted"]) as daemon:
             refused = s_client(daemon, "-ign_eof", say=request)
             assert "Acceptable client certificate CA names\nCN = Ours" in refused
