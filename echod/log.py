@@ -40,6 +40,9 @@ _PRIORITY = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.err
 UNLIMITED = "echod_unlimited"
 """Key of an event that is never left out: what the operator asked for line by line."""
 
+KIND = "echod_kind"
+"""Key of an event's kind, where that is not its format."""
+
 
 def escape(text: str) -> str:
     r"""Return `text` on one line with nothing in it that a terminal would act on.
@@ -136,7 +139,7 @@ class Limiter:
             return
         if self._call is None:
             self._call = self._clock.callLater(1, self._end_of_second)
-        kind: object = (event.get("log_namespace"), event.get("log_format"))
+        kind: object = (event.get("log_namespace"), event.get(KIND) or event.get("log_format"))
         if kind not in self._seen and len(self._seen) >= KINDS:
             kind = None
         self._seen[kind] += 1

@@ -32,6 +32,11 @@ def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequen
     return _make_for_twistd(program, log_format, is_chosen)
 
 
+def put(program: Any, observer: Limiter) -> None:
+    """Have `twist`, whose options `program` are, give all of the log to `observer`."""
+    program["fileLogObserverFactory"] = lambda _: observer
+
+
 def _has_log_format(arguments: Sequence[str]) -> bool:
     """Tell whether twist was given a format: it fills in its own default first, which is JSON where there is no terminal."""
     own = takewhile(lambda argument: argument != "echod", arguments)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -181,10 +181,10 @@ def _connections_limit(factory: EchoFactory) -> Values:
     return {(): factory.max_connections}
 
 
+BUILD = "echod_build_info"
+
 METRICS: Sequence[Declared] = (
-    Declared(
-        "echod_build_info", "gauge", ("version", "python", "twisted", "autobahn"), "Always 1; the labels are the versions in use.", _build
-    ),
+    Declared(BUILD, "gauge", ("version", "python", "twisted", "autobahn"), "Always 1; the labels are the versions in use.", _build),
     Declared("echod_connections_open", "gauge", (), "Live connections, in whatever state.", _open),
     Declared("echod_connections_limit", "gauge", (), "Connections there may be; more get HTTP 503.", _connections_limit),
     Declared("echod_connections_backpressured", "gauge", (), "Connections that are not read for now.", _backpressured),
@@ -212,18 +212,60 @@ METRICS: Sequence[Declared] = (
 )
 
 
+AllValues = dict[str, Values]
+"""The numbers of several metrics, by the metric's name."""
+
+
+def read_all(factory: EchoFactory) -> AllValues:
+    """Return the numbers of every metric."""
+    return {metric.name: metric.read(factory) for metric in METRICS}
+
+
+def read_counts(factory: EchoFactory) -> AllValues:
+    """Return the numbers of those metrics that only grow, and so outlive the process that they were counted in."""
+    return {metric.name: metric.read(factory) for metric in METRICS if metric.kind != "gauge"}
+
+
+def add_up_all(parts: Sequence[AllValues]) -> AllValues:
+    """Return the numbers of several daemons together, each of which may lack some metrics."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    total = {name: add_up(part.get(name, {}) for part in parts) for name in names}
+    if (build := total.get(BUILD)) is not None:
+        total[BUILD] = dict.fromkeys(build, 1)
+    return total
+
+
+def pack(values: AllValues) -> dict[str, Any]:
+    """Return `values` as JSON can have them."""
+
+    def packed(value: Value) -> Any:
+        return [list(value.places.items()), value.total] if isinstance(value, Observed) else value
+
+    return {name: [[labels, packed(value)] for labels, value in numbers.items()] for name, numbers in values.items()}
+
+
+def unpack(packed: Mapping[str, Any]) -> AllValues:
+    """Return the values that `pack` was given."""
+
+    def value(packed: Any) -> Value:
+        return Observed(dict(packed[0]), packed[1]) if isinstance(packed, list) else packed
+
+    return {name: {tuple(labels): value(number) for labels, number in numbers} for name, numbers in packed.items()}
+
+
 class _Daemon(Collector):
-    def __init__(self, factory: EchoFactory) -> None:
-        self._factory = factory
+    def __init__(self, read: Callable[[], AllValues]) -> None:
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
+        values = self._read()
         for metric in METRICS:
-            yield metric.family(metric.read(self._factory))
+            yield metric.family(values.get(metric.name, {}))
 
 
-def make_registry(factory: EchoFactory) -> CollectorRegistry:
-    """Return a registry of one daemon's metrics and its process's."""
+def make_registry(read: Callable[[], AllValues]) -> CollectorRegistry:
+    """Return a registry of a daemon's metrics, which are `read` anew each time, and of those of this process."""
     registry = CollectorRegistry()
-    registry.register(_Daemon(factory))
+    registry.register(_Daemon(read))
     ProcessCollector(registry=registry)
     return registry

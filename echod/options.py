@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -17,16 +18,21 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, native, proxy_header, systemd, tls, upstream
+from echod import __version__, log_place, native, proxy_header, systemd, tls, upstream, worker
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, format_duration, format_size, parse_duration
+from echod.worker import Worker
+from echod.workers import Supervisor, make_command, make_environment
 
 _SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 MAX_SIZE = 2**40
 """A larger size is a slip of the hand."""
+
+MAX_WORKERS = 256
+"""More are a slip of the hand."""
 
 
 def parse_size(text: str) -> int:
@@ -78,12 +84,28 @@ def _choice(kind: type[Compression] | type[LogFormat]) -> Callable[[str], Any]:
     return parse
 
 
-def parse_endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
-    """Return the server endpoint that `text` describes; raises `ValueError`."""
+def parse_workers(text: str) -> int:
+    """Return a number of processes, for `auto` that of the processors that this one may use; raises `ValueError`."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        workers = parse_count(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, and not auto") from None
+    if workers > MAX_WORKERS:
+        raise ValueError(f"is more than {MAX_WORKERS}")
+    return workers
+
+
+def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
+    """Return the server endpoint that `text` describes, in a worker on the parent's socket `descriptor`; raises `ValueError`."""
     below = text.removeprefix(proxy_header.PREFIX)
     try:
         secure = tls.parse(below)
-        endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
+        if descriptor is not None:
+            endpoint = upstream.adopt(reactor, descriptor)
+        else:
+            endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
@@ -108,6 +130,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "close-timeout": parse_positive_duration,
     "drain-timeout": parse_duration,
     "log-format": _choice(LogFormat),
+    "workers": parse_workers,
 }
 
 _DEFAULT = Settings()
@@ -132,6 +155,7 @@ class Options(usage.Options):
         ["handshake-timeout", None, None, f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]"],
         ["close-timeout", None, None, f"DURATION of a close [{format_duration(_DEFAULT.close_timeout)}]"],
         ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
+        ["workers", None, None, f"number of processes that serve, or auto: one for each processor [{_DEFAULT.workers}]"],
         ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
     ]
     optFlags = [  # noqa: RUF012
@@ -168,6 +192,7 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse; a wrong option is one line on standard error and exit status 1, where twistd would exit with 0."""
+        self.arguments = list(options or ())
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
@@ -183,10 +208,32 @@ class Options(usage.Options):
         """Check every value, while a mistake can still be told in one line."""
         from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
 
+        self.reactor = reactor
+        self.role = worker.take_role(self.environment)
+        if self.role is None:
+            self._be_daemon()
+        else:
+            self._be_worker(self.role)
+        try:
+            self.native = native.load(self.settings.native)
+        except native.NativeError as error:
+            raise usage.UsageError(str(error)) from error
+
+    def _be_worker(self, role: worker.Role) -> None:
+        self.settings = self._make_settings(_DEFAULT.ports).share(role.index)
+        self.endpoints = [
+            (text, self._checked("port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor)))
+            for text, descriptor in role.ports
+        ]
+        self.log, observer = worker.make_log()
+        log_place.put(self.parent, observer)
+        self.observer: Limiter | None = observer
+
+    def _be_daemon(self) -> None:
         sockets = upstream.passed_descriptors()
         # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
-        self.reactor = reactor
+        self._check_shares()
         self.endpoints = self._make_endpoints(
             "port",
             [
@@ -198,14 +245,20 @@ class Options(usage.Options):
         self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
         self._check_sockets(sockets)
         self.notifier = systemd.take(self.environment)
-        try:
-            self.native = native.load(self.settings.native)
-        except native.NativeError as error:
-            raise usage.UsageError(str(error)) from error
         self.observer = self._take_log()
 
     def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
+
+    def _check_shares(self) -> None:
+        settings = self.settings
+        if settings.workers > 1 and self.parent is not None and self.parent.get("chroot"):
+            raise usage.UsageError("--workers goes not with --chroot of twistd: there is no Python to start them with")
+        if settings.max_connections is not None and settings.max_connections < settings.workers:
+            raise usage.UsageError(f"--max-connections {settings.max_connections} is less than one for each of {settings.workers} workers")
+        if settings.workers > 1 and settings.max_buffered // settings.workers < READ_SIZE:
+            least = format_size(settings.workers * READ_SIZE)
+            raise usage.UsageError(f"--max-buffered is less than {least}, the size of one read for each of {settings.workers} workers")
 
     def _check_sockets(self, sockets: Sequence[int]) -> None:
         # The wrapper for the PROXY protocol doesn't tell what it wraps.
@@ -246,12 +299,15 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """Make the service that `options` describe."""
-    return EchoService(
-        options.settings,
-        options.endpoints,
-        options.reactor,
-        options.observer,
-        options.native,
+    common = (options.settings, options.endpoints, options.reactor, options.observer, options.native)
+    if options.role is not None:
+        return Worker(*common, log=options.log)
+    if options.settings.workers == 1:
+        return EchoService(*common, admin_endpoints=options.admin_endpoints, notifier=options.notifier)
+    return Supervisor(
+        *common,
         admin_endpoints=options.admin_endpoints,
         notifier=options.notifier,
+        command=make_command(options.reactor, options.arguments),
+        environment=make_environment(options.environment),
     )

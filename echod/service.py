@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import ILogObserver, Logger
@@ -29,12 +29,14 @@ from twisted.python.failure import Failure
 
 from echod import __version__, tls
 from echod.factory import EchoFactory, State
+from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.settings import Settings, format_duration, format_size
 from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
+from echod.web.sources import Local, Source
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
@@ -77,6 +79,8 @@ class EchoService(Service):
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
         self._admin: AdminSite | None = None
+        self._lag: LagMeter | None = None
+        self._has_listened = False
         self.factory: EchoFactory | None = None
 
     def setServiceParent(self, parent: Any) -> None:
@@ -93,12 +97,12 @@ class EchoService(Service):
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()  # type: ignore[no-untyped-call]
-        if self.factory is None:
+        if not self._has_listened:
             self._listen()
         if self._observer is not None:
             self._observer.start(self._reactor)
-        if self._admin is not None:
-            self._admin.start()
+        if self._lag is not None:
+            self._lag.start()
         self._reactor.callWhenRunning(self._begin)
         if self._take_signals:
             # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
@@ -123,6 +127,7 @@ class EchoService(Service):
             self.factory.state = State.SERVING
 
     def _listen(self) -> None:
+        self._has_listened = True
         descriptors = raise_descriptor_limit()
         wanted = self._settings.max_connections
         reserved = self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
@@ -133,15 +138,24 @@ class EchoService(Service):
             self._ports.append(listen_on(text, endpoint, self.factory))
             set_backlog(self._ports[-1], self._settings.backlog)
         if self._admin_endpoints:
-            self._admin = AdminSite(self.factory, self._reactor)
-            self._admin_ports = [listen_on(text, endpoint, self._admin) for text, endpoint in self._admin_endpoints]
+            self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
+            self._listen_for_admin(Local(self.factory))
+        self._tell_start(self.factory)
+
+    def _listen_for_admin(self, source: Source) -> None:
+        self._admin = AdminSite(source, self._reactor)
+        self._admin_ports = [listen_on(text, endpoint, self._admin) for text, endpoint in self._admin_endpoints]
+
+    def _tell_start(self, factory: EchoFactory) -> None:
+        self._tell_addresses()
+        tell_lane(self._native, factory)
+        tell_limits(self._settings, factory.max_connections)
+
+    def _tell_addresses(self) -> None:
         for port in self._ports:
             _log.info("listening on {address}", address=describe_address(port.getHost(), has_tls(port)), **{UNLIMITED: True})
         for port in self._admin_ports:
             _log.info("admin on {address}", address=describe_address(port.getHost(), has_tls(port), "http"), **{UNLIMITED: True})
-        limits = describe_limits(self._settings, self.factory.max_connections)
-        _log.info("express lane: {lane}", lane=describe_lane(self._native, self.factory), **{UNLIMITED: True})
-        _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
@@ -150,9 +164,19 @@ class EchoService(Service):
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
-        if self.factory is not None:
-            done.append(self.factory.drain())
+        done.append(self._drain())
+        if self._lag is not None:
+            self._lag.stop()
         return gatherResults(done).addBoth(self._stop_admin).addBoth(self._stopped)
+
+    def _drain(self) -> Deferred[Any]:
+        """Close every connection, and fire when all have gone."""
+        return succeed(None) if self.factory is None else self.factory.drain()
+
+    def _abort(self) -> None:
+        """Reset every connection that is left."""
+        if self.factory is not None:
+            self.factory.abort_all()
 
     def _stop_admin(self, result: object) -> Any:
         """Stop what tells of the others' end when that has come."""
@@ -163,8 +187,8 @@ class EchoService(Service):
         done: list[Deferred[Any]] = [*(maybeDeferred(port.stopListening) for port in ports), admin.stop()]
         return gatherResults(done).addBoth(lambda _: result)
 
-    def reload(self) -> None:
-        """Read the certificates again, for the connections to come; returns when it is done.
+    def reload(self) -> Deferred[Any]:
+        """Read the certificates again, for the connections to come; fires when it is done.
 
         Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
         """
@@ -177,6 +201,7 @@ class EchoService(Service):
                 else:
                     _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
         _log.info("reloaded")
+        return succeed(None)
 
     def _stopped(self, result: object) -> object:
         self._notifier.stop()
@@ -198,10 +223,14 @@ class EchoService(Service):
         if number == signal.SIGHUP and not has_lost_terminal():
             self._notifier.reload(self.reload)
         elif self.running:
-            with suppress(ReactorNotRunning):
-                self._reactor.stop()
-        elif self.factory is not None:
-            self.factory.abort_all()
+            self.stop_process()
+        else:
+            self._abort()
+
+    def stop_process(self) -> None:
+        """Have the process end in good order, unless it does already."""
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
 
 
 def listen_on(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
@@ -254,6 +283,17 @@ def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> 
         return str(address)
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{scheme}{'s' if is_tls else ''}://{host}:{address.port}"
+
+
+def tell_lane(native: Native | None, factory: EchoFactory) -> None:
+    """Write to the log which way ordinary frames go."""
+    _log.info("express lane: {lane}", lane=describe_lane(native, factory), **{UNLIMITED: True})
+
+
+def tell_limits(settings: Settings, max_connections: int) -> None:
+    """Write to the log what the limits are; the last line of a start."""
+    limits = describe_limits(settings, max_connections)
+    _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
 
 
 def describe_lane(native: Native | None, factory: EchoFactory) -> str:

@@ -9,7 +9,7 @@ Sizes are in octets, durations in seconds.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 KIB = 1024
@@ -57,6 +57,9 @@ class Settings:
 
     max_connections_per_address: int | None = None
     """More are answered with HTTP 429."""
+
+    workers: int = 1
+    """Processes that serve, beside the one that starts them; 1: none beside, this one serves."""
 
     origins: tuple[str, ...] = ()
     """Patterns, one of which a request's `Origin` must match, else HTTP 403. None given: any. A request without one is let in:
@@ -124,6 +127,24 @@ class Settings:
     max_page: int = 1000
     """Connections on one page of the admin site's list: some 400 octets each, and 6 ms of work."""
 
+    worker_timeout: float = 10.0
+    """A worker that says nothing for so long is killed and replaced. No turn of the event loop takes longer than some 10 ms."""
+
+    worker_start_timeout: float = 60.0
+    """The same from its start until it serves: Python and Twisted take half a second, and ten on a machine that is very busy."""
+
+    worker_stop_margin: float = 2.0
+    """Beyond `drain_timeout`, within which a worker ends by itself; then it is killed."""
+
+    restart_delay: float = 0.1
+    """From the end of a worker to the start of the next; twice as long each time that one ends early."""
+
+    max_restart_delay: float = 30.0
+    """`restart_delay` gets no longer."""
+
+    restart_reset: float = 60.0
+    """A worker that has served for so long didn't end early."""
+
     log_cut: int = 256
     """Characters of a message that `--log-messages` prints."""
 
@@ -165,7 +186,17 @@ class Settings:
     @property
     def message_limit(self) -> int:
         """Octets of the longest message that is echoed: one that could never fit in `max_buffered`, twice, is not begun."""
-        return min(self.max_message_size, self.max_buffered // 2)
+        return min(self.max_message_size, self.max_buffered // self.workers // 2)
+
+    def share(self, index: int) -> Settings:
+        """Return what is one worker's of what is for all together; `index` is counted from 0."""
+        wanted = self.max_connections
+        return replace(
+            self,
+            max_connections=None if wanted is None else wanted // self.workers + (index < wanted % self.workers),
+            max_buffered=self.max_buffered // self.workers,
+            workers=1,
+        )
 
 
 def format_size(octets: int) -> str:

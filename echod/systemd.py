@@ -13,6 +13,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 
 ALL = "systemd"
@@ -80,14 +81,15 @@ class Notifier:
             self._tell("READY=1")
             self._loop.start(self._interval, now=False)
 
-    def reload(self, work: Callable[[], object]) -> None:
-        """Do `work`, told of as a reload."""
+    def reload(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
+        """Do `work`, told of as a reload until the Deferred fires, which is returned."""
         # notify-reload (systemd 253) compares it with its own time of the signal: CLOCK_MONOTONIC, which is Python's on Linux.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            work()
-        finally:
-            self._send(self._state)
+        return maybeDeferred(work).addBoth(self._reloaded)
+
+    def _reloaded(self, result: object) -> object:
+        self._send(self._state)
+        return result
 
     def stopping(self, seconds: float) -> None:
         """Tell that the service ends, and that it may take `seconds`: more than TimeoutStopSec, if need be."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import importlib
+import os
 import socket
 import struct
 import termios
@@ -24,7 +25,7 @@ from OpenSSL import SSL
 from OpenSSL._util import lib as binding
 from twisted.internet import endpoints
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, ISSLTransport, ITransport
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, ISSLTransport, IStreamServerEndpoint, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
 from twisted.internet.unix import Port as UnixPort
@@ -293,6 +294,25 @@ def leave_path(endpoint: object) -> None:
     """Let a `systemd:` endpoint for a Unix socket leave its path alone; another is as it was."""
     if isinstance(endpoint, AdoptedStreamServerEndpoint) and endpoint.addressFamily == socket.AF_UNIX:
         endpoint.reactor = _UnixAdopter(endpoint.reactor)
+
+
+def adopt(reactor: Any, descriptor: int) -> IStreamServerEndpoint:
+    """Return an endpoint for a listening socket that another process made and goes on to listen on; `descriptor` is closed."""
+    with socket.socket(fileno=os.dup(descriptor)) as passed:
+        return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, passed.family))  # type: ignore[no-untyped-call]
+
+
+def hold(port: IListeningPort) -> socket.socket:
+    """Accept nothing at `port`, which other processes are to do, and return its socket; raises `ValueError` when there is none.
+
+    In the end it is only closed: Twisted would shut it down, which ends it for all that have it.
+    """
+    held: Any = port
+    if not isinstance(getattr(held, "socket", None), socket.socket):
+        raise ValueError("is no socket that workers could share")
+    held.stopReading()
+    held._shouldShutdown = False
+    return cast(socket.socket, held.socket)
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from echod.factory import EchoFactory
-from echod.metrics import METRICS, Observed, Values, add_up, make_registry
+from echod.metrics import METRICS, Observed, Values, add_up, make_registry, read_all
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, TEXT, client_frame
 from tests.test_readme import rows
@@ -41,7 +41,7 @@ def factory() -> EchoFactory:
 
 def samples(factory: EchoFactory) -> dict[str, float]:
     """Every sample by its name and labels, as Prometheus' own format writes them."""
-    text = generate_latest(make_registry(factory)).decode()
+    text = generate_latest(make_registry(lambda: read_all(factory))).decode()
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")}
 
 
@@ -91,7 +91,7 @@ def test_a_close_is_told(factory: EchoFactory) -> None:
 
 
 def test_the_parsers_take_both_formats(factory: EchoFactory) -> None:
-    registry = make_registry(factory)
+    registry = make_registry(lambda: read_all(factory))
     own = {metric.name.removesuffix("_total") for metric in METRICS}
     plain = {family.name for family in parse(generate_latest(registry).decode())}
     assert own <= plain
@@ -107,7 +107,7 @@ def test_the_parsers_take_both_formats(factory: EchoFactory) -> None:
 def test_promtool_finds_no_fault(factory: EchoFactory) -> None:
     promtool = needed("promtool", "prometheus")
     next(iter(factory.live)).connectionLost()
-    text = generate_latest(make_registry(factory))
+    text = generate_latest(make_registry(lambda: read_all(factory)))
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert shutil.which("promtool") == promtool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,12 @@ from twisted.internet.endpoints import _SystemdParser
 from twisted.python.systemd import ListenFDs
 
 from echod import __version__
+from echod.log import Limiter
 from echod.options import Options, makeService
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings
+from echod.worker import VARIABLE, Role, Worker
+from echod.workers import Supervisor
 from tests.tls import Certificate
 
 
@@ -31,17 +35,29 @@ def test_without_options_all_is_as_the_settings_say() -> None:
 
 def test_every_option_is_a_setting() -> None:
     settings = parse(
-        *["-p", "tcp:0", "--port", "tcp:1:interface=127.0.0.1", "--max-message-size", "1GiB", "--max-buffered", "64KiB"],
+        *["-p", "tcp:0", "--port", "tcp:1:interface=127.0.0.1", "--max-message-size", "1GiB", "--max-buffered", "192KiB"],
         *["--admin", "tcp:2", "--admin", "tcp:3:interface=127.0.0.1"],
         *["--max-connections", "10", "--max-connections-per-address", "2", "--origin", "https://a", "--origin", "https://*.b"],
         *["--trust-proxy", "2", "--compression", "off", "--ping-interval", "0", "--ping-timeout", "1m", "--handshake-timeout", "250ms"],
-        *["--close-timeout", "1.5s", "--drain-timeout", "3", "--no-faults", "--log-messages", "--log-format", "json", "--no-console"],
+        *[
+            "--close-timeout",
+            "1.5s",
+            "--drain-timeout",
+            "3",
+            "--workers",
+            "3",
+            "--no-faults",
+            "--log-messages",
+            "--log-format",
+            "json",
+            "--no-console",
+        ],
     )
     assert settings == Settings(
         ports=("tcp:0", "tcp:1:interface=127.0.0.1"),
         admins=("tcp:2", "tcp:3:interface=127.0.0.1"),
         max_message_size=2**30,
-        max_buffered=2**16,
+        max_buffered=3 * 2**16,
         max_connections=10,
         max_connections_per_address=2,
         origins=("https://a", "https://*.b"),
@@ -52,6 +68,7 @@ def test_every_option_is_a_setting() -> None:
         handshake_timeout=0.25,
         close_timeout=1.5,
         drain_timeout=3,
+        workers=3,
         has_faults=False,
         has_console=False,
         log_messages=True,
@@ -74,6 +91,9 @@ WRONG = [
     ("--trust-proxy", "yes"),
     ("--compression", "gzip"),
     ("--log-format", "xml"),
+    ("--workers", "0"),
+    ("--workers", "many"),
+    ("--workers", "257"),
     ("--ping-interval", "5h"),
     ("--ping-interval", "1000000s"),
     ("--handshake-timeout", "-5s"),
@@ -141,6 +161,61 @@ def test_a_service_is_made() -> None:
     options = Options()
     options.parseOptions(["--port", "tcp:0"])
     assert isinstance(makeService(options), EchoService)
+
+
+# Workers.
+
+
+def test_as_many_workers_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3, 4})
+    assert parse("--workers", "auto").workers == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, workers in ((5, 5), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert parse("--workers", "auto").workers == workers
+
+
+def test_with_workers_the_service_is_another() -> None:
+    options = Options({})
+    options.parseOptions(["--workers", "2", "--port", "tcp:0"])
+    service = makeService(options)
+    assert isinstance(service, Supervisor)
+    assert service._command[-4:] == ["--workers", "2", "--port", "tcp:0"]
+
+
+def test_in_a_worker_it_is_another_too(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "socket"))
+        unix.listen()
+        role = Role(1, (("haproxy:tcp:8080", passed.fileno()), ("unix:/run/echod", unix.fileno())))
+        environment = {VARIABLE: role.encode()}
+        options = Options(environment)
+        twist: Any = {}
+        options.parent = twist
+        options.parseOptions(["--workers", "2", "--max-connections", "5", "--max-buffered", "1MiB", "--admin", "tcp:0"])
+        assert not environment
+        assert (options.settings.max_connections, options.settings.max_buffered) == (2, 2**19)
+        assert [text for text, _ in options.endpoints] == ["haproxy:tcp:8080", "unix:/run/echod"]
+        assert isinstance(twist["fileLogObserverFactory"](None), Limiter)
+        assert isinstance(makeService(options), Worker)
+
+
+@pytest.mark.parametrize(
+    ("words", "twistd", "told"),
+    [
+        (["--max-connections", "1"], {}, "--max-connections 1 is less than one for each of 2 workers"),
+        (["--max-buffered", "100KiB"], {}, "--max-buffered is less than 128KiB, the size of one read for each of 2 workers"),
+        ([], {"chroot": "/srv"}, "--workers goes not with --chroot of twistd: there is no Python to start them with"),
+    ],
+)
+def test_what_workers_can_not_share(words: list[str], twistd: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    options.parent = twistd
+    with pytest.raises(SystemExit):
+        options.parseOptions(["--workers", "2", *words])
+    assert err.getvalue() == f"echod: {told}\n"
 
 
 # Sockets that systemd passes.

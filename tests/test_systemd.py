@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from echod import systemd
 from echod.systemd import STATUS_INTERVAL, STOP_MARGIN, Notifier, expand, name_domain, take
@@ -74,20 +76,31 @@ def test_a_service_from_start_to_end(manager: Manager) -> None:
 
 
 def test_a_reload(manager: Manager) -> None:
-    clock, done = Clock(), []
+    clock = Clock()
+    done: list[Any] = []
     notifier = Notifier(manager.address)
     notifier.start(clock, str)
     assert manager.messages() == [["READY=1", "STATUS="]]
     before = time.clock_gettime(time.CLOCK_MONOTONIC)
-    notifier.reload(lambda: done.append(manager.messages()))
+    work: Deferred[None] = Deferred()
+
+    def begin() -> Deferred[None]:
+        done.append(manager.messages())
+        return work
+
+    told = notifier.reload(begin)
     after = time.clock_gettime(time.CLOCK_MONOTONIC)
     (((reloading, at),),) = done
     assert reloading == "RELOADING=1"
     assert before <= int(at.removeprefix("MONOTONIC_USEC=")) / 1e6 + 1e-6
     assert int(at.removeprefix("MONOTONIC_USEC=")) / 1e6 <= after
+    assert manager.messages() == []
+    work.callback(None)
+    assert told.called
     assert manager.messages() == [["READY=1"]]
-    with pytest.raises(ZeroDivisionError):
-        notifier.reload(lambda: 1 // 0)
+    failures: list[Failure] = []
+    notifier.reload(lambda: fail(ZeroDivisionError())).addErrback(failures.append)
+    assert failures[0].check(ZeroDivisionError)
     assert manager.messages()[1:] == [["READY=1"]], "a reload that failed is over, too"
     notifier.stop()
 
@@ -119,12 +132,11 @@ def test_how_often_it_is_told(environment: dict[str, str], interval: float, tmp_
 
 
 def test_without_systemd_nothing_happens() -> None:
-    clock, done = Clock(), []
+    clock = Clock()
     notifier = take({})
     notifier.start(clock, str)
     assert not clock.getDelayedCalls()
-    notifier.reload(lambda: done.append(1))
-    assert done == [1]
+    assert notifier.reload(lambda: succeed(1)).called
     notifier.stopping(10)
     notifier.stop()
 

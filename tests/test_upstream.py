@@ -489,6 +489,27 @@ class TestTwisted:
             look.register(owner, 0)
             assert look.poll(0) == ([] if is_left else [(owner.fileno(), select.POLLHUP)]), "whether it is shut down"
 
+    @pytest_twisted.inlineCallbacks
+    def test_a_held_port_accepts_nothing_and_is_only_closed(self) -> Generator[Any, Any, None]:
+        """Twisted would shut its own socket down, for all that have it."""
+        port = yield serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Kept))
+        assert port._shouldShutdown
+        held = upstream.hold(port)
+        assert port not in reactor.getReaders()
+        with held.dup() as other, socket.create_connection(held.getsockname(), 5):
+            yield port.stopListening()
+            accepted, _ = other.accept()
+            accepted.close()
+        with pytest.raises(ValueError, match="is no socket"):
+            upstream.hold(cast(Any, object()))
+
+    @pytest_twisted.inlineCallbacks
+    def test_a_socket_of_another_process_is_adopted(self) -> Generator[Any, Any, None]:
+        with socket.create_server(("127.0.0.1", 0)) as owner:
+            port = yield upstream.adopt(reactor, os.dup(owner.fileno())).listen(Factory.forProtocol(Kept))
+            assert port.getHost().port == owner.getsockname()[1]
+            yield port.stopListening()
+
     def test_other_endpoints_are_left_as_they_are(self) -> None:
         endpoint = AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)
         for left in (endpoint, serverFromString(reactor, "tcp:0")):

@@ -21,11 +21,12 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from echod import metrics
 from echod.deadlines import Deadlines, Ticker
-from echod.factory import EchoFactory, State
-from echod.lag import LagMeter
+from echod.factory import State
+from echod.metrics import AllValues
 from echod.web import connections, overview
 from echod.web.connections import JSON
 from echod.web.resources import Answer, QuietRequest, Render, accepts_gzip, make_site, text
+from echod.web.sources import Source
 
 LAST_WORDS = 1.0
 """Seconds in which, at the end, answers that were given may still be taken."""
@@ -59,29 +60,24 @@ class AdminConnection(ProtocolWrapper):
 
 
 class AdminSite(WrappingFactory):
-    """The site as a factory for its listeners; `start` and `stop` go around them."""
+    """The site as a factory for its listeners; `stop` comes after them."""
 
     noisy = False
     protocol = AdminConnection
 
-    def __init__(self, factory: EchoFactory, clock: Any) -> None:
+    def __init__(self, source: Source, clock: Any) -> None:
         """`clock` is the reactor."""
-        site = make_site(_pages(factory), "There is no such page; see /.", clock, None)
+        site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None)
         site.requestFactory = AdminRequest
         super().__init__(site)  # type: ignore[no-untyped-call]
         self._clock = clock
-        self._most = factory.settings.max_admin_connections
+        self._most = source.settings.max_admin_connections
         self._ticker = Ticker(clock)
         # Those that may stay, the oldest first.
         self._open: dict[AdminConnection, None] = {}
-        self._deadlines: Deadlines[AdminConnection] = Deadlines(self._ticker, factory.settings.admin_timeout, _reset)
-        self._lag = LagMeter(clock, factory.counts.lags.observe)
+        self._deadlines: Deadlines[AdminConnection] = Deadlines(self._ticker, source.settings.admin_timeout, _reset)
         self._stopped: Deferred[None] | None = None
         self._last_call: IDelayedCall | None = None
-
-    def start(self) -> None:
-        """Begin to measure what is to be shown."""
-        self._lag.start()
 
     def registerProtocol(self, p: AdminConnection) -> None:
         """Take in a connection; who has been there longest makes room for it."""
@@ -108,7 +104,6 @@ class AdminSite(WrappingFactory):
 
     def stop(self) -> Deferred[None]:
         """Close all connections, and fire when the last has gone."""
-        self._lag.stop()
         self._stopped = Deferred()
         stopped = self._stopped
         self._last_call = self._clock.callLater(LAST_WORDS, self._for_each, _reset)
@@ -138,20 +133,27 @@ def _reset(connection: AdminConnection) -> None:
 # The pages.
 
 
-def _pages(factory: EchoFactory) -> dict[str, Render]:
-    registry = metrics.make_registry(factory)
+def _pages(source: Source, clock: Any) -> dict[str, Render]:
+    latest: AllValues = {}
+    registry = metrics.make_registry(lambda: latest)
 
-    def exposition(request: Any) -> Answer:
+    def exposition(request: Any) -> Deferred[Answer]:
         encode, content_type = _choose_encoder(request.getHeader(b"Accept") or b"")
-        return Answer(HTTPStatus.OK, content_type, encode(registry))
+
+        def answer(values: AllValues) -> Answer:
+            latest.clear()
+            latest.update(values)
+            return Answer(HTTPStatus.OK, content_type, encode(registry))
+
+        return source.values().addCallback(answer)
 
     return {
-        "/": _squeezed(overview.Overview(factory).render),
+        "/": _squeezed(overview.Overview(source, clock).render),
         "/healthz": lambda _: text(HTTPStatus.OK, "ok"),
-        "/readyz": lambda _: describe_readiness(factory.state),
+        "/readyz": lambda _: describe_readiness(source.state),
         "/metrics": _squeezed(exposition),
-        "/connections": _squeezed(lambda request: connections.render(factory, request.args)),
-        "/settings": lambda _: describe_settings(factory),
+        "/connections": _squeezed(lambda request: connections.render(source, request.args)),
+        "/settings": lambda _: source.values().addCallback(lambda values: describe_settings(source, values)),
     }
 
 
@@ -168,18 +170,21 @@ def describe_readiness(state: State) -> Answer:
     return text(HTTPStatus.OK if state is State.SERVING else HTTPStatus.SERVICE_UNAVAILABLE, state.value)
 
 
-def describe_settings(factory: EchoFactory) -> Answer:
+def describe_settings(source: Source, values: AllValues) -> Answer:
     """Answer with every setting and what follows from it, with the names of the options; sizes in octets, durations in seconds."""
-    in_force = {"max_message_size": factory.settings.message_limit, "max_connections": factory.max_connections}
-    settings = {name.replace("_", "-"): value for name, value in (asdict(factory.settings) | in_force).items()}
+    in_force = {"max_message_size": source.settings.message_limit, "max_connections": values["echod_connections_limit"].get((), 0)}
+    settings = {name.replace("_", "-"): value for name, value in (asdict(source.settings) | in_force).items()}
     return Answer(HTTPStatus.OK, JSON, json.dumps(settings, indent=2).encode() + b"\n")
 
 
 def _squeezed(render: Render) -> Render:
     """Return `render`, compressed for who takes that."""
 
-    def squeezed(request: Any) -> Answer:
+    def squeezed(request: Any) -> Answer | Deferred[Answer]:
         answer = render(request)
+        return squeeze(request, answer) if isinstance(answer, Answer) else answer.addCallback(lambda answer: squeeze(request, answer))
+
+    def squeeze(request: Any, answer: Answer) -> Answer:
         vary = (*answer.headers, ("Vary", "Accept, Accept-Encoding"))
         if not accepts_gzip(request.getHeader(b"Accept-Encoding") or b""):
             return replace(answer, headers=vary)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from echod.factory import EchoFactory
+from twisted.internet.defer import Deferred
+
 from echod.log import escape
 from echod.protocol import EchoProtocol
 from echod.web.resources import Answer, text
+
+if TYPE_CHECKING:
+    from echod.web.sources import Source
 
 JSON = "application/json"
 
@@ -54,16 +57,17 @@ def _parse(arguments: Mapping[bytes, list[bytes]], name: str, default: int) -> i
     return int(values[0])
 
 
-def render(factory: EchoFactory, arguments: Mapping[bytes, list[bytes]]) -> Answer:
+def render(source: Source, arguments: Mapping[bytes, list[bytes]]) -> Answer | Deferred[Answer]:
     """Answer with the page that is asked for."""
     try:
-        page = Page.parse(arguments, factory.settings.max_page)
+        page = Page.parse(arguments, source.settings.max_page)
     except ValueError as error:
         return text(HTTPStatus.BAD_REQUEST, str(error))
-    total, start, now = len(factory.live), (page.number - 1) * page.size, factory.clock.seconds()
+    return source.connections((page.number - 1) * page.size, page.size).addCallback(lambda found: _answer(page, *found))
+
+
+def _answer(page: Page, total: int, listed: Sequence[dict[str, Any]]) -> Answer:
     about = {"total": total, "page": page.number, "per-page": page.size, "pages": max(1, -(-total // page.size))}
-    # Those first that were accepted first.
-    listed = (describe(connection, now) for connection in islice(factory.live, start, start + page.size))
     # A line for each is as good to read as indented JSON, which Python writes at a fifth of the speed.
     lines = ",\n".join(json.dumps(connection) for connection in listed)
     return Answer(HTTPStatus.OK, JSON, f'{json.dumps(about)[:-1]}, "connections": [\n{lines}\n]}}\n'.encode())

@@ -11,71 +11,89 @@ from collections.abc import Iterable
 from html import escape
 from http import HTTPStatus
 from importlib.resources import files
-from itertools import islice
 from string import Template
-from typing import Any
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, gatherResults
 
 from echod import __version__
-from echod.counts import LAGS, Counts
-from echod.factory import EchoFactory
-from echod.web.connections import describe
+from echod.metrics import AllValues, Observed, Values
 from echod.web.resources import HTML, Answer, inline_policy
+from echod.web.sources import Source
 
 NEWEST = 20
 """Connections on the page."""
 
 LATE = 0.05
-"""Seconds of lag, one of `LAGS`, that a person's echo is seen to be late by."""
+"""Seconds of lag, one of `counts.LAGS`, that a person's echo is seen to be late by."""
 
 
 class Overview:
     """The page of one daemon."""
 
-    def __init__(self, factory: EchoFactory) -> None:
+    def __init__(self, source: Source, clock: Any) -> None:
         page = files("echod.web").joinpath("overview.html").read_text("utf-8")
-        self._factory = factory
-        self._began = factory.clock.seconds()
+        self._source = source
+        self._clock = clock
+        self._began = clock.seconds()
         self._host = socket.gethostname()
         self._template = Template(page)
         # A `$$` of the template is a `$` of the script that a browser gets.
         self._policy = inline_policy(page.replace("$$", "$").encode(), "connect-src 'self'")
 
-    def render(self, _: Any) -> Answer:
+    def render(self, _: Any) -> Deferred[Answer]:
         """Answer with the page."""
-        return Answer(HTTPStatus.OK, HTML, self._template.substitute(self._figures()).encode(), (self._policy,))
+        asked: list[Deferred[Any]] = [self._source.values(), self._source.newest(NEWEST)]
+        return gatherResults(asked).addCallback(lambda found: self._answer(*found))
 
-    def _figures(self) -> dict[str, str]:
-        factory, counts, now = self._factory, self._factory.counts, self._factory.clock.seconds()
-        received = [(lane, kind, of_type) for lane, ways in factory.traffic().items() for kind, of_type in ways[0].by_type()]
-        messages, octets = (sum(numbers) for numbers in zip(*((of.messages, of.octets) for _, _, of in received), strict=True))
+    def _answer(self, values: AllValues, newest: Iterable[dict[str, Any]]) -> Answer:
+        return Answer(HTTPStatus.OK, HTML, self._template.substitute(self._figures(values, newest)).encode(), (self._policy,))
+
+    def _figures(self, values: AllValues, newest: Iterable[dict[str, Any]]) -> dict[str, str]:
+        def gauge(name: str) -> int:
+            return cast(int, values[name].get((), 0))
+
+        received = [
+            (lane, kind, cast(int, messages), cast(int, values["echod_payload_received_bytes_total"][kind, lane]))
+            for (kind, lane), messages in values["echod_messages_received_total"].items()
+        ]
+        messages, octets = sum(row[2] for row in received), sum(row[3] for row in received)
         return {
             "host": escape(self._host),
             "version": __version__,
-            "state": factory.state.value,
-            "up": describe_time(now - self._began),
-            "open": f"{len(factory.live):,}",
-            "limit": f"{factory.max_connections:,}",
+            "state": self._source.state.value,
+            "up": describe_time(self._clock.seconds() - self._began),
+            "open": f"{gauge('echod_connections_open'):,}",
+            "limit": f"{gauge('echod_connections_limit'):,}",
             "messages": f"{messages:,}",
             "messages_plain": str(messages),
             "octets": describe_size(octets),
             "octets_plain": str(octets),
-            "buffered": describe_size(factory.budget.total),
-            "buffered_limit": describe_size(factory.settings.max_buffered),
-            "backpressured": f"{sum(connection.is_backpressured for connection in factory.live):,}",
-            **_lag(counts),
-            "connections": _rows((_connection(describe(connection, now)) for connection in islice(reversed(factory.live), NEWEST)), 4),
-            "traffic": _rows(([lane, kind, f"{of.messages:,}", describe_size(of.octets)] for lane, kind, of in received), 2),
-            "outcomes": _rows(([outcome, f"{count:,}"] for outcome, count in sorted(counts.outcomes.items())), 1),
-            "closes": _rows(([*kind, f"{count:,}"] for kind, count in sorted(counts.closes.items())), 2),
-            "refusals": _rows(([*kind, f"{count:,}"] for kind, count in sorted(counts.refusals.items())), 2),
+            "buffered": describe_size(gauge("echod_buffered_bytes")),
+            "buffered_limit": describe_size(gauge("echod_buffered_limit_bytes")),
+            "backpressured": f"{gauge('echod_connections_backpressured'):,}",
+            **_lag(values["echod_event_loop_lag_seconds"]),
+            "connections": _rows((_connection(told) for told in newest), 4),
+            "traffic": _rows(([lane, kind, f"{count:,}", describe_size(size)] for lane, kind, count, size in received), 2),
+            "outcomes": _counted(values["echod_connections_total"]),
+            "closes": _counted(values["echod_closes_total"]),
+            "refusals": _counted(values["echod_handshakes_refused_total"]),
         }
 
 
-def _lag(counts: Counts) -> dict[str, str]:
-    places, total = counts.lags.places, counts.lags.total
-    looks = sum(places)
+def _counted(values: Values) -> str:
+    """Return rows of what has happened at all: its kinds, and how often."""
+    counted = sorted((kind, cast(int, count)) for kind, count in values.items() if count)
+    return _rows(([*kind, f"{count:,}"] for kind, count in counted), max((len(kind) for kind, _ in counted), default=0))
+
+
+def _lag(values: Values) -> dict[str, str]:
+    observed = values.get(())
+    places, total = (observed.places, observed.total) if isinstance(observed, Observed) else ({}, 0.0)
+    looks = sum(places.values())
     average = f"{1000 * total / looks:.1f} ms" if looks else "none"
-    return {"late": f"{sum(places[LAGS.index(LATE) + 1 :]):,}", "looks": f"{looks:,}", "lag": average}
+    late = sum(count for bound, count in places.items() if bound > LATE)
+    return {"late": f"{late:,}", "looks": f"{looks:,}", "lag": average}
 
 
 def _connection(told: dict[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -58,7 +59,10 @@ class Answer:
         request.finish()
 
 
-Render = Callable[[Request], Answer]
+RenderNow = Callable[[Request], Answer]
+
+Render = RenderNow | Callable[[Request], Answer | Deferred[Answer]]
+"""What makes an answer, now or later."""
 
 
 def text(status: int, line: str, *headers: tuple[str, str]) -> Answer:
@@ -85,8 +89,22 @@ class Page(Resource):
     def render(self, request: Request) -> int:
         """Answer."""
         answer = self._render(request) if request.method in (b"GET", b"HEAD") else NOT_ALLOWED
-        answer.send(request)
+        if isinstance(answer, Answer):
+            answer.send(request)
+        else:
+            _send_later(answer, request)
         return NOT_DONE_YET  # twisted.web would set a Content-Length on a 304, too
+
+
+def _send_later(answer: Deferred[Answer], request: Any) -> None:
+    gone: list[object] = []
+    request.notifyFinish().addErrback(gone.append)
+
+    def send(answer: Answer) -> None:
+        if not gone:
+            answer.send(request)
+
+    answer.addCallback(send).addErrback(lambda reason: request.processingFailed(reason) and None)
 
 
 class QuietRequest(Request):
@@ -123,7 +141,7 @@ def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, 
     return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)  # type: ignore[no-untyped-call]
 
 
-def fixed(content_type: str, body: bytes, *headers: tuple[str, str]) -> Render:
+def fixed(content_type: str, body: bytes, *headers: tuple[str, str]) -> RenderNow:
     """Return what answers with `body`, always the same: compressed for who takes that, and 304 for who has it (RFC 9110 section 13)."""
     tag = b64encode(sha256(body).digest()[:12], b"-_").decode()
     squeezed = gzip.compress(body, mtime=0)

@@ -11,6 +11,8 @@ from twisted.internet.task import Clock
 
 from echod.factory import EchoFactory
 from echod.web.connections import SHOWN, describe_peer, render
+from echod.web.resources import Answer
+from echod.web.sources import Local
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, TEXT, client_frame
 
@@ -25,8 +27,17 @@ def factory(clock: Clock) -> EchoFactory:
     return make_factory(clock, max_connections=1000, max_page=50, trust_proxy=1)
 
 
+def answered(factory: EchoFactory, arguments: dict[bytes, list[bytes]]) -> Answer:
+    answer = render(Local(factory), arguments)
+    if isinstance(answer, Answer):
+        return answer
+    answers: list[Answer] = []
+    answer.addCallback(answers.append)
+    return answers[0]
+
+
 def shown(factory: EchoFactory, **arguments: str) -> dict[str, Any]:
-    answer = render(factory, {name.replace("_", "-").encode(): [value.encode()] for name, value in arguments.items()})
+    answer = answered(factory, {name.replace("_", "-").encode(): [value.encode()] for name, value in arguments.items()})
     assert (answer.status, answer.content_type) == (200, "application/json")
     found: dict[str, Any] = json.loads(answer.body)
     return found
@@ -86,7 +97,7 @@ def test_pages_are_in_the_order_of_acceptance(factory: EchoFactory) -> None:
 @pytest.mark.parametrize("name", ["page", "per-page"])
 @pytest.mark.parametrize("values", [[b""], [b"0"], [b"-1"], [b"1e3"], [b"\xd9\xa1"], [b"9999999999"], [b"1", b"2"]])
 def test_a_wrong_page_is_told(factory: EchoFactory, name: str, values: list[bytes]) -> None:
-    answer = render(factory, {name.encode(): values})
+    answer = answered(factory, {name.encode(): values})
     assert (answer.status, answer.body) == (400, f"{name} is to be a whole number of at least 1, given once.\n".encode())
 
 

@@ -10,6 +10,8 @@ from twisted.internet.task import Clock
 
 from echod.factory import EchoFactory
 from echod.web.overview import NEWEST, Overview, describe_size, describe_time
+from echod.web.resources import Answer
+from echod.web.sources import Local
 from tests.fakes import Peer, make_factory
 from tests.frames import TEXT, client_frame
 
@@ -29,8 +31,18 @@ class Text(HTMLParser):
         self.words += data.split()
 
 
+def make_page(factory: EchoFactory) -> Overview:
+    return Overview(Local(factory), factory.clock)
+
+
+def answer_of(page: Overview) -> Answer:
+    answers: list[Answer] = []
+    page.render(None).addCallback(answers.append)
+    return answers[0]
+
+
 def read(factory: EchoFactory, page: Overview | None = None) -> Text:
-    answer = (page or Overview(factory)).render(None)
+    answer = answer_of(page or make_page(factory))
     assert (answer.status, answer.content_type) == (200, "text/html; charset=utf-8")
     text = Text()
     text.feed(answer.body.decode())
@@ -47,7 +59,7 @@ def test_an_idle_daemon() -> None:
 def test_a_busy_daemon() -> None:
     clock = Clock()
     factory = make_factory(clock)
-    page = Overview(factory)
+    page = make_page(factory)
     factory.counts.lags.observe(0.03)
     factory.counts.lags.observe(0.07)
     Peer(factory).send(b"GET / HTTP/1.1\r\n\r\n")
@@ -74,7 +86,7 @@ def test_a_busy_daemon() -> None:
 def test_numbers_stand_under_their_headings() -> None:
     factory = make_factory()
     Peer(factory).open()
-    page = Overview(factory).render(None).body.decode()
+    page = answer_of(make_page(factory)).body.decode()
     kinds = {"": "words", ' class="number"': "number"}
     headings = [kinds[found] for found in re.findall(r'<th( class="number")?>', page[: page.index("</thead>")])]
     row = page[page.index("<tr><td") :]
@@ -82,7 +94,7 @@ def test_numbers_stand_under_their_headings() -> None:
 
 
 def test_only_its_own_script_and_style_run() -> None:
-    answer = Overview(make_factory()).render(None)
+    answer = answer_of(make_page(make_factory()))
     policy = dict(answer.headers)["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
     assert len(re.findall("'sha256-", policy)) == 2

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from echod.web import resources
-from echod.web.resources import HTML, Answer, QuietSite, accepts_gzip, fixed, has_entity_tag, inline_policy, make_site, text
+from echod.web.resources import HTML, Answer, Page, QuietSite, accepts_gzip, fixed, has_entity_tag, inline_policy, make_site, text
 
 PAGE = b"<!doctype html>" + b"<p>echo" * 100
 
@@ -161,3 +164,39 @@ def test_no_line_of_the_log_for_a_request(site: QuietSite, logged: list[LogEvent
     finally:
         site.stopFactory()
     assert not logged
+
+
+class Later:
+    """A request, as far as an answer that comes later looks at it."""
+
+    def __init__(self) -> None:
+        self.method = b"GET"
+        self.finished: Deferred[None] = Deferred()
+        self.failures: list[Failure] = []
+        self.sent: list[str] = []
+
+    def notifyFinish(self) -> Deferred[None]:
+        return self.finished
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        self.failures.append(reason)
+        return reason
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_: self.sent.append(name)) if name != "responseHeaders" else self
+
+
+@pytest.mark.parametrize("how", ["answered", "gone", "failed"])
+def test_an_answer_may_come_later(how: str) -> None:
+    later: Deferred[Answer] = Deferred()
+    request: Any = Later()
+    Page(lambda _: later, text(404, "")).render(request)
+    assert not request.sent
+    if how == "gone":
+        request.finished.errback(ConnectionDone())
+    if how == "failed":
+        later.errback(ValueError())
+    else:
+        later.callback(text(200, "ok"))
+    assert ("finish" in request.sent) == (how == "answered")
+    assert len(request.failures) == (how == "failed")

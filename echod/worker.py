@@ -1,0 +1,219 @@
+"""A worker: the daemon once more, on listening sockets that its parent made, without signals, admin site or log of its own.
+
+It is the same command line in another process; the environment variable says which of the workers it is, and which descriptors are its
+sockets. What it is told and asked comes over the `Link`; when that ends, the parent has gone, and the worker ends in good order.
+
+Knows its parent. Must never know the other workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.internet.stdio import StandardIO
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echod import link, metrics
+from echod.factory import EchoFactory
+from echod.lag import LagMeter
+from echod.link import Link
+from echod.log import UNLIMITED, Limiter
+from echod.service import EchoService, tell_lane
+from echod.web import sources
+
+VARIABLE = "ECHOD_WORKER"
+"""The environment variable that makes a process a worker; of no use to anybody but the parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which worker a process is."""
+
+    index: int
+    """Counted from 0."""
+    ports: tuple[tuple[str, int], ...]
+    """The endpoint strings of the listening sockets, and their descriptors."""
+
+    def encode(self) -> str:
+        """Return the variable's value."""
+        return json.dumps([self.index, self.ports])
+
+
+def take_role(environment: MutableMapping[str, str]) -> Role | None:
+    """Return which worker the environment says that this is, and take that out of it; None: it is none."""
+    if (text := environment.pop(VARIABLE, None)) is None:
+        return None
+    index, ports = json.loads(text)
+    return Role(index, tuple((text, descriptor) for text, descriptor in ports))
+
+
+@implementer(ILogObserver)
+class ParentLog:
+    """Gives the log's events to the parent, whose log they are written to."""
+
+    tell: Callable[[str, Any], object] | None = None
+    """The link's, as soon as there is one; until then the pipe is written to, and waited for."""
+
+    is_full = False
+    """Whether the parent is behind: what it has not read yet must not grow."""
+
+    _left_out = 0
+
+    def __call__(self, event: LogEvent) -> None:
+        """Take an event."""
+        if self.is_full:
+            self._left_out += 1
+            return
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            log = Logger(namespace=__name__, observer=self)
+            log.warn("{count} lines left out, which the log had no time for", count=left_out)
+        told = {
+            "namespace": event.get("log_namespace", "-"),
+            "level": event.get("log_level", LogLevel.info).name,
+            "kind": event.get("log_format"),
+            "unlimited": bool(event.get(UNLIMITED)),
+            # With the traceback.
+            "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
+        }
+        if self.tell is not None:
+            self.tell("log", told)
+        else:
+            octets = link.encode(["tell", "log", told])
+            while octets:
+                octets = octets[os.write(link.READ, octets) :]
+
+
+class Parent(Link):
+    """The way to the parent. Before the reactor runs, and the pipes are its transport, it writes to the pipe itself and waits."""
+
+    transport: Any
+
+    def __init__(
+        self, hear: Callable[[str, Any], object], answer: Callable[[str, Any], Any], lose: Callable[[], object], log: ParentLog
+    ) -> None:
+        super().__init__(hear, answer)
+        self._log = log
+        self._lose = lose
+        self._lost: Deferred[None] = Deferred()
+
+    def connect(self, reactor: Any) -> None:
+        """Let the reactor read and write."""
+        self._log.tell = self.tell
+        connect: Any = StandardIO  # on Windows it takes no descriptors, and mypy looks there
+        connect(self, link.WRITE, link.READ, reactor)
+
+    def connectionMade(self) -> None:
+        """Have the transport say when the parent is behind."""
+        self.transport.registerProducer(self, True)
+
+    def pauseProducing(self) -> None:
+        """Leave out of the log what the parent wouldn't take in time."""
+        self._log.is_full = True
+
+    def resumeProducing(self) -> None:
+        """Log again."""
+        self._log.is_full = False
+
+    def stopProducing(self) -> None:
+        """Do nothing: the transport says that it is lost, too."""
+
+    def leave(self) -> Deferred[None]:
+        """Fire when all is written that was told."""
+        if self.transport is None:
+            self._lost.callback(None)
+        else:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        return self._lost
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End without the parent."""
+        super().connectionLost(reason)
+        self._lost.callback(None)
+        self._lose()
+
+
+class Worker(EchoService):
+    """Serves what comes to the parent's sockets."""
+
+    def __init__(self, *arguments: Any, log: ParentLog, **options: Any) -> None:
+        """`log` is what `observer` writes to; the rest is as with `EchoService`."""
+        super().__init__(*arguments, **options)
+        self._parent = Parent(self._hear, self._answer, self.stop_process, log)
+
+    def startService(self) -> None:
+        """Begin to serve, and say so."""
+        self._reactor.callWhenRunning(self._join)
+        super().startService()
+
+    def _join(self) -> None:
+        self._parent.connect(self._reactor)
+
+    def _begin(self) -> None:
+        super()._begin()
+        assert self.factory is not None
+        self._parent.tell("serving", self.factory.max_connections)
+
+    def _tell_start(self, factory: EchoFactory) -> None:
+        # The parent tells the rest.
+        tell_lane(self._native, factory)
+        self._lag = LagMeter(self._reactor, factory.counts.lags.observe)
+
+    def _stopped(self, result: object) -> Any:
+        # What was counted until now, and is by nobody later.
+        if self.factory is not None:
+            self._parent.tell("last", metrics.pack(metrics.read_counts(self.factory)))
+        super()._stopped(result)
+        return self._parent.leave().addCallback(lambda _: result)
+
+    def _handle_signals(self) -> None:
+        # From the terminal they come to the parent as well, who passes them on. A service manager, too, sends SIGTERM to all processes
+        # of the service; and by hand it ends one worker in good order.
+        signal.signal(signal.SIGTERM, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _obey(self, number: signal.Signals) -> None:
+        if self.running:
+            super()._obey(number)
+
+    def _hear(self, kind: str, _: Any) -> None:
+        {"drain": self.stop_process, "abort": self._abort}[kind]()
+
+    def _answer(self, kind: str, value: Any) -> Any:
+        factory = self.factory
+        assert factory is not None
+        match kind:
+            case "pulse":
+                return [len(factory.live), metrics.pack(metrics.read_counts(factory))]
+            case "values":
+                return metrics.pack(metrics.read_all(factory))
+            case "total":
+                return len(factory.live)
+            case "part":
+                return self._signed(sources.part(factory, *value))
+            case "newest":
+                return self._signed(sources.newest(factory, value))
+            case _:  # to reload
+                self.reload()
+                return None
+
+    @staticmethod
+    def _signed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"process": os.getpid(), **connection} for connection in told]
+
+
+def make_log() -> tuple[ParentLog, Limiter]:
+    """Return the log that goes to the parent, and what limits it on the way: the parent limits all workers together once more."""
+    log = ParentLog()
+    return log, Limiter(log)

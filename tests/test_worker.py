@@ -1,0 +1,229 @@
+"""A worker as its parent sees it: over real pipes, on a socket that the test made."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger, LogLevel
+
+from echod import link, upstream
+from echod.factory import State
+from echod.link import encode
+from echod.metrics import unpack
+from echod.settings import Settings
+from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role
+from tests.test_service import REAL, Client, lines
+
+__all__ = ["lines"]
+
+
+def test_a_role_is_taken_from_the_environment() -> None:
+    role = Role(1, (("tcp:0", 5), ("unix:/run/echod", 6)))
+    environment = {VARIABLE: role.encode(), "HOME": "/"}
+    assert take_role(environment) == role
+    assert environment == {"HOME": "/"}, "it is for this process alone"
+    assert take_role(environment) is None
+
+
+class Pipes:
+    """The parent's end of a worker's pipes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._out, theirs = os.pipe()
+        theirs_too, self._in = os.pipe()
+        monkeypatch.setattr(link, "READ", theirs)
+        monkeypatch.setattr(link, "WRITE", theirs_too)
+        self._theirs = [theirs, theirs_too]
+
+    def read(self) -> Any:
+        """The next message."""
+        size = int.from_bytes(self._read(4), "big")
+        return json.loads(self._read(size))
+
+    def _read(self, size: int) -> bytes:
+        octets = b""
+        while len(octets) < size:
+            piece = self._read_some(size - len(octets))
+            assert piece, "the worker has closed its end"
+            octets += piece
+        return octets
+
+    def _read_some(self, size: int) -> bytes:
+        assert select.select([self._out], [], [], 10)[0], "the worker says nothing"
+        return os.read(self._out, size)
+
+    def write(self, message: Any) -> None:
+        os.write(self._in, encode(message))
+
+    def close(self) -> None:
+        """Go, as a parent that dies."""
+        os.close(self._in)
+        self._in = -1
+
+    def close_all(self) -> None:
+        # Twisted leaves its ends open: they are a process's own, which ends.
+        for descriptor in (self._out, self._in, *self._theirs):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@pytest.fixture
+def pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipes]:
+    pipes = Pipes(monkeypatch)
+    yield pipes
+    pipes.close_all()
+
+
+class Reactor:
+    """The real one, but that what would end it is noted."""
+
+    def __init__(self) -> None:
+        self.stopped: Deferred[None] = Deferred()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(REAL, name)
+
+    def stop(self) -> None:
+        if not self.stopped.called:
+            self.stopped.callback(None)
+
+
+class Serving:
+    """A worker that serves on a socket."""
+
+    def __init__(self) -> None:
+        self.reactor = Reactor()
+        self.log, observer = make_log()
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            self.address = made.getsockname()
+            endpoints = [("tcp:0", upstream.adopt(self.reactor, os.dup(made.fileno())))]
+            settings = Settings(drain_timeout=5, workers=2)
+            self.service = Worker(settings, endpoints, self.reactor, observer, None, take_signals=False, log=self.log)
+            self.service.startService()
+
+
+def without_log(pipes: Pipes) -> Any:
+    while True:
+        message = pipes.read()
+        if message[:2] != ["tell", "log"]:
+            return message
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
+    serving = Serving()
+    service = serving.service
+    assert service.factory is not None
+    assert (yield deferToThread(without_log, pipes)) == ["tell", "serving", service.factory.max_connections]
+    assert service.factory.state is State.SERVING
+    assert not any("listening" in line for line in lines), "the parent says it"
+    client = yield deferToThread(Client, serving.address)
+    yield deferToThread(client.echo, b"hello")
+
+    def ask(kind: str, value: Any = None) -> Any:
+        pipes.write(["ask", 1, kind, value])
+        return without_log(pipes)[2]
+
+    open_, counts = yield deferToThread(ask, "pulse")
+    assert open_ == 1
+    assert unpack(counts)["echod_messages_received_total"]["text", "autobahn"] == 1
+    assert "echod_connections_open" not in counts
+    assert unpack((yield deferToThread(ask, "values")))["echod_connections_open"] == {(): 1}
+    assert (yield deferToThread(ask, "total")) == 1
+    for kind, value in (("part", [0, 10]), ("newest", 5)):
+        (told,) = yield deferToThread(ask, kind, value)
+        assert (told["process"], told["path"]) == (os.getpid(), "/")
+    assert (yield deferToThread(ask, "part", [1, 10])) == []
+    assert (yield deferToThread(ask, "reload")) is None
+    assert lines[-1] == "reloaded"
+    pipes.write(["tell", "drain", None])
+    yield serving.reactor.stopped
+    stopped = service.stopService()
+    yield deferToThread(client.frame)
+    assert not stopped.called
+    pipes.write(["tell", "abort", None])
+    kind, name, counts = yield deferToThread(without_log, pipes)
+    assert (kind, name) == ("tell", "last")
+    assert sum(unpack(counts)["echod_connections_total"].values()) == 1  # type: ignore[arg-type]
+    yield stopped
+    client.socket.close()
+
+
+@pytest_twisted.inlineCallbacks
+def test_without_its_parent_it_ends(pipes: Pipes) -> Generator[Any, Any, None]:
+    serving = Serving()
+    yield deferToThread(without_log, pipes)
+    pipes.close()
+    yield serving.reactor.stopped
+    yield serving.service.stopService()
+
+
+@pytest.mark.usefixtures("pipes")
+def test_one_that_never_ran_can_be_stopped() -> None:
+    log = ParentLog()
+    service = Worker(Settings(), [], REAL, None, None, take_signals=False, log=log)
+    assert service.stopService().called
+
+
+@pytest.mark.usefixtures("pipes")
+def test_of_the_signals_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    reactor = Reactor()
+    service = Worker(Settings(), [], reactor, None, None, log=ParentLog())
+    try:
+        service._handle_signals()
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)] == 2 * [signal.SIG_IGN]
+        monkeypatch.setattr(service, "running", True)
+        service._obey(signal.SIGTERM)
+        assert reactor.stopped.called
+        # The service manager sends it to all, and so does the parent what it got: no second one aborts.
+        aborted: list[bool] = []
+        monkeypatch.setattr(service, "running", False)
+        monkeypatch.setattr(service, "_abort", lambda: aborted.append(True))
+        service._obey(signal.SIGTERM)
+        assert not aborted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
+    log = ParentLog()
+    logger = Logger(namespace="some.where", observer=log)
+    logger.warn("{what} {{}}", what="ä {b}", echod_unlimited=True)
+    expected = {"namespace": "some.where", "level": "warn", "kind": "{what} {{}}", "unlimited": True, "text": "ä {b} {}"}
+    assert pipes.read() == ["tell", "log", expected]
+    told: list[Any] = []
+    log.tell = lambda kind, value: told.append((kind, value["text"], value["level"]))
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logger.failure("failed")
+    ((kind, text, level),) = told
+    assert (kind, level) == ("log", LogLevel.critical.name)
+    assert text.startswith("failed\nTraceback")
+
+
+def test_a_parent_that_is_behind_gets_no_more_lines() -> None:
+    log = ParentLog()
+    told: list[str] = []
+    log.tell = lambda _, value: told.append(value["text"])
+    parent = Parent(lambda *_: None, lambda *_: None, lambda: None, log)
+    logger = Logger(observer=log)
+    parent.pauseProducing()
+    for _ in range(3):
+        logger.info("too much")
+    parent.resumeProducing()
+    logger.info("one more")
+    assert told == ["3 lines left out, which the log had no time for", "one more"]
+    parent.stopProducing()

@@ -1,0 +1,428 @@
+"""The parent with workers that the test plays: what it starts, asks, adds up, kills and passes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+
+from echod import link
+from echod.link import Link
+from echod.metrics import METRICS, AllValues, add_up_all, pack, read_counts
+from echod.service import CannotStartError
+from echod.settings import Settings
+from echod.systemd import Notifier
+from echod.web.admin import describe_settings
+from echod.web.overview import Overview
+from echod.worker import take_role
+from echod.workers import PATIENCE, Supervisor, is_own_tcp, make_command, make_environment, make_sibling
+from tests.fakes import make_factory
+from tests.test_service import REAL, lines
+
+__all__ = ["lines"]
+
+PORT = "tcp:0:interface=127.0.0.1"
+
+
+DEAF: dict[str, Callable[[Any], Any]] = {}
+"""The answers of one that stands still."""
+
+
+class Played:
+    """A worker's process, and its end of the link."""
+
+    def __init__(self, pid: int, protocol: Any, environment: dict[str, str], passed: dict[int, Any]) -> None:
+        self.pid = pid
+        self.protocol = protocol
+        self.role = take_role(environment)
+        self.passed = passed
+        self.heard: list[str] = []
+        self.asked: list[str] = []
+        self.answers = DEAF
+        self._unread = b""
+        self.signals: list[str] = []
+        self.has_ended = False
+        self.link = Link(lambda kind, _: self.heard.append(kind), self._answer)
+        self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.READ, octets)))
+        protocol.makeConnection(self)
+
+    def _answer(self, kind: str, value: Any) -> Any:
+        self.asked.append(kind)
+        return self.answers[kind](value)
+
+    def writeToChild(self, descriptor: int, octets: bytes) -> None:
+        assert descriptor == link.WRITE
+        if self.answers is DEAF:
+            self._unread += octets
+        else:
+            self.link.dataReceived(octets)
+
+    def signalProcess(self, name: str) -> None:
+        if self.has_ended:
+            raise ProcessExitedAlready
+        self.signals.append(name)
+
+    def serve(self, limit: int = 10, open_: int = 0, **counted: int) -> None:
+        factory = make_factory()
+        factory.counts.faults.update(counted)
+        counts = pack(read_counts(factory))
+        gauges: AllValues = {metric.name: metric.read(factory) for metric in METRICS if metric.kind == "gauge"}
+        gauges["echod_connections_open"] = {(): open_}
+        connections = [{"process": self.pid, "number": number, "age": 10 * self.pid - number} for number in range(open_)]
+        self.answers = {
+            "pulse": lambda _: [open_, counts],
+            "values": lambda _: counts | pack(gauges),
+            "total": lambda _: open_,
+            "part": lambda value: connections[value[0] : value[0] + value[1]],
+            "newest": lambda value: connections[::-1][:value],
+            "reload": lambda _: None,
+        }
+        self.link.tell("serving", limit)
+        unread, self._unread = self._unread, b""
+        self.link.dataReceived(unread)
+
+    def end(self, reason: Exception | None = None) -> None:
+        self.has_ended = True
+        self.protocol.processEnded(Failure(reason or ProcessDone(0)))
+
+
+class Reactor(Clock):
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[Played] = []
+        self.waiting: list[Callable[[], object]] = []
+
+    def callWhenRunning(self, call: Callable[[], object]) -> None:
+        self.waiting.append(call)
+
+    def run(self) -> None:
+        calls, self.waiting = self.waiting, []
+        for call in calls:
+            call()
+
+    def spawnProcess(self, protocol: Any, executable: str, arguments: list[str], environment: Any, childFDs: Any) -> None:
+        assert arguments == [executable, "-m", "a worker"]
+        assert environment["HOME"] == "/"
+        self.processes.append(Played(100 + len(self.processes), protocol, environment, childFDs))
+
+
+def make(reactor: Reactor, *ports: str, **options: Any) -> Supervisor:
+    settings = {"workers": 2, "drain_timeout": 5, "ports": ports, **options.pop("settings", {})}
+    endpoints = [(port, serverFromString(REAL, port)) for port in ports]
+    return Supervisor(
+        *(Settings(**settings), endpoints, reactor, None, None),
+        take_signals=False,
+        command=["python", "-m", "a worker"],
+        environment={"HOME": "/"},
+        **options,
+    )
+
+
+class Started:
+    """A parent with its two workers, which don't serve yet."""
+
+    def __init__(self, *ports: str, **options: Any) -> None:
+        self.reactor = Reactor()
+        self.service = make(self.reactor, *ports, **options)
+        self.service.startService()
+        self.reactor.run()
+
+    @property
+    def processes(self) -> list[Played]:
+        return self.reactor.processes
+
+    def stop(self) -> None:
+        stopped = self.service.stopService()
+        for process in self.processes:
+            if not process.has_ended:
+                process.end()
+        assert stopped.called
+        assert not self.reactor.getDelayedCalls()
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    started = Started()
+    yield started
+    if started.service.running:
+        started.stop()
+
+
+def state(started: Started) -> str:
+    return started.service.state.value
+
+
+def result(deferred: Deferred[Any]) -> Any:
+    found: list[Any] = []
+    deferred.addCallback(found.append)
+    (value,) = found
+    return value
+
+
+def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        started = Started(notifier=Notifier(str(tmp_path / "notify")), settings={"max_connections": 5})
+        first, second = started.processes
+        first.serve(3, open_=2)
+        assert state(started) == "starting"
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        second.serve(2)
+        assert state(started) == "serving"
+        assert manager.recv(4096).decode() == "READY=1\nSTATUS=connections: 0 of at most 5, workers: 2 of 2"
+        assert "workers: 100, 101" in lines
+        assert "max-connections 2," in lines[-1]
+        started.reactor.advance(1)
+        assert started.service._describe_status() == "connections: 2 of at most 5, workers: 2 of 2"
+        second.serve(2)
+        monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
+        started.service._obey(signal.SIGHUP)
+        assert "reload" in first.asked
+        assert manager.recv(4096).startswith(b"RELOADING=1")
+        assert manager.recv(4096) == b"READY=1"
+        stopped = started.service.stopService()
+        assert started.service._describe_status() == "draining, connections left: 2"
+        assert state(started) == "draining"
+        assert first.heard == second.heard == ["drain"]
+        started.service._abort()
+        assert first.heard == ["drain", "abort"]
+        first.end()
+        assert not stopped.called
+        second.end()
+        assert stopped.called
+        assert not started.reactor.getDelayedCalls()
+
+
+def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list[str]) -> None:
+    delays = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30)
+    for delay in delays:
+        process = started.processes[-1]
+        process.end(ProcessTerminated(1))
+        count = len(started.processes)
+        started.reactor.advance(delay * 0.99)
+        assert len(started.processes) == count
+        started.reactor.advance(delay * 0.02)
+        assert len(started.processes) == count + 1
+        assert started.processes[-1].role == process.role
+    assert "worker 101 ended with exit status 1; the next starts in 100ms" in lines
+    last = started.processes[-1]
+    last.serve()
+    for _ in range(60):
+        started.reactor.advance(1)
+    last.end(ProcessTerminated(None, 9))
+    assert lines[-1] == f"worker {last.pid} was killed by SIGKILL; the next starts in 100ms"
+    assert "pulse" in last.asked
+    # No other is started when all end.
+    started.stop()
+
+
+def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]) -> None:
+    first, second = started.processes
+    first.serve()
+    second.serve()
+    first.answers = DEAF
+    for _ in range(10):
+        started.reactor.advance(1)
+    assert not first.signals
+    for _ in range(5):
+        started.reactor.advance(1)
+    assert (first.signals, second.signals) == (["KILL"], [])
+    assert lines.count("worker 100 has not answered for 10s, it is killed") == 1
+    # However long this process stood still itself: that is one pulse.
+    second.answers = DEAF
+    started.reactor.advance(1000)
+    assert not second.signals
+    first.end(ProcessTerminated(None, 9))
+    first.protocol.kill()
+    first.protocol.loseConnection()
+
+
+def test_to_one_that_has_closed_its_pipes_nothing_is_said(started: Started) -> None:
+    process = started.processes[0]
+    process.serve()
+    process.protocol.childConnectionLost(link.WRITE)
+    started.reactor.advance(1)
+    started.service._abort()
+    assert process.heard == process.asked == []
+    for _ in range(10):
+        started.reactor.advance(1)
+    assert process.signals == ["KILL"]
+
+
+def test_one_that_never_serves_is_killed_later(started: Started) -> None:
+    for _ in range(60):
+        started.reactor.advance(1)
+    assert not started.processes[0].signals
+    started.reactor.advance(1)
+    assert started.processes[0].signals == ["KILL"]
+
+
+def test_one_that_does_not_end_is_killed_at_last(started: Started) -> None:
+    stopped = started.service.stopService()
+    quick, slow = started.processes
+    quick.end()
+    started.reactor.advance(7)
+    assert (quick.signals, slow.signals) == ([], ["KILL"])
+    slow.end()
+    assert stopped.called
+
+
+def faults(values: AllValues) -> Any:
+    return values["echod_faults_total"]
+
+
+def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
+    first, second = started.processes
+    first.serve(open_=1, delay=3)
+    assert result(started.service.values())["echod_connections_open"] == {(): 1}
+    second.serve(open_=2, delay=4, drop=1)
+    values = result(started.service.values())
+    assert values["echod_connections_open"] == {(): 3}
+    assert list(values["echod_build_info"].values()) == [1]
+    assert faults(values) == {("delay",): 7, ("drop",): 1}
+    started.reactor.advance(1)
+    first.end(ProcessTerminated(None, 9))
+    values = result(started.service.values())
+    assert (values["echod_connections_open"], faults(values)) == ({(): 2}, {("delay",): 7, ("drop",): 1})
+    # One that doesn't answer is waited for, and then told of by what is known.
+    second.answers = DEAF
+    asked = started.service.values()
+    started.reactor.advance(PATIENCE)
+    values = result(asked)
+    assert values["echod_connections_open"] == {}
+    assert faults(values) == {("delay",): 7, ("drop",): 1}
+    second.link.tell("last", pack({"echod_faults_total": {("delay",): 5}}))
+    second.end()
+    assert faults(result(started.service.values())) == {("delay",): 8}
+
+
+def test_before_any_serves_there_are_pages(started: Started) -> None:
+    page = result(Overview(started.service, started.reactor).render(None))
+    assert b"starting" in page.body
+    settings = json.loads(describe_settings(started.service, result(started.service.values())).body)
+    assert (settings["workers"], settings["max-connections"], settings["max-message-size"]) == (2, 0, 2**24)
+
+
+def test_connections_are_listed_worker_by_worker(started: Started) -> None:
+    first, second = started.processes
+    first.serve(open_=3)
+    second.serve(open_=4)
+
+    def listed(start: int, size: int) -> tuple[int, list[tuple[int, int]]]:
+        total, told = result(started.service.connections(start, size))
+        return total, [(connection["process"], connection["number"]) for connection in told]
+
+    everything = [(100, 0), (100, 1), (100, 2), (101, 0), (101, 1), (101, 2), (101, 3)]
+    for start in range(9):
+        for size in range(1, 9):
+            assert listed(start, size) == (7, everything[start : start + size])
+    newest = result(started.service.newest(2))
+    assert [(told["process"], told["number"]) for told in newest] == [(100, 2), (100, 1)]
+    first.end()
+    assert listed(0, 10) == (4, everything[3:])
+    started.service.reload()
+
+
+def test_the_log_is_the_parents(started: Started) -> None:
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
+    try:
+        told = {"namespace": "echod.x", "level": "warn", "kind": "some {format}", "unlimited": True, "text": "{text}"}
+        started.processes[0].link.tell("log", told)
+    finally:
+        globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
+    (event,) = events
+    assert event["log_format"].format(**event) == "worker 100: {text}"
+    assert (event["log_namespace"], event["log_level"].name) == ("echod.x", "warn")
+    assert (event["echod_kind"], event["echod_unlimited"]) == ("some {format}", True)
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    path = tmp_path / "socket"
+    admin = [(PORT, serverFromString(REAL, PORT))]
+    started = Started(PORT, "tcp:0:interface=\\:\\:1", f"unix:{path}", admin_endpoints=admin)
+    assert sum("listening on" in line for line in lines) == 3
+    first, second = started.processes
+    assert first.role is not None
+    assert second.role is not None
+    assert (first.role.index, second.role.index) == (0, 1)
+    assert [descriptor for _, descriptor in first.role.ports] == [5, 6, 7]
+    for descriptor in (5, 6, 7):
+        ours, theirs = (socket.socket(fileno=socket.dup(process.passed[descriptor])) for process in (first, second))
+        with ours, theirs:
+            assert ours.getsockname() == theirs.getsockname()
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        assert (first.passed[descriptor] == second.passed[descriptor]) is (descriptor == 7)
+    stopped = started.service.stopService()
+    for process in (first, second):
+        process.end()
+    for _ in range(100):
+        # The admin site's last words have a time on the fake clock.
+        started.reactor.advance(0)
+    yield stopped
+    assert not path.exists()
+
+
+def test_what_is_no_socket_can_not_be_shared() -> None:
+    class Odd:
+        def listen(self, _: Any) -> Deferred[Any]:
+            return succeed(SimpleNamespace())
+
+    service = make(Reactor())
+    odd: Any = Odd()
+    service._endpoints = [("odd:", odd)]
+    with pytest.raises(CannotStartError, match=r"^odd: is no socket that workers could share$"):
+        service.privilegedStartService()
+
+
+def test_before_it_has_begun_it_can_be_stopped() -> None:
+    reactor = Reactor()
+    service = make(reactor)
+    service.startService()
+    assert service.stopService().called
+    reactor.run()
+    assert not reactor.processes
+
+
+def test_sockets_from_systemd_are_shared() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        assert is_own_tcp("tcp:0", tcp)
+        assert not is_own_tcp("haproxy:systemd:domain=INET:index=0", tcp)
+        assert not is_own_tcp("unix:/run/echod", unix)
+
+
+def test_nobody_else_gets_between_siblings() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, make_sibling(first, 10) as second, socket.socket() as other:
+        assert second.getsockname() == first.getsockname()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="Address already in use"):
+            other.bind(first.getsockname())
+
+
+def test_the_command_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = type(REAL).__module__.removeprefix("twisted.internet.").removesuffix("reactor")
+    assert make_command(REAL, ["--port", "tcp:0"])[1:] == ["-P", "-m", "twisted", f"--reactor={name}", "echod", "--port", "tcp:0"]
+    assert make_command(object(), [])[4] == "--reactor=default"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", "/usr/lib/python3"])
+    assert make_environment({"HOME": "/"}) == {"HOME": "/", "PYTHONPATH": f"{tmp_path}:/usr/lib/python3"}
+
+
+def test_nothing_adds_up_to_nothing() -> None:
+    assert add_up_all([]) == add_up_all([{}, {}]) == {}

@@ -1,0 +1,318 @@
+"""Workers as a user has them: a real daemon with two, which serve, die, stand still, and end together.
+
+Knows frames, HTTP and processes. Must never import what it looks at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.daemon import Daemon, run, wait_until
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+from tests.tls import Certificate
+
+ADMIN = ("--admin", "tcp:0:interface=127.0.0.1")
+TWO = ("--workers", "2", *ADMIN)
+
+GOING_AWAY = Frame(CLOSE, close_payload(1001, "going away"))
+
+
+class Client:
+    """A connection to `/info`, which tells which process serves it."""
+
+    def __init__(self, target: Any, context: ssl.SSLContext | None = None) -> None:
+        plain = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
+        plain.settimeout(20)
+        plain.connect(target)
+        self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
+        self.socket.sendall(handshake("/info"))
+        self._octets = b""
+        while b"\r\n\r\n" not in self._octets:
+            self._receive()
+        head, self._octets = self._octets.split(b"\r\n\r\n", 1)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        self.process: int = json.loads(self.frame().payload)["process"]
+
+    def _receive(self) -> None:
+        octets = self.socket.recv(65536)
+        assert octets, "the connection has ended"
+        self._octets += octets
+
+    def frame(self) -> Frame:
+        while not (found := split(self._octets))[0]:
+            self._receive()
+        (frame, *others), rest = found
+        assert not others
+        self._octets = rest
+        return frame
+
+    def echo(self, text: bytes = b"hello") -> bytes:
+        self.socket.sendall(client_frame(TEXT, text))
+        return self.frame().payload
+
+    def close(self, code: int = 1000) -> None:
+        self.socket.sendall(client_frame(CLOSE, close_payload(code)))
+
+    def is_lost(self) -> bool:
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+@contextmanager
+def clients(daemon: Daemon, count: int) -> Iterator[list[Client]]:
+    with ExitStack() as stack:
+        found = [Client(daemon.address) for _ in range(count)]
+        for client in found:
+            stack.enter_context(client.socket)
+        yield found
+
+
+def on_both(daemon: Daemon, count: int = 20) -> Any:
+    """So many that a worker without any would be a wonder: one in half a million."""
+    return clients(daemon, count)
+
+
+def get(daemon: Daemon, path: str) -> tuple[int, str]:
+    try:
+        with urlopen(daemon.admin_urls[0] + path, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def samples(daemon: Daemon) -> dict[str, float]:
+    lines = [line for line in get(daemon, "/metrics")[1].splitlines() if line.startswith("echod_")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def is_ready(daemon: Daemon) -> bool:
+    return get(daemon, "/readyz") == (200, "serving\n")
+
+
+def workers(daemon: Daemon) -> set[int]:
+    """The processes that the daemon has started and that live."""
+    return {int(pid) for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()}
+
+
+def test_two_serve_and_the_load_is_divided() -> None:
+    with Daemon(*TWO) as daemon:
+        assert is_ready(daemon)
+        with clients(daemon, 200) as found:
+            by_process = Counter(client.process for client in found)
+            assert by_process.keys() == workers(daemon)
+            # A fair coin, thrown 200 times, is outside of this once in ten billion.
+            assert min(by_process.values()) > 50
+            for client in found:
+                assert client.echo() == b"hello"
+
+
+def test_the_admin_site_adds_up_exactly() -> None:
+    with Daemon(*TWO) as daemon, on_both(daemon) as found:
+        ended, *open_ = found
+        for client in found:
+            assert client.echo(b"x" * 10) == b"x" * 10
+        ended.close()
+        assert ended.frame().opcode == CLOSE
+        assert ended.is_lost()
+        numbers = samples(daemon)
+        assert numbers["echod_connections_open"] == len(open_)
+        assert sum(value for name, value in numbers.items() if name.startswith("echod_messages_received_total")) == len(found)
+        assert numbers['echod_closes_total{by="client",code="1000"}'] == 1
+        assert numbers['echod_message_size_bytes_sum{type="text"}'] == 10 * len(found)
+        assert numbers["echod_buffered_limit_bytes"] == 2**28
+        (build,) = (value for name, value in numbers.items() if name.startswith("echod_build_info"))
+        assert build == 1
+        settings = json.loads(get(daemon, "/settings")[1])
+        assert settings["max-connections"] == numbers["echod_connections_limit"]
+        pages = [json.loads(get(daemon, f"/connections?per-page=7&page={number}")[1]) for number in (1, 2, 3, 4)]
+        assert [(page["total"], page["pages"], len(page["connections"])) for page in pages] == [(19, 3, n) for n in (7, 7, 5, 0)]
+        listed = [(told["process"], told["peer"]) for page in pages for told in page["connections"]]
+        assert sorted(listed) == sorted((client.process, "{}:{}".format(*client.socket.getsockname())) for client in open_)
+        assert len({process for process, _ in listed[: [process for process, _ in listed].index(listed[-1][0])]}) == 1, "worker by worker"
+        status, page = get(daemon, "/")
+        assert status == 200
+        assert ">19<" in page
+        for client in open_:
+            client.socket.close()
+
+
+def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
+    with Daemon(*TWO) as daemon, on_both(daemon) as found:
+        for client in found:
+            client.echo()
+        before = sum(value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total"))
+        # What it had counted is known from a second before its end.
+        time.sleep(2.2)
+        victim = found[0].process
+        os.kill(victim, signal.SIGKILL)
+        daemon.wait_for_log(f"worker {victim} was killed by SIGKILL; the next starts in 100ms")
+        for client in found:
+            if client.process == victim:
+                assert client.is_lost()
+            else:
+                assert client.echo() == b"hello"
+        wait_until(lambda: is_ready(daemon), "the next worker")
+        assert len(workers(daemon)) == 2
+        assert victim not in workers(daemon)
+        with on_both(daemon) as others:
+            assert {client.process for client in others} == workers(daemon)
+            # Who waited at the dead worker's socket was served, and no sum has fallen.
+            after = sum(value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total"))
+            survivors = sum(client.process != victim for client in found)
+            assert after == before + survivors
+        for client in found:
+            client.socket.close()
+
+
+def test_who_comes_while_a_worker_is_down_is_served_by_the_next() -> None:
+    with Daemon(*TWO) as daemon:
+        victim = min(workers(daemon))
+        os.kill(victim, signal.SIGKILL)
+        with on_both(daemon) as found:
+            assert victim not in {client.process for client in found}
+            assert len({client.process for client in found}) == 2
+
+
+def test_one_signal_drains_all() -> None:
+    with Daemon(*TWO, "--drain-timeout", "15s") as daemon, on_both(daemon) as found:
+        daemon.send_signal(signal.SIGTERM)
+        for client in found:
+            assert client.frame() == GOING_AWAY
+        assert get(daemon, "/readyz") == (503, "draining\n")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(daemon.address, 5)
+        for client in found:
+            client.close(1001)
+            assert client.is_lost()
+        assert daemon.wait() == 0
+        assert not daemon.log().count("Traceback")
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    with Daemon(*TWO, "--drain-timeout", "60s") as daemon, on_both(daemon) as found:
+        daemon.send_signal(signal.SIGTERM)
+        for client in found:
+            assert client.frame() == GOING_AWAY
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0
+
+
+def test_one_that_stands_still_is_replaced() -> None:
+    with Daemon(*TWO) as daemon, on_both(daemon) as found:
+        victim = found[0].process
+        os.kill(victim, signal.SIGSTOP)
+        # The others are served meanwhile, and asked for what is known.
+        assert samples(daemon)["echod_connections_open"] == sum(client.process != victim for client in found)
+        daemon.wait_for_log(f"worker {victim} has not answered for 10s, it is killed", 20)
+        daemon.wait_for_log(f"worker {victim} was killed by SIGKILL")
+        wait_until(lambda: is_ready(daemon), "the next worker")
+        assert victim not in workers(daemon)
+        assert all(client.echo() == b"hello" for client in found if client.process != victim)
+
+
+def test_a_worker_that_is_told_to_end_drains_and_is_replaced() -> None:
+    with Daemon(*TWO) as daemon, on_both(daemon) as found:
+        victim = found[0].process
+        os.kill(victim, signal.SIGTERM)
+        leaving = [client for client in found if client.process == victim]
+        for client in leaving:
+            assert client.frame() == GOING_AWAY
+            client.close(1001)
+        daemon.wait_for_log(f"worker {victim} ended; the next starts in 100ms")
+        wait_until(lambda: is_ready(daemon), "the next worker")
+        assert samples(daemon)['echod_closes_total{by="server",code="1001"}'] == len(leaving)
+
+
+def test_without_the_parent_the_workers_end() -> None:
+    with Daemon(*TWO, "--drain-timeout", "1s") as daemon, on_both(daemon) as found:
+        left = [os.pidfd_open(pid) for pid in workers(daemon)]
+        daemon.send_signal(signal.SIGKILL)
+        for client in found:
+            assert client.frame() == GOING_AWAY
+        for descriptor in left:
+            wait_until(lambda descriptor=descriptor: has_ended(descriptor), "a worker's end")  # type: ignore[misc]
+            os.close(descriptor)
+        assert daemon.wait() == -signal.SIGKILL
+
+
+def has_ended(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
+    first, second = (Certificate(tmp_path / f"{name}.pem") for name in ("first", "second"))
+    path = str(tmp_path / "socket")
+    ports = (f"ssl:0:privateKey={first.path}:interface=127.0.0.1", f"unix:{path}", "haproxy:tcp:0:interface=127.0.0.1")
+    with Daemon(*TWO, ports=ports) as daemon:
+        processes: set[int] = set()
+        for _ in range(20):
+            client = Client(daemon.address, first.client())
+            processes.add(client.process)
+            assert client.echo() == b"hello"
+            client.socket.close()
+            client = Client(path)
+            assert client.echo() == b"hello"
+            client.socket.close()
+        assert processes == workers(daemon)
+        first.path.write_bytes(second.path.read_bytes())
+        daemon.send_signal(signal.SIGHUP)
+        for pid in workers(daemon):
+            daemon.wait_for_log(f"worker {pid}: reloaded")
+        for _ in range(10):
+            client = Client(daemon.address, second.client())
+            client.socket.close()
+        os.kill(min(workers(daemon)), signal.SIGKILL)
+        wait_until(lambda: is_ready(daemon) and len(workers(daemon)) == 2, "the next worker")
+        assert Path(path).exists()
+    assert not Path(path).exists()
+
+
+def test_a_port_in_use_is_an_error_as_ever() -> None:
+    with Daemon(*TWO) as daemon:
+        for more in ((), ("--workers", "2")):
+            command = [*daemon.command[:3], "echod", "--port", f"tcp:{daemon.port}:interface=127.0.0.1", *more]
+            done = run(*command, cwd=daemon.folder)
+            assert (done.returncode, done.stderr) == (
+                1,
+                f"echod: can't listen on tcp:{daemon.port}:interface=127.0.0.1: Address already in use\n",
+            )
+
+
+def test_messages_are_logged_whichever_serves_them() -> None:
+    with Daemon(*TWO, "--log-messages", "--log-format", "json") as daemon, on_both(daemon) as found:
+        for client in found:
+            client.echo(b"{braces} \xc3\xa4")
+        for pid in workers(daemon):
+            daemon.wait_for_log(f'"message": "worker {pid}: recv: ' + r".*{braces} ä")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_runs_under_twist_and_daemonized(number: signal.Signals) -> None:
+    with Daemon("--workers", "2", program="twist") as daemon, on_both(daemon) as found:
+        assert len({client.process for client in found}) == 2
+        for client in found:
+            client.socket.close()
+        daemon.stop(number)
+    with Daemon("--workers", "2", is_daemonized=True) as daemon, on_both(daemon) as found:
+        assert len({client.process for client in found}) == 2
+        for client in found:
+            client.socket.close()
+        daemon.stop(number)
