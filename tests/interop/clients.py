@@ -24,6 +24,8 @@ import aiohttp
 import pycurl  # type: ignore[import-untyped]
 import websockets.sync.client
 
+from tests.tls import connect_over_tls
+
 Message = str | bytes
 
 PATIENCE = 60.0
@@ -118,6 +120,8 @@ def open_websockets(target: Target) -> Iterator[Connection]:
         options["ssl"] = ssl.create_default_context(cafile=target.certificate)
     if target.unix is not None:
         opened = websockets.sync.client.unix_connect(str(target.unix), target.url, **options)
+    elif target.certificate is not None:
+        opened = connect_over_tls(target.url, **options)
     else:
         opened = websockets.sync.client.connect(target.url, **options)
     with opened as connection:
