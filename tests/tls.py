@@ -23,12 +23,14 @@ def connect_over_tls(url: str, **options: Any) -> ClientConnection:
     Python's ssl keeps them apart from 3.13 on; before, one opening handshake in some 600 finds no answer, while 13,000 of one
     thread's, looked at for that, all found theirs. So there is a second try.
     """
+    client: ClientConnection
     try:
-        return connect(url, **options)
+        client = connect(url, **options)
     except InvalidMessage as error:
         if not isinstance(error.__cause__, EOFError):
             raise
-        return connect(url, **options)
+        client = connect(url, **options)
+    return client
 
 
 class Certificate:
