@@ -31,6 +31,14 @@ IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--igno
 
 REACTORS = ["epoll", "poll", "asyncio"]
 
+# As the Makefile's.
+SHARED_OUT = ["--numprocesses", os.environ.get("WORKERS", "4"), "--dist", "worksteal"]
+
+
+# What pip is told for either end of what pyproject.toml lets in: of Autobahn, Twisted and others; released versions only.
+OLDEST = ("--constraint", "tests/oldest.txt")
+NEWEST = ("--upgrade", "--upgrade-strategy", "eager")
+
 
 def install(session: nox.Session, *options: str) -> None:
     """Install echod with its lane and its tests."""
@@ -40,7 +48,7 @@ def install(session: nox.Session, *options: str) -> None:
 def run_tests(session: nox.Session, reactor: str = "epoll") -> None:
     """Run the tests under a reactor: those in process, and those whose daemon runs under it."""
     for variable, tests in (("ECHOD_TEST_OWN_REACTOR", IN_PROCESS), ("ECHOD_TEST_REACTOR", WITH_DAEMON)):
-        session.run("python", "-m", "pytest", "--quiet", *tests, env={variable: reactor})
+        session.run("python", "-m", "pytest", "--quiet", *SHARED_OUT, *tests, env={variable: reactor})
 
 
 def test(session: nox.Session, *options: str) -> None:
@@ -69,10 +77,24 @@ def reactor(session: nox.Session, reactor: str) -> None:
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The oldest Autobahn, Twisted and others that pyproject.toml lets in."""
-    test(session, "--constraint", "tests/oldest.txt")
+    test(session, *OLDEST)
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
     """The newest of all that is needed, released versions only."""
-    test(session, "--upgrade", "--upgrade-strategy", "eager")
+    test(session, *NEWEST)
+
+
+@nox.session(python="3.12", tags=["ci"])
+def oldest_under_poll(session: nox.Session) -> None:
+    """Three of the above at once: with `newest_under_asyncio` and `make test` each Python, reactor and end of the versions is met."""
+    install(session, *OLDEST)
+    run_tests(session, "poll")
+
+
+@nox.session(python="3.13", tags=["ci"])
+def newest_under_asyncio(session: nox.Session) -> None:
+    """Likewise."""
+    install(session, *NEWEST)
+    run_tests(session, "asyncio")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,10 @@ match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
         default.install = import_module(f"twisted.internet.{name}reactor").install
 
 from twisted.internet import reactor
+
+# A shell has its background jobs ignore it, and so would what they start: the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
