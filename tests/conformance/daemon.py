@@ -6,9 +6,9 @@ Knows ``twistd``'s command line, processes and log files. Must never know what i
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import signal
-import socket
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +24,8 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 
+LISTENING = re.compile(rf"listening on wss?://{re.escape(HOST)}:(\d+)")
+
 # What Twisted writes for an exception that reached the reactor or a Deferred that nobody looked after.
 LOG_FAULTS = ("Traceback", "Unhandled Error")
 
@@ -32,17 +34,9 @@ class DaemonError(Exception):
     """The daemon did not start; the text holds the end of its log."""
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def command_line(port: int, arguments: Sequence[str], certificate: Path | None = None) -> list[str]:
-    """``twistd -n --pidfile= echod --port …``; words before an ``echod`` among the arguments are twistd's."""
-    endpoint = f"ssl:{port}:privateKey={certificate}:interface={HOST}" if certificate else f"tcp:{port}:interface={HOST}"
+def command_line(arguments: Sequence[str], certificate: Path | None = None) -> list[str]:
+    """``twistd -n --pidfile= echod --port …``, on any port; words before an ``echod`` among the arguments are twistd's."""
+    endpoint = f"ssl:0:privateKey={certificate}:interface={HOST}" if certificate else f"tcp:0:interface={HOST}"
     beside = Path(sys.executable).with_name("twistd")
     twistd = str(beside) if beside.exists() else shutil.which("twistd") or "twistd"
     cut = list(arguments).index("echod") if "echod" in arguments else 0
@@ -57,13 +51,13 @@ def log_faults(text: str) -> list[str]:
 
 @asynccontextmanager
 async def running_daemon(
-    port: int, arguments: Sequence[str], cwd: Path, log: Path, faults: list[str], certificate: Path | None = None
-) -> AsyncIterator[None]:
-    """A daemon that listens on the port for as long as the block runs; what was wrong with it is added to the faults.
+    arguments: Sequence[str], cwd: Path, log: Path, faults: list[str], certificate: Path | None = None
+) -> AsyncIterator[int]:
+    """A daemon that listens on the port that is given for as long as the block runs; what was wrong with it is added to the faults.
 
     It inherits the environment, so that AUTOBAHN_USE_NVX, ECHOD_NATIVE and the like reach it.
     """
-    command = command_line(port, arguments, certificate)
+    command = command_line(arguments, certificate)
     with log.open("wb") as output:
         try:
             # A session of its own: Ctrl-C at the terminal is for the runner, which then ends the daemon in good order.
@@ -74,9 +68,9 @@ async def running_daemon(
             raise DaemonError(f"can't run {command[0]}: {error}") from error
     listening = False
     try:
-        await _wait_until_listening(process, port, log)
+        port = await _wait_until_listening(process, log)
         listening = True
-        yield
+        yield port
     finally:
         end_faults = await _end(process)
         # What kept it from listening is on its way to the caller as a DaemonError; that it ended follows from it.
@@ -84,24 +78,17 @@ async def running_daemon(
         faults += log_faults(log.read_text(errors="replace"))
 
 
-async def _wait_until_listening(process: asyncio.subprocess.Process, port: int, log: Path) -> None:
+async def _wait_until_listening(process: asyncio.subprocess.Process, log: Path) -> int:
+    """Wait for the line in which the daemon says where it listens, and return the port."""
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not await _accepts(port):
+            while not (listening := LISTENING.search(log.read_text(errors="replace"))):
                 if process.returncode is not None:
                     raise DaemonError(f"the daemon ended with status {process.returncode} before it listened:\n{_tail(log)}")
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise DaemonError(f"the daemon did not listen within {START_SECONDS} s:\n{_tail(log)}") from None
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(HOST, port)
-    except OSError:
-        return False
-    writer.close()
-    return True
+    return int(listening[1])
 
 
 async def _end(process: asyncio.subprocess.Process) -> list[str]:

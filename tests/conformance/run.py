@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .daemon import HOST, DaemonError, free_port, running_daemon
+from .daemon import HOST, DaemonError, running_daemon
 from .judge import Result, read_index
 
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     outcome = Outcome(unit, setup.report / f"unit-{unit.name}")
     outcome.folder.mkdir(parents=True)
     began = time.monotonic()
-    port = free_port()
     try:
         log, scheme = outcome.folder / "daemon.log", "wss" if setup.certificate else "ws"
-        async with running_daemon(port, setup.arguments, setup.cwd, log, outcome.faults, setup.certificate):
+        async with running_daemon(setup.arguments, setup.cwd, log, outcome.faults, setup.certificate) as port:
             left = deadline - asyncio.get_running_loop().time()
             outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left, scheme)
         outcome.results = _read_results(outcome.folder)

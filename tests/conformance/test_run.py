@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # In twistd's place: nothing here is about what the daemon answers.
 DAEMON = """
-import signal, socket, sys
-port = int(sys.argv[sys.argv.index("--port") + 1].split(":")[1])
-server = socket.create_server(("127.0.0.1", port))
+import signal, socket
+server = socket.create_server(("127.0.0.1", 0))
+print(f"listening on ws://127.0.0.1:{server.getsockname()[1]}", flush=True)
 signal.pause()
 """
 # In wstest's place: tells its process id and cases, then reports each of them as OK.
