@@ -139,4 +139,4 @@ $(TOOLS)/.done: tests/system/requirements.txt
 
 # Without npm the tests with Node's client are skipped, and say so.
 $(NODE)/.done: tests/interop/package-lock.json
-	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/interop && touch $@; fi
+	@if command -v npm >/dev/null; then npm ci --silent --prefer-offline --no-audit --no-fund --prefix tests/interop && touch $@; fi
