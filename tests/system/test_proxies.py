@@ -1,45 +1,216 @@
-"""Behind Debian's HAProxy, with the sample configurations of etc/haproxy."""
+"""Behind Debian's HAProxy and nginx, with the sample configurations of etc/: what each has to hold to, whichever it is.
+
+Knows clients and messages. Must never know how a proxy is told to do what it does.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import random
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.asyncio import client as async_client
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.sync.client import ClientConnection, connect
 
-from tests.system import fronts
-from tests.system.proxies import SAMPLES
+from tests.daemon import POLL_INTERVAL, Daemon
+from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
 
-NAMES = ["haproxy-http", "haproxy-tcp"]
+PATIENCE = 30.0
+"""Seconds for what surely comes."""
+
+CLIENTS = 40
+"""Under a rolling restart."""
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_messages(name: str, certificate: Certificate) -> None:
-    fronts.check_messages(SAMPLES[name], certificate)
+def samples(where_tls_ends: bool | None = None) -> pytest.MarkDecorator:
+    """Run a test behind each proxy, or behind those that end clients' TLS, or don't."""
+    chosen = {name: sample for name, sample in SAMPLES.items() if where_tls_ends in (None, sample.ends_tls)}
+    return pytest.mark.parametrize("sample", chosen.values(), ids=chosen)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_clients_address(name: str, certificate: Certificate) -> None:
-    fronts.check_address(SAMPLES[name], certificate)
+def dial(front: Front, path: str = "/", **wishes: Any) -> ClientConnection:
+    """Connect through the proxy, with TLS."""
+    client: ClientConnection = connect(f"{front.url}{path}", ssl=front.certificate.client(), open_timeout=PATIENCE, **wishes)
+    return client
 
 
-def test_the_clients_address_by_version_1_of_the_proxy_header(certificate: Certificate) -> None:
-    fronts.check_address(SAMPLES["haproxy-tcp"], certificate, {"send-proxy-v2": "send-proxy"})
+def echo(client: ClientConnection, message: str | bytes) -> None:
+    """Assert that a message comes back: its type, and every octet."""
+    client.send(message)
+    answer = client.recv(timeout=PATIENCE)
+    assert type(answer) is type(message)
+    assert len(answer) == len(message)
+    assert answer == message or pytest.fail("the octets differ")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_idle_connections(name: str, certificate: Certificate) -> None:
-    fronts.check_idle(SAMPLES[name], certificate)
+def ask(client: ClientConnection) -> dict[str, Any]:
+    """Return what `/info` told."""
+    told: dict[str, Any] = json.loads(client.recv(timeout=PATIENCE))
+    return told
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_rolling_restart(name: str, certificate: Certificate) -> None:
-    fronts.check_rolling_restart(SAMPLES[name], certificate)
+@samples()
+def test_messages(sample: Sample, certificate: Certificate) -> None:
+    """Text, binary, large and compressed messages come back, over TLS and, where the proxy ends that, without."""
+    large = random.Random(7).randbytes(5_000_000)
+    front = Front(sample, certificate)
+    with front.copy(0), front.copy(1), front:
+        for compression in ("deflate", None):
+            with dial(front, compression=compression, max_size=None) as client:
+                assert bool(client.protocol.extensions) == bool(compression)
+                echo(client, "It works ☕")
+                echo(client, bytes(range(256)))
+                echo(client, "x" * 100_000)
+                echo(client, large)
+                client.close(4000, "reason")
+                assert client.protocol.close_rcvd is not None
+                assert client.protocol.close_rcvd.code == 4000
+        if sample.ends_tls:
+            with connect(front.plain_url, open_timeout=PATIENCE) as client:
+                echo(client, "without TLS")
 
 
-def test_a_copy_that_is_full(certificate: Certificate) -> None:
-    fronts.check_full(SAMPLES["haproxy-http"], certificate)
+@pytest.mark.parametrize(
+    ("sample", "changes"),
+    # HAProxy sends the PROXY header in version 2, and can be told to in version 1, the only one that nginx has.
+    [*((sample, {}) for sample in SAMPLES.values()), (SAMPLES["haproxy-tcp"], {"send-proxy-v2": "send-proxy"})],
+    ids=[*SAMPLES, "haproxy-tcp-1"],
+)
+def test_the_clients_address(sample: Sample, changes: dict[str, str], certificate: Certificate) -> None:
+    """The client's address is what `/info` tells, and no header of the client's own changes it."""
+    front = Front(sample, certificate, changes=changes)
+    with front.copy(0), front.copy(1), front:
+        for address in ("127.0.0.5", "127.0.0.6"):
+            forged = {"X-Forwarded-For": "203.0.113.7", "Forwarded": "for=203.0.113.7"}
+            with dial(front, "/info", source_address=(address, 0), additional_headers=forged) as client:
+                told = ask(client)
+                assert told["peer"]["address"] == address
+                assert (told["tls"] is None) == sample.ends_tls
+                echo(client, "and then an echo")
 
 
-def test_certificates_by_name(tmp_path: Path) -> None:
-    fronts.check_names(SAMPLES["haproxy-tcp"], tmp_path)
+@samples()
+def test_idle_connections(sample: Sample, certificate: Certificate) -> None:
+    """Pings keep an idle connection through a proxy whose timeout is longer than theirs; without them it ends one."""
+    front = Front(sample, certificate, idle="1s")
+    with front.copy(0, "--ping-interval", "300ms"), front.copy(1, "--ping-interval", "300ms"), front, dial(front) as client:
+        # What is awaited doesn't come: three times the proxy's timeout pass.
+        with pytest.raises(TimeoutError):
+            client.recv(timeout=3)
+        echo(client, "still here")
+    silent = ("--ping-interval", "0")
+    with front.copy(0, *silent), front.copy(1, *silent), front, dial(front) as client, pytest.raises(ConnectionClosed):
+        client.recv(timeout=PATIENCE)
+
+
+@samples(where_tls_ends=True)
+def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
+    """A copy that is full passes its clients on to the other: nobody is refused while there is room."""
+    front = Front(sample, certificate)
+    with ExitStack() as stack:
+        for index in range(2):
+            stack.enter_context(front.copy(index, "--max-connections", str(4 + 8 * index)))
+        stack.enter_context(front)
+        clients = [stack.enter_context(dial(front, "/info")) for _ in range(10)]
+        by_copy = Counter(ask(client)["process"] for client in clients)
+        assert len(by_copy) == 2
+        for client in clients:
+            echo(client, "served")
+
+
+@samples()
+def test_rolling_restart(sample: Sample, certificate: Certificate) -> None:
+    """One copy after the other is restarted under load: every client is served again, and no message that was accepted is lost."""
+    tally: Counter[str] = Counter()
+    asyncio.run(_restart_each(Front(sample, certificate), tally))
+    # Whoever was closed was told to go (else `_talk` had raised), came back, and nearly always got in at the first try.
+    assert tally["closed"] >= CLIENTS
+    assert tally["failed"] <= CLIENTS / 10
+    assert tally["connected"] == CLIENTS + tally["closed"]
+    assert tally["finished"] == CLIENTS
+
+
+async def _restart_each(front: Front, tally: Counter[str]) -> None:
+    is_over = asyncio.Event()
+    with ExitStack() as stack:
+        copies = [stack.enter_context(front.copy(index)) for index in range(2)]
+        stack.enter_context(front)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(_talk(front, is_over, tally))
+            await _more_echoes(tally)
+            for index in range(2):
+                await asyncio.to_thread(copies[index].stop)
+                copies[index] = await asyncio.to_thread(stack.enter_context, front.copy(index))
+                # The other one may only go when the proxy has found this one again.
+                await _until_served_by(front, copies[index])
+                await _more_echoes(tally)
+            is_over.set()
+
+
+async def _talk(front: Front, is_over: asyncio.Event, tally: Counter[str]) -> None:
+    """Send one message after the other, each as soon as the last has come back; when told to go away, come back at once."""
+    number = 0
+    while not is_over.is_set():
+        async with await _connect(front, tally) as client:
+            tally["connected"] += 1
+            try:
+                while not is_over.is_set():
+                    message = f"message {number}"
+                    await client.send(message)
+                    assert await asyncio.wait_for(client.recv(), PATIENCE) == message
+                    number += 1
+                    tally["echoed"] += 1
+                    await asyncio.sleep(0.01)
+            except ConnectionClosed as closed:
+                # With a Close frame, whatever was written before it has come: no answer is lost. A message that crosses it was not
+                # accepted, and is sent again.
+                if closed.rcvd is None or closed.rcvd.code != 1001:
+                    raise
+                tally["closed"] += 1
+    tally["finished"] += 1
+
+
+async def _connect(front: Front, tally: Counter[str]) -> async_client.ClientConnection:
+    """Connect; where the connection gets lost between the proxy and a copy that is just closing its port, once more."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await async_client.connect(front.url, ssl=front.certificate.client(), open_timeout=PATIENCE)
+            except (OSError, EOFError, InvalidHandshake):
+                tally["failed"] += 1
+                await asyncio.sleep(0.1)
+
+
+async def _more_echoes(tally: Counter[str]) -> None:
+    goal = tally["echoed"] + 10 * CLIENTS
+    async with asyncio.timeout(PATIENCE):
+        while tally["echoed"] < goal:
+            await asyncio.sleep(POLL_INTERVAL)
+
+
+async def _until_served_by(front: Front, copy: Daemon) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with async_client.connect(f"{front.url}/info", ssl=front.certificate.client()) as client:
+                if json.loads(await client.recv())["process"] == copy.pid:
+                    return
+            await asyncio.sleep(POLL_INTERVAL)
+
+
+@samples(where_tls_ends=False)
+def test_certificates_by_name(sample: Sample, tmp_path: Path) -> None:
+    """echod shows each client the certificate for the name that it asked for, through the proxy."""
+    first, other = Certificate(tmp_path / "a.pem"), Certificate(tmp_path / "b.pem", ["other.example"])
+    front = Front(sample, first)
+    with front.copy(0), front.copy(1), front:
+        for certificate, name in ((first, "localhost"), (other, "other.example")):
+            with connect(front.url, ssl=certificate.client(), server_hostname=name, open_timeout=PATIENCE) as client:
+                echo(client, name)
