@@ -52,7 +52,7 @@ class EchoFactory(WebSocketServerFactory):
     ) -> None:
         """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers plain HTTP."""
         # The server's name would tell the library's version.
-        super().__init__(server="", reactor=clock)  # type: ignore[no-untyped-call]
+        super().__init__(server="", reactor=clock)
         self.settings = settings
         self.clock = clock
         self.pages = pages

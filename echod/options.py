@@ -105,7 +105,7 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
         if descriptor is not None:
             endpoint = upstream.adopt(reactor, descriptor)
         else:
-            endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
+            endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
@@ -166,7 +166,7 @@ class Options(usage.Options):
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self.environment = environment
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self["port"] = []
         self["admin"] = []
         self["origin"] = []
@@ -194,7 +194,7 @@ class Options(usage.Options):
         """Parse; a wrong option is one line on standard error and exit status 1, where twistd would exit with 0."""
         self.arguments = list(options or ())
         try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
+            super().parseOptions(options)
         except usage.UsageError as error:
             stderr_line(f"echod: {error}")
             sys.exit(1)

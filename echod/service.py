@@ -86,17 +86,17 @@ class EchoService(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log observer, which twistd looks for there."""
         if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen while ports below 1024 may be had; `twist` leaves this step out."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
         """Begin to serve."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         if not self._has_listened:
             self._listen()
         if self._observer is not None:
@@ -159,7 +159,7 @@ class EchoService(Service):
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         _log.info("shutting down")
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []

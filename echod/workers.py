@@ -85,7 +85,7 @@ class Process(ProcessProtocol):
         """Begin to listen to it."""
         self.pid = self.transport.pid  # which Twisted forgets at the end
         transport: Any = self
-        self.link.makeConnection(transport)  # type: ignore[no-untyped-call]
+        self.link.makeConnection(transport)
 
     def write(self, octets: bytes) -> None:
         """Write what the link has to say: its transport is the pipe."""
@@ -97,7 +97,7 @@ class Process(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: ARG002  # there is one to read
         """Take octets from the pipe."""
-        self.link.dataReceived(data)  # type: ignore[no-untyped-call]
+        self.link.dataReceived(data)
 
     def childConnectionLost(self, childFD: int) -> None:  # noqa: ARG002  # without one the other is of no use
         """Say no more to it: of a process that dies Twisted drops the pipes before it knows of its end."""

@@ -78,7 +78,7 @@ class Page(Resource):
     """Answers with what `render` makes of a request; what is below its path isn't there."""
 
     def __init__(self, render: Render, not_found: Answer) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._render = render
         self._not_found = not_found
 
@@ -114,7 +114,7 @@ class QuietRequest(Request):
         """Take `*` (RFC 9110 section 9.3.7) for a path that isn't there: twisted.web answers it past all resources."""
         if self.path == b"*":
             self.path = b"/*"
-        super().process()  # type: ignore[no-untyped-call]
+        super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer 500, without twisted.web's page."""
@@ -138,7 +138,7 @@ def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, 
     root = Page(lambda _: nothing, nothing)
     for path, render in pages.items():
         root.putChild(path.removeprefix("/").encode(), Page(render, nothing))
-    return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)  # type: ignore[no-untyped-call]
+    return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)
 
 
 def fixed(content_type: str, body: bytes, *headers: tuple[str, str]) -> RenderNow:
