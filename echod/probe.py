@@ -34,7 +34,7 @@ from echod import __version__, http_answer, upstream
 from echod.client_tls import UntrustedError, Verifier
 from echod.http_answer import Answer, NotHttpError
 from echod.log import describe_message, escape
-from echod.settings import KIB, MIB, format_duration, format_size
+from echod.quantities import KIB, MIB, format_duration, format_size
 from echod.ws_url import Target
 
 CLOSE_WAIT = 5.0

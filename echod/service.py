@@ -32,7 +32,8 @@ from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Settings
 from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages

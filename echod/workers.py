@@ -35,8 +35,8 @@ from echod.factory import State
 from echod.link import Link
 from echod.log import KIND, UNLIMITED
 from echod.metrics import AllValues
+from echod.quantities import format_duration
 from echod.service import EchoService, listen_on, refuse_to_start, set_backlog, tell_limits
-from echod.settings import format_duration
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0

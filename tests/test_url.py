@@ -18,7 +18,8 @@ from websockets.sync.client import connect
 
 from echod import faults
 from echod.faulty import refusal
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Settings
 from tests.daemon import Daemon
 from tests.test_readme import rows
 from tests.tools import needed

@@ -13,7 +13,8 @@ import pytest
 
 from echod.metrics import METRICS
 from echod.options import Options
-from echod.settings import MIB, Settings
+from echod.quantities import MIB
+from echod.settings import Settings
 from tests.daemon import run
 from tests.system.proxies import ETC, SAMPLES, find_tool
 from tests.tools import needed
