@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from benchmarks import build
-from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, on_cores, running
+from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, running
 from benchmarks.results import Sample
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory
         if word == "measured" or column.mode == "hold":
             seen = process.memory()
 
-    with on_core(plan.generator_core):
+    with on_cores({plan.generator_core}):
         generator = subprocess.Popen(
             ["timeout", "--signal=KILL", str(GENERATOR_SECONDS), *generator_command(column, process, plan)],
             stdin=subprocess.PIPE,
@@ -168,7 +168,7 @@ def measure(server: Server, column: Column, turn: int, plan: Plan) -> Sample:
             directory=build.ROOT,
             log=build.BUILD / f"{server.key}.log",
             port=port,
-            core=plan.server_core,
+            cores=frozenset({plan.server_core}),
         )
         with running(launch) as process:
             before = process.memory()

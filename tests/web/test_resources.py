@@ -83,7 +83,7 @@ def test_head_is_get_without_the_body(site: QuietSite, logged: list[LogEvent]) -
     assert not logged
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//", "http://x/nothing", "http://x//moving", "ftp://x/moving", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00"])
+@pytest.mark.parametrize("path", ["/nothing", "//", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00", "http://x//", "ftp://x/moving"])
 def test_what_is_not_there_is_one_fixed_line(site: QuietSite, path: str) -> None:
     status, fields, body = ask(site, f"GET {path}")
     assert (status, body, fields["content-type"]) == (404, b"Nothing is here.\n", resources.TEXT)
