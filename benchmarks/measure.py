@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from benchmarks import build
-from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, running
+from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, on_cores, running
 from benchmarks.results import Sample
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
+from time import CLOCK_BOOTTIME, clock_gettime, time
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -273,6 +274,13 @@ class _Daemon(Collector):
             yield metric.family(values.get(metric.name, {}))
 
 
+class _OfOne(ProcessCollector):
+    """prometheus_client's own, which without `/proc/stat` tells nothing: systemd's `ProcSubset=pid` hides it."""
+
+    def _boot_time(self) -> float:
+        return time() - clock_gettime(CLOCK_BOOTTIME)
+
+
 class _Processes(Collector):
     """What the kernel knows of each process, however stuck that is: of this one without a label, of a worker with its number.
 
@@ -282,7 +290,7 @@ class _Processes(Collector):
     def __init__(self, workers: Callable[[], Mapping[str, int]]) -> None:
         self._workers = workers
         self._pid: int | str = "self"
-        self._of_one = ProcessCollector(pid=lambda: self._pid, registry=None)
+        self._of_one = _OfOne(pid=lambda: self._pid, registry=None)
 
     def collect(self) -> Iterable[Metric]:
         families: dict[str, Metric] = {}

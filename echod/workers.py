@@ -138,7 +138,7 @@ class Worker:
             self._supervisor.spawn(self._index, process)
         except OSError as error:  # no memory for one more, or no Python there any longer
             process.refusal = error.strerror or str(error)
-            self.ended(process, Failure(error))
+            self.ended(process, Failure(error))  # type: ignore[no-untyped-call]
 
     @property
     def is_serving(self) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from echod.factory import EchoFactory, State
-from echod.metrics import METRICS, Observed, Values, add_up, make_registry, read_all
+from echod.metrics import METRICS, Observed, Values, _OfOne, add_up, make_registry, read_all
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, TEXT, client_frame
 from tests.test_readme import rows
@@ -97,6 +98,17 @@ def test_of_a_process_each_tells_for_itself(factory: EchoFactory) -> None:
     assert found["process_cpu_seconds_total"] > found['process_cpu_seconds_total{worker="0"}']
     assert found["process_start_time_seconds"] < found['process_start_time_seconds{worker="0"}']
     assert text.count("# TYPE process_cpu_seconds_total counter") == 1
+
+
+def test_of_a_process_is_told_where_there_is_no_more_of_proc(tmp_path: Path) -> None:
+    for pid in (1, "self"):
+        (tmp_path / str(pid)).symlink_to(Path(f"/proc/{pid}").resolve())
+    began = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    assert not list(ProcessCollector(proc=str(tmp_path), registry=None).collect()), "prometheus_client's own can do it now"
+    families = {family.name: family for family in _OfOne(pid=lambda: 1, proc=str(tmp_path), registry=None).collect()}
+    assert "process_cpu_seconds" in families
+    (started,) = families["process_start_time_seconds"].samples
+    assert began - 1 < started.value < time.time()
 
 
 def test_a_close_is_told(factory: EchoFactory) -> None:

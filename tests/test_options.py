@@ -205,7 +205,8 @@ def test_a_worker_tells_its_parent_what_is_wrong(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(worker, "tell_refusal", told.append)
     missing = "ssl:8443:privateKey=/nowhere/key.pem"
     options = Options({VARIABLE: Role(0, ((missing, 0),)).encode()})
-    options.parent = {}
+    twist: Any = {}
+    options.parent = twist
     with pytest.raises(SystemExit) as ended:
         options.parseOptions(["--workers", "2", "--port", missing])
     assert ended.value.code == 1

@@ -245,11 +245,10 @@ def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list
 @pytest.fixture
 def failing(started: Started, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What is done about a start that fails."""
-    err, at_exit = io.StringIO(), list[object]()
-    monkeypatch.setattr("sys.__stderr__", err)
-    monkeypatch.setattr("atexit.register", at_exit.append)
-    monkeypatch.setattr(started.service, "stop_process", lambda: setattr(done, "stops", done.stops + 1))
-    done = SimpleNamespace(err=err, at_exit=at_exit, stops=0)
+    done = SimpleNamespace(err=io.StringIO(), at_exit=[], stops=[])
+    monkeypatch.setattr("sys.__stderr__", done.err)
+    monkeypatch.setattr("atexit.register", done.at_exit.append)
+    monkeypatch.setattr(started.service, "stop_process", lambda: done.stops.append("now"))
     return done
 
 
@@ -260,7 +259,7 @@ def test_a_first_start_that_fails_is_the_end(started: Started, failing: SimpleNa
     second.end(ProcessTerminated(1))
     assert lines[-1] == "worker 101 can't start: no certificate"
     assert failing.err.getvalue() == "echod: worker 101 can't start: no certificate\n"
-    assert (failing.stops, len(failing.at_exit)) == (1, 1)
+    assert (len(failing.stops), len(failing.at_exit)) == (1, 1)
     started.reactor.advance(100)
     assert len(started.processes) == 2
 
@@ -269,7 +268,7 @@ def test_a_first_start_fails_once(started: Started, failing: SimpleNamespace) ->
     for process in started.processes:
         process.end(ProcessTerminated(None, 9))
     assert failing.err.getvalue() == "echod: worker 100 was killed by SIGKILL\n"
-    assert (failing.stops, len(failing.at_exit)) == (1, 1)
+    assert (len(failing.stops), len(failing.at_exit)) == (1, 1)
 
 
 def test_one_that_the_kernel_does_not_start_is_tried_again(started: Started, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
