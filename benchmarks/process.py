@@ -144,6 +144,10 @@ class Process:
         """Of all its processes."""
         return memory_of(self.pids())
 
+    def memories(self) -> list[Memory]:
+        """Of each of its processes, the one that was started first."""
+        return [memory_of([pid]) for pid in self.pids()]
+
     def stop(self) -> None:
         """End the whole group: gently first, and then what is left of it."""
         self._signal(signal.SIGTERM)

@@ -10,12 +10,12 @@ Knows Prometheus: names, types, labels, buckets. Must never know HTTP.
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
-from time import CLOCK_BOOTTIME, clock_gettime, time
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -278,7 +278,8 @@ class _OfOne(ProcessCollector):
     """prometheus_client's own, which without `/proc/stat` tells nothing: systemd's `ProcSubset=pid` hides it."""
 
     def _boot_time(self) -> float:
-        return time() - clock_gettime(CLOCK_BOOTTIME)
+        # Where there is no such clock, there is no /proc.
+        return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class _Processes(Collector):
