@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from importlib.abc import MetaPathFinder
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import Bed, Link, Loop, SecureLink, bed, needed_native, wait_for_lease
+from tests.loop import Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.test_budget import FakeHolder
 from tests.test_service import Client, address, lines, make
 from tests.test_upstream import until
@@ -50,17 +50,6 @@ __all__ = ["lines"]  # a fixture
 KEY = b"\x37\xfa\x21\x3d"
 GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
-
-
-@pytest.fixture(scope="module")
-def native() -> Native:
-    return needed_native()
-
-
-@pytest.fixture
-def lane_bed(native: Native) -> Iterator[Bed]:
-    with bed(native, ping_interval=0) as made:
-        yield made
 
 
 @pytest.fixture

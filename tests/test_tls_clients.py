@@ -19,7 +19,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload, handshake, server_frame
-from tests.loop import Bed, bed, needed_native, wait_for_lease
+from tests.loop import Bed, wait_for_lease
 from tests.test_fastpath import held, noise
 from tests.tls import Certificate
 from tests.tools import needed
@@ -31,12 +31,6 @@ KEY = b"\x01\x02\x03\x04"
 @pytest.fixture(scope="module", autouse=True)
 def _openssl() -> None:
     needed("openssl")
-
-
-@pytest.fixture
-def lane_bed() -> Iterator[Bed]:
-    with bed(needed_native(), ping_interval=0) as made:
-        yield made
 
 
 class Client:

@@ -7,7 +7,7 @@ here; what holds for both is test_fastpath.py's, and that any octets give the sa
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -18,20 +18,9 @@ from echod.deadlines import TICK
 from echod.native import Native
 from echod.service import describe_lane
 from tests.frames import BINARY, PING, PONG, TEXT, Frame, client_frame, server_frame, split
-from tests.loop import Bed, SecureLink, bed, needed_native
+from tests.loop import Bed, SecureLink, bed
 from tests.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
 from tests.tls import Certificate
-
-
-@pytest.fixture(scope="module")
-def native() -> Native:
-    return needed_native()
-
-
-@pytest.fixture
-def lane_bed(native: Native) -> Iterator[Bed]:
-    with bed(native, ping_interval=0) as made:
-        yield made
 
 
 @pytest.fixture(params=["TLSv1_2", "TLSv1_3"])
