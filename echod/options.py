@@ -151,6 +151,9 @@ class Options(usage.Options):
         ["log-messages", None, "log `recv: …` for each message"],
     ]
 
+    role: worker.Role | None = None
+    """Which worker this process is, if it is one."""
+
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self.environment = environment
         super().__init__()
@@ -183,7 +186,10 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            stderr_line(f"echod: {error}")
+            if self.role is None:
+                stderr_line(f"echod: {error}")
+            else:
+                worker.tell_refusal(str(error))
             sys.exit(1)
 
     def parseArgs(self, *args: str) -> None:

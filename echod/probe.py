@@ -382,8 +382,8 @@ class _Check:
         if self._report.step not in (Step.TLS, Step.HTTP):
             self._feed(data)
             return
-        self._received += data
         try:
+            self._received = http_answer.skip_interim(self._received + data)
             if http_answer.split_head(self._received):
                 self._judge(http_answer.parse(self._received))
         except NotHttpError as error:

@@ -5,6 +5,7 @@ Knows the life of the process: listeners, descriptors, signals. Must never know 
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import signal
@@ -345,6 +346,18 @@ def refuse_to_start(reason: str) -> None:
     _log.error("{reason}", reason=reason)
     sys.excepthook = _one_line(sys.excepthook)
     raise CannotStartError(reason)
+
+
+def fail_at_exit() -> None:
+    """Have the process end with exit status 1, once the reactor has stopped: of a start that fails later neither twistd nor twist knows."""
+    atexit.register(_exit_with_failure)
+
+
+def _exit_with_failure() -> None:
+    # All of the application has ended. What is skipped is Python's own end, and with it exit status 0.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _one_line(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -135,7 +135,7 @@ def _reset(connection: AdminConnection) -> None:
 
 def _pages(source: Source, clock: Any) -> dict[str, Render]:
     latest: AllValues = {}
-    registry = metrics.make_registry(lambda: latest)
+    registry = metrics.make_registry(lambda: latest, source.processes)
 
     def exposition(request: Any) -> Deferred[Answer]:
         encode, content_type = _choose_encoder(request.getHeader(b"Accept") or b"")

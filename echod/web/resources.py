@@ -32,6 +32,9 @@ _ALWAYS = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"),
 
 _ENTITY_TAG = re.compile(rb'"[\x21\x23-\x7e]*"')
 
+_AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)
+"""What comes before the path of a target in absolute-form; its query is gone by then."""
+
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 _log = Logger()
@@ -111,9 +114,15 @@ class QuietRequest(Request):
     """A request whose failure is told in the log, and to the client in fixed words."""
 
     def process(self) -> None:
-        """Take `*` (RFC 9110 section 9.3.7) for a path that isn't there: twisted.web answers it past all resources."""
+        """Take a target in any form for a path.
+
+        Absolute-form has to be taken from everybody (RFC 9112 section 3.2.2), and twisted.web takes all of it for a path. `*` (RFC 9110
+        section 9.3.7) is a path that isn't there: twisted.web answers it past all resources.
+        """
         if self.path == b"*":
             self.path = b"/*"
+        elif (authority := _AUTHORITY.match(self.path)) is not None:
+            self.path = self.path[authority.end() :] or b"/"
         super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
