@@ -364,7 +364,7 @@ class EchoProtocol(upstream.ServerProtocol):
             return large.taken() + rest
         if large.is_complete:
             self._large = None
-            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `_echo`
+            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `answer`
                 self.echoed(1, large.size)
                 self.sendData(large.answer())
         return rest
