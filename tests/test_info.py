@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import ssl
 from collections.abc import Generator
 from typing import Any
 
@@ -137,7 +136,7 @@ def test_tls(certificate: Certificate) -> Generator[Any, Any, None]:
     kept: Any = reactor
     factory = make_factory(kept)
     port = kept.listenSSL(0, factory, certificate.server_options(), interface="127.0.0.1")
-    context = ssl.create_default_context(cafile=str(certificate.path))
+    context = certificate.client()
 
     def talk(name: str | None) -> tuple[dict[str, Any], str | None, str]:
         context.check_hostname = name is not None

@@ -6,7 +6,6 @@ Knows systemctl and the journal. The client is one that nobody here wrote (webso
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from contextlib import ExitStack
 
@@ -289,7 +288,7 @@ def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: 
     else:
         assert_exposure(system, SERVICE, 1.2)
     start(system)
-    context = ssl.create_default_context(cafile=str(certificate.path))
+    context = certificate.client()
     sock = system.connect(("127.0.0.1", port))
     with connect("wss://localhost/", sock=sock, ssl=context) as connection:
         assert_echo(connection)
