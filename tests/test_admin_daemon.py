@@ -109,7 +109,7 @@ def is_message_count(name: str) -> bool:
     return name.startswith(("echod_messages", "echod_payload"))
 
 
-@pytest.mark.parametrize("lane", ["pump", "codec", "TLS", "autobahn, fragments", "autobahn, nothing native"])
+@pytest.mark.parametrize("lane", ["pump", "codec", "TLS", "pump, fragments", "autobahn, nothing native"])
 def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) -> None:
     context = None
     ports: tuple[str, ...] = ("tcp:0:interface=127.0.0.1",)

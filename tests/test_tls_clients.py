@@ -20,7 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload, handshake, server_frame
 from tests.loop import Bed, wait_for_lease
-from tests.test_fastpath import held, noise
+from tests.test_fastpath import held, lane_of, noise
 from tests.tls import Certificate
 from tests.tools import needed
 
@@ -131,7 +131,8 @@ def test_new_keys_while_twisted_has_the_session(lane_bed: Bed, certificate: Cert
         it.open()
         for _ in range(3):
             it.send(client_frame(TEXT, b"p", fin=False, mask=KEY))
-            lane_bed.loop.until(lambda: it.protocol.lease is None)
+            lane_bed.loop.until(it.protocol.count)
+            lane_of(lane_bed).recall(it.protocol)
             it.send(b"K")
             for _ in range(20):
                 lane_bed.loop.turn(0.01)
