@@ -33,7 +33,8 @@ from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Settings
 from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
@@ -87,17 +88,17 @@ class EchoService(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log observer, which twistd looks for there."""
         if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen while ports below 1024 may be had; `twist` leaves this step out."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
         """Begin to serve."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         if not self._has_listened:
             self._listen()
         if self._observer is not None:
@@ -160,7 +161,7 @@ class EchoService(Service):
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         _log.info("shutting down")
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []

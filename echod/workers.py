@@ -35,8 +35,8 @@ from echod.factory import State
 from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
+from echod.quantities import format_duration
 from echod.service import EchoService, fail_at_exit, listen_on, refuse_to_start, set_backlog, tell_limits
-from echod.settings import format_duration
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0
@@ -87,7 +87,7 @@ class Process(ProcessProtocol):
         """Begin to listen to it."""
         self.pid = self.transport.pid  # which Twisted forgets at the end
         transport: Any = self
-        self.link.makeConnection(transport)  # type: ignore[no-untyped-call]
+        self.link.makeConnection(transport)
 
     def write(self, octets: bytes) -> None:
         """Write what the link has to say: its transport is the pipe."""
@@ -99,7 +99,7 @@ class Process(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: ARG002  # there is one to read
         """Take octets from the pipe."""
-        self.link.dataReceived(data)  # type: ignore[no-untyped-call]
+        self.link.dataReceived(data)
 
     def childConnectionLost(self, childFD: int) -> None:  # noqa: ARG002  # without one the other is of no use
         """Say no more to it: of a process that dies Twisted drops the pipes before it knows of its end."""
@@ -138,7 +138,7 @@ class Worker:
             self._supervisor.spawn(self._index, process)
         except OSError as error:  # no memory for one more, or no Python there any longer
             process.refusal = error.strerror or str(error)
-            self.ended(process, Failure(error))  # type: ignore[no-untyped-call]
+            self.ended(process, Failure(error))
 
     @property
     def is_serving(self) -> bool:

@@ -81,7 +81,7 @@ class Page(Resource):
     """Answers with what `render` makes of a request; what is below its path isn't there."""
 
     def __init__(self, render: Render, not_found: Answer) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._render = render
         self._not_found = not_found
 
@@ -123,7 +123,7 @@ class QuietRequest(Request):
             self.path = b"/*"
         elif (authority := _AUTHORITY.match(self.path)) is not None:
             self.path = self.path[authority.end() :] or b"/"
-        super().process()  # type: ignore[no-untyped-call]
+        super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer 500, without twisted.web's page."""
@@ -147,7 +147,7 @@ def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, 
     root = Page(lambda _: nothing, nothing)
     for path, render in pages.items():
         root.putChild(path.removeprefix("/").encode(), Page(render, nothing))
-    return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)  # type: ignore[no-untyped-call]
+    return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)
 
 
 def fixed(content_type: str, body: bytes, *headers: tuple[str, str]) -> RenderNow:

@@ -13,9 +13,11 @@ import pytest
 
 from echod.metrics import METRICS
 from echod.options import Options
-from echod.settings import MIB, Settings
+from echod.quantities import MIB
+from echod.settings import Settings
 from tests.daemon import run
-from tests.system.proxies import ETC, SAMPLES, find_program, find_tool
+from tests.system.proxies import ETC, SAMPLES, find_tool
+from tests.tools import needed
 
 PROMETHEUS, KUBERNETES = ETC / "prometheus", ETC / "kubernetes" / "echod.yaml"
 
@@ -32,7 +34,7 @@ RULES = PROMETHEUS / "alerts.yml"
 
 
 def promtool(*arguments: str | Path) -> str:
-    done = run(find_program("promtool", "prometheus"), *map(str, arguments))
+    done = run(needed("promtool", "prometheus"), *map(str, arguments))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
