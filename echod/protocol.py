@@ -114,8 +114,6 @@ class EchoProtocol(upstream.ServerProtocol):
         self._receive = EchoProtocol._receive_head
         self._layers = upstream.layers(self.transport)
         self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
-        if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
-            self.transport.setTcpNoDelay(True)
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
 
@@ -573,7 +571,7 @@ class EchoProtocol(upstream.ServerProtocol):
         session = upstream.session(self._layers) if self._is_tls else None
         if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
             self._reads = 0
-            self._pause_or_resume()
+            self.transport.pauseProducing()
 
     def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
         """Go on without the pump."""

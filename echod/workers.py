@@ -35,7 +35,7 @@ from echod.factory import State
 from echod.link import Link
 from echod.log import KIND, UNLIMITED
 from echod.metrics import AllValues
-from echod.service import EchoService, listen_on, refuse_to_start, set_backlog, tell_limits
+from echod.service import EchoService, listen_on, prepare_socket, refuse_to_start, tell_limits
 from echod.settings import format_duration
 from echod.worker import VARIABLE, Role
 
@@ -289,7 +289,7 @@ class Supervisor(EchoService):
             first = upstream.hold(port)
         except ValueError as error:
             refuse_to_start(f"{text} {error}")
-        set_backlog(port, self.settings.backlog)
+        prepare_socket(port, self.settings.backlog)
         if not is_own_tcp(text, first):
             return [first] * self.settings.workers
         return [first, *(make_sibling(first, self.settings.backlog) for _ in self._workers[1:])]

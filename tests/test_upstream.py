@@ -133,9 +133,22 @@ class TestAutobahn:
         protocol.dataReceived(handshake("/", *headers))
         assert Peer(factory).open("/", *headers) == transport.value()
 
+    def test_what_autobahn_sets_when_it_answers_is_there_where_it_does_not(self) -> None:
+        peers = [Peer(make_factory()), Peer(make_factory())]
+        peers[0].open("/", "Sec-WebSocket-Protocol: a")
+        peers[1].open()
+        autobahns, ours = (vars(peer.protocol) for peer in peers)
+        # What was asked for, and what its own test suite looks at.
+        asked = {"websocket_protocols", "websocket_extensions", "_wskey", "http_response_data"}
+        assert autobahns.keys() - ours.keys() == asked | {"websocket_extensions_in_use"}
+        assert not peers[1].protocol.websocket_extensions_in_use
+        assert peers[1].protocol.subprotocol is None
+        for name in ("state", "inside_message", "current_frame", "websocket_version"):
+            assert autobahns[name] == ours[name], name
+
     def test_private_attributes_are_there(self) -> None:
         peer = Peer(make_factory())
-        peer.open()
+        peer.open("/", "Sec-WebSocket-Protocol: a")
         peer.send(client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"abcdef")[:8])
         attributes = vars(peer.protocol)
         for name in ("_wskey", "_isMessageCompressed", "current_frame", "current_frame_masker"):
