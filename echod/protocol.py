@@ -116,6 +116,7 @@ class EchoProtocol(upstream.ServerProtocol):
         self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
+        upstream.read_first(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget everything."""

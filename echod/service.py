@@ -27,7 +27,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__, tls
+from echod import __version__, tls, upstream
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
@@ -137,6 +137,7 @@ class EchoService(Service):
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
+            upstream.make_eager(self._ports[-1], self.factory)
         if self._admin_endpoints:
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))
