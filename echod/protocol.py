@@ -134,13 +134,9 @@ class EchoProtocol(upstream.ServerProtocol):
         """The peer sends no more: let what was accepted from it reach it, then close."""
         if self._faulty is not None:
             self.perform(self._faulty.flush)
-        if self._is_plain and not upstream.unsent(self._layers):
-            # As `loseConnection` would after two turns of the reactor, which cost 9 µs.
-            upstream.close_now(self._layers[0])
-            return
         self.unregisterProducer()
         self.factory.began_to_close(self)
-        self.transport.loseConnection()
+        self._let_go()
 
     def writeConnectionLost(self) -> None:
         """Go on reading: it was our own doing."""
@@ -183,7 +179,9 @@ class EchoProtocol(upstream.ServerProtocol):
         self._flush()
         self._answers = None
         self.factory.budget.settle(self)
-        if self._is_leaving:
+        if self.wasClean:
+            self._let_go()
+        elif self._is_leaving:
             self.go_away()
         elif self._codec is not None:
             self._offer()
@@ -806,19 +804,24 @@ class EchoProtocol(upstream.ServerProtocol):
     def drop(self) -> None:
         """End the TCP connection once what was written is sent; the last thing that happens to a connection but being lost.
 
-        After a whole closing handshake that is all there is to do. Else the peer may still be sending, and a socket that is
-        closed over unread octets is reset by the kernel, which loses what the peer has not read yet: so half-close, and read
-        on to the end.
+        After a whole closing handshake that is all there is to do, and `_settle` does it when the read is over. Else the peer may
+        still be sending, and a socket that is closed over unread octets is reset by the kernel, which loses what the peer has not
+        read yet: so half-close, and read on to the end.
         """
         self._flush()
         if self._faulty is not None:
             self._faulty.stop()
         self._forget_what_came()
-        if self.wasClean:
-            self.transport.loseConnection()
-        else:
+        if not self.wasClean:
             upstream.half_close(self.transport)
             self.transport.resumeProducing()
+
+    def _let_go(self) -> None:
+        """Close the socket; at once, if all is sent, where `loseConnection` would after another turn of the reactor."""
+        if self._is_plain and not upstream.unsent(self._layers):
+            upstream.close_now(self._layers[0])
+        else:
+            self.transport.loseConnection()
 
     def _forget_what_came(self) -> None:
         self._gathered = self._put_off = b""

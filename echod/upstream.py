@@ -546,7 +546,7 @@ def read_session(layers: Sequence[Any]) -> None:
 
 
 def close_now(connection: Connection) -> None:
-    """Close a socket whose end of file was read already, as the reactor would after reading it once more."""
+    """Close a socket that has nothing to send, as the reactor would in its next turn."""
     connection.connectionLost(connectionDone)
 
 
