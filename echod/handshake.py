@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from echod.settings import Settings
 
@@ -26,7 +26,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
 
 Fields = dict[bytes, list[bytes]]
 
-_METHOD_OCTET = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(_TOKEN, bytes([octet])))
 
 # All but controls other than HTAB, CR and LF, and but \x85, at which Autobahn would begin a new line.
 _GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F, 0x85})
@@ -156,9 +156,11 @@ class HandshakeGuard:
         lines = _HEADER_LINE.findall(head, match.end())
         if len(lines) != line_count:
             return bad_request("a header line that is not `name: value`")
-        fields: Fields = {}
-        for name, value in lines:
-            fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+        fields: Fields = {name.lower(): [value.strip(b" \t")] for name, value in lines}
+        if len(fields) < line_count:  # seldom: some come twice
+            fields = {name: [] for name in fields}
+            for name, value in lines:
+                fields[name.lower()].append(value.strip(b" \t"))
         method, target, version = match.groups()
         refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
         if refusal is None:
@@ -171,10 +173,10 @@ class HandshakeGuard:
         # An upgrade to something else is refused, too, and so is a handshake of which a proxy has dropped the Upgrade header.
         if not self._has_pages or any(name in fields for name in _HANDSHAKE_FIELDS):
             return None
-        url = _split(target)
-        if url is None or url.path in _ONLY_WEBSOCKET or (not self._has_console and url.path != HEALTH_PATH):
+        path, _ = _split(target) or (None, "")
+        if path is None or path in _ONLY_WEBSOCKET or (not self._has_console and path != HEALTH_PATH):
             return None
-        return PageRequest(method, url.path or "/", fields)
+        return PageRequest(method, path or "/", fields)
 
     def _check_origin(self, fields: Fields) -> Refusal | None:
         if b"origin" not in fields:
@@ -207,7 +209,7 @@ class HeadReader:
         """Take octets; return the verdict once there is one. Linear in the octets, however they are cut."""
         octets, scanned = self._octets, self._scanned
         if not octets:
-            if not _METHOD_OCTET.match(data):
+            if data[:1] not in _METHOD_OCTETS:
                 return NOT_HTTP
             octets = data  # mostly the whole of it
         else:
@@ -219,13 +221,14 @@ class HeadReader:
         most = self._guard.max_head_size
         end = octets.find(b"\r\n\r\n", max(0, self._scanned - 3), most)
         # What is behind the blank line, or over the limit, is not looked at.
-        if _has_bad_octet(octets[scanned : most if end < 0 else end + 4]):
+        new = octets[scanned : most if end < 0 else end + 4]
+        if _has_bad_octet(new):
             return bad_request("an octet that no request head may hold")
         if end < 0:
             self._octets, self._scanned = octets, len(octets)
             return TOO_LARGE if len(octets) >= most else None
         self.rest = bytes(octets[end + 4 :])
-        return self._guard.judge(bytes(octets[: end + 4]))
+        return self._guard.judge(bytes(octets[: end + 4]) if scanned else bytes(new))
 
 
 def _has_bad_octet(octets: bytes | bytearray) -> bool:
@@ -305,24 +308,19 @@ def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, by
     url = _split(target)
     if url is None:
         return bad_request("the request target")
-    return Request(
-        path=url.path,
-        query=url.query,
-        key=fields[b"sec-websocket-key"][0].decode(),
-        subprotocols=tuple(item.decode() for item in subprotocols),
-        extensions=b", ".join(extensions).decode(),
-        fields=fields,
-        lines=lines,
-    )
+    key = fields[b"sec-websocket-key"][0].decode()
+    return Request(*url, key, tuple(map(bytes.decode, subprotocols)), b", ".join(extensions).decode(), fields, lines)
 
 
-def _split(target: bytes) -> SplitResult | None:
+def _split(target: bytes) -> tuple[str, str] | None:
+    """Return path and query, or None if it is no request target."""
     try:
         text = target.decode()
         if text.startswith("/"):
             # All of it is path and query (RFC 9112 section 3.2.1): urlsplit would take what is behind `//` for a host.
             path, _, query = text.partition("?")
-            return SplitResult("", "", path, query, "")
-        return urlsplit(text)
+            return path, query
+        url = urlsplit(text)
     except ValueError:
         return None
+    return url.path, url.query
