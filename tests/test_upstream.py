@@ -451,7 +451,21 @@ class TestEager:
     def test_twisted_begins_to_read_before_it_says_connected(self) -> None:
         source = inspect.getsource(Server.__init__)
         assert source.index("self.startReading()") < source.index("self.connected = 1")
-        assert "transport(" in inspect.getsource(Port.doRead)
+        source = inspect.getsource(Port.doRead)
+        assert "transport = self.transport(" in source
+        assert "self.factory.buildProtocol(self._buildAddr(addr))" in source
+
+    @pytest_twisted.inlineCallbacks
+    def test_what_is_accepted_is_as_python_would_have_it(self, connect: Connect) -> Generator[Any, Any, None]:
+        client = connect(b"")
+        protocol = yield Early.made
+        accepted = protocol.transport.getHandle()
+        assert (type(accepted), accepted.family, accepted.type) == (socket.socket, client.family, client.type)
+        assert accepted.getpeername() == client.getsockname() == protocol.transport.client
+        assert not accepted.getblocking()
+        assert not os.get_inheritable(accepted.fileno())
+        protocol.transport.abortConnection()
+        yield until(lambda: protocol.is_lost)
 
 
 class TestTwisted:
