@@ -56,7 +56,7 @@ class _Offer:
             # Valid (section 7.1.2.2), and no more than a promise; Autobahn knows 9 to 15.
             del values["client_max_window_bits"]
         try:
-            PerMessageDeflateOffer.parse(values)  # type: ignore[no-untyped-call]
+            PerMessageDeflateOffer.parse(values)
         except Exception:  # Autobahn raises bare Exception for each fault
             return False
         return self.name == PerMessageDeflateOffer.EXTENSION_NAME
@@ -69,7 +69,7 @@ def make_accept(settings: Settings) -> Callable[[Sequence[object]], PerMessageDe
     def accept(offers: Sequence[object]) -> PerMessageDeflateOfferAccept | None:
         for offer in offers:
             if isinstance(offer, PerMessageDeflateOffer):
-                return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]
+                return PerMessageDeflateOfferAccept(
                     offer,
                     request_max_window_bits=window_bits if offer.accept_max_window_bits else 0,
                     window_bits=min(offer.request_max_window_bits or window_bits, window_bits),

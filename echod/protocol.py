@@ -466,7 +466,7 @@ class EchoProtocol(upstream.ServerProtocol):
         # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
         # just that size is a few octets more when deflated.
         limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
-        self.sendMessage(payload, is_binary, doNotCompress=is_plain)  # type: ignore[no-untyped-call]
+        self.sendMessage(payload, is_binary, doNotCompress=is_plain)
         self.maxMessagePayloadSize = limit
 
     # What has come and gone.

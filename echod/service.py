@@ -5,6 +5,7 @@ Knows the life of the process: listeners, descriptors, signals. Must never know 
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import signal
@@ -32,7 +33,8 @@ from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Settings
 from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
@@ -86,17 +88,17 @@ class EchoService(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log observer, which twistd looks for there."""
         if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen while ports below 1024 may be had; `twist` leaves this step out."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
         """Begin to serve."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         if not self._has_listened:
             self._listen()
         if self._observer is not None:
@@ -160,7 +162,7 @@ class EchoService(Service):
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         _log.info("shutting down")
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
@@ -350,6 +352,18 @@ def refuse_to_start(reason: str) -> None:
     _log.error("{reason}", reason=reason)
     sys.excepthook = _one_line(sys.excepthook)
     raise CannotStartError(reason)
+
+
+def fail_at_exit() -> None:
+    """Have the process end with exit status 1, once the reactor has stopped: of a start that fails later neither twistd nor twist knows."""
+    atexit.register(_exit_with_failure)
+
+
+def _exit_with_failure() -> None:
+    # All of the application has ended. What is skipped is Python's own end, and with it exit status 0.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _one_line(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -75,7 +75,7 @@ class ServerProtocol(WebSocketServerProtocol):
     data = b""
     trackedTimings = cast(Any, None)
     # Counts for all connections together, which nobody reads either.
-    trafficStats = TrafficStats()  # type: ignore[no-untyped-call]
+    trafficStats = TrafficStats()
     triggered = False
     wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
     closedByMe = failedByMe = droppedByMe = wasClean = False
@@ -93,7 +93,7 @@ class ServerProtocol(WebSocketServerProtocol):
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]
         """The validator, from the first text that Autobahn takes on."""
-        return Utf8Validator()  # type: ignore[no-untyped-call]
+        return Utf8Validator()
 
     def open(self, key: str, subprotocols: Sequence[str], extensions: str) -> None:
         """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen."""
@@ -102,7 +102,7 @@ class ServerProtocol(WebSocketServerProtocol):
             self._open_plainly(key)
             return
         self.websocket_protocols = list(subprotocols)
-        self.websocket_extensions = self._parseExtensionsHeader(extensions) if extensions else []  # type: ignore[no-untyped-call]
+        self.websocket_extensions = self._parseExtensionsHeader(extensions) if extensions else []
         self._wskey = key
         self.succeedHandshake(subprotocols[0] if subprotocols else None)
 
@@ -257,7 +257,7 @@ def options_of(factory: object) -> dict[str, Any]:
 
 def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
     """Return the arguments of an endpoint string, those without a name and those with, after unquoting; the first is the prefix."""
-    arguments, named = endpoints._parse(text)  # type: ignore[no-untyped-call]
+    arguments, named = endpoints._parse(text)
     return arguments, named
 
 
@@ -304,7 +304,7 @@ class _UnixAdopter:
 
     def adoptStreamPort(self, fileno: int, _: int, factory: IProtocolFactory) -> IListeningPort:
         """Listen on a Unix socket that is there."""
-        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, fileno, factory)  # type: ignore[no-untyped-call]
+        port = _AdoptedUnixPort._fromListeningDescriptor(self._reactor, fileno, factory)
         port.startListening()
         return cast(IListeningPort, port)
 
@@ -318,7 +318,7 @@ def leave_path(endpoint: object) -> None:
 def adopt(reactor: Any, descriptor: int) -> IStreamServerEndpoint:
     """Return an endpoint for a listening socket that another process made and goes on to listen on; `descriptor` is closed."""
     with socket.socket(fileno=os.dup(descriptor)) as passed:
-        return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, passed.family))  # type: ignore[no-untyped-call]
+        return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, passed.family))
 
 
 def hold(port: IListeningPort) -> socket.socket:
@@ -463,7 +463,7 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
         if sealed:
             _send_now(bottom, sealed)
         if rest:
-            TLSMemoryBIOProtocol.write(top, rest)  # type: ignore[no-untyped-call]
+            TLSMemoryBIOProtocol.write(top, rest)
     elif isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
         _send_now(bottom, octets)
     else:
@@ -494,7 +494,7 @@ def _send_now(connection: Connection, octets: bytes) -> None:
         except OSError:  # it would block, or the write below meets the error again
             sent = 0
     if sent < len(octets):
-        connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+        connection.write(octets[sent:] if sent else octets)
 
 
 class Session(NamedTuple):

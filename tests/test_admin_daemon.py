@@ -255,7 +255,7 @@ def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path)
 
 def test_a_person_sees_the_figures(tmp_path: Path) -> None:
     """In a browser, whose script has drawn the page anew by then; a policy that stopped script or style would show."""
-    chromium = needed("chromium", "chromium")
+    chromium = needed("chromium")
     with Daemon(*ADMIN) as daemon, connected(daemon, path="/<b>") as client:
         echo(client, TEXT, b"hello")
         command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--enable-logging=stderr"]

@@ -10,7 +10,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from tests.daemon import Daemon, run, wait_until
 from tests.frames import server_frame
 from tests.odd_server import OddServer, Peer
 from tests.tls import Certificate
+from tests.tools import needed
 
 CHECK = (sys.executable, "-m", "echod", "check")
 
@@ -276,10 +276,7 @@ http {{
 @contextmanager
 def nginx(backend: int) -> Iterator[str]:
     """Debian's nginx before a port of this machine; yields its URL."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        missing = "no nginx: apt-get install nginx-light"
-        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(missing)
+    program = needed("nginx", "nginx-light")
     with tempfile.TemporaryDirectory(prefix="echod-nginx-") as name, socket.create_server(("127.0.0.1", 0)) as dead:
         folder = Path(name)
         with socket.create_server(("127.0.0.1", 0)) as free:

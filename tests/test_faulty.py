@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import random
-import weakref
 import zlib
 from typing import Any
 
@@ -18,7 +16,7 @@ from twisted.logger import globalLogPublisher
 from echod.deadlines import TICK
 from echod.faulty import LOOK, OVERHEAD, in_frames, refusal
 from echod.handshake import render
-from tests.fakes import Peer, make_factory
+from tests.fakes import Peer, assert_freed_at_once, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
 from tests.loop import bed, needed_native
 
@@ -587,21 +585,7 @@ def test_every_parameter_at_once(clock: Clock) -> None:
 
 @pytest.mark.parametrize("query", ["delay=1s", "stall", "abort", "close=1006", "handshake-delay=1s", "status=503", "ping=1s", "drop=.5"])
 def test_a_lost_connection_is_freed_without_the_garbage_collector(clock: Clock, query: str) -> None:
-    factory = make_factory(clock)
-    gc.collect()
-    gc.disable()
-    try:
-        peer = Peer(factory)
-        peer.send(handshake(f"/?{query}") + text("a"))
-        reference = weakref.ref(peer.protocol)
-        peer.lose()
-        del peer
-        assert reference() is None
-        assert not factory.live
-    finally:
-        gc.enable()
-    clock.advance(TICK)
-    assert not clock.getDelayedCalls()
+    assert_freed_at_once(clock, lambda peer: peer.send(handshake(f"/?{query}") + text("a")))
 
 
 def test_parameters_in_any_order_mean_the_same(clock: Clock) -> None:

@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +35,7 @@ from echod.service import (
     EchoService,
     describe_address,
     describe_failure,
+    fail_at_exit,
     has_lost_terminal,
     prepare_socket,
     raise_descriptor_limit,
@@ -401,6 +402,18 @@ def test_the_backlog_is_set_where_there_is_a_socket() -> None:
 )
 def test_addresses(address_: Any, text: str) -> None:
     assert describe_address(address_) == text
+
+
+def test_a_failure_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], object]] = []
+    statuses: list[int] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    fail_at_exit()
+    assert not statuses
+    (end,) = at_exit
+    end()
+    assert statuses == [1]
 
 
 def test_an_address_with_tls() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_pa
 from tests.loop import Bed, bed, needed_native, wait_for_lease
 from tests.test_fastpath import held, noise
 from tests.tls import Certificate
+from tests.tools import needed
 
 KEY = b"\x01\x02\x03\x04"
 """Masked with it, no payload here holds a letter that `s_client` would take for a command: it looks at the first of each read."""
@@ -30,10 +30,7 @@ KEY = b"\x01\x02\x03\x04"
 
 @pytest.fixture(scope="module", autouse=True)
 def _openssl() -> None:
-    if shutil.which("openssl") is None:
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail("openssl is missing: apt-get install openssl")
-        pytest.skip("no openssl: apt-get install openssl")
+    needed("openssl")
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     head = _head(suite)
     print(f"{head}\n{len(expected)} of {CASE_COUNT} cases", flush=True)
     began = time.monotonic()
-    setup = Setup(suite, report, ROOT, options.arguments, Certificate(report / "localhost.pem").path if options.tls else None)
+    setup = Setup(suite, report, options.arguments, Certificate(report / "localhost.pem").path if options.tls else None)
     outcomes = await run_units(share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True))
     results = gather(report, outcomes, AGENT)
     failures = {failure.case: explain(report, failure, results.get(failure.case)) for failure in judge(expected, results)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
+from collections.abc import Awaitable, Iterable
 from typing import NamedTuple
 
 import pytest
@@ -48,6 +49,19 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
     for flooder in flooders:
         flooder.abort()
     return Flood(growth, sent, honest.times)
+
+
+async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str) -> int:
+    """Return the octets that clients which stay and do nothing more make the daemon hold; `headers` are those of their handshakes."""
+    await warm_up(daemon.address, *headers)
+    idle = daemon.memory()
+    opened = await at_once(clients, 50)
+    # It comes last: when it is served, what they have sent was read.
+    await warm_up(daemon.address, *headers)
+    growth = daemon.memory() - idle
+    for client in opened:
+        client.abort()
+    return growth
 
 
 def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> None:
@@ -168,6 +182,21 @@ def test_a_compression_bomb(figure: Figure) -> None:
     figure("growth, a bomb that inflates to 160 MiB", growth / MIB, 2 * limit / MIB, "MiB")
 
 
+def test_request_heads_at_the_limit(figure: Figure) -> None:
+    """All at the same time just below the limit: what they can hold at most."""
+    count = 1000
+
+    async def one(address: Address) -> Client:
+        client = await Client.connect(address)
+        start = b"GET / HTTP/1.1\r\nX-Long: "
+        await client.send(start + b"a" * (8 * KIB - 1 - len(start)))
+        return client
+
+    with Daemon() as daemon:
+        growth = asyncio.run(growth_by(daemon, (one(daemon.address) for _ in range(count))))
+    figure("growth for each request head of 8 KiB that waits for its end", growth / count / KIB, 24, "KiB")
+
+
 @pytest.mark.parametrize(("kind", "limit"), [("plain", 7), ("compressed", 64)])
 def test_idle_connections(kind: str, limit: int, form: Form, figure: Figure) -> None:
     count = form.pick(5000, 1000)
@@ -184,15 +213,6 @@ def test_idle_connections(kind: str, limit: int, form: Form, figure: Figure) -> 
             assert frame.rsv == 4
         return client
 
-    async def run(daemon: Daemon) -> int:
-        await warm_up(daemon.address, *headers)
-        idle = daemon.memory()
-        clients = await at_once((one(daemon.address) for _ in range(count)), 50)
-        growth = daemon.memory() - idle
-        for client in clients:
-            client.abort()
-        return growth
-
     with Daemon() as daemon:
-        growth = asyncio.run(run(daemon))
+        growth = asyncio.run(growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers))
     figure(f"memory of an idle {kind} connection", growth / count / KIB, limit, "KiB")
