@@ -347,14 +347,14 @@ class _EagerServer(Server):
     def startReading(self) -> None:
         """Have the reactor watch the socket, or after the first read; the first to call is Twisted's `__init__`."""
         if self._is_watched:
-            super().startReading()  # type: ignore[no-untyped-call]
+            cast(Any, super()).startReading()
         else:
             self._is_watched = None
 
     def stopReading(self) -> None:
         """Undo that."""
         if self._is_watched:
-            super().stopReading()  # type: ignore[no-untyped-call]
+            cast(Any, super()).stopReading()
         else:
             self._is_watched = False
 
