@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from echod import faults, faulty, info, json_echo, log, upstream
 from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
-from echod.fastpath import Codec, Large
+from echod.fastpath import Codec, Ended, Large
 from echod.handshake import (
     ADDRESS_FULL,
     DAEMON_FULL,
@@ -114,10 +114,9 @@ class EchoProtocol(upstream.ServerProtocol):
         self._receive = EchoProtocol._receive_head
         self._layers = upstream.layers(self.transport)
         self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
-        if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
-            self.transport.setTcpNoDelay(True)
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
+        upstream.read_first(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget everything."""
@@ -137,7 +136,7 @@ class EchoProtocol(upstream.ServerProtocol):
             self.perform(self._faulty.flush)
         self.unregisterProducer()
         self.factory.began_to_close(self)
-        self.transport.loseConnection()
+        self._let_go()
 
     def writeConnectionLost(self) -> None:
         """Go on reading: it was our own doing."""
@@ -180,7 +179,9 @@ class EchoProtocol(upstream.ServerProtocol):
         self._flush()
         self._answers = None
         self.factory.budget.settle(self)
-        if self._is_leaving:
+        if self.wasClean:
+            self._let_go()
+        elif self._is_leaving:
             self.go_away()
         elif self._codec is not None:
             self._offer()
@@ -364,7 +365,7 @@ class EchoProtocol(upstream.ServerProtocol):
             return large.taken() + rest
         if large.is_complete:
             self._large = None
-            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `_echo`
+            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `answer`
                 self.echoed(1, large.size)
                 self.sendData(large.answer())
         return rest
@@ -569,24 +570,26 @@ class EchoProtocol(upstream.ServerProtocol):
         session = upstream.session(self._layers) if self._is_tls else None
         if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
             self._reads = 0
-            self._pause_or_resume()
+            self.transport.pauseProducing()
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+    def lease_ended(self, ended: Ended) -> None:
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
-        if is_lost:
+        if ended.is_lost:
             self.give_up()
             return
         if self._is_tls:
             upstream.flush_session(self._layers)
-        elif is_over and not unsent and not rest and not self._is_leaving:
+        elif ended.is_over and not ended.unsent and not ended.rest and not self._is_leaving:
             upstream.close_now(self._layers[0])
             return
-        if unsent:
-            upstream.write_now(self._layers, unsent)
+        if ended.unsent:
+            upstream.write_now(self._layers, ended.unsent)
         self._pause_or_resume()
-        if rest:
-            self.dataReceived(rest)
+        if ended.fragments:
+            self._fragments = ended.fragments - 1  # the frame that stands for them will count as one
+        if ended.rest:
+            self.dataReceived(ended.rest)
         if self._is_tls and self._layers:
             upstream.read_session(self._layers)
 
@@ -803,19 +806,24 @@ class EchoProtocol(upstream.ServerProtocol):
     def drop(self) -> None:
         """End the TCP connection once what was written is sent; the last thing that happens to a connection but being lost.
 
-        After a whole closing handshake that is all there is to do. Else the peer may still be sending, and a socket that is
-        closed over unread octets is reset by the kernel, which loses what the peer has not read yet: so half-close, and read
-        on to the end.
+        After a whole closing handshake that is all there is to do, and `_settle` does it when the read is over. Else the peer may
+        still be sending, and a socket that is closed over unread octets is reset by the kernel, which loses what the peer has not
+        read yet: so half-close, and read on to the end.
         """
         self._flush()
         if self._faulty is not None:
             self._faulty.stop()
         self._forget_what_came()
-        if self.wasClean:
-            self.transport.loseConnection()
-        else:
+        if not self.wasClean:
             upstream.half_close(self.transport)
             self.transport.resumeProducing()
+
+    def _let_go(self) -> None:
+        """Close the socket; at once, if all is sent, where `loseConnection` would after another turn of the reactor."""
+        if self._is_plain and not upstream.unsent(self._layers):
+            upstream.close_now(self._layers[0])
+        else:
+            self.transport.loseConnection()
 
     def _forget_what_came(self) -> None:
         self._gathered = self._put_off = b""

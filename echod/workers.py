@@ -36,7 +36,7 @@ from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
 from echod.quantities import format_duration
-from echod.service import EchoService, fail_at_exit, listen_on, refuse_to_start, set_backlog, tell_limits
+from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, refuse_to_start, tell_limits
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0
@@ -44,8 +44,6 @@ PULSE = 1.0
 
 PATIENCE = 2.0
 """Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10 s."""
-
-LIMIT = "echod_connections_limit"
 
 _log = Logger()
 
@@ -303,7 +301,7 @@ class Supervisor(EchoService):
             first = upstream.hold(port)
         except ValueError as error:
             refuse_to_start(f"{text} {error}")
-        set_backlog(port, self.settings.backlog)
+        prepare_socket(port, self.settings.backlog)
         if not is_own_tcp(text, first):
             return [first] * self.settings.workers
         return [first, *(make_sibling(first, self.settings.backlog) for _ in self._workers[1:])]

@@ -79,10 +79,6 @@ def test_frames_behind_the_handshake_are_echoed(clock: Clock) -> None:
     assert answer.endswith(b"\r\n\r\n" + server_frame(TEXT, b"early"))
 
 
-def test_nagle_is_off(peer: Peer) -> None:
-    assert peer.transport.no_delay
-
-
 def test_a_refusal_is_answered_and_the_connection_half_closed(clock: Clock) -> None:
     peer = Peer(make_factory(clock))
     assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore").startswith(b"HTTP/1.1 426 ")

@@ -37,8 +37,8 @@ from echod.service import (
     describe_failure,
     fail_at_exit,
     has_lost_terminal,
+    prepare_socket,
     raise_descriptor_limit,
-    set_backlog,
 )
 from echod.settings import LogFormat, Settings
 from echod.systemd import Notifier
@@ -382,12 +382,12 @@ def test_no_limit_on_descriptors_is_a_number_too(monkeypatch: pytest.MonkeyPatch
 def test_the_backlog_is_set_where_there_is_a_socket() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
         port: Any = SimpleNamespace(socket=server)
-        set_backlog(port, 100)
+        prepare_socket(port, 100)
         clients = [socket.create_connection(server.getsockname(), timeout=5) for _ in range(50)]
         for client in clients:
             client.close()
     other: Any = SimpleNamespace()
-    set_backlog(other, 100)
+    prepare_socket(other, 100)
 
 
 @pytest.mark.parametrize(

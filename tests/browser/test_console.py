@@ -88,6 +88,9 @@ def test_connect_and_disconnect_with_code_and_reason(page: Page) -> None:
     connect(page)
     expect(status(page)).to_contain_text("subprotocol chat.v2")
     page.get_by_text("Close with a code and a reason").click()
+    field(page, "Code").fill("999")
+    button(page, "Disconnect").click()
+    expect(page.get_by_role("alert")).to_contain_text("That can't be sent")
     field(page, "Code").fill("3001")
     field(page, "Reason").fill("tschüß")
     button(page, "Disconnect").click()
@@ -129,6 +132,21 @@ def test_nobody_there(page: Page) -> None:
     expect(status(page)).to_contain_text("Could not connect.")
     expect(rows(page).first).to_contain_text(address)
     expect(button(page, "Connect")).to_be_enabled()
+
+
+def test_what_was_said_of_a_connection_goes_with_it(page: Page) -> None:
+    field(page, "URL").fill(field(page, "URL").input_value() + "?close=1001&after=1")
+    connect(page)
+    page.get_by_text("Close with a code and a reason").click()
+    field(page, "Code").fill("999")
+    button(page, "Disconnect").click()
+    expect(page.get_by_role("alert")).to_contain_text("That can't be sent")
+    field(page, "URL").fill("ws://127.0.0.1:1/")
+    expect(page.get_by_text("The URL has changed")).to_be_visible()
+    send(page)
+    expect(status(page)).to_contain_text("Closed: 1001")
+    expect(page.get_by_text("The URL has changed")).to_be_hidden()
+    expect(page.get_by_text("That can't be sent")).to_be_hidden()
 
 
 def test_connecting_anew_leaves_the_old_connection(page: Page, daemon: Daemon) -> None:
@@ -267,6 +285,12 @@ def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(p
         send(page)
     expect(status(page)).to_contain_text("Closed: 1001 (going away)")
     expect(rows(page).filter(has_text="echo of #3")).to_have_count(1)
+    # No promise of what is over.
+    expect(page.locator("#promise")).to_have_text("Connect again, and the server will echo 3 messages, then close with 1001.")
+    expect(page.locator("#plan")).to_have_text("The server will echo 3 messages, then close with 1001.")
+    button(page, "Connect").click()
+    expect(status(page)).to_contain_text("Connected.")
+    expect(page.locator("#promise")).to_have_text("The server will echo 3 messages, then close with 1001.")
 
 
 def test_examples_take_the_place_of_what_was_there(page: Page, daemon: Daemon) -> None:
@@ -380,7 +404,7 @@ def test_what_the_server_would_refuse_is_told(page: Page, label: str, value: str
     button(page, "Connect").click()
     expect(status(page)).to_contain_text("Could not connect.")
     field(page, label).fill("")
-    expect(page.locator("#promise")).to_have_text("The server will echo each message.")
+    expect(page.locator("#promise")).to_have_text("Connect again, and the server will echo each message.")
 
 
 # Bursts.
