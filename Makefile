@@ -82,7 +82,7 @@ instructions: $(VENV)/.test  ## count the C code's instructions and compare with
 test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemons too, with the C code under AddressSanitizer and UBSan
 	rm -rf build/sanitized
 	mkdir -p build/sanitized
-	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . | tar -xf - -C build/sanitized
+	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . .gitignore | tar -xf - -C build/sanitized
 	cd build/sanitized && ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(abspath $(BIN))/python -m echod.native.build
 	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)

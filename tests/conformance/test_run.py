@@ -23,6 +23,9 @@ from .suite import Invocation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Seconds for a run that is to be cut off, in which a daemon and a Python have to have started on a busy machine.
+SHORT = 10
+
 # In wstest's place: tells its process id and cases, then reports each of them as OK.
 WSTEST = """
 import json, os, sys, time
@@ -82,7 +85,7 @@ def test_a_report_that_can_not_be_read_is_a_fault(tmp_path: Path, script: str) -
 
 
 def test_a_wstest_that_hangs_is_ended(tmp_path: Path) -> None:
-    outcomes = run(tmp_path, "time.sleep(600)", [Unit("12.1", ("12.1.1",)), Unit("12.2", ("12.2.1",))], seconds=2)
+    outcomes = run(tmp_path, "time.sleep(600)", [Unit("12.1", ("12.1.1",)), Unit("12.2", ("12.2.1",))], seconds=SHORT)
     for outcome in outcomes:
         assert "the time for the run was over" in outcome.faults[0]
         pid = int((outcome.folder / "wstest.log").read_text().split()[1])
@@ -95,7 +98,7 @@ def test_a_container_is_ended_by_its_name(tmp_path: Path) -> None:
     stop = tmp_path / "stop"
     script = f"\nwhile not os.path.exists({str(stop)!r}): time.sleep(.01)"
     setup = Setup(ScriptedSuite(script, abort=("touch", str(stop))), tmp_path / "report")
-    (outcome,) = asyncio.run(run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=2, say=lambda _: None))
+    (outcome,) = asyncio.run(run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=SHORT, say=lambda _: None))
     assert "the time for the run was over" in outcome.faults[0]
     assert stop.exists()
 
