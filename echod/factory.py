@@ -83,7 +83,14 @@ class EchoFactory(WebSocketServerFactory):
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:
-            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased, upstream.openssl())
+            return Lane(
+                native,
+                self.settings.message_limit,
+                self.clock,
+                self.budget.note_leased,
+                upstream.openssl(),
+                max_fragments=self.settings.max_fragments,
+            )
         except OSError:  # no epoll on this platform: the codec goes on alone
             return None
 

@@ -1,9 +1,9 @@
 """The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
 
 Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to the pump
-(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C. Where that can't be (the PROXY
-protocol, compression, no epoll) the codec alone takes what it can from the front of a read. What is not ordinary ends the lease, and
-goes to Autobahn untouched.
+(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts fragmented messages together.
+Where that can't be (the PROXY protocol, compression, no epoll) the codec alone takes what it can from the front of a read. What else
+comes ends the lease, and goes to Autobahn untouched; of a fragmented message, in as many frames as that takes.
 
 Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
 """
@@ -11,7 +11,7 @@ Knows the native module and leases. Must never know frames: what a connection is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -34,6 +34,25 @@ SPARE_TIME = 1.0
 _log = Logger()
 
 
+class Ended(NamedTuple):
+    """What a lease leaves."""
+
+    unsent: bytes
+    """Answers to be sent first; a TLS session's own remains go before these."""
+
+    rest: bytes
+    """Octets to be taken for received; a TLS session's own remains come behind these."""
+
+    is_over: bool
+    """The peer sends no more, or the connection is broken."""
+
+    is_lost: bool
+    """Octets were lost, so abort."""
+
+    fragments: int = 0
+    """Frames that the first one in `rest` stands for, which says what all of them said; 0: it is what came."""
+
+
 class Borrower(Protocol):
     """A connection, as far as the lane is concerned."""
 
@@ -44,11 +63,8 @@ class Borrower(Protocol):
         """Take note of messages that were echoed, and of the octets of their payloads."""
         ...
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
-        """Take the socket back: first send `unsent`, then take `rest` for received. A TLS session's own remains go before each.
-
-        `is_over`: the peer sends no more, or the connection is broken. `is_lost`: octets were lost, so abort.
-        """
+    def lease_ended(self, ended: Ended) -> None:
+        """Take the socket back."""
         ...
 
     def give_up(self) -> None:
@@ -153,15 +169,23 @@ class Lane:
     """The pump, as the reactor sees it: something to read from."""
 
     def __init__(
-        self, native: Native, limit: int, reactor: Any, note_held: Callable[[int], None], openssl: Mapping[str, int] | None = None
+        self,
+        native: Native,
+        limit: int,
+        reactor: Any,
+        note_held: Callable[[int], None],
+        openssl: Mapping[str, int] | None = None,
+        *,
+        max_fragments: int,
     ) -> None:
-        """Make a pump for messages of `limit` octets. `note_held` is told how much all leases hold, when that has changed.
+        """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
+        when that has changed.
 
         With `openssl` (see `upstream`) it takes TLS sessions, too.
         """
         self._ffi = native.ffi
         self._lib = native.lib
-        self._pump = native.lib.echod_pump_new(limit)
+        self._pump = native.lib.echod_pump_new(limit, max_fragments)
         if self._pump == native.ffi.NULL:
             raise OSError(native.ffi.errno, "the pump can't be made")
         self.takes_tls = openssl is not None
@@ -284,7 +308,8 @@ class Lane:
         try:
             unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
             rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
-            why = lease.why
+            is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
+            ended = Ended(unsent, rest, is_over, is_lost, lease.fragments)
         finally:
             self._release(lease, borrower)
-        borrower.lease_ended(unsent, rest, why == self._lib.ECHOD_END_CLOSED, why == self._lib.ECHOD_END_NO_MEMORY)
+        borrower.lease_ended(ended)

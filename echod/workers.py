@@ -45,8 +45,6 @@ PULSE = 1.0
 PATIENCE = 2.0
 """Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10 s."""
 
-LIMIT = "echod_connections_limit"
-
 _log = Logger()
 
 _worker_log = Logger(namespace="echod.worker")

@@ -31,7 +31,7 @@ from tests.tools import needed
 
 CHECK = (sys.executable, "-m", "echod", "check")
 
-SLACK = 10.0
+SLACK = 30.0
 """Seconds for a start of Python beside other work."""
 
 
@@ -111,7 +111,7 @@ def test_a_daemon_without_tls(daemon: Daemon) -> None:
 
 
 def test_a_daemon_with_no_room() -> None:
-    with Daemon("--max-connections", "1") as daemon, socket.create_connection(daemon.address) as only:
+    with Daemon("--max-connections", "1", "--handshake-timeout", "5m") as daemon, socket.create_connection(daemon.address) as only:
         # Its turn is over once it has been answered.
         only.sendall(b"GET / HTTP/1.1\r\n")
         status, out = check(daemon.url, "--json")
@@ -163,7 +163,7 @@ def test_a_server_that_is_silent() -> None:
 def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:
     code = """
         import runpy, socket, sys, time
-        socket.getaddrinfo = lambda *_: time.sleep(60)
+        socket.getaddrinfo = lambda *_: time.sleep(600)
         sys.argv = ["echod", "check", "ws://a.example", "--timeout", "200ms"]
         runpy.run_module("echod", run_name="__main__")
     """

@@ -1,5 +1,7 @@
 """The express lane at work: real sockets on the real transport and the real pump, when a lease begins, why it ends, and what then.
 
+What holds for every socket that can be leased is tried on a bare one and over each version of TLS.
+
 What is compared with is `tests.frames`, as in test_protocol.py; that any octets give the same with and without the lane is
 test_sameness.py's.
 """
@@ -10,12 +12,13 @@ import io
 import random
 import re
 import socket
+import ssl
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from importlib.abc import MetaPathFinder
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 import pytest_twisted
@@ -29,14 +32,14 @@ from echod import upstream
 from echod.budget import Budget
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
-from echod.fastpath import SPARE_TIME, Codec, Lane
+from echod.fastpath import SPARE_TIME, Codec, Ended, Lane
 from echod.native import Native, NativeError, load
 from echod.options import Options
 from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import Bed, Link, Loop, bed, needed_native
+from tests.loop import Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.test_budget import FakeHolder
 from tests.test_service import Client, address, lines, make
 from tests.test_upstream import until
@@ -49,26 +52,22 @@ GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
-@pytest.fixture(scope="module")
-def native() -> Native:
-    return needed_native()
-
-
-@pytest.fixture
-def lane_bed(native: Native) -> Iterator[Bed]:
-    with bed(native, ping_interval=0) as made:
-        yield made
-
-
 @pytest.fixture
 def bare() -> EchoFactory:
     """A factory without the lane."""
     return make_factory(ping_interval=0)
 
 
+@pytest.fixture(params=["plain", "TLSv1_2", "TLSv1_3"])
+def dial(request: pytest.FixtureRequest, certificate: Certificate) -> Callable[[Bed], Link]:
+    """Make a link over each kind of transport whose socket can be leased."""
+
+    return Bed.link if request.param == "plain" else partial(secure_link, certificate=certificate, version=request.param)
+
+
 @pytest.fixture
-def link(lane_bed: Bed) -> Link:
-    return lane_bed.link()
+def link(lane_bed: Bed, dial: Callable[[Bed], Link]) -> Link:
+    return dial(lane_bed)
 
 
 def lane_of(bed_: Bed) -> Lane:
@@ -97,10 +96,27 @@ def is_leased(link: Link) -> bool:
     return link.protocol.lease is not None
 
 
+AnyLink = TypeVar("AnyLink", bound=Link)
+
+
+def leased(link: AnyLink) -> AnyLink:
+    """Wait until the lease has begun; over TLS that is a turn after the read."""
+    wait_for_lease(link.protocol, link.loop, lambda: echoed(link, TEXT, b""))
+    return link
+
+
+def secure_link(made: Bed, certificate: Certificate, version: str) -> SecureLink:
+    """Return a leased link over one version of TLS."""
+    client = certificate.client()
+    client.minimum_version = client.maximum_version = ssl.TLSVersion[version]
+    return leased(made.secure_link(certificate, client=client))
+
+
 # A lease, and its end.
 
 
-def test_a_lease_begins_after_the_handshake(lane_bed: Bed, link: Link) -> None:
+def test_a_lease_begins_after_the_handshake(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     assert is_leased(link)
     assert lane_bed.loop.readers == [lane_of(lane_bed)], "the pump is one descriptor for the reactor"
     assert IReadDescriptor.providedBy(lane_of(lane_bed))
@@ -109,7 +125,7 @@ def test_a_lease_begins_after_the_handshake(lane_bed: Bed, link: Link) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 65_535, 65_536, 2**20])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 16_384, 65_535, 65_536, 2**20])
 def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = link.protocol.lease
     monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
@@ -118,31 +134,79 @@ def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int,
     echoed(link, opcode, payload)
     assert link.protocol.lease is lease
     assert (lease.messages, lease.octets) == (2, 2 * size)
+    assert (lease.held, lease.unsent_size, lease.sealed_size) == (0, 0, 0)
 
 
 def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
-    echoed(link, TEXT, b"before")
-    link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
-    expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
-    assert link.receive(len(expected)) == expected
-    assert is_leased(link)
-    assert link.protocol.lease.messages == 0, "a new one"
-    echoed(link, TEXT, b"later")
-    assert link.protocol.lease.messages == 1
+    for _ in range(3):
+        link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
+        expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
+        assert link.receive(len(expected)) == expected
+        leased(link)
+        echoed(link, TEXT, b"later")
+        assert link.protocol.lease.messages == 1, "a new one"
 
 
-def test_a_fragmented_message_is_autobahns(lane_bed: Bed, link: Link) -> None:
+def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
+    """A message's frames, of so many octets each."""
+    starts = range(0, len(payload), size)
+    return [client_frame(CONTINUATION if at else opcode, payload[at : at + size], fin=at + size >= len(payload)) for at in starts]
+
+
+def test_a_fragmented_message_stays_in_the_lease(lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = link.protocol.lease
+    monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
     link.send(client_frame(TEXT, b"frag", fin=False))
-    lane_bed.loop.until(lambda: not is_leased(link))
+    lane_bed.loop.until(partial(holds, link, 10))
     link.send(client_frame(CONTINUATION, b"mented") + client_frame(TEXT, b"x"))
     expected = server_frame(TEXT, b"fragmented") + server_frame(TEXT, b"x")
     assert link.receive(len(expected)) == expected
-    assert is_leased(link)
+    assert (link.protocol.lease, lease.messages, lease.octets) == (lease, 2, 11)
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000])
+def test_a_message_is_handed_over_in_the_middle_and_a_new_lease_begins_behind_it(link: Link, size: int) -> None:
+    payload, before = noise(size * 16), told(link)
+    parts = fragmented(payload, size)
+    link.send(b"".join(parts[:7]) + parts[7][:-1])
+    link.loop.until(lambda: link.protocol.count() >= 7 * size)
+    link.protocol.ping()
+    assert link.receive(2) == server_frame(PING)
+    assert not is_leased(link)
+    assert link.protocol._fragments == 8
+    link.send(parts[7][-1:] + client_frame(PONG) + b"".join(parts[8:]))
+    expected = server_frame(BINARY, payload)
+    assert link.receive(len(expected)) == expected
+    link.loop.until(lambda: is_leased(link))
+    assert [after - was for was, after in zip(before, told(link), strict=True)] == [1, size * 16, 1, size * 16]
+
+
+@pytest.mark.parametrize("between", [b"", client_frame(PING, b"x")])
+def test_fragments_are_counted_across_the_hand_over(native: Native, dial: Callable[[Bed], Link], between: bytes) -> None:
+    with bed(native, max_fragments=8, ping_interval=0) as made:
+        for number in (8, 9):
+            link = dial(made)
+            parts = fragmented(b"x" * number, 1)
+            link.send(b"".join(parts[:3]) + between + b"".join(parts[3:]))
+            expected = server_frame(PONG, b"x") if between else b""
+            expected += server_frame(BINARY, b"x" * 8) if number == 8 else server_frame(CLOSE, close_payload(1008, "too many fragments"))
+            assert link.receive(len(expected)) == expected
+
+
+def test_a_fragmented_message_under_way_is_echoed_before_going_away(lane_bed: Bed, link: Link) -> None:
+    parts = fragmented(b"fragmented", 4, TEXT)
+    link.send(parts[0] + parts[1][:3])
+    lane_bed.loop.until(lambda: link.protocol.count() > 10)
+    link.protocol.go_away()
+    link.send(parts[1][3:] + parts[2])
+    expected = server_frame(TEXT, b"fragmented") + GOING_AWAY
+    assert link.receive(len(expected)) == expected
 
 
 def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
     link.send(client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000, "bye")) + client_frame(TEXT, b"behind"))
     assert link.receive_all() == server_frame(TEXT, b"x") + server_frame(CLOSE, close_payload(1000, "bye"))
+    link.end()
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
 
 
@@ -210,6 +274,7 @@ def test_a_large_message_in_pieces_is_held_in_the_lease(lane_bed: Bed, link: Lin
     link.send(octets[-1:])
     expected = server_frame(opcode, noise(2**20, opcode))
     assert link.receive(len(expected)) == expected
+    lane_bed.loop.turn()
     assert (held(lane_bed), lane_bed.factory.budget._leased, link.protocol.lease) == (0, 0, lease)
 
 
@@ -267,7 +332,8 @@ def test_who_ends_its_half_gets_what_is_unsent(lane_bed: Bed, size: int) -> None
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
 
 
-def test_who_ends_its_half_in_a_message(lane_bed: Bed, link: Link) -> None:
+def test_who_ends_its_half_in_a_message(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     link.send(client_frame(TEXT, b"whole") + client_frame(TEXT, b"not")[:-1])
     link.end()
     assert link.receive_all() == server_frame(TEXT, b"whole")
@@ -360,9 +426,9 @@ def test_going_away_over_unsent_answers(lane_bed: Bed) -> None:
     assert 1 <= len(found) - 1 <= -(-sent // len(frame))
 
 
-def test_traffic_in_the_pump_is_a_sign_of_life(native: Native) -> None:
+def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, dial: Callable[[Bed], Link]) -> None:
     with bed(native, ping_interval=4, ping_timeout=2) as made:
-        link, loop = made.link(), made.loop
+        link, loop = dial(made), made.loop
         for _ in range(20):
             echoed(link, TEXT, b"alive")
             loop.pump([TICK] * 10)
@@ -371,7 +437,7 @@ def test_traffic_in_the_pump_is_a_sign_of_life(native: Native) -> None:
         assert link.receive(2) == server_frame(PING)
         assert not is_leased(link)
         link.send(client_frame(PONG))
-        loop.until(lambda: is_leased(link))
+        leased(link)
         loop.pump([TICK] * 30)
         assert made.factory.live
         loop.pump([TICK] * 60)
@@ -388,13 +454,14 @@ def test_who_is_given_up_is_reset(lane_bed: Bed, link: Link) -> None:
     assert not lane_of(lane_bed)._borrowers
 
 
-def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native) -> None:
+def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native, dial: Callable[[Bed], Link]) -> None:
     with bed(native) as made:
-        links = [made.link() for _ in range(5)]
+        links = [dial(made) for _ in range(5)]
         drained = made.factory.drain()
         for link in links:
             link.send(client_frame(CLOSE, close_payload(1001)))
             assert link.receive_all() == GOING_AWAY
+            link.end()
         made.loop.until(lambda: drained.called)
         assert made.factory.lane is None
         assert not made.loop.readers
@@ -415,9 +482,9 @@ def test_the_lane_stops_with_live_leases(lane_bed: Bed) -> None:
 # The budget.
 
 
-def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native) -> None:
+def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, dial: Callable[[Bed], Link]) -> None:
     with bed(native, max_buffered=400_000, ping_interval=0, full_timeout=10) as made:
-        hogs, modest = [made.link() for _ in range(3)], made.link()
+        hogs, modest = [dial(made) for _ in range(3)], dial(made)
         for hog in hogs:
             hog.send(client_frame(BINARY, bytes(190_000))[:80_000])
         made.loop.until(lambda: made.factory.budget.is_tight)
@@ -442,7 +509,7 @@ def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native) ->
         made.loop.until(lambda: not made.factory.live)
         made.loop.pump([TICK] * 5)
         assert not made.factory.budget.is_tight
-        late = made.link()
+        late = dial(made)
         late.send(client_frame(BINARY, bytes(190_000))[:80_000])
         made.loop.until(lambda: is_leased(late) and late.protocol.count() > 70_000)
 
@@ -510,7 +577,7 @@ def test_a_lost_read_aborts_the_connection(native: Native) -> None:
 
 
 def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
-    codec_alone = with_library(native, echod_pump_new=lambda _: native.ffi.NULL)
+    codec_alone = with_library(native, echod_pump_new=lambda *_: native.ffi.NULL)
     with bed(codec_alone, ping_interval=0, max_buffered=100_000) as made:
         assert made.factory.lane is None
         assert describe_lane(codec_alone, made.factory) == f"codec alone ({native.isa})"
@@ -521,7 +588,7 @@ def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
         made.factory._set_tight(True)
         echoed(link, TEXT, b"by the codec")
     with Loop() as loop, pytest.raises(OSError, match="the pump can't be made"):
-        Lane(codec_alone, 1, loop, print)
+        Lane(codec_alone, 1, loop, print, max_fragments=1)
 
 
 def count_calls(factory: EchoFactory) -> list[bytes]:
@@ -542,7 +609,8 @@ def count_calls(factory: EchoFactory) -> list[bytes]:
     return left
 
 
-def test_a_socket_that_cannot_be_lent_is_served_by_the_codec(lane_bed: Bed, link: Link) -> None:
+def test_a_socket_that_cannot_be_lent_is_served_by_the_codec(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     lane, borrower = lane_of(lane_bed), link.protocol
     assert not lane.lend(borrower, link.transport.fileno()), "epoll has it already"
     with open(__file__) as file:
@@ -559,13 +627,13 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
     returned: list[EchoProtocol] = []
     lease_ended = EchoProtocol.lease_ended
 
-    def meddle(protocol: EchoProtocol, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+    def meddle(protocol: EchoProtocol, ended: Ended) -> None:
         returned.append(protocol)
         if len(returned) == 1:
             recalled, dropped = (link.protocol for link in links if link.protocol is not protocol)
             lane_of(lane_bed).recall(recalled)
             dropped.give_up()
-        lease_ended(protocol, unsent, rest, is_over, is_lost)
+        lease_ended(protocol, ended)
 
     monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
     for link in links:
@@ -615,7 +683,8 @@ def told(link: Link) -> tuple[int, int, int, int]:
     return traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets
 
 
-def test_what_leases_echoed_stays_counted(lane_bed: Bed, link: Link) -> None:
+def test_what_leases_echoed_stays_counted(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     assert told(link) == (0, 0, 0, 0)
     echoed(link, TEXT, b"hello")
     echoed(link, BINARY, bytes(100_000))

@@ -16,9 +16,10 @@ from twisted.logger import globalLogPublisher
 from echod.deadlines import TICK
 from echod.faulty import LOOK, OVERHEAD, in_frames, refusal
 from echod.handshake import render
+from echod.native import Native
 from tests.fakes import Peer, assert_freed_at_once, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import bed, needed_native
+from tests.loop import bed
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
@@ -597,8 +598,8 @@ def test_parameters_in_any_order_mean_the_same(clock: Clock) -> None:
 # Over real sockets.
 
 
-def test_only_who_asks_for_nothing_is_leased() -> None:
-    with bed(needed_native()) as made:
+def test_only_who_asks_for_nothing_is_leased(native: Native) -> None:
+    with bed(native) as made:
         assert made.link(target="/?token=1").protocol.lease is not None
         faulty = made.link(target="/?fragment=1")
         assert faulty.protocol.lease is None

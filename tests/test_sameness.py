@@ -28,7 +28,7 @@ from echod.protocol import EchoProtocol
 from echod.settings import Settings
 from tests.fakes import Peer
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload
-from tests.loop import Bed, Link, SecureLink, bed, needed_native, wait_for_lease
+from tests.loop import Bed, Link, SecureLink, bed, wait_for_lease
 from tests.tls import Certificate
 
 DEFLATE = ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",)
@@ -59,8 +59,7 @@ class Grounds:
 
 
 @pytest.fixture(scope="module")
-def grounds(certificate: Certificate) -> Iterator[Grounds]:
-    native = needed_native()
+def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
     without = EchoFactory(Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]
     with bed(native, **SETTINGS) as made:
         yield Grounds(native, without, made, certificate.server_options(), certificate.client())
@@ -183,6 +182,26 @@ STREAMS = {
     + client_frame(CONTINUATION, b"\xac")
     + ORDINARY,
     "fragments, too many": client_frame(TEXT, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False) * 9 + ORDINARY,
+    "fragments, just as many": client_frame(TEXT, b"a", fin=False)
+    + client_frame(CONTINUATION, b"b", fin=False) * 6
+    + client_frame(CONTINUATION)
+    + ORDINARY,
+    "fragments, too many behind a ping": client_frame(TEXT, b"a", fin=False)
+    + client_frame(CONTINUATION, b"b", fin=False) * 4
+    + client_frame(PING)
+    + client_frame(CONTINUATION, b"b", fin=False) * 9,
+    "fragments of just the limit": (client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(9))) * 2,
+    "fragments above the limit": client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(10)) + ORDINARY,
+    "fragments above the limit behind a ping": client_frame(BINARY, bytes(LIMIT - 9), fin=False)
+    + client_frame(PING)
+    + client_frame(CONTINUATION, bytes(10)),
+    "fragments with faulty text": client_frame(TEXT, b"a\xe2", fin=False) + client_frame(CONTINUATION, b"\x82a" + bytes(50)) + ORDINARY,
+    "fragments with text that is cut": client_frame(TEXT, b"a\xe2", fin=False) + client_frame(CONTINUATION, b"\x82") + ORDINARY,
+    "fragments, the last without an end": client_frame(TEXT, MIXED, fin=False) + client_frame(CONTINUATION, MIXED * 500)[:-1],
+    "a close between fragments": client_frame(TEXT, MIXED, fin=False) + client_frame(CLOSE, close_payload(1000)) + ORDINARY,
+    "fragments of wrong length forms": client_frame(TEXT, MIXED, fin=False)
+    + with_length_form(client_frame(CONTINUATION, b"abc"), 2, 3)
+    + ORDINARY,
     "interleaved": client_frame(TEXT, b"a", fin=False) + ORDINARY,
     "continued without a begin": ORDINARY + client_frame(CONTINUATION, b"a") + ORDINARY,
     "close": ORDINARY + client_frame(CLOSE, close_payload(1000, "bye")) + ORDINARY,

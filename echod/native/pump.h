@@ -1,8 +1,9 @@
 /*
  * What the pump offers: sockets that are leased to it are served without Python, all ready ones in one turn.
  *
- * Knows sockets, epoll, the codec, and of TLS what tls.h tells. Must never know a transport, a reactor or a handshake: a lease is a descriptor that stands at a
- * frame boundary, outside a message, and goes back with what is left of its octets as soon as something is not ordinary.
+ * Knows sockets, epoll, the codec, and of TLS what tls.h tells, of fragments what gather.h tells. Must never know a transport, a reactor or
+ * a handshake: a lease is a descriptor that stands at a frame boundary, outside a message, and goes back with what is left of its octets
+ * as soon as something comes that is neither an ordinary frame nor part of a fragmented message.
  *
  * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere there is no pump, and echod_pump_new answers NULL.
  */
@@ -50,14 +51,16 @@ typedef struct echod_lease {
     echod_end why;
     uint8_t *rest;
     size_t rest_size;
+    /* Whole frames of a fragmented message, which the first one in there stands for; 0: it is what came. */
+    uint32_t fragments;
     /* Likewise the unsent answers, which go before anything else that is written. */
     uint8_t *unsent;
     /* The next in the list of those that ended in a turn. */
     struct echod_lease *next;
 } echod_lease;
 
-/* A pump for messages of at most this size. NULL, with errno, if there can be none. */
-echod_pump *echod_pump_new(uint64_t max_message_size);
+/* A pump for messages of at most this size, in at most so many frames. NULL, with errno, if there can be none. */
+echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments);
 
 /* Release a pump; its leases must be released before. */
 void echod_pump_free(echod_pump *pump);

@@ -28,7 +28,8 @@ NO_CONNECTION = "WebSocket connection to "
 
 
 # Milliseconds; two cores may be busy with other runs.
-expect.set_options(timeout=20_000)
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,7 @@ def errors() -> list[str]:
 def open_page(browser: Browser, daemon: Daemon, errors: list[str], path: str = "/", **context: Any) -> Page:
     """Open the console in a window of its own."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "ignore_https_errors": True, **context}).new_page()
+    page.set_default_timeout(PATIENCE)
 
     def note(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(NO_CONNECTION):

@@ -1,4 +1,4 @@
-"""The native module for each test here, and each of its kernels in turn.
+"""Each kernel of the native module in turn.
 
 A native module that is missing is a failure, not a skip: tests that vanish in silence when a build fails prove nothing. With
 ``ECHOD_NATIVE=0`` the express lane is off on purpose, and so are its tests.
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from echod.native import Native
-from tests.loop import needed_native
 from tests.native.codec import Codec
 from tests.tools import give_up
 
@@ -27,12 +26,6 @@ def needs_processor(native: Native, kernel: str) -> None:
     """Skip what this processor cannot run."""
     if not native.lib.echod_codec_isa_usable(kernel.encode()):
         give_up(f"this processor has no {kernel}; run the tests on one that has")
-
-
-@pytest.fixture(scope="session")
-def native() -> Native:
-    """The compiled module."""
-    return needed_native()
 
 
 @pytest.fixture(params=KERNELS)

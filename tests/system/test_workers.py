@@ -58,20 +58,15 @@ def workers(system: System) -> set[int]:
     return {int(child) for child in system.path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
-def visit(system: System, place: Place = IPV4, context: ssl.SSLContext | None = None) -> tuple[ClientConnection, int]:
-    """Connect, and return which process serves it, too."""
-    scheme = "ws" if context is None else "wss"
-    connection = connect(f"{scheme}://localhost/info", sock=system.connect(*place), ssl=context, compression=None, open_timeout=60)
-    return connection, json.loads(connection.recv(timeout=30))["process"]
-
-
 @contextmanager
 def many(system: System, context: ssl.SSLContext | None = None, place: Place = IPV4) -> Iterator[list[tuple[ClientConnection, int]]]:
     """Connections to both workers, each with the process that serves it."""
+    url, found = f"{'ws' if context is None else 'wss'}://localhost/info", []
     with ExitStack() as stack:
-        found = [visit(system, place, context) for _ in range(MANY)]
-        for connection, _ in found:
-            stack.enter_context(connection)
+        for _ in range(MANY):
+            client = connect(url, sock=system.connect(*place), ssl=context, compression=None, open_timeout=60)
+            connection = stack.enter_context(client)
+            found.append((connection, json.loads(connection.recv(timeout=30))["process"]))
         assert {process for _, process in found} == workers(system)
         yield found
 
