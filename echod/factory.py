@@ -114,7 +114,6 @@ class EchoFactory(WebSocketServerFactory):
             "echoCloseCodeReason": True,
             "webStatus": False,
             "versions": [13],
-            "perMessageCompressionAccept": staticmethod(compression.make_accept(self.settings)),
             # These have deadlines of ours.
             "openHandshakeTimeout": 0,
             "closeHandshakeTimeout": 0,
@@ -122,11 +121,11 @@ class EchoFactory(WebSocketServerFactory):
         }
         return type("EchoProtocol", (EchoProtocol,), options)
 
-    def usable_extensions(self, request: Request) -> str:
-        """Return, of the extensions offered, those that may be taken."""
-        if self.settings.compression is Compression.OFF or not request.extensions:
-            return ""
-        return compression.usable_offers(request.extensions, self.settings.deflate_window_bits)
+    def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> compression.Agreement | None:
+        """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where there is none."""
+        chosen = self.settings.compression
+        mode = chosen if asked is None or chosen is Compression.OFF else asked
+        return compression.agree(request.extensions, self.settings, mode, may_mirror)
 
     # What becomes of a connection.
 

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import faults, faulty, info, json_echo, log, upstream
+from echod.compression import Deflate, Terms
 from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
 from echod.fastpath import Codec, Ended, Large
 from echod.handshake import (
@@ -48,6 +49,9 @@ SMALL_ANSWER = 1024
 
 PATH_CUT = 256
 """Characters of a path that are kept to be shown."""
+
+PER_MESSAGE_COMPRESSED = 4
+"""RSV1 in the first frame of a message that is deflated (RFC 7692 section 6)."""
 
 ORDINARY = b"\x81\x82"
 """The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
@@ -217,8 +221,8 @@ class EchoProtocol(upstream.ServerProtocol):
         except faults.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked is faults.NONE or asked == faults.NONE:
-            self._answer_handshake(request)
+        if asked is faults.NONE or not asked.names:
+            self._answer_handshake(request, asked)
             return
         if (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self):
             self.refuse(DAEMON_FULL)
@@ -230,21 +234,28 @@ class EchoProtocol(upstream.ServerProtocol):
             self._receive = EchoProtocol._keep
             self.transport.pauseProducing()
             self.factory.postponed(self)
-            self._faulty.postpone(lambda: self._answer_handshake(request))
+            self._faulty.postpone(lambda: self._answer_handshake(request, asked))
         else:
-            self._answer_handshake(request)
+            self._answer_handshake(request, asked)
 
     def _keep(self, data: bytes) -> None:
         """Keep what comes before the opening handshake is answered: of one read at most, but for what TLS has read already."""
         self._put_off = data
 
-    def _answer_handshake(self, request: Request) -> None:
+    def _answer_handshake(self, request: Request, asked: faults.Faults) -> None:
         if self._faulty is not None and self._faulty.faults.status is not None:
             self.refuse(faulty.refusal(self._faulty.faults.status))
             return
         self._transform = self.factory.transforms.get(request.path)
         self._receive = EchoProtocol._receive_frames
-        self.open(request.key, request.subprotocols, self.factory.usable_extensions(request))
+        # What is sent is not what came, where it is transformed, lost, late or cut.
+        may_mirror = self._transform is None and self._faulty is None
+        agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        if agreed is None:
+            self.open(request.key, request.subprotocols, None, {})
+        else:
+            extension = Deflate(agreed.terms, self.factory.settings)
+            self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
         if request.path == info.PATH and self.may_send:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
@@ -258,7 +269,8 @@ class EchoProtocol(upstream.ServerProtocol):
             address=self.address,
             port=getattr(peer, "port", None) if is_direct else None,
             subprotocol=self.websocket_protocol_in_use,
-            extensions=tuple(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use),
+            extensions=tuple(self.extensions),
+            terms=self.terms,
             tls=info.describe_tls(self._layers),
             lane=self._lane_to_be,
             settings=self.factory.settings,
@@ -271,7 +283,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
-        return "pump" if self._has_lane and not self.is_compressed else "codec"
+        return "pump" if self._has_lane and self.extension is None else "codec"
 
     @property
     def _has_lane(self) -> bool:
@@ -354,7 +366,7 @@ class EchoProtocol(upstream.ServerProtocol):
         if not self.is_between_frames:
             return self.open_frame_rest()
         # A deflated one in smaller pieces, since each is inflated in one go before it is held against the limit.
-        return 0 if self.is_compressed else _frame_size(data, start)
+        return 0 if self.extension is not None else _frame_size(data, start)
 
     def _receive_large(self, large: Large, data: bytes) -> bytes:
         """Go on with a large frame past Autobahn; return what is behind it, or all of it for Autobahn to judge."""
@@ -441,7 +453,10 @@ class EchoProtocol(upstream.ServerProtocol):
             self._echo(payload, is_binary)
 
     def _echo(self, payload: bytes, is_binary: bool) -> None:
-        is_plain = len(payload) < self.factory.settings.min_deflated or not self.is_message_compressed
+        # On a connection that can mirror each history has what the other has: what is deflated there is so here, however short it is.
+        is_plain = not self.is_message_compressed or (
+            len(payload) < self.factory.settings.min_deflated and not self.extension.terms.can_mirror
+        )
         if self._faulty is None:
             self.answer(payload, is_binary, is_plain)
         else:
@@ -462,11 +477,10 @@ class EchoProtocol(upstream.ServerProtocol):
             traffic.sent_octets += len(payload)
 
     def _answer_in_one(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
-        # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
-        # just that size is a few octets more when deflated.
-        limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
-        self.sendMessage(payload, is_binary, doNotCompress=is_plain)  # type: ignore[no-untyped-call]
-        self.maxMessagePayloadSize = limit
+        # Not by Autobahn's sendMessage, which has the extension deflate it, and holds that against the limit for what is received, and
+        # raises: an incompressible message of just that size is a few octets more when deflated.
+        octets = payload if is_plain else self.extension.answer(payload)
+        self.sendFrame(2 if is_binary else 1, octets, rsv=0 if is_plain else PER_MESSAGE_COMPRESSED)
 
     # What has come and gone.
 
@@ -516,8 +530,8 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
         # The first frame alone says that the message is deflated (RFC 7692 section 6).
-        rsv = 0 if is_plain else 4
-        payload = payload if is_plain else self.deflate(payload)
+        rsv = 0 if is_plain else PER_MESSAGE_COMPRESSED
+        payload = payload if is_plain else self.extension.answer(payload)
         if len(payload) > size * self.factory.settings.max_fragments:
             self.fail(1008, "too many fragments")
         else:
@@ -555,7 +569,7 @@ class EchoProtocol(upstream.ServerProtocol):
             and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
-            and not self.is_compressed
+            and self.extension is None
             and not self.is_backlogged
             and not self.is_waiting
             and not self._put_off
@@ -659,7 +673,12 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def extensions(self) -> list[str]:
         """The names of those in use."""
-        return [extension.EXTENSION_NAME for extension in getattr(self, "websocket_extensions_in_use", ())]
+        return [] if self.extension is None else [self.extension.EXTENSION_NAME]
+
+    @property
+    def terms(self) -> Terms | None:
+        """What was agreed on for permessage-deflate; None without it."""
+        return None if self.extension is None else self.extension.terms
 
     @property
     def lane_name(self) -> str:
@@ -672,7 +691,8 @@ class EchoProtocol(upstream.ServerProtocol):
             return int(self.lease.held)
         gathered = len(self._gathered) if self._large is None else self._large.size
         delayed = 0 if self._faulty is None else self._faulty.held_size
-        return gathered + len(self._put_off) + upstream.unsent(self._layers) + delayed
+        deflated = 0 if self.extension is None else self.extension.held
+        return gathered + deflated + len(self._put_off) + upstream.unsent(self._layers) + delayed
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames, of the longest message."""
@@ -822,6 +842,8 @@ class EchoProtocol(upstream.ServerProtocol):
     def _forget_what_came(self) -> None:
         self._gathered = self._put_off = b""
         self._large = None
+        if self.extension is not None:
+            self.extension.forget_what_came()
         self._receive = _ignore
         self.factory.began_to_close(self)
         self.factory.budget.settle(self)

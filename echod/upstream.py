@@ -14,12 +14,13 @@ import socket
 import struct
 import termios
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any, NamedTuple, cast
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
+from autobahn.websocket.compress_base import PerMessageCompress
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -91,13 +92,19 @@ class ServerProtocol(WebSocketServerProtocol):
         """The validator, from the first text that Autobahn takes on."""
         return Utf8Validator()  # type: ignore[no-untyped-call]
 
-    def open(self, key: str, subprotocols: Sequence[str], extensions: str) -> None:
-        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen."""
+    def open(self, key: str, subprotocols: Sequence[str], extension: PerMessageCompress | None, headers: Mapping[str, str]) -> None:
+        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen.
+
+        Autobahn would choose an extension by itself, make it of its own class, and forget the value of `client_max_window_bits`: it sees
+        no offer, and `extension` is put where its own would be. `headers` go into the answer.
+        """
         self.websocket_version = 13
         self.websocket_protocols = list(subprotocols)
-        self.websocket_extensions = self._parseExtensionsHeader(extensions) if extensions else []  # type: ignore[no-untyped-call]
+        self.websocket_extensions = []
+        if extension is not None:
+            self._perMessageCompress = extension
         self._wskey = key
-        self.succeedHandshake(subprotocols[0] if subprotocols else None)
+        self.succeedHandshake((subprotocols[0] if subprotocols else None, headers))
 
     def _onOpen(self) -> None:
         self.onOpen()
@@ -158,11 +165,6 @@ class ServerProtocol(WebSocketServerProtocol):
         """Drop what has been fed and comes behind the current message."""
         self.data = b""
 
-    def deflate(self, payload: bytes) -> bytes:
-        """Return a message's payload deflated, as the next of the connection's."""
-        self._perMessageCompress.start_compress_message()
-        return bytes(self._perMessageCompress.compress_message_data(payload) + self._perMessageCompress.end_compress_message())
-
     def forget(self) -> None:
         """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""
         self.state = self.STATE_CLOSED
@@ -170,9 +172,9 @@ class ServerProtocol(WebSocketServerProtocol):
         self.transport = None
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether permessage-deflate is in use."""
-        return self._perMessageCompress is not None
+    def extension(self) -> Any:
+        """The one that was given to `open`, until the connection is gone."""
+        return self._perMessageCompress
 
     @property
     def is_message_compressed(self) -> bool:
