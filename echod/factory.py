@@ -18,7 +18,7 @@ from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
 from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
-from echod.fastpath import Codec, Lane
+from echod.fastpath import Codec, Deflating, Lane
 from echod.handshake import DAEMON_FULL, HandshakeGuard, PageRequest, Request
 from echod.keepalive import Keepalive
 from echod.native import Native
@@ -83,9 +83,24 @@ class EchoFactory(WebSocketServerFactory):
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:
-            return Lane(native, self.settings.message_limit, self.clock, self.budget.note_leased, upstream.openssl())
+            return Lane(
+                native,
+                self.settings.message_limit,
+                self.clock,
+                self.budget.note_leased,
+                upstream.openssl(),
+                max_fragments=self.settings.max_fragments,
+                deflating=self._deflating,
+            )
         except OSError:  # no epoll on this platform: the codec goes on alone
             return None
+
+    @property
+    def _deflating(self) -> Deflating | None:
+        functions, settings = upstream.zlib_functions(), self.settings
+        if functions is None or settings.compression is Compression.OFF:
+            return None
+        return Deflating(functions, settings.deflate_level, settings.deflate_memory_level, settings.min_deflated)
 
     def _set_tight(self, is_tight: bool) -> None:
         if self.lane is not None:

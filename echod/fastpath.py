@@ -1,9 +1,9 @@
 """The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
 
 Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to the pump
-(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C. Where that can't be (the PROXY
-protocol, compression, no epoll) the codec alone takes what it can from the front of a read. What is not ordinary ends the lease, and
-goes to Autobahn untouched.
+(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts fragmented messages together.
+Where that can't be (the PROXY protocol, compression, no epoll) the codec alone takes what it can from the front of a read. What else
+comes ends the lease, and goes to Autobahn untouched; of a fragmented message, in as many frames as that takes.
 
 Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
 """
@@ -11,13 +11,14 @@ Knows the native module and leases. Must never know frames: what a connection is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echod.compression import Terms
 from echod.counts import Sums
 from echod.native import Native
 from echod.upstream import Session
@@ -34,6 +35,44 @@ SPARE_TIME = 1.0
 _log = Logger()
 
 
+class Deflating(NamedTuple):
+    """How deflated messages are served."""
+
+    functions: Mapping[str, int]
+    """Those of zlib by their addresses: see `upstream`."""
+
+    level: int
+    """How hard zlib tries, from 0 to 9."""
+
+    memory_level: int
+    """How much memory it takes for that, from 1 to 9."""
+
+    min_deflated: int
+    """Octets of a message below which it is not deflated anew but answered plain."""
+
+
+class Ended(NamedTuple):
+    """What a lease leaves."""
+
+    unsent: bytes
+    """Answers to be sent first; a TLS session's own remains go before these."""
+
+    rest: bytes
+    """Octets to be taken for received; a TLS session's own remains come behind these."""
+
+    is_over: bool
+    """The peer sends no more, or the connection is broken."""
+
+    is_lost: bool
+    """Octets were lost, so abort."""
+
+    window: bytes = b""
+    """Where deflated messages were taken: the last octets that these said, which the next may refer to."""
+
+    fragments: int = 0
+    """Frames that the first one in `rest` stands for, which says what all of them said; 0: it is what came."""
+
+
 class Borrower(Protocol):
     """A connection, as far as the lane is concerned."""
 
@@ -44,11 +83,8 @@ class Borrower(Protocol):
         """Take note of messages that were echoed, and of the octets of their payloads."""
         ...
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
-        """Take the socket back: first send `unsent`, then take `rest` for received. A TLS session's own remains go before each.
-
-        `is_over`: the peer sends no more, or the connection is broken. `is_lost`: octets were lost, so abort.
-        """
+    def lease_ended(self, ended: Ended) -> None:
+        """Take the socket back."""
         ...
 
     def give_up(self) -> None:
@@ -153,15 +189,24 @@ class Lane:
     """The pump, as the reactor sees it: something to read from."""
 
     def __init__(
-        self, native: Native, limit: int, reactor: Any, note_held: Callable[[int], None], openssl: Mapping[str, int] | None = None
+        self,
+        native: Native,
+        limit: int,
+        reactor: Any,
+        note_held: Callable[[int], None],
+        openssl: Mapping[str, int] | None = None,
+        *,
+        max_fragments: int,
+        deflating: Deflating | None = None,
     ) -> None:
-        """Make a pump for messages of `limit` octets. `note_held` is told how much all leases hold, when that has changed.
+        """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
+        when that has changed.
 
-        With `openssl` (see `upstream`) it takes TLS sessions, too.
+        With `openssl` (see `upstream`) it takes TLS sessions, too, and with `deflating` deflated messages.
         """
         self._ffi = native.ffi
         self._lib = native.lib
-        self._pump = native.lib.echod_pump_new(limit)
+        self._pump = native.lib.echod_pump_new(limit, max_fragments)
         if self._pump == native.ffi.NULL:
             raise OSError(native.ffi.errno, "the pump can't be made")
         self.takes_tls = openssl is not None
@@ -169,6 +214,7 @@ class Lane:
             fields = native.ffi.typeof("echod_openssl").fields
             functions = native.ffi.new("echod_openssl *", {name: native.ffi.cast(field.type, openssl[name]) for name, field in fields})
             native.lib.echod_pump_set_openssl(self._pump, functions)
+        self.takes_deflate = deflating is not None and self._set_zlib(deflating)
         self._reactor = reactor
         self._note_held = note_held
         self._held = 0
@@ -178,6 +224,13 @@ class Lane:
         # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
         self._ended: list[Any] = []
         reactor.addReader(self)
+
+    def _set_zlib(self, deflating: Deflating) -> bool:
+        fields = self._ffi.typeof("echod_zlib").fields
+        functions = {name: self._ffi.cast(field.type, deflating.functions[name]) for name, field in fields}
+        settings = {"level": deflating.level, "mem_level": deflating.memory_level, "min_deflated": deflating.min_deflated}
+        zlib, how = self._ffi.new("echod_zlib *", functions), self._ffi.new("echod_deflate_settings *", settings)
+        return self._lib.echod_pump_set_zlib(self._pump, zlib, how) == 0
 
     def stop(self) -> None:
         """End all leases and let go of the reactor."""
@@ -230,8 +283,14 @@ class Lane:
 
     # What connections ask.
 
-    def lend(self, borrower: Borrower, descriptor: int, session: Session | None = None) -> bool:
-        """Lease a socket, with the TLS session on it if there is one; tell whether it worked."""
+    def lend(
+        self, borrower: Borrower, descriptor: int, session: Session | None = None, deflate: Terms | None = None, window: bytes = b""
+    ) -> bool:
+        """Lease a socket, with the TLS session on it if there is one; tell whether it worked.
+
+        With `deflate`, where it `takes_deflate`, deflated messages are taken on these terms: mirrored, or deflated anew, each by itself,
+        so that `server_keeps_context` must be false then. `window`: the last octets of what the client's deflated messages said.
+        """
         if session is None:
             lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
         else:
@@ -239,9 +298,19 @@ class Lane:
             lease = self._lib.echod_pump_lend_tls(self._pump, descriptor, descriptor, *parts)
         if not lease:
             return False
+        if deflate is not None and not self._take_deflated(lease, deflate, window):
+            self._lib.echod_pump_recall(self._pump, lease)
+            self._lib.echod_lease_free(lease)
+            return False
         borrower.lease = lease
         self._borrowers[descriptor] = borrower
         return True
+
+    def _take_deflated(self, lease: Any, terms: Terms, window: bytes) -> bool:
+        native = self._ffi.new("echod_terms *")
+        native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
+        native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
+        return self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window)) == 0
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease."""
@@ -284,7 +353,9 @@ class Lane:
         try:
             unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
             rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
-            why = lease.why
+            is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
+            window = bytes(self._ffi.buffer(lease.window, lease.window_size)) if lease.window_size else b""
+            ended = Ended(unsent, rest, is_over, is_lost, window, lease.fragments)
         finally:
             self._release(lease, borrower)
-        borrower.lease_ended(unsent, rest, why == self._lib.ECHOD_END_CLOSED, why == self._lib.ECHOD_END_NO_MEMORY)
+        borrower.lease_ended(ended)

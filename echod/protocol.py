@@ -21,7 +21,7 @@ from zope.interface import implementer
 from echod import faults, faulty, info, json_echo, log, upstream
 from echod.compression import Deflate, Terms
 from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
-from echod.fastpath import Codec, Large
+from echod.fastpath import Codec, Ended, Large
 from echod.handshake import (
     ADDRESS_FULL,
     DAEMON_FULL,
@@ -585,22 +585,24 @@ class EchoProtocol(upstream.ServerProtocol):
             self._reads = 0
             self._pause_or_resume()
 
-    def lease_ended(self, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+    def lease_ended(self, ended: Ended) -> None:
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
-        if is_lost:
+        if ended.is_lost:
             self.give_up()
             return
         if self._is_tls:
             upstream.flush_session(self._layers)
-        elif is_over and not unsent and not rest and not self._is_leaving:
+        elif ended.is_over and not ended.unsent and not ended.rest and not self._is_leaving:
             upstream.close_now(self._layers[0])
             return
-        if unsent:
-            upstream.write_now(self._layers, unsent)
+        if ended.unsent:
+            upstream.write_now(self._layers, ended.unsent)
         self._pause_or_resume()
-        if rest:
-            self.dataReceived(rest)
+        if ended.fragments:
+            self._fragments = ended.fragments - 1  # the frame that stands for them will count as one
+        if ended.rest:
+            self.dataReceived(ended.rest)
         if self._is_tls and self._layers:
             upstream.read_session(self._layers)
 

@@ -6,12 +6,14 @@ never know echod's rules: it offers what is missing from their public interfaces
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import importlib
 import os
 import socket
 import struct
 import termios
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
@@ -405,6 +407,34 @@ def _send_now(connection: Connection, octets: bytes) -> None:
             sent = connection.socket.send(octets)
     if sent < len(octets):
         connection.write(octets[sent:] if sent else octets)  # type: ignore[no-untyped-call]
+
+
+_ZLIB_FUNCTIONS = (
+    "zlibVersion",
+    "inflateInit2_",
+    "inflate",
+    "inflateReset",
+    "inflateSetDictionary",
+    "inflateEnd",
+    "deflateInit2_",
+    "deflate",
+    "deflateReset",
+    "deflateEnd",
+)
+
+
+@cache
+def zlib_functions() -> dict[str, int] | None:
+    """Return the functions (their addresses) of the zlib that Python's own module uses, so that the same octets come of it.
+
+    They are public, but not to be had where zlib is part of the interpreter, and hidden in it: then None.
+    """
+    try:
+        library = ctypes.CDLL(zlib.__file__)
+        addresses = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in _ZLIB_FUNCTIONS}
+    except (AttributeError, OSError):
+        return None
+    return {name: address for name, address in addresses.items() if address is not None}
 
 
 class Session(NamedTuple):

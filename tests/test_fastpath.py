@@ -29,7 +29,7 @@ from echod import upstream
 from echod.budget import Budget
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
-from echod.fastpath import SPARE_TIME, Codec, Lane
+from echod.fastpath import SPARE_TIME, Codec, Ended, Lane
 from echod.native import Native, NativeError, load
 from echod.options import Options
 from echod.protocol import EchoProtocol
@@ -131,13 +131,60 @@ def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
     assert link.protocol.lease.messages == 1
 
 
-def test_a_fragmented_message_is_autobahns(lane_bed: Bed, link: Link) -> None:
+def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
+    """A message's frames, of so many octets each."""
+    starts = range(0, len(payload), size)
+    return [client_frame(CONTINUATION if at else opcode, payload[at : at + size], fin=at + size >= len(payload)) for at in starts]
+
+
+def test_a_fragmented_message_stays_in_the_lease(lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = link.protocol.lease
+    monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
     link.send(client_frame(TEXT, b"frag", fin=False))
-    lane_bed.loop.until(lambda: not is_leased(link))
+    lane_bed.loop.until(partial(holds, link, 10))
     link.send(client_frame(CONTINUATION, b"mented") + client_frame(TEXT, b"x"))
     expected = server_frame(TEXT, b"fragmented") + server_frame(TEXT, b"x")
     assert link.receive(len(expected)) == expected
-    assert is_leased(link)
+    assert (link.protocol.lease, lease.messages, lease.octets) == (lease, 2, 11)
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000])
+def test_a_message_is_handed_over_in_the_middle_and_a_new_lease_begins_behind_it(link: Link, size: int) -> None:
+    payload = noise(size * 16)
+    parts = fragmented(payload, size)
+    link.send(b"".join(parts[:7]) + parts[7][:-1])
+    link.loop.until(lambda: link.protocol.count() >= 7 * size)
+    link.protocol.ping()
+    assert link.receive(2) == server_frame(PING)
+    assert not is_leased(link)
+    assert link.protocol._fragments == 8
+    link.send(parts[7][-1:] + client_frame(PONG) + b"".join(parts[8:]))
+    expected = server_frame(BINARY, payload)
+    assert link.receive(len(expected)) == expected
+    link.loop.until(lambda: is_leased(link))
+    assert told(link) == (1, size * 16, 1, size * 16)
+
+
+@pytest.mark.parametrize("between", [b"", client_frame(PING, b"x")])
+def test_fragments_are_counted_across_the_hand_over(native: Native, between: bytes) -> None:
+    with bed(native, max_fragments=8, ping_interval=0) as made:
+        for number in (8, 9):
+            link = made.link()
+            parts = fragmented(b"x" * number, 1)
+            link.send(b"".join(parts[:3]) + between + b"".join(parts[3:]))
+            expected = server_frame(PONG, b"x") if between else b""
+            expected += server_frame(BINARY, b"x" * 8) if number == 8 else server_frame(CLOSE, close_payload(1008, "too many fragments"))
+            assert link.receive(len(expected)) == expected
+
+
+def test_a_fragmented_message_under_way_is_echoed_before_going_away(lane_bed: Bed, link: Link) -> None:
+    parts = fragmented(b"fragmented", 4, TEXT)
+    link.send(parts[0] + parts[1][:3])
+    lane_bed.loop.until(lambda: link.protocol.count() > 10)
+    link.protocol.go_away()
+    link.send(parts[1][3:] + parts[2])
+    expected = server_frame(TEXT, b"fragmented") + GOING_AWAY
+    assert link.receive(len(expected)) == expected
 
 
 def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
@@ -510,7 +557,7 @@ def test_a_lost_read_aborts_the_connection(native: Native) -> None:
 
 
 def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
-    codec_alone = with_library(native, echod_pump_new=lambda _: native.ffi.NULL)
+    codec_alone = with_library(native, echod_pump_new=lambda *_: native.ffi.NULL)
     with bed(codec_alone, ping_interval=0, max_buffered=100_000) as made:
         assert made.factory.lane is None
         assert describe_lane(codec_alone, made.factory) == f"codec alone ({native.isa})"
@@ -521,7 +568,7 @@ def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
         made.factory._set_tight(True)
         echoed(link, TEXT, b"by the codec")
     with Loop() as loop, pytest.raises(OSError, match="the pump can't be made"):
-        Lane(codec_alone, 1, loop, print)
+        Lane(codec_alone, 1, loop, print, max_fragments=1)
 
 
 def count_calls(factory: EchoFactory) -> list[bytes]:
@@ -559,13 +606,13 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
     returned: list[EchoProtocol] = []
     lease_ended = EchoProtocol.lease_ended
 
-    def meddle(protocol: EchoProtocol, unsent: bytes, rest: bytes, is_over: bool, is_lost: bool) -> None:
+    def meddle(protocol: EchoProtocol, ended: Ended) -> None:
         returned.append(protocol)
         if len(returned) == 1:
             recalled, dropped = (link.protocol for link in links if link.protocol is not protocol)
             lane_of(lane_bed).recall(recalled)
             dropped.give_up()
-        lease_ended(protocol, unsent, rest, is_over, is_lost)
+        lease_ended(protocol, ended)
 
     monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
     for link in links:

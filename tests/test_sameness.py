@@ -183,6 +183,26 @@ STREAMS = {
     + client_frame(CONTINUATION, b"\xac")
     + ORDINARY,
     "fragments, too many": client_frame(TEXT, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False) * 9 + ORDINARY,
+    "fragments, just as many": client_frame(TEXT, b"a", fin=False)
+    + client_frame(CONTINUATION, b"b", fin=False) * 6
+    + client_frame(CONTINUATION)
+    + ORDINARY,
+    "fragments, too many behind a ping": client_frame(TEXT, b"a", fin=False)
+    + client_frame(CONTINUATION, b"b", fin=False) * 4
+    + client_frame(PING)
+    + client_frame(CONTINUATION, b"b", fin=False) * 9,
+    "fragments of just the limit": (client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(9))) * 2,
+    "fragments above the limit": client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(10)) + ORDINARY,
+    "fragments above the limit behind a ping": client_frame(BINARY, bytes(LIMIT - 9), fin=False)
+    + client_frame(PING)
+    + client_frame(CONTINUATION, bytes(10)),
+    "fragments with faulty text": client_frame(TEXT, b"a\xe2", fin=False) + client_frame(CONTINUATION, b"\x82a" + bytes(50)) + ORDINARY,
+    "fragments with text that is cut": client_frame(TEXT, b"a\xe2", fin=False) + client_frame(CONTINUATION, b"\x82") + ORDINARY,
+    "fragments, the last without an end": client_frame(TEXT, MIXED, fin=False) + client_frame(CONTINUATION, MIXED * 500)[:-1],
+    "a close between fragments": client_frame(TEXT, MIXED, fin=False) + client_frame(CLOSE, close_payload(1000)) + ORDINARY,
+    "fragments of wrong length forms": client_frame(TEXT, MIXED, fin=False)
+    + with_length_form(client_frame(CONTINUATION, b"abc"), 2, 3)
+    + ORDINARY,
     "interleaved": client_frame(TEXT, b"a", fin=False) + ORDINARY,
     "continued without a begin": ORDINARY + client_frame(CONTINUATION, b"a") + ORDINARY,
     "close": ORDINARY + client_frame(CLOSE, close_payload(1000, "bye")) + ORDINARY,

@@ -28,34 +28,37 @@ typedef struct {
     size_t frames;
     size_t pieces;  /* 0: whole frames through echod_codec_echo, else one frame through echod_large_feed in pieces of this size */
     size_t clients; /* 0: no pump, else so many send these frames to it */
+    size_t fragments; /* 0 or 1: each frame is a message, else so many are one */
 } measured;
 
 enum { MOST_CLIENTS = 64, SOCKET_BUFFER = 100000 };
 
 static const measured CASES[] = {
-    {"empty-text-32", ASCII, 0, 32, 0, 0},
-    {"16B-text-32", ASCII, 16, 32, 0, 0},
-    {"16B-mixed-32", MIXED, 16, 32, 0, 0},
-    {"16B-binary-32", BINARY, 16, 32, 0, 0},
-    {"100B-text-32", ASCII, 100, 32, 0, 0},
-    {"1KiB-text-32", ASCII, 1024, 32, 0, 0},
-    {"1KiB-mixed-32", MIXED, 1024, 32, 0, 0},
-    {"1KiB-binary-32", BINARY, 1024, 32, 0, 0},
-    {"64KiB-text", ASCII, 65536, 1, 0, 0},
-    {"64KiB-mixed", MIXED, 65536, 1, 0, 0},
-    {"64KiB-binary", BINARY, 65536, 1, 0, 0},
-    {"1MiB-text", ASCII, 1048576, 1, 0, 0},
-    {"1MiB-mixed", MIXED, 1048576, 1, 0, 0},
-    {"1MiB-cjk", CJK, 1048576, 1, 0, 0},
-    {"1MiB-binary", BINARY, 1048576, 1, 0, 0},
-    {"1MiB-text-pieces", ASCII, 1048576, 1, 65000, 0},
-    {"1MiB-mixed-pieces", MIXED, 1048576, 1, 65000, 0},
-    {"1MiB-binary-pieces", BINARY, 1048576, 1, 65000, 0},
-    {"pump-16B-text-64-clients", ASCII, 16, 1, 0, 64},
-    {"pump-1KiB-text-64-clients", ASCII, 1024, 1, 0, 64},
-    {"pump-16B-text-32", ASCII, 16, 32, 0, 1},
-    {"pump-64KiB-binary", BINARY, 65536, 1, 0, 1},
-    {"pump-1MiB-text", ASCII, 1048576, 1, 0, 1},
+    {"empty-text-32", ASCII, 0, 32, 0, 0, 0},
+    {"16B-text-32", ASCII, 16, 32, 0, 0, 0},
+    {"16B-mixed-32", MIXED, 16, 32, 0, 0, 0},
+    {"16B-binary-32", BINARY, 16, 32, 0, 0, 0},
+    {"100B-text-32", ASCII, 100, 32, 0, 0, 0},
+    {"1KiB-text-32", ASCII, 1024, 32, 0, 0, 0},
+    {"1KiB-mixed-32", MIXED, 1024, 32, 0, 0, 0},
+    {"1KiB-binary-32", BINARY, 1024, 32, 0, 0, 0},
+    {"64KiB-text", ASCII, 65536, 1, 0, 0, 0},
+    {"64KiB-mixed", MIXED, 65536, 1, 0, 0, 0},
+    {"64KiB-binary", BINARY, 65536, 1, 0, 0, 0},
+    {"1MiB-text", ASCII, 1048576, 1, 0, 0, 0},
+    {"1MiB-mixed", MIXED, 1048576, 1, 0, 0, 0},
+    {"1MiB-cjk", CJK, 1048576, 1, 0, 0, 0},
+    {"1MiB-binary", BINARY, 1048576, 1, 0, 0, 0},
+    {"1MiB-text-pieces", ASCII, 1048576, 1, 65000, 0, 0},
+    {"1MiB-mixed-pieces", MIXED, 1048576, 1, 65000, 0, 0},
+    {"1MiB-binary-pieces", BINARY, 1048576, 1, 65000, 0, 0},
+    {"pump-16B-text-64-clients", ASCII, 16, 1, 0, 64, 0},
+    {"pump-1KiB-text-64-clients", ASCII, 1024, 1, 0, 64, 0},
+    {"pump-16B-text-32", ASCII, 16, 32, 0, 1, 0},
+    {"pump-64KiB-binary", BINARY, 65536, 1, 0, 1, 0},
+    {"pump-1MiB-text", ASCII, 1048576, 1, 0, 1, 0},
+    {"pump-16x1KiB-text", ASCII, 1024, 16, 0, 1, 16},
+    {"pump-16x64KiB-binary", BINARY, 65536, 16, 0, 1, 16},
 };
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 
@@ -98,7 +101,9 @@ static size_t write_frames(uint8_t *frames, const measured *it)
     uint32_t random = 2463534242;
     uint8_t *end = frames;
     for (size_t frame = 0; frame < it->frames; frame++) {
-        *end++ = it->content == BINARY ? 0x82 : 0x81;
+        size_t place = it->fragments > 1 ? frame % it->fragments : 0;
+        uint8_t fin = it->fragments < 2 || place == it->fragments - 1 ? 0x80 : 0;
+        *end++ = (uint8_t)(fin | (place != 0 ? 0 : it->content == BINARY ? 2 : 1));
         size_t size = it->payload < 126 ? 0 : it->payload < 65536 ? 2 : 8;
         *end++ = (uint8_t)(0x80 | (size == 0 ? it->payload : size == 2 ? 126 : 127));
         for (size_t i = size; i-- > 0;)
@@ -114,13 +119,20 @@ static size_t write_frames(uint8_t *frames, const measured *it)
     return (size_t)(end - frames);
 }
 
+/* Octets of the answers. */
+static size_t answers_size(const measured *it)
+{
+    size_t in_one = it->fragments > 1 ? it->fragments : 1, size = it->payload * in_one;
+    return it->frames / in_one * (size + (size < 126 ? 2 : size < 65536 ? 4 : 10));
+}
+
 /* What clients send goes through the pump, and comes back. */
 static void run_pump(const measured *it, const uint8_t *octets, size_t len)
 {
     static uint8_t received[1 << 16];
     int pairs[MOST_CLIENTS][2], size = SOCKET_BUFFER;
-    size_t sent[MOST_CLIENTS] = {0}, left = it->clients * (len - 4 * it->frames);
-    echod_pump *pump = echod_pump_new(1 << 24);
+    size_t sent[MOST_CLIENTS] = {0}, left = it->clients * answers_size(it);
+    echod_pump *pump = echod_pump_new(1 << 24, 64);
     echod_lease *leases[MOST_CLIENTS];
     for (uint32_t i = 0; i < it->clients; i++) {
         if (pump == NULL || socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]) != 0)
@@ -204,8 +216,8 @@ int main(int argc, char **argv)
 {
     if (argc == 1) {
         for (size_t i = 0; i < CASE_COUNT; i++) {
-            size_t messages = CASES[i].frames * (CASES[i].clients != 0 ? CASES[i].clients : 1);
-            printf("%s %zu %zu\n", CASES[i].name, messages, messages * CASES[i].payload);
+            size_t frames = CASES[i].frames * (CASES[i].clients != 0 ? CASES[i].clients : 1);
+            printf("%s %zu %zu\n", CASES[i].name, frames / (CASES[i].fragments > 1 ? CASES[i].fragments : 1), frames * CASES[i].payload);
         }
         return 0;
     }

@@ -87,6 +87,12 @@ def client_frame(payload: bytes, opcode: int, key: bytes) -> bytes:
     return client_header(len(payload), opcode, key) + mask(payload, key)
 
 
+def fragment(payload: bytes, opcode: int, key: bytes) -> bytes:
+    """A frame with a mask that another is to follow: of opcode 0, if it is not the first."""
+    octets = client_frame(payload, opcode, key)
+    return bytes([octets[0] & 0x7F]) + octets[1:]
+
+
 def is_text(payload: bytes) -> bool:
     """Whether it is UTF-8 from end to end."""
     try:
@@ -128,6 +134,52 @@ def header(octets: bytes, limit: int) -> Header | Stop:  # noqa: PLR0911 - one f
     if len(octets) < size:
         return Stop("NEED_MORE", size + length)
     return Header(size, octets[0] & 0x0F, length, octets[size - 4 : size])
+
+
+@dataclass(frozen=True)
+class Served:
+    """What becomes of octets that begin at a frame boundary outside a message."""
+
+    output: bytes
+    left: bytes
+    """What is given back when all is over: a frame for the whole ones of the message that is under way, and what stands behind them."""
+    fragments: int
+    """How many that frame stands for."""
+    is_odd: bool
+    """Whether `left` holds what is Autobahn's to judge."""
+
+
+def serve(octets: bytes, limit: int, max_fragments: int) -> Served:
+    """Frame after frame, those of fragmented messages put together, until one is something else or not all there."""
+    output, gathered, kind, count, at = b"", b"", 0, 0, 0
+
+    def end(is_odd: bool) -> Served:
+        first = fragment(gathered, kind, bytes(4)) if count else b""
+        return Served(output, first + octets[at:], count, is_odd)
+
+    while at < len(octets):
+        rest = octets[at:]
+        opcode = kind or rest[0] & 0x7F
+        if opcode not in {TEXT, BINARY} or rest[0] & 0x7F != (0 if count else opcode) or count >= max_fragments:
+            return end(True)
+        found = header(b"\x82" + rest[1:], limit - len(gathered))
+        if isinstance(found, Stop):
+            return end(found.why != "NEED_MORE")
+        kind = opcode
+        payload = gathered + mask(rest[found.size : found.size + found.length], found.key)
+        is_whole = len(rest) >= found.size + found.length
+        is_last = rest[0] >= 0x80
+        if kind == TEXT and not (begins_text(payload) and (is_text(payload) or not (is_whole and is_last))):
+            return end(True)
+        if not is_whole:
+            return end(False)
+        at += found.size + found.length
+        if is_last:
+            output += server_frame(payload, kind)
+            gathered, kind, count = b"", 0, 0
+        else:
+            gathered, count = payload, count + 1
+    return end(False)
 
 
 def echo(octets: bytes, limit: int) -> Echo:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 KEY = b"\x37\xfa\x21\x3d"
 LIMIT = 1 << 20
 PING = b"\x89\x81" + KEY + b"x"
+FRAGMENTS = 16
 KEPT = 4096
 """A larger frame that is cut is collected in a buffer of its own size."""
 
@@ -35,6 +36,7 @@ class Ended(NamedTuple):
     why: str
     rest: bytes
     unsent: bytes
+    fragments: int = 0
 
 
 class Leased:
@@ -80,7 +82,7 @@ class Leased:
         rest = bytes(buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
         unsent = bytes(buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
         assert lease.held == 0
-        self.ended = Ended(self.pump.reasons[lease.why], rest, unsent)
+        self.ended = Ended(self.pump.reasons[lease.why], rest, unsent, lease.fragments)
         lib.echod_lease_free(lease)
         self.lease = None
 
@@ -88,12 +90,12 @@ class Leased:
 class Pump:
     """A pump and its leases."""
 
-    def __init__(self, native: Native, limit: int = LIMIT) -> None:
+    def __init__(self, native: Native, limit: int = LIMIT, max_fragments: int = FRAGMENTS) -> None:
         self.native = native
         self.lib = lib = native.lib
         names = ("RECALLED", "NOT_ORDINARY", "BLOCKED", "CLOSED", "NO_MEMORY")
         self.reasons = {getattr(lib, f"ECHOD_END_{name}"): name for name in names}
-        self.pump = lib.echod_pump_new(limit)
+        self.pump = lib.echod_pump_new(limit, max_fragments)
         assert self.pump != native.ffi.NULL
         self.leases: list[Leased] = []
 
@@ -158,9 +160,9 @@ class Pump:
 
 
 @contextmanager
-def open_pump(native: Native, limit: int = LIMIT) -> Iterator[Pump]:
+def open_pump(native: Native, limit: int = LIMIT, max_fragments: int = FRAGMENTS) -> Iterator[Pump]:
     """A pump that is closed in the end."""
-    pump = Pump(native, limit)
+    pump = Pump(native, limit, max_fragments)
     try:
         yield pump
     finally:
@@ -322,7 +324,8 @@ def test_recalled(pump: Pump, leased: Leased) -> None:
         client_frame(b"ab\xed\xa0\x80", TEXT, KEY)[:-1],
         oracle.client_header(LIMIT + 1, BINARY, KEY),
         b"\x82\xfe\x00\x05" + KEY,
-        b"\x01\x81" + KEY + b"a",
+        b"\x41\x81" + KEY + b"a",
+        b"\x00\x81" + KEY + b"a",
         b"\x81\x01a",
     ],
     ids=lambda rest: repr(rest[:12]),
@@ -384,7 +387,7 @@ def test_no_pump(native: Native) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        assert native.lib.echod_pump_new(1) == native.ffi.NULL
+        assert native.lib.echod_pump_new(1, 1) == native.ffi.NULL
         assert native.ffi.errno
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -436,7 +439,7 @@ def test_recalled_with_unsent_answers(pump: Pump, size: int) -> None:
     number = fill(pump, leased, frame)
     received = leased.take()
     pump.turn()
-    why, rest, unsent = pump.recall(leased)
+    why, rest, unsent, _ = pump.recall(leased)
     assert (why, rest) == ("RECALLED", b"")
     assert received + leased.take() + unsent == answer * number
     assert pump.held == 0
@@ -455,7 +458,7 @@ def test_recalled_with_unsent_answers_and_a_message_begun(pump: Pump) -> None:
     leased.send(octets)
     while not leased.lease.unsent_size:
         pump.turn()
-    why, rest, unsent = pump.recall(leased)
+    why, rest, unsent, _ = pump.recall(leased)
     received = leased.take()
     assert (why, rest) == ("RECALLED", large[:10_000])
     assert (received + unsent).endswith(answer * 50)

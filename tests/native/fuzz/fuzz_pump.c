@@ -7,7 +7,8 @@
  * step of it takes three octets of the input (kind, size, key), so that most of it is frames.
  *
  * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
- * read is what is given back. Nothing may be lost but what is behind a fault in a large text, and what there was no memory for.
+ * read is what is given back, the whole frames of a message that was under way as one. Nothing may be lost but what is behind a fault in
+ * a large text, and what there was no memory for.
  *
  * This file is compiled with the pump in it, so that an allocation of its own can be made to fail.
  */
@@ -30,7 +31,7 @@ static void *pump_malloc(size_t size)
 #include "pump.c"
 #undef malloc
 
-enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, SMALL_BUFFER = 4608 };
+enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, FRAGMENTS = 5, SMALL_BUFFER = 4608 };
 
 typedef struct {
     echod_lease *lease; /* NULL once it has ended */
@@ -62,6 +63,10 @@ static void write_frame(actor *it, input *in)
     frame[0] = 0x81 + (kind & 1);
     if ((kind & 0x38) == 0x38)
         frame[0] = next_octet(in); /* anything */
+    else if (kind & 8)
+        frame[0] &= kind & 0x10 ? 0x80 : 0x03; /* a continuation, the last of a message; or the first of one */
+    else if (kind & 0x10)
+        frame[0] = 0; /* one that goes on */
     frame[1] = (uint8_t)(0x80 | (longer ? 126 : length));
     if (longer)
         frame[2] = (uint8_t)(length >> 8), frame[3] = (uint8_t)length;
@@ -107,25 +112,79 @@ static void receive_all(actor *it)
     } while (it->received_size != before);
 }
 
-/* One ordinary frame at octets[0, len): its size, and its echo behind *out. 0: not ordinary, or not whole. */
-static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
+/* One whole frame at octets[0, len) whose payload is at most `limit` octets: its size, that of its header, and its payload, unmasked, at
+   *out. 0: there is none, or it is wrong behind its first octet. */
+static size_t plain_frame(const uint8_t *octets, size_t len, size_t limit, uint8_t *out, size_t *header)
 {
-    if (len < 6 || (octets[0] != 0x81 && octets[0] != 0x82) || octets[1] < 0x80 || octets[1] == 0xFF)
+    if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF)
         return 0;
     size_t length = octets[1] - 0x80u, longer = length == 126 ? 2 : 0;
     if (longer)
         length = (size_t)octets[2] << 8 | octets[3];
-    if ((longer && length < 126) || length > LIMIT || len < 6 + longer + length)
+    *header = 6 + longer;
+    if ((longer && length < 126) || length > limit || len < *header + length)
         return 0;
-    uint8_t *payload = *out + 2 + longer;
-    memcpy(*out, octets, 2 + longer);
-    (*out)[1] -= 0x80;
-    memcpy(payload, octets + 6 + longer, length);
-    oracle_mask(payload, length, octets + 2 + longer, 0);
-    if (octets[0] == 0x81 && oracle_text(payload, length) != TEXT_ENDS)
+    memcpy(out, octets + *header, length);
+    oracle_mask(out, length, octets + 2 + longer, 0);
+    return *header + length;
+}
+
+/* Frames of one message. */
+typedef struct {
+    size_t size;  /* octets of the whole frames, */
+    size_t count; /* how many they are, */
+    size_t payload_size;
+    uint8_t payload[LIMIT];
+    uint8_t opcode;
+    int is_whole;
+} plain_message;
+
+/* What begins at octets[0, len), as far as it is an ordinary frame or those of a fragmented message. */
+static void plain_gather(const uint8_t *octets, size_t len, plain_message *it)
+{
+    it->size = it->count = it->payload_size = it->is_whole = 0;
+    while (!it->is_whole && it->size < len && it->count < FRAGMENTS) {
+        const uint8_t *at = octets + it->size;
+        uint8_t first = at[0] & 0x7F;
+        if (it->count == 0)
+            it->opcode = first;
+        if (it->count == 0 ? first != 1 && first != 2 : first != 0)
+            return;
+        size_t header, size = plain_frame(at, len - it->size, LIMIT - it->payload_size, it->payload + it->payload_size, &header);
+        if (size == 0)
+            return;
+        text_verdict verdict = it->opcode == 1 ? oracle_text(it->payload, it->payload_size + size - header) : TEXT_ENDS;
+        if (verdict == NO_TEXT || (verdict == TEXT_GOES_ON && at[0] >= 0x80))
+            return;
+        it->payload_size += size - header;
+        it->size += size;
+        it->count++;
+        it->is_whole = at[0] >= 0x80;
+    }
+}
+
+/* A frame of this first octet; its size. */
+static size_t plain_write(uint8_t *out, uint8_t first, const uint8_t *payload, size_t size, int is_masked)
+{
+    size_t longer = size < 126 ? 0 : 2, key = is_masked ? 4 : 0;
+    out[0] = first;
+    out[1] = (uint8_t)((is_masked ? 0x80 : 0) | (longer ? 126 : size));
+    if (longer)
+        out[2] = (uint8_t)(size >> 8), out[3] = (uint8_t)size;
+    memset(out + 2 + longer, 0, key);
+    memcpy(out + 2 + longer + key, payload, size);
+    return 2 + longer + key + size;
+}
+
+/* One message at octets[0, len): its size, and its echo behind *out. 0: there is none, or it is not whole. */
+static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
+{
+    static plain_message message;
+    plain_gather(octets, len, &message);
+    if (!message.is_whole)
         return 0;
-    *out = payload + length;
-    return 6 + longer + length;
+    *out += plain_write(*out, 0x80 | message.opcode, message.payload, message.payload_size, 0);
+    return message.size;
 }
 
 /* Whether octets[0, len) begin a text frame that is large and has a fault: what is behind it may be left out. */
@@ -143,11 +202,24 @@ static int is_faulty_and_large(const uint8_t *octets, size_t len)
 }
 
 /* What was sent and not echoed is given back, or is still to be read. */
-static void judge_rest(const actor *it, const uint8_t *left, size_t size)
+static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
 {
-    static uint8_t unread[LARGEST];
+    static uint8_t unread[LARGEST], left[LARGEST + 16];
+    static plain_message begun;
     const echod_lease *lease = it->lease;
-    size_t unread_size = 0;
+    size_t unread_size = 0, size = 0;
+    plain_gather(sent, sent_size, &begun);
+    if (lease->fragments != 0) {
+        CHECK(lease->fragments <= begun.count);
+        while (begun.count > lease->fragments) /* those that are not read yet */
+            plain_gather(sent, begun.size - 1, &begun);
+        CHECK(lease->fragments == begun.count);
+        size = plain_write(left, begun.opcode, begun.payload, begun.payload_size, 1);
+        sent += begun.size;
+        sent_size -= begun.size;
+    }
+    memcpy(left + size, sent, sent_size);
+    size += sent_size;
     ssize_t n;
     while ((n = recv(it->served, unread + unread_size, LARGEST - unread_size, MSG_DONTWAIT)) > 0)
         unread_size += (size_t)n;
@@ -267,7 +339,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     is_out_of_memory = was_out_of_memory = 0;
     echod_codec_set_isa(data[0] & 1 ? "scalar" : NULL);
-    echod_pump *pump = echod_pump_new(LIMIT);
+    echod_pump *pump = echod_pump_new(LIMIT, FRAGMENTS);
     CHECK(pump != NULL && echod_pump_fd(pump) >= 0);
     actor all[LEASES];
     for (uint32_t i = 0; i < LEASES; i++)

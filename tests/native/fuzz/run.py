@@ -58,12 +58,17 @@ def pump_seeds() -> list[bytes]:
     for kind in (0, 1, 6, 0x38):
         for size in range(13):
             frame = [0, kind, size, 0x5A, *([7, 0xFF] if kind == 6 else [0x89] if kind == 0x38 else [])]
+            first, middle, last = ([0, kind | more, *frame[2:]] for more in (8, 0x10, 0x18))
             found += [
                 [*frame, send, turn, receive] * 3,
                 [*frame, 0x61, turn, 0x81, turn, 0xA1, turn, receive, recall],
                 [*frame, *frame, send, turn, tight, *frame, send, turn, receive, turn, wide, *frame, send, turn],
                 [*frame, 0xA1, turn, out, *frame, send, turn, receive, turn],
                 [*frame, *frame, 0xA1, turn, out, recall],
+                # The same in three frames and a whole one behind; then with memory that is out, and over and over.
+                [*first, *middle, *last, *frame, send, turn],
+                [*first, *last, 0xA1, turn, out, 0xA1, turn, recall],
+                [*first, *last, send, turn] * 8,
                 [*frame, send, turn] * 10 + [out, *frame, send, turn],
                 [*frame, send, turn] * 10 + [end, turn, receive, turn],
                 # All are ready, one is served, and before the next turn two of the others are recalled.
