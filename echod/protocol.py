@@ -283,12 +283,14 @@ class EchoProtocol(upstream.ServerProtocol):
         """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
-        return "pump" if self._has_lane and self.extension is None else "codec"
+        return "pump" if self._has_lane else "codec"
 
     @property
     def _has_lane(self) -> bool:
         lane = self.factory.lane
-        return lane is not None and (self._is_plain or (self._is_tls and lane.takes_tls))
+        if lane is None or not (self._is_plain or (self._is_tls and lane.takes_tls)):
+            return False
+        return self.extension is None or (lane.takes_deflate and self.extension.terms.stands_alone)
 
     def _answer_page(self, request: PageRequest) -> None:
         """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
@@ -569,7 +571,6 @@ class EchoProtocol(upstream.ServerProtocol):
             and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
-            and self.extension is None
             and not self.is_backlogged
             and not self.is_waiting
             and not self._put_off
@@ -581,9 +582,18 @@ class EchoProtocol(upstream.ServerProtocol):
             return
         assert self.factory.lane is not None
         session = upstream.session(self._layers) if self._is_tls else None
-        if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
+        if (self._is_plain or session is not None) and self._lend_socket(self._layers[-1].fileno(), session):
             self._reads = 0
             self._pause_or_resume()
+
+    def _lend_socket(self, descriptor: int, session: upstream.Session | None) -> bool:
+        assert self.factory.lane is not None
+        if self.extension is None:
+            return self.factory.lane.lend(self, descriptor, session)
+        is_lent = self.factory.lane.lend(self, descriptor, session, self.extension.terms, self.extension.window)
+        if is_lent:
+            self.extension.window = b""  # the lease has it, and moves it on
+        return is_lent
 
     def lease_ended(self, ended: Ended) -> None:
         """Go on without the pump."""
@@ -599,6 +609,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if ended.unsent:
             upstream.write_now(self._layers, ended.unsent)
         self._pause_or_resume()
+        if self.extension is not None:
+            self.extension.window = ended.window
         if ended.fragments:
             self._fragments = ended.fragments - 1  # the frame that stands for them will count as one
         if ended.rest:
