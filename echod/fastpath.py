@@ -307,7 +307,7 @@ class Lane:
         return True
 
     def _take_deflated(self, lease: Any, terms: Terms, window: bytes) -> bool:
-        native = self._ffi.new("echod_terms *")
+        native: Any = self._ffi.new("echod_terms *")
         native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
         native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
         return self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window)) == 0

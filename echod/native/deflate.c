@@ -226,8 +226,9 @@ bool echod_deflate_take(echod_deflate *it, echod_window *window, uint8_t *octets
         said->size += size;
         if (is_text && (utf8 = echod_utf8(utf8, piece, size)) == ECHOD_UTF8_REJECT)
             return false;
-        bool is_last = it->inflater.avail_out != 0;
-        if (is_last && (!is_ended(&it->inflater) || utf8 != ECHOD_UTF8_ACCEPT))
+        /* Not to be asked once more where it is ended: it would look for another block, and say that it stands within one. */
+        bool is_whole = is_ended(&it->inflater), is_last = is_whole || it->inflater.avail_out != 0;
+        if (is_last && (!is_whole || utf8 != ECHOD_UTF8_ACCEPT))
             return false;
         bool is_short = said->size < it->settings.min_deflated;
         if (deflater != NULL && is_short && !is_last)
