@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import re
@@ -465,6 +466,23 @@ class TestTwisted:
         else:
             monkeypatch.setattr(cast(Any, SSL)._lib, "SSL_read", print)
         assert upstream.openssl.__wrapped__() is None
+
+    def test_zlib_is_the_one_that_python_has(self) -> None:
+        functions = upstream.zlib_functions()
+        assert functions is not None
+        assert functions.keys() == set(upstream._ZLIB_FUNCTIONS)
+        version = ctypes.CFUNCTYPE(ctypes.c_char_p)(functions["zlibVersion"])()
+        assert version == zlib.ZLIB_RUNTIME_VERSION.encode()
+
+    @pytest.mark.parametrize("change", ["part of the interpreter", "gone", "hidden"])
+    def test_zlib_is_not_called_where_it_can_not_be_found(self, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if change == "part of the interpreter":
+            monkeypatch.delattr(zlib, "__file__")
+        elif change == "gone":
+            monkeypatch.setattr(zlib, "__file__", "/nowhere/zlib.so")
+        else:
+            monkeypatch.setattr(upstream, "_ZLIB_FUNCTIONS", ("inflate", "inflateUnheardOf"))
+        assert upstream.zlib_functions.__wrapped__() is None
 
     def test_a_session_without_its_parts_is_not_lent(self) -> None:
         class Handle:
