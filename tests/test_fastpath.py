@@ -797,7 +797,7 @@ def test_what_leases_echoed_stays_counted(lane_bed: Bed, link: Link) -> None:
 
 
 def test_what_the_codec_echoed_is_counted(lane_bed: Bed) -> None:
-    link = lane_bed.link(DEFLATE)
+    link = lane_bed.link(DEFLATE, target="/?compression=deflate")
     assert link.protocol.lane_name == "codec"
     echoed(link, TEXT, b"hello")
     echoed(link, BINARY, bytes(100_000))
@@ -821,8 +821,8 @@ def test_who_logs_or_transforms_messages_is_served_by_autobahn(native: Native) -
         assert (link.protocol.lease, link.protocol._codec) == (None, None)
 
 
-def test_uncompressed_messages_of_a_compressed_connection_are_the_codecs(lane_bed: Bed) -> None:
-    link = lane_bed.link(DEFLATE)
+def test_uncompressed_messages_of_a_connection_that_keeps_a_compressor_are_the_codecs(lane_bed: Bed) -> None:
+    link = lane_bed.link(DEFLATE, target="/?compression=deflate")
     calls = count_calls(lane_bed.factory)
     echoed(link, TEXT, b"plain" * 100)
     assert calls == [b""]
@@ -830,6 +830,77 @@ def test_uncompressed_messages_of_a_compressed_connection_are_the_codecs(lane_be
     link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
     assert link.receive(3) == server_frame(BINARY, b"a")
     assert calls == [b""], "a deflated one is not even tried"
+    assert not is_leased(link)
+
+
+NO_CONTEXT = f"{DEFLATE}; client_no_context_takeover; server_no_context_takeover"
+
+
+@pytest.mark.parametrize(
+    ("target", "header", "answer"),
+    [
+        ("/", DEFLATE, server_frame(BINARY, b"\x4a\x04\x00", rsv=4)),
+        ("/", NO_CONTEXT, server_frame(BINARY, b"\x4a\x04\x00", rsv=4)),
+        ("/?compression=deflate", NO_CONTEXT, server_frame(BINARY, b"a")),
+    ],
+)
+def test_deflated_messages_are_the_pumps(lane_bed: Bed, target: str, header: str, answer: bytes) -> None:
+    link = lane_bed.link(header, target=target)
+    calls = count_calls(lane_bed.factory)
+    for _ in range(3):
+        link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+        assert link.receive(len(answer)) == answer
+    assert calls == []
+    assert counted(lane_bed.factory, "pump") == (0, 0, 3, 3)
+
+
+def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
+    link = lane_bed.link(f"{DEFLATE}; client_max_window_bits")
+    compressor, inflater, said = zlib.compressobj(wbits=-12), zlib.decompressobj(-15), b""
+    for number in range(20):
+        text = (f"message {number}, which refers to those before; " * 30).encode()
+        octets = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        assert is_leased(link)
+        assert link.protocol.extension.window == b"", "the lease has it"
+        if number % 3 == 1:  # Autobahn's, from the first frame or from the second on
+            link.send(client_frame(PING, b"1") + client_frame(TEXT, octets[:10], fin=False, rsv=4))
+            assert link.receive(3) == server_frame(PONG, b"1")
+            link.send(client_frame(CONTINUATION, octets[10:]))
+        elif number % 3 == 2:
+            link.send(client_frame(TEXT, octets[:10], fin=False, rsv=4) + client_frame(PING, b"1"))
+            assert link.receive(3) == server_frame(PONG, b"1")
+            assert link.protocol.extension.window == said[-4096:]
+            link.send(client_frame(CONTINUATION, octets[10:]))
+        else:
+            link.send(client_frame(TEXT, octets, rsv=4))
+        right = server_frame(TEXT, octets, rsv=4)
+        assert link.receive(len(right)) == right
+        assert inflater.decompress(octets + b"\0\0\xff\xff") == text
+        said += text
+
+
+def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = lane_bed.link(DEFLATE)
+    lane = lane_bed.factory.lane
+    assert lane is not None
+    link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+    assert link.receive(5) == server_frame(BINARY, b"\x4a\x04\x00", rsv=4)
+    monkeypatch.setattr(lane, "lend", lambda *_: False)
+    lane.recall(link.protocol)
+    link.protocol.work()
+    assert not is_leased(link)
+    assert link.protocol.extension.window == b"a"
+
+
+def test_without_zlibs_functions_deflated_messages_are_autobahns(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "zlib_functions", lambda: None)
+    with bed(native) as made:
+        assert describe_lane(native, made.factory) == f"pump and codec ({native.isa}), permessage-deflate by Autobahn"
+        link = made.link(DEFLATE)
+        assert not is_leased(link)
+        link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+        assert link.receive(5) == server_frame(BINARY, b"\x4a\x04\x00", rsv=4)
+        assert is_leased(made.link())
 
 
 def test_a_transport_that_is_no_socket_is_served_by_the_codec(lane_bed: Bed) -> None:
