@@ -21,6 +21,7 @@ SHOWN = ("small", "small-1k", "deep", "deep-1k", "medium", "large", "large-text"
 COLOURS = {
     "floor": "#9aa0a6",
     "echod": "#c5221f",
+    "echod-2": "#9a0e0a",
     "echod-mirror": "#e8710a",
     "echod-off": "#f2a19b",
     "autobahn": "#5f6368",

@@ -28,7 +28,7 @@ from echod.protocol import EchoProtocol
 from echod.settings import Settings
 from tests.fakes import Peer
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload
-from tests.loop import Bed, Link, SecureLink, bed, needed_native, wait_for_lease
+from tests.loop import Bed, Link, SecureLink, bed, wait_for_lease
 from tests.tls import Certificate
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
@@ -80,8 +80,7 @@ class Grounds:
 
 
 @pytest.fixture(scope="module")
-def grounds(certificate: Certificate) -> Iterator[Grounds]:
-    native = needed_native()
+def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
     without = EchoFactory(Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]
     with bed(native, **SETTINGS) as made:
         yield Grounds(native, without, made, certificate.server_options(), certificate.client())
