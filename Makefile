@@ -7,6 +7,8 @@ FUZZ_SECONDS ?= 3600
 CONFORMANCE ?=
 NOX ?=
 BENCH ?=
+# Processes that share the tests out: more than there are cores, as most tests wait for a daemon or a client.
+WORKERS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,6 +31,9 @@ COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests
   tests/test_admin_daemon.py tests/test_checking.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_url.py \
   tests/test_workers_daemon.py
 
+# To whoever has none left, one test at a time, so that a long file does not keep one process alone.
+SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -42,7 +47,7 @@ run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for ano
 
 test: $(VENV)/.test $(NODE)/.done  ## run the tests, but for the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED_OUT)
 
 check: $(VENV)/.test  ## check style, types, and full branch coverage
 	$(BIN)/ruff check .
@@ -72,12 +77,15 @@ native: $(VENV)/.test  ## compile the express lane after a change to its C code
 instructions: $(VENV)/.test  ## count the C code's instructions and compare with the recorded figures
 	$(BIN)/python -m tests.native.instructions
 
-# Python itself is not built with the sanitizer, so its run-time library has to be there first; what Python leaks at its end is its own.
+# In a copy, as nothing else should meet what is built here. Python itself is not built with the sanitizer, so its run-time library has
+# to be there first; what Python leaks at its end is its own.
 test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemons too, with the C code under AddressSanitizer and UBSan
-	ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(BIN)/python -m echod.native.build
-	status=0; LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  $(BIN)/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) || status=$$?; \
-	$(BIN)/python -m echod.native.build && exit $$status
+	rm -rf build/sanitized
+	mkdir -p build/sanitized
+	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . | tar -xf - -C build/sanitized
+	cd build/sanitized && ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(abspath $(BIN))/python -m echod.native.build
+	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
 bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -131,4 +139,4 @@ $(TOOLS)/.done: tests/system/requirements.txt
 
 # Without npm the tests with Node's client are skipped, and say so.
 $(NODE)/.done: tests/interop/package-lock.json
-	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/interop && touch $@; fi
+	@if command -v npm >/dev/null; then npm ci --silent --prefer-offline --no-audit --no-fund --prefix tests/interop && touch $@; fi

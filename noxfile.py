@@ -1,6 +1,7 @@
 """The tests under other Pythons, other reactors, and the oldest and newest Autobahn and Twisted: `nox`, or `make compatibility`.
 
-Knows which of them echod promises to run with. Must never know what the tests are; a Python that is not here is left out, with a line.
+Knows which of them echod promises to run with. Must never know what the tests are; a Python that is not here is left out, with a line,
+unless ECHOD_TEST_REQUIRE=all has it fail.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.error_on_missing_interpreters = False
+nox.options.error_on_missing_interpreters = os.environ.get("ECHOD_TEST_REQUIRE") == "all"
 
 if pyenv := shutil.which("pyenv"):
     # Its programs on the PATH, such as python3.13, run only what is active: here all that is installed.
@@ -24,12 +25,21 @@ if pyenv := shutil.which("pyenv"):
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 # Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds and loads.
-WITH_DAEMON = [f"tests/{name}" for name in ("interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py")]
+WITH_DAEMON = ["interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py", "test_workers_daemon.py"]
+WITH_DAEMON = [f"tests/{name}" for name in WITH_DAEMON]
 APART = ["browser", "conformance", "fuzz", "reliability", "system", "native/fuzz", "native/test_fuzz.py", "native/test_instructions.py"]
 APART += ["test_manual.py", "test_packaging.py", "test_readme.py"]
 IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
 
 REACTORS = ["epoll", "poll", "asyncio"]
+
+# As the Makefile's.
+SHARED_OUT = ["--numprocesses", os.environ.get("WORKERS", "4"), "--dist", "worksteal"]
+
+
+# What pip is told for either end of what pyproject.toml lets in: of Autobahn, Twisted and others; released versions only.
+OLDEST = ("--constraint", "tests/oldest.txt")
+NEWEST = ("--upgrade", "--upgrade-strategy", "eager")
 
 
 def install(session: nox.Session, *options: str) -> None:
@@ -40,7 +50,7 @@ def install(session: nox.Session, *options: str) -> None:
 def run_tests(session: nox.Session, reactor: str = "epoll") -> None:
     """Run the tests under a reactor: those in process, and those whose daemon runs under it."""
     for variable, tests in (("ECHOD_TEST_OWN_REACTOR", IN_PROCESS), ("ECHOD_TEST_REACTOR", WITH_DAEMON)):
-        session.run("python", "-m", "pytest", "--quiet", *tests, env={variable: reactor})
+        session.run("python", "-m", "pytest", "--quiet", *SHARED_OUT, *tests, env={variable: reactor})
 
 
 def test(session: nox.Session, *options: str) -> None:
@@ -69,10 +79,24 @@ def reactor(session: nox.Session, reactor: str) -> None:
 @nox.session
 def oldest(session: nox.Session) -> None:
     """The oldest Autobahn, Twisted and others that pyproject.toml lets in."""
-    test(session, "--constraint", "tests/oldest.txt")
+    test(session, *OLDEST)
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
     """The newest of all that is needed, released versions only."""
-    test(session, "--upgrade", "--upgrade-strategy", "eager")
+    test(session, *NEWEST)
+
+
+@nox.session(python="3.12", tags=["ci"])
+def oldest_under_poll(session: nox.Session) -> None:
+    """Three of the above at once: with `newest_under_asyncio` and `make test` each Python, reactor and end of the versions is met."""
+    install(session, *OLDEST)
+    run_tests(session, "poll")
+
+
+@nox.session(python="3.13", tags=["ci"])
+def newest_under_asyncio(session: nox.Session) -> None:
+    """Likewise."""
+    install(session, *NEWEST)
+    run_tests(session, "asyncio")

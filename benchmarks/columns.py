@@ -5,7 +5,7 @@ Knows: shapes of traffic, and which words make the load generator produce them. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Mode = Literal["echo", "latency", "opens", "hold"]
@@ -40,6 +40,8 @@ class Column:
     longer: int = 1
     """Measured so many times as long: some servers read from all of 10,000 connections before they write to the first."""
     quick: bool = True
+    shared: bool = False
+    """Server and load generator have all cores together, and not one each: for what several processes of a server are worth."""
 
     @property
     def opened(self) -> int:
@@ -150,4 +152,10 @@ MEMORY = [
     ),
 ]
 
-COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + MANY + MEMORY
+SHARED = [
+    replace(column, key=f"{column.key}-shared", title=f"both cores: {column.title}", shared=True, rounds=2, quick=False)
+    for column in (*TRAFFIC, *PACKED, *SECURED, *OPENS)
+    if column.key in {"small", "large-multibyte", "deflate", "tls", "opens", "opens-tls"}
+]
+
+COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + MANY + MEMORY + SHARED

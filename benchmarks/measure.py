@@ -1,4 +1,4 @@
-"""Runs the rounds: each column, each server in turn, the load generator on one core and the server on another.
+"""Runs the rounds: each column, each server in turn, the load generator on one core and the server on another, or both on both.
 
 A fresh process serves each measurement, so that nothing of the one before is left in it. The servers of a column follow directly
 on each other, and the order turns from round to round, so that what else goes on in the machine falls on all alike.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from benchmarks import build
-from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, on_core, running
+from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, on_cores, running
 from benchmarks.results import Sample
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class Plan:
     """Seconds after which no further column is begun."""
     server_core: int
     generator_core: int
+
+    def cores(self, column: Column) -> tuple[frozenset[int], frozenset[int]]:
+        """Where the server and where the load generator runs."""
+        server, generator = frozenset({self.server_core}), frozenset({self.generator_core})
+        return (server | generator,) * 2 if column.shared else (server, generator)
 
 
 def choose_cores() -> tuple[int, int]:
@@ -113,7 +118,7 @@ def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory
         if word == "measured" or column.mode == "hold":
             seen = process.memory()
 
-    with on_core(plan.generator_core):
+    with on_cores(plan.cores(column)[1]):
         generator = subprocess.Popen(
             ["timeout", "--signal=KILL", str(GENERATOR_SECONDS), *generator_command(column, process, plan)],
             stdin=subprocess.PIPE,
@@ -127,7 +132,7 @@ def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory
     return outcome, seen
 
 
-def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memory: tuple[Memory, Memory]) -> Sample:
+def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memory: tuple[list[Memory], Memory]) -> Sample:
     """The generator's words as figures."""
     if "error" in outcome:
         return Sample(server.key, column.key, turn, error=str(outcome["error"]))
@@ -151,7 +156,8 @@ def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memor
         generator_share=0.0 if column.mode == "latency" else got["cpu_share"],  # there it spins by intention
         cpu_per_message=got["server_cpu_seconds"] * 1e6 / messages if messages else 0.0,
         packed_share=got["packed"] / messages if messages else 0.0,
-        pss_before=before.pss,
+        pss_before=sum(process.pss for process in before),
+        processes=[process.pss for process in before],
         pss=after.pss,
         rss=after.rss,
         opening_seconds=got["opening_seconds"],
@@ -168,10 +174,11 @@ def measure(server: Server, column: Column, turn: int, plan: Plan) -> Sample:
             directory=build.ROOT,
             log=build.BUILD / f"{server.key}.log",
             port=port,
-            core=plan.server_core,
+            cores=plan.cores(column)[0],
+            ready=server.ready,
         )
         with running(launch) as process:
-            before = process.memory()
+            before = process.memories()
             outcome, after = drive(column, process, plan)
     except (ServerFault, build.Unavailable) as fault:
         return Sample(server.key, column.key, turn, error=str(fault))

@@ -21,7 +21,8 @@ SHOWN = ("small", "small-1k", "deep", "deep-1k", "medium", "large", "large-text"
 COLOURS = {
     "floor": "#9aa0a6",
     "echod": "#c5221f",
-    "echod-mirror": "#e8710a",
+    "echod-2": "#9a0e0a",
+    "echod-deflate": "#e8710a",
     "echod-off": "#f2a19b",
     "autobahn": "#5f6368",
     "gorilla": "#12a4af",

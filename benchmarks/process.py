@@ -1,4 +1,4 @@
-"""A server under the clock: started on its own core, asked for its memory, stopped.
+"""A server under the clock: started on its own cores, asked for its memory, stopped.
 
 Knows: processes, cores, ``/proc``. Must never know: what the server is, or what is measured.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -36,10 +36,10 @@ class Memory:
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started inside inherits the core; the caller goes back to its own."""
+def on_cores(cores: Iterable[int]) -> Iterator[None]:
+    """What is started inside inherits the cores; the caller goes back to its own."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -88,17 +88,20 @@ class Launch:
     directory: Path
     log: Path
     port: int
-    core: int
+    cores: frozenset[int]
+    ready: str = ""
+    """What it logs when it serves, if that is later than when it listens."""
 
 
 class Process:
-    """One server on one core, in a process group of its own."""
+    """One server on its cores, in a process group of its own."""
 
     def __init__(self, launch: Launch) -> None:
         """Start it; ``wait_until_ready`` tells when it listens."""
         self.port = launch.port
         self._log = launch.log
-        with on_core(launch.core), launch.log.open("wb") as output:
+        self._ready = launch.ready
+        with on_cores(launch.cores), launch.log.open("wb") as output:
             self._child = subprocess.Popen(
                 launch.command,
                 env=os.environ | launch.environment,
@@ -115,18 +118,23 @@ class Process:
         return lines[-1] if lines else "no output"
 
     def wait_until_ready(self) -> None:
-        """Return once it accepts a connection."""
+        """Return once it accepts a connection, and has said that it serves."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
                 raise ServerFault(f"ended at start with status {self._child.returncode}: {self.last_words()}")
-            try:
-                socket.create_connection((HOST, self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.01)  # it isn't listening yet: look again
-            else:
+            if self._is_ready():
                 return
+            time.sleep(0.01)
         raise ServerFault(f"did not listen within {START_SECONDS:g} s: {self.last_words()}")
+
+    def _is_ready(self) -> bool:
+        if self._ready and self._ready not in self._log.read_text(errors="replace"):
+            return False
+        with suppress(OSError):  # it isn't listening yet
+            socket.create_connection((HOST, self.port), timeout=1).close()
+            return True
+        return False
 
     def pids(self) -> list[int]:
         """Its processes."""
@@ -135,6 +143,10 @@ class Process:
     def memory(self) -> Memory:
         """Of all its processes."""
         return memory_of(self.pids())
+
+    def memories(self) -> list[Memory]:
+        """Of each of its processes, the one that was started first."""
+        return [memory_of([pid]) for pid in self.pids()]
 
     def stop(self) -> None:
         """End the whole group: gently first, and then what is left of it."""

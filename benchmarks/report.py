@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, Column
+from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, SHARED, Column
 from benchmarks.results import LIMITED_SHARE, QUIET_SHARE, Results
 from benchmarks.servers import SERVERS, Server
 from benchmarks.targets import TARGETS, Target
@@ -28,7 +29,14 @@ RATE_WORDS = "Messages, or opens, per second."
 CPU_WORDS = "Microseconds of CPU time of all the server's processes, per message or open."
 LATENCY_WORDS = "Microseconds from sending a message to the last octet of its answer (opens: from connecting to the end), 50 % / 99 %."
 GROWTH_WORDS = "Messages per second / MiB of the whole server, while so many connections each have one message in flight."
+SHARED_WORDS = (
+    "Messages, or opens, per second / microseconds of CPU time of all the server's processes for each, where server and load generator"
+    " have both cores together."
+)
 MEMORY_WORDS = "KiB per idle connection: proportional set size of the server's processes, without what the kernel keeps."
+
+OTHER = [*MEMORY, *PACED, *MANY, *SHARED]
+"""Columns whose rates are told apart from the others'."""
 
 Cell = Callable[[Server, Column], str]
 
@@ -66,7 +74,7 @@ def measured_servers(results: Results) -> list[Server]:
 
 def grid(results: Results, columns: list[Column], cell: Cell, words: str) -> str:
     """One row for each kind of traffic, one column for each server; rows without any figure are left out."""
-    servers = measured_servers(results)
+    servers = [server for server in measured_servers(results) if any(server.serves(column) for column in columns)]
     rows = [[column.title, *[cell(server, column) for server in servers]] for column in columns]
     rows = [row for row in rows if set(row[1:]) != {EMPTY}]
     return f"{words}\n\n{table(['', *[server.title for server in servers]], rows)}" if rows else ""
@@ -119,12 +127,38 @@ def growth_cell(results: Results) -> Cell:
     return cell
 
 
+def shared_cell(results: Results) -> Cell:
+    """Rate, and server CPU time per message."""
+    rate, cpu = rate_cell(results), cpu_cell(results)
+    return lambda server, column: " / ".join(dict.fromkeys((rate(server, column), cpu(server, column))))
+
+
+def processes(results: Results) -> str:
+    """Memory of each process of echod's that shared the cores, before it had a connection."""
+    lines = []
+    for server in measured_servers(results):
+        found = [results.of(server.key, column.key) for column in SHARED if server.key.startswith("echod")]
+        each = [sample.processes for samples in found for sample in samples if sample.processes]
+        if each:
+            mebibytes = " + ".join(significant(median(of_process) / 1024) for of_process in zip(*each, strict=False))
+            lines.append(
+                f"- {server.title}: {mebibytes} MiB without a connection; proportional set size of each process, the parent's first"
+            )
+    return "\n".join(lines)
+
+
+def shared(results: Results, columns: list[Column]) -> str:
+    """What a second core is worth."""
+    table_ = grid(results, columns, shared_cell(results), SHARED_WORDS)
+    return f"{table_}\n\n{processes(results)}" if table_ else ""
+
+
 def ratios(results: Results) -> str:
     """echod against those that matter most."""
     servers = [server for server in measured_servers(results) if server.key.startswith("echod")]
     rows = []
     for column in measured_columns(results):
-        if column in MEMORY or column in PACED or column in MANY:
+        if column in OTHER:
             continue
         for server in servers:
             against = [results.ratio(server.key, column.key, other) for other in ("gorilla", "autobahn", "floor")]
@@ -208,8 +242,8 @@ def facts(results: Results) -> str:
 def markdown(results: Results) -> str:
     """The whole report."""
     columns = measured_columns(results)
-    steady = [column for column in columns if column not in MEMORY and column not in PACED and column not in MANY]
-    timed = [column for column in columns if column not in MEMORY]
+    steady = [column for column in columns if column not in OTHER]
+    timed = [column for column in columns if column not in MEMORY and not column.shared]
     memory = [column for column in columns if column in MEMORY]
     growth = [column for column in columns if column in GROWTH]
     sections = [
@@ -221,6 +255,7 @@ def markdown(results: Results) -> str:
         ("Server CPU time", grid(results, timed, cpu_cell(results), CPU_WORDS)),
         ("Latency", grid(results, timed, latency_cell(results), LATENCY_WORDS)),
         ("Growth", grid(results, growth, growth_cell(results), GROWTH_WORDS)),
+        ("Both cores", shared(results, [column for column in columns if column.shared])),
         ("Memory", grid(results, memory, memory_cell(results), MEMORY_WORDS)),
         ("Notes", notes(results)),
     ]

@@ -6,7 +6,7 @@ Knows: numbers, JSON. Must never know: how they were measured or how they are sh
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,8 @@ class Sample:
     cpu_per_message: float = 0.0
     packed_share: float = 0.0
     pss_before: int = 0
+    processes: list[int] = field(default_factory=list)
+    """`pss_before` of each process, the first one's first."""
     pss: int = 0
     rss: int = 0
     opening_seconds: float = 0.0

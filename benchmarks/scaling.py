@@ -1,8 +1,8 @@
 """``python -m benchmarks.scaling``: what a connection that only waits costs, for docs/scaling.md: memory, handshake, pings.
 
-Many connections over loopback from one process to one daemon, plain and with TLS. Memory is the daemon's proportional set size, and
-what the kernel's caches for sockets grow by: both ends of each connection are in them, and half is the server's. A processor's time is
-that which the kernel charges the daemon with.
+Many connections over loopback from one process to one daemon: plain, with TLS, and to one with two workers, which share the core that
+the daemon has. Memory is the proportional set size of the daemon's processes, and what the kernel's caches for sockets grow by: both
+ends of each connection are in them, and half is the server's. A processor's time is that which the kernel charges these processes with.
 
 Knows: one daemon, many clients that only answer pings. Must never know: other servers, rates; those are the other benchmarks'.
 """
@@ -25,7 +25,7 @@ from typing import IO
 
 from benchmarks import build
 from benchmarks.measure import SETTLE_SECONDS, choose_cores, raise_file_limit
-from benchmarks.process import HOST, Launch, Process, free_port, memory_of, on_core, running
+from benchmarks.process import HOST, Launch, Process, free_port, memory_of, on_cores, running
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -41,20 +41,37 @@ CACHES = ("TCP ", "sock_inode_cache ", "filp ", "eventpoll_epi ", "ep_head ", "l
 DENTRY = 192
 
 
+WORKERS = 2
+
+READY = "max-message-size"
+"""In the last line of a start: all workers serve."""
+
+
 @dataclass(frozen=True)
 class Look:
-    """The daemon at one moment: KiB of its own, octets in the kernel's slabs, seconds of processor time."""
+    """The daemon at one moment: KiB of each of its processes, octets in the kernel's slabs, seconds of processor time."""
 
-    own: int
+    processes: tuple[int, ...]
     kernel: int
     cpu: float
 
+    @property
+    def own(self) -> int:
+        """KiB of all its processes."""
+        return sum(self.processes)
 
-def look(pid: int) -> Look:
-    """Look at a process, and at the kernel."""
+
+def look(pids: list[int]) -> Look:
+    """Look at a daemon's processes, and at the kernel."""
+    ticks = sum(processor_time(pid) for pid in pids)
+    memory = tuple(memory_of([pid]).pss for pid in pids)
+    return Look(memory, slab_octets(Path("/proc/slabinfo").read_text()), ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def processor_time(pid: int) -> int:
+    """Return the clock ticks that a process was charged with."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
-    return Look(memory_of([pid]).pss, slab_octets(Path("/proc/slabinfo").read_text()), ticks / os.sysconf("SC_CLK_TCK"))
+    return int(fields[11]) + int(fields[12])
 
 
 def slab_octets(slabinfo: str) -> int:
@@ -116,7 +133,7 @@ class Clients:
     def __init__(self, port: int, count: int, certificate: Path | None, core: int) -> None:
         command = [sys.executable, "-m", "benchmarks.scaling", "--clients", str(count), "--port", str(port)]
         command += ["--certificate", str(certificate)] if certificate else []
-        with on_core(core):
+        with on_cores({core}):
             self._process = subprocess.Popen(command, cwd=build.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "open\n":
@@ -141,8 +158,10 @@ class Clients:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one connection that waits."""
+    """Of one connection that waits; and of the daemon without any."""
 
+    processes: tuple[int, ...]
+    """KiB of each process, the parent's first, before there is a connection."""
     own: float
     """KiB of the daemon's."""
     kernel: float
@@ -155,17 +174,18 @@ class Cost:
 
 
 def measure(process: Process, count: int, certificate: Path | None, seconds: float, core: int) -> Cost:
-    (pid,) = process.pids()
-    before = look(pid)
+    pids = process.pids()
+    before = look(pids)
     clients = Clients(process.port, count, certificate, core)
     try:
         time.sleep(SETTLE_SECONDS)
-        opened, pings = look(pid), clients.pings()
+        opened, pings = look(pids), clients.pings()
         time.sleep(seconds)
-        after, pings = look(pid), clients.pings() - pings
+        after, pings = look(pids), clients.pings() - pings
     finally:
         clients.stop()
     return Cost(
+        processes=before.processes,
         own=(opened.own - before.own) / count,
         kernel=((opened.kernel - before.kernel) / 2 / count + DENTRY) / 1024,
         handshake=(opened.cpu - before.cpu) / count * 1e6,
@@ -174,13 +194,13 @@ def measure(process: Process, count: int, certificate: Path | None, seconds: flo
     )
 
 
-def daemon(folder: Path, port: int, certificate: tuple[Path, Path] | None, interval: float, core: int) -> Launch:
+def daemon(folder: Path, port: int, certificate: tuple[Path, Path] | None, workers: int, interval: float, core: int) -> Launch:
     endpoint = f"tcp:{port}:interface={HOST}"
     if certificate is not None:
         endpoint = f"ssl:{port}:interface={HOST}:certKey={certificate[0]}:privateKey={certificate[1]}"
     twistd = Path(sysconfig.get_path("scripts")) / "twistd"
-    options = ["--port", endpoint, "--ping-interval", f"{interval:g}s", "--compression", "off"]
-    return Launch([str(twistd), "-n", "--pidfile=", "echod", *options], {}, folder, folder / "log", port, core)
+    options = ["--port", endpoint, "--ping-interval", f"{interval:g}s", "--compression", "off", "--workers", str(workers)]
+    return Launch([str(twistd), "-n", "--pidfile=", "echod", *options], {}, folder, folder / "log", port, frozenset({core}), READY)
 
 
 def arguments() -> argparse.Namespace:
@@ -195,22 +215,24 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure both, and print a line for each."""
+    """Measure all, and print a line for each."""
     wishes = arguments()
     raise_file_limit()
     if wishes.clients:
         serve_pings(int(wishes.port), int(wishes.clients), wishes.certificate, sys.stdin, sys.stdout)
         return
     server_core, client_core = choose_cores()
-    for certificate in (None, build.certificate()):
+    for certificate, workers in ((None, 1), (build.certificate(), 1), (None, WORKERS)):
         count = wishes.connections // (5 if certificate else 1)
         with tempfile.TemporaryDirectory(prefix="echod-scaling-") as folder:
-            launch = daemon(Path(folder), free_port(), certificate, wishes.interval, server_core)
+            launch = daemon(Path(folder), free_port(), certificate, workers, wishes.interval, server_core)
             with running(launch) as process:
                 cost = measure(process, count, certificate and certificate[0], wishes.seconds, client_core)
-        what = f"{count:,} connections with TLS" if certificate else f"{count:,} connections"
+        what = f"{count:,} connections" + (" with TLS" if certificate else "") + (f" to {workers} workers" if workers > 1 else "")
         memory = f"{cost.own:.2f} KiB in the daemon, {cost.kernel:.2f} KiB in the kernel"
-        print(f"{what}: {memory}, {cost.handshake:.0f} us to open, {cost.ping:.1f} us for each of {cost.pings:,} pings")
+        times = f"{cost.handshake:.0f} us to open, {cost.ping:.1f} us for each of {cost.pings:,} pings"
+        empty = " + ".join(f"{kib / 1024:.1f}" for kib in cost.processes)
+        print(f"{what}: {memory}, {times}; without any {empty} MiB", flush=True)
 
 
 if __name__ == "__main__":

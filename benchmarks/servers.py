@@ -36,11 +36,18 @@ class Server:
     """Measured on columns without compression as well."""
     tls: bool = True
     quick: bool = True
+    exclusive: bool = True
+    """Measured with a core of its own."""
+    shared: bool = False
+    """Measured where it shares the cores with the load generator."""
+    ready: str = ""
+    """What it logs when it serves, if that is later than when it listens."""
     environment: Callable[[], dict[str, str]] = field(default=dict)
 
     def serves(self, column: Column) -> bool:
         """Whether this server can take that traffic at all."""
-        return column.deflate in self.deflate and (self.plain or column.deflate != "off") and (self.tls or not column.tls)
+        has_cores = self.shared if column.shared else self.exclusive
+        return has_cores and column.deflate in self.deflate and (self.plain or column.deflate != "off") and (self.tls or not column.tls)
 
 
 def words(column: Column) -> list[str]:
@@ -101,7 +108,7 @@ def echod_version() -> str:
     return f"{echod.__version__}, Autobahn {autobahn_version()}"
 
 
-def echod_command(port: int, column: Column, compression: str) -> list[str]:
+def echod_command(port: int, column: Column, compression: str, workers: int) -> list[str]:
     """``twistd`` of this interpreter's environment."""
     twistd = Path(sys.executable).with_name("twistd")
     if column.tls:
@@ -109,17 +116,31 @@ def echod_command(port: int, column: Column, compression: str) -> list[str]:
         endpoint = f"ssl:{port}:privateKey={key}:certKey={pem}:interface=127.0.0.1"
     else:
         endpoint = f"tcp:{port}:interface=127.0.0.1"
-    return [str(twistd), "-n", "--pidfile=", "echod", "--port", endpoint, "--compression", compression]
+    options = ["--port", endpoint, "--compression", compression, "--workers", str(workers)]
+    return [str(twistd), "-n", "--pidfile=", "echod", *options]
 
 
-def echod_server(key: str, title: str, native: str, compression: str, *, packed_only: bool = False, quick: bool = True) -> Server:
-    """echod with the express lane on or off."""
+def echod_server(
+    key: str,
+    title: str,
+    native: str = "1",
+    compression: str = "mirror",
+    *,
+    workers: int = 1,
+    packed_only: bool = False,
+    shared: bool = False,
+    quick: bool = True,
+) -> Server:
+    """echod with the express lane on or off; with workers only where it has more than one core."""
     return Server(
         key=key,
         title=title,
         version=echod_version,
-        command=lambda port, column: echod_command(port, column, compression),
+        command=lambda port, column: echod_command(port, column, compression, workers),
         plain=not packed_only,
+        exclusive=workers == 1,
+        shared=shared or workers > 1,
+        ready="max-message-size",
         environment=lambda: {"ECHOD_NATIVE": native},
         quick=quick,
     )
@@ -127,9 +148,10 @@ def echod_server(key: str, title: str, native: str, compression: str, *, packed_
 
 SERVERS = [
     Server("floor", "bare C epoll echo", floor_version, lambda port, _column: [str(build.floor()), str(port)], NO_DEFLATE, tls=False),
-    echod_server("echod", "echod", "1", "deflate"),
-    echod_server("echod-mirror", "echod, `--compression mirror`", "1", "mirror", packed_only=True),
-    echod_server("echod-off", "echod, `ECHOD_NATIVE=0`", "0", "deflate", quick=False),
+    echod_server("echod", "echod", shared=True),
+    echod_server("echod-2", "echod, `--workers 2`", workers=2, quick=False),
+    echod_server("echod-deflate", "echod, `--compression deflate`", compression="deflate", packed_only=True),
+    echod_server("echod-off", "echod, `ECHOD_NATIVE=0`", native="0", quick=False),
     Server(
         "autobahn",
         "plain Autobahn",
@@ -143,6 +165,7 @@ SERVERS = [
         gorilla_version,
         lambda port, column: [str(build.gorilla()), str(port), *words(column)],
         frozenset({"off", "no-takeover"}),
+        shared=True,
     ),
     Server(
         "ws",

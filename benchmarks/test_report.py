@@ -62,6 +62,15 @@ def test_memory_is_what_a_connection_adds() -> None:
     assert found.kib_per_connection("echod", "idle") == 7
 
 
+def test_both_cores_have_a_table_of_their_own() -> None:
+    each = {"cpu_per_message": 4.0, "processes": [40 * 1024, 30 * 1024, 30 * 1024]}
+    found = of(sample("echod", "small-shared", 1000), sample("echod-2", "small-shared", 2000, **each), sample("echod", "small", 1))  # type: ignore[arg-type]
+    text = report.markdown(found)
+    assert "| both cores: c64 d1, 16 B text | 1,000 / 0 | 2,000 / 4 |" in text
+    assert "echod, `--workers 2`: 40 + 30 + 30 MiB without a connection" in text
+    assert text.count("| echod, `--workers 2` |") == 1, "where it has been measured"
+
+
 def test_what_was_not_measured_is_not_judged() -> None:
     found = of(sample("echod", "small", 1000))
     assert Target("small", 1.25, "gorilla").is_reached(found) is None

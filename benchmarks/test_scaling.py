@@ -31,7 +31,8 @@ def test_it_measures() -> None:
     command = [sys.executable, "-m", "benchmarks.scaling", "--connections", "200", "--seconds", "2", "--interval", "0.5"]
     done = subprocess.run(command, cwd=build.ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    lines = re.findall(r"^(\d+) connections.* KiB in the daemon, .* us for each of (\d+) pings$", done.stdout, re.MULTILINE)
-    assert [int(count) for count, _ in lines] == [200, 40]
-    for count, pings in lines:
+    line = r"^(\d+) connections.* KiB in the daemon, .* us for each of (\d+) pings; without any ([\d. +]+) MiB$"
+    lines = re.findall(line, done.stdout, re.MULTILINE)
+    assert [(int(count), len(memory.split(" + "))) for count, _, memory in lines] == [(200, 1), (40, 1), (200, 3)]
+    for count, pings, _ in lines:
         assert int(pings) >= 2 * int(count), "everybody is pinged each half second"

@@ -21,7 +21,7 @@ from twisted.internet.task import react
 from echod import options, probe, ws_url
 from echod.log import escape
 from echod.probe import Outcome, Plan, Report
-from echod.settings import format_duration, format_size
+from echod.quantities import format_duration, format_size, parse_size
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two lines of progress: no faster than a person reads."""
@@ -72,7 +72,7 @@ def _parse_count(text: str) -> int:
 
 
 def _parse_size(text: str) -> int:
-    size = options.parse_size(text)
+    size = parse_size(text)
     if size > probe.MAX_SIZE:
         raise ValueError(f"is more than {format_size(probe.MAX_SIZE)}")
     return size

@@ -48,7 +48,7 @@ class Verifier:
     def __init__(self, target: Target, is_insecure: bool) -> None:
         self._target = target
         self._is_insecure = is_insecure
-        options = CertificateOptions() if is_insecure else CertificateOptions(trustRoot=platformTrust())  # type: ignore[no-untyped-call]
+        options = CertificateOptions() if is_insecure else CertificateOptions(trustRoot=platformTrust())
         self._context = options.getContext()
         self._connection: SSL.Connection | None = None
         self.why = ""

@@ -58,6 +58,11 @@ class Terms:
     """Whether the answer to a deflated message may be its own octets (docs/compression.md)."""
 
     @property
+    def stands_alone(self) -> bool:
+        """Whether no answer refers to one before it, so that nothing of a compressor is kept."""
+        return self.can_mirror or not self.server_keeps_context
+
+    @property
     def name(self) -> str:
         """How messages are answered."""
         return Compression.MIRROR if self.can_mirror else Compression.DEFLATE
@@ -260,5 +265,5 @@ class Deflate(PerMessageCompress):
         )
         octets = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
         # Where others are mirrored, what this compressor remembers is not what the client's inflater does: there each begins anew.
-        self._compressor = compressor if terms.server_keeps_context and not terms.can_mirror else None
+        self._compressor = None if terms.stands_alone else compressor
         return octets[: -len(TAIL)]

@@ -52,7 +52,7 @@ class EchoFactory(WebSocketServerFactory):
     ) -> None:
         """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers plain HTTP."""
         # The server's name would tell the library's version.
-        super().__init__(server="", reactor=clock)  # type: ignore[no-untyped-call]
+        super().__init__(server="", reactor=clock)
         self.settings = settings
         self.clock = clock
         self.pages = pages
@@ -221,7 +221,7 @@ class EchoFactory(WebSocketServerFactory):
         drained, timeout = self._drained, self.settings.drain_timeout
         # Who keeps on sending gets half of the time to come to an end.
         self._drain_calls = [
-            self.clock.callLater(min(self.settings.drain_grace, timeout / 2), self._refuse_all),
+            self.clock.callLater(min(self.settings.drain_grace, timeout / 2), self._close_all, at_once=True, only_opening=True),
             self.clock.callLater(timeout / 2, self._close_all, at_once=True),
             self.clock.callLater(timeout, self.abort_all),
         ]
@@ -230,14 +230,10 @@ class EchoFactory(WebSocketServerFactory):
             self._finish_drain()
         return drained
 
-    def _close_all(self, at_once: bool) -> None:
+    def _close_all(self, at_once: bool, only_opening: bool = False) -> None:
         for connection in list(self.live):
-            connection.go_away(at_once)
-
-    def _refuse_all(self) -> None:
-        for connection in list(self.live):
-            if connection.state == connection.STATE_CONNECTING:
-                connection.go_away(at_once=True)
+            if not only_opening or connection.state == connection.STATE_CONNECTING:
+                connection.go_away(at_once)
 
     def abort_all(self) -> None:
         """Reset all connections that are left."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import unquote_plus
 
-from echod.settings import Compression, Settings, format_duration, parse_choice, parse_duration
+from echod.quantities import format_duration, parse_duration
+from echod.settings import Compression, Settings, parse_choice
 
 NO_CODE = 1005
 """`close=1005`: a Close frame without a code, which the client's end reports as this one (RFC 6455 section 7.1.5)."""

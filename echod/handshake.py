@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from echod.settings import Settings
 
@@ -26,11 +26,10 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
 
 Fields = dict[bytes, list[bytes]]
 
-_METHOD_OCTET = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(_TOKEN, bytes([octet])))
 
-# Controls but HTAB, CR and LF; bare CR, bare LF; and \x85, at which Autobahn would begin a new line. A CR at the end of what
-# has come so far may yet get its LF.
-_BAD_OCTETS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|\r(?!\n|\Z)|(?<!\r)\n")
+# All but controls other than HTAB, CR and LF, and but \x85, at which Autobahn would begin a new line.
+_GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F, 0x85})
 
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
 
@@ -157,9 +156,11 @@ class HandshakeGuard:
         lines = _HEADER_LINE.findall(head, match.end())
         if len(lines) != line_count:
             return bad_request("a header line that is not `name: value`")
-        fields: Fields = {}
-        for name, value in lines:
-            fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+        fields: Fields = {name.lower(): [value.strip(b" \t")] for name, value in lines}
+        if len(fields) < line_count:  # seldom: some come twice
+            fields = {name: [] for name in fields}
+            for name, value in lines:
+                fields[name.lower()].append(value.strip(b" \t"))
         method, target, version = match.groups()
         refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
         if refusal is None:
@@ -172,16 +173,18 @@ class HandshakeGuard:
         # An upgrade to something else is refused, too, and so is a handshake of which a proxy has dropped the Upgrade header.
         if not self._has_pages or any(name in fields for name in _HANDSHAKE_FIELDS):
             return None
-        url = _split(target)
-        if url is None or url.path in _ONLY_WEBSOCKET or (not self._has_console and url.path != HEALTH_PATH):
+        path, _ = _split(target) or (None, "")
+        if path is None or path in _ONLY_WEBSOCKET or (not self._has_console and path != HEALTH_PATH):
             return None
-        return PageRequest(method, url.path or "/", fields)
+        return PageRequest(method, path or "/", fields)
 
     def _check_origin(self, fields: Fields) -> Refusal | None:
-        origins = [value.decode("latin-1").lower() for value in fields.get(b"origin", [])]
+        if b"origin" not in fields:
+            return None
+        origins = [value.decode("latin-1").lower() for value in fields[b"origin"]]
         if len(origins) > 1:
             return bad_request("the Origin header")
-        allowed = not origins or not self._origins or any(fnmatchcase(origins[0], pattern) for pattern in self._origins)
+        allowed = not self._origins or any(fnmatchcase(origins[0], pattern) for pattern in self._origins)
         return None if allowed else ORIGIN_REFUSED
 
 
@@ -192,7 +195,7 @@ class HeadReader:
 
     def __init__(self, guard: HandshakeGuard) -> None:
         self._guard = guard
-        self._octets = bytearray()
+        self._octets: bytes | bytearray = b""
         self._scanned = 0
         self.rest = b""
         """What came behind the head."""
@@ -204,21 +207,35 @@ class HeadReader:
 
     def feed(self, data: bytes) -> Request | PageRequest | Refusal | None:
         """Take octets; return the verdict once there is one. Linear in the octets, however they are cut."""
-        octets = self._octets
-        if not octets and not _METHOD_OCTET.match(data):
-            return NOT_HTTP
-        octets += data
+        octets, scanned = self._octets, self._scanned
+        if not octets:
+            if data[:1] not in _METHOD_OCTETS:
+                return NOT_HTTP
+            octets = data  # mostly the whole of it
+        else:
+            if isinstance(octets, bytes):
+                octets = bytearray(octets)
+            scanned -= octets.endswith(b"\r")
+            octets += data
         # The blank line may have begun in what was there before.
         most = self._guard.max_head_size
         end = octets.find(b"\r\n\r\n", max(0, self._scanned - 3), most)
         # What is behind the blank line, or over the limit, is not looked at.
-        if _BAD_OCTETS.search(octets, max(0, self._scanned - 1), most if end < 0 else end + 4):
+        new = octets[scanned : most if end < 0 else end + 4]
+        if _has_bad_octet(new):
             return bad_request("an octet that no request head may hold")
-        self._scanned = len(octets)
         if end < 0:
+            self._octets, self._scanned = octets, len(octets)
             return TOO_LARGE if len(octets) >= most else None
         self.rest = bytes(octets[end + 4 :])
-        return self._guard.judge(bytes(octets[: end + 4]))
+        return self._guard.judge(bytes(octets[: end + 4]) if scanned else bytes(new))
+
+
+def _has_bad_octet(octets: bytes | bytearray) -> bool:
+    """Tell whether there is an octet that no head may hold, a bare CR or LF among them; a CR at the end may yet get its LF."""
+    pairs = octets.count(b"\r\n")
+    is_paired = octets.count(b"\n") == pairs == octets.count(b"\r") - octets.endswith(b"\r")
+    return not is_paired or bool(octets.translate(None, _GOOD_OCTETS))
 
 
 def client_address(request: Request, peer: str, trusted_hops: int) -> str:
@@ -227,8 +244,8 @@ def client_address(request: Request, peer: str, trusted_hops: int) -> str:
     Each of them appends the address it was called from, so the client's is the `trusted_hops`-th from the end; what stands
     before it, the client may have made up. What is no address is not believed.
     """
-    hops = _list(request.fields, b"x-forwarded-for")
-    if not trusted_hops or not hops:
+    hops = _list(request.fields, b"x-forwarded-for") if trusted_hops else []
+    if not hops:
         return peer
     hop = hops[-min(trusted_hops, len(hops))].decode("latin-1")
     try:
@@ -257,10 +274,10 @@ def _check_message(method: bytes, version: bytes, fields: Fields) -> Refusal | N
         return BAD_HTTP_VERSION
     if method not in (b"GET", b"HEAD"):
         return NOT_ALLOWED
-    if any(value != b"0" for value in fields.get(b"content-length", [])) or fields.get(b"transfer-encoding", []):
+    if set(fields.get(b"content-length", ())) - {b"0"} or b"transfer-encoding" in fields:
         return bad_request("a body")
     hosts = fields.get(b"host", [])
-    if len(hosts) > 1 or (not hosts and version == b"1.1") or not all(_HOST.fullmatch(host) for host in hosts):
+    if len(hosts) > 1 or (not hosts and version == b"1.1") or (hosts and not _HOST.fullmatch(hosts[0])):
         return bad_request("the Host header")
     return None
 
@@ -283,32 +300,27 @@ def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | N
 
 def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, bytes]]) -> Request | Refusal:
     subprotocols = _list(fields, b"sec-websocket-protocol")
-    if len(set(subprotocols)) < len(subprotocols) or not all(_LIST_ITEM.fullmatch(item) for item in subprotocols):
+    if subprotocols and (len(set(subprotocols)) < len(subprotocols) or not all(map(_LIST_ITEM.fullmatch, subprotocols))):
         return bad_request("the Sec-WebSocket-Protocol header")
     extensions = _list(fields, b"sec-websocket-extensions")
-    if not all(_EXTENSION.fullmatch(item) for item in extensions):
+    if extensions and not all(map(_EXTENSION.fullmatch, extensions)):
         return bad_request("the Sec-WebSocket-Extensions header")
     url = _split(target)
     if url is None:
         return bad_request("the request target")
-    return Request(
-        path=url.path,
-        query=url.query,
-        key=fields[b"sec-websocket-key"][0].decode(),
-        subprotocols=tuple(item.decode() for item in subprotocols),
-        extensions=b", ".join(extensions).decode(),
-        fields=fields,
-        lines=lines,
-    )
+    key = fields[b"sec-websocket-key"][0].decode()
+    return Request(*url, key, tuple(map(bytes.decode, subprotocols)), b", ".join(extensions).decode(), fields, lines)
 
 
-def _split(target: bytes) -> SplitResult | None:
+def _split(target: bytes) -> tuple[str, str] | None:
+    """Return path and query, or None if it is no request target."""
     try:
         text = target.decode()
         if text.startswith("/"):
             # All of it is path and query (RFC 9112 section 3.2.1): urlsplit would take what is behind `//` for a host.
             path, _, query = text.partition("?")
-            return SplitResult("", "", path, query, "")
-        return urlsplit(text)
+            return path, query
+        url = urlsplit(text)
     except ValueError:
         return None
+    return url.path, url.query

@@ -25,6 +25,8 @@ MAX_ANSWER_SIZE = 256 * 1024
 _HEAD_END = b"\r\n\r\n"
 _BEGIN = b"HTTP/"
 
+_INTERIM = re.compile(rb"HTTP/1\.[0-9] 1(?!01)[0-9][0-9][ \r]")
+
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 # The first octets of a TLS record with an alert (RFC 8446 sections 5.1 and 6): what a TLS server makes of plain HTTP.
@@ -116,6 +118,16 @@ def parse(octets: bytes) -> Answer:
     line = f"{response.status} {response.reason}".strip()
     is_whole = is_whole or len(octets) >= MAX_ANSWER_SIZE
     return Answer(response.status, line, tuple(response.getheaders()), body, is_whole)
+
+
+def skip_interim(octets: bytes) -> bytes:
+    """Return what is behind the interim answers that come first: any number of 1xx, but no 101 (RFC 9110 section 15.2).
+
+    Raises `NotHttpError`.
+    """
+    while _INTERIM.match(octets) and (size := split_head(octets)):
+        octets = octets[size:]
+    return octets
 
 
 class _Received:

@@ -69,9 +69,11 @@ class Keepalive:
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
         is_pinged = connection in self._pinged
-        if not is_pinged:
+        is_due = now - connection.last_seen >= self._interval
+        if not is_pinged and (is_due or not self._has_rested(connection, now)):
             _note_progress(connection, now)
-        if now - connection.last_seen < self._interval:
+            is_due = now - connection.last_seen >= self._interval
+        if not is_due:
             # Also after a pong: it was the last sign of life, and so it is from then on that a proxy counts its idle time.
             self._pinged.discard(connection)
         elif not is_pinged:
@@ -79,6 +81,13 @@ class Keepalive:
             connection.ping()
             self._pinged.add(connection)
         self._looks.add(connection)
+
+    def _has_rested(self, connection: Watched, now: float) -> bool:
+        """Tell whether nothing was pending at the last look, nor read since, so that there is nothing to count (which asks the kernel).
+
+        Should something be pending all the same, it is counted before the ping, which may then be one too many.
+        """
+        return not connection.pending and now - connection.last_seen >= 2 * self._interval / LOOKS
 
     def _judge(self, connection: Watched) -> None:
         now = self._clock.seconds()

@@ -62,7 +62,7 @@ def _make_for_twistd(twistd: Any, log_format: LogFormat, is_chosen: bool) -> Lim
         twistd["logger"] = lambda: observer
         return observer
     if twistd.get("syslog"):
-        return Limiter(_as_observer(SyslogObserver(twistd["prefix"]).emit))  # type: ignore[no-untyped-call]
+        return Limiter(_as_observer(SyslogObserver(twistd["prefix"]).emit))
     return make_observer(_open(twistd), log_format)
 
 
@@ -79,7 +79,7 @@ def _open(twistd: Any) -> Any:
     if name == "-":
         raise ValueError("a daemon can't log to standard output")
     try:
-        log_file = LogFile.fromFullPath(name or "twistd.log")  # type: ignore[no-untyped-call]
+        log_file = LogFile.fromFullPath(name or "twistd.log")
     except OSError as error:
         raise ValueError(f"can't write the log: {error}") from error
     if not signal.getsignal(signal.SIGUSR1):

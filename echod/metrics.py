@@ -2,7 +2,7 @@
 
 Nothing is kept here: a scrape reads the plain numbers of `counts`, the sums that the express lane counts in C, and the state of the
 live connections. Each metric is a function from a daemon to numbers by label values, and all but those of the process can be added
-up: what several processes have is the sum of these mappings, key by key (`add_up`).
+up: what several processes have is the sum of these mappings, key by key (`add_up`). Those of the process each process has for itself.
 
 Knows Prometheus: names, types, labels, buckets. Must never know HTTP.
 """
@@ -10,12 +10,13 @@ Knows Prometheus: names, types, labels, buckets. Must never know HTTP.
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,9 +24,7 @@ from prometheus_client.registry import Collector
 
 from echod import __version__
 from echod.counts import EMPTY, Histogram, Outcome, Sum
-
-if TYPE_CHECKING:
-    from echod.factory import EchoFactory
+from echod.factory import EchoFactory, State
 
 LARGEST_SIZE = 28
 """The last bucket of message sizes is 2**28 octets, the default of `--max-buffered`."""
@@ -181,7 +180,17 @@ def _connections_limit(factory: EchoFactory) -> Values:
     return {(): factory.max_connections}
 
 
+def _serving(factory: EchoFactory) -> Values:
+    return {(): int(factory.state is State.SERVING)}
+
+
+def _workers(factory: EchoFactory) -> Values:
+    return {(): factory.settings.workers}
+
+
 BUILD = "echod_build_info"
+
+WORKERS = "echod_workers_wanted"
 
 METRICS: Sequence[Declared] = (
     Declared(BUILD, "gauge", ("version", "python", "twisted", "autobahn"), "Always 1; the labels are the versions in use.", _build),
@@ -208,6 +217,8 @@ METRICS: Sequence[Declared] = (
     Declared("echod_faults_total", "counter", ("fault",), "Connections whose URL asked for a fault, by parameter.", _faults),
     Declared("echod_buffered_bytes", "gauge", (), "Octets of unfinished and unsent messages that are held.", _buffered),
     Declared("echod_buffered_limit_bytes", "gauge", (), "Octets there may be of these (--max-buffered).", _buffered_limit),
+    Declared("echod_workers_serving", "gauge", (), "Processes that serve.", _serving),
+    Declared(WORKERS, "gauge", (), "Processes that ought to (--workers).", _workers),
     Declared("echod_event_loop_lag_seconds", "histogram", (), "How late the event loop was for a call, twice a second.", _lags),
 )
 
@@ -263,9 +274,42 @@ class _Daemon(Collector):
             yield metric.family(values.get(metric.name, {}))
 
 
-def make_registry(read: Callable[[], AllValues]) -> CollectorRegistry:
-    """Return a registry of a daemon's metrics, which are `read` anew each time, and of those of this process."""
+class _OfOne(ProcessCollector):
+    """prometheus_client's own, which without `/proc/stat` tells nothing: systemd's `ProcSubset=pid` hides it."""
+
+    def _boot_time(self) -> float:
+        # Where there is no such clock, there is no /proc.
+        return time.time() - time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class _Processes(Collector):
+    """What the kernel knows of each process, however stuck that is: of this one without a label, of a worker with its number.
+
+    A number and no process id, which would be a new series with each restart.
+    """
+
+    def __init__(self, workers: Callable[[], Mapping[str, int]]) -> None:
+        self._workers = workers
+        self._pid: int | str = "self"
+        self._of_one = _OfOne(pid=lambda: self._pid, registry=None)
+
+    def collect(self) -> Iterable[Metric]:
+        families: dict[str, Metric] = {}
+        processes: list[tuple[dict[str, str], int | str]] = [({}, "self")]
+        processes += [({"worker": number}, pid) for number, pid in self._workers().items()]
+        for labels, self._pid in processes:
+            for family in self._of_one.collect():
+                all_ = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                all_.samples += [sample._replace(labels=labels) for sample in family.samples]
+        return families.values()
+
+
+def make_registry(read: Callable[[], AllValues], workers: Callable[[], Mapping[str, int]] = dict) -> CollectorRegistry:
+    """Return a registry of a daemon's metrics, which are `read` anew each time, and of those of this process and its workers.
+
+    `workers` returns the process ids of the workers by their numbers.
+    """
     registry = CollectorRegistry()
     registry.register(_Daemon(read))
-    ProcessCollector(registry=registry)
+    registry.register(_Processes(workers))
     return registry

@@ -1,6 +1,6 @@
 """The command line: `twistd echod [options]` becomes a `Settings`, and every bad value one line and exit status 1.
 
-Knows the syntax of sizes and durations, and the two programs that it runs under. Must never decide what a value means.
+Knows what may stand for each option, and the two programs that it runs under. Must never decide what a value means.
 """
 
 from __future__ import annotations
@@ -21,27 +21,14 @@ from twisted.python import usage
 from echod import __version__, log_place, native, proxy_header, systemd, tls, upstream, worker
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
+from echod.quantities import format_duration, format_size, parse_duration, parse_size
 from echod.service import EchoService
-from echod.settings import Compression, LogFormat, Settings, format_duration, format_size, parse_choice, parse_duration
+from echod.settings import Compression, LogFormat, Settings, parse_choice
 from echod.worker import Worker
 from echod.workers import Supervisor, make_command, make_environment
 
-_SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
-_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-MAX_SIZE = 2**40
-"""A larger size is a slip of the hand."""
-
 MAX_WORKERS = 256
 """More are a slip of the hand."""
-
-
-def parse_size(text: str) -> int:
-    """Return the octets of `64KiB`, `16MiB`, `1GiB` or `1000`; raises `ValueError`."""
-    match = _SIZE.fullmatch(text)
-    size = int(match[1]) * _UNITS[match[2]] if match else 0
-    if not 1 <= size <= MAX_SIZE:
-        raise ValueError("is not a size, such as 1000, 64KiB, 16MiB or 1GiB")
-    return size
 
 
 def parse_buffer_size(text: str) -> int:
@@ -95,7 +82,7 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
         if descriptor is not None:
             endpoint = upstream.adopt(reactor, descriptor)
         else:
-            endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))  # type: ignore[no-untyped-call]
+            endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
@@ -154,9 +141,12 @@ class Options(usage.Options):
         ["log-messages", None, "log `recv: …` for each message"],
     ]
 
+    role: worker.Role | None = None
+    """Which worker this process is, if it is one."""
+
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self.environment = environment
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self["port"] = []
         self["admin"] = []
         self["origin"] = []
@@ -184,9 +174,12 @@ class Options(usage.Options):
         """Parse; a wrong option is one line on standard error and exit status 1, where twistd would exit with 0."""
         self.arguments = list(options or ())
         try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
+            super().parseOptions(options)
         except usage.UsageError as error:
-            stderr_line(f"echod: {error}")
+            if self.role is None:
+                stderr_line(f"echod: {error}")
+            else:
+                worker.tell_refusal(str(error))
             sys.exit(1)
 
     def parseArgs(self, *args: str) -> None:

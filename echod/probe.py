@@ -34,7 +34,7 @@ from echod import __version__, http_answer, upstream
 from echod.client_tls import UntrustedError, Verifier
 from echod.http_answer import Answer, NotHttpError
 from echod.log import describe_message, escape
-from echod.settings import KIB, MIB, format_duration, format_size
+from echod.quantities import KIB, MIB, format_duration, format_size
 from echod.ws_url import Target
 
 CLOSE_WAIT = 5.0
@@ -171,7 +171,7 @@ def request_head(plan: Plan, key: str) -> bytes:
     if plan.subprotocols:
         fields.append(("Sec-WebSocket-Protocol", ", ".join(plan.subprotocols)))
     if plan.offers_compression:
-        fields.append(("Sec-WebSocket-Extensions", PerMessageDeflateOffer().get_extension_string()))  # type: ignore[no-untyped-call]
+        fields.append(("Sec-WebSocket-Extensions", PerMessageDeflateOffer().get_extension_string()))
     lines = [f"GET {plan.target.resource} HTTP/1.1", *(f"{name}: {value}" for name, value in [*fields, *plan.fields])]
     return "\r\n".join([*lines, "", ""]).encode()
 
@@ -306,7 +306,7 @@ class _Check:
         assert self._client is not None
         began = perf_counter()
         with suppress(Disconnected):  # why it is gone has come already
-            self._client.sendMessage(payload, is_binary)  # type: ignore[no-untyped-call]
+            self._client.sendMessage(payload, is_binary)
         match await self._events.get():
             case _Message() as got:
                 self._report.round_trips.append(perf_counter() - began)
@@ -382,8 +382,8 @@ class _Check:
         if self._report.step not in (Step.TLS, Step.HTTP):
             self._feed(data)
             return
-        self._received += data
         try:
+            self._received = http_answer.skip_interim(self._received + data)
             if http_answer.split_head(self._received):
                 self._judge(http_answer.parse(self._received))
         except NotHttpError as error:
@@ -571,24 +571,24 @@ class _Factory(WebSocketClientFactory):
 
     def __init__(self, check: _Check) -> None:
         plan = check.plan
-        super().__init__(protocols=list(plan.subprotocols), reactor=check._reactor)  # type: ignore[no-untyped-call]
+        super().__init__(protocols=list(plan.subprotocols), reactor=check._reactor)
         self.check = check
         self.protocol = _Client
         # A longer echo is wrong anyway; its length is still told where it is not absurd.
         limit = 2 * plan.size + 64 * KIB
-        self.setProtocolOptions(  # type: ignore[no-untyped-call]
+        self.setProtocolOptions(
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
             maxFramePayloadSize=limit,
             maxMessagePayloadSize=limit,
-            perMessageCompressionOffers=[PerMessageDeflateOffer()] if plan.offers_compression else [],  # type: ignore[no-untyped-call]
+            perMessageCompressionOffers=[PerMessageDeflateOffer()] if plan.offers_compression else [],
             perMessageCompressionAccept=_accept if plan.offers_compression else lambda _: None,
         )
 
 
 def _accept(response: object) -> PerMessageDeflateResponseAccept | None:
-    return PerMessageDeflateResponseAccept(response) if isinstance(response, PerMessageDeflateResponse) else None  # type: ignore[no-untyped-call]
+    return PerMessageDeflateResponseAccept(response) if isinstance(response, PerMessageDeflateResponse) else None
 
 
 @implementer(IHostResolution)

@@ -118,10 +118,9 @@ class EchoProtocol(upstream.ServerProtocol):
         self._receive = EchoProtocol._receive_head
         self._layers = upstream.layers(self.transport)
         self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
-        if hasattr(self.transport.getPeer(), "host"):  # a Unix socket knows no Nagle
-            self.transport.setTcpNoDelay(True)
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
+        upstream.read_first(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """Forget everything."""
@@ -141,7 +140,7 @@ class EchoProtocol(upstream.ServerProtocol):
             self.perform(self._faulty.flush)
         self.unregisterProducer()
         self.factory.began_to_close(self)
-        self.transport.loseConnection()
+        self._let_go()
 
     def writeConnectionLost(self) -> None:
         """Go on reading: it was our own doing."""
@@ -184,7 +183,9 @@ class EchoProtocol(upstream.ServerProtocol):
         self._flush()
         self._answers = None
         self.factory.budget.settle(self)
-        if self._is_leaving:
+        if self.wasClean:
+            self._let_go()
+        elif self._is_leaving:
             self.go_away()
         elif self._codec is not None:
             self._offer()
@@ -283,12 +284,14 @@ class EchoProtocol(upstream.ServerProtocol):
         """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
-        return "pump" if self._has_lane and self.extension is None else "codec"
+        return "pump" if self._has_lane else "codec"
 
     @property
     def _has_lane(self) -> bool:
         lane = self.factory.lane
-        return lane is not None and (self._is_plain or (self._is_tls and lane.takes_tls))
+        if lane is None or not (self._is_plain or (self._is_tls and lane.takes_tls)):
+            return False
+        return self.extension is None or (lane.takes_deflate and self.extension.terms.stands_alone)
 
     def _answer_page(self, request: PageRequest) -> None:
         """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
@@ -376,7 +379,7 @@ class EchoProtocol(upstream.ServerProtocol):
             return large.taken() + rest
         if large.is_complete:
             self._large = None
-            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `_echo`
+            if self.state == self.STATE_OPEN:  # else our Close frame is out already: see `answer`
                 self.echoed(1, large.size)
                 self.sendData(large.answer())
         return rest
@@ -569,7 +572,6 @@ class EchoProtocol(upstream.ServerProtocol):
             and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
-            and self.extension is None
             and not self.is_backlogged
             and not self.is_waiting
             and not self._put_off
@@ -581,9 +583,18 @@ class EchoProtocol(upstream.ServerProtocol):
             return
         assert self.factory.lane is not None
         session = upstream.session(self._layers) if self._is_tls else None
-        if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
+        if (self._is_plain or session is not None) and self._lend_socket(self._layers[-1].fileno(), session):
             self._reads = 0
-            self._pause_or_resume()
+            self.transport.pauseProducing()
+
+    def _lend_socket(self, descriptor: int, session: upstream.Session | None) -> bool:
+        assert self.factory.lane is not None
+        if self.extension is None:
+            return self.factory.lane.lend(self, descriptor, session)
+        is_lent = self.factory.lane.lend(self, descriptor, session, self.extension.terms, self.extension.window)
+        if is_lent:
+            self.extension.window = b""  # the lease has it, and moves it on
+        return is_lent
 
     def lease_ended(self, ended: Ended) -> None:
         """Go on without the pump."""
@@ -599,6 +610,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if ended.unsent:
             upstream.write_now(self._layers, ended.unsent)
         self._pause_or_resume()
+        if self.extension is not None:
+            self.extension.window = ended.window
         if ended.fragments:
             self._fragments = ended.fragments - 1  # the frame that stands for them will count as one
         if ended.rest:
@@ -825,19 +838,24 @@ class EchoProtocol(upstream.ServerProtocol):
     def drop(self) -> None:
         """End the TCP connection once what was written is sent; the last thing that happens to a connection but being lost.
 
-        After a whole closing handshake that is all there is to do. Else the peer may still be sending, and a socket that is
-        closed over unread octets is reset by the kernel, which loses what the peer has not read yet: so half-close, and read
-        on to the end.
+        After a whole closing handshake that is all there is to do, and `_settle` does it when the read is over. Else the peer may
+        still be sending, and a socket that is closed over unread octets is reset by the kernel, which loses what the peer has not
+        read yet: so half-close, and read on to the end.
         """
         self._flush()
         if self._faulty is not None:
             self._faulty.stop()
         self._forget_what_came()
-        if self.wasClean:
-            self.transport.loseConnection()
-        else:
+        if not self.wasClean:
             upstream.half_close(self.transport)
             self.transport.resumeProducing()
+
+    def _let_go(self) -> None:
+        """Close the socket; at once, if all is sent, where `loseConnection` would after another turn of the reactor."""
+        if self._is_plain and not upstream.unsent(self._layers):
+            upstream.close_now(self._layers[0])
+        else:
+            self.transport.loseConnection()
 
     def _forget_what_came(self) -> None:
         self._gathered = self._put_off = b""

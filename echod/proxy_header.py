@@ -44,9 +44,9 @@ class Holder(ProtocolWrapper):
                 return
             self._held = None
         try:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            super().dataReceived(data)
         except ValueError:  # a number or an address in the header; what is behind it raises nothing
-            self.loseConnection()  # type: ignore[no-untyped-call]
+            self.loseConnection()
 
     def readConnectionLost(self) -> None:
         """Pass on that the peer sends no more, past Twisted's wrapper, which would lose it; TLS has no half-close."""
@@ -55,7 +55,7 @@ class Holder(ProtocolWrapper):
         if IHalfCloseableProtocol.implementedBy(type(behind)):
             behind.readConnectionLost()
         else:
-            self.loseConnection()  # type: ignore[no-untyped-call]
+            self.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Do nothing: nobody wants to know."""
@@ -71,7 +71,7 @@ class _HoldingEndpoint:
         self._endpoint = endpoint
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        return self._endpoint.listen(_HolderFactory(protocolFactory))  # type: ignore[no-untyped-call]
+        return self._endpoint.listen(_HolderFactory(protocolFactory))
 
 
 def wrap(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:

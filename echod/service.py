@@ -5,6 +5,7 @@ Knows the life of the process: listeners, descriptors, signals. Must never know 
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import signal
@@ -27,12 +28,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__, tls
+from echod import __version__, tls, upstream
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Compression, Settings
 from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
@@ -86,17 +88,17 @@ class EchoService(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Give the application our log observer, which twistd looks for there."""
         if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
-        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen while ports below 1024 may be had; `twist` leaves this step out."""
-        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
         """Begin to serve."""
-        super().startService()  # type: ignore[no-untyped-call]
+        super().startService()
         if not self._has_listened:
             self._listen()
         if self._observer is not None:
@@ -136,7 +138,8 @@ class EchoService(Service):
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
-            set_backlog(self._ports[-1], self._settings.backlog)
+            prepare_socket(self._ports[-1], self._settings.backlog)
+            upstream.make_eager(self._ports[-1], self.factory)
         if self._admin_endpoints:
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))
@@ -159,7 +162,7 @@ class EchoService(Service):
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
-        super().stopService()  # type: ignore[no-untyped-call]
+        super().stopService()
         _log.info("shutting down")
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
@@ -251,11 +254,16 @@ def raise_descriptor_limit() -> int:
     return MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
 
 
-def set_backlog(port: IListeningPort, backlog: int) -> None:
-    """Let the kernel hold `backlog` connections until they are accepted: a second listen(2) changes it."""
+def prepare_socket(port: IListeningPort, backlog: int) -> None:
+    """Let the kernel hold `backlog` connections until they are accepted, and send at once what is written to them.
+
+    A second listen(2) changes the one. The other (no Nagle) is inherited by each accepted socket, which saves a system call for each.
+    """
     listener = getattr(port, "socket", None)
     if isinstance(listener, socket.socket):
         listener.listen(backlog)
+        if listener.family != socket.AF_UNIX:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def has_lost_terminal(descriptor: int = 0) -> bool:
@@ -302,7 +310,10 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
         return "off, Autobahn serves everything"
     if factory.lane is None:
         return f"codec alone ({native.isa})"
-    return f"pump and codec ({native.isa})" + ("" if factory.lane.takes_tls else ", TLS by the codec alone")
+    lacks = [] if factory.lane.takes_tls else [", TLS by the codec alone"]
+    if factory.settings.compression is not Compression.OFF and not factory.lane.takes_deflate:
+        lacks.append(", permessage-deflate by Autobahn")
+    return f"pump and codec ({native.isa})" + "".join(lacks)
 
 
 def describe_limits(settings: Settings, max_connections: int) -> str:
@@ -344,6 +355,18 @@ def refuse_to_start(reason: str) -> None:
     _log.error("{reason}", reason=reason)
     sys.excepthook = _one_line(sys.excepthook)
     raise CannotStartError(reason)
+
+
+def fail_at_exit() -> None:
+    """Have the process end with exit status 1, once the reactor has stopped: of a start that fails later neither twistd nor twist knows."""
+    atexit.register(_exit_with_failure)
+
+
+def _exit_with_failure() -> None:
+    # All of the application has ended. What is skipped is Python's own end, and with it exit status 0.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _one_line(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,13 +8,11 @@ Sizes are in octets, durations in seconds.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-KIB = 1024
-MIB = 1024 * KIB
+from echod.quantities import KIB, MIB
 
 
 class Compression(StrEnum):
@@ -43,17 +41,11 @@ class Settings:
     ports: tuple[str, ...] = ("tcp:8080",)
     """Twisted server endpoint strings to listen on."""
 
-    max_message_size: int = 16 * MIB
-    """A longer message, also after inflation, is answered with close code 1009. The size that peers' test suites go up to."""
-
     admins: tuple[str, ...] = ()
     """Twisted server endpoint strings of the admin site."""
 
-    compression: Compression = Compression.MIRROR
-    """Mirroring costs a fraction of deflating, in time and memory, and a client sees no difference but in the octets of its own choice."""
-
-    handshake_timeout: float = 5.0
-    """From the accepted connection to the end of the opening handshake, TLS and a PROXY header included. 0: no limit."""
+    max_message_size: int = 16 * MIB
+    """A longer message, also after inflation, is answered with close code 1009. The size that peers' test suites go up to."""
 
     max_buffered: int = 256 * MIB
     """Octets of unfinished and unsent messages that all connections hold together; see `budget`."""
@@ -64,9 +56,6 @@ class Settings:
     max_connections_per_address: int | None = None
     """More are answered with HTTP 429."""
 
-    workers: int = 1
-    """Processes that serve, beside the one that starts them; 1: none beside, this one serves."""
-
     origins: tuple[str, ...] = ()
     """Patterns, one of which a request's `Origin` must match, else HTTP 403. None given: any. A request without one is let in:
     the header is a browser's word on who is calling (RFC 6454), and clients that are none have nothing to say there."""
@@ -74,18 +63,26 @@ class Settings:
     trust_proxy: int = 0
     """Hops of `X-Forwarded-For` that are believed, counted from the nearest."""
 
+    compression: Compression = Compression.MIRROR
+    """Mirroring costs a fraction of deflating, in time and memory, and a client sees no difference but in the octets of its own choice."""
+
     ping_interval: float = 20.0
     """Without a sign of life for so long, a connection is pinged. Shorter than the idle timeouts of common proxies (60 s). 0: never."""
 
     ping_timeout: float = 20.0
     """Without a sign of life for so long after that, it is reset. 0: never."""
 
+    handshake_timeout: float = 5.0
+    """From the accepted connection to the end of the opening handshake, TLS and a PROXY header included. 0: no limit."""
+
+    close_timeout: float = 5.0
+    """From the first step of a close, whoever takes it, to the abort of a connection that is still there."""
+
     drain_timeout: float = 10.0
     """From the signal to the end of the process, whoever is still there."""
 
-    drain_grace: float = 0.5
-    """From the signal to the refusal of a connection that has not begun its request: to be answered before it has asked confuses proxies
-    and clients that are just about to."""
+    workers: int = 1
+    """Processes that serve, beside the one that starts them; 1: none beside, this one serves."""
 
     has_faults: bool = True
     """Whether a URL's parameters (`faults`) have a say in what becomes of its connection."""
@@ -99,11 +96,12 @@ class Settings:
     native: str | None = None
     """`ECHOD_NATIVE`: "1" requires the express lane's native module, "0" does without, None takes it where it is built."""
 
-    close_timeout: float = 5.0
-    """From the first step of a close, whoever takes it, to the abort of a connection that is still there."""
-
     full_timeout: float = 10.0
     """How long a connection waits for room under `max_buffered` before it is closed with 1013."""
+
+    drain_grace: float = 0.5
+    """From the signal to the refusal of a connection that has not begun its request: to be answered before it has asked confuses proxies
+    and clients that are just about to."""
 
     backlog: int = 4096
     """Connections that the kernel holds until they are accepted; Linux's `net.core.somaxconn` is the same. Twisted's 50 is little."""
@@ -208,14 +206,6 @@ class Settings:
         )
 
 
-def format_size(octets: int) -> str:
-    """Write a size as the command line takes it: `16MiB`, `1536KiB`, `1000`."""
-    for name, unit in (("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB)):
-        if octets and octets % unit == 0:
-            return f"{octets // unit}{name}"
-    return str(octets)
-
-
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -225,27 +215,3 @@ def parse_choice(kind: type[Choice], text: str) -> Choice:
         return kind(text)
     except ValueError:
         raise ValueError(f"is none of {', '.join(kind)}") from None
-
-
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
-
-MAX_DURATION = 7 * 24 * 3600.0
-"""A longer duration, in seconds, is a slip of the hand."""
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of `250ms`, `5s`, `2m` or `5`; raises `ValueError`."""
-    match = _DURATION.fullmatch(text)
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else -1.0
-    if not 0 <= seconds <= MAX_DURATION:
-        raise ValueError("is not a duration, such as 250ms, 5s or 2m")
-    return seconds
-
-
-def format_duration(seconds: float) -> str:
-    """Write a duration as the command line takes it: `5s`, `2m`, `250ms`."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds and milliseconds % 60_000 == 0:
-        return f"{milliseconds // 60_000}m"
-    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"

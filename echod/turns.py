@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-Worker = TypeVar("Worker")
+Busy = TypeVar("Busy")
 
 SHARE = 0.001
 """Seconds that one connection works at a time."""
@@ -24,19 +24,19 @@ TURN = 0.005
 """Seconds of one turn for all that are in line, before what came in meanwhile is looked at."""
 
 
-class Turns(Generic[Worker]):
+class Turns(Generic[Busy]):
     """The line."""
 
-    def __init__(self, clock: IReactorTime, work: Callable[[Worker], None]) -> None:
-        """`work` does a share of a worker's work; it comes back into the line by `add`, if something is left."""
+    def __init__(self, clock: IReactorTime, work: Callable[[Busy], None]) -> None:
+        """`work` does a share of what somebody has to do, who comes back into the line by `add`, if something is left."""
         self._clock = clock
         self._work = work
-        self._line: deque[Worker] = deque()
+        self._line: deque[Busy] = deque()
         self._call: IDelayedCall | None = None
 
-    def add(self, worker: Worker) -> None:
-        """Let a worker stand in line, at its end."""
-        self._line.append(worker)
+    def add(self, busy: Busy) -> None:
+        """Let somebody stand in line, at its end."""
+        self._line.append(busy)
         if self._call is None:
             self._call = self._clock.callLater(0, self._turn)
 

@@ -56,6 +56,18 @@ def take_role(environment: MutableMapping[str, str]) -> Role | None:
     return Role(index, tuple((text, descriptor) for text, descriptor in ports))
 
 
+def tell_refusal(reason: str) -> None:
+    """Tell the parent why this worker can't start; the parent has a log for it, and this process perhaps no standard error."""
+    _tell_and_wait("refused", reason)
+
+
+def _tell_and_wait(kind: str, value: Any) -> None:
+    """Tell the parent something before the reactor runs."""
+    octets = link.encode(["tell", kind, value])
+    while octets:
+        octets = octets[os.write(link.READ, octets) :]
+
+
 @implementer(ILogObserver)
 class ParentLog:
     """Gives the log's events to the parent, whose log they are written to."""
@@ -85,12 +97,7 @@ class ParentLog:
             # With the traceback.
             "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
         }
-        if self.tell is not None:
-            self.tell("log", told)
-        else:
-            octets = link.encode(["tell", "log", told])
-            while octets:
-                octets = octets[os.write(link.READ, octets) :]
+        (self.tell or _tell_and_wait)("log", told)
 
 
 class Parent(Link):

@@ -33,10 +33,10 @@ from twisted.python.failure import Failure
 from echod import link, metrics, upstream
 from echod.factory import State
 from echod.link import Link
-from echod.log import KIND, UNLIMITED
+from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
-from echod.service import EchoService, listen_on, refuse_to_start, set_backlog, tell_limits
-from echod.settings import format_duration
+from echod.quantities import format_duration
+from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, refuse_to_start, tell_limits
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0
@@ -44,8 +44,6 @@ PULSE = 1.0
 
 PATIENCE = 2.0
 """Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10 s."""
-
-LIMIT = "echod_connections_limit"
 
 _log = Logger()
 
@@ -75,6 +73,8 @@ class Process(ProcessProtocol):
         self.has_pulse = True
         """Whether the last pulse was answered."""
         self.is_killed = False
+        self.refusal = ""
+        """Why it can't start, in its own words."""
         self.limit = 0
         """Connections that it may have."""
         self.open = 0
@@ -85,7 +85,7 @@ class Process(ProcessProtocol):
         """Begin to listen to it."""
         self.pid = self.transport.pid  # which Twisted forgets at the end
         transport: Any = self
-        self.link.makeConnection(transport)  # type: ignore[no-untyped-call]
+        self.link.makeConnection(transport)
 
     def write(self, octets: bytes) -> None:
         """Write what the link has to say: its transport is the pipe."""
@@ -97,7 +97,7 @@ class Process(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: ARG002  # there is one to read
         """Take octets from the pipe."""
-        self.link.dataReceived(data)  # type: ignore[no-untyped-call]
+        self.link.dataReceived(data)
 
     def childConnectionLost(self, childFD: int) -> None:  # noqa: ARG002  # without one the other is of no use
         """Say no more to it: of a process that dies Twisted drops the pipes before it knows of its end."""
@@ -132,7 +132,11 @@ class Worker:
         self._restart = None
         process = self.process = Process(self)
         process.since = self._clock.seconds()
-        self._supervisor.spawn(self._index, process)
+        try:
+            self._supervisor.spawn(self._index, process)
+        except OSError as error:  # no memory for one more, or no Python there any longer
+            process.refusal = error.strerror or str(error)
+            self.ended(process, Failure(error))
 
     @property
     def is_serving(self) -> bool:
@@ -149,6 +153,8 @@ class Worker:
                 self._supervisor.tell_ready()
             case "last":
                 process.counts = metrics.unpack(value)
+            case "refused":
+                process.refusal = value
             case _:  # a line of the log
                 write_log(process.pid, value)
 
@@ -176,16 +182,20 @@ class Worker:
         """Take note of the process's end, and start another unless all end."""
         self.process = None
         self._supervisor.keep(process.counts)
-        how = describe_end(reason)
+        name = f"worker {process.pid}" if process.pid else "a worker"
+        how = f"can't start: {process.refusal}" if process.refusal else describe_end(reason)
         if not self._supervisor.running:
-            _log.info("worker {pid} {how}", pid=process.pid, how=how, **{UNLIMITED: True})
+            _log.info("{name} {how}", name=name, how=how, **{UNLIMITED: True})
             self._supervisor.one_has_ended()
+            return
+        if not (process.is_serving or self._supervisor.is_ready):
+            self._supervisor.fail(f"{name} {how}")
             return
         if process.is_serving and self._clock.seconds() - process.since >= self._settings.restart_reset:
             self._delay = self._settings.restart_delay
         delay, self._delay = self._delay, min(2 * self._delay, self._settings.max_restart_delay)
         next_ = format_duration(delay)
-        _log.error("worker {pid} {how}; the next starts in {next_}", pid=process.pid, how=how, next_=next_, **{UNLIMITED: True})
+        _log.error("{name} {how}; the next starts in {next_}", name=name, how=how, next_=next_, **{UNLIMITED: True})
         self._restart = self._clock.callLater(delay, self.start)
 
     def stop(self) -> None:
@@ -234,7 +244,9 @@ class Supervisor(EchoService):
         self._sockets: list[list[socket.socket]] = []
         """Of each endpoint, one for each worker; the same one for all, where they share it."""
         self._kept: AllValues = {}
-        self._is_ready = False
+        self.is_ready = False
+        """Whether all workers have served, if not all at present."""
+        self._has_failed = False
         self._all_ended: Deferred[None] | None = None
         self._kill_call: IDelayedCall | None = None
         self._pulse = LoopingCall(self._for_each, Worker.pulse)
@@ -289,7 +301,7 @@ class Supervisor(EchoService):
             first = upstream.hold(port)
         except ValueError as error:
             refuse_to_start(f"{text} {error}")
-        set_backlog(port, self.settings.backlog)
+        prepare_socket(port, self.settings.backlog)
         if not is_own_tcp(text, first):
             return [first] * self.settings.workers
         return [first, *(make_sibling(first, self.settings.backlog) for _ in self._workers[1:])]
@@ -305,11 +317,23 @@ class Supervisor(EchoService):
 
     def tell_ready(self) -> None:
         """Say that the daemon serves, when the last of the workers does for the first time."""
-        if not self._is_ready and all(worker.is_serving for worker in self._workers):
-            self._is_ready = True
+        if not self.is_ready and all(worker.is_serving for worker in self._workers):
+            self.is_ready = True
             _log.info("workers: {pids}", pids=", ".join(str(process.pid) for process in self._processes()), **{UNLIMITED: True})
             tell_limits(self.settings.share(0), min(process.limit for process in self._processes()))
             self._notifier.start(self._reactor, self._describe_status)
+
+    def fail(self, reason: str) -> None:
+        """End, as one process would that can't start, with one line and exit status 1.
+
+        A worker that can't start later, when others serve, is tried again and again.
+        """
+        if not self._has_failed:
+            self._has_failed = True
+            _log.error("{reason}", reason=reason)
+            stderr_line(f"echod: {reason}")
+            fail_at_exit()
+            self.stop_process()
 
     def _describe_status(self) -> str:
         found = [process for process in self._processes() if process.is_serving]
@@ -352,12 +376,19 @@ class Supervisor(EchoService):
             return State.DRAINING
         return State.SERVING if all(worker.is_serving for worker in self._workers) else State.STARTING
 
+    def processes(self) -> dict[str, int]:
+        """Return the process ids of those workers that have a process, by their numbers, counted from 0."""
+        return {str(index): worker.process.pid for index, worker in enumerate(self._workers) if worker.process is not None}
+
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of all workers, those that have ended included."""
         # What was kept when the others were asked: who ends from now on is among those.
         # Every metric is there, if without a number.
         kept: AllValues = {metric.name: {} for metric in metrics.METRICS} | self._kept
-        return gatherResults([worker.values() for worker in self._workers]).addCallback(lambda found: metrics.add_up_all([*found, kept]))
+        # A worker doesn't know of the others.
+        wanted: AllValues = {metrics.WORKERS: {(): self.settings.workers}}
+        asked = gatherResults([worker.values() for worker in self._workers])
+        return asked.addCallback(lambda found: metrics.add_up_all([*found, kept]) | wanted)
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
         """Return how many there are and a part of them: worker by worker, of each those first that were accepted first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -27,11 +28,31 @@ match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
 
 from twisted.internet import reactor
 
+from echod.native import Native
+from tests.loop import Bed, bed, needed_native
+
+# A shell has its background jobs ignore it, and so would what they start: the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Return a certificate for `localhost`."""
     return Certificate(Path(tmp_path_factory.mktemp("tls")) / "localhost.pem")
+
+
+@pytest.fixture(scope="session")
+def native() -> Native:
+    """Return the compiled module."""
+    return needed_native()
+
+
+@pytest.fixture
+def lane_bed(native: Native) -> Iterator[Bed]:
+    """Make a factory with the express lane, and without pings."""
+    with bed(native, ping_interval=0) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)

@@ -31,8 +31,8 @@ DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 REACTOR_VARIABLE = "ECHOD_TEST_REACTOR"
 """The environment variable with the name of the daemons' reactor, for tests that choose none."""
 
-START_DEADLINE = 30.0
-"""Seconds. Two cores may be busy with other runs."""
+START_DEADLINE = 60.0
+"""Seconds for what takes one. Two cores may be busy with other runs."""
 
 STOP_DEADLINE = 30.0
 """More than any drain takes that a test does not set itself."""

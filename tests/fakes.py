@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from echod.deadlines import TICK
 from echod.factory import EchoFactory
 from echod.handshake import PageRequest
 from echod.protocol import EchoProtocol
@@ -89,3 +92,22 @@ def make_factory(
 ) -> EchoFactory:
     """Make a factory on a fake clock."""
     return EchoFactory(Settings(**settings), clock or Clock(), max_connections, pages=pages)
+
+
+def assert_freed_at_once(clock: Clock, use: Callable[[Peer], object], **settings: Any) -> None:
+    """Assert that nothing is left of a connection that is lost after its `use`, also without the garbage collector."""
+    factory = make_factory(clock, **settings)
+    gc.collect()
+    gc.disable()
+    try:
+        peer = Peer(factory)
+        use(peer)
+        reference = weakref.ref(peer.protocol)
+        peer.lose()
+        del peer
+        assert reference() is None
+        assert not factory.live
+    finally:
+        gc.enable()
+    clock.advance(TICK)
+    assert not clock.getDelayedCalls()

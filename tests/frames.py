@@ -12,7 +12,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 class Frame(NamedTuple):
-    """A frame that a server sent."""
+    """A frame that came."""
 
     opcode: int
     payload: bytes
@@ -53,21 +53,30 @@ def close_payload(code: int, reason: str = "") -> bytes:
     return struct.pack("!H", code) + reason.encode()
 
 
+def take(octets: bytes | bytearray, *, is_masked: bool) -> tuple[Frame, int] | None:
+    """Return the frame at the begin of `octets` and its size; None: it is not whole. A client masks all, a server nothing (section 5.1)."""
+    if len(octets) < 2:
+        return None
+    assert octets[1] >> 7 == is_masked
+    length, start = octets[1] & 0x7F, 2
+    if length >= 126:
+        start = 4 if length == 126 else 10
+        length = int.from_bytes(octets[2:start], "big")
+    mask, start = bytes(octets[start : start + 4 * is_masked]), start + 4 * is_masked
+    if len(octets) < start + length:
+        return None
+    payload = bytes(octets[start : start + length])
+    frame = Frame(octets[0] & 15, masked(payload, mask) if is_masked else payload, bool(octets[0] & 0x80), octets[0] >> 4 & 7)
+    return frame, start + length
+
+
 def split(octets: bytes) -> tuple[list[Frame], bytes]:
     """Return the whole frames of a server at the begin of `octets`, and what is left."""
     frames = []
-    while len(octets) >= 2:
-        length, start = octets[1] & 0x7F, 2
-        assert not octets[1] & 0x80, "a server masks nothing (section 5.1)"
-        if length == 126:
-            length, start = int.from_bytes(octets[2:4], "big"), 4
-        elif length == 127:
-            length, start = int.from_bytes(octets[2:10], "big"), 10
-        if len(octets) < start + length:
-            break
-        payload, first = octets[start : start + length], octets[0]
-        frames.append(Frame(first & 15, payload, bool(first & 0x80), first >> 4 & 7))
-        octets = octets[start + length :]
+    while (taken := take(octets, is_masked=False)) is not None:
+        frame, size = taken
+        frames.append(frame)
+        octets = octets[size:]
     return frames, octets
 
 

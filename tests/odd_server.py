@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.frames import BINARY, CLOSE, TEXT, masked, server_frame
+from tests.frames import BINARY, CLOSE, TEXT, server_frame, take
 
 DEADLINE = 20.0
 """Seconds. No read of a script waits longer."""
@@ -71,25 +71,11 @@ class Peer:
 
     def read_frame(self) -> tuple[int, bytes]:
         """Return opcode and payload of the next frame."""
-        while True:
-            frame = self._take_frame()
-            if frame is not None:
-                return frame
+        while (taken := take(self._received, is_masked=True)) is None:
             self._receive()
-
-    def _take_frame(self) -> tuple[int, bytes] | None:
-        octets = self._received
-        if len(octets) < 2:
-            return None
-        length, start = octets[1] & 0x7F, 2
-        if length >= 126:
-            size = 2 if length == 126 else 8
-            length, start = int.from_bytes(octets[2 : 2 + size], "big"), 2 + size
-        if len(octets) < start + 4 + length:
-            return None
-        mask, payload = octets[start : start + 4], octets[start + 4 : start + 4 + length]
-        self._received = octets[start + 4 + length :]
-        return octets[0] & 15, masked(payload, mask)
+        frame, size = taken
+        self._received = self._received[size:]
+        return frame.opcode, frame.payload
 
     def echo(self, times: int) -> None:
         """Echo messages."""

@@ -109,7 +109,7 @@ def is_message_count(name: str) -> bool:
     return name.startswith(("echod_messages", "echod_payload"))
 
 
-@pytest.mark.parametrize("lane", ["pump", "codec", "TLS", "autobahn, fragments", "autobahn, nothing native"])
+@pytest.mark.parametrize("lane", ["pump", "codec", "TLS", "pump, fragments", "autobahn, nothing native"])
 def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) -> None:
     context = None
     ports: tuple[str, ...] = ("tcp:0:interface=127.0.0.1",)
@@ -119,7 +119,7 @@ def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) ->
     if lane == "codec":  # for messages that don't come deflated
         headers.append("Sec-WebSocket-Extensions: permessage-deflate")
     if lane == "TLS":
-        context = ssl.create_default_context(cafile=str(certificate.path))
+        context = certificate.client()
         ports = (f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}",)
     environment = {"ECHOD_NATIVE": "0"} if "nothing" in lane else {}
     with Daemon(*ADMIN, ports=ports, env=environment) as daemon:
@@ -246,7 +246,7 @@ def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path)
             visitor.connect(str(path))
             visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert visitor.recv(4096).startswith(b"HTTP/1.1 200 ")
-        context = ssl.create_default_context(cafile=str(certificate.path))
+        context = certificate.client()
         context.set_alpn_protocols(["h2", "http/1.1"])  # as a browser does
         url = daemon.admin_urls[1].replace("127.0.0.1", "localhost")
         with urlopen(url + "/readyz", context=context, timeout=20) as answer:
@@ -255,7 +255,7 @@ def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path)
 
 def test_a_person_sees_the_figures(tmp_path: Path) -> None:
     """In a browser, whose script has drawn the page anew by then; a policy that stopped script or style would show."""
-    chromium = needed("chromium", "chromium")
+    chromium = needed("chromium")
     with Daemon(*ADMIN) as daemon, connected(daemon, path="/<b>") as client:
         echo(client, TEXT, b"hello")
         command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--enable-logging=stderr"]

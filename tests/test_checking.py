@@ -10,7 +10,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,10 +27,11 @@ from tests.daemon import Daemon, run, wait_until
 from tests.frames import server_frame
 from tests.odd_server import OddServer, Peer
 from tests.tls import Certificate
+from tests.tools import needed
 
 CHECK = (sys.executable, "-m", "echod", "check")
 
-SLACK = 10.0
+SLACK = 30.0
 """Seconds for a start of Python beside other work."""
 
 
@@ -111,7 +111,7 @@ def test_a_daemon_without_tls(daemon: Daemon) -> None:
 
 
 def test_a_daemon_with_no_room() -> None:
-    with Daemon("--max-connections", "1") as daemon, socket.create_connection(daemon.address) as only:
+    with Daemon("--max-connections", "1", "--handshake-timeout", "5m") as daemon, socket.create_connection(daemon.address) as only:
         # Its turn is over once it has been answered.
         only.sendall(b"GET / HTTP/1.1\r\n")
         status, out = check(daemon.url, "--json")
@@ -163,7 +163,7 @@ def test_a_server_that_is_silent() -> None:
 def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:
     code = """
         import runpy, socket, sys, time
-        socket.getaddrinfo = lambda *_: time.sleep(60)
+        socket.getaddrinfo = lambda *_: time.sleep(600)
         sys.argv = ["echod", "check", "ws://a.example", "--timeout", "200ms"]
         runpy.run_module("echod", run_name="__main__")
     """
@@ -276,10 +276,7 @@ http {{
 @contextmanager
 def nginx(backend: int) -> Iterator[str]:
     """Debian's nginx before a port of this machine; yields its URL."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        missing = "no nginx: apt-get install nginx-light"
-        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(missing)
+    program = needed("nginx", "nginx-light")
     with tempfile.TemporaryDirectory(prefix="echod-nginx-") as name, socket.create_server(("127.0.0.1", 0)) as dead:
         folder = Path(name)
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -1,5 +1,7 @@
 """The express lane at work: real sockets on the real transport and the real pump, when a lease begins, why it ends, and what then.
 
+What holds for every socket that can be leased is tried on a bare one and over each version of TLS.
+
 What is compared with is `tests.frames`, as in test_protocol.py; that any octets give the same with and without the lane is
 test_sameness.py's.
 """
@@ -10,6 +12,7 @@ import io
 import random
 import re
 import socket
+import ssl
 import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -17,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.abc import MetaPathFinder
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 import pytest_twisted
@@ -40,7 +43,7 @@ from echod.service import describe_lane
 from echod.settings import Compression
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import Bed, Link, Loop, bed, needed_native
+from tests.loop import Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.test_budget import FakeHolder
 from tests.test_service import Client, address, lines, make
 from tests.test_upstream import until
@@ -53,26 +56,22 @@ GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
-@pytest.fixture(scope="module")
-def native() -> Native:
-    return needed_native()
-
-
-@pytest.fixture
-def lane_bed(native: Native) -> Iterator[Bed]:
-    with bed(native, ping_interval=0) as made:
-        yield made
-
-
 @pytest.fixture
 def bare() -> EchoFactory:
     """A factory without the lane."""
     return make_factory(ping_interval=0)
 
 
+@pytest.fixture(params=["plain", "TLSv1_2", "TLSv1_3"])
+def dial(request: pytest.FixtureRequest, certificate: Certificate) -> Callable[[Bed], Link]:
+    """Make a link over each kind of transport whose socket can be leased."""
+
+    return Bed.link if request.param == "plain" else partial(secure_link, certificate=certificate, version=request.param)
+
+
 @pytest.fixture
-def link(lane_bed: Bed) -> Link:
-    return lane_bed.link()
+def link(lane_bed: Bed, dial: Callable[[Bed], Link]) -> Link:
+    return dial(lane_bed)
 
 
 def lane_of(bed_: Bed) -> Lane:
@@ -101,10 +100,27 @@ def is_leased(link: Link) -> bool:
     return link.protocol.lease is not None
 
 
+AnyLink = TypeVar("AnyLink", bound=Link)
+
+
+def leased(link: AnyLink) -> AnyLink:
+    """Wait until the lease has begun; over TLS that is a turn after the read."""
+    wait_for_lease(link.protocol, link.loop, lambda: echoed(link, TEXT, b""))
+    return link
+
+
+def secure_link(made: Bed, certificate: Certificate, version: str) -> SecureLink:
+    """Return a leased link over one version of TLS."""
+    client = certificate.client()
+    client.minimum_version = client.maximum_version = ssl.TLSVersion[version]
+    return leased(made.secure_link(certificate, client=client))
+
+
 # A lease, and its end.
 
 
-def test_a_lease_begins_after_the_handshake(lane_bed: Bed, link: Link) -> None:
+def test_a_lease_begins_after_the_handshake(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     assert is_leased(link)
     assert lane_bed.loop.readers == [lane_of(lane_bed)], "the pump is one descriptor for the reactor"
     assert IReadDescriptor.providedBy(lane_of(lane_bed))
@@ -113,7 +129,7 @@ def test_a_lease_begins_after_the_handshake(lane_bed: Bed, link: Link) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 65_535, 65_536, 2**20])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 16_384, 65_535, 65_536, 2**20])
 def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = link.protocol.lease
     monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
@@ -122,17 +138,17 @@ def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int,
     echoed(link, opcode, payload)
     assert link.protocol.lease is lease
     assert (lease.messages, lease.octets) == (2, 2 * size)
+    assert (lease.held, lease.unsent_size, lease.sealed_size) == (0, 0, 0)
 
 
 def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
-    echoed(link, TEXT, b"before")
-    link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
-    expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
-    assert link.receive(len(expected)) == expected
-    assert is_leased(link)
-    assert link.protocol.lease.messages == 0, "a new one"
-    echoed(link, TEXT, b"later")
-    assert link.protocol.lease.messages == 1
+    for _ in range(3):
+        link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
+        expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
+        assert link.receive(len(expected)) == expected
+        leased(link)
+        echoed(link, TEXT, b"later")
+        assert link.protocol.lease.messages == 1, "a new one"
 
 
 def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
@@ -154,7 +170,7 @@ def test_a_fragmented_message_stays_in_the_lease(lane_bed: Bed, link: Link, monk
 
 @pytest.mark.parametrize("size", [1_000, 60_000])
 def test_a_message_is_handed_over_in_the_middle_and_a_new_lease_begins_behind_it(link: Link, size: int) -> None:
-    payload = noise(size * 16)
+    payload, before = noise(size * 16), told(link)
     parts = fragmented(payload, size)
     link.send(b"".join(parts[:7]) + parts[7][:-1])
     link.loop.until(lambda: link.protocol.count() >= 7 * size)
@@ -166,14 +182,14 @@ def test_a_message_is_handed_over_in_the_middle_and_a_new_lease_begins_behind_it
     expected = server_frame(BINARY, payload)
     assert link.receive(len(expected)) == expected
     link.loop.until(lambda: is_leased(link))
-    assert told(link) == (1, size * 16, 1, size * 16)
+    assert [after - was for was, after in zip(before, told(link), strict=True)] == [1, size * 16, 1, size * 16]
 
 
 @pytest.mark.parametrize("between", [b"", client_frame(PING, b"x")])
-def test_fragments_are_counted_across_the_hand_over(native: Native, between: bytes) -> None:
+def test_fragments_are_counted_across_the_hand_over(native: Native, dial: Callable[[Bed], Link], between: bytes) -> None:
     with bed(native, max_fragments=8, ping_interval=0) as made:
         for number in (8, 9):
-            link = made.link()
+            link = dial(made)
             parts = fragmented(b"x" * number, 1)
             link.send(b"".join(parts[:3]) + between + b"".join(parts[3:]))
             expected = server_frame(PONG, b"x") if between else b""
@@ -194,6 +210,7 @@ def test_a_fragmented_message_under_way_is_echoed_before_going_away(lane_bed: Be
 def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
     link.send(client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000, "bye")) + client_frame(TEXT, b"behind"))
     assert link.receive_all() == server_frame(TEXT, b"x") + server_frame(CLOSE, close_payload(1000, "bye"))
+    link.end()
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
 
 
@@ -261,6 +278,7 @@ def test_a_large_message_in_pieces_is_held_in_the_lease(lane_bed: Bed, link: Lin
     link.send(octets[-1:])
     expected = server_frame(opcode, noise(2**20, opcode))
     assert link.receive(len(expected)) == expected
+    lane_bed.loop.turn()
     assert (held(lane_bed), lane_bed.factory.budget._leased, link.protocol.lease) == (0, 0, lease)
 
 
@@ -318,7 +336,8 @@ def test_who_ends_its_half_gets_what_is_unsent(lane_bed: Bed, size: int) -> None
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
 
 
-def test_who_ends_its_half_in_a_message(lane_bed: Bed, link: Link) -> None:
+def test_who_ends_its_half_in_a_message(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     link.send(client_frame(TEXT, b"whole") + client_frame(TEXT, b"not")[:-1])
     link.end()
     assert link.receive_all() == server_frame(TEXT, b"whole")
@@ -411,9 +430,9 @@ def test_going_away_over_unsent_answers(lane_bed: Bed) -> None:
     assert 1 <= len(found) - 1 <= -(-sent // len(frame))
 
 
-def test_traffic_in_the_pump_is_a_sign_of_life(native: Native) -> None:
+def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, dial: Callable[[Bed], Link]) -> None:
     with bed(native, ping_interval=4, ping_timeout=2) as made:
-        link, loop = made.link(), made.loop
+        link, loop = dial(made), made.loop
         for _ in range(20):
             echoed(link, TEXT, b"alive")
             loop.pump([TICK] * 10)
@@ -422,7 +441,7 @@ def test_traffic_in_the_pump_is_a_sign_of_life(native: Native) -> None:
         assert link.receive(2) == server_frame(PING)
         assert not is_leased(link)
         link.send(client_frame(PONG))
-        loop.until(lambda: is_leased(link))
+        leased(link)
         loop.pump([TICK] * 30)
         assert made.factory.live
         loop.pump([TICK] * 60)
@@ -439,13 +458,14 @@ def test_who_is_given_up_is_reset(lane_bed: Bed, link: Link) -> None:
     assert not lane_of(lane_bed)._borrowers
 
 
-def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native) -> None:
+def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native, dial: Callable[[Bed], Link]) -> None:
     with bed(native) as made:
-        links = [made.link() for _ in range(5)]
+        links = [dial(made) for _ in range(5)]
         drained = made.factory.drain()
         for link in links:
             link.send(client_frame(CLOSE, close_payload(1001)))
             assert link.receive_all() == GOING_AWAY
+            link.end()
         made.loop.until(lambda: drained.called)
         assert made.factory.lane is None
         assert not made.loop.readers
@@ -466,9 +486,9 @@ def test_the_lane_stops_with_live_leases(lane_bed: Bed) -> None:
 # The budget.
 
 
-def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native) -> None:
+def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, dial: Callable[[Bed], Link]) -> None:
     with bed(native, max_buffered=400_000, ping_interval=0, full_timeout=10) as made:
-        hogs, modest = [made.link() for _ in range(3)], made.link()
+        hogs, modest = [dial(made) for _ in range(3)], dial(made)
         for hog in hogs:
             hog.send(client_frame(BINARY, bytes(190_000))[:80_000])
         made.loop.until(lambda: made.factory.budget.is_tight)
@@ -493,7 +513,7 @@ def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native) ->
         made.loop.until(lambda: not made.factory.live)
         made.loop.pump([TICK] * 5)
         assert not made.factory.budget.is_tight
-        late = made.link()
+        late = dial(made)
         late.send(client_frame(BINARY, bytes(190_000))[:80_000])
         made.loop.until(lambda: is_leased(late) and late.protocol.count() > 70_000)
 
@@ -593,7 +613,8 @@ def count_calls(factory: EchoFactory) -> list[bytes]:
     return left
 
 
-def test_a_socket_that_cannot_be_lent_is_served_by_the_codec(lane_bed: Bed, link: Link) -> None:
+def test_a_socket_that_cannot_be_lent_is_served_by_the_codec(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     lane, borrower = lane_of(lane_bed), link.protocol
     assert not lane.lend(borrower, link.transport.fileno()), "epoll has it already"
     with open(__file__) as file:
@@ -774,7 +795,8 @@ def told(link: Link) -> tuple[int, int, int, int]:
     return traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets
 
 
-def test_what_leases_echoed_stays_counted(lane_bed: Bed, link: Link) -> None:
+def test_what_leases_echoed_stays_counted(lane_bed: Bed) -> None:
+    link = lane_bed.link()
     assert told(link) == (0, 0, 0, 0)
     echoed(link, TEXT, b"hello")
     echoed(link, BINARY, bytes(100_000))
@@ -797,7 +819,7 @@ def test_what_leases_echoed_stays_counted(lane_bed: Bed, link: Link) -> None:
 
 
 def test_what_the_codec_echoed_is_counted(lane_bed: Bed) -> None:
-    link = lane_bed.link(DEFLATE)
+    link = lane_bed.link(DEFLATE, target="/?compression=deflate")
     assert link.protocol.lane_name == "codec"
     echoed(link, TEXT, b"hello")
     echoed(link, BINARY, bytes(100_000))
@@ -821,8 +843,8 @@ def test_who_logs_or_transforms_messages_is_served_by_autobahn(native: Native) -
         assert (link.protocol.lease, link.protocol._codec) == (None, None)
 
 
-def test_uncompressed_messages_of_a_compressed_connection_are_the_codecs(lane_bed: Bed) -> None:
-    link = lane_bed.link(DEFLATE)
+def test_uncompressed_messages_of_a_connection_that_keeps_a_compressor_are_the_codecs(lane_bed: Bed) -> None:
+    link = lane_bed.link(DEFLATE, target="/?compression=deflate")
     calls = count_calls(lane_bed.factory)
     echoed(link, TEXT, b"plain" * 100)
     assert calls == [b""]
@@ -830,6 +852,77 @@ def test_uncompressed_messages_of_a_compressed_connection_are_the_codecs(lane_be
     link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
     assert link.receive(3) == server_frame(BINARY, b"a")
     assert calls == [b""], "a deflated one is not even tried"
+    assert not is_leased(link)
+
+
+NO_CONTEXT = f"{DEFLATE}; client_no_context_takeover; server_no_context_takeover"
+
+
+@pytest.mark.parametrize(
+    ("target", "header", "answer"),
+    [
+        ("/", DEFLATE, server_frame(BINARY, b"\x4a\x04\x00", rsv=4)),
+        ("/", NO_CONTEXT, server_frame(BINARY, b"\x4a\x04\x00", rsv=4)),
+        ("/?compression=deflate", NO_CONTEXT, server_frame(BINARY, b"a")),
+    ],
+)
+def test_deflated_messages_are_the_pumps(lane_bed: Bed, target: str, header: str, answer: bytes) -> None:
+    link = lane_bed.link(header, target=target)
+    calls = count_calls(lane_bed.factory)
+    for _ in range(3):
+        link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+        assert link.receive(len(answer)) == answer
+    assert calls == []
+    assert counted(lane_bed.factory, "pump") == (0, 0, 3, 3)
+
+
+def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
+    link = lane_bed.link(f"{DEFLATE}; client_max_window_bits")
+    compressor, inflater, said = zlib.compressobj(wbits=-12), zlib.decompressobj(-15), b""
+    for number in range(20):
+        text = (f"message {number}, which refers to those before; " * 30).encode()
+        octets = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        assert is_leased(link)
+        assert link.protocol.extension.window == b"", "the lease has it"
+        if number % 3 == 1:  # Autobahn's, from the first frame or from the second on
+            link.send(client_frame(PING, b"1") + client_frame(TEXT, octets[:10], fin=False, rsv=4))
+            assert link.receive(3) == server_frame(PONG, b"1")
+            link.send(client_frame(CONTINUATION, octets[10:]))
+        elif number % 3 == 2:
+            link.send(client_frame(TEXT, octets[:10], fin=False, rsv=4) + client_frame(PING, b"1"))
+            assert link.receive(3) == server_frame(PONG, b"1")
+            assert link.protocol.extension.window == said[-4096:]
+            link.send(client_frame(CONTINUATION, octets[10:]))
+        else:
+            link.send(client_frame(TEXT, octets, rsv=4))
+        right = server_frame(TEXT, octets, rsv=4)
+        assert link.receive(len(right)) == right
+        assert inflater.decompress(octets + b"\0\0\xff\xff") == text
+        said += text
+
+
+def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = lane_bed.link(DEFLATE)
+    lane = lane_bed.factory.lane
+    assert lane is not None
+    link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+    assert link.receive(5) == server_frame(BINARY, b"\x4a\x04\x00", rsv=4)
+    monkeypatch.setattr(lane, "lend", lambda *_: False)
+    lane.recall(link.protocol)
+    link.protocol.work()
+    assert not is_leased(link)
+    assert link.protocol.extension.window == b"a"
+
+
+def test_without_zlibs_functions_deflated_messages_are_autobahns(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "zlib_functions", lambda: None)
+    with bed(native) as made:
+        assert describe_lane(native, made.factory) == f"pump and codec ({native.isa}), permessage-deflate by Autobahn"
+        link = made.link(DEFLATE)
+        assert not is_leased(link)
+        link.send(client_frame(BINARY, b"\x4a\x04\x00", rsv=4))
+        assert link.receive(5) == server_frame(BINARY, b"\x4a\x04\x00", rsv=4)
+        assert is_leased(made.link())
 
 
 def test_a_transport_that_is_no_socket_is_served_by_the_codec(lane_bed: Bed) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import random
-import weakref
 import zlib
 from typing import Any
 
@@ -18,9 +16,10 @@ from twisted.logger import globalLogPublisher
 from echod.deadlines import TICK
 from echod.faulty import LOOK, OVERHEAD, in_frames, refusal
 from echod.handshake import render
-from tests.fakes import Peer, make_factory
+from echod.native import Native
+from tests.fakes import Peer, assert_freed_at_once, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import bed, needed_native
+from tests.loop import bed
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
@@ -587,21 +586,7 @@ def test_every_parameter_at_once(clock: Clock) -> None:
 
 @pytest.mark.parametrize("query", ["delay=1s", "stall", "abort", "close=1006", "handshake-delay=1s", "status=503", "ping=1s", "drop=.5"])
 def test_a_lost_connection_is_freed_without_the_garbage_collector(clock: Clock, query: str) -> None:
-    factory = make_factory(clock)
-    gc.collect()
-    gc.disable()
-    try:
-        peer = Peer(factory)
-        peer.send(handshake(f"/?{query}") + text("a"))
-        reference = weakref.ref(peer.protocol)
-        peer.lose()
-        del peer
-        assert reference() is None
-        assert not factory.live
-    finally:
-        gc.enable()
-    clock.advance(TICK)
-    assert not clock.getDelayedCalls()
+    assert_freed_at_once(clock, lambda peer: peer.send(handshake(f"/?{query}") + text("a")))
 
 
 def test_parameters_in_any_order_mean_the_same(clock: Clock) -> None:
@@ -613,8 +598,8 @@ def test_parameters_in_any_order_mean_the_same(clock: Clock) -> None:
 # Over real sockets.
 
 
-def test_only_who_asks_for_nothing_is_leased() -> None:
-    with bed(needed_native()) as made:
+def test_only_who_asks_for_nothing_is_leased(native: Native) -> None:
+    with bed(native) as made:
         assert made.link(target="/?token=1").protocol.lease is not None
         faulty = made.link(target="/?fragment=1")
         assert faulty.protocol.lease is None

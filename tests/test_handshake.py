@@ -1,4 +1,4 @@
-"""The handshake guard: every verdict, however the octets are cut, and a canonical head for Autobahn."""
+"""The handshake guard: every verdict, however the octets are cut, and what it hands on and answers."""
 
 from __future__ import annotations
 

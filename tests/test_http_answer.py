@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from echod.http_answer import MAX_ANSWER_SIZE, MAX_BODY_SIZE, MAX_HEAD_SIZE, Answer, NotHttpError, parse, split_head
+from echod.http_answer import MAX_ANSWER_SIZE, MAX_BODY_SIZE, MAX_HEAD_SIZE, Answer, NotHttpError, parse, skip_interim, split_head
 
 
 def answer(status: str, *fields: str, body: bytes = b"") -> Answer:
@@ -43,6 +43,25 @@ def test_what_begins_like_http_only(octets: bytes) -> None:
     assert split_head(octets)
     with pytest.raises(NotHttpError, match="not HTTP: "):
         parse(octets)
+
+
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", b"HTTP/1.0 199\r\nA: HTTP/1.1 101 x\r\n\r\n"
+
+
+@pytest.mark.parametrize("final", [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 1000 x\r\n\r\n"])
+def test_interim_answers_are_skipped_octet_by_octet(final: bytes) -> None:
+    octets = b"".join(INTERIM) + final
+    kept = b""
+    for octet in octets:
+        kept = skip_interim(kept + bytes([octet]))
+    assert kept == skip_interim(octets) == skip_interim(final) == final
+    assert skip_interim(octets + INTERIM[0]) == final + INTERIM[0]
+
+
+def test_nothing_but_interim_answers_is_no_answer() -> None:
+    assert skip_interim(b"".join(INTERIM)) == b""
+    with pytest.raises(NotHttpError, match="longer than"):
+        skip_interim(INTERIM[0] + b"HTTP/1.1 100 Continue\r\nA: " + b"b" * MAX_HEAD_SIZE)
 
 
 def test_fields_are_joined() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import ssl
 from collections.abc import Generator
 from typing import Any
 
@@ -18,10 +17,11 @@ from twisted.internet.threads import deferToThread
 
 from echod import __version__
 from echod.info import LIMITS
+from echod.native import Native
 from echod.settings import Settings
 from tests.fakes import Peer, make_factory
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
-from tests.loop import bed, needed_native
+from tests.loop import bed
 from tests.tls import Certificate
 
 
@@ -121,11 +121,13 @@ def test_faults_are_told_and_shape_what_follows(clock: Clock) -> None:
     assert ask(clock, "/info?delay=secret", has_faults=False)["faults"] == {"are_on": False}
 
 
-def test_the_lane() -> None:
-    with bed(needed_native()) as made:
+def test_the_lane(native: Native) -> None:
+    with bed(native) as made:
         for target, headers, lane in (
             ("/info", (), "pump"),
-            ("/info", ("Sec-WebSocket-Extensions: permessage-deflate",), "codec"),
+            ("/info", ("Sec-WebSocket-Extensions: permessage-deflate",), "pump"),
+            # Its compressor refers to earlier answers.
+            ("/info?compression=deflate", ("Sec-WebSocket-Extensions: permessage-deflate",), "codec"),
             ("/info?ping=1m", (), "autobahn"),
         ):
             link = made.link(*headers, target=target)
@@ -140,7 +142,7 @@ def test_tls(certificate: Certificate) -> Generator[Any, Any, None]:
     kept: Any = reactor
     factory = make_factory(kept)
     port = kept.listenSSL(0, factory, certificate.server_options(), interface="127.0.0.1")
-    context = ssl.create_default_context(cafile=str(certificate.path))
+    context = certificate.client()
 
     def talk(name: str | None) -> tuple[dict[str, Any], str | None, str]:
         context.check_hostname = name is not None

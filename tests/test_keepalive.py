@@ -112,6 +112,25 @@ def test_a_slow_reader_lives() -> None:
     assert connection.given_up is None
 
 
+def test_what_is_pending_is_not_asked_for_while_nothing_comes() -> None:
+    clock, _, connection = make()
+    counted: list[float] = []
+    connection.count_pending = lambda: counted.append(clock.seconds()) or 0  # type: ignore[method-assign, func-returns-value]
+    pump(clock, INTERVAL + 2 * INTERVAL / LOOKS)
+    # Soon after the last read, and before the ping.
+    assert [time // (INTERVAL / LOOKS) for time in counted] == [1, LOOKS]
+
+
+def test_what_was_written_without_a_read_is_no_reason_to_be_dropped() -> None:
+    clock, _, connection = make()
+    pump(clock, INTERVAL / 2)
+    connection.octets = 1_000_000
+    for _ in range(100):
+        pump(clock, 2)
+        connection.octets -= 1
+    assert connection.given_up is None
+
+
 def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
     """The pong waits behind them."""
     clock, _, connection = make()

@@ -9,6 +9,7 @@ from pathlib import Path
 import echod
 
 ROOMS = [
+    "quantities",
     "settings",
     "log",
     "log_place",

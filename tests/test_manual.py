@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from echod import __version__
 from echod.options import Options
 from tests.daemon import run
 from tests.test_readme import default
+from tests.tools import needed
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "echod.8"
@@ -51,12 +51,7 @@ def test_the_versions_are_the_one() -> None:
 
 @pytest.mark.parametrize(("program", "package", "options"), [(name, package, options) for name, package, *options in LINTERS])
 def test_the_page_is_well_formed(program: str, package: str, options: list[str]) -> None:
-    if shutil.which(program) is None:
-        reason = f"there is no {program}: apt-get install {package}"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    done = run(program, *options, str(PAGE), env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
+    done = run(needed(program, package), *options, str(PAGE), env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
     assert done.returncode == 0, done.stdout
     assert done.stderr == ""
     assert program == "man" or done.stdout == ""

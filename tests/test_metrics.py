@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from echod.factory import EchoFactory
-from echod.metrics import METRICS, Observed, Values, add_up, make_registry, read_all
+from echod.factory import EchoFactory, State
+from echod.metrics import METRICS, Observed, Values, _OfOne, add_up, make_registry, read_all
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, TEXT, client_frame
 from tests.test_readme import rows
@@ -36,6 +36,7 @@ def factory() -> EchoFactory:
     Peer(factory).lose()
     factory.counts.fault("close")
     factory.counts.lags.observe(0.003)
+    factory.state = State.SERVING
     return factory
 
 
@@ -76,11 +77,37 @@ def test_what_happened_is_told(factory: EchoFactory) -> None:
         'echod_event_loop_lag_seconds_bucket{le="0.0025"}': 0,
         'echod_event_loop_lag_seconds_bucket{le="0.005"}': 1,
         "echod_connection_duration_seconds_count": 0,
+        "echod_workers_serving": 1,
+        "echod_workers_wanted": 1,
     }
     assert {name: found.get(name) for name in expected} == expected
     assert found["process_open_fds"] > 0
     (build,) = (name for name in found if name.startswith("echod_build_info"))
     assert 'version="' in build
+
+
+def test_of_a_process_each_tells_for_itself(factory: EchoFactory) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        gone = 2**22  # Linux gives no process such a number
+        text = generate_latest(make_registry(lambda: read_all(factory), lambda: {"0": other.pid, "1": gone})).decode()
+        other.kill()
+    found = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("process_")}
+    of_us = {name for name in found if "{" not in name}
+    assert {name + '{worker="0"}' for name in of_us} == found.keys() - of_us
+    assert found["process_cpu_seconds_total"] > found['process_cpu_seconds_total{worker="0"}']
+    assert found["process_start_time_seconds"] < found['process_start_time_seconds{worker="0"}']
+    assert text.count("# TYPE process_cpu_seconds_total counter") == 1
+
+
+def test_of_a_process_is_told_where_there_is_no_more_of_proc(tmp_path: Path) -> None:
+    for pid in (1, "self"):
+        (tmp_path / str(pid)).symlink_to(Path(f"/proc/{pid}").resolve())
+    began = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+    assert not list(ProcessCollector(proc=str(tmp_path), registry=None).collect()), "prometheus_client's own can do it now"
+    families = {family.name: family for family in _OfOne(pid=lambda: 1, proc=str(tmp_path), registry=None).collect()}
+    assert "process_cpu_seconds" in families
+    (started,) = families["process_start_time_seconds"].samples
+    assert began - 1 < started.value < time.time()
 
 
 def test_a_close_is_told(factory: EchoFactory) -> None:
@@ -110,7 +137,6 @@ def test_promtool_finds_no_fault(factory: EchoFactory) -> None:
     text = generate_latest(make_registry(lambda: read_all(factory)))
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-    assert shutil.which("promtool") == promtool
 
 
 def test_several_daemons_add_up(factory: EchoFactory) -> None:

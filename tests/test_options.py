@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.endpoints import _SystemdParser
 from twisted.python.systemd import ListenFDs
 
-from echod import __version__
+from echod import __version__, worker
 from echod.log import Limiter
 from echod.options import Options, makeService
 from echod.service import EchoService
@@ -198,6 +198,20 @@ def test_in_a_worker_it_is_another_too(tmp_path: Path) -> None:
         assert [text for text, _ in options.endpoints] == ["haproxy:tcp:8080", "unix:/run/echod"]
         assert isinstance(twist["fileLogObserverFactory"](None), Limiter)
         assert isinstance(makeService(options), Worker)
+
+
+def test_a_worker_tells_its_parent_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(worker, "tell_refusal", told.append)
+    missing = "ssl:8443:privateKey=/nowhere/key.pem"
+    options = Options({VARIABLE: Role(0, ((missing, 0),)).encode()})
+    twist: Any = {}
+    options.parent = twist
+    with pytest.raises(SystemExit) as ended:
+        options.parseOptions(["--workers", "2", "--port", missing])
+    assert ended.value.code == 1
+    assert told == [f"--port '{missing}' is not a server endpoint: [Errno 2] No such file or directory: '/nowhere/key.pem'"]
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

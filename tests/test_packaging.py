@@ -28,6 +28,7 @@ from packaging.version import Version
 
 from echod import __version__
 from tests.daemon import run, script
+from tests.tools import give_up
 
 ROOT = Path(__file__).parents[1]
 
@@ -185,10 +186,7 @@ def tool(name: str) -> str:
     """Return the path of a program, which came with the tests' own environment."""
     path = script(name)
     if not Path(path).exists():
-        reason = f"there is no {name}: pip install {name}"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up(f"no {name}: pip install {name}")
     return path
 
 

@@ -417,6 +417,25 @@ async def test_an_answer_in_single_octets() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_interim_answers_are_skipped() -> None:
+    def serve(peer: Peer) -> None:
+        answer = peer.answer()
+        peer.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nServer: none\r\n\r\n")
+        time.sleep(0.05)
+        peer.send(b"HTTP/1.1 102 Processing\r\n\r\n" + answer)
+        peer.echo(2)
+        peer.close()
+
+    assert (await against(serve)).outcome is Outcome.OK
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_behind_an_interim_answer() -> None:
+    octets = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    await fails(refuses(octets), Step.HTTP, "status 403 Forbidden")
+
+
+@pytest_twisted.ensureDeferred
 async def test_half_an_answer() -> None:
     await fails(refuses(b"HTTP/1.1 101 Sw"), Step.HTTP, "before it had answered the opening handshake", "came: HTTP/1.1 101 Sw")
 

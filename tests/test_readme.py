@@ -17,7 +17,8 @@ from echod import log, ws_url
 from echod.check import INTERRUPTED
 from echod.options import Options
 from echod.probe import MAX_SIZE, Outcome, Plan
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Settings
 from tests.daemon import Daemon
 from tests.test_layout import ROOMS
 

@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,9 +35,10 @@ from echod.service import (
     EchoService,
     describe_address,
     describe_failure,
+    fail_at_exit,
     has_lost_terminal,
+    prepare_socket,
     raise_descriptor_limit,
-    set_backlog,
 )
 from echod.settings import LogFormat, Settings
 from echod.systemd import Notifier
@@ -381,12 +382,12 @@ def test_no_limit_on_descriptors_is_a_number_too(monkeypatch: pytest.MonkeyPatch
 def test_the_backlog_is_set_where_there_is_a_socket() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
         port: Any = SimpleNamespace(socket=server)
-        set_backlog(port, 100)
+        prepare_socket(port, 100)
         clients = [socket.create_connection(server.getsockname(), timeout=5) for _ in range(50)]
         for client in clients:
             client.close()
     other: Any = SimpleNamespace()
-    set_backlog(other, 100)
+    prepare_socket(other, 100)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +402,18 @@ def test_the_backlog_is_set_where_there_is_a_socket() -> None:
 )
 def test_addresses(address_: Any, text: str) -> None:
     assert describe_address(address_) == text
+
+
+def test_a_failure_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], object]] = []
+    statuses: list[int] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    fail_at_exit()
+    assert not statuses
+    (end,) = at_exit
+    end()
+    assert statuses == [1]
 
 
 def test_an_address_with_tls() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -309,7 +308,7 @@ def test_the_endpoint_listens(prefix: str, certificate: Certificate) -> Generato
 
 
 def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
-    context = ssl.create_default_context(cafile=str(certificate.path))
+    context = certificate.client()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
         plain.sendall(header)
         with context.wrap_socket(plain, server_hostname="localhost") as client:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,10 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload, handshake, server_frame
-from tests.loop import Bed, bed, needed_native, wait_for_lease
-from tests.test_fastpath import held, noise
+from tests.loop import Bed, wait_for_lease
+from tests.test_fastpath import held, lane_of, noise
 from tests.tls import Certificate
+from tests.tools import needed
 
 KEY = b"\x01\x02\x03\x04"
 """Masked with it, no payload here holds a letter that `s_client` would take for a command: it looks at the first of each read."""
@@ -30,16 +30,7 @@ KEY = b"\x01\x02\x03\x04"
 
 @pytest.fixture(scope="module", autouse=True)
 def _openssl() -> None:
-    if shutil.which("openssl") is None:
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail("openssl is missing: apt-get install openssl")
-        pytest.skip("no openssl: apt-get install openssl")
-
-
-@pytest.fixture
-def lane_bed() -> Iterator[Bed]:
-    with bed(needed_native(), ping_interval=0) as made:
-        yield made
+    needed("openssl")
 
 
 class Client:
@@ -140,7 +131,8 @@ def test_new_keys_while_twisted_has_the_session(lane_bed: Bed, certificate: Cert
         it.open()
         for _ in range(3):
             it.send(client_frame(TEXT, b"p", fin=False, mask=KEY))
-            lane_bed.loop.until(lambda: it.protocol.lease is None)
+            lane_bed.loop.until(it.protocol.count)
+            lane_of(lane_bed).recall(it.protocol)
             it.send(b"K")
             for _ in range(20):
                 lane_bed.loop.turn(0.01)

@@ -1,13 +1,13 @@
 """The express lane over TLS: the real session on the real transport, when the pump has it, and what goes back to Twisted with it.
 
-The client's end is Python's `ssl`, with an OpenSSL of its own; other clients are in tests/interop. What differs from a plain socket is
-here, the rest is test_fastpath.py's; that any octets give the same is test_sameness.py's.
+The client's end is Python's `ssl`, with an OpenSSL of its own; other clients are in tests/interop. What a plain socket knows nothing of is
+here; what holds for both is test_fastpath.py's, and that any octets give the same test_sameness.py's.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -16,52 +16,19 @@ import pytest
 from echod import upstream
 from echod.deadlines import TICK
 from echod.native import Native
-from echod.protocol import EchoProtocol
 from echod.service import describe_lane
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, server_frame, split
-from tests.loop import Bed, SecureLink, bed, needed_native, wait_for_lease
-from tests.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, noise
+from tests.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
+from tests.loop import Bed, SecureLink, bed, wait_for_lease
+from tests.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
 from tests.tls import Certificate
-
-
-@pytest.fixture(scope="module")
-def native() -> Native:
-    return needed_native()
-
-
-@pytest.fixture
-def lane_bed(native: Native) -> Iterator[Bed]:
-    with bed(native, ping_interval=0) as made:
-        yield made
 
 
 @pytest.fixture(params=["TLSv1_2", "TLSv1_3"])
 def link(request: pytest.FixtureRequest, lane_bed: Bed, certificate: Certificate) -> SecureLink:
-    client = certificate.client()
-    client.minimum_version = client.maximum_version = ssl.TLSVersion[request.param]
-    return leased(lane_bed.secure_link(certificate, client=client))
-
-
-def leased(link: SecureLink) -> SecureLink:
-    """Wait until the lease has begun, which is a turn after the read."""
-    wait_for_lease(link.protocol, link.loop, lambda: echoed(link, TEXT, b""))
-    return link
+    return secure_link(lane_bed, certificate, request.param)
 
 
 # A lease, and its end.
-
-
-@pytest.mark.parametrize("opcode", [TEXT, BINARY])
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 16_384, 65_535, 65_536, 2**20])
-def test_ordinary_messages_stay_in_the_lease(link: SecureLink, opcode: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = link.protocol.lease
-    monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
-    payload = noise(size, opcode)
-    echoed(link, opcode, payload)
-    echoed(link, opcode, payload)
-    assert link.protocol.lease is lease
-    assert (lease.messages, lease.octets) == (2, 2 * size)
-    assert (lease.held, lease.unsent_size, lease.sealed_size) == (0, 0, 0)
 
 
 def test_many_messages_in_one_record_and_in_many(link: SecureLink) -> None:
@@ -74,59 +41,12 @@ def test_many_messages_in_one_record_and_in_many(link: SecureLink) -> None:
     assert link.protocol.lease.messages == 400
 
 
-def test_a_ping_ends_the_lease_and_a_new_one_begins(link: SecureLink) -> None:
-    for _ in range(3):
-        link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
-        expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
-        assert link.receive(len(expected)) == expected
-        leased(link)
-        echoed(link, TEXT, b"later")
-        assert link.protocol.lease.messages == 1, "a new one"
-
-
 def test_records_behind_what_ends_the_lease_are_twisteds(link: SecureLink) -> None:
     frames = [client_frame(TEXT, b"a"), client_frame(PING, b"b"), client_frame(BINARY, noise(40_000)), client_frame(TEXT, b"c")]
     link.push_sealed(b"".join(map(link.seal, frames)))
     expected = server_frame(TEXT, b"a") + server_frame(PONG, b"b") + server_frame(BINARY, noise(40_000)) + server_frame(TEXT, b"c")
     assert link.receive(len(expected)) == expected
     leased(link)
-
-
-def test_a_fragmented_message_is_autobahns(lane_bed: Bed, link: SecureLink) -> None:
-    link.send(client_frame(TEXT, b"frag", fin=False))
-    lane_bed.loop.until(lambda: not is_leased(link))
-    link.send(client_frame(CONTINUATION, b"mented") + client_frame(TEXT, b"x"))
-    expected = server_frame(TEXT, b"fragmented") + server_frame(TEXT, b"x")
-    assert link.receive(len(expected)) == expected
-    leased(link)
-
-
-def test_a_closing_handshake(lane_bed: Bed, link: SecureLink) -> None:
-    link.send(client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000, "bye")) + client_frame(TEXT, b"behind"))
-    assert link.receive_all() == server_frame(TEXT, b"x") + server_frame(CLOSE, close_payload(1000, "bye"))
-    link.end()
-    lane_bed.loop.until(lambda: not lane_bed.factory.live)
-
-
-@pytest.mark.parametrize(
-    ("octets", "code"),
-    [
-        (client_frame(TEXT, b"valid \xff"), 1007),
-        (client_frame(TEXT, b"v" * 10_000 + b"\xed\xa0\x80" + b"v" * 10_000), 1007),
-        (client_frame(TEXT, b"v" * 70_000 + b"\xff", claim=10_000_000), 1007),
-        (client_frame(BINARY, b"", claim=2**30), 1009),
-        (client_frame(TEXT, b"x", mask=None), 1002),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_what_is_wrong_is_for_autobahn_to_judge(lane_bed: Bed, link: SecureLink, octets: bytes, code: int) -> None:
-    link.send(client_frame(TEXT, b"before") + octets)
-    before, close = split(link.receive_all())[0]
-    assert before == Frame(TEXT, b"before")
-    assert (close.opcode, int.from_bytes(close.payload[:2], "big")) == (CLOSE, code)
-    link.end()
-    lane_bed.loop.until(lambda: not lane_bed.factory.live)
-    assert held(lane_bed) == 0
 
 
 # Records, whole and not, and what else TLS has.
@@ -141,15 +61,6 @@ def test_sealed_octet_by_octet(link: SecureLink, size: int) -> None:
         link.push_sealed(sealed[start : start + step])
         link.loop.turn()
     expected = server_frame(TEXT, noise(size, TEXT)) + server_frame(BINARY, b"\xff")
-    assert link.receive(len(expected)) == expected
-    assert link.protocol.lease is lease
-
-
-def test_octet_by_octet_each_in_a_record(link: SecureLink) -> None:
-    lease = link.protocol.lease
-    for octet in client_frame(TEXT, "aé€😀".encode() * 40) + client_frame(BINARY, b"\xff" * 130):
-        link.send(bytes([octet]))
-    expected = server_frame(TEXT, "aé€😀".encode() * 40) + server_frame(BINARY, b"\xff" * 130)
     assert link.receive(len(expected)) == expected
     assert link.protocol.lease is lease
 
@@ -237,25 +148,6 @@ def test_a_reset_by_the_peer_ends_the_connection(lane_bed: Bed, link: SecureLink
 
 
 # Large messages, and clients that don't read.
-
-
-@pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_large_message_in_pieces_is_held_in_the_lease(lane_bed: Bed, link: SecureLink, opcode: int) -> None:
-    octets, lease = client_frame(opcode, noise(2**20, opcode)), link.protocol.lease
-    for start in range(0, len(octets) - 1, 100_000):
-        piece = octets[start : min(start + 100_000, len(octets) - 1)]
-        link.send(piece)
-        lane_bed.loop.until(partial(holds, link, start + len(piece) - 14))
-    assert held(lane_bed) == lane_bed.factory.budget._leased == 2**20 - 1
-    link.send(octets[-1:])
-    expected = server_frame(opcode, noise(2**20, opcode))
-    assert link.receive(len(expected)) == expected
-    lane_bed.loop.turn()
-    assert (held(lane_bed), lane_bed.factory.budget._leased, link.protocol.lease) == (0, 0, lease)
-
-
-def holds(link: SecureLink, octets: int) -> bool:
-    return link.protocol.count() == octets
 
 
 def stuff(link: SecureLink, octets: bytes, is_full: Callable[[], bool]) -> int:
@@ -359,79 +251,7 @@ def test_a_tight_pump_reads_little(lane_bed: Bed, link: SecureLink) -> None:
     echoed(link, TEXT, b"small")
 
 
-def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, certificate: Certificate) -> None:
-    with bed(native, max_buffered=400_000, ping_interval=0, full_timeout=10) as made:
-        hogs, modest = [leased(made.secure_link(certificate)) for _ in range(3)], leased(made.secure_link(certificate))
-        for hog in hogs:
-            hog.send(client_frame(BINARY, bytes(190_000))[:80_000])
-        made.loop.until(lambda: made.factory.budget.is_tight)
-        echoed(modest, TEXT, b"small")
-        made.loop.pump([TICK] * 200)
-        refused = [link for link in hogs if link.protocol.state != EchoProtocol.STATE_OPEN]
-        assert refused
-        for link in refused:
-            (close,) = split(link.receive_all())[0]
-            assert close.payload[:2] == (1013).to_bytes(2, "big")
-
-
 # What others ask of a leased connection.
-
-
-def test_going_away_when_nothing_is_under_way(link: SecureLink) -> None:
-    link.protocol.go_away()
-    assert link.receive(len(GOING_AWAY)) == GOING_AWAY
-    assert not is_leased(link)
-    link.send(client_frame(TEXT, b"too late") + client_frame(CLOSE, close_payload(1001)))
-    assert link.receive_all() == b""
-
-
-@pytest.mark.parametrize("size", [9, 100_000])
-@pytest.mark.parametrize("cut", [1, 5, 8, -1])
-def test_a_message_under_way_is_echoed_before_going_away(lane_bed: Bed, link: SecureLink, size: int, cut: int) -> None:
-    octets, lease = client_frame(TEXT, noise(size, TEXT)), link.protocol.lease
-    link.send(octets[:cut])
-    lane_bed.loop.until(lambda: lease.reads and lease.held >= len(octets[:cut]) - 14)
-    link.protocol.go_away()
-    assert not is_leased(link)
-    link.send(octets[cut:])
-    expected = server_frame(TEXT, noise(size, TEXT)) + GOING_AWAY
-    assert link.receive(len(expected)) == expected
-
-
-def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, certificate: Certificate) -> None:
-    with bed(native, ping_interval=4, ping_timeout=2) as made:
-        link, loop = leased(made.secure_link(certificate)), made.loop
-        for _ in range(10):
-            echoed(link, TEXT, b"alive")
-            loop.pump([TICK] * 10)
-        assert is_leased(link), "never pinged"
-        loop.pump([TICK] * 45)
-        assert link.receive(2) == server_frame(PING)
-        link.send(client_frame(PONG))
-        leased(link)
-        loop.pump([TICK] * 90)
-        loop.until(lambda: not made.factory.live)
-
-
-def test_who_is_given_up_is_reset(lane_bed: Bed, link: SecureLink) -> None:
-    link.send(client_frame(BINARY, bytes(100_000))[:-1])
-    lane_bed.loop.until(lambda: held(lane_bed) > 0)
-    lane_bed.factory.abort_all()
-    assert held(lane_bed) == 0
-    link.receive_all()
-    assert not lane_of(lane_bed)._borrowers
-
-
-def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native, certificate: Certificate) -> None:
-    with bed(native) as made:
-        links = [leased(made.secure_link(certificate)) for _ in range(3)]
-        drained = made.factory.drain()
-        for link in links:
-            link.send(client_frame(CLOSE, close_payload(1001)))
-            assert link.receive_all() == GOING_AWAY
-            link.end()
-        made.loop.until(lambda: drained.called)
-        assert made.factory.lane is None
 
 
 # When there is no lease.
@@ -455,11 +275,15 @@ def test_who_has_gone_before_the_lease_has_begun_gets_none(lane_bed: Bed, link: 
     assert not is_leased(link)
 
 
-def test_compressed_connections_are_the_codecs(lane_bed: Bed, certificate: Certificate) -> None:
+def test_a_deflated_message_is_the_pumps(lane_bed: Bed, certificate: Certificate) -> None:
     link = lane_bed.secure_link(certificate, "Sec-WebSocket-Extensions: permessage-deflate")
-    echoed(link, TEXT, b"by the codec")
-    lane_bed.loop.turn()
-    assert not is_leased(link)
+    wait_for_lease(link.protocol, lane_bed.loop, partial(echoed, link, TEXT, b"a"))
+    for frame in (client_frame(TEXT, b"\x4a\x04\x00", rsv=4), client_frame(TEXT, b"\x4a", rsv=4, fin=False)):
+        link.send(frame)
+    link.send(client_frame(CONTINUATION, b"\x04\x00"))
+    expected = server_frame(TEXT, b"\x4a\x04\x00", rsv=4) * 2
+    assert link.receive(len(expected)) == expected
+    assert is_leased(link)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from echod.settings import Settings, format_duration
+from echod.quantities import format_duration
+from echod.settings import Settings
 from echod.systemd import STATUS_INTERVAL
 
 ROOT = Path(__file__).parents[1]

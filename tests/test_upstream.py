@@ -10,7 +10,8 @@ import select
 import socket
 import sys
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,10 +31,10 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdPars
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import PrivateCertificate
-from twisted.internet.tcp import Connection
+from twisted.internet.tcp import Connection, Port, Server
 from twisted.internet.threads import deferToThread
 from twisted.protocols._sni import autoReloadingDirectoryOfPEMs
-from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.python.filepath import FilePath
@@ -198,9 +199,22 @@ class TestAutobahn:
         # The order of a header's fields says nothing.
         assert sorted(Peer(factory).open("/", *headers).split(b"\r\n")) == sorted(transport.value().split(b"\r\n"))
 
+    def test_what_autobahn_sets_when_it_answers_is_there_where_it_does_not(self) -> None:
+        peers = [Peer(make_factory()), Peer(make_factory())]
+        peers[0].open("/", "Sec-WebSocket-Protocol: a")
+        peers[1].open()
+        autobahns, ours = (vars(peer.protocol) for peer in peers)
+        # What was asked for, and what its own test suite looks at.
+        asked = {"websocket_protocols", "websocket_extensions", "_wskey", "http_response_data"}
+        assert autobahns.keys() - ours.keys() == asked | {"websocket_extensions_in_use"}
+        assert not peers[1].protocol.websocket_extensions_in_use
+        assert peers[1].protocol.subprotocol is None
+        for name in ("state", "inside_message", "current_frame", "websocket_version"):
+            assert autobahns[name] == ours[name], name
+
     def test_private_attributes_are_there(self) -> None:
         peer = Peer(make_factory())
-        peer.open()
+        peer.open("/", "Sec-WebSocket-Protocol: a")
         peer.send(client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"abcdef")[:8])
         attributes = vars(peer.protocol)
         for name in ("_wskey", "_isMessageCompressed", "current_frame", "current_frame_masker"):
@@ -379,6 +393,144 @@ class Kept(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Ignore the handshake's octets."""
+
+
+class Early(Protocol):
+    """Reads at once, after what `before` does."""
+
+    before: Callable[[Any], object] = staticmethod(bool)
+    made: Deferred[Early]
+
+    def connectionMade(self) -> None:
+        self.seen: list[bytes] = []
+        self.is_lost = False
+        self.before(self.transport)
+        upstream.read_first(self.transport)
+        self.seen_first = list(self.seen)
+        self.made.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.seen.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+        self.is_lost = True
+
+
+Connect = Callable[[bytes], socket.socket]
+
+
+class TestEager:
+    """A first read before the reactor watches the socket."""
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        Early.made = Deferred()
+        return Factory.forProtocol(Early)
+
+    @pytest.fixture
+    def port(self, factory: Factory) -> Iterator[Any]:
+        port = cast(Any, reactor).listenTCP(0, factory, interface="127.0.0.1")
+        upstream.make_eager(port, factory)
+        yield port
+        pytest_twisted.blockon(port.stopListening())
+
+    @pytest.fixture
+    def connect(self, port: Any) -> Iterator[Connect]:
+        """A function that connects and sends before the reactor has a turn."""
+        with ExitStack() as clients:
+
+            def connect(octets: bytes) -> socket.socket:
+                client = clients.enter_context(socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10))
+                client.sendall(octets)
+                return client
+
+            yield connect
+
+    @pytest_twisted.inlineCallbacks
+    def test_what_is_there_is_read_at_once_and_the_rest_as_it_comes(self, connect: Connect) -> Generator[Any, Any, None]:
+        client = connect(b"early")
+        protocol = yield Early.made
+        assert protocol.seen_first == [b"early"]
+        client.sendall(b"late")
+        yield until(lambda: protocol.seen == [b"early", b"late"])
+        client.close()
+        yield until(lambda: protocol.is_lost)
+
+    @pytest_twisted.inlineCallbacks
+    def test_nothing_there_yet(self, connect: Connect) -> Generator[Any, Any, None]:
+        client = connect(b"")
+        protocol = yield Early.made
+        assert protocol.seen_first == []
+        client.sendall(b"late")
+        yield until(lambda: protocol.seen == [b"late"])
+        protocol.transport.pauseProducing()
+        assert protocol.transport not in cast(Any, reactor).getReaders()
+        protocol.transport.loseConnection()
+        yield until(lambda: protocol.is_lost)
+
+    @pytest_twisted.inlineCallbacks
+    def test_an_end_is_the_reactors_to_find(self, connect: Connect) -> Generator[Any, Any, None]:
+        connect(b"").close()
+        protocol = yield Early.made
+        assert not protocol.is_lost
+        yield until(lambda: protocol.is_lost)
+
+    @pytest_twisted.inlineCallbacks
+    def test_who_is_not_to_be_read_is_not(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+        monkeypatch.setattr(Early, "before", staticmethod(lambda transport: transport.pauseProducing()))
+        connect(b"early")
+        protocol = yield Early.made
+        assert protocol.seen == []
+        assert protocol.transport not in cast(Any, reactor).getReaders()
+        protocol.transport.resumeProducing()
+        yield until(lambda: protocol.seen == [b"early"])
+        protocol.transport.abortConnection()
+        yield until(lambda: protocol.is_lost)
+
+    @pytest_twisted.inlineCallbacks
+    def test_who_changes_his_mind_is_read(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+        def waver(transport: Any) -> None:
+            transport.pauseProducing()
+            transport.resumeProducing()
+
+        monkeypatch.setattr(Early, "before", staticmethod(waver))
+        connect(b"early")
+        protocol = yield Early.made
+        assert protocol.seen == [b"early"]
+        protocol.transport.abortConnection()
+        yield until(lambda: protocol.is_lost)
+
+    @pytest_twisted.inlineCallbacks
+    def test_only_where_nothing_is_between_socket_and_factory(
+        self, port: Any, factory: Factory, tmp_path: Path
+    ) -> Generator[Any, Any, None]:
+        assert port.transport is upstream._EagerServer
+        wrapped = cast(Any, reactor).listenTCP(0, WrappingFactory(factory), interface="127.0.0.1")
+        local = cast(Any, reactor).listenUNIX(str(tmp_path / "socket"), factory)
+        for other in (wrapped, local):
+            before = other.transport
+            upstream.make_eager(other, factory)
+            assert other.transport is before
+            yield other.stopListening()
+
+    def test_twisted_begins_to_read_before_it_says_connected(self) -> None:
+        source = inspect.getsource(Server.__init__)
+        assert source.index("self.startReading()") < source.index("self.connected = 1")
+        source = inspect.getsource(Port.doRead)
+        assert "transport = self.transport(" in source
+        assert "self.factory.buildProtocol(self._buildAddr(addr))" in source
+
+    @pytest_twisted.inlineCallbacks
+    def test_what_is_accepted_is_as_python_would_have_it(self, connect: Connect) -> Generator[Any, Any, None]:
+        client = connect(b"")
+        protocol = yield Early.made
+        accepted = protocol.transport.getHandle()
+        assert (type(accepted), accepted.family, accepted.type) == (socket.socket, client.family, client.type)
+        assert accepted.getpeername() == client.getsockname() == protocol.transport.client
+        assert not accepted.getblocking()
+        assert not os.get_inheritable(accepted.fileno())
+        protocol.transport.abortConnection()
+        yield until(lambda: protocol.is_lost)
 
 
 class TestTwisted:

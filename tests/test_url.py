@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +18,11 @@ from websockets.sync.client import connect
 
 from echod import faults
 from echod.faulty import refusal
-from echod.settings import Settings, format_duration, format_size
+from echod.quantities import format_duration, format_size
+from echod.settings import Settings
 from tests.daemon import Daemon
 from tests.test_readme import rows
+from tests.tools import needed
 
 TEXT = (Path(__file__).parent.parent / "docs" / "url.md").read_text()
 
@@ -55,8 +56,8 @@ def test_there_is_a_line_for_each_parameter() -> None:
 
 @pytest.mark.parametrize(("line", "printed"), EXAMPLES, ids=[re.findall(r"8080/([^'\"]*)", line)[0] for line, _ in EXAMPLES])
 def test_each_line_prints_what_it_says(daemon: Daemon, folder: Path, line: str, printed: str) -> None:
-    if line.startswith("curl ") and shutil.which("curl") is None:
-        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)("there is no curl: apt-get install curl")
+    if line.startswith("curl "):
+        needed("curl")
     assert line.count("127.0.0.1:8080") == 1
     command = re.sub("^python ", f'"{sys.executable}" ', line).replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

@@ -21,7 +21,7 @@ from echod.factory import State
 from echod.link import encode
 from echod.metrics import unpack
 from echod.settings import Settings
-from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role
+from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role, tell_refusal
 from tests.test_service import REAL, Client, lines
 
 __all__ = ["lines"]
@@ -212,6 +212,11 @@ def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
     ((kind, text, level),) = told
     assert (kind, level) == ("log", LogLevel.critical.name)
     assert text.startswith("failed\nTraceback")
+
+
+def test_why_it_can_not_start_goes_to_the_parent(pipes: Pipes) -> None:
+    tell_refusal("no ä")
+    assert pipes.read() == ["tell", "refused", "no ä"]
 
 
 def test_a_parent_that_is_behind_gets_no_more_lines() -> None:

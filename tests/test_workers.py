@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import signal
 import socket
@@ -20,6 +22,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from echod import link
+from echod.factory import State
 from echod.link import Link
 from echod.metrics import METRICS, AllValues, add_up_all, pack, read_counts
 from echod.service import CannotStartError
@@ -77,6 +80,7 @@ class Played:
 
     def serve(self, limit: int = 10, open_: int = 0, **counted: int) -> None:
         factory = make_factory()
+        factory.state = State.SERVING
         factory.counts.faults.update(counted)
         counts = pack(read_counts(factory))
         gauges: AllValues = {metric.name: metric.read(factory) for metric in METRICS if metric.kind == "gauge"}
@@ -209,6 +213,8 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
 
 
 def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list[str]) -> None:
+    for process in started.processes:
+        process.serve()
     delays = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30)
     for delay in delays:
         process = started.processes[-1]
@@ -220,6 +226,11 @@ def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list
         assert len(started.processes) == count + 1
         assert started.processes[-1].role == process.role
     assert "worker 101 ended with exit status 1; the next starts in 100ms" in lines
+    started.processes[-1].link.tell("refused", "no certificate")
+    started.processes[-1].end(ProcessTerminated(1))
+    assert lines[-1] == f"worker {started.processes[-1].pid} can't start: no certificate; the next starts in 30s"
+    assert state(started) == "starting"
+    started.reactor.advance(30)
     last = started.processes[-1]
     last.serve()
     for _ in range(60):
@@ -229,6 +240,61 @@ def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list
     assert "pulse" in last.asked
     # No other is started when all end.
     started.stop()
+
+
+@pytest.fixture
+def failing(started: Started, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What is done about a start that fails."""
+    done = SimpleNamespace(err=io.StringIO(), at_exit=[], stops=[])
+    monkeypatch.setattr("sys.__stderr__", done.err)
+    monkeypatch.setattr("atexit.register", done.at_exit.append)
+    monkeypatch.setattr(started.service, "stop_process", lambda: done.stops.append("now"))
+    return done
+
+
+def test_a_first_start_that_fails_is_the_end(started: Started, failing: SimpleNamespace, lines: list[str]) -> None:
+    first, second = started.processes
+    first.serve()
+    second.link.tell("refused", "no certificate")
+    second.end(ProcessTerminated(1))
+    assert lines[-1] == "worker 101 can't start: no certificate"
+    assert failing.err.getvalue() == "echod: worker 101 can't start: no certificate\n"
+    assert (len(failing.stops), len(failing.at_exit)) == (1, 1)
+    started.reactor.advance(100)
+    assert len(started.processes) == 2
+
+
+def test_a_first_start_fails_once(started: Started, failing: SimpleNamespace) -> None:
+    for process in started.processes:
+        process.end(ProcessTerminated(None, 9))
+    assert failing.err.getvalue() == "echod: worker 100 was killed by SIGKILL\n"
+    assert (len(failing.stops), len(failing.at_exit)) == (1, 1)
+
+
+def test_one_that_the_kernel_does_not_start_is_tried_again(started: Started, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for process in started.processes:
+        process.serve()
+
+    def spawn(*_: Any) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(started.service, "spawn", spawn)
+        started.processes[0].end(ProcessTerminated(None, 9))
+        started.reactor.advance(0.1)
+        assert lines[-1] == "a worker can't start: Resource temporarily unavailable; the next starts in 200ms"
+        assert started.service.processes() == {"1": 101}
+    started.reactor.advance(0.2)
+    assert started.service.processes() == {"0": 102, "1": 101}
+
+
+def test_one_that_has_served_is_replaced_also_before_the_others_serve(started: Started, failing: SimpleNamespace) -> None:
+    first, _ = started.processes
+    first.serve()
+    first.end(ProcessTerminated(None, 9))
+    started.reactor.advance(0.1)
+    assert len(started.processes) == 3
+    assert not failing.stops
 
 
 def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]) -> None:
@@ -293,12 +359,16 @@ def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
     second.serve(open_=2, delay=4, drop=1)
     values = result(started.service.values())
     assert values["echod_connections_open"] == {(): 3}
+    assert (values["echod_workers_serving"], values["echod_workers_wanted"]) == ({(): 2}, {(): 2})
+    assert started.service.processes() == {"0": 100, "1": 101}
     assert list(values["echod_build_info"].values()) == [1]
     assert faults(values) == {("delay",): 7, ("drop",): 1}
     started.reactor.advance(1)
     first.end(ProcessTerminated(None, 9))
     values = result(started.service.values())
     assert (values["echod_connections_open"], faults(values)) == ({(): 2}, {("delay",): 7, ("drop",): 1})
+    assert (values["echod_workers_serving"], values["echod_workers_wanted"]) == ({(): 1}, {(): 2})
+    assert started.service.processes() == {"1": 101}
     # One that doesn't answer is waited for, and then told of by what is known.
     second.answers = DEAF
     asked = started.service.values()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -22,7 +23,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.daemon import Daemon, run, wait_until
+from tests.daemon import Daemon, run, script, wait_until
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
 from tests.tls import Certificate
 
@@ -294,6 +295,54 @@ def test_a_port_in_use_is_an_error_as_ever() -> None:
                 1,
                 f"echod: can't listen on tcp:{daemon.port}:interface=127.0.0.1: Address already in use\n",
             )
+
+
+def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path / "localhost.pem")
+    with Daemon(*TWO, ports=[f"ssl:0:privateKey={certificate.path}:interface=127.0.0.1"]) as daemon:
+        left, victim = sorted(workers(daemon))
+        certificate.path.rename(tmp_path / "elsewhere")
+        os.kill(victim, signal.SIGKILL)
+        why = r"can't start: --port 'ssl:0:\S+' is not a server endpoint: .*No such file or directory: '.*localhost.pem'"
+        for delay in ("200ms", "400ms", "800ms"):
+            daemon.wait_for_log(rf"worker \d+ {why}; the next starts in {delay}\n")
+        assert get(daemon, "/readyz") == (503, "starting\n")
+        numbers = samples(daemon)
+        assert (numbers["echod_workers_serving"], numbers["echod_workers_wanted"]) == (1, 2)
+        assert left in workers(daemon)
+        (tmp_path / "elsewhere").rename(certificate.path)
+        wait_until(lambda: is_ready(daemon), "the next worker", 20)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
+    # The parent reads the key as root, its workers as nobody.
+    certificate = Certificate(tmp_path / "localhost.pem")
+    certificate.path.chmod(0o600)
+    port = f"ssl:0:privateKey={certificate.path}:interface=127.0.0.1"
+    done = run(script("twistd"), "-n", "--pidfile=", "--uid=65534", "echod", "--port", port, "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    # Where nobody may not even run the tests' Python, that is what can't be done.
+    why = rf"(?:worker \d+ can't start: --port '{re.escape(port)}' is not a server endpoint: |a worker can't start: ).*Permission denied.*"
+    assert re.fullmatch(rf"echod: {why}\n", done.stderr)
+    assert re.search(why, done.stdout)
+    assert "Traceback" not in done.stdout
+
+
+def test_a_first_start_fails_under_twist_too(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os\nif 'ECHOD_WORKER' in os.environ: os._exit(3)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = run(script("twist"), "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2", cwd=tmp_path, env=environment)
+    assert done.returncode == 1, done.stdout
+    assert re.fullmatch(r"echod: worker \d+ ended with exit status 3\n", done.stderr)
+
+
+def test_of_a_process_each_tells_for_itself() -> None:
+    with Daemon(*TWO) as daemon:
+        lines = get(daemon, "/metrics")[1].splitlines()
+        opened = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("process_open_fds")}
+        assert opened.keys() == {"process_open_fds", 'process_open_fds{worker="0"}', 'process_open_fds{worker="1"}'}
+        assert all(opened.values())
 
 
 def test_messages_are_logged_whichever_serves_them() -> None:

@@ -24,14 +24,14 @@ class Echo(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Autobahn's own name."""
-        self.sendMessage(payload, isBinary)  # type: ignore[no-untyped-call] # here and below: Autobahn has few types
+        self.sendMessage(payload, isBinary)
 
 
 def accept(offers: list[object]) -> PerMessageDeflateOfferAccept | None:
     """Take the client's first offer of permessage-deflate, with the context takeover that it asks for."""
     for offer in offers:
         if isinstance(offer, PerMessageDeflateOffer):
-            return PerMessageDeflateOfferAccept(  # type: ignore[no-untyped-call]
+            return PerMessageDeflateOfferAccept(
                 offer,
                 request_no_context_takeover=offer.request_no_context_takeover,
                 no_context_takeover=offer.request_no_context_takeover,
@@ -49,11 +49,11 @@ def endpoint(arguments: Arguments) -> str:
 
 def main(reactor: IReactorTCP, arguments: Arguments) -> Deferred[None]:
     """Serve until killed."""
-    factory = WebSocketServerFactory()  # type: ignore[no-untyped-call]
+    factory = WebSocketServerFactory()
     factory.protocol = Echo
     if arguments.deflate:
-        factory.setProtocolOptions(perMessageCompressionAccept=accept)  # type: ignore[no-untyped-call]
-    serverFromString(reactor, endpoint(arguments)).listen(factory)  # type: ignore[no-untyped-call] # Twisted's
+        factory.setProtocolOptions(perMessageCompressionAccept=accept)
+    serverFromString(reactor, endpoint(arguments)).listen(factory)
     return Deferred()
 
 

@@ -72,7 +72,9 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
     # Elsewhere: cffi leaves its generated C and objects, and setuptools, which it uses, reads any pyproject.toml where it works.
     with tempfile.TemporaryDirectory() as elsewhere, _linker_without_run_path():
         built = Path(ffi.compile(tmpdir=elsewhere, verbose=verbose))
-        return Path(shutil.move(built, target / built.name))
+        # In one step: who has the one before it loaded keeps that, where writing into its file would end them.
+        aside = Path(shutil.move(built, target / f"{built.name}.new"))
+        return aside.replace(target / built.name)
 
 
 @contextmanager

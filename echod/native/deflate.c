@@ -51,7 +51,9 @@ struct echod_deflate {
     uint8_t deflated[ANSWER_ROOM + LARGEST_ANEW + LARGEST_ANEW / 4];
 };
 
-static const uint8_t TAIL[ECHOD_DEFLATE_TAIL] = {0x00, 0x00, 0xFF, 0xFF};
+/* What a message's sender leaves out of the empty block at its end (RFC 7692 section 7.2.1). */
+enum { TAIL_SIZE = 4 };
+static const uint8_t TAIL[TAIL_SIZE] = {0x00, 0x00, 0xFF, 0xFF};
 
 echod_deflate *echod_deflate_new(const echod_zlib *zlib, const echod_deflate_settings *settings)
 {
@@ -192,10 +194,17 @@ static bool inflate_piece(echod_deflate *it, size_t room, size_t *size)
     return said == Z_OK || said == Z_BUF_ERROR;
 }
 
-/* Whether the message ends here as its compressor ended it. */
-static bool is_ended(const z_stream *inflater)
+/* Whether a message, all of which was inflated, ends as its compressor is to end it: what was left out completes a block, and says
+   nothing itself, as it would where a block was cut. Asked once, for the stream goes on with it. */
+static bool is_ended(echod_deflate *it)
 {
-    return inflater->avail_in == 0 && inflater->data_type == BETWEEN_BLOCKS;
+    uint8_t octet;
+    it->inflater.next_in = TAIL;
+    it->inflater.avail_in = TAIL_SIZE;
+    it->inflater.next_out = &octet;
+    it->inflater.avail_out = sizeof octet;
+    return it->zlib.inflate(&it->inflater, Z_SYNC_FLUSH) == Z_OK && it->inflater.avail_in == 0 && it->inflater.avail_out != 0 &&
+           it->inflater.data_type == BETWEEN_BLOCKS;
 }
 
 /* The answer to a message whose last piece, of `size` octets, is there. */
@@ -203,18 +212,17 @@ static void tell_answer(echod_deflate *it, const z_stream *deflater, size_t size
 {
     said->is_plain = deflater != NULL && said->size < it->settings.min_deflated;
     said->answer = deflater == NULL ? NULL : said->is_plain ? it->inflated + WINDOW : it->deflated + ANSWER_ROOM;
-    said->answer_size = said->is_plain ? size : deflater != NULL ? (size_t)deflater->total_out - ECHOD_DEFLATE_TAIL : 0;
+    said->answer_size = said->is_plain ? size : deflater != NULL ? (size_t)deflater->total_out - TAIL_SIZE : 0;
 }
 
-bool echod_deflate_take(echod_deflate *it, echod_window *window, uint8_t *octets, size_t len, bool is_text, uint64_t max_size,
+bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *octets, size_t len, bool is_text, uint64_t max_size,
                         echod_inflated *said)
 {
     z_stream *deflater = window->terms.window_bits != 0 ? &it->deflaters[window->terms.window_bits] : NULL;
     if (!begin_streams(it, window, deflater))
         return false;
-    memcpy(octets + len, TAIL, ECHOD_DEFLATE_TAIL); /* RFC 7692 section 7.2.2 */
     it->inflater.next_in = octets;
-    it->inflater.avail_in = (unsigned int)(len + ECHOD_DEFLATE_TAIL);
+    it->inflater.avail_in = (unsigned int)len;
     uint32_t utf8 = ECHOD_UTF8_ACCEPT;
     *said = (echod_inflated){0};
     for (;;) {
@@ -226,9 +234,8 @@ bool echod_deflate_take(echod_deflate *it, echod_window *window, uint8_t *octets
         said->size += size;
         if (is_text && (utf8 = echod_utf8(utf8, piece, size)) == ECHOD_UTF8_REJECT)
             return false;
-        /* Not to be asked once more where it is ended: it would look for another block, and say that it stands within one. */
-        bool is_whole = is_ended(&it->inflater), is_last = is_whole || it->inflater.avail_out != 0;
-        if (is_last && (!is_whole || utf8 != ECHOD_UTF8_ACCEPT))
+        bool is_last = it->inflater.avail_out != 0;
+        if (is_last && (utf8 != ECHOD_UTF8_ACCEPT || !is_ended(it)))
             return false;
         bool is_short = said->size < it->settings.min_deflated;
         if (deflater != NULL && is_short && !is_last)

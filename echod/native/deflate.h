@@ -47,8 +47,6 @@ typedef struct {
 
 /* cffi: end */
 
-enum { ECHOD_DEFLATE_TAIL = 4 }; /* octets of room behind a deflated message */
-
 typedef struct {
     echod_terms terms;
     uint8_t *octets; /* the window is the last ones of these, terms.window_size at most */
@@ -80,10 +78,9 @@ size_t echod_window_octets(const echod_window *window, const uint8_t **octets);
 /* Octets that a message on these terms may have, deflated or inflated, so that a turn ends in time. */
 size_t echod_deflate_largest(const echod_terms *terms);
 
-/* Inflate a message whose deflated octets are octets[0, len), with ECHOD_DEFLATE_TAIL octets of room behind them, which are written to. False:
-   it is malformed or not whole, longer than max_size, text that is not UTF-8, or not as compressors write them (with a last block); or
-   there is no memory. Then nothing has happened. */
-bool echod_deflate_take(echod_deflate *it, echod_window *window, uint8_t *octets, size_t len, bool is_text, uint64_t max_size,
+/* Inflate a message whose deflated octets are octets[0, len). False: it is malformed or not whole, longer than max_size, text that is not
+   UTF-8, or not as compressors write them (with a last block); or there is no memory. Then nothing has happened. */
+bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *octets, size_t len, bool is_text, uint64_t max_size,
                         echod_inflated *said);
 
 #endif

@@ -29,7 +29,8 @@ enum {
     SERVER_HEADER = 10,      /* the largest header of a server's frame */
     GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer */
     GATHER_SIZE = 256,       /* octets that a gathered message has room for at first, at least */
-    CLIENT_HEADER = 14,      /* and of a client's */
+    CLIENT_HEADER = 14,      /* and of a client's, */
+    KEY_SIZE = 4,            /* of which its key is the end */
     BATCH = 256,             /* events asked for at a time */
     BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
     MIN_PIECE_SIZE = 16 * 1024,
@@ -489,7 +490,7 @@ static size_t most_deflated(const echod_pump *pump, const lease_t *lease) {
 }
 
 /* Inflate a message, and count it. False: it is for Autobahn. */
-static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, uint8_t *octets, size_t size, echod_inflated *said) {
+static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const uint8_t *octets, size_t size, echod_inflated *said) {
     size_t most = echod_deflate_largest(&lease->window->terms);
     most = it->inflated < most ? most - it->inflated : 0;
     uint64_t max_size = pump->max_message_size < most ? pump->max_message_size : most;
@@ -503,7 +504,7 @@ static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8
 /* Have room for so many octets of payload more. False: that can't be, or is not to be. */
 static bool make_room(echod_pump *pump, lease_t *lease, size_t size) {
     size_t done = lease->message ? echod_gather_size(gather_of(lease)) : 0;
-    size_t room = GATHER_ROOM + done + size + ECHOD_DEFLATE_TAIL;
+    size_t room = GATHER_ROOM + done + size;
     if (lease->message && room <= lease->message_room)
         return true;
     if (pump->is_tight && done + size > KEEP_SIZE)
@@ -596,11 +597,10 @@ static outcome echo_deflated(echod_pump *pump, lease_t *lease, reading *it) {
     size_t header_size = echod_gather_whole(&frame, octets, it->size - it->at, most_deflated(pump, lease));
     if (!header_size)
         return begin_gathering(pump, lease, it);
-    /* An answer of the same octets is shorter by the key, and so there is room behind it for the tail, too. What it overwrites of the
-       header is put back, if it comes to that. */
+    /* An answer of the same octets is shorter by the key. What it overwrites of the header is put back, if it comes to that. */
     uint8_t header[CLIENT_HEADER];
     memcpy(header, octets, header_size);
-    size_t length = (size_t)frame.length, answer_header = header_size - ECHOD_DEFLATE_TAIL;
+    size_t length = (size_t)frame.length, answer_header = header_size - KEY_SIZE;
     uint8_t *target = pump->buffer + it->produced + answer_header, *source = octets + header_size;
     echod_unmask(target, source, length, frame.key);
     uint8_t opcode = frame.opcode & (uint8_t)~RSV1;

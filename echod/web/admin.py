@@ -37,7 +37,7 @@ class AdminRequest(QuietRequest):
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         """Make no room for it, be it large."""
-        super().gotLength(0)  # type: ignore[no-untyped-call]
+        super().gotLength(0)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Drop it."""
@@ -51,12 +51,12 @@ class AdminConnection(ProtocolWrapper):
     def write(self, data: bytes) -> None:
         """Write some of an answer."""
         self.factory.answered(self)
-        super().write(data)  # type: ignore[no-untyped-call]
+        super().write(data)
 
     def writeSequence(self, data: Sequence[bytes]) -> None:
         """Write some of an answer."""
         self.factory.answered(self)
-        super().writeSequence(data)  # type: ignore[no-untyped-call]
+        super().writeSequence(data)
 
 
 class AdminSite(WrappingFactory):
@@ -69,7 +69,7 @@ class AdminSite(WrappingFactory):
         """`clock` is the reactor."""
         site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None)
         site.requestFactory = AdminRequest
-        super().__init__(site)  # type: ignore[no-untyped-call]
+        super().__init__(site)
         self._clock = clock
         self._most = source.settings.max_admin_connections
         self._ticker = Ticker(clock)
@@ -81,7 +81,7 @@ class AdminSite(WrappingFactory):
 
     def registerProtocol(self, p: AdminConnection) -> None:
         """Take in a connection; who has been there longest makes room for it."""
-        super().registerProtocol(p)  # type: ignore[no-untyped-call]
+        super().registerProtocol(p)
         self._open[p] = None
         self._deadlines.add(p)
         if len(self._open) > self._most:
@@ -96,7 +96,7 @@ class AdminSite(WrappingFactory):
 
     def unregisterProtocol(self, p: AdminConnection) -> None:
         """Forget a connection."""
-        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
+        super().unregisterProtocol(p)
         self._open.pop(p, None)
         self._deadlines.discard(p)
         if self._stopped is not None and not self.protocols:
@@ -135,7 +135,7 @@ def _reset(connection: AdminConnection) -> None:
 
 def _pages(source: Source, clock: Any) -> dict[str, Render]:
     latest: AllValues = {}
-    registry = metrics.make_registry(lambda: latest)
+    registry = metrics.make_registry(lambda: latest, source.processes)
 
     def exposition(request: Any) -> Deferred[Answer]:
         encode, content_type = _choose_encoder(request.getHeader(b"Accept") or b"")

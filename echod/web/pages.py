@@ -69,7 +69,7 @@ class Pages:
         fields = [b"%s: %s" % (name, b", ".join(request.fields[name])) for name in _FIELDS if name in request.fields]
         line = b"%s %s HTTP/1.1" % (request.method, request.path.encode())
         sheet = _Sheet()
-        channel = self._site.buildProtocol(None)  # type: ignore[no-untyped-call]
+        channel = self._site.buildProtocol(None)
         channel.makeConnection(sheet)
         channel.dataReceived(b"\r\n".join([line, b"Host: echod", b"Connection: close", *fields, b"", b""]))
         assert sheet.disconnecting

@@ -32,6 +32,9 @@ _ALWAYS = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"),
 
 _ENTITY_TAG = re.compile(rb'"[\x21\x23-\x7e]*"')
 
+_AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)
+"""What comes before the path of a target in absolute-form; its query is gone by then."""
+
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 _log = Logger()
@@ -78,7 +81,7 @@ class Page(Resource):
     """Answers with what `render` makes of a request; what is below its path isn't there."""
 
     def __init__(self, render: Render, not_found: Answer) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._render = render
         self._not_found = not_found
 
@@ -111,10 +114,16 @@ class QuietRequest(Request):
     """A request whose failure is told in the log, and to the client in fixed words."""
 
     def process(self) -> None:
-        """Take `*` (RFC 9110 section 9.3.7) for a path that isn't there: twisted.web answers it past all resources."""
+        """Take a target in any form for a path.
+
+        Absolute-form has to be taken from everybody (RFC 9112 section 3.2.2), and twisted.web takes all of it for a path. `*` (RFC 9110
+        section 9.3.7) is a path that isn't there: twisted.web answers it past all resources.
+        """
         if self.path == b"*":
             self.path = b"/*"
-        super().process()  # type: ignore[no-untyped-call]
+        elif (authority := _AUTHORITY.match(self.path)) is not None:
+            self.path = self.path[authority.end() :] or b"/"
+        super().process()
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer 500, without twisted.web's page."""
@@ -138,7 +147,7 @@ def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, 
     root = Page(lambda _: nothing, nothing)
     for path, render in pages.items():
         root.putChild(path.removeprefix("/").encode(), Page(render, nothing))
-    return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)  # type: ignore[no-untyped-call]
+    return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)
 
 
 def fixed(content_type: str, body: bytes, *headers: tuple[str, str]) -> RenderNow:

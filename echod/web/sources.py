@@ -26,6 +26,9 @@ class Source(Protocol):
     def state(self) -> State:
         """What the daemon is about."""
 
+    def processes(self) -> dict[str, int]:
+        """Return the process ids of the workers that there are, by their numbers."""
+
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of every metric."""
 
@@ -47,6 +50,10 @@ class Local:
     def state(self) -> State:
         """What the daemon is about."""
         return self._factory.state
+
+    def processes(self) -> dict[str, int]:
+        """Return no workers."""
+        return {}
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of every metric."""

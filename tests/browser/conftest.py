@@ -5,8 +5,6 @@ Screenshots go to reports/browser/. Knows Chromium and Playwright. Must never kn
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.daemon import Daemon
+from tests.tools import needed
 
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "browser"
 
@@ -29,21 +28,14 @@ NO_CONNECTION = "WebSocket connection to "
 
 
 # Milliseconds; two cores may be busy with other runs.
-expect.set_options(timeout=20_000)
-
-
-def needed(command: str, package: str) -> str:
-    """Return the path of a command that a test needs; without it the test is skipped, or fails where nothing may be missing."""
-    path = shutil.which(command)
-    if path is None:
-        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(f"no {command}: apt-get install {package}")
-    return path
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium for one file's tests: as long as Playwright is there, no other test of this thread can run an asyncio loop."""
-    path = needed("chromium", "chromium")
+    path = needed("chromium")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
@@ -66,6 +58,7 @@ def errors() -> list[str]:
 def open_page(browser: Browser, daemon: Daemon, errors: list[str], path: str = "/", **context: Any) -> Page:
     """Open the console in a window of its own."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "ignore_https_errors": True, **context}).new_page()
+    page.set_default_timeout(PATIENCE)
 
     def note(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(NO_CONNECTION):

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.conftest import needed
 from tests.daemon import Daemon, run
 from tests.tls import Certificate
+from tests.tools import needed
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def curl(daemon: Daemon, folder: Path, path: str, *options: str) -> Reply:
     body = folder / "body"
     body.unlink(missing_ok=True)
     url = daemon.url.replace("ws", "http", 1) + path
-    command = [needed("curl", "curl"), "--silent", "--show-error", "--max-time", "20", "--dump-header", "-", "--output", str(body)]
+    command = [needed("curl"), "--silent", "--show-error", "--max-time", "20", "--dump-header", "-", "--output", str(body)]
     done = run(*command, *options, url)
     assert done.returncode == 0, done.stderr
     first, *lines = done.stdout.split("\n\n")[-2].splitlines()
@@ -96,7 +96,7 @@ def test_paths_for_websocket_alone(daemon: Daemon, tmp_path: Path, path: str) ->
 def test_one_answer_for_a_connection(daemon: Daemon, tmp_path: Path) -> None:
     """curl asks twice in one run, and finds the connection closed in between."""
     url = daemon.url.replace("ws", "http", 1) + "/healthz"
-    done = run(needed("curl", "curl"), "--silent", "--verbose", url, url)
+    done = run(needed("curl"), "--silent", "--verbose", url, url)
     assert (done.returncode, done.stdout) == (0, "ok\nok\n")
     assert done.stderr.lower().count("connection: close") == 2
     assert curl(daemon, tmp_path, "/", "--http1.0").status == 200
@@ -112,7 +112,7 @@ def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
         for url in daemon.urls:
             name = f"localhost:{urlsplit(url).port}"
             command = ["--silent", "--show-error", "--verbose", "--cacert", str(certificate.path), f"https://{name}/healthz"]
-            done = run(needed("curl", "curl"), *command)
+            done = run(needed("curl"), *command)
             assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
             assert "server accepted http/1.1" in done.stderr.lower()
 
@@ -127,7 +127,7 @@ def test_the_health_check_of_a_daemon_that_shuts_down(tmp_path: Path) -> None:
         assert early.recv(4096).startswith(b"HTTP/1.1 503 ")
         early.close()
         assert daemon.wait() == 0
-        assert run(needed("curl", "curl"), "--silent", daemon.url.replace("ws", "http", 1) + "/healthz").returncode == 7
+        assert run(needed("curl"), "--silent", daemon.url.replace("ws", "http", 1) + "/healthz").returncode == 7
 
 
 def test_without_the_console(tmp_path: Path) -> None:

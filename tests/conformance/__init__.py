@@ -1,5 +1,5 @@
 """The Autobahn testsuite against a daemon started as a user would start it: ``python -m tests.conformance``.
 
-Knows the suite's cases and what each must come out as, how to get the suite, and how to start and end ``twistd``.
+Knows the suite's cases and what each must come out as, and how to get the suite.
 Must never know what is inside the daemon: nothing here imports ``echod``, ``twisted`` or ``autobahn``.
 """

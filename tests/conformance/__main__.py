@@ -1,4 +1,4 @@
-"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [-- arguments…]``.
+"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--compression WORD] [-- arguments…]``.
 
 Exit status 0: all is as it must be (or the suite is not to be had, which a line says); 1: something is not; 2: usage.
 """
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=positive_number, metavar="SECONDS", default=DEFAULT_SECONDS, help=f"seconds for the whole run [{DEFAULT_SECONDS}]"
     )
     parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made on the spot")
+    parser.add_argument("--compression", metavar="WORD", help="the daemon's --compression, whose words the daemon knows [its default]")
     parser.add_argument("arguments", nargs="*", help="after `--`: echod's options; words before an `echod` there are twistd's")
     return parser
 
@@ -107,10 +108,11 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     report: Path = options.report.absolute()
     report.mkdir(parents=True, exist_ok=True)
     clear(report, AGENT)
-    head = _head(suite)
+    arguments = [*options.arguments, *(["--compression", options.compression] if options.compression else [])]
+    head = _head(suite, ["--tls"] * options.tls + arguments)
     print(f"{head}\n{len(expected)} of {CASE_COUNT} cases", flush=True)
     began = time.monotonic()
-    setup = Setup(suite, report, ROOT, options.arguments, Certificate(report / "localhost.pem").path if options.tls else None)
+    setup = Setup(suite, report, arguments, Certificate(report / "localhost.pem").path if options.tls else None)
     outcomes = await run_units(share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True))
     results = gather(report, outcomes, AGENT)
     failures = {failure.case: explain(report, failure, results.get(failure.case)) for failure in judge(expected, results)}
@@ -127,12 +129,12 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _head(suite: Suite) -> str:
-    """Date and versions: what makes a result worth quoting."""
+def _head(suite: Suite, words: Sequence[str]) -> str:
+    """Date, versions, and what is otherwise than a daemon with its defaults: what makes a result worth quoting."""
     versions = [f"{name} {_version(name)}" for name in ("echod", "autobahn", "Twisted")]
     switches = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
     return ", ".join(
-        [time.strftime("%Y-%m-%d", time.gmtime()), suite.description, *versions, f"Python {platform.python_version()}", *switches]
+        [time.strftime("%Y-%m-%d", time.gmtime()), suite.description, *versions, f"Python {platform.python_version()}", *switches, *words]
     )
 
 

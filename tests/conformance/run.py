@@ -11,19 +11,22 @@ import json
 import re
 import socket
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .daemon import HOST, DaemonError, free_port, running_daemon
+from tests.daemon import Daemon
+
 from .judge import Result, read_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from .cases import Unit
     from .suite import Suite
 
+HOST = "127.0.0.1"
 # The name the suite's report gives the peer; its files are called after it.
 AGENT = "echod"
 # wstest needs a second or two to say what it would run.
@@ -40,9 +43,15 @@ class Setup:
 
     suite: Suite
     report: Path
-    cwd: Path  # where the daemons are started
-    arguments: Sequence[str] = ()  # and with what
+    arguments: Sequence[str] = ()  # of the daemons; words before an ``echod`` among them are twistd's
     certificate: Path | None = None  # with TLS, by this and its key in one file
+
+    def daemon(self) -> Daemon:
+        """A daemon, to be started. It inherits the environment, so that AUTOBAHN_USE_NVX, ECHOD_NATIVE and the like reach it."""
+        cut = list(self.arguments).index("echod") if "echod" in self.arguments else -1
+        endpoint = f"ssl:0:privateKey={self.certificate}" if self.certificate else "tcp:0"
+        own, options = self.arguments[: max(cut, 0)], self.arguments[cut + 1 :]
+        return Daemon(*options, ports=[f"{endpoint}:interface={HOST}"], program_options=own)
 
 
 @dataclass(slots=True)
@@ -104,17 +113,31 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     outcome = Outcome(unit, setup.report / f"unit-{unit.name}")
     outcome.folder.mkdir(parents=True)
     began = time.monotonic()
-    port = free_port()
+    daemon, scheme = setup.daemon(), "wss" if setup.certificate else "ws"
     try:
-        log, scheme = outcome.folder / "daemon.log", "wss" if setup.certificate else "ws"
-        async with running_daemon(port, setup.arguments, setup.cwd, log, outcome.faults, setup.certificate):
+        async with _running(daemon, outcome.folder / "daemon.log"):
             left = deadline - asyncio.get_running_loop().time()
-            outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left, scheme)
-        outcome.results = _read_results(outcome.folder)
-    except (DaemonError, SuiteError) as error:
-        outcome.faults.append(str(error))
+            outcome.faults += await _run_wstest(setup.suite, outcome.folder, daemon.port, unit.cases, left, scheme)
+            outcome.results = _read_results(outcome.folder)
+    except (AssertionError, SuiteError) as error:
+        outcome.faults.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+@asynccontextmanager
+async def _running(daemon: Daemon, log: Path) -> AsyncIterator[None]:
+    """Run a daemon, and keep its log, but for its end, in a file; raise `AssertionError` for what was wrong with it."""
+    # No task, which an interrupted run would give up: the thread went on, and so would the daemon.
+    start = asyncio.get_running_loop().run_in_executor(None, daemon.__enter__)
+    try:
+        await asyncio.shield(start)
+        yield
+    finally:
+        await asyncio.wait([start])
+        if start.exception() is None:
+            log.write_text(daemon.log())
+            await asyncio.to_thread(daemon.__exit__, None, None, None)
 
 
 def _read_results(folder: Path) -> dict[str, Result]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.daemon import POLL_INTERVAL, Daemon
 
 from .cases import Unit
 from .run import AGENT, Outcome, Setup, SuiteError, list_cases, listed_cases, run_units, specification
@@ -17,15 +22,7 @@ from .suite import Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-# In twistd's place: nothing here is about what the daemon answers.
-DAEMON = """
-import signal, socket, sys
-port = int(sys.argv[sys.argv.index("--port") + 1].split(":")[1])
-server = socket.create_server(("127.0.0.1", port))
-signal.pause()
-"""
 # In wstest's place: tells its process id and cases, then reports each of them as OK.
 WSTEST = """
 import json, os, sys, time
@@ -50,18 +47,8 @@ class ScriptedSuite:
         return Invocation((sys.executable, "-c", WSTEST + self.script), str(folder), dict(os.environ), self.abort)
 
 
-@pytest.fixture(autouse=True)
-def _plain_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "twistd").write_text(f"#!{sys.executable}\n{DAEMON}")
-    (folder / "twistd").chmod(0o755)
-    (folder / "python").symlink_to(sys.executable)
-    monkeypatch.setattr(sys, "executable", str(folder / "python"))
-
-
 def run(tmp_path: Path, script: str, units: Sequence[Unit] = (Unit("short", ("1.1.1", "1.1.2")),), seconds: float = 60) -> list[Outcome]:
-    setup = Setup(ScriptedSuite(script), tmp_path / "report", tmp_path)
+    setup = Setup(ScriptedSuite(script), tmp_path / "report")
     return asyncio.run(run_units(units, setup, jobs=2, seconds=seconds, say=lambda _: None))
 
 
@@ -107,10 +94,55 @@ def test_a_container_is_ended_by_its_name(tmp_path: Path) -> None:
     # What `docker kill` does for a container: the command that waits for it then ends by itself.
     stop = tmp_path / "stop"
     script = f"\nwhile not os.path.exists({str(stop)!r}): time.sleep(.01)"
-    setup = Setup(ScriptedSuite(script, abort=("touch", str(stop))), tmp_path / "report", tmp_path)
+    setup = Setup(ScriptedSuite(script, abort=("touch", str(stop))), tmp_path / "report")
     (outcome,) = asyncio.run(run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=2, say=lambda _: None))
     assert "the time for the run was over" in outcome.faults[0]
     assert stop.exists()
+
+
+def test_the_daemons_command_line_is_the_users(tmp_path: Path) -> None:
+    def command(*arguments: str, certificate: Path | None = None) -> list[str]:
+        return Setup(ScriptedSuite(""), tmp_path, arguments, certificate).daemon().command[1:]
+
+    plain = ["--port", "tcp:0:interface=127.0.0.1"]
+    assert command() == ["-n", "--pidfile=", "echod", *plain]
+    assert command("--compression", "off") == ["-n", "--pidfile=", "echod", *plain, "--compression", "off"]
+    words = command("--reactor=asyncio", "echod", "--compression", "off")
+    assert words == ["-n", "--pidfile=", "--reactor=asyncio", "echod", *plain, "--compression", "off"]
+    secure = command(certificate=Path("here.pem"))
+    assert secure == ["-n", "--pidfile=", "echod", "--port", "ssl:0:privateKey=here.pem:interface=127.0.0.1"]
+
+
+def test_a_daemon_that_ends_by_itself_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter = Daemon.__enter__
+    monkeypatch.setattr(Daemon, "__enter__", lambda daemon: enter(daemon).send_signal(signal.SIGKILL))
+    (outcome,) = run(tmp_path, WRITES)
+    assert list(outcome.results) == ["1.1.1", "1.1.2"]
+    (fault,) = outcome.faults
+    assert re.match("the daemon ended (by itself )?with -9\n", fault)
+
+
+def test_an_interrupted_run_leaves_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Daemon] = []
+    enter = Daemon.__enter__
+
+    def begin(daemon: Daemon) -> Daemon:
+        begun.append(daemon)
+        return enter(daemon)
+
+    monkeypatch.setattr(Daemon, "__enter__", begin)
+
+    async def interrupt() -> None:
+        setup = Setup(ScriptedSuite("time.sleep(600)"), tmp_path / "report")
+        running = asyncio.ensure_future(run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=60, say=lambda _: None))
+        while not begun:
+            await asyncio.sleep(POLL_INTERVAL)
+        running.cancel()
+        await asyncio.wait([running])
+
+    asyncio.run(interrupt())
+    assert begun[0].pid
+    assert begun[0].has_ended()
 
 
 def test_the_suite_is_asked_for_its_cases(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The native module for each test here, and each of its kernels in turn.
+"""Each kernel of the native module in turn.
 
 A native module that is missing is a failure, not a skip: tests that vanish in silence when a build fails prove nothing. With
 ``ECHOD_NATIVE=0`` the express lane is off on purpose, and so are its tests.
@@ -6,14 +6,14 @@ A native module that is missing is a failure, not a skip: tests that vanish in s
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import TYPE_CHECKING
 
 import pytest
 
-from echod.native import Native, load
+from echod.native import Native
 from tests.native.codec import Codec
+from tests.tools import give_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,20 +25,7 @@ KERNELS = {"x86_64": ["scalar", "ssse3", "avx2"], "aarch64": ["scalar", "neon"]}
 def needs_processor(native: Native, kernel: str) -> None:
     """Skip what this processor cannot run."""
     if not native.lib.echod_codec_isa_usable(kernel.encode()):
-        reason = f"this processor has no {kernel}; run the tests on one that has"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def native() -> Native:
-    """The compiled module."""
-    if os.environ.get("ECHOD_NATIVE") == "0":
-        pytest.skip("ECHOD_NATIVE=0 turns the express lane off; unset it to test the native module")
-    found = load("1")
-    assert found is not None
-    return found
+        give_up(f"this processor has no {kernel}; run the tests on one that has")
 
 
 @pytest.fixture(params=KERNELS)

@@ -19,6 +19,7 @@ from cffi import VerificationError
 
 from echod.native import build
 from tests.native.conftest import KERNELS
+from tests.tools import give_up, needed
 
 if TYPE_CHECKING:
     from echod.native import Native
@@ -67,11 +68,7 @@ def test_the_stub_names_what_is_there(native: Native) -> None:
 
 @pytest.fixture
 def _compiler() -> None:
-    if shutil.which("cc") is None:
-        reason = "there is no C compiler: apt-get install gcc python3-dev"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    needed("cc", "gcc python3-dev")
 
 
 @pytest.mark.usefixtures("_compiler")
@@ -115,10 +112,7 @@ def test_libraries_are_searched_only_where_the_caller_says(
 def checkout(tmp_path: Path) -> Path:
     """A copy of what a wheel is made from, without a built extension, and with nothing for a plugin."""
     if importlib.util.find_spec("hatchling") is None:
-        reason = "needs hatchling to build a wheel: pip install hatchling setuptools"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up("no hatchling to build a wheel with: pip install hatchling setuptools")
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT / "echod", copy / "echod", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore"):

@@ -70,10 +70,10 @@ def inflate(octets: bytes, window: bytes, limit: int) -> bytes | None:
     """The message, or None: malformed, not whole, with a last block, or too long."""
     inflater = zlib.decompressobj(-15, zdict=window)
     try:
-        payload = inflater.decompress(octets + TAIL, limit + 1)
+        payload = inflater.decompress(octets, limit + 1)
         if inflater.eof or inflater.unconsumed_tail or len(payload) > limit:
             return None
-        rest = inflater.decompress(b"\x01\x00\x00\xff\xff", limit + 1)
+        rest = inflater.decompress(TAIL + b"\x01\x00\x00\xff\xff", limit + 1)
     except zlib.error:
         return None
     return payload if inflater.eof and not rest and not inflater.unused_data else None

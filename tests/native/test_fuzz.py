@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.native.fuzz import run
+from tests.tools import needed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +19,7 @@ pytestmark = pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("target", run.TARGETS)
 def test_seeds(target: str, tmp_path: Path) -> None:
     """Every kernel on buffers of just the input's size, with AddressSanitizer watching."""
-    if shutil.which("cc") is None:
-        reason = "needs a C compiler: apt-get install gcc"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    needed("cc", "gcc")
     files = run.write_seeds(target, tmp_path / "seeds")
     program = run.replayer(target, tmp_path)
     done = subprocess.run([program, *files], capture_output=True, text=True, timeout=120, check=False)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.native import instructions
+from tests.tools import needed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +30,8 @@ def test_other_cases_than_recorded() -> None:
 @pytest.mark.usefixtures("native")
 def test_the_same_count_twice(tmp_path: Path) -> None:
     """On this machine now, and every kernel the same for frames too short for any of them."""
-    for tool, package in (("cc", "gcc"), ("valgrind", "valgrind")):
-        if shutil.which(tool) is None:
-            reason = f"needs {tool}: apt-get install {package}"
-            if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-                pytest.fail(reason)
-            pytest.skip(reason)
-    program = instructions.compiled("cc", tmp_path)
+    needed("valgrind")
+    program = instructions.compiled(needed("cc", "gcc"), tmp_path)
     (case,) = [case for case in instructions.cases(program) if case.name == "16B-text-32"]
     counts = {instructions.count(program, kernel, case) for kernel in (*instructions.KERNELS, "scalar")}
     assert len(counts) == 1

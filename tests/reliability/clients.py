@@ -102,27 +102,15 @@ class Client:
     async def frame(self) -> frames.Frame | None:
         """Return the next frame; None where the connection ends, a reset included."""
         while True:
-            if (frame := self._take()) is not None:
+            if (taken := frames.take(self._octets, is_masked=False)) is not None:
+                frame, size = taken
+                del self._octets[:size]
                 return frame
             try:
                 if not await self._more():
                     return None
             except OSError:
                 return None
-
-    def _take(self) -> frames.Frame | None:
-        octets = self._octets
-        if len(octets) < 2:
-            return None
-        length, start = octets[1] & 0x7F, 2
-        if length >= 126:
-            start = 4 if length == 126 else 10
-            length = int.from_bytes(octets[2:start], "big")
-        if len(octets) < start + length:
-            return None
-        frame = frames.Frame(octets[0] & 15, bytes(octets[start : start + length]), bool(octets[0] & 0x80), octets[0] >> 4 & 7)
-        del octets[: start + length]
-        return frame
 
     async def _more(self) -> bool:
         data = await asyncio.wait_for(self._loop.sock_recv(self.sock, 1 << 20), PATIENCE)

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from echod.quantities import KIB, MIB
 from echod.settings import Settings
 from echod.web.pages import Pages
 from tests import frames
 from tests.fakes import Peer, make_factory
 
-KIB = 1024
-MIB = 1024 * KIB
 LIMIT = 64 * KIB
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"

@@ -36,30 +36,6 @@ def test_request_heads_without_an_end(figure: Figure) -> None:
     figure("of them not refused with 431", CLIENTS - refused, CLIENTS)
 
 
-def test_request_heads_at_the_limit(figure: Figure) -> None:
-    """All at the same time just below the limit: what they can hold at most."""
-
-    async def one(address: Address) -> Client:
-        client = await Client.connect(address)
-        start = b"GET / HTTP/1.1\r\nX-Long: "
-        await client.send(start + b"a" * (8 * KIB - 1 - len(start)))
-        return client
-
-    async def run(daemon: Daemon) -> int:
-        await warm_up(daemon.address)
-        idle = daemon.memory()
-        clients = await at_once((one(daemon.address) for _ in range(10 * CLIENTS)), CLIENTS)
-        await warm_up(daemon.address)
-        growth = daemon.memory() - idle
-        for client in clients:
-            client.abort()
-        return growth
-
-    with Daemon() as daemon:
-        growth = asyncio.run(run(daemon))
-    figure("growth for each request head of 8 KiB that waits for its end", growth / (10 * CLIENTS) / KIB, 24, "KiB")
-
-
 def test_connections_that_never_finish_the_handshake(form: Form, figure: Figure) -> None:
     count = form.pick(5000, 1000)
 

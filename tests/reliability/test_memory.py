@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 import zlib
+from collections.abc import Awaitable, Iterable
 from typing import NamedTuple
 
 import pytest
@@ -49,6 +50,19 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
     for flooder in flooders:
         flooder.abort()
     return Flood(growth, sent, honest.times)
+
+
+async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str) -> int:
+    """Return the octets that clients which stay and do nothing more make the daemon hold; `headers` are those of their handshakes."""
+    await warm_up(daemon.address, *headers)
+    idle = daemon.memory()
+    opened = await at_once(clients, 50)
+    # It comes last: when it is served, what they have sent was read.
+    await warm_up(daemon.address, *headers)
+    growth = daemon.memory() - idle
+    for client in opened:
+        client.abort()
+    return growth
 
 
 def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> None:
@@ -169,6 +183,21 @@ def test_a_compression_bomb(figure: Figure) -> None:
     figure("growth, a bomb that inflates to 160 MiB", growth / MIB, 2 * limit / MIB, "MiB")
 
 
+def test_request_heads_at_the_limit(figure: Figure) -> None:
+    """All at the same time just below the limit: what they can hold at most."""
+    count = 1000
+
+    async def one(address: Address) -> Client:
+        client = await Client.connect(address)
+        start = b"GET / HTTP/1.1\r\nX-Long: "
+        await client.send(start + b"a" * (8 * KIB - 1 - len(start)))
+        return client
+
+    with Daemon() as daemon:
+        growth = asyncio.run(growth_by(daemon, (one(daemon.address) for _ in range(count))))
+    figure("growth for each request head of 8 KiB that waits for its end", growth / count / KIB, 24, "KiB")
+
+
 NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
 
 
@@ -201,17 +230,10 @@ def test_idle_connections(kind: str, mode: str, headers: tuple[str, ...], limit:
         return client
 
     async def run(daemon: Daemon) -> int:
-        await warm_up(daemon.address, *headers)
         if headers:
             # What so many messages at a time need is not what connections hold.
-            for client in await at_once((one(daemon.address) for _ in range(50)), 50):
-                client.abort()
-        idle = daemon.memory()
-        clients = await at_once((one(daemon.address) for _ in range(count)), 50)
-        growth = daemon.memory() - idle
-        for client in clients:
-            client.abort()
-        return growth
+            await growth_by(daemon, (one(daemon.address) for _ in range(50)), *headers)
+        return await growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers)
 
     with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
         growth = asyncio.run(run(daemon))

@@ -17,12 +17,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
-
-import pytest
+from typing import Self
 
 from tests.daemon import Daemon, wait_until
 from tests.tls import Certificate
+from tests.tools import give_up, needed
 
 ETC = Path(__file__).parent.parent.parent / "etc"
 
@@ -30,27 +29,10 @@ NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 """Where Debian has it, in a package of its own."""
 
 
-def missing(what: str, package: str) -> NoReturn:
-    """Skip, or fail, for want of one of Debian's packages."""
-    skip(f"no {what}: apt-get install --no-install-recommends {package}")
-
-
-def skip(reason: str) -> NoReturn:
-    """Skip, or fail where no tool may be missing."""
-    (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(reason)
-    raise AssertionError
-
-
-def find_program(name: str, package: str | None = None) -> str:
-    """Return the path of a program, which may be an administrator's."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    return found or missing(name, package or name)
-
-
 def find_tool(name: str) -> str:
     """Return the path of one of the tools in requirements.txt, which `make system` installs."""
     found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
-    return found or skip(f"no {name}: make system installs it")
+    return found or give_up(f"no {name}: make system installs it")
 
 
 def free_ports(count: int) -> list[int]:
@@ -81,9 +63,9 @@ class Sample:
 
     def require(self) -> None:
         """Skip or fail if its program is missing."""
-        find_program(self.path.parent.name)
+        needed(self.path.parent.name)
         if self.path.name == "stream.conf" and not NGINX_STREAM.exists():
-            missing("stream module of nginx", "libnginx-mod-stream")
+            give_up("no stream module of nginx: apt-get install --no-install-recommends libnginx-mod-stream")
 
 
 _TCP = "tcp:{port}:interface=127.0.0.1"
@@ -189,7 +171,7 @@ class Front:
         if self.sample.ends_tls:
             changes |= {"bind :80": f"bind 127.0.0.1:{self._plain_port}", "/etc/haproxy/echod.pem": str(self.certificate.path)}
         (self.folder / "haproxy.cfg").write_text(self._text(changes))
-        return [find_program("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
+        return [needed("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
 
     def _prepare_nginx(self) -> list[str]:
         changes = {"listen 443": f"listen 127.0.0.1:{self._tls_port}"}
@@ -211,4 +193,4 @@ class Front:
             f"http {{ access_log off; {' '.join(places)} {include} }}" if self.sample.ends_tls else include,
         ]
         (self.folder / "nginx.conf").write_text("\n".join(main) + "\n")
-        return [find_program("nginx"), "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder), "-e", "stderr"]
+        return [needed("nginx"), "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder), "-e", "stderr"]

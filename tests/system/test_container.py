@@ -5,8 +5,6 @@ Knows what an image's configuration has to say. How it is built and run is image
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from echod import __version__
 from tests.daemon import wait_until
 from tests.system.image import COMPILER, Container, Storage, download_wheels
+from tests.tools import needed
 
 NAME = "localhost/echod"
 BASE = "localhost/base"
@@ -25,11 +24,7 @@ BUILD_BASE = "localhost/build-base"
 @pytest.fixture(scope="module")
 def storage(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A store with the image in it."""
-    if shutil.which("buildah") is None:
-        reason = "there is no buildah: apt-get install buildah"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    needed("buildah")
     storage = Storage(tmp_path_factory.mktemp("storage"))
     wheels = tmp_path_factory.mktemp("wheels")
     try:

@@ -5,9 +5,7 @@ Knows dpkg, systemctl, and how `make deb` is called. What the units promise is t
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from echod import __version__
 from tests.daemon import run
 from tests.system import nspawn
 from tests.system.nspawn import System
+from tests.tools import needed
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,19 +29,10 @@ SERVICE = "echod.service"
 DEB = "/root/echod.deb"
 
 
-def need(program: str, package: str) -> None:
-    """Skip, or fail, when a program is not here."""
-    if shutil.which(program) is None:
-        reason = f"there is no {program}: apt-get install {package}"
-        if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def deb() -> Path:
     """The package."""
-    need("dh", "debhelper gcc python3-dev python3-venv")
+    needed("dh", "debhelper gcc python3-dev python3-venv")
     done = run("make", "deb", cwd=ROOT, deadline=BUILD_DEADLINE)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     (path,) = (ROOT / "dist").glob(f"echod_{__version__}_*.deb")
@@ -72,7 +62,7 @@ def assert_serves(system: System, port: int = 8080) -> None:
 
 
 def test_lintian_finds_nothing(deb: Path) -> None:
-    need("lintian", "lintian")
+    needed("lintian", "lintian")
     done = subprocess.run(
         ["lintian", "--fail-on=error,warning", "--allow-root", str(deb)], capture_output=True, text=True, timeout=120, check=False
     )

@@ -13,9 +13,11 @@ import pytest
 
 from echod.metrics import METRICS
 from echod.options import Options
-from echod.settings import MIB, Settings
+from echod.quantities import MIB
+from echod.settings import Settings
 from tests.daemon import run
-from tests.system.proxies import ETC, SAMPLES, find_program, find_tool
+from tests.system.proxies import ETC, SAMPLES, find_tool
+from tests.tools import needed
 
 PROMETHEUS, KUBERNETES = ETC / "prometheus", ETC / "kubernetes" / "echod.yaml"
 
@@ -32,7 +34,7 @@ RULES = PROMETHEUS / "alerts.yml"
 
 
 def promtool(*arguments: str | Path) -> str:
-    done = run(find_program("promtool", "prometheus"), *map(str, arguments))
+    done = run(needed("promtool", "prometheus"), *map(str, arguments))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -66,7 +68,7 @@ def expressions() -> Iterator[str]:
 
 def known_series() -> dict[str, set[str]]:
     """Return the labels of each series that echod has, by its name."""
-    series = dict.fromkeys(OF_PROCESS, BY_PROMETHEUS)
+    series = dict.fromkeys(OF_PROCESS, BY_PROMETHEUS | {"worker"})
     for metric in METRICS:
         suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
         series |= {metric.name + suffix: {*metric.labels, *BY_PROMETHEUS} for suffix in suffixes}
@@ -77,7 +79,7 @@ class TestPrometheus:
     """`promtool` has its say, and no name is made up."""
 
     def test_configuration_and_rules(self) -> None:
-        assert "SUCCESS: 9 rules found" in promtool("check", "config", PROMETHEUS / "prometheus.yml")
+        assert "SUCCESS: 10 rules found" in promtool("check", "config", PROMETHEUS / "prometheus.yml")
 
     def test_each_alert_fires_when_it_should_and_says_so(self) -> None:
         tests = Path(__file__).parent / "alerts_test.yml"

@@ -6,27 +6,44 @@ Knows systemctl and the journal. The client is one that nobody here wrote (webso
 from __future__ import annotations
 
 import re
-import socket
-import ssl
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from contextlib import ExitStack
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.daemon import wait_until
 from tests.frames import handshake
 from tests.system.install import ROOT, lines
 from tests.system.nspawn import System
+from tests.system.service import (
+    ERROR,
+    INFO,
+    IPV4,
+    IPV6,
+    PLACES,
+    PRIVATE,
+    SERVICE,
+    TLS,
+    UNIX,
+    WARNING,
+    assert_echo,
+    assert_exposure,
+    assert_serves,
+    client,
+    drop_in,
+    drop_in_file,
+    main_pid,
+    messages,
+    options,
+    send_signal,
+    serve_tls,
+    start,
+    visitors,
+    wait_for_more,
+)
 from tests.tls import Certificate
-
-SERVICE = "echod.service"
-PRIVATE, TLS = "private-network.conf", "tls.conf"
 
 UNITS = sorted(str(path.name) for path in (ROOT / "etc/systemd").glob("echod*"))
 
@@ -34,77 +51,6 @@ UNITS = sorted(str(path.name) for path in (ROOT / "etc/systemd").glob("echod*"))
 MOST_EXPOSURE = {"": 1.2, PRIVATE: 0.5}
 
 OPERATING = (ROOT / "docs/operating.md").read_text()
-
-ERROR, WARNING, INFO = 3, 4, 6
-
-
-class Place(NamedTuple):
-    """Where to connect to."""
-
-    address: Any
-    family: socket.AddressFamily
-
-
-IPV4 = Place(("127.0.0.1", 8080), socket.AF_INET)
-IPV6 = Place(("::1", 8080), socket.AF_INET6)
-UNIX = Place("/run/echod.sock", socket.AF_UNIX)
-PLACES = (IPV4, IPV6, UNIX)
-
-
-def client(system: System, place: Place = IPV4, **options: Any) -> ClientConnection:
-    """Connect to the daemon."""
-    connection: ClientConnection = connect("ws://localhost/", sock=system.connect(*place), compression=None, **options)
-    return connection
-
-
-def assert_echo(connection: ClientConnection, text: str = "It works ☕") -> None:
-    connection.send(text)
-    assert connection.recv(timeout=30) == text
-
-
-def assert_serves(system: System, *places: Place) -> None:
-    for place in places or (IPV4,):
-        with client(system, place) as connection:
-            assert_echo(connection)
-
-
-def start(system: System, *units: str) -> None:
-    system.run("systemctl", "start", *(units or (SERVICE,)))
-
-
-def drop_in(system: System, text: str, unit: str = SERVICE) -> None:
-    """Change a unit as `systemctl edit` does."""
-    system.write(f"/etc/systemd/system/{unit}.d/override.conf", text)
-    system.run("systemctl", "daemon-reload")
-
-
-def drop_in_file(system: System, name: str) -> None:
-    """Install one of the drop-ins of etc/systemd where its first lines say."""
-    text = (ROOT / "etc/systemd" / name).read_text()
-    path = f"/etc/systemd/system/{SERVICE}.d/{name}"
-    assert path in text
-    system.write(path, text)
-    system.run("systemctl", "daemon-reload")
-
-
-def options(system: System, text: str) -> None:
-    """Give echod options as an operator does."""
-    path = system.path("/etc/default/echod")
-    path.write_text(re.sub(r"^ECHOD_OPTIONS=.*$", f'ECHOD_OPTIONS="{text}"', path.read_text(), flags=re.MULTILINE))
-
-
-def main_pid(system: System, unit: str = SERVICE) -> int:
-    """Return the service's process, as it is numbered in there."""
-    return int(system.show(unit, "MainPID"))
-
-
-def send_signal(system: System, name: str, pid: int) -> None:
-    """Send a signal to a process in there; a small system has no kill but the shell's."""
-    system.run("sh", "-c", f"kill -{name} {pid}")
-
-
-def messages(system: System, unit: str = SERVICE) -> list[str]:
-    return [str(entry["MESSAGE"]) for entry in system.journal(unit)]
 
 
 # As installed.
@@ -272,46 +218,6 @@ def test_a_socket_that_nobody_serves_is_refused(system: System) -> None:
     assert "echod: socket 0 of those that systemd passed is served by no --port; add --port systemd" in messages(system)
 
 
-@contextmanager
-def visitors(system: System, places: Sequence[Place]) -> Iterator[Counter[str]]:
-    """Have clients come and go all the time; what becomes of them is counted."""
-    counts: Counter[str] = Counter()
-    is_over = threading.Event()
-
-    def visit(place: Place) -> None:
-        while not is_over.is_set():
-            counts[_visit(system, place)] += 1
-
-    threads = [threading.Thread(target=visit, args=(place,)) for place in places]
-    for thread in threads:
-        thread.start()
-    try:
-        yield counts
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
-
-
-def wait_for_more(counts: Counter[str]) -> None:
-    """Wait until as many clients again were served as show that it goes on."""
-    goal = counts["served"] + 100
-    wait_until(lambda: counts["served"] > goal, "clients to be served", 60)
-
-
-def _visit(system: System, place: Place) -> str:
-    try:
-        with client(system, place, open_timeout=30) as connection:
-            assert_echo(connection)
-    except InvalidStatus as error:
-        return f"HTTP {error.response.status_code}"
-    except ConnectionClosed as error:
-        return f"close {error.rcvd.code if error.rcvd else None}"
-    except (OSError, EOFError) as error:
-        return repr(error)
-    return "served"
-
-
 def test_restart_refuses_nobody(system: System) -> None:
     start(system, "echod.socket")
     with visitors(system, PLACES * 2) as counts:
@@ -349,11 +255,6 @@ def test_instances_share_a_port(system: System) -> None:
 # The sandbox.
 
 
-def assert_exposure(system: System, unit: str, most: float) -> None:
-    """Have systemd judge the unit: over the threshold, which is in tenths, the command fails."""
-    system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={round(most * 10)}", unit)
-
-
 @pytest.mark.parametrize("kind", MOST_EXPOSURE)
 def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: System) -> None:
     if kind:
@@ -375,12 +276,9 @@ def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: Syste
 
 @pytest.mark.parametrize("port", [8443, 443])
 def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: Certificate) -> None:
-    system.run("groupadd", "--system", "ssl-cert")
-    system.write("/etc/echod/certificates/localhost.pem", certificate.path.read_text())
-    system.run("chgrp", "-R", "ssl-cert", "/etc/echod/certificates")
-    system.run("chmod", "-R", "u=rwX,g=rX,o=", "/etc/echod/certificates")
-    options(system, f"--port tls:/etc/echod/certificates:port={port}")
-    drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\n")
+    serve_tls(system, certificate, port)
+    # Restart=no: what fails as expected is not to be tried again meanwhile.
+    drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\nRestart=no\n")
     assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
     assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], "why there is a drop-in"
     drop_in_file(system, TLS)
@@ -391,7 +289,7 @@ def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: 
     else:
         assert_exposure(system, SERVICE, 1.2)
     start(system)
-    context = ssl.create_default_context(cafile=str(certificate.path))
+    context = certificate.client()
     sock = system.connect(("127.0.0.1", port))
     with connect("wss://localhost/", sock=sock, ssl=context) as connection:
         assert_echo(connection)

@@ -13,8 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.daemon import Daemon, run
-from tests.system.proxies import find_program, find_tool
+from tests.system.proxies import find_tool
 from tests.tls import Certificate
+from tests.tools import needed
 
 SCAN_DEADLINE = 120.0
 
@@ -34,7 +35,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def s_client(daemon: Daemon, *options: str, say: str = "Q\n") -> str:
     """Return what `openssl s_client` prints of a connection."""
-    command = [find_program("openssl"), "s_client", "-connect", f"127.0.0.1:{daemon.port}", *options]
+    command = [needed("openssl"), "s_client", "-connect", f"127.0.0.1:{daemon.port}", *options]
     done = subprocess.run(command, input=say, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr
 

@@ -65,6 +65,16 @@ def test_a_page_is_answered_and_nothing_is_told_of_the_server(site: QuietSite) -
     assert "server" not in fields
 
 
+@pytest.mark.parametrize("target", ["http://x/moving", "HTTPS://elsewhere:9090/moving?a=b", "http://[::1]:1/moving"])
+def test_a_target_in_absolute_form_is_one(site: QuietSite, target: str) -> None:
+    assert ask(site, f"GET {target}") == ask(site, "GET /moving")
+
+
+@pytest.mark.parametrize("target", ["http://x", "http://x?a=/moving", "http://"])
+def test_without_a_path_it_is_the_root(site: QuietSite, target: str) -> None:
+    assert ask(site, f"GET {target}") == ask(site, "GET /")
+
+
 def test_head_is_get_without_the_body(site: QuietSite, logged: list[LogEvent]) -> None:
     for path in ("/", "/moving", "/nothing"):
         status, fields, body = ask(site, f"GET {path}")
@@ -73,7 +83,7 @@ def test_head_is_get_without_the_body(site: QuietSite, logged: list[LogEvent]) -
     assert not logged
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00"])
+@pytest.mark.parametrize("path", ["/nothing", "//", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00", "http://x//", "ftp://x/moving"])
 def test_what_is_not_there_is_one_fixed_line(site: QuietSite, path: str) -> None:
     status, fields, body = ask(site, f"GET {path}")
     assert (status, body, fields["content-type"]) == (404, b"Nothing is here.\n", resources.TEXT)

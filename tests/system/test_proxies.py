@@ -1,4 +1,4 @@
-"""What each proxy has to hold to, whichever it is: written once, run behind HAProxy by test_haproxy.py and behind nginx by test_nginx.py.
+"""Behind Debian's HAProxy and nginx, with the sample configurations of etc/: what each has to hold to, whichever it is.
 
 Knows clients and messages. Must never know how a proxy is told to do what it does.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import ssl
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import POLL_INTERVAL, Daemon
-from tests.system.proxies import Front, Sample
+from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
 
 PATIENCE = 30.0
@@ -30,14 +29,15 @@ CLIENTS = 40
 """Under a rolling restart."""
 
 
-def trust(certificate: Certificate) -> ssl.SSLContext:
-    """Return what a client needs to trust this certificate alone."""
-    return ssl.create_default_context(cafile=str(certificate.path))
+def samples(where_tls_ends: bool | None = None) -> pytest.MarkDecorator:
+    """Run a test behind each proxy, or behind those that end clients' TLS, or don't."""
+    chosen = {name: sample for name, sample in SAMPLES.items() if where_tls_ends in (None, sample.ends_tls)}
+    return pytest.mark.parametrize("sample", chosen.values(), ids=chosen)
 
 
 def dial(front: Front, path: str = "/", **wishes: Any) -> ClientConnection:
     """Connect through the proxy, with TLS."""
-    client: ClientConnection = connect(f"{front.url}{path}", ssl=trust(front.certificate), open_timeout=PATIENCE, **wishes)
+    client: ClientConnection = connect(f"{front.url}{path}", ssl=front.certificate.client(), open_timeout=PATIENCE, **wishes)
     return client
 
 
@@ -56,7 +56,8 @@ def ask(client: ClientConnection) -> dict[str, Any]:
     return told
 
 
-def check_messages(sample: Sample, certificate: Certificate) -> None:
+@samples()
+def test_messages(sample: Sample, certificate: Certificate) -> None:
     """Text, binary, large and compressed messages come back, over TLS and, where the proxy ends that, without."""
     large = random.Random(7).randbytes(5_000_000)
     front = Front(sample, certificate)
@@ -76,9 +77,15 @@ def check_messages(sample: Sample, certificate: Certificate) -> None:
                 echo(client, "without TLS")
 
 
-def check_address(sample: Sample, certificate: Certificate, changes: dict[str, str] | None = None) -> None:
+@pytest.mark.parametrize(
+    ("sample", "changes"),
+    # HAProxy sends the PROXY header in version 2, and can be told to in version 1, the only one that nginx has.
+    [*((sample, {}) for sample in SAMPLES.values()), (SAMPLES["haproxy-tcp"], {"send-proxy-v2": "send-proxy"})],
+    ids=[*SAMPLES, "haproxy-tcp-1"],
+)
+def test_the_clients_address(sample: Sample, changes: dict[str, str], certificate: Certificate) -> None:
     """The client's address is what `/info` tells, and no header of the client's own changes it."""
-    front = Front(sample, certificate, changes=changes or {})
+    front = Front(sample, certificate, changes=changes)
     with front.copy(0), front.copy(1), front:
         for address in ("127.0.0.5", "127.0.0.6"):
             forged = {"X-Forwarded-For": "203.0.113.7", "Forwarded": "for=203.0.113.7"}
@@ -89,7 +96,8 @@ def check_address(sample: Sample, certificate: Certificate, changes: dict[str, s
                 echo(client, "and then an echo")
 
 
-def check_idle(sample: Sample, certificate: Certificate) -> None:
+@samples()
+def test_idle_connections(sample: Sample, certificate: Certificate) -> None:
     """Pings keep an idle connection through a proxy whose timeout is longer than theirs; without them it ends one."""
     front = Front(sample, certificate, idle="1s")
     with front.copy(0, "--ping-interval", "300ms"), front.copy(1, "--ping-interval", "300ms"), front, dial(front) as client:
@@ -102,7 +110,8 @@ def check_idle(sample: Sample, certificate: Certificate) -> None:
         client.recv(timeout=PATIENCE)
 
 
-def check_full(sample: Sample, certificate: Certificate) -> None:
+@samples(where_tls_ends=True)
+def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
     """A copy that is full passes its clients on to the other: nobody is refused while there is room."""
     front = Front(sample, certificate)
     with ExitStack() as stack:
@@ -116,7 +125,8 @@ def check_full(sample: Sample, certificate: Certificate) -> None:
             echo(client, "served")
 
 
-def check_rolling_restart(sample: Sample, certificate: Certificate) -> None:
+@samples()
+def test_rolling_restart(sample: Sample, certificate: Certificate) -> None:
     """One copy after the other is restarted under load: every client is served again, and no message that was accepted is lost."""
     tally: Counter[str] = Counter()
     asyncio.run(_restart_each(Front(sample, certificate), tally))
@@ -173,7 +183,7 @@ async def _connect(front: Front, tally: Counter[str]) -> async_client.ClientConn
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                return await async_client.connect(front.url, ssl=trust(front.certificate), open_timeout=PATIENCE)
+                return await async_client.connect(front.url, ssl=front.certificate.client(), open_timeout=PATIENCE)
             except (OSError, EOFError, InvalidHandshake):
                 tally["failed"] += 1
                 await asyncio.sleep(0.1)
@@ -189,17 +199,18 @@ async def _more_echoes(tally: Counter[str]) -> None:
 async def _until_served_by(front: Front, copy: Daemon) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
-            async with async_client.connect(f"{front.url}/info", ssl=trust(front.certificate)) as client:
+            async with async_client.connect(f"{front.url}/info", ssl=front.certificate.client()) as client:
                 if json.loads(await client.recv())["process"] == copy.pid:
                     return
             await asyncio.sleep(POLL_INTERVAL)
 
 
-def check_names(sample: Sample, folder: Path) -> None:
+@samples(where_tls_ends=False)
+def test_certificates_by_name(sample: Sample, tmp_path: Path) -> None:
     """echod shows each client the certificate for the name that it asked for, through the proxy."""
-    first, other = Certificate(folder / "a.pem"), Certificate(folder / "b.pem", ["other.example"])
+    first, other = Certificate(tmp_path / "a.pem"), Certificate(tmp_path / "b.pem", ["other.example"])
     front = Front(sample, first)
     with front.copy(0), front.copy(1), front:
         for certificate, name in ((first, "localhost"), (other, "other.example")):
-            with connect(front.url, ssl=trust(certificate), server_hostname=name, open_timeout=PATIENCE) as client:
+            with connect(front.url, ssl=certificate.client(), server_hostname=name, open_timeout=PATIENCE) as client:
                 echo(client, name)

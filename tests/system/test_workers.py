@@ -1,0 +1,324 @@
+"""Workers under a real systemd: the service of etc/systemd/ with `--workers`, from the first start to the last signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.daemon import wait_until
+from tests.frames import handshake
+from tests.system.nspawn import System
+from tests.system.service import (
+    CERTIFICATE,
+    ERROR,
+    INFO,
+    IPV4,
+    PLACES,
+    PRIVATE,
+    SERVICE,
+    TLS,
+    Place,
+    assert_echo,
+    assert_exposure,
+    assert_serves,
+    drop_in,
+    drop_in_file,
+    main_pid,
+    messages,
+    options,
+    send_signal,
+    serve_tls,
+    start,
+    visitors,
+    wait_for_more,
+)
+from tests.tls import Certificate
+
+ADMIN = ("127.0.0.1", 9090)
+TWO = "--workers 2 --admin tcp:9090:interface=127.0.0.1"
+
+MANY = 20
+"""Connections, of which no worker has none but once in half a million times."""
+
+
+def workers(system: System) -> set[int]:
+    """The processes that the service has started and that live, as they are numbered in there."""
+    pid = main_pid(system)
+    return {int(child) for child in system.path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+@contextmanager
+def many(system: System, context: ssl.SSLContext | None = None, place: Place = IPV4) -> Iterator[list[tuple[ClientConnection, int]]]:
+    """Connections to both workers, each with the process that serves it."""
+    url, found = f"{'ws' if context is None else 'wss'}://localhost/info", []
+    with ExitStack() as stack:
+        for _ in range(MANY):
+            client = connect(url, sock=system.connect(*place), ssl=context, compression=None, open_timeout=60)
+            connection = stack.enter_context(client)
+            found.append((connection, json.loads(connection.recv(timeout=30))["process"]))
+        assert {process for _, process in found} == workers(system)
+        yield found
+
+
+def get(system: System, path: str) -> tuple[int, str]:
+    """Ask the admin site."""
+    connection = HTTPConnection("localhost")
+    connection.sock = system.connect(ADMIN)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def samples(system: System) -> dict[str, float]:
+    """Every number at /metrics."""
+    lines = [line for line in get(system, "/metrics")[1].splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def is_ready(system: System) -> bool:
+    return get(system, "/readyz") == (200, "serving\n")
+
+
+def told(system: System, text: str) -> Callable[[], bool]:
+    """Return what tells whether a line with `text` is in the journal."""
+    return lambda: any(text in line for line in messages(system))
+
+
+def is_lost(connection: ClientConnection) -> bool:
+    """Tell whether the connection is gone without a Close frame."""
+    try:
+        connection.recv(timeout=30)
+    except ConnectionClosed as error:
+        return error.rcvd is None
+    return False
+
+
+@pytest.mark.parametrize(("given", "count"), [("2", 2), ("auto", len(os.sched_getaffinity(0)))])
+def test_it_serves_with_all_of_them(given: str, count: int, system: System) -> None:
+    options(system, f"--workers {given}")
+    assert_exposure(system, SERVICE, 1.2)
+    start(system)
+    # As soon as systemctl says that it has started.
+    assert told(system, "max-message-size")()
+    assert len(workers(system)) == count
+    with many(system) as found:
+        for connection, _ in found:
+            assert_echo(connection)
+        expected = f"connections: {MANY} of at most "
+        wait_until(lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to tell of them", 20)
+        assert system.show(SERVICE, "StatusText").endswith(f", workers: {count} of {count}")
+    for pid in (main_pid(system), *workers(system)):
+        facts = dict(line.split(":\t", 1) for line in system.path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+        assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
+        assert {facts[name].strip("0") for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {""}
+        assert int(facts["Uid"].split()[0]) > 60_000
+    assert [entry for entry in system.journal(SERVICE) if int(entry["PRIORITY"]) < INFO and entry["SYSLOG_IDENTIFIER"] == "echod"] == []
+
+
+def test_it_is_ready_when_both_serve(system: System) -> None:
+    # Python runs this first: one worker waits until it may go on.
+    lines = (
+        "import json, os, time",
+        "worker = json.loads(os.environ.get('ECHOD_WORKER', '[0]'))",
+        "while worker[0] == 1 and not os.path.exists('/etc/go-on'): time.sleep(0.05)",
+    )
+    system.write("/etc/held-back/sitecustomize.py", "\n".join(lines) + "\n")
+    drop_in(system, "[Service]\nEnvironment=PYTHONPATH=/etc/held-back\n")
+    options(system, TWO)
+    system.run("systemctl", "start", "--no-block", SERVICE)
+    wait_until(told(system, "express lane: "), "the first to serve", 30)
+    # Both have a part of the connections, and one serves its own.
+    wait_until(lambda: get(system, "/readyz") == (503, "starting\n"), "the admin site", 30)
+    assert system.show(SERVICE, "ActiveState") == "activating"
+    system.write("/etc/go-on", "")
+    system.wait_for(SERVICE, "ActiveState", "active")
+    assert is_ready(system)
+    with many(system):
+        pass
+
+
+def test_what_they_say_has_its_priority_in_the_journal(system: System) -> None:
+    options(system, f"{TWO} --log-messages")
+    start(system)
+    with many(system) as found:
+        for connection, _ in found:
+            assert_echo(connection, "<3>not an error\n<0>nor a panic")
+        victim = found[0][1]
+        send_signal(system, "KILL", victim)
+        wait_until(told(system, "the next starts in"), "the line about it")
+    own = [entry for entry in system.journal(SERVICE) if entry["SYSLOG_IDENTIFIER"] == "echod"]
+    received = [entry for entry in own if "recv: " in entry["MESSAGE"]]
+    expected = Counter(rf"worker {process}: recv: <3>not an error\n<0>nor a panic" for _, process in found)
+    assert Counter(entry["MESSAGE"] for entry in received) == expected
+    assert {int(entry["PRIORITY"]) for entry in received} == {INFO}
+    (ended,) = [entry for entry in own if "was killed by" in entry["MESSAGE"]]
+    assert ended["MESSAGE"] == f"worker {victim} was killed by SIGKILL; the next starts in 100ms"
+    assert int(ended["PRIORITY"]) == ERROR
+
+
+def test_a_first_start_that_fails_fails_the_unit(system: System) -> None:
+    # What Python runs first gives the workers, and not the parent, an option that is wrong.
+    lines = ("import os", "if 'ECHOD_WORKER' in os.environ: os.environ['ECHOD_NATIVE'] = '2'")
+    system.write("/etc/spoilt/sitecustomize.py", "\n".join(lines) + "\n")
+    drop_in(system, "[Service]\nRestart=no\nEnvironment=PYTHONPATH=/etc/spoilt\n")
+    options(system, TWO)
+    assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
+    assert (system.show(SERVICE, "Result"), system.show(SERVICE, "ExecMainStatus")) == ("exit-code", "1")
+    assert any("echod: worker " in line and "can't start: ECHOD_NATIVE" in line for line in messages(system))
+
+
+def test_reload_gives_both_the_new_certificates_and_drops_nobody(system: System, certificate: Certificate, tmp_path: Path) -> None:
+    serve_tls(system, certificate, 8443, TWO)
+    drop_in_file(system, TLS)
+    start(system)
+    place = Place(("127.0.0.1", 8443), IPV4.family)
+    pids = main_pid(system), workers(system)
+    with many(system, certificate.client(), place) as found:
+        renewed = Certificate(tmp_path / "renewed.pem")
+        system.path(CERTIFICATE).write_bytes(renewed.path.read_bytes())
+        system.run("systemctl", "reload", SERVICE)
+        for pid in pids[1]:
+            wait_until(told(system, f"worker {pid}: reloaded"), "the reload")
+        with many(system, renewed.client(), place) as others:
+            for connection, _ in (*found, *others):
+                assert_echo(connection)
+    assert (main_pid(system), workers(system)) == pids
+    system.wait_for(SERVICE, "ActiveState", "active")
+
+
+def test_a_killed_one_is_replaced_and_the_service_goes_on(system: System) -> None:
+    options(system, TWO)
+    start(system)
+    main = main_pid(system)
+    with many(system) as found:
+        victim = found[0][1]
+        send_signal(system, "KILL", victim)
+        for connection, process in found:
+            if process == victim:
+                assert is_lost(connection)
+            else:
+                assert_echo(connection)
+        wait_until(lambda: is_ready(system), "the next worker", 30)
+        assert victim not in workers(system)
+        # The second in a row starts later, and nobody who comes meanwhile is refused.
+        send_signal(system, "KILL", max(workers(system)))
+        wait_until(told(system, "the next starts in 200ms"), "the line about it")
+        with many(system):
+            pass
+    assert (main_pid(system), system.show(SERVICE, "NRestarts"), system.show(SERVICE, "ActiveState")) == (main, "0", "active")
+
+
+def test_a_stuck_one_is_replaced(system: System) -> None:
+    options(system, TWO)
+    start(system)
+    main = main_pid(system)
+    with many(system) as found:
+        victim = found[0][1]
+        send_signal(system, "STOP", victim)
+        assert samples(system)['process_resident_memory_bytes{worker="0"}'] > 0
+        wait_until(told(system, f"worker {victim} has not answered for 10s, it is killed"), "it to be missed", 30)
+        wait_until(lambda: is_ready(system), "the next worker", 30)
+        assert victim not in workers(system)
+        for connection, process in found:
+            if process != victim:
+                assert_echo(connection)
+    assert (main_pid(system), system.show(SERVICE, "NRestarts")) == (main, "0")
+
+
+@pytest.mark.parametrize("signal", ["STOP", "KILL"])
+def test_without_the_parent_all_is_started_anew(signal: str, system: System) -> None:
+    drop_in(system, "[Service]\nWatchdogSec=2\n")
+    options(system, TWO)
+    start(system)
+    before = {main_pid(system), *workers(system)}
+    send_signal(system, signal, main_pid(system))
+    system.wait_for(SERVICE, "NRestarts", "1")
+    system.wait_for(SERVICE, "ActiveState", "active")
+    with many(system):
+        after = {main_pid(system), *workers(system)}
+        assert len(after) == 3
+        assert not after & before
+    assert not [pid for pid in before if system.path(f"/proc/{pid}").exists()]
+    assert told(system, "Watchdog timeout")() is (signal == "STOP")
+
+
+def test_stop_drains_all(system: System) -> None:
+    options(system, TWO)
+    start(system)
+    with many(system) as found:
+        began = time.monotonic()
+        system.run("systemctl", "stop", SERVICE)
+        assert time.monotonic() - began < 8, "it waits for clients that are there, not for the deadline"
+        for connection, _ in found:
+            with pytest.raises(ConnectionClosed) as closed:
+                connection.recv(timeout=30)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1001
+    assert (system.show(SERVICE, "Result"), system.show(SERVICE, "ExecMainStatus")) == ("success", "0")
+
+
+def test_a_drain_may_take_longer_than_the_unit_says(system: System) -> None:
+    drop_in(system, "[Service]\nTimeoutStopSec=2\n")
+    options(system, f"{TWO} --drain-timeout 5s --close-timeout 1m")
+    start(system)
+    with system.connect(*IPV4) as silent:
+        silent.sendall(handshake())
+        assert silent.recv(1000).startswith(b"HTTP/1.1 101 ")
+        began = time.monotonic()
+        system.run("systemctl", "stop", SERVICE)
+        took = time.monotonic() - began
+    assert took > 2
+    assert system.show(SERVICE, "Result") == "success"
+
+
+@pytest.mark.parametrize("kind", ["", PRIVATE])
+def test_they_share_the_sockets_of_systemd(kind: str, system: System) -> None:
+    if kind:
+        drop_in_file(system, kind)
+        assert_exposure(system, SERVICE, 0.5)
+    options(system, "--workers 2")
+    system.run("systemctl", "start", "echod.socket")
+    assert_serves(system, *PLACES)
+    with visitors(system, PLACES * 2) as counts:
+        for _ in range(2):
+            wait_for_more(counts)
+            system.run("systemctl", "restart", SERVICE)
+        wait_for_more(counts)
+    # Who was there when it ended was told to come again, in the words of the protocol.
+    assert counts.keys() <= {"served", "close 1001", "HTTP 503"}, counts
+    assert len(workers(system)) == 2
+
+
+def test_the_admin_site_tells_of_all(system: System) -> None:
+    options(system, TWO)
+    start(system)
+    with many(system) as found:
+        for connection, _ in found:
+            assert_echo(connection)
+        numbers = samples(system)
+        assert numbers["echod_connections_open"] == MANY
+        assert sum(value for name, value in numbers.items() if name.startswith("echod_messages_received_total")) == MANY
+        assert (numbers["echod_workers_serving"], numbers["echod_workers_wanted"]) == (2, 2)
+        listed = json.loads(get(system, "/connections")[1])["connections"]
+        assert Counter(connection["process"] for connection in listed) == Counter(process for _, process in found)
+        assert int(system.show(SERVICE, "StatusText").split()[1]) in range(MANY + 1)
+        # The sandbox lets the parent see what its workers take.
+        for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"):
+            assert {key for key in numbers if key.startswith(name)} == {name, f'{name}{{worker="0"}}', f'{name}{{worker="1"}}'}
+        assert all(abs(time.time() - value) < 300 for name, value in numbers.items() if name.startswith("process_start_time_seconds"))
+        connections = sum(numbers[f'process_open_fds{{worker="{index}"}}'] for index in (0, 1))
+        assert connections >= MANY
