@@ -22,7 +22,7 @@ COLOURS = {
     "floor": "#9aa0a6",
     "echod": "#c5221f",
     "echod-2": "#9a0e0a",
-    "echod-mirror": "#e8710a",
+    "echod-deflate": "#e8710a",
     "echod-off": "#f2a19b",
     "autobahn": "#5f6368",
     "gorilla": "#12a4af",

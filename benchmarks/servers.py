@@ -124,7 +124,7 @@ def echod_server(
     key: str,
     title: str,
     native: str = "1",
-    compression: str = "deflate",
+    compression: str = "mirror",
     *,
     workers: int = 1,
     packed_only: bool = False,
@@ -150,7 +150,7 @@ SERVERS = [
     Server("floor", "bare C epoll echo", floor_version, lambda port, _column: [str(build.floor()), str(port)], NO_DEFLATE, tls=False),
     echod_server("echod", "echod", shared=True),
     echod_server("echod-2", "echod, `--workers 2`", workers=2, quick=False),
-    echod_server("echod-mirror", "echod, `--compression mirror`", compression="mirror", packed_only=True),
+    echod_server("echod-deflate", "echod, `--compression deflate`", compression="deflate", packed_only=True),
     echod_server("echod-off", "echod, `ECHOD_NATIVE=0`", native="0", quick=False),
     Server(
         "autobahn",

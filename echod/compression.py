@@ -1,80 +1,269 @@
-"""Which offer of permessage-deflate (RFC 7692) is taken, and with how much memory.
+"""permessage-deflate (RFC 7692): which offer is taken, what one connection's messages inflate to, and what their echoes are deflated to.
 
-Knows the extension's parameters and what Autobahn can do with them. Must never see a message.
+Knows the extension's parameters, deflate (RFC 1951) and zlib; docs/compression.md says why the mirror is right. Must never know a frame
+or a connection: `Deflate` gets octets and returns octets.
+
+Nothing of zlib's is kept for a connection between two messages, but for the compressor of one that can't mirror and whose client wants
+context takeover: what a message may refer to is the *window*, the end of what the client's deflated messages have said so far, and an
+inflater that begins with it as its dictionary goes on where the one before ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from autobahn.websocket.compress_deflate import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.exception import PayloadCorruptError, PayloadExceededError
+from autobahn.websocket.compress_base import PerMessageCompress
 
-from echod.settings import Settings
+from echod.settings import Compression, Settings
+
+NAME = "permessage-deflate"
+
+FULL_WINDOW_BITS = 15
+"""Deflate's own window, 32 KiB: what an endpoint may use that was not told otherwise (RFC 7692 section 7.1.2)."""
+
+_LEAST_WINDOW_BITS = 9
+"""zlib can't deflate with 8 (section 7.1.2 allows it): where it is asked to, it takes 9, or fails."""
+
+_BITS = {str(bits): bits for bits in range(8, FULL_WINDOW_BITS + 1)}
+
+_RAW = -FULL_WINDOW_BITS
+"""zlib's `wbits` for deflate without a header. An inflater gets the full window, whatever was agreed on: that is a promise of the other
+end, and with a smaller one it would depend on how the octets are cut what zlib finds fault with."""
+
+TAIL = b"\x00\x00\xff\xff"
+"""What a sender leaves out at the end of a message, and a receiver adds (sections 7.2.1 and 7.2.2)."""
+
+_LAST_BLOCK = b"\x01\x00\x00\xff\xff"
+"""A block that is empty, stored and marked as the last (RFC 1951 section 3.2.4): it ends any stream that stands between two blocks and
+on an octet's boundary, and no other."""
 
 
-def usable_offers(extensions: str, window_bits: int) -> str:
-    """Return, of the extensions offered, what Autobahn can take: offers of permessage-deflate with valid parameters.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was agreed on, and what follows from it."""
 
-    RFC 7692 section 5.1 has the server decline an offer that it can't take and look at the next; Autobahn fails the whole
-    opening handshake over it, also for `server_max_window_bits=8`, which is valid but more than zlib can do.
+    client_window_bits: int
+    """The client's compressor refers back by at most two to the power of this, in octets."""
+    server_window_bits: int
+    """Likewise ours; the client's inflater may have promised more."""
+    client_keeps_context: bool
+    """Whether the client's messages may refer to those before."""
+    server_keeps_context: bool
+    """Likewise ours: whether the client's inflater goes on from message to message."""
+    can_mirror: bool
+    """Whether the answer to a deflated message may be its own octets (docs/compression.md)."""
 
-    Autobahn forgets the value of an offered `client_max_window_bits`; a server may not answer with a larger one (section
-    7.1.2.2), so where it is smaller than the `window_bits` that will be asked for, the parameter is left out and none is asked
-    for.
+    @property
+    def stands_alone(self) -> bool:
+        """Whether no answer refers to one before it, so that nothing of a compressor is kept."""
+        return self.can_mirror or not self.server_keeps_context
+
+    @property
+    def name(self) -> str:
+        """How messages are answered."""
+        return Compression.MIRROR if self.can_mirror else Compression.DEFLATE
+
+
+class Agreement(NamedTuple):
+    """An offer that was taken."""
+
+    answer: str
+    """The value of the answer's `Sec-WebSocket-Extensions`."""
+    terms: Terms
+
+
+def agree(extensions: str, settings: Settings, mode: Compression, may_mirror: bool) -> Agreement | None:
+    """Take the first offer of `extensions`, a header's value, that can be taken: section 5.1 has a server decline the others.
+
+    `mode` is what the operator or the URL has chosen; without `may_mirror` there is more to a connection's messages than their echo.
     """
-    offers = (_Offer.parse(offer) for offer in extensions.split(", "))
-    return ", ".join(str(offer.without_small_window(window_bits)) for offer in offers if offer.is_usable())
+    if mode is Compression.OFF:
+        return None
+    offers = (_Offer.parse(text) for text in extensions.split(", "))
+    return next((offer.accept(settings, mode is Compression.MIRROR and may_mirror) for offer in offers if offer is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """One extension with its parameters, in order; a parameter without a value has None."""
+    """An offer of permessage-deflate."""
 
-    name: str
-    parameters: tuple[tuple[str, str | None], ...]
+    server_window_bits: int | None
+    """What our compressor may use (7.1.2.1); None: it is not said."""
+    client_window_bits: int | None
+    """What the client's may be asked for (7.1.2.2); None: nothing."""
+    server_keeps_context: bool
+    client_keeps_context: bool
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> _Offer | None:
+        """Read one extension with its parameters; None, if it is another, has a parameter that is none (7.1), or is more than zlib can."""
         name, *parts = (part.strip() for part in text.split(";"))
-        pairs = (part.partition("=") for part in parts)
-        return cls(name.lower(), tuple((key.strip().lower(), value.strip().strip('"') if eq else None) for key, eq, value in pairs))
+        parameters: dict[str, str | None] = {}
+        for part in parts:
+            key, equals, value = (piece.strip() for piece in part.partition("="))
+            if key.lower() in parameters:
+                return None
+            parameters[key.lower()] = value.strip('"') if equals else None
+        if name.lower() != NAME or not all(key in _PARAMETERS and _PARAMETERS[key](value) for key, value in parameters.items()):
+            return None
+        server_window = parameters.get("server_max_window_bits")
+        return cls(
+            server_window_bits=None if server_window is None else _BITS[server_window],
+            client_window_bits=_BITS[parameters["client_max_window_bits"] or str(FULL_WINDOW_BITS)]
+            if "client_max_window_bits" in parameters
+            else None,
+            server_keeps_context="server_no_context_takeover" not in parameters,
+            client_keeps_context="client_no_context_takeover" not in parameters,
+        )
 
-    def __str__(self) -> str:
-        return "; ".join([self.name, *(key if value is None else f"{key}={value}" for key, value in self.parameters)])
+    def accept(self, settings: Settings, wants_mirror: bool) -> Agreement:
+        """Take it, in the memory that `settings` allow, and if `wants_mirror` so that it can be."""
+        promised = self.server_window_bits or FULL_WINDOW_BITS
+        asked = self._client_window_to_ask(min(settings.deflate_window_bits, promised) if wants_mirror else settings.deflate_window_bits)
+        client_window_bits = asked or FULL_WINDOW_BITS
+        keeps_up = self.server_keeps_context or not self.client_keeps_context
+        terms = Terms(
+            client_window_bits=client_window_bits,
+            server_window_bits=min(settings.deflate_window_bits, promised),
+            client_keeps_context=self.client_keeps_context,
+            server_keeps_context=self.server_keeps_context,
+            can_mirror=wants_mirror and client_window_bits <= promised and keeps_up,
+        )
+        return Agreement(self._answer(asked), terms)
 
-    def without_small_window(self, window_bits: int) -> _Offer:
-        small = {str(bits) for bits in range(8, window_bits)}
-        return replace(self, parameters=tuple(p for p in self.parameters if p[0] != "client_max_window_bits" or p[1] not in small))
+    def _client_window_to_ask(self, wanted: int) -> int | None:
+        """Return what the client's window is to be, which can't be more than it offers; None, if it must be left to the client."""
+        if self.client_window_bits is None or self.client_window_bits < _LEAST_WINDOW_BITS:
+            return None
+        return min(wanted, self.client_window_bits)
 
-    def is_usable(self) -> bool:
-        values: dict[str, list[str | bool]] = {}
-        for key, value in self.parameters:
-            values.setdefault(key, []).append(True if value is None else value)
-        if values.get("client_max_window_bits") == ["8"]:
-            # Valid (section 7.1.2.2), and no more than a promise; Autobahn knows 9 to 15.
-            del values["client_max_window_bits"]
+    def _answer(self, client_window_bits: int | None) -> str:
+        # What the client offers to do without is a hint, by which it is bound only when the answer has it, too (7.1.1.2); gorilla's
+        # client takes no other answer.
+        parts = [
+            NAME,
+            *([] if self.server_keeps_context else ["server_no_context_takeover"]),
+            *([] if self.server_window_bits is None else [f"server_max_window_bits={self.server_window_bits}"]),
+            *([] if self.client_keeps_context else ["client_no_context_takeover"]),
+            *([] if client_window_bits is None else [f"client_max_window_bits={client_window_bits}"]),
+        ]
+        return "; ".join(parts)
+
+
+_PARAMETERS: dict[str, Callable[[str | None], bool]] = {
+    "server_no_context_takeover": lambda value: value is None,
+    "client_no_context_takeover": lambda value: value is None,
+    "server_max_window_bits": lambda value: value in _BITS and _BITS[value] >= _LEAST_WINDOW_BITS,
+    "client_max_window_bits": lambda value: value is None or value in _BITS,
+}
+"""By each parameter, whether a value, None for none, is one of its."""
+
+
+class Deflate(PerMessageCompress):
+    """The extension at work on one connection, with the methods by which Autobahn has a message inflated.
+
+    Autobahn's own loses what is behind a block that is marked as the last, and with context takeover all that comes after; echoes a
+    stream that ends too early as far as it goes; and keeps an inflater for each connection (tests/test_upstream.py).
+    """
+
+    EXTENSION_NAME = NAME
+
+    __slots__ = ("_came", "_compressor", "_inflater", "_said", "_settings", "terms", "window")
+
+    def __init__(self, terms: Terms, settings: Settings) -> None:
+        self.terms = terms
+        self.window = b""
+        """What the next message may refer to. Whoever has inflated messages in between writes it."""
+        self._settings = settings
+        self._inflater: Any = None
+        # The end of what was said, the current message included: its blocks behind a last one may refer to it.
+        self._said: bytearray | None = None
+        # The octets of the current message, to be mirrored.
+        self._came: bytearray | None = None
+        self._compressor: Any = None
+
+    @property
+    def held(self) -> int:
+        """Octets that are kept of a message that is not answered yet."""
+        return 0 if self._came is None else len(self._came)
+
+    def forget_what_came(self) -> None:
+        """Keep none of it: the message will not be answered."""
+        self._came = None
+
+    # A message that comes.
+
+    def start_decompress_message(self) -> None:
+        """Begin."""
+        self._inflater = zlib.decompressobj(_RAW, zdict=self.window)
+        self._said = bytearray(self.window)
+        self._came = bytearray() if self.terms.can_mirror else None
+
+    def decompress_message_data(self, data: bytes, max_output_len: int) -> bytes:
+        """Return what `data` inflates to; raises what Autobahn's does: over `max_output_len` octets, and where it is not deflate."""
+        if self._came is not None:
+            self._came += data
+        pieces = []
+        while data:
+            if self._inflater.eof:
+                # Behind a block that is marked as the last (7.2.3.4) others may follow. What they refer to is not said; they find all.
+                self._came = None
+                self._inflater = zlib.decompressobj(_RAW, zdict=bytes(self._said_last(2**FULL_WINDOW_BITS)))
+            # One octet more than there may be tells that there is more, and nothing but that is left within the inflater.
+            pieces.append(self._inflate(data, max_output_len + 1))
+            max_output_len -= len(pieces[-1])
+            if max_output_len < 0:
+                raise PayloadExceededError("a message longer than it may be when inflated")
+            data = self._inflater.unused_data
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def end_decompress_message(self) -> None:
+        """End; raises what Autobahn's does, if the message is not complete."""
+        if self._inflater.eof:
+            # Nothing is missing, though a sender that follows section 7.2.1 puts an empty block behind a last one.
+            self._came = None
+        else:
+            rest = self._inflate(TAIL + _LAST_BLOCK, 1)
+            if rest or not self._inflater.eof or self._inflater.unused_data:
+                raise PayloadCorruptError("a deflated message that ends within a block")
+        if self.terms.client_keeps_context:
+            self.window = bytes(self._said_last(2**self.terms.client_window_bits))
+        self._inflater = self._said = None
+
+    def _inflate(self, data: bytes, limit: int) -> bytes:
+        assert self._said is not None
         try:
-            PerMessageDeflateOffer.parse(values)
-        except Exception:  # Autobahn raises bare Exception for each fault
-            return False
-        return self.name == PerMessageDeflateOffer.EXTENSION_NAME
+            piece: bytes = self._inflater.decompress(data, limit)
+        except zlib.error as error:
+            raise PayloadCorruptError(f"a message that is not deflated: {error}") from error
+        self._said += piece[-(2**FULL_WINDOW_BITS) :]
+        if len(self._said) > 2 * 2**FULL_WINDOW_BITS:
+            del self._said[: -(2**FULL_WINDOW_BITS)]
+        return piece
 
+    def _said_last(self, size: int) -> bytearray:
+        assert self._said is not None
+        return self._said[-size:]
 
-def make_accept(settings: Settings) -> Callable[[Sequence[object]], PerMessageDeflateOfferAccept | None]:
-    """Return Autobahn's `perMessageCompressionAccept`: take the first offer, in the memory that `settings` allow."""
-    window_bits = settings.deflate_window_bits
+    # Its answer.
 
-    def accept(offers: Sequence[object]) -> PerMessageDeflateOfferAccept | None:
-        for offer in offers:
-            if isinstance(offer, PerMessageDeflateOffer):
-                return PerMessageDeflateOfferAccept(
-                    offer,
-                    request_max_window_bits=window_bits if offer.accept_max_window_bits else 0,
-                    window_bits=min(offer.request_max_window_bits or window_bits, window_bits),
-                    mem_level=settings.deflate_memory_level,
-                )
-        return None
+    def answer(self, payload: bytes) -> bytes | bytearray:
+        """Return the octets that inflate to `payload`, at the client's end, as the next of our messages; mirrored they are its own.
 
-    return accept
+        `payload` is that of the message that was inflated last, on a connection that can mirror; on another it may be any.
+        """
+        came, self._came = self._came, None
+        if came is not None:
+            return came
+        settings, terms = self._settings, self.terms
+        compressor = self._compressor or zlib.compressobj(
+            settings.deflate_level, zlib.DEFLATED, -terms.server_window_bits, settings.deflate_memory_level
+        )
+        octets = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        # Where others are mirrored, what this compressor remembers is not what the client's inflater does: there each begins anew.
+        self._compressor = None if terms.stands_alone else compressor
+        return octets[: -len(TAIL)]

@@ -18,7 +18,7 @@ from echod import compression, json_echo, memory, upstream
 from echod.budget import Budget
 from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
-from echod.fastpath import Codec, Lane
+from echod.fastpath import Codec, Deflating, Lane
 from echod.handshake import DAEMON_FULL, HandshakeGuard, PageRequest, Request
 from echod.keepalive import Keepalive
 from echod.native import Native
@@ -90,9 +90,17 @@ class EchoFactory(WebSocketServerFactory):
                 self.budget.note_leased,
                 upstream.openssl(),
                 max_fragments=self.settings.max_fragments,
+                deflating=self._deflating,
             )
         except OSError:  # no epoll on this platform: the codec goes on alone
             return None
+
+    @property
+    def _deflating(self) -> Deflating | None:
+        functions, settings = upstream.zlib_functions(), self.settings
+        if functions is None or settings.compression is Compression.OFF:
+            return None
+        return Deflating(functions, settings.deflate_level, settings.deflate_memory_level, settings.min_deflated)
 
     def _set_tight(self, is_tight: bool) -> None:
         if self.lane is not None:
@@ -106,7 +114,6 @@ class EchoFactory(WebSocketServerFactory):
             "echoCloseCodeReason": True,
             "webStatus": False,
             "versions": [13],
-            "perMessageCompressionAccept": staticmethod(compression.make_accept(self.settings)),
             # These have deadlines of ours.
             "openHandshakeTimeout": 0,
             "closeHandshakeTimeout": 0,
@@ -114,11 +121,11 @@ class EchoFactory(WebSocketServerFactory):
         }
         return type("EchoProtocol", (EchoProtocol,), options)
 
-    def usable_extensions(self, request: Request) -> str:
-        """Return, of the extensions offered, those that may be taken."""
-        if self.settings.compression is Compression.OFF or not request.extensions:
-            return ""
-        return compression.usable_offers(request.extensions, self.settings.deflate_window_bits)
+    def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> compression.Agreement | None:
+        """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where there is none."""
+        chosen = self.settings.compression
+        mode = chosen if asked is None or chosen is Compression.OFF else asked
+        return compression.agree(request.extensions, self.settings, mode, may_mirror)
 
     # What becomes of a connection.
 

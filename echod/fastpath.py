@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echod.compression import Terms
 from echod.counts import Sums
 from echod.native import Native
 from echod.upstream import Session
@@ -34,6 +35,22 @@ SPARE_TIME = 1.0
 _log = Logger()
 
 
+class Deflating(NamedTuple):
+    """How deflated messages are served."""
+
+    functions: Mapping[str, int]
+    """Those of zlib by their addresses: see `upstream`."""
+
+    level: int
+    """How hard zlib tries, from 0 to 9."""
+
+    memory_level: int
+    """How much memory it takes for that, from 1 to 9."""
+
+    min_deflated: int
+    """Octets of a message below which it is not deflated anew but answered plain."""
+
+
 class Ended(NamedTuple):
     """What a lease leaves."""
 
@@ -48,6 +65,9 @@ class Ended(NamedTuple):
 
     is_lost: bool
     """Octets were lost, so abort."""
+
+    window: bytes = b""
+    """Where deflated messages were taken: the last octets that these said, which the next may refer to."""
 
     fragments: int = 0
     """Frames that the first one in `rest` stands for, which says what all of them said; 0: it is what came."""
@@ -177,11 +197,12 @@ class Lane:
         openssl: Mapping[str, int] | None = None,
         *,
         max_fragments: int,
+        deflating: Deflating | None = None,
     ) -> None:
         """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
         when that has changed.
 
-        With `openssl` (see `upstream`) it takes TLS sessions, too.
+        With `openssl` (see `upstream`) it takes TLS sessions, too, and with `deflating` deflated messages.
         """
         self._ffi = native.ffi
         self._lib = native.lib
@@ -193,6 +214,7 @@ class Lane:
             fields = native.ffi.typeof("echod_openssl").fields
             functions = native.ffi.new("echod_openssl *", {name: native.ffi.cast(field.type, openssl[name]) for name, field in fields})
             native.lib.echod_pump_set_openssl(self._pump, functions)
+        self.takes_deflate = deflating is not None and self._set_zlib(deflating)
         self._reactor = reactor
         self._note_held = note_held
         self._held = 0
@@ -202,6 +224,13 @@ class Lane:
         # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
         self._ended: list[Any] = []
         reactor.addReader(self)
+
+    def _set_zlib(self, deflating: Deflating) -> bool:
+        fields = self._ffi.typeof("echod_zlib").fields
+        functions = {name: self._ffi.cast(field.type, deflating.functions[name]) for name, field in fields}
+        settings = {"level": deflating.level, "mem_level": deflating.memory_level, "min_deflated": deflating.min_deflated}
+        zlib, how = self._ffi.new("echod_zlib *", functions), self._ffi.new("echod_deflate_settings *", settings)
+        return self._lib.echod_pump_set_zlib(self._pump, zlib, how) == 0
 
     def stop(self) -> None:
         """End all leases and let go of the reactor."""
@@ -254,8 +283,14 @@ class Lane:
 
     # What connections ask.
 
-    def lend(self, borrower: Borrower, descriptor: int, session: Session | None = None) -> bool:
-        """Lease a socket, with the TLS session on it if there is one; tell whether it worked."""
+    def lend(
+        self, borrower: Borrower, descriptor: int, session: Session | None = None, deflate: Terms | None = None, window: bytes = b""
+    ) -> bool:
+        """Lease a socket, with the TLS session on it if there is one; tell whether it worked.
+
+        With `deflate`, where it `takes_deflate`, deflated messages are taken on these terms: mirrored, or deflated anew, each by itself,
+        so that `server_keeps_context` must be false then. `window`: the last octets of what the client's deflated messages said.
+        """
         if session is None:
             lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
         else:
@@ -263,9 +298,19 @@ class Lane:
             lease = self._lib.echod_pump_lend_tls(self._pump, descriptor, descriptor, *parts)
         if not lease:
             return False
+        if deflate is not None and not self._take_deflated(lease, deflate, window):
+            self._lib.echod_pump_recall(self._pump, lease)
+            self._lib.echod_lease_free(lease)
+            return False
         borrower.lease = lease
         self._borrowers[descriptor] = borrower
         return True
+
+    def _take_deflated(self, lease: Any, terms: Terms, window: bytes) -> bool:
+        native: Any = self._ffi.new("echod_terms *")
+        native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
+        native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
+        return self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window)) == 0
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease."""
@@ -309,7 +354,8 @@ class Lane:
             unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
             rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
             is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
-            ended = Ended(unsent, rest, is_over, is_lost, lease.fragments)
+            window = bytes(self._ffi.buffer(lease.window, lease.window_size)) if lease.window_size else b""
+            ended = Ended(unsent, rest, is_over, is_lost, window, lease.fragments)
         finally:
             self._release(lease, borrower)
         borrower.lease_ended(ended)

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from echod.quantities import format_duration, parse_duration
-from echod.settings import Settings
+from echod.settings import Compression, Settings, parse_choice
 
 NO_CODE = 1005
 """`close=1005`: a Close frame without a code, which the client's end reports as this one (RFC 6455 section 7.1.5)."""
@@ -77,10 +77,14 @@ class Faults:
     seed: int | None = None
     """What the choice of those messages depends on; None: each connection loses others."""
 
+    compression: Compression | None = None
+    """What becomes of an offer of permessage-deflate, unless the operator takes none; None: what the operator has chosen."""
+
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that differ from their defaults, as they are spelt in a URL."""
-        return tuple(_spell(field.name) for field in fields(self) if getattr(self, field.name) != field.default)
+        """The faults that differ from their defaults, as they are spelt in a URL; another compression is none."""
+        found = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        return tuple(_spell(name) for name in found if name != "compression")
 
 
 NONE = Faults()
@@ -174,6 +178,10 @@ def _probability(text: str, _: Settings) -> float:
     return float(text)
 
 
+def _compression(text: str, _: Settings) -> Compression:
+    return parse_choice(Compression, text)
+
+
 _READERS: dict[str, Callable[[str, Settings], Any]] = {
     "delay": _duration("", "max_delay"),
     "close": _close_code,
@@ -187,4 +195,5 @@ _READERS: dict[str, Callable[[str, Settings], Any]] = {
     "ping": _duration("min_ping", "max_ping"),
     "drop": _probability,
     "seed": lambda text, _: _count(text, 0, MAX_SEED),
+    "compression": _compression,
 }

@@ -12,15 +12,16 @@ import json
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from twisted.internet.interfaces import ISSLTransport
 
 from echod import __version__
+from echod.compression import Terms
 from echod.faults import Faults
 from echod.handshake import Request
-from echod.settings import Settings
+from echod.settings import Compression, Settings
 
 PATH = "/info"
 
@@ -45,6 +46,8 @@ class Facts:
     subprotocol: str | None
     extensions: Sequence[str]
     """Their names."""
+    terms: Terms | None
+    """Of permessage-deflate; None without it."""
     tls: dict[str, str | None] | None
     """`version`, `cipher` and `sni`; None without TLS."""
     lane: str
@@ -66,6 +69,7 @@ def describe(request: Request, facts: Facts) -> bytes:
         "headers": [[name.decode(), _header(name, value)] for name, value in request.lines],
         "subprotocol": facts.subprotocol,
         "extensions": facts.extensions,
+        "compression": describe_compression(facts.terms),
         "tls": facts.tls,
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -75,6 +79,15 @@ def describe(request: Request, facts: Facts) -> bytes:
         "faults": {"are_on": settings.has_faults, **_faults(facts)},
     }
     return json.dumps(told, ensure_ascii=False).encode()
+
+
+def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
+    """Return what was agreed on: the windows in powers of two, and who may refer to earlier messages (RFC 7692 section 7.1)."""
+    if terms is None:
+        return {"mode": Compression.OFF}
+    agreed = asdict(terms)
+    del agreed["can_mirror"]
+    return {"mode": terms.name, **agreed}
 
 
 def describe_tls(layers: Sequence[Any]) -> dict[str, str | None] | None:

@@ -23,7 +23,7 @@ from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.quantities import format_duration, format_size, parse_duration, parse_size
 from echod.service import EchoService
-from echod.settings import Compression, LogFormat, Settings
+from echod.settings import Compression, LogFormat, Settings, parse_choice
 from echod.worker import Worker
 from echod.workers import Supervisor, make_command, make_environment
 
@@ -59,16 +59,6 @@ def parse_hops(text: str) -> int:
     if not re.fullmatch("[0-9]{1,3}", text):
         raise ValueError("is not a whole number")
     return int(text)
-
-
-def _choice(kind: type[Compression] | type[LogFormat]) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError:
-            raise ValueError(f"is none of {', '.join(kind)}") from None
-
-    return parse
 
 
 def parse_workers(text: str) -> int:
@@ -110,13 +100,13 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "max-connections": parse_count,
     "max-connections-per-address": parse_count,
     "trust-proxy": parse_hops,
-    "compression": _choice(Compression),
+    "compression": partial(parse_choice, Compression),
     "ping-interval": parse_duration,
     "ping-timeout": parse_duration,
     "handshake-timeout": parse_duration,
     "close-timeout": parse_positive_duration,
     "drain-timeout": parse_duration,
-    "log-format": _choice(LogFormat),
+    "log-format": partial(parse_choice, LogFormat),
     "workers": parse_workers,
 }
 
@@ -136,7 +126,7 @@ class Options(usage.Options):
         ["max-connections", None, None, "number of connections; more: HTTP 503 [what RLIMIT_NOFILE allows]"],
         ["max-connections-per-address", None, None, "number of connections from one address; more: HTTP 429 [no limit]"],
         ["trust-proxy", None, None, f"hops of X-Forwarded-For to believe [{_DEFAULT.trust_proxy}]"],
-        ["compression", None, None, f"permessage-deflate: deflate or off [{_DEFAULT.compression}]"],
+        ["compression", None, None, f"permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]"],
         ["ping-interval", None, None, f"DURATION of silence before a ping; 0: none [{format_duration(_DEFAULT.ping_interval)}]"],
         ["ping-timeout", None, None, f"DURATION of silence after it; 0: no end [{format_duration(_DEFAULT.ping_timeout)}]"],
         ["handshake-timeout", None, None, f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]"],

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import faults, faulty, info, json_echo, log, upstream
+from echod.compression import Deflate, Terms
 from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
 from echod.fastpath import Codec, Ended, Large
 from echod.handshake import (
@@ -48,6 +49,9 @@ SMALL_ANSWER = 1024
 
 PATH_CUT = 256
 """Characters of a path that are kept to be shown."""
+
+PER_MESSAGE_COMPRESSED = 4
+"""RSV1 in the first frame of a message that is deflated (RFC 7692 section 6)."""
 
 ORDINARY = b"\x81\x82"
 """The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
@@ -218,8 +222,8 @@ class EchoProtocol(upstream.ServerProtocol):
         except faults.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked is faults.NONE or asked == faults.NONE:
-            self._answer_handshake(request)
+        if asked is faults.NONE or not asked.names:
+            self._answer_handshake(request, asked)
             return
         if (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self):
             self.refuse(DAEMON_FULL)
@@ -231,21 +235,28 @@ class EchoProtocol(upstream.ServerProtocol):
             self._receive = EchoProtocol._keep
             self.transport.pauseProducing()
             self.factory.postponed(self)
-            self._faulty.postpone(lambda: self._answer_handshake(request))
+            self._faulty.postpone(lambda: self._answer_handshake(request, asked))
         else:
-            self._answer_handshake(request)
+            self._answer_handshake(request, asked)
 
     def _keep(self, data: bytes) -> None:
         """Keep what comes before the opening handshake is answered: of one read at most, but for what TLS has read already."""
         self._put_off = data
 
-    def _answer_handshake(self, request: Request) -> None:
+    def _answer_handshake(self, request: Request, asked: faults.Faults) -> None:
         if self._faulty is not None and self._faulty.faults.status is not None:
             self.refuse(faulty.refusal(self._faulty.faults.status))
             return
         self._transform = self.factory.transforms.get(request.path)
         self._receive = EchoProtocol._receive_frames
-        self.open(request.key, request.subprotocols, self.factory.usable_extensions(request))
+        # What is sent is not what came, where it is transformed, lost, late or cut.
+        may_mirror = self._transform is None and self._faulty is None
+        agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        if agreed is None:
+            self.open(request.key, request.subprotocols, None, {})
+        else:
+            extension = Deflate(agreed.terms, self.factory.settings)
+            self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
         if request.path == info.PATH and self.may_send:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
@@ -259,7 +270,8 @@ class EchoProtocol(upstream.ServerProtocol):
             address=self.address,
             port=getattr(peer, "port", None) if is_direct else None,
             subprotocol=self.websocket_protocol_in_use,
-            extensions=tuple(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use),
+            extensions=tuple(self.extensions),
+            terms=self.terms,
             tls=info.describe_tls(self._layers),
             lane=self._lane_to_be,
             settings=self.factory.settings,
@@ -272,12 +284,14 @@ class EchoProtocol(upstream.ServerProtocol):
         """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
         if self._codec is None:
             return "autobahn"
-        return "pump" if self._has_lane and not self.is_compressed else "codec"
+        return "pump" if self._has_lane else "codec"
 
     @property
     def _has_lane(self) -> bool:
         lane = self.factory.lane
-        return lane is not None and (self._is_plain or (self._is_tls and lane.takes_tls))
+        if lane is None or not (self._is_plain or (self._is_tls and lane.takes_tls)):
+            return False
+        return self.extension is None or (lane.takes_deflate and self.extension.terms.stands_alone)
 
     def _answer_page(self, request: PageRequest) -> None:
         """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
@@ -355,7 +369,7 @@ class EchoProtocol(upstream.ServerProtocol):
         if not self.is_between_frames:
             return self.open_frame_rest()
         # A deflated one in smaller pieces, since each is inflated in one go before it is held against the limit.
-        return 0 if self.is_compressed else _frame_size(data, start)
+        return 0 if self.extension is not None else _frame_size(data, start)
 
     def _receive_large(self, large: Large, data: bytes) -> bytes:
         """Go on with a large frame past Autobahn; return what is behind it, or all of it for Autobahn to judge."""
@@ -442,7 +456,10 @@ class EchoProtocol(upstream.ServerProtocol):
             self._echo(payload, is_binary)
 
     def _echo(self, payload: bytes, is_binary: bool) -> None:
-        is_plain = len(payload) < self.factory.settings.min_deflated or not self.is_message_compressed
+        # On a connection that can mirror each history has what the other has: what is deflated there is so here, however short it is.
+        is_plain = not self.is_message_compressed or (
+            len(payload) < self.factory.settings.min_deflated and not self.extension.terms.can_mirror
+        )
         if self._faulty is None:
             self.answer(payload, is_binary, is_plain)
         else:
@@ -463,11 +480,10 @@ class EchoProtocol(upstream.ServerProtocol):
             traffic.sent_octets += len(payload)
 
     def _answer_in_one(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
-        # Autobahn holds the deflated answer against the limit for what is received, and raises: an incompressible message of
-        # just that size is a few octets more when deflated.
-        limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
-        self.sendMessage(payload, is_binary, doNotCompress=is_plain)
-        self.maxMessagePayloadSize = limit
+        # Not by Autobahn's sendMessage, which has the extension deflate it, and holds that against the limit for what is received, and
+        # raises: an incompressible message of just that size is a few octets more when deflated.
+        octets = payload if is_plain else self.extension.answer(payload)
+        self.sendFrame(2 if is_binary else 1, octets, rsv=0 if is_plain else PER_MESSAGE_COMPRESSED)
 
     # What has come and gone.
 
@@ -517,8 +533,8 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
         # The first frame alone says that the message is deflated (RFC 7692 section 6).
-        rsv = 0 if is_plain else 4
-        payload = payload if is_plain else self.deflate(payload)
+        rsv = 0 if is_plain else PER_MESSAGE_COMPRESSED
+        payload = payload if is_plain else self.extension.answer(payload)
         if len(payload) > size * self.factory.settings.max_fragments:
             self.fail(1008, "too many fragments")
         else:
@@ -556,7 +572,6 @@ class EchoProtocol(upstream.ServerProtocol):
             and self.lease is None
             and self.state == self.STATE_OPEN
             and self._is_idle
-            and not self.is_compressed
             and not self.is_backlogged
             and not self.is_waiting
             and not self._put_off
@@ -568,9 +583,18 @@ class EchoProtocol(upstream.ServerProtocol):
             return
         assert self.factory.lane is not None
         session = upstream.session(self._layers) if self._is_tls else None
-        if (self._is_plain or session is not None) and self.factory.lane.lend(self, self._layers[-1].fileno(), session):
+        if (self._is_plain or session is not None) and self._lend_socket(self._layers[-1].fileno(), session):
             self._reads = 0
             self.transport.pauseProducing()
+
+    def _lend_socket(self, descriptor: int, session: upstream.Session | None) -> bool:
+        assert self.factory.lane is not None
+        if self.extension is None:
+            return self.factory.lane.lend(self, descriptor, session)
+        is_lent = self.factory.lane.lend(self, descriptor, session, self.extension.terms, self.extension.window)
+        if is_lent:
+            self.extension.window = b""  # the lease has it, and moves it on
+        return is_lent
 
     def lease_ended(self, ended: Ended) -> None:
         """Go on without the pump."""
@@ -586,6 +610,8 @@ class EchoProtocol(upstream.ServerProtocol):
         if ended.unsent:
             upstream.write_now(self._layers, ended.unsent)
         self._pause_or_resume()
+        if self.extension is not None:
+            self.extension.window = ended.window
         if ended.fragments:
             self._fragments = ended.fragments - 1  # the frame that stands for them will count as one
         if ended.rest:
@@ -660,7 +686,12 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def extensions(self) -> list[str]:
         """The names of those in use."""
-        return [extension.EXTENSION_NAME for extension in getattr(self, "websocket_extensions_in_use", ())]
+        return [] if self.extension is None else [self.extension.EXTENSION_NAME]
+
+    @property
+    def terms(self) -> Terms | None:
+        """What was agreed on for permessage-deflate; None without it."""
+        return None if self.extension is None else self.extension.terms
 
     @property
     def lane_name(self) -> str:
@@ -673,7 +704,8 @@ class EchoProtocol(upstream.ServerProtocol):
             return int(self.lease.held)
         gathered = len(self._gathered) if self._large is None else self._large.size
         delayed = 0 if self._faulty is None else self._faulty.held_size
-        return gathered + len(self._put_off) + upstream.unsent(self._layers) + delayed
+        deflated = 0 if self.extension is None else self.extension.held
+        return gathered + deflated + len(self._put_off) + upstream.unsent(self._layers) + delayed
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames, of the longest message."""
@@ -828,6 +860,8 @@ class EchoProtocol(upstream.ServerProtocol):
     def _forget_what_came(self) -> None:
         self._gathered = self._put_off = b""
         self._large = None
+        if self.extension is not None:
+            self.extension.forget_what_came()
         self._receive = _ignore
         self.factory.began_to_close(self)
         self.factory.budget.settle(self)

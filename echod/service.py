@@ -34,7 +34,7 @@ from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
 from echod.native import Native
 from echod.quantities import format_duration, format_size
-from echod.settings import Settings
+from echod.settings import Compression, Settings
 from echod.systemd import Notifier
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
@@ -310,7 +310,10 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
         return "off, Autobahn serves everything"
     if factory.lane is None:
         return f"codec alone ({native.isa})"
-    return f"pump and codec ({native.isa})" + ("" if factory.lane.takes_tls else ", TLS by the codec alone")
+    lacks = [] if factory.lane.takes_tls else [", TLS by the codec alone"]
+    if factory.settings.compression is not Compression.OFF and not factory.lane.takes_deflate:
+        lacks.append(", permessage-deflate by Autobahn")
+    return f"pump and codec ({native.isa})" + "".join(lacks)
 
 
 def describe_limits(settings: Settings, max_connections: int) -> str:

@@ -6,20 +6,23 @@ never know echod's rules: it offers what is missing from their public interfaces
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import importlib
 import os
 import socket
 import struct
 import termios
+import zlib
 from binascii import b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
 from hashlib import sha1
 from typing import Any, NamedTuple, cast
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
+from autobahn.websocket.compress_base import PerMessageCompress
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -95,16 +98,22 @@ class ServerProtocol(WebSocketServerProtocol):
         """The validator, from the first text that Autobahn takes on."""
         return Utf8Validator()
 
-    def open(self, key: str, subprotocols: Sequence[str], extensions: str) -> None:
-        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen."""
+    def open(self, key: str, subprotocols: Sequence[str], extension: PerMessageCompress | None, headers: Mapping[str, str]) -> None:
+        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen.
+
+        Autobahn would choose an extension by itself, make it of its own class, and forget the value of `client_max_window_bits`: it sees
+        no offer, and `extension` is put where its own would be. `headers` go into the answer.
+        """
         self.websocket_version = 13
-        if not subprotocols and not extensions:
+        if not subprotocols and extension is None:
             self._open_plainly(key)
             return
         self.websocket_protocols = list(subprotocols)
-        self.websocket_extensions = self._parseExtensionsHeader(extensions) if extensions else []
+        self.websocket_extensions = []
+        if extension is not None:
+            self._perMessageCompress = extension
         self._wskey = key
-        self.succeedHandshake(subprotocols[0] if subprotocols else None)
+        self.succeedHandshake((subprotocols[0] if subprotocols else None, headers))
 
     def _open_plainly(self, key: str) -> None:
         """Do what Autobahn does where there is nothing to agree on, in half of the time. tests/test_upstream.py compares the two."""
@@ -175,11 +184,6 @@ class ServerProtocol(WebSocketServerProtocol):
         """Drop what has been fed and comes behind the current message."""
         self.data = b""
 
-    def deflate(self, payload: bytes) -> bytes:
-        """Return a message's payload deflated, as the next of the connection's."""
-        self._perMessageCompress.start_compress_message()
-        return bytes(self._perMessageCompress.compress_message_data(payload) + self._perMessageCompress.end_compress_message())
-
     def forget(self) -> None:
         """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""
         self.state = self.STATE_CLOSED
@@ -187,9 +191,9 @@ class ServerProtocol(WebSocketServerProtocol):
         self.transport = None
 
     @property
-    def is_compressed(self) -> bool:
-        """Whether permessage-deflate is in use."""
-        return self._perMessageCompress is not None
+    def extension(self) -> Any:
+        """The one that was given to `open`, until the connection is gone."""
+        return self._perMessageCompress
 
     @property
     def is_message_compressed(self) -> bool:
@@ -456,15 +460,13 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
     """
     top, bottom = layers[0], layers[-1]
-    if is_plain(layers):
-        _send_now(top, octets)
-    elif is_tls(layers):
+    if is_tls(layers):
         sealed, rest = _seal(top, octets)
         if sealed:
             _send_now(bottom, sealed)
         if rest:
             TLSMemoryBIOProtocol.write(top, rest)
-    elif isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
+    elif is_plain(layers) or (isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers)):
         _send_now(bottom, octets)
     else:
         top.write(octets)
@@ -495,6 +497,34 @@ def _send_now(connection: Connection, octets: bytes) -> None:
             sent = 0
     if sent < len(octets):
         connection.write(octets[sent:] if sent else octets)
+
+
+_ZLIB_FUNCTIONS = (
+    "zlibVersion",
+    "inflateInit2_",
+    "inflate",
+    "inflateReset",
+    "inflateSetDictionary",
+    "inflateEnd",
+    "deflateInit2_",
+    "deflate",
+    "deflateReset",
+    "deflateEnd",
+)
+
+
+@cache
+def zlib_functions() -> dict[str, int] | None:
+    """Return the functions (their addresses) of the zlib that Python's own module uses, so that the same octets come of it.
+
+    They are public, but not to be had where zlib is part of the interpreter, and hidden in it: then None.
+    """
+    try:
+        library = ctypes.CDLL(zlib.__file__)
+        addresses = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in _ZLIB_FUNCTIONS}
+    except (AttributeError, OSError):
+        return None
+    return {name: address for name, address in addresses.items() if address is not None}
 
 
 class Session(NamedTuple):

@@ -231,13 +231,15 @@ class Link:
 class SecureLink(Link):
     """The same over TLS; the client's end is Python's `ssl`, whose records the test may hold back or change."""
 
-    def __init__(self, loop: Loop, factory: EchoFactory, options: Any, client: ssl.SSLContext, *headers: str, send_buffer: int = 0) -> None:
+    def __init__(
+        self, loop: Loop, factory: EchoFactory, options: Any, client: ssl.SSLContext, *headers: str, target: str = "/", send_buffer: int = 0
+    ) -> None:
         """`options` are the server's, `client` the client's."""
         self._options = options
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
         self._sealed = b""
-        super().__init__(loop, factory, *headers, send_buffer=send_buffer)
+        super().__init__(loop, factory, *headers, target=target, send_buffer=send_buffer)
 
     def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:
         self.outer = cast(Any, TLSMemoryBIOFactory(self._options, False, factory, self.loop).buildProtocol(cast(Any, None)))

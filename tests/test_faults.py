@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from echod import faults
 from echod.faults import FaultError, Faults, parse
-from echod.settings import Settings
+from echod.settings import Compression, Settings
 
 SETTINGS = Settings()
 
@@ -41,6 +41,8 @@ RIGHT: list[tuple[str, dict[str, Any]]] = [
     ("drop=1", {"drop": 1.0}),
     ("drop=.5&seed=0", {"drop": 0.5, "seed": 0}),
     ("drop=0.25&seed=4294967295", {"drop": 0.25, "seed": 2**32 - 1}),
+    ("compression=off&delay=1s", {"compression": Compression.OFF, "delay": 1.0}),
+    ("compression=mirror", {"compression": Compression.MIRROR}),
     ("Delay=x&DROP=x", {}),
 ]
 
@@ -93,6 +95,8 @@ WRONG = [
     ("drop=.", "the parameter drop is not a number from 0 to 1"),
     ("seed=7", "the parameter seed is of no use without drop"),
     ("drop=1&seed=4294967296", "the parameter seed is not a whole number from 0 to 4294967295"),
+    *[(f"compression={mode}", "the parameter compression is none of mirror, deflate, off") for mode in ("", "on", "Deflate", "deflate+")],
+    ("compression=off&compression=off", "the parameter compression is given twice"),
     ("drop=1&seed=-1", "the parameter seed is not a whole number from 0 to 4294967295"),
 ]
 
@@ -120,6 +124,10 @@ def test_names_are_spelt_as_in_a_url() -> None:
     assert faults.NONE.names == ()
 
 
+def test_another_compression_is_no_fault() -> None:
+    assert parse("compression=deflate", SETTINGS).names == ()
+
+
 _values = {
     "delay": st.integers(0, 60_000).map(lambda number: f"{number}ms"),
     "close": st.sampled_from([1000, 1003, 1005, 1014, 3000, 4999]),
@@ -129,6 +137,7 @@ _values = {
     "fragment": st.integers(1, 1000),
     "ping": st.integers(1, 60),
     "drop": st.floats(0, 1).map(lambda number: f"{number:.9f}"),
+    "compression": st.sampled_from(Compression),
     "token": st.text(),
 }
 
@@ -138,6 +147,23 @@ def test_what_a_form_encodes_is_read(values: dict[str, Any]) -> None:
     assert {name for name, value in values.items() if name != "token"} >= set(parse(urlencode(values), SETTINGS).names)
 
 
+NAMES = (
+    "delay",
+    "close",
+    "reason",
+    "abort",
+    "stall",
+    "after",
+    "status",
+    "handshake-delay",
+    "fragment",
+    "ping",
+    "drop",
+    "seed",
+    "compression",
+)
+
+
 @given(st.text(alphabet=string.printable.replace("#", ""), max_size=60), st.sampled_from(sorted(_values)))
 def test_any_query_is_read_or_refused_in_words_of_ours(text: str, name: str) -> None:
     for query in (text, f"{name}={text}"):
@@ -145,8 +171,7 @@ def test_any_query_is_read_or_refused_in_words_of_ours(text: str, name: str) -> 
             parse(query, SETTINGS)
         except FaultError as error:
             line = str(error)
-            assert re.fullmatch(
-                r"the parameter (?:delay|close|reason|abort|stall|after|status|handshake-delay|fragment|ping|drop|seed) [^<>]+", line
-            )
+            names = "|".join(re.escape(name) for name in NAMES)
+            assert re.fullmatch(rf"the parameter (?:{names}) [^<>]+", line)
             assert "\n" not in line
             assert len(line) < 100

@@ -213,7 +213,7 @@ def test_held_messages_go_with_the_connection(clock: Clock) -> None:
 def test_a_failure_in_what_time_brings_closes_with_1011(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = opened(clock, "/?delay=1s")
     peer.send(text("a", "b"))
-    monkeypatch.setattr(peer.protocol, "sendMessage", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(peer.protocol, "answer", lambda *_, **__: 1 / 0)
     events: list[dict[str, Any]] = []
     globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:

@@ -66,6 +66,7 @@ def test_what_is_told(clock: Clock) -> None:
         ],
         "subprotocol": "b",
         "extensions": [],
+        "compression": {"mode": "off"},
         "tls": None,
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -85,6 +86,9 @@ def test_then_it_echoes(clock: Clock) -> None:
     peer = Peer(make_factory(clock))
     info, rest = told(peer.send(handshake("/info", "Sec-WebSocket-Extensions: permessage-deflate") + client_frame(TEXT, b"early")))
     assert info["extensions"] == ["permessage-deflate"]
+    windows = {"client_window_bits": 15, "server_window_bits": 12}
+    contexts = {"client_keeps_context": True, "server_keeps_context": True}
+    assert info["compression"] == {"mode": "mirror", **windows, **contexts}
     assert rest == [Frame(TEXT, b"early")]
     assert peer.frames(client_frame(TEXT, b"x")) == [Frame(TEXT, b"x")]
 
@@ -121,7 +125,9 @@ def test_the_lane(native: Native) -> None:
     with bed(native) as made:
         for target, headers, lane in (
             ("/info", (), "pump"),
-            ("/info", ("Sec-WebSocket-Extensions: permessage-deflate",), "codec"),
+            ("/info", ("Sec-WebSocket-Extensions: permessage-deflate",), "pump"),
+            # Its compressor refers to earlier answers.
+            ("/info?compression=deflate", ("Sec-WebSocket-Extensions: permessage-deflate",), "codec"),
             ("/info?ping=1m", (), "autobahn"),
         ):
             link = made.link(*headers, target=target)

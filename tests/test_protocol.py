@@ -237,16 +237,18 @@ class Deflater:
         return self.decompressor.decompress(frame.payload + b"\x00\x00\xff\xff") if frame.rsv == 4 else frame.payload
 
 
+@pytest.mark.parametrize("compression", [Compression.MIRROR, Compression.DEFLATE])
 @pytest.mark.parametrize("memory", [1, 8])
-def test_compressed_messages(clock: Clock, memory: int) -> None:
+def test_compressed_messages(clock: Clock, memory: int, compression: Compression) -> None:
     client, limit = Deflater(memory=memory), 100_000
-    peer = opened(clock, "/", DEFLATE, max_message_size=limit)
+    peer = opened(clock, "/", DEFLATE, max_message_size=limit, compression=compression)
     noise = random.Random(1).randbytes
     for payload in (b"", b"short", b"long" * 100, noise(63), noise(64), b"z" * limit, noise(limit)):
         octets = client_frame(BINARY, client.deflate(payload), rsv=4)
         found, _ = split(b"".join(peer.send(octets[start : start + 65536]) for start in range(0, len(octets), 65536)))
         assert [client.inflate(frame) for frame in found] == [payload]
-        assert found[0].rsv == (4 if len(payload) >= 64 else 0), "what can't gain is not compressed"
+        is_deflated = len(payload) >= 64 or compression is Compression.MIRROR
+        assert found[0].rsv == (4 if is_deflated else 0), "what can't gain is not compressed"
 
 
 @pytest.mark.parametrize("pieces", [1, 7])

@@ -27,6 +27,7 @@ README = (ROOT / "README.md").read_text()
 
 FOR_EVERYONE = (
     "docs/architecture.md",
+    "docs/compression.md",
     "docs/console.png",
     "docs/metrics.md",
     "docs/operating.md",

@@ -169,7 +169,7 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
     assert (status, error) == (0, "")
     for option in ("--port=", "--max-message-size=", "--compression=", "--handshake-timeout=", "--log-messages", "--log-format="):
         assert option in output
-    for default in ("[tcp:8080]", "[16MiB]", "[deflate]", "[5s]", "[text]"):
+    for default in ("[tcp:8080]", "[16MiB]", "[mirror]", "[5s]", "[text]"):
         assert default in output
 
 

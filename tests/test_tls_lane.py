@@ -17,8 +17,8 @@ from echod import upstream
 from echod.deadlines import TICK
 from echod.native import Native
 from echod.service import describe_lane
-from tests.frames import BINARY, PING, PONG, TEXT, Frame, client_frame, server_frame, split
-from tests.loop import Bed, SecureLink, bed
+from tests.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
+from tests.loop import Bed, SecureLink, bed, wait_for_lease
 from tests.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
 from tests.tls import Certificate
 
@@ -275,11 +275,15 @@ def test_who_has_gone_before_the_lease_has_begun_gets_none(lane_bed: Bed, link: 
     assert not is_leased(link)
 
 
-def test_compressed_connections_are_the_codecs(lane_bed: Bed, certificate: Certificate) -> None:
+def test_a_deflated_message_is_the_pumps(lane_bed: Bed, certificate: Certificate) -> None:
     link = lane_bed.secure_link(certificate, "Sec-WebSocket-Extensions: permessage-deflate")
-    echoed(link, TEXT, b"by the codec")
-    lane_bed.loop.turn()
-    assert not is_leased(link)
+    wait_for_lease(link.protocol, lane_bed.loop, partial(echoed, link, TEXT, b"a"))
+    for frame in (client_frame(TEXT, b"\x4a\x04\x00", rsv=4), client_frame(TEXT, b"\x4a", rsv=4, fin=False)):
+        link.send(frame)
+    link.send(client_frame(CONTINUATION, b"\x04\x00"))
+    expected = server_frame(TEXT, b"\x4a\x04\x00", rsv=4) * 2
+    assert link.receive(len(expected)) == expected
+    assert is_leased(link)
 
 
 @pytest.mark.parametrize(

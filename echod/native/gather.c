@@ -15,9 +15,33 @@ bool echod_gather_is_first(uint8_t octet, bool takes_deflated)
     return (octet & ~OPCODE) == 0 || (takes_deflated && (octet & ~(FIN | OPCODE)) == RSV1);
 }
 
+/* Behind the first octet a header is as that of an ordinary frame. */
+static echod_stop read_any_header(const uint8_t *octets, size_t len, uint64_t max_size, frame_header *header)
+{
+    uint8_t like_ordinary[CLIENT_HEADER];
+    memcpy(like_ordinary, octets, len < CLIENT_HEADER ? len : CLIENT_HEADER);
+    like_ordinary[0] = FIN | OPCODE_BINARY;
+    return read_header(like_ordinary, len, max_size, header).stop;
+}
+
+size_t echod_gather_whole(echod_large *frame, const uint8_t *octets, size_t len, uint64_t max_size)
+{
+    frame_header header;
+    bool is_final = (octets[0] & FIN) != 0;
+    if (!is_final || read_any_header(octets, len, max_size, &header) != ECHOD_STOP_BOUNDARY || len - header.size < header.length)
+        return 0;
+    *frame = (echod_large){.length = header.length, .key = header.key, .opcode = octets[0] & (RSV1 | OPCODE)};
+    return header.size;
+}
+
 bool echod_gather_is_deflated(const echod_gather *it)
 {
     return (it->kind & RSV1) != 0;
+}
+
+uint8_t echod_gather_opcode(const echod_gather *it)
+{
+    return it->kind & OPCODE;
 }
 
 void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint32_t max_fragments)
@@ -40,12 +64,8 @@ static bool take_header(echod_gather *it, const uint8_t *source, size_t len, siz
     uint8_t first = it->header[0] & (uint8_t)~FIN; /* 0: a continuation */
     if (first != (it->fragments == 0 ? it->kind : 0) || it->fragments >= it->max_fragments)
         return false;
-    /* Behind the first octet it is a header as any other. */
-    uint8_t like_ordinary[CLIENT_HEADER];
-    memcpy(like_ordinary, it->header, CLIENT_HEADER);
-    like_ordinary[0] = FIN | OPCODE_BINARY;
     frame_header header;
-    switch (read_header(like_ordinary, it->header_size + size, it->max_size - it->whole, &header).stop) {
+    switch (read_any_header(it->header, it->header_size + size, it->max_size - it->whole, &header)) {
     case ECHOD_STOP_BOUNDARY:
         *at += header.size - it->header_size;
         it->header_size = header.size;

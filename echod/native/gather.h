@@ -38,8 +38,15 @@ typedef enum {
 /* Whether a message that is to be gathered can begin with a frame of this first octet. */
 bool echod_gather_is_first(uint8_t octet, bool takes_deflated);
 
+/* The header of a final frame, whatever its first octet says else, if all of it is in octets[0, len) and its payload is at most max_size;
+   the answer is the header's size, or 0. */
+size_t echod_gather_whole(echod_large *frame, const uint8_t *octets, size_t len, uint64_t max_size);
+
 /* Whether such a message is deflated. */
 bool echod_gather_is_deflated(const echod_gather *it);
+
+/* Its opcode, 1 or 2. */
+uint8_t echod_gather_opcode(const echod_gather *it);
 
 /* Begin a message with a frame of this first octet. */
 void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint32_t max_fragments);

@@ -16,18 +16,21 @@
 #include <unistd.h>
 
 #include "codec.h"
+#include "deflate.h"
 #include "gather.h"
 #include "tls.h"
 
 enum {
     READ_SIZE = 64 * 1024,   /* of one receive into the shared buffer: what Twisted reads, too */
     PIECE_SIZE = 256 * 1024, /* of one receive into a large message's own buffer: it stays in the second-level cache until it is checked */
+    ANEW_SIZE = 16 * 1024,   /* of one receive where messages are deflated anew: to make up to eight times as much takes half a turn */
     SEALED_SIZE = 80 * 1024, /* of one receive over TLS: a message of 64 KiB with what its records take besides */
     KEEP_SIZE = 4 * 1024,    /* a smaller frame that is cut is kept and decoded when it is whole: reading it over again costs little */
     SERVER_HEADER = 10,      /* the largest header of a server's frame */
     GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer */
     GATHER_SIZE = 256,       /* octets that a gathered message has room for at first, at least */
-    CLIENT_HEADER = 14,      /* and of a client's */
+    CLIENT_HEADER = 14,      /* and of a client's, */
+    KEY_SIZE = 4,            /* of which its key is the end */
     BATCH = 256,             /* events asked for at a time */
     BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
     MIN_PIECE_SIZE = 16 * 1024,
@@ -38,6 +41,9 @@ enum {
 
 /* What most messages don't need is called, so that what they need stays together. */
 #define SELDOM static __attribute__((noinline))
+
+/* In a frame's first octet: its message is deflated. */
+enum { RSV1 = 0x40 };
 
 /* What plain sockets and TLS have in common is compiled for each by itself: calls are a fifth of what the pump does for a small message. */
 #define FOR_EACH static inline __attribute__((always_inline))
@@ -59,6 +65,10 @@ typedef struct {
     bool is_gathered;
     /* NULL: a plain socket. */
     echod_tls *tls;
+    /* Octets of one receive into the shared buffer. */
+    size_t read_size;
+    /* NULL: deflated messages are not for us. */
+    echod_window *window;
 } lease_t;
 
 struct echod_pump {
@@ -81,6 +91,8 @@ struct echod_pump {
     /* For TLS: what was received for the lease that is being served, and has not gone into its session yet. */
     echod_openssl openssl;
     echod_sealed sealed;
+    /* NULL: nobody has told of zlib. */
+    echod_deflate *deflate;
     uint8_t received[SEALED_SIZE];
 };
 
@@ -215,6 +227,8 @@ static void end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *
     }
     if (lease->public.unsent_size)
         memmove(lease->public.unsent, lease->public.unsent + lease->sent, lease->public.unsent_size);
+    if (lease->window)
+        lease->public.window_size = echod_window_octets(lease->window, &lease->public.window);
     pump->held -= lease->public.held;
     lease->public.held = 0;
     lease->public.why = is_kept ? why : ECHOD_END_NO_MEMORY;
@@ -345,15 +359,18 @@ static void flush(echod_pump *pump, lease_t *lease) {
 
 /* Reading. */
 
-/* Count a message, and write the header of the frame that echoes it in front of the payload; the answer is its size. */
-static size_t write_answer(echod_pump *pump, lease_t *lease, const echod_large *large, uint8_t *payload) {
-    uint8_t header[SERVER_HEADER];
-    size_t header_size = echod_large_server_header(large, header);
-    memcpy(payload - header_size, header, header_size);
+static void count(echod_pump *pump, lease_t *lease, const echod_large *large) {
     lease->public.messages++;
     lease->public.octets += large->length;
     echod_large_sum(large, &pump->sums);
-    return header_size;
+}
+
+/* Write the header of the frame that echoes this one in front of the payload; the answer is its size. */
+static size_t write_header(const echod_large *frame, uint8_t *payload) {
+    uint8_t header[SERVER_HEADER];
+    size_t size = echod_large_server_header(frame, header);
+    memcpy(payload - size, header, size);
+    return size;
 }
 
 /* Send the answer that is in the message's buffer. */
@@ -371,7 +388,8 @@ static void answer_message(echod_pump *pump, lease_t *lease, size_t start, size_
 }
 
 static void finish_large(echod_pump *pump, lease_t *lease) {
-    size_t header_size = write_answer(pump, lease, &lease->large, lease->message + SERVER_HEADER);
+    size_t header_size = write_header(&lease->large, lease->message + SERVER_HEADER);
+    count(pump, lease, &lease->large);
     answer_message(pump, lease, SERVER_HEADER - header_size, header_size + (size_t)lease->large.length);
 }
 
@@ -429,7 +447,8 @@ typedef struct {
     size_t produced;
     size_t at;
     size_t size;
-    uint64_t need; /* of the frame that is cut: as in echod_echoed */
+    size_t inflated; /* octets, so far, */
+    uint64_t need;   /* of the frame that is cut: as in echod_echoed */
 } reading;
 
 /* What became of the next octets. */
@@ -447,6 +466,39 @@ static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it) {
     if (!size)
         return true;
     return lease->public.unsent_size ? answer_later(lease, pump->buffer, size) : answer(lease, pump->buffer, size);
+}
+
+/* Send an answer from a buffer that is not the lease's, with room in front for its header. Most fit behind those so far. */
+static outcome answer_next(echod_pump *pump, lease_t *lease, reading *it, uint8_t kind, uint8_t *payload, size_t length) {
+    size_t header_size = write_header(&(echod_large){.length = length, .opcode = kind}, payload), size = header_size + length;
+    if (it->produced + size <= it->at) {
+        memcpy(pump->buffer + it->produced, payload - header_size, size);
+        it->produced += size;
+        return TAKEN;
+    }
+    if (!answer_so_far(pump, lease, it))
+        return NO_MEMORY;
+    bool is_kept = lease->public.unsent_size ? answer_later(lease, payload - header_size, size) : answer(lease, payload - header_size, size);
+    return is_kept ? TAKEN : NO_MEMORY;
+}
+
+/* Octets that a deflated message may have, as it comes. Incompressible ones become a little more. */
+static size_t most_deflated(const echod_pump *pump, const lease_t *lease) {
+    size_t most = echod_deflate_largest(&lease->window->terms);
+    uint64_t limit = pump->max_message_size;
+    return limit < most ? (size_t)(limit + limit / 16 + 1024) : most;
+}
+
+/* Inflate a message, and count it. False: it is for Autobahn. */
+static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const uint8_t *octets, size_t size, echod_inflated *said) {
+    size_t most = echod_deflate_largest(&lease->window->terms);
+    most = it->inflated < most ? most - it->inflated : 0;
+    uint64_t max_size = pump->max_message_size < most ? pump->max_message_size : most;
+    if (!echod_deflate_take(pump->deflate, lease->window, octets, size, opcode == 1, max_size, said))
+        return false;
+    it->inflated += said->size;
+    count(pump, lease, &(echod_large){.length = said->size, .opcode = opcode});
+    return true;
 }
 
 /* Have room for so many octets of payload more. False: that can't be, or is not to be. */
@@ -473,13 +525,15 @@ static bool make_room(echod_pump *pump, lease_t *lease, size_t size) {
     return true;
 }
 
-/* Answer a gathered message that is whole. */
-static outcome finish_gathered(echod_pump *pump, lease_t *lease, reading *it) {
-    echod_gather *gather = gather_of(lease);
+static void drop_message(echod_pump *pump, lease_t *lease) {
+    give_buffer(pump, lease->message);
+    lease->message = NULL;
+}
+
+/* Answer a message with what was gathered of it. */
+static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const echod_large *whole) {
     uint8_t *payload = lease->message + GATHER_ROOM;
-    echod_large whole = {.length = echod_gather_size(gather), .opcode = gather->kind};
-    size_t header_size = write_answer(pump, lease, &whole, payload);
-    size_t size = header_size + (size_t)whole.length;
+    size_t header_size = write_header(whole, payload), size = header_size + (size_t)whole->length;
     if (!answer_so_far(pump, lease, it))
         return NO_MEMORY;
     if (!lease->public.unsent_size) {
@@ -487,9 +541,28 @@ static outcome finish_gathered(echod_pump *pump, lease_t *lease, reading *it) {
         return TAKEN;
     }
     bool is_kept = answer_later(lease, payload - header_size, size);
-    give_buffer(pump, lease->message);
-    lease->message = NULL;
+    drop_message(pump, lease);
     return is_kept ? TAKEN : NO_MEMORY;
+}
+
+/* Answer a gathered message that is whole. */
+static outcome finish_gathered(echod_pump *pump, lease_t *lease, reading *it) {
+    echod_gather *gather = gather_of(lease);
+    uint8_t *payload = lease->message + GATHER_ROOM;
+    echod_large whole = {.length = echod_gather_size(gather), .opcode = gather->kind};
+    if (!echod_gather_is_deflated(gather)) {
+        count(pump, lease, &whole);
+        return answer_gathered(pump, lease, it, &whole);
+    }
+    uint8_t opcode = echod_gather_opcode(gather);
+    echod_inflated said;
+    if (!inflate_message(pump, lease, it, opcode, payload, (size_t)whole.length, &said))
+        return LEFT;
+    if (!said.answer)
+        return answer_gathered(pump, lease, it, &whole);
+    outcome what = answer_next(pump, lease, it, said.is_plain ? opcode : gather->kind, said.answer, said.answer_size);
+    drop_message(pump, lease);
+    return what;
 }
 
 /* Gather octets of a message. */
@@ -510,9 +583,40 @@ static outcome gather_some(echod_pump *pump, lease_t *lease, reading *it) {
 static outcome begin_gathering(echod_pump *pump, lease_t *lease, reading *it) {
     if (!make_room(pump, lease, it->size - it->at))
         return LEFT;
-    echod_gather_begin(gather_of(lease), pump->buffer[it->at], pump->max_message_size, pump->max_fragments);
+    bool is_deflated = (pump->buffer[it->at] & RSV1) != 0;
+    uint64_t most = is_deflated ? most_deflated(pump, lease) : pump->max_message_size;
+    echod_gather_begin(gather_of(lease), pump->buffer[it->at], most, pump->max_fragments);
     lease->is_gathered = true;
     return gather_some(pump, lease, it);
+}
+
+/* Answer a deflated message that is in one frame, in place; if that is not all there, gather it. */
+static outcome echo_deflated(echod_pump *pump, lease_t *lease, reading *it) {
+    uint8_t *octets = pump->buffer + it->at;
+    echod_large frame;
+    size_t header_size = echod_gather_whole(&frame, octets, it->size - it->at, most_deflated(pump, lease));
+    if (!header_size)
+        return begin_gathering(pump, lease, it);
+    /* An answer of the same octets is shorter by the key. What it overwrites of the header is put back, if it comes to that. */
+    uint8_t header[CLIENT_HEADER];
+    memcpy(header, octets, header_size);
+    size_t length = (size_t)frame.length, answer_header = header_size - KEY_SIZE;
+    uint8_t *target = pump->buffer + it->produced + answer_header, *source = octets + header_size;
+    echod_unmask(target, source, length, frame.key);
+    uint8_t opcode = frame.opcode & (uint8_t)~RSV1;
+    echod_inflated said;
+    if (!inflate_message(pump, lease, it, opcode, target, length, &said)) {
+        memmove(source, target, length);
+        echod_unmask(source, source, length, frame.key);
+        memcpy(octets, header, header_size);
+        return LEFT;
+    }
+    it->at += header_size + length;
+    if (said.answer)
+        return answer_next(pump, lease, it, said.is_plain ? opcode : frame.opcode, said.answer, said.answer_size);
+    write_header(&frame, target);
+    it->produced += answer_header + length;
+    return TAKEN;
 }
 
 /* Echo ordinary frames behind others. */
@@ -533,9 +637,11 @@ static outcome echo_some(echod_pump *pump, lease_t *lease, reading *it) {
 static outcome serve_next(echod_pump *pump, lease_t *lease, reading *it) {
     if (lease->message)
         return gather_some(pump, lease, it);
-    if (echod_gather_is_first(pump->buffer[it->at], false))
-        return begin_gathering(pump, lease, it);
-    return echo_some(pump, lease, it);
+    if (!echod_gather_is_first(pump->buffer[it->at], lease->window != NULL))
+        return echo_some(pump, lease, it);
+    if (pump->buffer[it->at] & RSV1)
+        return echo_deflated(pump, lease, it);
+    return begin_gathering(pump, lease, it);
 }
 
 /* Serve what has been read, of which the first octets are not ordinary, or belong to a message that is gathered. False: the lease has
@@ -586,7 +692,7 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
     if (lease->message)
         return (octets[0] & 0x7F) != 0;
     echod_stop stop = echod_codec_echo(octets, size, pump->max_message_size, &not_counted).stop;
-    return stop == ECHOD_STOP_TOO_LARGE || (stop == ECHOD_STOP_NOT_ORDINARY && !echod_gather_is_first(octets[0], false));
+    return stop == ECHOD_STOP_TOO_LARGE || (stop == ECHOD_STOP_NOT_ORDINARY && !echod_gather_is_first(octets[0], lease->window != NULL));
 }
 
 /* Whether a frame is to begin, and none that is ours, or over TLS something else. */
@@ -602,7 +708,7 @@ SELDOM bool is_odd_next(echod_pump *pump, lease_t *lease) {
 /* Of a message that has a buffer: a large frame's octets go there, those that are gathered through the shared one. */
 SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room) {
     if (lease->is_gathered) {
-        *room = pump->is_tight ? KEEP_SIZE : READ_SIZE;
+        *room = pump->is_tight ? KEEP_SIZE : lease->read_size;
         return pump->buffer;
     }
     uint64_t missing = lease->large.length - lease->large.done;
@@ -616,7 +722,7 @@ FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room) {
     if (lease->message)
         return target_of_message(pump, lease, room);
     /* When it is tight, what is read ends up with the owner if it is not whole: a large piece for each would be too much. */
-    *room = pump->is_tight ? KEEP_SIZE : lease->tls ? SEALED_SIZE : READ_SIZE;
+    *room = pump->is_tight ? KEEP_SIZE : lease->read_size;
     return pump->buffer + lease->partial_size;
 }
 
@@ -680,7 +786,7 @@ FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_
 }
 
 static void read_sealed(echod_pump *pump, lease_t *lease) {
-    size_t room = pump->is_tight && !lease->message ? KEEP_SIZE : SEALED_SIZE;
+    size_t room = pump->is_tight && !lease->message ? KEEP_SIZE : lease->read_size;
     size_t size = receive(pump, lease, pump->received, room);
     if (size) {
         pump->sealed = (echod_sealed){pump->received, size};
@@ -720,6 +826,8 @@ echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments) {
 
 void echod_pump_free(echod_pump *pump) {
     echod_pump_trim(pump);
+    if (pump->deflate)
+        echod_deflate_free(pump->deflate);
     close(pump->epoll);
     free(pump);
 }
@@ -734,6 +842,7 @@ echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
         return NULL;
     lease->public.fd = fd;
     lease->public.slot = slot;
+    lease->read_size = READ_SIZE;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = lease};
     if (epoll_ctl(pump->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         free(lease);
@@ -754,7 +863,23 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
         return NULL;
     }
     lease->tls = tls;
+    lease->read_size = SEALED_SIZE;
     return &lease->public;
+}
+
+int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings) {
+    pump->deflate = echod_deflate_new(zlib, settings);
+    return pump->deflate ? 0 : -1;
+}
+
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_terms *terms, const uint8_t *window, size_t size) {
+    lease_t *lease = (lease_t *)public;
+    lease->window = calloc(1, sizeof *lease->window);
+    if (!lease->window || !echod_window_begin(lease->window, pump->deflate, terms, window, size))
+        return -1;
+    if (terms->window_bits)
+        lease->read_size = ANEW_SIZE;
+    return 0;
 }
 
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl) {
@@ -794,6 +919,9 @@ void echod_lease_free(echod_lease *lease) {
     free(lease->rest);
     free(lease->unsent);
     free(((lease_t *)lease)->tls);
+    if (((lease_t *)lease)->window)
+        free(((lease_t *)lease)->window->octets);
+    free(((lease_t *)lease)->window);
     free(lease);
 }
 
@@ -852,6 +980,16 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
 
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl) {
     (void)pump, (void)openssl;
+}
+
+int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings) {
+    (void)pump, (void)zlib, (void)settings;
+    return -1;
+}
+
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window, size_t size) {
+    (void)pump, (void)lease, (void)terms, (void)window, (void)size;
+    return -1;
 }
 
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {

@@ -1,9 +1,9 @@
 /*
  * What the pump offers: sockets that are leased to it are served without Python, all ready ones in one turn.
  *
- * Knows sockets, epoll, the codec, and of TLS what tls.h tells, of fragments what gather.h tells. Must never know a transport, a reactor or
+ * Knows sockets, epoll, the codec, and of TLS what tls.h tells, of fragments what gather.h tells, of zlib what deflate.h tells. Must never know a transport, a reactor or
  * a handshake: a lease is a descriptor that stands at a frame boundary, outside a message, and goes back with what is left of its octets
- * as soon as something comes that is neither an ordinary frame nor part of a fragmented message.
+ * as soon as something comes that is neither an ordinary frame nor part of a fragmented message or a deflated one.
  *
  * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere there is no pump, and echod_pump_new answers NULL.
  */
@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "codec.h"
+#include "deflate.h"
 
 /* cffi: begin */
 
@@ -53,6 +54,9 @@ typedef struct echod_lease {
     size_t rest_size;
     /* Whole frames of a fragmented message, which the first one in there stands for; 0: it is what came. */
     uint32_t fragments;
+    /* Likewise the window (deflate.h) with which the next deflated message is to be inflated. */
+    const uint8_t *window;
+    size_t window_size;
     /* Likewise the unsent answers, which go before anything else that is written. */
     uint8_t *unsent;
     /* The next in the list of those that ended in a turn. */
@@ -77,6 +81,14 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
 
 /* Tell the functions of the library that makes the sessions; they are copied. */
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl);
+
+/* Tell the functions of zlib, which are copied, once; from then on leases may take deflated messages. 0; -1: there is no memory, or they are
+   not what they say. */
+int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings);
+
+/* Let a new lease take deflated messages, too, on these terms, the first of them with this window, which is copied. 0; -1: there is no
+   memory, or no compressor for such terms, and the lease is to be recalled. */
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window, size_t size);
 
 /* Serve the ready sockets, for about as long as budget_ns says, and answer with the list of leases that ended. */
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from echod.log import escape
 from echod.protocol import EchoProtocol
+from echod.settings import Compression
 from echod.web.resources import Answer, text
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def describe(connection: EchoProtocol, now: float) -> dict[str, Any]:
         "lane": connection.lane_name,
         "subprotocol": _shown(connection.subprotocol),
         "extensions": connection.extensions,
+        "compression": Compression.OFF if connection.terms is None else connection.terms.name,
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,43 @@ def test_late_messages(page: Page, daemon: Daemon) -> None:
     assert seen["messages"] == messages
     assert seen["times"][0] - seen["opened"] >= 0.49
     assert seen["code"] == 1000
+
+
+ECHO = """
+([url, parts]) => new Promise((resolve, reject) => {
+  // So that what the page sends is what it gets, and nobody carries megabytes in and out of it.
+  const random = (seed) => () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
+  const chance = random(7), words = parts.split(" ");
+  const make = () => {
+    const size = [0, 1, 63, 64, 65, 2000, Math.floor(300 * 1024 * chance() ** 3)][Math.floor(chance() * 7)];
+    const text = Array.from({ length: size / 3 + 1 }, () => words[Math.floor(chance() * words.length)]).join(" ").slice(0, size);
+    if (chance() < 0.5) return text;
+    const octets = chance() < 0.5 ? new TextEncoder().encode(text) : new Uint8Array(size).map(() => chance() * 256);
+    return octets.buffer;
+  };
+  const same = (one, other) => typeof one === typeof other && (typeof one === "string" ? one === other
+    : one.byteLength === other.byteLength && new Uint8Array(one).every((octet, at) => octet === new Uint8Array(other)[at]));
+  const socket = new WebSocket(url), sent = [];
+  let right = 0, left = 300;
+  const send = (count) => { for (; count && left; count--, left--) { sent.push(make()); socket.send(sent.at(-1)); } };
+  socket.binaryType = "arraybuffer";
+  socket.onopen = () => send(1);
+  socket.onmessage = (event) => {
+    if (!same(sent.shift(), event.data)) return reject(new Error(`message ${right} came back as another`));
+    right += 1;
+    if (!sent.length && !left) resolve([right, socket.extensions]);
+    // Mostly one after the other, now and then many at once.
+    else if (!sent.length) send(chance() < 0.3 ? 20 : 1);
+  };
+  socket.onclose = (event) => reject(new Error(`closed with ${event.code} ${event.reason}`));
+})
+"""
+
+
+@pytest.mark.parametrize("native", ["1", "0"], ids=["lane", "no lane"])
+@pytest.mark.parametrize("mode", ["mirror", "deflate"])
+def test_deflated_messages(page: Page, mode: str, native: str) -> None:
+    """Chromium keeps its context, and allows to be asked for a smaller window."""
+    with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
+        words = " ".join(Path(__file__).read_text().split())
+        assert page.evaluate(ECHO, [daemon.url, words]) == [300, "permessage-deflate; client_max_window_bits=12"]

@@ -27,6 +27,8 @@ from twisted.python.failure import Failure
 class Client(WebSocketClientProtocol):
     """Puts what happens into queues."""
 
+    threshold = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.opened: Deferred[None] = Deferred()
@@ -98,7 +100,7 @@ class Commands(LineReceiver):
 
     async def _exchange(self, messages: Sequence[tuple[bool, bytes]]) -> None:
         for is_binary, payload in messages:
-            self._client.sendMessage(payload, is_binary)
+            self._client.sendMessage(payload, is_binary, doNotCompress=len(payload) < self._client.threshold)
         await self._answer_messages(len(messages))
 
     async def _exchange_fragments(self, pieces: Sequence[tuple[bool, bytes]]) -> None:
@@ -126,8 +128,22 @@ def make_factory(options: dict[str, Any]) -> Any:
     factory = WebSocketClientFactory(options["url"], protocols=options["subprotocols"])
     factory.protocol = Client
     if options["compression"]:
-        factory.setProtocolOptions(perMessageCompressionOffers=[PerMessageDeflateOffer()], perMessageCompressionAccept=accept)
+        factory.setProtocolOptions(perMessageCompressionOffers=[make_offer(options["offer"])], perMessageCompressionAccept=accept)
+    if options["offer"]:
+        Client.threshold = options["offer"]["threshold"]
     return factory
+
+
+def make_offer(offer: dict[str, Any] | None) -> PerMessageDeflateOffer:
+    """Make what is described in clients.py."""
+    if offer is None:
+        return PerMessageDeflateOffer()
+    return PerMessageDeflateOffer(
+        accept_no_context_takeover=offer["client_no_context_takeover"],
+        accept_max_window_bits=offer["client_max_window_bits"],
+        request_no_context_takeover=offer["server_no_context_takeover"],
+        request_max_window_bits=offer["server_max_window_bits"] or 0,
+    )
 
 
 def accept(response: object) -> PerMessageDeflateResponseAccept | None:

@@ -15,7 +15,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import aiohttp
 import pycurl  # type: ignore[import-untyped]
 import websockets.sync.client
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from tests.tls import connect_over_tls
 
@@ -37,6 +38,19 @@ FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What to offer of permessage-deflate, by the names of RFC 7692 section 7.1, beyond the client's defaults."""
+
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int | None = None
+    client_max_window_bits: int | bool = True
+    """True: with no value; False: not at all. aiohttp knows nothing but True, Autobahn no number."""
+    threshold: int = 0
+    """Shorter messages are not to be deflated, in octets; `websockets` and aiohttp deflate all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where to connect to, and what to offer."""
 
@@ -46,6 +60,8 @@ class Target:
     certificate: Path | None = None
     """The PEM file of the one certificate to trust."""
     compression: bool = False
+    offer: Offer | None = None
+    """With `compression`; None: what the client does by itself."""
     subprotocols: tuple[str, ...] = ()
 
 
@@ -118,6 +134,9 @@ def open_websockets(target: Target) -> Iterator[Connection]:
     }
     if target.certificate is not None:
         options["ssl"] = ssl.create_default_context(cafile=target.certificate)
+    if target.offer is not None:
+        offered = {name: value for name, value in asdict(target.offer).items() if name != "threshold" and value is not False}
+        options |= {"compression": None, "extensions": [ClientPerMessageDeflateFactory(**{"client_max_window_bits": None, **offered})]}
     if target.unix is not None:
         opened = websockets.sync.client.unix_connect(str(target.unix), target.url, **options)
     elif target.certificate is not None:
@@ -172,7 +191,7 @@ def open_aiohttp(target: Target) -> Iterator[Connection]:
                 session.ws_connect(
                     target.url,
                     protocols=target.subprotocols,
-                    compress=15 if target.compression else 0,
+                    compress=(target.offer and target.offer.server_max_window_bits) or 15 if target.compression else 0,
                     max_msg_size=0,
                     ssl=ssl.create_default_context(cafile=target.certificate) if target.certificate else True,
                 )
@@ -350,6 +369,7 @@ def _piped(command: list[str], target: Target, url: str) -> Iterator[Connection]
         "unix": str(target.unix) if target.unix else None,
         "subprotocols": target.subprotocols,
         "compression": target.compression,
+        "offer": None if target.offer is None else asdict(target.offer),
         "certificate": str(target.certificate) if target.certificate else None,
     }
     with subprocess.Popen([*command, json.dumps(options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

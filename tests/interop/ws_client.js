@@ -9,8 +9,15 @@ import { stdin, stdout, argv } from "node:process";
 import WebSocket from "ws";
 
 const options = JSON.parse(argv[2]);
+const offer = options.offer && {
+  serverNoContextTakeover: options.offer.server_no_context_takeover,
+  clientNoContextTakeover: options.offer.client_no_context_takeover,
+  serverMaxWindowBits: options.offer.server_max_window_bits,
+  clientMaxWindowBits: options.offer.client_max_window_bits,
+  threshold: options.offer.threshold,
+};
 const socket = new WebSocket(options.url, options.subprotocols, {
-  perMessageDeflate: options.compression,
+  perMessageDeflate: offer ?? options.compression,
   maxPayload: 0,
   ca: options.certificate ? readFileSync(options.certificate) : undefined,
 });

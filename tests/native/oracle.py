@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TEXT, BINARY = 1, 2
 
@@ -149,8 +153,19 @@ class Served:
     """Whether `left` holds what is Autobahn's to judge."""
 
 
-def serve(octets: bytes, limit: int, max_fragments: int) -> Served:
-    """Frame after frame, those of fragmented messages put together, until one is something else or not all there."""
+DEFLATED = 0x40
+"""RSV1, in the first octet of a deflated message's first frame."""
+
+
+def serve(
+    octets: bytes, limit: int, max_fragments: int, answer: Callable[[bytes, int], bytes | None] | None = None, wire_limit: int = 0
+) -> Served:
+    """Frame after frame, those of fragmented messages put together, until one is something else or not all there.
+
+    With `answer` also deflated messages, of at most `wire_limit` octets as they come: it is told the octets and the opcode, and returns
+    the frame that answers the message, or None, if the message is Autobahn's.
+    """
+    kinds = {TEXT, BINARY} | ({TEXT | DEFLATED, BINARY | DEFLATED} if answer else set())
     output, gathered, kind, count, at = b"", b"", 0, 0, 0
 
     def end(is_odd: bool) -> Served:
@@ -160,9 +175,9 @@ def serve(octets: bytes, limit: int, max_fragments: int) -> Served:
     while at < len(octets):
         rest = octets[at:]
         opcode = kind or rest[0] & 0x7F
-        if opcode not in {TEXT, BINARY} or rest[0] & 0x7F != (0 if count else opcode) or count >= max_fragments:
+        if opcode not in kinds or rest[0] & 0x7F != (0 if count else opcode) or count >= max_fragments:
             return end(True)
-        found = header(b"\x82" + rest[1:], limit - len(gathered))
+        found = header(b"\x82" + rest[1:], (wire_limit if opcode & DEFLATED else limit) - len(gathered))
         if isinstance(found, Stop):
             return end(found.why != "NEED_MORE")
         kind = opcode
@@ -173,9 +188,14 @@ def serve(octets: bytes, limit: int, max_fragments: int) -> Served:
             return end(True)
         if not is_whole:
             return end(False)
+        said: bytes | None = server_frame(payload, kind)
+        if is_last and answer and kind & DEFLATED:
+            said = answer(payload, kind & ~DEFLATED)
+        if said is None:
+            return end(True)
         at += found.size + found.length
         if is_last:
-            output += server_frame(payload, kind)
+            output += said
             gathered, kind, count = b"", 0, 0
         else:
             gathered, count = payload, count + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests import daemon
@@ -21,9 +21,16 @@ MIB = 1024 * KIB
 class Daemon(daemon.Daemon):
     """A running daemon that is looked at from outside."""
 
-    def __init__(self, *options: str, nofile: int | None = None, interface: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
-        """`nofile` is its RLIMIT_NOFILE; `prefix` is a command that runs another one, in the same process."""
-        super().__init__(*options, ports=(f"tcp:0:interface={interface}",))
+    def __init__(
+        self,
+        *options: str,
+        nofile: int | None = None,
+        interface: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """`nofile` is its RLIMIT_NOFILE; `prefix` is a command that runs another one, in the same process; `env` is as there."""
+        super().__init__(*options, ports=(f"tcp:0:interface={interface}",), env=env)
         # The hard limit too: the daemon raises the soft one to it.
         self._prefix = [*prefix, *([f"prlimit --nofile={nofile}:{nofile}"] if nofile is not None else [])]
 

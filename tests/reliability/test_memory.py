@@ -6,6 +6,7 @@ Growth is the most resident memory over that of the same daemon idle, after one 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 import zlib
 from collections.abc import Awaitable, Iterable
@@ -197,22 +198,43 @@ def test_request_heads_at_the_limit(figure: Figure) -> None:
     figure("growth for each request head of 8 KiB that waits for its end", growth / count / KIB, 24, "KiB")
 
 
-@pytest.mark.parametrize(("kind", "limit"), [("plain", 7), ("compressed", 64)])
-def test_idle_connections(kind: str, limit: int, form: Form, figure: Figure) -> None:
+NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
+
+
+@pytest.mark.parametrize("native", ["1", "0"], ids=["with the lane", "without"])
+@pytest.mark.parametrize(
+    ("kind", "mode", "headers", "limit"),
+    [
+        ("plain", "mirror", (), 7),
+        ("mirrored, without context takeover", "mirror", (NO_CONTEXT,), 16),
+        ("deflated, without context takeover", "deflate", (NO_CONTEXT,), 16),
+        ("mirrored, with context takeover", "mirror", (OFFER,), 48),
+        ("deflated, with context takeover", "deflate", (OFFER,), 48),
+        # The client's compressor refers back by as much as deflate can: a window of 32 KiB.
+        ("mirrored, with context takeover and the full window", "mirror", (OFFER.partition(";")[0],), 48),
+    ],
+)
+def test_idle_connections(kind: str, mode: str, headers: tuple[str, ...], limit: int, native: str, form: Form, figure: Figure) -> None:
     count = form.pick(5000, 1000)
-    headers = (OFFER,) if kind == "compressed" else ()
+    # Both directions of the extension have their memory once each has seen a message, which fills the window.
+    deflate = zlib.compressobj(wbits=-12)
+    noise = deflate.compress(random.Random(1).randbytes(40_000)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    message = frames.client_frame(frames.BINARY, noise[:-4], rsv=4)
 
     async def one(address: Address) -> Client:
         client = await Client.open(address, *headers)
         if headers:
-            # Both directions of the extension have their memory once each has seen a message.
-            deflate = zlib.compressobj(wbits=-12)
-            text = deflate.compress(b"a text to deflate, " * 20) + deflate.flush(zlib.Z_SYNC_FLUSH)
-            await client.send(frames.client_frame(frames.TEXT, text[:-4], rsv=4))
+            await client.send(message)
             assert (frame := await client.frame()) is not None
             assert frame.rsv == 4
         return client
 
-    with Daemon() as daemon:
-        growth = asyncio.run(growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers))
-    figure(f"memory of an idle {kind} connection", growth / count / KIB, limit, "KiB")
+    async def run(daemon: Daemon) -> int:
+        if headers:
+            # What so many messages at a time need is not what connections hold.
+            await growth_by(daemon, (one(daemon.address) for _ in range(50)), *headers)
+        return await growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers)
+
+    with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
+        growth = asyncio.run(run(daemon))
+    figure(f"memory of an idle connection, {kind}, {'with' if native == '1' else 'without'} the lane", growth / count / KIB, limit, "KiB")

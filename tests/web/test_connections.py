@@ -62,6 +62,7 @@ def test_what_is_told(factory: EchoFactory, clock: Clock) -> None:
         "lane": "autobahn",
         "subprotocol": "chat",
         "extensions": [],
+        "compression": "off",
     }
     peer.protocol.pauseProducing()
     assert shown(factory)["connections"][0]["backpressured"]

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 from echod.native import build
@@ -24,6 +25,12 @@ TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
 CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+
+INSIDE = ("deflate", "pump")
+"""Targets that have what they test inside them."""
+
+LIBRARIES = ("-l:libz.so.1",)
+"""zlib itself, without what is installed to build with it."""
 
 LARGEST_INPUT = 6000
 """More than a piece of 4,096 octets, so that text is found invalid in the second one."""
@@ -48,6 +55,8 @@ def seeds(target: str) -> list[bytes]:
         return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
     if target == "pump":
         return pump_seeds()
+    if target == "deflate":
+        return deflate_seeds()
     return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
 
 
@@ -78,6 +87,23 @@ def pump_seeds() -> list[bytes]:
     return [bytes([place & 1, *steps]) for place, steps in enumerate(found)]
 
 
+def deflate_seeds() -> list[bytes]:
+    """Messages (fuzz_deflate.c says how they are written) that refer to those before, of each level, and some that are none."""
+    found = []
+    for terms in (0, 1, 2, 3, 3 | 6 << 2):
+        for level in (0, 1, 9):
+            compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
+            messages = [
+                (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
+                for payload in (*PAYLOADS, *TEXTS, b"a" * 60_000)
+            ]
+            odd = [b"", b"\x00", b"\x01\x00\x00\xff\xff", messages[2][:-1], messages[2] + b"\x00", b"\x06", messages[-1]]
+            for limit in range(6):
+                octets = b"".join(bytes([place & 1]) + len(it).to_bytes(2, "big") + it for place, it in enumerate([*messages, *odd]))
+                found.append(bytes([terms, limit]) + octets)
+    return found
+
+
 def write_seeds(target: str, folder: Path) -> list[Path]:
     """As one file each; the files."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,8 +116,8 @@ def write_seeds(target: str, folder: Path) -> list[Path]:
 def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Path:
     """The target's program."""
     program = folder / f"fuzz_{target}"
-    sources = [source for source in build.sources() if (target, source.name) != ("pump", "pump.c")]  # fuzz_pump.c has it inside
-    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *sources, "-o", program]
+    sources = [source for source in build.sources() if source.stem != target or target not in INSIDE]
+    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *sources, *LIBRARIES, "-o", program]
     subprocess.run([str(word) for word in command], check=True)
     return program
 

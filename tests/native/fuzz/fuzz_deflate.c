@@ -1,0 +1,162 @@
+/*
+ * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its opcode (1), its size (2) and its
+ * octets, as they come.
+ *
+ * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which is put back when a
+ * message was not one. What it says of a message, and how much of that there is, has to be what is said here; the window has to be its
+ * last octets; and an answer has to inflate to the message.
+ *
+ * This file is compiled with deflate.c in it, for its z_stream, and linked with zlib; its header need not be there.
+ */
+#include "oracle.h"
+
+#include "deflate.c"
+
+extern const char *zlibVersion(void);
+extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int), inflateReset(void *), inflateEnd(void *);
+extern int inflateSetDictionary(void *, const uint8_t *, unsigned int), inflateCopy(void *, void *);
+extern int deflateInit2_(void *, int, int, int, int, int, const char *, int), deflate(void *, int), deflateReset(void *), deflateEnd(void *);
+
+enum { MOST = 4 << 20 };
+
+static uint8_t said_by_oracle[MOST];
+
+static int goes_on(z_stream *stream, const void *octets, size_t len)
+{
+    stream->next_in = octets;
+    stream->avail_in = (unsigned int)len;
+    int said = inflate(stream, Z_SYNC_FLUSH);
+    return (said == Z_OK || said == Z_BUF_ERROR) && stream->avail_in == 0;
+}
+
+/* The next message, of which the stream says *size octets; 0 if it is none. */
+static int oracle_inflate(z_stream *stream, const uint8_t *octets, size_t len, size_t limit, size_t *size)
+{
+    stream->next_out = said_by_oracle;
+    stream->avail_out = MOST;
+    int is_right = goes_on(stream, octets, len);
+    *size = MOST - stream->avail_out;
+    /* The tail says nothing, as it would within a block. */
+    is_right = is_right && goes_on(stream, "\x00\x00\xFF\xFF", 4) && *size == MOST - stream->avail_out;
+    if (is_right) { /* what comes next has to be read as a block of its own: it is, from an octet's begin on alone */
+        z_stream after;
+        CHECK(inflateCopy(&after, stream) == Z_OK);
+        after.next_in = (const uint8_t *)"\x01\x01\x00\xFE\xFF!";
+        after.avail_in = 6;
+        is_right = inflate(&after, Z_SYNC_FLUSH) == 1 && after.avail_in == 0 && MOST - after.avail_out == *size + 1;
+        is_right = is_right && said_by_oracle[*size] == '!';
+        inflateEnd(&after);
+    }
+    return is_right && *size <= limit;
+}
+
+/* An answer, by an inflater that begins anew. */
+static void judge_answer(const echod_inflated *said, const uint8_t *payload)
+{
+    if (said->is_plain) {
+        CHECK(said->answer_size == said->size && memcmp(said->answer, payload, said->size) == 0);
+        return;
+    }
+    static uint8_t inflated[LARGEST_ANEW + 1];
+    z_stream stream = {0};
+    uint8_t *octets = malloc(said->answer_size + 4);
+    CHECK(octets != NULL && inflateInit2_(&stream, -15, zlibVersion(), (int)sizeof stream) == Z_OK);
+    memcpy(octets, said->answer, said->answer_size);
+    memcpy(octets + said->answer_size, "\x00\x00\xFF\xFF", 4);
+    stream.next_in = octets;
+    stream.avail_in = (unsigned int)said->answer_size + 4;
+    stream.next_out = inflated;
+    stream.avail_out = sizeof inflated;
+    CHECK(inflate(&stream, Z_SYNC_FLUSH) == Z_OK && stream.avail_in == 0);
+    CHECK(sizeof inflated - stream.avail_out == said->size && memcmp(inflated, payload, said->size) == 0);
+    inflateEnd(&stream);
+    free(octets);
+}
+
+typedef struct {
+    z_stream *stream; /* zlib knows where it is */
+    uint8_t *all; /* what the good messages said */
+    size_t size;
+} history;
+
+static z_stream *copy_stream(z_stream *stream)
+{
+    z_stream *copied = malloc(sizeof *copied);
+    CHECK(copied != NULL && inflateCopy(copied, stream) == Z_OK);
+    return copied;
+}
+
+static void drop_stream(z_stream *stream)
+{
+    inflateEnd(stream);
+    free(stream);
+}
+
+static void judge_window(const echod_window *window, const history *it)
+{
+    const uint8_t *octets;
+    size_t size = echod_window_octets(window, &octets), most = window->terms.window_size;
+    CHECK(size == (it->size < most ? it->size : most));
+    CHECK(size == 0 || memcmp(octets, it->all + it->size - size, size) == 0);
+}
+
+static void take(echod_deflate *deflate_, echod_window *window, history *it, int is_text, const uint8_t *octets, size_t len, uint64_t limit)
+{
+    z_stream *before = copy_stream(it->stream);
+    size_t size;
+    int is_right = oracle_inflate(it->stream, octets, len, (size_t)limit, &size);
+    is_right = is_right && (!is_text || oracle_text(said_by_oracle, size) == TEXT_ENDS);
+    uint8_t *copied = exact(octets, len);
+    echod_inflated said;
+    CHECK(echod_deflate_take(deflate_, window, copied, len, is_text, limit, &said) == is_right);
+    CHECK(memcmp(copied, octets, len) == 0);
+    free(copied);
+    if (!is_right || window->terms.window_size == 0) {
+        drop_stream(it->stream);
+        it->stream = before;
+    } else {
+        drop_stream(before);
+    }
+    if (!is_right)
+        return;
+    CHECK(said.size == size && (said.answer == NULL) == (window->terms.window_bits == 0));
+    if (said.answer != NULL)
+        judge_answer(&said, said_by_oracle);
+    it->all = realloc(it->all, it->size + size + 1);
+    CHECK(it->all != NULL);
+    memcpy(it->all + it->size, said_by_oracle, size);
+    it->size += size;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const uint64_t limits[] = {LARGEST_ANEW, 100, 65535, 65536, 65537, 0};
+    if (size < 2)
+        return 0;
+    echod_zlib zlib = {zlibVersion, inflateInit2_, inflate, inflateReset, inflateSetDictionary, inflateEnd,
+                       deflateInit2_, deflate, deflateReset, deflateEnd};
+    echod_deflate_settings settings = {1, 4, 64};
+    /* The oracle's window is of 32 KiB: with a smaller one it would take what is too far back. */
+    echod_terms terms = {data[0] & 1 ? 1 << 15 : 0, data[0] & 2 ? 9 + (data[0] >> 2) % 7 : 0};
+    uint64_t limit = limits[data[1] % (sizeof limits / sizeof *limits)];
+    echod_deflate *deflate_ = echod_deflate_new(&zlib, &settings);
+    echod_window window;
+    history it = {.stream = calloc(1, sizeof *it.stream)};
+    CHECK(it.stream != NULL);
+    CHECK(deflate_ != NULL && echod_window_begin(&window, deflate_, &terms, NULL, 0));
+    CHECK(inflateInit2_(it.stream, -15, zlibVersion(), (int)sizeof *it.stream) == Z_OK);
+    const uint8_t *at = data + 2, *end = data + size;
+    while (end - at > 3) {
+        size_t len = (size_t)at[1] << 8 | at[2];
+        if (len > (size_t)(end - at - 3))
+            len = (size_t)(end - at - 3);
+        take(deflate_, &window, &it, at[0] & 1, at + 3, len, limit);
+        judge_window(&window, &it);
+        at += 3 + len;
+    }
+    drop_stream(it.stream);
+    free(it.all);
+    free(window.octets);
+    echod_deflate_free(deflate_);
+    return 0;
+}
