@@ -88,14 +88,14 @@ def newest(session: nox.Session) -> None:
     test(session, *NEWEST)
 
 
-@nox.session(python="3.12", tags=["ci"])
+@nox.session(python="3.12", tags=["ci"], default=False)
 def oldest_under_poll(session: nox.Session) -> None:
     """Three of the above at once: with `newest_under_asyncio` and `make test` each Python, reactor and end of the versions is met."""
     install(session, *OLDEST)
     run_tests(session, "poll")
 
 
-@nox.session(python="3.13", tags=["ci"])
+@nox.session(python="3.13", tags=["ci"], default=False)
 def newest_under_asyncio(session: nox.Session) -> None:
     """Likewise."""
     install(session, *NEWEST)

@@ -460,15 +460,13 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
     """
     top, bottom = layers[0], layers[-1]
-    if is_plain(layers):
-        _send_now(top, octets)
-    elif is_tls(layers):
+    if is_tls(layers):
         sealed, rest = _seal(top, octets)
         if sealed:
             _send_now(bottom, sealed)
         if rest:
             TLSMemoryBIOProtocol.write(top, rest)
-    elif isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers):
+    elif is_plain(layers) or (isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers)):
         _send_now(bottom, octets)
     else:
         top.write(octets)

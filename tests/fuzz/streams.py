@@ -33,7 +33,7 @@ _lines = st.sampled_from(
 
 # Of these the answer depends neither on time nor on chance.
 _FAULTS = "drop=.5&seed=1 fragment=3 close=1001&reason=%C3%BC close=1005 close=1006 abort stall after=1 after=3 delay=1s ping=1s status=503"
-_NO_FAULTS = "handshake-delay=0 delay=%ff close close=1004 % a=1"
+_NO_FAULTS = "handshake-delay=0 delay=%ff close close=1004 % a=1 compression=deflate compression=off compression=x"
 
 _queries = st.lists(st.sampled_from([*_FAULTS.split(), *_NO_FAULTS.split()]), max_size=4).map("&".join)
 
@@ -65,15 +65,23 @@ _frames = st.one_of(
 )
 
 
-def _deflated(payload: bytes, opcode: int, step: int) -> bytes:
-    """Return a deflated message in frames of `step` octets."""
+def _deflated(payload: bytes, opcode: int, step: int, flush: int, left_out: int) -> bytes:
+    """Return a deflated message in frames of `step` octets: 4 are to be left out at the end, and with Z_FINISH none."""
     deflate = zlib.compressobj(wbits=-15)
-    octets = (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    octets = deflate.compress(payload) + deflate.flush(flush)
+    octets = octets[: len(octets) - left_out]
     parts = [octets[start : start + step] for start in range(0, len(octets), step)]
     return b"".join(client_frame(0 if i else opcode, part, fin=i == len(parts) - 1, rsv=0 if i else 4) for i, part in enumerate(parts))
 
 
-_deflated_messages = st.builds(_deflated, _payloads, st.sampled_from([1, 2]), st.sampled_from([1, 20, 10_000]))
+_deflated_messages = st.builds(
+    _deflated,
+    _payloads,
+    st.sampled_from([1, 2]),
+    st.sampled_from([1, 20, 10_000]),
+    st.sampled_from([zlib.Z_SYNC_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_FINISH]),
+    st.sampled_from([4, 4, 4, 4, 0, 1, 5]),
+)
 
 
 @st.composite
