@@ -149,7 +149,7 @@ bool echod_window_begin(echod_window *window, echod_deflate *it, const echod_ter
     if (terms->window_bits != 0 && !has_deflater(it, terms->window_bits))
         return false;
     size_t kept = size < terms->window_size ? size : terms->window_size;
-    return push(window, octets + size - kept, kept);
+    return kept == 0 || push(window, octets + size - kept, kept);
 }
 
 /* Messages. */

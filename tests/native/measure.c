@@ -240,7 +240,7 @@ static void run_pump(const measured *it, const uint8_t *octets, size_t len)
         if (it->deflate)
             take_deflated(pump, leases[i], it->deflate);
     }
-    while (left > 0 && left < SIZE_MAX / 2) {
+    while (left > 0) {
         ssize_t n;
         for (size_t i = 0; i < it->clients; i++)
             if ((n = send(pairs[i][0], octets + sent[i], len - sent[i], MSG_DONTWAIT)) > 0)
@@ -248,8 +248,11 @@ static void run_pump(const measured *it, const uint8_t *octets, size_t len)
         if (echod_pump_turn(pump, UINT64_C(1) << 40) != NULL)
             abort();
         for (size_t i = 0; i < it->clients; i++)
-            while ((n = recv(pairs[i][0], received, sizeof received, MSG_DONTWAIT)) > 0)
+            while ((n = recv(pairs[i][0], received, sizeof received, MSG_DONTWAIT)) > 0) {
+                if ((size_t)n > left)
+                    abort();
                 left -= (size_t)n;
+            }
     }
     for (size_t i = 0; i < it->clients; i++) {
         echod_pump_recall(pump, leases[i]);
