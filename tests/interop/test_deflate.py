@@ -117,10 +117,10 @@ def run(daemon: Daemon, client: Client, offer: Offer, mode: str, count: int) -> 
 @pytest.mark.parametrize("mode", MODES)
 @with_each_client(TAKEOVERS)
 def test_context_takeover(daemon: Daemon, client: Client, offer: Offer, mode: str) -> None:
-    run(daemon, client, offer, mode, 300)
+    run(daemon, client, offer, mode, 120)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @with_each_client(WINDOWS)
 def test_windows(daemon: Daemon, client: Client, offer: Offer, mode: str) -> None:
-    run(daemon, client, offer, mode, 60)
+    run(daemon, client, offer, mode, 30)
