@@ -28,7 +28,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 WITH_DAEMON = ["interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py", "test_workers_daemon.py"]
 WITH_DAEMON = [f"tests/{name}" for name in WITH_DAEMON]
 APART = ["browser", "conformance", "fuzz", "reliability", "system", "native/fuzz", "native/test_fuzz.py", "native/test_instructions.py"]
-APART += ["test_manual.py", "test_packaging.py", "test_readme.py"]
+APART += ["test_ci.py", "test_manual.py", "test_packaging.py", "test_readme.py"]
 IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
 
 REACTORS = ["epoll", "poll", "asyncio"]

@@ -1,0 +1,79 @@
+"""`.ci/run`: a stage that fails fails the whole, by its name, and whatever ends it, no stage stays behind.
+
+Knows how it runs stages, and puts others in their place. Must never know what they are.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parent.parent / ".ci" / "run"
+
+STAGES = """
+waits() { python3 -c '
+import pathlib, time
+pathlib.Path("begun").touch()
+try:
+    time.sleep(300)
+except KeyboardInterrupt:
+    pathlib.Path("ended").touch()
+'; }
+fails() { until [[ -e begun ]]; do sleep 0.05; done; false; touch went-on; }
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Return what starts it with a plan of stages, in the background of a shell."""
+    text = RUN.read_text()
+    script = tmp_path / ".ci" / "run"
+    script.parent.mkdir()
+    started: list[subprocess.Popen[str]] = []
+
+    def start(plan: str) -> subprocess.Popen[str]:
+        script.write_text(text[: text.index('alone "tools"')] + STAGES + plan)
+        # As a shell starts what is followed by `&`.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process = subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
+
+
+def test_a_stage_that_fails_is_named_and_ends_the_others(start: Callable[[str], subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = start('start "one that waits" waits\nstart "one that fails" fails\nfinish_all\n')
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "CI FAILED in: one that fails" in output
+    assert "=== one that waits, ended" in output
+    assert (tmp_path / "ended").exists()
+    assert not (tmp_path / "went-on").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_stages_in_good_order(
+    number: signal.Signals, start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = start('start "one that waits" waits\nfinish_all\n')
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "CI FAILED in: a signal" in output
+    assert (tmp_path / "ended").exists()
