@@ -742,6 +742,21 @@ def test_deflated_messages_in_the_pump(native: Native, can_mirror: bool) -> None
         assert borrower.messages == 20
 
 
+def test_the_small_fragmented_messages_of_a_read_are_answered_by_one_send(native: Native) -> None:
+    client, served = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # each send stays by itself
+    with client, served, Loop() as loop:
+        client.settimeout(10)
+        lane = Lane(native, 2**20, loop, lambda _: None, max_fragments=8)
+        try:
+            borrower = FakeBorrower()
+            assert lane.lend(borrower, served.fileno())
+            client.sendall((client_frame(TEXT, b"a", fin=False) + client_frame(CONTINUATION, b"b")) * 100)
+            loop.until(lambda: borrower.lease.messages == 100)
+            assert client.recv(65536) == server_frame(TEXT, b"ab") * 100
+        finally:
+            lane.stop()
+
+
 def test_deflated_messages_that_stand_each_by_itself_leave_no_window(native: Native) -> None:
     with deflating_lane(native, deflating()) as (lane, loop, client, served):
         borrower = FakeBorrower()
