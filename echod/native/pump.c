@@ -534,7 +534,7 @@ static void drop_message(echod_pump *pump, lease_t *lease) {
 static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const echod_large *whole) {
     uint8_t *payload = lease->message + GATHER_ROOM;
     size_t header_size = write_header(whole, payload), size = header_size + (size_t)whole->length;
-    if (it->produced + size <= it->at) {
+    if (size <= KEEP_SIZE && it->produced + size <= it->at) {
         /* One send for all of a read: thousands of small messages fit into one, and each send takes as long as a hundred of them. */
         memcpy(pump->buffer + it->produced, payload - header_size, size);
         it->produced += size;
