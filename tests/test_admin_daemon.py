@@ -105,8 +105,14 @@ def expected(lane: str) -> dict[str, float]:
     return found
 
 
-def is_message_count(name: str) -> bool:
-    return name.startswith(("echod_messages", "echod_payload"))
+def counted(samples: dict[str, float], lane: str) -> dict[str, float]:
+    """What was counted of messages. Over TLS a lease waits for the reactor's turn: a message that comes first, the codec has."""
+    found: dict[str, float] = {}
+    for name, value in samples.items():
+        if name.startswith(("echod_messages", "echod_payload")):
+            key = name.replace(" pump ", " TLS ").replace(" codec ", " TLS ") if lane == "TLS" else name
+            found[key] = found.get(key, 0) + value
+    return found
 
 
 @pytest.mark.parametrize("lane", ["pump", "codec", "TLS", "pump, fragments", "autobahn, nothing native"])
@@ -132,10 +138,9 @@ def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) ->
             close(client, 1000)
         wait_until(lambda: json.loads(get(daemon, "/connections"))["total"] == 0, "the connection to go")
         ended = samples(daemon)
-        name = told["lane"] if lane == "TLS" else lane.partition(",")[0]
-        assert lane != "TLS" or name != "autobahn"
-        assert {key: value for key, value in live.items() if is_message_count(key)} == expected(name)
-        assert {key: value for key, value in ended.items() if is_message_count(key)} == expected(name), "also when it is over"
+        name = lane.partition(",")[0]
+        assert counted(live, lane) == expected(name)
+        assert counted(ended, lane) == expected(name), "also when it is over"
         assert (live["echod_connections_open"], ended.get("echod_connections_open")) == (1, None)
         assert "echod_connections_total clean" not in live
         assert (ended["echod_connections_total clean"], ended["echod_closes_total client 1000"]) == (1, 1)
