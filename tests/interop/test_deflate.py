@@ -7,7 +7,6 @@ fails at the next message that refers to something else than it seems to.
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,16 +66,6 @@ def with_each_client(offers: list[Offer]) -> pytest.MarkDecorator:
     """Run with each offer, in each way, by each client that can make it."""
     ways = [(name, offer) for name, client in CLIENTS.items() if client.compresses for offer in offers if can_offer(name, offer)]
     return pytest.mark.parametrize(("client", "offer"), ways, ids=map(str, ways), indirect=["client"])
-
-
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Client:
-    """The client that a test names, if it is here."""
-    client = CLIENTS[request.param]
-    missing = client.missing()
-    if missing is not None:
-        (pytest.fail if os.environ.get("ECHOD_TEST_REQUIRE") == "all" else pytest.skip)(missing)
-    return client
 
 
 def expected_mode(mode: str, offer: Offer) -> str:

@@ -15,7 +15,6 @@ import pytest
 from tests.daemon import Daemon
 from tests.interop.clients import CLIENTS, Client, Connection, Message, Target
 from tests.tls import Certificate
-from tests.tools import give_up
 
 LIMIT = 16 * 2**20
 """`--max-message-size` unless it is given: the longest message that comes back."""
@@ -83,16 +82,6 @@ def served(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -
     tls = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}:certKey={certificate.path}"
     with Daemon(ports=["tcp:0:interface=127.0.0.1", r"tcp:0:interface=\:\:1", f"unix:{path}", tls]) as daemon:
         yield Served(daemon, path, certificate)
-
-
-@pytest.fixture
-def client(request: pytest.FixtureRequest) -> Client:
-    """The client that a test names, if it is here."""
-    client = CLIENTS[request.param]
-    missing = client.missing()
-    if missing is not None:
-        give_up(missing)
-    return client
 
 
 def those_that(**can: bool) -> pytest.MarkDecorator:
