@@ -13,7 +13,23 @@ from hypothesis import strategies as st
 from tests.native import oracle
 from tests.native.codec import summed
 from tests.native.oracle import BINARY, TEXT, client_frame, fragment, server_frame
-from tests.native.test_pump import FRAGMENTS, KEPT, KEY, LIMIT, PING, Ended, Leased, Pump, echo, fill, leased, noise, open_pump, pump
+from tests.native.test_pump import (
+    FRAGMENTS,
+    KEPT,
+    KEY,
+    LIMIT,
+    PING,
+    Ended,
+    Leased,
+    Pump,
+    echo,
+    fill,
+    leased,
+    noise,
+    open_pump,
+    pump,
+    serve_in_pieces,
+)
 
 if TYPE_CHECKING:
     from echod.native import Native
@@ -115,14 +131,7 @@ def test_any_frames_cut_anywhere(native: Native, octets: bytes, limit: int, most
     places = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=10))})
     with open_pump(native, limit, most) as pump:
         leased = pump.lend()
-        received, behind = b"", b""
-        for start, stop in itertools.pairwise(places):
-            if leased.ended is None:
-                leased.send(octets[start:stop])
-                pump.turn()
-            else:
-                behind += octets[start:stop]
-            received += leased.take()
+        received, behind = serve_in_pieces(pump, leased, octets, places)
         assert received == right.output
         if leased.ended is None:
             assert not right.is_odd

@@ -192,6 +192,20 @@ def echo(payload: bytes, opcode: int = BINARY) -> tuple[bytes, bytes]:
     return client_frame(payload, opcode, KEY), server_frame(payload, opcode)
 
 
+def serve_in_pieces(pump: Pump, leased: Leased, octets: bytes, places: list[int]) -> tuple[bytes, bytes]:
+    """Send octets, cut at these places, the first and the last of which are their ends; return the answers, and what the end of the lease
+    left unsent."""
+    received, behind = b"", b""
+    for start, stop in itertools.pairwise(places):
+        if leased.ended is None:
+            leased.send(octets[start:stop])
+            pump.turn()
+        else:
+            behind += octets[start:stop]
+        received += leased.take()
+    return received, behind
+
+
 def check_rest(leased: Leased, given_back: bytes, rest: bytes, behind: bytes = b"") -> None:
     """All that was not echoed is given back, is unread, or was not even sent; but for what is behind a large text's fault."""
     leased.served.setblocking(False)
@@ -278,14 +292,7 @@ def test_any_messages_cut_anywhere(native: Native, messages: list[tuple[bytes, b
     places = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=10))})
     with open_pump(native) as pump:
         leased = pump.lend()
-        received, behind = b"", b""
-        for start, stop in itertools.pairwise(places):
-            if leased.ended is None:
-                leased.send(octets[start:stop])
-                pump.turn()
-            else:
-                behind += octets[start:stop]
-            received += leased.take()
+        received, behind = serve_in_pieces(pump, leased, octets, places)
         assert received == right.output
         rest = octets[right.consumed :]
         if leased.ended is None:
