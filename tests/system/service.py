@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import wait_until
+from tests.frames import handshake
 from tests.system.install import ROOT
 from tests.system.nspawn import System
 from tests.tls import Certificate
@@ -101,6 +103,21 @@ def messages(system: System, unit: str = SERVICE) -> list[str]:
 def assert_exposure(system: System, unit: str, most: float) -> None:
     """Have systemd judge the unit: over the threshold, which is in tenths, the command fails."""
     system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={round(most * 10)}", unit)
+
+
+def assert_drains_longer_than_the_unit_says(system: System, more: str = "") -> None:
+    """Start the service, and stop it while there is a client that never answers the Close frame."""
+    drop_in(system, "[Service]\nTimeoutStopSec=2\n")
+    options(system, f"{more} --drain-timeout 5s --close-timeout 1m")
+    start(system)
+    with system.connect(*IPV4) as silent:
+        silent.sendall(handshake())
+        assert silent.recv(1000).startswith(b"HTTP/1.1 101 ")
+        began = time.monotonic()
+        system.run("systemctl", "stop", SERVICE)
+        took = time.monotonic() - began
+    assert took > 2
+    assert system.show(SERVICE, "Result") == "success"
 
 
 def serve_tls(system: System, certificate: Certificate, port: int, more: str = "") -> None:

@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.daemon import wait_until
-from tests.frames import handshake
 from tests.system.install import ROOT, lines
 from tests.system.nspawn import System
 from tests.system.service import (
@@ -28,6 +27,7 @@ from tests.system.service import (
     TLS,
     UNIX,
     WARNING,
+    assert_drains_longer_than_the_unit_says,
     assert_echo,
     assert_exposure,
     assert_serves,
@@ -185,18 +185,7 @@ def test_stop_drains(system: System) -> None:
 
 
 def test_a_drain_may_take_longer_than_the_unit_says(system: System) -> None:
-    drop_in(system, "[Service]\nTimeoutStopSec=2\n")
-    options(system, "--drain-timeout 5s --close-timeout 1m")
-    start(system)
-    # A client that never answers the Close frame.
-    with system.connect(*IPV4) as silent:
-        silent.sendall(handshake())
-        assert silent.recv(1000).startswith(b"HTTP/1.1 101 ")
-        began = time.monotonic()
-        system.run("systemctl", "stop", SERVICE)
-        took = time.monotonic() - began
-    assert took > 2
-    assert system.show(SERVICE, "Result") == "success"
+    assert_drains_longer_than_the_unit_says(system)
 
 
 # Sockets.

@@ -17,7 +17,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import wait_until
-from tests.frames import handshake
 from tests.system.nspawn import System
 from tests.system.service import (
     CERTIFICATE,
@@ -29,6 +28,7 @@ from tests.system.service import (
     SERVICE,
     TLS,
     Place,
+    assert_drains_longer_than_the_unit_says,
     assert_echo,
     assert_exposure,
     assert_serves,
@@ -272,17 +272,7 @@ def test_stop_drains_all(system: System) -> None:
 
 
 def test_a_drain_may_take_longer_than_the_unit_says(system: System) -> None:
-    drop_in(system, "[Service]\nTimeoutStopSec=2\n")
-    options(system, f"{TWO} --drain-timeout 5s --close-timeout 1m")
-    start(system)
-    with system.connect(*IPV4) as silent:
-        silent.sendall(handshake())
-        assert silent.recv(1000).startswith(b"HTTP/1.1 101 ")
-        began = time.monotonic()
-        system.run("systemctl", "stop", SERVICE)
-        took = time.monotonic() - began
-    assert took > 2
-    assert system.show(SERVICE, "Result") == "success"
+    assert_drains_longer_than_the_unit_says(system, TWO)
 
 
 @pytest.mark.parametrize("kind", ["", PRIVATE])
