@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.daemon import wait_until
 
 RUN = Path(__file__).parent.parent / ".ci" / "run"
 
@@ -69,10 +70,7 @@ def test_a_signal_ends_the_stages_in_good_order(
     number: signal.Signals, start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = start('start "one that waits" waits\nfinish_all\n')
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "begun").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until((tmp_path / "begun").exists, "the stage to begin", 30)
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
