@@ -2,8 +2,8 @@
 
 Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to the pump
 (native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts fragmented messages together.
-Where that can't be (the PROXY protocol, compression, no epoll) the codec alone takes what it can from the front of a read. What else
-comes ends the lease, and goes to Autobahn untouched; of a fragmented message, in as many frames as that takes.
+Where that can't be (the PROXY protocol, a compressor that is kept, no epoll) the codec alone takes what it can from the front of a
+read. What else comes ends the lease, and goes to Autobahn untouched; of a fragmented message, in as many frames as that takes.
 
 Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
 """
@@ -211,9 +211,7 @@ class Lane:
             raise OSError(native.ffi.errno, "the pump can't be made")
         self.takes_tls = openssl is not None
         if openssl is not None:
-            fields = native.ffi.typeof("echod_openssl").fields
-            functions = native.ffi.new("echod_openssl *", {name: native.ffi.cast(field.type, openssl[name]) for name, field in fields})
-            native.lib.echod_pump_set_openssl(self._pump, functions)
+            native.lib.echod_pump_set_openssl(self._pump, self._table("echod_openssl", openssl))
         self.takes_deflate = deflating is not None and self._set_zlib(deflating)
         self._reactor = reactor
         self._note_held = note_held
@@ -226,11 +224,14 @@ class Lane:
         reactor.addReader(self)
 
     def _set_zlib(self, deflating: Deflating) -> bool:
-        fields = self._ffi.typeof("echod_zlib").fields
-        functions = {name: self._ffi.cast(field.type, deflating.functions[name]) for name, field in fields}
         settings = {"level": deflating.level, "mem_level": deflating.memory_level, "min_deflated": deflating.min_deflated}
-        zlib, how = self._ffi.new("echod_zlib *", functions), self._ffi.new("echod_deflate_settings *", settings)
-        return self._lib.echod_pump_set_zlib(self._pump, zlib, how) == 0
+        how = self._ffi.new("echod_deflate_settings *", settings)
+        return self._lib.echod_pump_set_zlib(self._pump, self._table("echod_zlib", deflating.functions), how) == 0
+
+    def _table(self, struct: str, values: Mapping[str, int]) -> Any:
+        """Return what a library's functions, by their addresses, and constants are told in; the pump copies it."""
+        fields = self._ffi.typeof(struct).fields
+        return self._ffi.new(f"{struct} *", {name: self._ffi.cast(field.type, values[name]) for name, field in fields})
 
     def stop(self) -> None:
         """End all leases and let go of the reactor."""

@@ -468,14 +468,20 @@ static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it) {
     return lease->public.unsent_size ? answer_later(lease, pump->buffer, size) : answer(lease, pump->buffer, size);
 }
 
+/* Put an answer behind those so far, if it fits between them and what is still to be looked at: one send takes them all. */
+static bool put_behind(echod_pump *pump, reading *it, const uint8_t *octets, size_t size) {
+    if (it->produced + size > it->at)
+        return false;
+    memcpy(pump->buffer + it->produced, octets, size);
+    it->produced += size;
+    return true;
+}
+
 /* Send an answer from a buffer that is not the lease's, with room in front for its header. Most fit behind those so far. */
 static outcome answer_next(echod_pump *pump, lease_t *lease, reading *it, uint8_t kind, uint8_t *payload, size_t length) {
     size_t header_size = write_header(&(echod_large){.length = length, .opcode = kind}, payload), size = header_size + length;
-    if (it->produced + size <= it->at) {
-        memcpy(pump->buffer + it->produced, payload - header_size, size);
-        it->produced += size;
+    if (put_behind(pump, it, payload - header_size, size))
         return TAKEN;
-    }
     if (!answer_so_far(pump, lease, it))
         return NO_MEMORY;
     bool is_kept = lease->public.unsent_size ? answer_later(lease, payload - header_size, size) : answer(lease, payload - header_size, size);
@@ -534,10 +540,8 @@ static void drop_message(echod_pump *pump, lease_t *lease) {
 static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const echod_large *whole) {
     uint8_t *payload = lease->message + GATHER_ROOM;
     size_t header_size = write_header(whole, payload), size = header_size + (size_t)whole->length;
-    if (size <= KEEP_SIZE && it->produced + size <= it->at) {
-        /* One send for all of a read: thousands of small messages fit into one, and each send takes as long as a hundred of them. */
-        memcpy(pump->buffer + it->produced, payload - header_size, size);
-        it->produced += size;
+    /* Thousands of small messages fit into a read, and a send takes as long as a hundred of them; to copy a large one costs more. */
+    if (size <= KEEP_SIZE && put_behind(pump, it, payload - header_size, size)) {
         drop_message(pump, lease);
         return TAKEN;
     }
