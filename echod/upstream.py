@@ -368,11 +368,13 @@ class _EagerServer(Server):
         if self._is_watched is None:  # it may have been aborted already
             with suppress(OSError):
                 octets = self.socket.recv(self.bufferSize)
-        if octets:
-            self.protocol.dataReceived(octets)
-        is_wanted, self._is_watched = self._is_watched is None, True
-        if is_wanted:
-            self.startReading()
+        try:
+            if octets:
+                self.protocol.dataReceived(octets)
+        finally:  # an error is logged by Twisted, which keeps the connection
+            is_wanted, self._is_watched = self._is_watched is None, True
+            if is_wanted:
+                self.startReading()
 
 
 class _Listener(socket.socket):

@@ -501,6 +501,21 @@ class TestEager:
         yield until(lambda: protocol.is_lost)
 
     @pytest_twisted.inlineCallbacks
+    def test_an_error_in_it_leaves_nobody_unwatched(self, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+        def fail(protocol: Early, _: bytes) -> None:
+            monkeypatch.undo()
+            cast(Any, reactor).callLater(0, Early.made.callback, protocol)
+            raise RuntimeError
+
+        monkeypatch.setattr(Early, "dataReceived", fail)
+        client = connect(b"early")
+        protocol = yield Early.made
+        client.sendall(b"late")
+        yield until(lambda: protocol.seen == [b"late"])
+        client.close()
+        yield until(lambda: protocol.is_lost)
+
+    @pytest_twisted.inlineCallbacks
     def test_only_where_nothing_is_between_socket_and_factory(
         self, port: Any, factory: Factory, tmp_path: Path
     ) -> Generator[Any, Any, None]:
