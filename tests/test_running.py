@@ -25,7 +25,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.daemon import Daemon, Program, run, script, wait_until
-from tests.tls import Certificate, connect_over_tls
+from tests.tls import Certificate
 
 PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
 
@@ -412,8 +412,7 @@ def test_a_head_request_gets_no_body(daemon: Daemon) -> None:
 @contextmanager
 def wss(daemon: Daemon, certificate: Certificate) -> Iterator[ClientConnection]:
     """A client over TLS that trusts this certificate alone, and that has been served."""
-    context = ssl.create_default_context(cadata=certificate.pem.decode())
-    with connect_over_tls(f"wss://localhost:{daemon.port}", ssl=context, open_timeout=10) as client:
+    with connect(f"wss://localhost:{daemon.port}", ssl=certificate.client(), open_timeout=10) as client:
         echo(client, "hello")
         yield client
 

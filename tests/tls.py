@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
+import select
 import ssl
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +17,56 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from websockets.exceptions import InvalidMessage
-from websockets.sync.client import ClientConnection, connect
 
 
-def connect_over_tls(url: str, **options: Any) -> ClientConnection:
-    """Connect with websockets' threaded client, which uses an SSL object from two threads at once.
+class OneAtATime(ssl.SSLSocket):
+    """A TLS socket that one thread may read while another writes, as websockets' threaded client does.
 
-    Python's ssl keeps them apart from 3.13 on; before, one opening handshake in some 600 finds no answer, while 13,000 of one
-    thread's, looked at for that, all found theirs. So there is a second try.
+    Python's own takes that only from 3.13 on. Before, both are in OpenSSL at once with one session, and where the server's session
+    tickets come as the request is sent, the session breaks, or AddressSanitizer sees its buffer used after it was freed.
     """
-    client: ClientConnection
-    try:
-        client = connect(url, **options)
-    except InvalidMessage as error:
-        if not isinstance(error.__cause__, EOFError):
-            raise
-        client = connect(url, **options)
-    return client
+
+    _turn = threading.Lock()
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Receive some octets."""
+        octets: bytes = self._when_it_can(super().recv, buflen, flags)
+        return octets
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all octets."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._when_it_can(super().send, rest, flags) :]
+
+    def _when_it_can(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call without waiting in there, where the other thread would have to wait, too; raises `TimeoutError`."""
+        began = time.monotonic()
+        while True:
+            with self._turn:
+                timeout = self.gettimeout()
+                self.settimeout(0)
+                try:
+                    return call(*arguments)
+                except ssl.SSLWantReadError:
+                    event = select.POLLIN
+                except ssl.SSLWantWriteError:
+                    event = select.POLLOUT
+                finally:
+                    self.settimeout(timeout)
+            left = math.inf if timeout is None else began + timeout - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("nothing came, or went, in time")
+            poll = select.poll()
+            poll.register(self, event)
+            poll.poll(1000 * min(left, 0.1))  # at most so long: nobody wakes it up when the other thread closes the socket
+
+
+def trusting(**certificates: Any) -> ssl.SSLContext:
+    """Return the context of a client that trusts these, as `ssl.create_default_context` takes them, for any client."""
+    context = ssl.create_default_context(**certificates)
+    context.sslsocket_class = OneAtATime
+    return context
 
 
 class Certificate:
@@ -93,7 +129,7 @@ class Certificate:
 
     def client(self) -> ssl.SSLContext:
         """Return the context of a client that trusts it."""
-        return ssl.create_default_context(cafile=str(self.path))
+        return trusting(cadata=self.pem.decode())
 
 
 class Client:

@@ -9,7 +9,6 @@ import asyncio
 import json
 import select
 import shutil
-import ssl
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -25,7 +24,7 @@ import pycurl  # type: ignore[import-untyped]
 import websockets.sync.client
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from tests.tls import connect_over_tls
+from tests.tls import trusting
 
 Message = str | bytes
 
@@ -133,14 +132,12 @@ def open_websockets(target: Target) -> Iterator[Connection]:
         "close_timeout": PATIENCE,
     }
     if target.certificate is not None:
-        options["ssl"] = ssl.create_default_context(cafile=target.certificate)
+        options["ssl"] = trusting(cafile=target.certificate)
     if target.offer is not None:
         offered = {name: value for name, value in asdict(target.offer).items() if name != "threshold" and value is not False}
         options |= {"compression": None, "extensions": [ClientPerMessageDeflateFactory(**{"client_max_window_bits": None, **offered})]}
     if target.unix is not None:
         opened = websockets.sync.client.unix_connect(str(target.unix), target.url, **options)
-    elif target.certificate is not None:
-        opened = connect_over_tls(target.url, **options)
     else:
         opened = websockets.sync.client.connect(target.url, **options)
     with opened as connection:
@@ -193,7 +190,7 @@ def open_aiohttp(target: Target) -> Iterator[Connection]:
                     protocols=target.subprotocols,
                     compress=(target.offer and target.offer.server_max_window_bits) or 15 if target.compression else 0,
                     max_msg_size=0,
-                    ssl=ssl.create_default_context(cafile=target.certificate) if target.certificate else True,
+                    ssl=trusting(cafile=target.certificate) if target.certificate else True,
                 )
             )
             yield Aiohttp(runner.run, websocket)

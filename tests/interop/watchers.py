@@ -56,7 +56,7 @@ class Watch:
 
 
 def watch_websockets(watch: Watch) -> Seen:
-    """Watch with `websockets`: its asyncio client, for the threaded one reads and writes at once, which now and then breaks its TLS."""
+    """Watch with `websockets`, its asyncio client."""
     return asyncio.run(_watch_websockets(watch))
 
 
