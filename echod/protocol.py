@@ -108,7 +108,7 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return self.address or getattr(self.transport.getPeer(), "host", None) or "a local client"
+        return log.escape(self.address or getattr(self.transport.getPeer(), "host", None) or "a local client")
 
     # The transport's events.
 

@@ -1,14 +1,18 @@
-"""`haproxy:` endpoints that take the PROXY protocol's header also when it comes in pieces.
+"""`haproxy:` endpoints that take the PROXY protocol's header also when it comes in pieces, and take nothing else for one.
 
 Twisted's own wrapper decides by the first read alone (twisted/protocols/haproxy/_wrapper.py), and drops a connection whose first
-read is shorter than the signature; a bad port in a version 1 header raises out of it. It stays, and here is one more wrapper, below
-it, that holds the first octets until they can be told.
+read is shorter than the signature. Of a version 1 header it takes any text for an address and what Python takes for a number for a
+port; an IPv6 address of version 2 it writes at full length, so that one client has two names. It stays, and here is one more wrapper,
+below it, that holds the header until it is whole, and hands on one that it has checked.
 
-Knows the signature, and nothing of what is in the header.
+Knows the header (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt), and nothing of what is behind it.
 """
 
 from __future__ import annotations
 
+import re
+import struct
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -19,34 +23,105 @@ from zope.interface import implementer
 
 PREFIX = "haproxy:"
 
-SIGNATURE_SIZE = 16
-"""Octets by which Twisted tells the version: the fixed part of a version 2 header."""
+V1_SIZE = 107
+"""Octets of a version 1 header at most, with its CRLF (section 2.1)."""
 
-_UNKNOWN = b"PROXY UNKNOWN\r\n"
-_UNKNOWN_TO_TWISTED = b"PROXY UNKNOWN \r\n"
-"""The shortest version 1 header, which names no addresses, and the form of it that Twisted takes: it looks for a space behind the word."""
+_V1 = b"PROXY "
+_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+_V2_FIXED = struct.Struct("!12sBBH")
+"""The fixed part of a version 2 header: signature, version with command, family with transport, octets behind it (section 2.2)."""
+_V2_ADDRESSES = struct.Struct("!16s16s2H")
+"""What is behind it over IPv6."""
+_LOCAL, _PROXY = 0x20, 0x21
+_OVER_INET6 = (0x21, 0x22)
+
+# Ports have no leading zeros (section 2.1), and an address has no zone, for which Python takes any text.
+_PORT = rb"(0|[1-9][0-9]{0,4})"
+_V1_LINE = re.compile(rb"PROXY (?:TCP4 ([0-9.]+) ([0-9.]+)|TCP6 ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+)) " + _PORT + b" " + _PORT + rb"\r\n")
+_V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: .*)?\r\n", re.DOTALL)
+_UNKNOWN = b"PROXY UNKNOWN \r\n"
+"""A header that names no addresses, in the form that Twisted takes: it looks for a space behind the word."""
+
+
+def split(octets: bytes) -> tuple[bytes, bytes] | None:
+    """Return the header that `octets` begin with, as Twisted is to have it, and what is behind it; None: it isn't whole yet.
+
+    Raises `ValueError` for what is no header. Whether the family in one of version 2 is one, Twisted tells.
+    """
+    if octets.startswith(_V1):
+        return _split_v1(octets)
+    if octets.startswith(_V2):
+        return _split_v2(octets)
+    if _V1.startswith(octets) or _V2.startswith(octets):
+        return None
+    raise ValueError("is no PROXY header")
+
+
+def _split_v1(octets: bytes) -> tuple[bytes, bytes] | None:
+    end = octets.find(b"\r\n", 0, V1_SIZE)
+    if end >= 0:
+        return _check_v1(octets[: end + 2]), octets[end + 2 :]
+    if len(octets) >= V1_SIZE:
+        raise ValueError("is too long for a PROXY header of version 1")
+    return None
+
+
+def _split_v2(octets: bytes) -> tuple[bytes, bytes] | None:
+    if len(octets) < _V2_FIXED.size:
+        return None
+    size = _V2_FIXED.size + _V2_FIXED.unpack_from(octets)[3]
+    return (_rewrite_v2(octets[:size]), octets[size:]) if len(octets) >= size else None
+
+
+def _check_v1(header: bytes) -> bytes:
+    if _V1_UNKNOWN.fullmatch(header):
+        return _UNKNOWN
+    found = _V1_LINE.fullmatch(header)
+    if found is None:
+        raise ValueError("is no PROXY header of version 1")
+    source4, destination4, source6, destination6, *ports = (word and word.decode() for word in found.groups())
+    if max(map(int, ports)) > 0xFFFF:
+        raise ValueError("has no port in a PROXY header of version 1")
+    if source4:
+        return _make_v1("TCP4", IPv4Address(source4), IPv4Address(destination4), *ports)
+    return _make_v1("TCP6", IPv6Address(source6), IPv6Address(destination6), *ports)
+
+
+def _rewrite_v2(header: bytes) -> bytes:
+    """Return the header, over IPv6 as one of version 1: its addresses are then written as all others are (RFC 5952)."""
+    _, command, family, size = _V2_FIXED.unpack_from(header)
+    if command not in (_LOCAL, _PROXY):
+        raise ValueError("is no PROXY header of version 2")
+    if command == _LOCAL or family not in _OVER_INET6 or size < _V2_ADDRESSES.size:
+        return header
+    source, destination, *ports = _V2_ADDRESSES.unpack_from(header, _V2_FIXED.size)
+    return _make_v1("TCP6", IPv6Address(source), IPv6Address(destination), *ports)
+
+
+def _make_v1(*words: object) -> bytes:
+    return " ".join(map(str, ("PROXY", *words))).encode() + b"\r\n"
 
 
 @implementer(IHalfCloseableProtocol)
 class Holder(ProtocolWrapper):
-    """Hold back the first octets of a connection until there are `SIGNATURE_SIZE` of them."""
+    """Hold back the first octets of a connection until there is a whole header."""
 
     _held: bytes | None = b""
 
     def dataReceived(self, data: bytes) -> None:
         """Pass octets on."""
         if self._held is not None:
-            data = self._held + data
-            if data.startswith(_UNKNOWN):
-                data = data.replace(_UNKNOWN, _UNKNOWN_TO_TWISTED, 1)
-            if len(data) < SIGNATURE_SIZE:
-                self._held = data
+            self._held += data
+            try:
+                found = split(self._held)
+            except ValueError:
+                self.loseConnection()
+                return
+            if found is None:
                 return
             self._held = None
-        try:
-            super().dataReceived(data)
-        except ValueError:  # a number or an address in the header; what is behind it raises nothing
-            self.loseConnection()
+            data = b"".join(found)
+        super().dataReceived(data)
 
     def readConnectionLost(self) -> None:
         """Pass on that the peer sends no more, past Twisted's wrapper, which would lose it; TLS has no half-close."""
