@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property
 from hashlib import sha1
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
@@ -35,6 +36,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection, Port, Server
 from twisted.internet.unix import Port as UnixPort
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.systemd import ListenFDs
 
 RECORD_SIZE = 2**14
 """Octets that one TLS record holds at most (RFC 8446 section 5.1)."""
@@ -277,9 +279,31 @@ def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
     raise ValueError("OpenSSL knows none of the groups for the key exchange")
 
 
+FIRST_ENVIRONMENT = Path("/proc/self/environ")
+"""The environment that this process was started with, whatever has been taken out of it since; only Linux has it."""
+
+UNNAMED = "unknown"
+"""systemd's own name for a descriptor without one (sd_listen_fds(3))."""
+
+
 def passed_descriptors() -> list[int]:
-    """Return the descriptors of what systemd passed: Twisted takes the environment variables as it is imported."""
+    """Return the descriptors of what systemd passed, which `systemd:` endpoints find from now on, also those without names.
+
+    Twisted takes the environment variables as it is imported, and forgets descriptors that have not as many names. But names are optional
+    (sd_listen_fds(3)), and systemd-socket-activate has none unless it is told some.
+    """
+    if not _SystemdParser._sddaemon.inheritedDescriptors():
+        with suppress(OSError):
+            _SystemdParser._sddaemon = _unnamed(FIRST_ENVIRONMENT.read_bytes())
     return _SystemdParser._sddaemon.inheritedDescriptors()
+
+
+def _unnamed(environment: bytes) -> ListenFDs:
+    """Return what is passed by these environment variables (each ends in a NUL), all by the same name, as are those of one unit."""
+    variables = dict(variable.split("=", 1) for variable in os.fsdecode(environment).split("\0") if "=" in variable)
+    with suppress(ValueError):  # Twisted tells by itself that there is no number
+        variables["LISTEN_FDNAMES"] = ":".join([UNNAMED] * int(variables.get("LISTEN_FDS", "")))
+    return ListenFDs.fromEnvironment(variables)
 
 
 def adopted_descriptor(endpoint: object) -> int | None:

@@ -13,7 +13,9 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -48,6 +50,16 @@ _LISTENING = re.compile(r'listening on ([^\s"]+)')
 # The last line of the start-up.
 _LIMITS = re.compile(r"echod [0-9.]+[^\s:]*: max-message-size ")
 
+# As systemd passes sockets: from descriptor 3 on, to the process of this id. First out of each other's way.
+_PASS = """
+import fcntl, os, sys
+count = int(sys.argv[1])
+for to, moved in enumerate([fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 3 + count) for word in sys.argv[2 : 2 + count]], 3):
+    os.dup2(moved, to)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count)}
+os.execv(sys.argv[2 + count], sys.argv[2 + count :])
+"""
+
 
 def script(name: str) -> str:
     """Return the path of a console script that came with what the tests run in."""
@@ -80,6 +92,7 @@ class Daemon:
     - `has_log_file`: the log goes to a file in `folder`, and not to standard output.
     - `is_daemonized`: without `-n`, with a pid file and a log file in `folder`.
     - `uid`: give up privileges for those of this user, to whom `folder` is given.
+    - `sockets`: listening ones, passed as systemd does, but without names.
     - `env`: added to the environment, for ECHOD_NATIVE, AUTOBAHN_USE_NVX and the like.
     """
 
@@ -93,6 +106,7 @@ class Daemon:
         has_log_file: bool = False,
         is_daemonized: bool = False,
         uid: int | None = None,
+        sockets: Sequence[socket.socket] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._options = [*(word for port in ports for word in ("--port", port)), *options]
@@ -103,6 +117,7 @@ class Daemon:
         self._has_log_file = has_log_file or is_daemonized
         self._is_daemonized = is_daemonized
         self._uid = uid
+        self._descriptors = [passed.fileno() for passed in sockets]
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
@@ -130,7 +145,8 @@ class Daemon:
     @property
     def command(self) -> list[str]:
         """The command line."""
-        return [script(self._program), *self._run_options(), *self._program_options, "echod", *self._options]
+        passed = [sys.executable, "-c", _PASS, *map(str, (len(self._descriptors), *self._descriptors))] if self._descriptors else []
+        return [*passed, script(self._program), *self._run_options(), *self._program_options, "echod", *self._options]
 
     def _run_options(self) -> list[str]:
         log = [f"--{'logfile' if self._program == 'twistd' else 'log-file'}={self._log_path}"] if self._has_log_file else []
@@ -151,6 +167,7 @@ class Daemon:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=self._descriptors,
             )
         if self._is_daemonized:
             status = self._process.wait(START_DEADLINE)

@@ -132,6 +132,31 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert time.monotonic() - start < 10
 
 
+# Sockets that systemd passes; those that have names are for tests/system/test_systemd.py.
+
+
+@pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twist"])
+@pytest.mark.parametrize("env", [{}, {"LISTEN_FDNAMES": ""}], ids=["no names", "empty names"])
+def test_sockets_without_names_are_served(env: dict[str, str], way: str) -> None:
+    """And nothing else: the default would be a port on every interface."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        urls = ["ws://{}:{}".format(*passed.getsockname()) for passed in (first, second)]
+        with Daemon(ports=(), sockets=(first, second), env=env, **WAYS[way]) as daemon:
+            assert daemon.urls == urls
+            for url in urls:
+                with connect(url, open_timeout=10) as client:
+                    echo(client, "hello")
+
+
+def test_a_socket_without_a_name_is_called_unknown() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as passed,
+        Daemon(ports=("systemd:domain=INET:name=unknown",), sockets=(passed,)) as daemon,
+        connected(daemon),
+    ):
+        assert daemon.port == passed.getsockname()[1]
+
+
 # What it prints when it starts.
 
 

@@ -706,6 +706,48 @@ class TestTwisted:
         assert isinstance(_SystemdParser._sddaemon, ListenFDs)
         assert upstream.passed_descriptors() == _SystemdParser._sddaemon.inheritedDescriptors()
 
+    @pytest.mark.parametrize("names", [{}, {"LISTEN_FDNAMES": ""}, {"LISTEN_FDNAMES": "only-one"}], ids=str)
+    def test_sockets_without_names_are_forgotten(self, names: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """By Twisted, and its variables are gone then; the environment that the process began with still has them."""
+        variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", **names}
+        first = tmp_path / "environ"
+        first.write_bytes(b"".join(f"{name}={value}\0".encode() for name, value in variables.items()) + b"\xff=\xff\0nonsense\0")
+        monkeypatch.setattr(upstream, "FIRST_ENVIRONMENT", first)
+        monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs.fromEnvironment(variables))
+        assert "LISTEN_FDS" not in variables
+        assert _SystemdParser._sddaemon.inheritedDescriptors() == []
+        assert upstream.passed_descriptors() == upstream.passed_descriptors() == [3, 4]
+        assert _SystemdParser._sddaemon.inheritedNamedDescriptors() == {"unknown": 4}, "the last of that name, as of one unit's"
+        endpoints = [serverFromString(reactor, f"systemd:domain=INET:{which}") for which in ("index=0", "index=1", "name=unknown")]
+        assert [upstream.adopted_descriptor(endpoint) for endpoint in endpoints] == [3, 4, 4]
+
+    @pytest.mark.parametrize(
+        "environment",
+        [
+            "",
+            f"LISTEN_PID={os.getpid()}",
+            f"LISTEN_PID={os.getpid()}\0LISTEN_FDS=two",
+            f"LISTEN_PID={os.getpid()}\0LISTEN_FDS=0",
+            f"LISTEN_PID={os.getpid()}\0LISTEN_FDS=-1",
+            f"LISTEN_PID={os.getppid()}\0LISTEN_FDS=2",
+            "LISTEN_FDS=2",
+            None,
+        ],
+    )
+    def test_sockets_of_nobody_and_of_others(self, environment: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        first = tmp_path / "environ"
+        if environment is not None:
+            first.write_text(environment)
+        monkeypatch.setattr(upstream, "FIRST_ENVIRONMENT", first)
+        monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs([], ()))
+        assert upstream.passed_descriptors() == []
+
+    def test_sockets_with_names_stay_as_they_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        named = ListenFDs([5], ["a"])
+        monkeypatch.setattr(_SystemdParser, "_sddaemon", named)
+        assert upstream.passed_descriptors() == [5]
+        assert _SystemdParser._sddaemon is named
+
     def test_the_descriptor_of_an_adopted_socket(self) -> None:
         assert upstream.adopted_descriptor(AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)) == 17
         assert upstream.adopted_descriptor(serverFromString(reactor, "tcp:0")) is None
