@@ -312,23 +312,28 @@ def _parse_ssl(
     extraCertChain: str | None = None,
     clientCa: str | None = None,
 ) -> tuple[Certificates, str]:
-    key, certificate, chain = _path(privateKey), _path(certKey or privateKey), _optional_path(extraCertChain)
-    return Certificates(lambda: read_pair(key, certificate, chain), _optional_path(clientCa)), _tcp(port, interface, backlog)
+    key = _path("ssl: privateKey", privateKey)
+    certificate, chain = _optional_path("ssl: certKey", certKey) or key, _optional_path("ssl: extraCertChain", extraCertChain)
+    authorities = _optional_path("ssl: clientCa", clientCa)
+    return Certificates(lambda: read_pair(key, certificate, chain), authorities), _tcp(port, interface, backlog)
 
 
 def _parse_tls(
     path: str, port: str = "443", backlog: str = "50", interface: str = "::", clientCa: str | None = None
 ) -> tuple[Certificates, str]:
-    folder = _path(path)
-    return Certificates(lambda: read_folder(folder), _optional_path(clientCa)), _tcp(port, interface, backlog)
+    folder, authorities = _path("tls: path", path), _optional_path("tls: clientCa", clientCa)
+    return Certificates(lambda: read_folder(folder), authorities), _tcp(port, interface, backlog)
 
 
-def _path(text: str) -> Path:
+def _path(name: str, text: str) -> Path:
+    if not text:
+        # From a variable that isn't set. It would be the working directory, with every *.pem below it.
+        raise ValueError(f"{name} is empty")
     return Path(text).absolute()  # twistd may change its directory before a reload
 
 
-def _optional_path(text: str | None) -> Path | None:
-    return None if text is None else _path(text)
+def _optional_path(name: str, text: str | None) -> Path | None:
+    return None if text is None else _path(name, text)
 
 
 def _tcp(port: str, interface: str, backlog: str) -> str:

@@ -66,6 +66,27 @@ class TestStrings:
         with pytest.raises(ValueError, match="ssl: got an unexpected keyword argument 'dhParameters'"):
             tls.parse("ssl:1:dhParameters=x")
 
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("tls:", "tls: path"),
+            ("tls::port=8443", "tls: path"),
+            ("tls:path=", "tls: path"),
+            ("tls:.:clientCa=", "tls: clientCa"),
+            ("ssl:1:privateKey=", "ssl: privateKey"),
+            ("ssl:1:certKey=", "ssl: certKey"),
+            ("ssl:1:extraCertChain=", "ssl: extraCertChain"),
+            ("ssl:1:clientCa=", "ssl: clientCa"),
+        ],
+    )
+    def test_an_empty_path_is_not_the_working_directory(
+        self, text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Certificate(tmp_path / "server.pem")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match=f"^{name} is empty$"):
+            tls.parse(text)
+
     def test_a_path_is_that_of_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Certificate(tmp_path / "server.pem")
         monkeypatch.chdir(tmp_path)
