@@ -12,6 +12,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,16 @@ PROTOCOL = b"http/1.1"
 """The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error". A
 client that offers others alone is let in without one: section 3.2 wants an alert that pyOpenSSL can't send."""
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises over a file's content, some of it only when a part is asked for. TypeError: a key behind a passphrase."""
+
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 
 
@@ -53,15 +64,8 @@ class Identity:
 
     key: Any
     chain: tuple[x509.Certificate, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """The host names of the certificate, as SNI has them."""
-        try:
-            names = self.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
-            return []
-        return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    names: tuple[str, ...]
+    """The host names of the certificate, as SNI has them."""
 
     def __str__(self) -> str:
         """Tell the names, and when the certificate ends."""
@@ -80,13 +84,20 @@ class Pem:
 def read_pem(path: Path) -> Pem:
     """Read a PEM file; raises `ValueError` or `OSError`, and both name it."""
     blocks = [(match[1], match[0]) for match in _BLOCK.finditer(path.read_bytes())]
-    try:
+    with _reading(path):
         return Pem(
             tuple(x509.load_pem_x509_certificate(text) for kind, text in blocks if kind == b"CERTIFICATE"),
             tuple(load_pem_private_key(text, None) for kind, text in blocks if kind.endswith(b"PRIVATE KEY")),
             tuple(x509.load_pem_x509_crl(text) for kind, text in blocks if kind == b"X509 CRL"),
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a key behind a passphrase
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Have whatever is wrong in a file be a `ValueError` that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -98,9 +109,11 @@ def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -
     chain = read_certificates(certificate_path)
     if chain_path is not None:
         chain += read_certificates(chain_path)
-    if _public(keys[0]) != _public(chain[0]):
+    with _reading(certificate_path):
+        public, names = _public(chain[0]), _names(chain[0])
+    if public != _public(keys[0]):
         raise ValueError(f"{certificate_path}: its certificate is not for the key in {key_path}")
-    return [Identity(keys[0], chain)]
+    return [Identity(keys[0], chain, names)]
 
 
 def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
@@ -118,10 +131,15 @@ def read_folder(folder: Path) -> list[Identity]:
     """
     files = {path: read_pem(path) for path in _find(folder)}
     by_key: dict[bytes, list[x509.Certificate]] = defaultdict(list)
-    by_name: dict[x509.Name, list[x509.Certificate]] = defaultdict(list)
-    for certificate in dict.fromkeys(certificate for file in files.values() for certificate in file.certificates):
-        by_key[_public(certificate)].append(certificate)
-        by_name[certificate.subject].append(certificate)
+    issuers: dict[x509.Name, list[x509.Certificate]] = defaultdict(list)
+    places: dict[x509.Certificate, Path] = {}
+    for path, certificate in ((path, certificate) for path, file in files.items() for certificate in file.certificates):
+        if certificate not in places:
+            places[certificate] = path
+            with _reading(path):
+                by_key[_public(certificate)].append(certificate)
+                if certificate.subject != certificate.issuer:
+                    issuers[certificate.subject].append(certificate)
     identities = []
     seen: set[bytes] = set()
     for path, key in ((path, key) for path, file in files.items() for key in file.keys):
@@ -130,7 +148,9 @@ def read_folder(folder: Path) -> list[Identity]:
             # It may be about to come: to go on without would be to lose the name that it is for.
             raise ValueError(f"{path}: there is no certificate for its key")
         if public not in seen:
-            identities += [Identity(key, _chain(own, by_name)) for own in sorted(by_key[public], key=_rank, reverse=True)]
+            for own in sorted(by_key[public], key=_rank, reverse=True):
+                with _reading(places[own]):
+                    identities.append(Identity(key, _chain(own, issuers), _names(own)))
             seen.add(public)
     if not identities:
         raise ValueError(f"{folder}: there is no certificate with its key in a *.pem of that folder")
@@ -151,16 +171,24 @@ def _public(holder: Any) -> bytes:
     return cast(bytes, holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
+
+
 def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:
     begin = certificate.not_valid_before_utc
     return begin <= datetime.now(UTC), begin
 
 
-def _chain(certificate: x509.Certificate, by_name: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
-    """Return `certificate` and its issuers, but for the authority's own: who trusts that one has it."""
+def _chain(certificate: x509.Certificate, issuers: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
+    """Return `certificate` and its issuers. The authority's own is not among these: who trusts that one has it."""
     chain = [certificate]
     while chain[-1].issuer != chain[-1].subject:
-        others = (other for other in by_name.get(chain[-1].issuer, ()) if other not in chain and other.issuer != other.subject)
+        others = (other for other in issuers.get(chain[-1].issuer, ()) if other not in chain)
         issuer = next((other for other in others if _is_issuer(other, chain[-1])), None)
         if issuer is None:
             break

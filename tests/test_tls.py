@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,19 @@ from echod.options import parse_endpoint
 from tests.tls import Certificate, Client
 
 REAL: Any = reactor
+
+ODD = {
+    # An x400Address instead of a DNS name.
+    "name": (b"\x82\x09localhost", b"\xa3\x09localhost"),
+    "name's octets": (b"\x82\x09localhost", b"\x82\x09local\xffost"),
+    # Of basicConstraints and subjectAltName, two of the latter.
+    "extensions": (b"\x06\x03\x55\x1d\x13", b"\x06\x03\x55\x1d\x11"),
+    "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),
+    # The last number of the identifier of elliptic curves in general, and of P-256.
+    "kind of key": (b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x09"),
+    "curve": (b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x50"),
+}
+"""What there may be in a certificate, and odd octets in its place. Its signature doesn't fit then, which is the client's to see."""
 
 
 def shown(certificates: tls.Certificates, name: str | None = None) -> x509.Certificate:
@@ -248,6 +262,33 @@ class TestReload:
             with pytest.raises(ValueError, match=r"certificate|private key|PEM"):
                 certificates.reload()
             assert shown(certificates) == old.certificate
+
+    @pytest.mark.parametrize("odd", ODD)
+    def test_whatever_is_odd_about_the_new_one_is_one_error(self, tmp_path: Path, odd: str) -> None:
+        good, path = Certificate(tmp_path / "good.pem", ["a.example"]), tmp_path / "b.pem"
+        other = Certificate(path)
+        texts = [f"ssl:0:privateKey={path}", f"tls:{tmp_path}"]
+        if odd == "version":  # of authorities no more is looked at than that
+            texts.append(f"ssl:0:privateKey={good.path}:clientCa={path}")
+        all_ = [parse(text) for text in texts]
+        before, after = ODD[odd]
+        octets = other.certificate.public_bytes(Encoding.DER)
+        assert before in octets
+        path.write_text(other.key_pem.decode() + ssl.DER_cert_to_PEM_cert(octets.replace(before, after)))
+        for text, certificates in zip(texts, all_, strict=True):
+            for read in (certificates.reload, lambda text=text: tls.parse(text)):
+                with pytest.raises(ValueError, match=r"b\.pem: .") as error:
+                    read()
+                assert type(error.value) is ValueError
+                assert "\n" not in str(error.value)
+            if "clientCa" not in text:
+                assert shown(certificates, "localhost") == other.certificate
+
+    def test_an_authority_may_be_odd(self, tmp_path: Path) -> None:
+        one, other = Certificate(tmp_path / "one"), Certificate(tmp_path / "other")
+        octets = other.certificate.public_bytes(Encoding.DER)
+        other.path.write_text(ssl.DER_cert_to_PEM_cert(octets.replace(*ODD["name"])))
+        assert parse(f"ssl:0:privateKey={one.path}:clientCa={other.path}").reload()
 
     @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
     def test_a_session_from_before_is_no_obstacle(self, tmp_path: Path, version: int) -> None:
