@@ -20,7 +20,9 @@ from typing import Any, NoReturn, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
@@ -40,6 +42,12 @@ TLS 1.3's are such."""
 
 GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
 """For the key exchange: Mozilla's, and before them, where OpenSSL has it (3.5), one that a quantum computer won't break."""
+
+KEYS = (PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5, PublicKeyAlgorithmOID.ED25519, PublicKeyAlgorithmOID.ED448)
+"""Those that TLS 1.3 has signatures for (RFC 8446 section 4.2.3), with the elliptic curves below. OpenSSL takes others, and then fails
+every handshake over them. RSA for PSS alone is such a one here: cryptography reads it as any RSA key, which doesn't fit its certificate."""
+
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 PROTOCOL = b"http/1.1"
 """The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error". A
@@ -109,11 +117,12 @@ def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -
     chain = read_certificates(certificate_path)
     if chain_path is not None:
         chain += read_certificates(chain_path)
+    with _reading(key_path):
+        public = _public(keys[0])
     with _reading(certificate_path):
-        public, names = _public(chain[0]), _names(chain[0])
-    if public != _public(keys[0]):
-        raise ValueError(f"{certificate_path}: its certificate is not for the key in {key_path}")
-    return [Identity(keys[0], chain, names)]
+        if public != _public(chain[0]):
+            raise ValueError(f"its certificate is not for the key in {key_path}")
+        return [_identify(keys[0], chain)]
 
 
 def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
@@ -143,14 +152,15 @@ def read_folder(folder: Path) -> list[Identity]:
     identities = []
     seen: set[bytes] = set()
     for path, key in ((path, key) for path, file in files.items() for key in file.keys):
-        public = _public(key)
+        with _reading(path):
+            public = _public(key)
         if public not in by_key:
             # It may be about to come: to go on without would be to lose the name that it is for.
             raise ValueError(f"{path}: there is no certificate for its key")
         if public not in seen:
             for own in sorted(by_key[public], key=_rank, reverse=True):
                 with _reading(places[own]):
-                    identities.append(Identity(key, _chain(own, issuers), _names(own)))
+                    identities.append(_identify(key, _chain(own, issuers)))
             seen.add(public)
     if not identities:
         raise ValueError(f"{folder}: there is no certificate with its key in a *.pem of that folder")
@@ -171,12 +181,15 @@ def _public(holder: Any) -> bytes:
     return cast(bytes, holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def _identify(key: Any, chain: tuple[x509.Certificate, ...]) -> Identity:
+    own = chain[0].public_key()
+    if not (chain[0].public_key_algorithm_oid in KEYS or (isinstance(own, EllipticCurvePublicKey) and own.curve.name in CURVES)):
+        raise ValueError("its key is none of RSA (other than for PSS alone), ECDSA with P-256, P-384 or P-521, Ed25519 and Ed448")
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return ()
-    return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
+        return Identity(key, chain, ())
+    return Identity(key, chain, tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)))
 
 
 def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:

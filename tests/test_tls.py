@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 from twisted.internet import reactor
@@ -150,9 +150,58 @@ class TestFiles:
         weak = Certificate(tmp_path / "weak", key=rsa.generate_private_key(65537, 1024))
         with pytest.raises(ValueError, match=r"localhost until .* can't be used: ee key too small"):
             tls.parse(f"ssl:0:privateKey={weak.path}")
-        other = Certificate(tmp_path / "other", key=x25519.X25519PrivateKey.generate(), issuer=Certificate(tmp_path / "root"))
-        with pytest.raises(ValueError, match=r"localhost until .* can't be used: unknown certificate type"):
-            tls.parse(f"ssl:0:privateKey={other.path}")
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: dsa.generate_private_key(2048),
+            lambda: ec.generate_private_key(ec.SECP224R1()),
+            lambda: ec.generate_private_key(ec.SECP256K1()),
+            lambda: ec.generate_private_key(ec.BrainpoolP256R1()),
+            x25519.X25519PrivateKey.generate,
+        ],
+        ids=["DSA", "P-224", "secp256k1", "brainpool", "X25519"],
+    )
+    def test_a_key_that_no_client_shakes_hands_over(self, make: Callable[[], Any], tmp_path: Path) -> None:
+        path = tmp_path / "a.pem"
+        old = Certificate(path)
+        texts = (f"ssl:0:privateKey={path}", f"tls:{tmp_path}")
+        both = [parse(text) for text in texts]
+        Certificate(path, key=make(), issuer=Certificate(tmp_path / "root"))
+        for text, certificates in zip(texts, both, strict=True):
+            for read in (certificates.reload, lambda text=text: tls.parse(text)):
+                with pytest.raises(ValueError, match=r"a\.pem: its key is none of RSA .*, ECDSA with P-256, .* Ed448$"):
+                    read()
+            assert shown(certificates) == old.certificate
+
+    def test_a_certificate_for_pss_alone(self, tmp_path: Path) -> None:
+        one = Certificate(tmp_path / "a.pem", key=rsa.generate_private_key(65537, 2048))
+        octets = one.certificate.public_bytes(Encoding.DER)
+        # The last number of the kind of key, and its parameters: there are none, and then all are left as they are by default.
+        before, after = (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01" + rest for rest in (b"\x01\x05\x00", b"\x0a\x30\x00"))
+        assert before in octets
+        one.path.write_text(one.key_pem.decode() + ssl.DER_cert_to_PEM_cert(octets.replace(before, after)))
+        for text in (f"ssl:0:privateKey={one.path}", f"tls:{tmp_path}"):
+            with pytest.raises(ValueError, match=r"a\.pem: its key is none of RSA \(other than for PSS alone\), "):
+                tls.parse(text)
+
+    @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: rsa.generate_private_key(65537, 2048),
+            lambda: ec.generate_private_key(ec.SECP256R1()),
+            lambda: ec.generate_private_key(ec.SECP384R1()),
+            lambda: ec.generate_private_key(ec.SECP521R1()),
+            ed25519.Ed25519PrivateKey.generate,
+            ed448.Ed448PrivateKey.generate,
+        ],
+        ids=["RSA", "P-256", "P-384", "P-521", "Ed25519", "Ed448"],
+    )
+    def test_a_key_that_clients_shake_hands_over(self, make: Callable[[], Any], version: int, tmp_path: Path) -> None:
+        one = Certificate(tmp_path / "a.pem", key=make(), issuer=Certificate(tmp_path / "root"))
+        for text in (f"ssl:0:privateKey={one.path}", f"tls:{tmp_path}"):
+            assert Client(parse(text), version=version).shake_hands().chain == [one.certificate]
 
     def test_parameters_are_left_out(self, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "one")
