@@ -66,6 +66,8 @@ class Process(ProcessProtocol):
         self.pid = 0
         self.link = Link(worker.hear, lambda *_: None)
         self.is_serving = False
+        self.has_to_reload = False
+        """Whether files may be others than when it read them as it started."""
         self.since = 0.0
         """When it began to serve, or before that, when it was started."""
         self.silences = 0
@@ -150,6 +152,8 @@ class Worker:
         match kind:
             case "serving":
                 process.is_serving, process.limit, process.since, process.silences = True, value, self._clock.seconds(), 0
+                if process.has_to_reload:
+                    self.ask("reload")
                 self._supervisor.tell_ready()
             case "last":
                 process.counts = metrics.unpack(value)
@@ -221,6 +225,12 @@ class Worker:
         if process is None or not process.is_serving:
             return succeed(None)
         return process.link.ask(kind, value).addTimeout(PATIENCE, self._clock).addErrback(lambda _: None)
+
+    def reload(self) -> Deferred[Any]:
+        """Have the process read the certificates again, one that starts as soon as it serves: by now it may have read them."""
+        if self.process is not None and not self.process.is_serving:
+            self.process.has_to_reload = True
+        return self.ask("reload")
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of the process; its counts alone, when it doesn't answer."""
@@ -363,9 +373,9 @@ class Supervisor(EchoService):
         self._for_each(lambda worker: worker.tell("abort"))
 
     def reload(self) -> Deferred[Any]:
-        """Have the certificates read again, by each worker and for the admin site; fires when it is done."""
+        """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done it."""
         super().reload()
-        return DeferredList([worker.ask("reload") for worker in self._workers])
+        return DeferredList([worker.reload() for worker in self._workers])
 
     # What the admin site asks.
 

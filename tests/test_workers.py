@@ -86,6 +86,8 @@ class Played:
         gauges: AllValues = {metric.name: metric.read(factory) for metric in METRICS if metric.kind == "gauge"}
         gauges["echod_connections_open"] = {(): open_}
         connections = [{"process": self.pid, "number": number, "age": 10 * self.pid - number} for number in range(open_)]
+        # What the parent asks when it hears that waits in the pipe.
+        self.link.tell("serving", limit)
         self.answers = {
             "pulse": lambda _: [open_, counts],
             "values": lambda _: counts | pack(gauges),
@@ -94,7 +96,6 @@ class Played:
             "newest": lambda value: connections[::-1][:value],
             "reload": lambda _: None,
         }
-        self.link.tell("serving", limit)
         unread, self._unread = self._unread, b""
         self.link.dataReceived(unread)
 
@@ -210,6 +211,23 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         second.end()
         assert stopped.called
         assert not started.reactor.getDelayedCalls()
+
+
+def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started) -> None:
+    first, second = started.processes
+    first.serve()
+    reloaded = started.service.reload()
+    assert reloaded.called
+    assert first.asked == ["reload"]
+    second.serve()
+    assert second.asked == ["reload"]
+    # The next one reads the files when it starts, and whose process is gone has nobody to tell.
+    second.end(ProcessTerminated(None, 9))
+    started.service.reload()
+    started.reactor.advance(0.1)
+    started.processes[-1].serve()
+    assert started.processes[-1].asked == []
+    assert first.asked == ["reload", "reload"]
 
 
 def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list[str]) -> None:
