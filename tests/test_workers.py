@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import resource
 import signal
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -465,6 +466,16 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> G
         started.reactor.advance(0)
     yield stopped
     assert not path.exists()
+
+
+def test_the_limit_on_descriptors_is_raised_for_the_parent_as_well() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(500, hard - 1), hard))
+        Started().stop()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_what_is_no_socket_can_not_be_shared() -> None:
