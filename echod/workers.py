@@ -331,7 +331,8 @@ class Supervisor(EchoService):
         if not self.is_ready and all(worker.is_serving for worker in self._workers):
             self.is_ready = True
             _log.info("workers: {pids}", pids=", ".join(str(process.pid) for process in self._processes()), **{UNLIMITED: True})
-            tell_limits(self.settings.share(0), min(process.limit for process in self._processes()))
+            most = min(process.limit for process in self._processes())
+            tell_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
             self._notifier.start(self._reactor, self._describe_status)
 
     def fail(self, reason: str) -> None:
