@@ -96,12 +96,14 @@ compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each supported
 	$(BIN)/nox $(NOX)
 
 # auditwheel says of the wheel which Linux it is for; it takes its tool patchelf from the PATH.
+# Both write down times and permissions, auditwheel the present time and the caller's umask unless told.
+dist: export SOURCE_DATE_EPOCH ?= 1580601600
 dist: $(VENV)/.test  ## build the wheel and the sdist, the same octets each time, in dist/
-	rm -rf build/dist dist
+	rm -rf build/dist dist/*.whl dist/*.tar.gz
 	ECHOD_NATIVE=1 $(BIN)/python -m build --no-isolation --outdir build/dist .
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/dist/*.whl
+	umask 022 && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/dist/*.whl
 	mv build/dist/*.tar.gz dist
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 
 # Elsewhere, as dpkg-buildpackage puts its packages beside the folder that it works in.
 deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)

@@ -465,8 +465,8 @@ class _Check:
         if self._client.why:
             return self._client.why
         error = reason.value
-        if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-            reasons = ", ".join(str(entry[-1]) for entry in error.args[0])
+        reasons = upstream.tls_fault(error)
+        if reasons is not None:
             is_plain = "wrong version number" in reasons or "packet length too long" in reasons
             return f"the server doesn't speak TLS on this port ({reasons})" if is_plain else f"TLS failed ({reasons})"
         if isinstance(error, ConnectionDone) or not isinstance(error, ConnectionClosed):

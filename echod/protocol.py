@@ -122,8 +122,10 @@ class EchoProtocol(upstream.ServerProtocol):
         self.factory.opened(self)
         upstream.read_first(self.transport)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
+        if self.state == self.STATE_CONNECTING and self._outcome is None:
+            self._note_tls_fault(reason)
         self._gathered = self._put_off = b""
         self._receive = _ignore
         self._large = None
@@ -133,6 +135,14 @@ class EchoProtocol(upstream.ServerProtocol):
         self.factory.lost(self)
         self._layers = ()
         self.forget()
+
+    def _note_tls_fault(self, reason: Failure) -> None:
+        """Tell of a client with which there is no TLS: else nobody knows why, such as that a list of revocations has expired."""
+        why = upstream.tls_fault(reason.value)
+        if why is not None:
+            _log.info("refused a handshake from {peer}: TLS: {why}", peer=self.who, why=why)
+            self.factory.counts.refuse(0, "TLS failed.")
+            self._outcome = Outcome.REFUSED
 
     def readConnectionLost(self) -> None:
         """The peer sends no more: let what was accepted from it reach it, then close."""

@@ -409,6 +409,13 @@ def read_first(transport: Any) -> None:
         transport.read_first()
 
 
+def tls_fault(error: BaseException | None) -> str | None:
+    """Return what OpenSSL has against what the peer did, as pyOpenSSL tells it; None if that is not what ended a connection."""
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        return ", ".join(str(entry[-1]) for entry in error.args[0]) or None
+    return None
+
+
 def layers(transport: ITransport) -> tuple[Any, ...]:
     """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they stay the same."""
     found: list[Any] = [transport]

@@ -13,9 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
 
+from echod.counts import Outcome
 from echod.deadlines import TICK
 from echod.handshake import PageRequest
 from echod.protocol import SMALL_ANSWER
@@ -182,6 +186,29 @@ def test_a_fragmented_message_is_echoed_as_one_with_pings_between(peer: Peer) ->
         client_frame(CONTINUATION, "Grüße".encode()[3:]),
     ]
     assert peer.frames(b"".join(octets)) == [Frame(PONG, b"?"), Frame(TEXT, "Grüße".encode())]
+
+
+TLS_FAULT = SSL.Error([("SSL routines", "", "no shared cipher")])
+
+
+@pytest.mark.parametrize(
+    ("error", "is_opened", "outcome"),
+    [
+        (TLS_FAULT, False, Outcome.REFUSED),
+        (TLS_FAULT, True, Outcome.LOST),
+        (SSL.Error([]), False, Outcome.LOST),
+        (SSL.SysCallError(-1, "Unexpected EOF"), False, Outcome.LOST),
+        (ConnectionDone(), False, Outcome.LOST),
+    ],
+)
+def test_a_fault_of_tls_before_the_opening_handshake_is_a_refused_one(
+    clock: Clock, error: Exception, is_opened: bool, outcome: Outcome
+) -> None:
+    peer = opened(clock) if is_opened else Peer(make_factory(clock))
+    counts = peer.protocol.factory.counts
+    peer.protocol.connectionLost(Failure(error))
+    assert counts.outcomes == {outcome: 1}
+    assert counts.refusals == ({("none", "TLS failed."): 1} if outcome is Outcome.REFUSED else {})
 
 
 def test_messages_are_logged_when_asked_for(clock: Clock) -> None:

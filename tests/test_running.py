@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
@@ -415,6 +416,20 @@ def wss(daemon: Daemon, certificate: Certificate) -> Iterator[ClientConnection]:
     with connect(f"wss://localhost:{daemon.port}", ssl=certificate.client(), open_timeout=10) as client:
         echo(client, "hello")
         yield client
+
+
+def test_a_client_without_a_common_version_of_tls_is_told_of(certificate: Certificate) -> None:
+    client = certificate.client()
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        client.minimum_version = client.maximum_version = ssl.TLSVersion.TLSv1_1
+    with Daemon(ports=[f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}"]) as daemon:
+        with socket.create_connection(("127.0.0.1", daemon.port), 10) as plain, pytest.raises(ssl.SSLError):
+            client.wrap_socket(plain, server_hostname="localhost")
+        daemon.wait_for_log("refused a handshake from 127.0.0.1: TLS: unsupported protocol")
+        with wss(daemon, certificate):
+            pass
 
 
 @pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twistd, asyncio", "twist"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio import client as async_client
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import POLL_INTERVAL, Daemon
@@ -123,6 +123,19 @@ def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
         assert len(by_copy) == 2
         for client in clients:
             echo(client, "served")
+
+
+@samples(where_tls_ends=True)
+def test_who_asks_for_errors_has_them_alone(sample: Sample, certificate: Certificate) -> None:
+    """A URL may ask a copy for a 503, for which a proxy might take the copy to be out of order, and keep others from it."""
+    front = Front(sample, certificate)
+    with front.copy(0), front.copy(1), front:
+        for _ in range(10):
+            with pytest.raises(InvalidStatus) as refused, dial(front, "/?status=503"):
+                pass
+            assert refused.value.response.status_code == 503
+            with dial(front) as client:
+                echo(client, "served")
 
 
 @samples()
