@@ -298,9 +298,9 @@ def tell_lane(native: Native | None, factory: EchoFactory) -> None:
     _log.info("express lane: {lane}", lane=describe_lane(native, factory), **{UNLIMITED: True})
 
 
-def tell_limits(settings: Settings, max_connections: int) -> None:
-    """Write to the log what the limits are; the last line of a start."""
-    limits = describe_limits(settings, max_connections)
+def tell_limits(settings: Settings, max_connections: int, whose: str = "") -> None:
+    """Write to the log what the limits are, and `whose`, if not the daemon's as a whole; the last line of a start."""
+    limits = describe_limits(settings, max_connections) + whose
     _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
 
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any, NoReturn, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import PublicKeyAlgorithmOID
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
@@ -40,9 +43,25 @@ TLS 1.3's are such."""
 GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
 """For the key exchange: Mozilla's, and before them, where OpenSSL has it (3.5), one that a quantum computer won't break."""
 
+KEYS = (PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5, PublicKeyAlgorithmOID.ED25519, PublicKeyAlgorithmOID.ED448)
+"""Those that TLS 1.3 has signatures for (RFC 8446 section 4.2.3), with the elliptic curves below. OpenSSL takes others, and then fails
+every handshake over them. RSA for PSS alone is such a one here: cryptography reads it as any RSA key, which doesn't fit its certificate."""
+
+CURVES = ("secp256r1", "secp384r1", "secp521r1")
+
 PROTOCOL = b"http/1.1"
 """The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error". A
 client that offers others alone is let in without one: section 3.2 wants an alert that pyOpenSSL can't send."""
+
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises over a file's content, some of it only when a part is asked for. TypeError: a key behind a passphrase."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 
@@ -53,15 +72,8 @@ class Identity:
 
     key: Any
     chain: tuple[x509.Certificate, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """The host names of the certificate, as SNI has them."""
-        try:
-            names = self.chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
-            return []
-        return [name.lower() for name in names.get_values_for_type(x509.DNSName)]
+    names: tuple[str, ...]
+    """The host names of the certificate, as SNI has them."""
 
     def __str__(self) -> str:
         """Tell the names, and when the certificate ends."""
@@ -80,13 +92,20 @@ class Pem:
 def read_pem(path: Path) -> Pem:
     """Read a PEM file; raises `ValueError` or `OSError`, and both name it."""
     blocks = [(match[1], match[0]) for match in _BLOCK.finditer(path.read_bytes())]
-    try:
+    with _reading(path):
         return Pem(
             tuple(x509.load_pem_x509_certificate(text) for kind, text in blocks if kind == b"CERTIFICATE"),
             tuple(load_pem_private_key(text, None) for kind, text in blocks if kind.endswith(b"PRIVATE KEY")),
             tuple(x509.load_pem_x509_crl(text) for kind, text in blocks if kind == b"X509 CRL"),
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a key behind a passphrase
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Have whatever is wrong in a file be a `ValueError` that names it."""
+    try:
+        yield
+    except _UNREADABLE as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -98,9 +117,12 @@ def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -
     chain = read_certificates(certificate_path)
     if chain_path is not None:
         chain += read_certificates(chain_path)
-    if _public(keys[0]) != _public(chain[0]):
-        raise ValueError(f"{certificate_path}: its certificate is not for the key in {key_path}")
-    return [Identity(keys[0], chain)]
+    with _reading(key_path):
+        public = _public(keys[0])
+    with _reading(certificate_path):
+        if public != _public(chain[0]):
+            raise ValueError(f"its certificate is not for the key in {key_path}")
+        return [_identify(keys[0], chain)]
 
 
 def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
@@ -118,19 +140,27 @@ def read_folder(folder: Path) -> list[Identity]:
     """
     files = {path: read_pem(path) for path in _find(folder)}
     by_key: dict[bytes, list[x509.Certificate]] = defaultdict(list)
-    by_name: dict[x509.Name, list[x509.Certificate]] = defaultdict(list)
-    for certificate in dict.fromkeys(certificate for file in files.values() for certificate in file.certificates):
-        by_key[_public(certificate)].append(certificate)
-        by_name[certificate.subject].append(certificate)
+    issuers: dict[x509.Name, list[x509.Certificate]] = defaultdict(list)
+    places: dict[x509.Certificate, Path] = {}
+    for path, certificate in ((path, certificate) for path, file in files.items() for certificate in file.certificates):
+        if certificate not in places:
+            places[certificate] = path
+            with _reading(path):
+                by_key[_public(certificate)].append(certificate)
+                if certificate.subject != certificate.issuer:
+                    issuers[certificate.subject].append(certificate)
     identities = []
     seen: set[bytes] = set()
     for path, key in ((path, key) for path, file in files.items() for key in file.keys):
-        public = _public(key)
+        with _reading(path):
+            public = _public(key)
         if public not in by_key:
             # It may be about to come: to go on without would be to lose the name that it is for.
             raise ValueError(f"{path}: there is no certificate for its key")
         if public not in seen:
-            identities += [Identity(key, _chain(own, by_name)) for own in sorted(by_key[public], key=_rank, reverse=True)]
+            for own in sorted(by_key[public], key=_rank, reverse=True):
+                with _reading(places[own]):
+                    identities.append(_identify(key, _chain(own, issuers)))
             seen.add(public)
     if not identities:
         raise ValueError(f"{folder}: there is no certificate with its key in a *.pem of that folder")
@@ -151,16 +181,27 @@ def _public(holder: Any) -> bytes:
     return cast(bytes, holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
+def _identify(key: Any, chain: tuple[x509.Certificate, ...]) -> Identity:
+    own = chain[0].public_key()
+    if not (chain[0].public_key_algorithm_oid in KEYS or (isinstance(own, EllipticCurvePublicKey) and own.curve.name in CURVES)):
+        raise ValueError("its key is none of RSA (other than for PSS alone), ECDSA with P-256, P-384 or P-521, Ed25519 and Ed448")
+    try:
+        names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return Identity(key, chain, ())
+    return Identity(key, chain, tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)))
+
+
 def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:
     begin = certificate.not_valid_before_utc
     return begin <= datetime.now(UTC), begin
 
 
-def _chain(certificate: x509.Certificate, by_name: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
-    """Return `certificate` and its issuers, but for the authority's own: who trusts that one has it."""
+def _chain(certificate: x509.Certificate, issuers: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
+    """Return `certificate` and its issuers. The authority's own is not among these: who trusts that one has it."""
     chain = [certificate]
     while chain[-1].issuer != chain[-1].subject:
-        others = (other for other in by_name.get(chain[-1].issuer, ()) if other not in chain and other.issuer != other.subject)
+        others = (other for other in issuers.get(chain[-1].issuer, ()) if other not in chain)
         issuer = next((other for other in others if _is_issuer(other, chain[-1])), None)
         if issuer is None:
             break
@@ -312,23 +353,28 @@ def _parse_ssl(
     extraCertChain: str | None = None,
     clientCa: str | None = None,
 ) -> tuple[Certificates, str]:
-    key, certificate, chain = _path(privateKey), _path(certKey or privateKey), _optional_path(extraCertChain)
-    return Certificates(lambda: read_pair(key, certificate, chain), _optional_path(clientCa)), _tcp(port, interface, backlog)
+    key = _path("ssl: privateKey", privateKey)
+    certificate, chain = _optional_path("ssl: certKey", certKey) or key, _optional_path("ssl: extraCertChain", extraCertChain)
+    authorities = _optional_path("ssl: clientCa", clientCa)
+    return Certificates(lambda: read_pair(key, certificate, chain), authorities), _tcp(port, interface, backlog)
 
 
 def _parse_tls(
     path: str, port: str = "443", backlog: str = "50", interface: str = "::", clientCa: str | None = None
 ) -> tuple[Certificates, str]:
-    folder = _path(path)
-    return Certificates(lambda: read_folder(folder), _optional_path(clientCa)), _tcp(port, interface, backlog)
+    folder, authorities = _path("tls: path", path), _optional_path("tls: clientCa", clientCa)
+    return Certificates(lambda: read_folder(folder), authorities), _tcp(port, interface, backlog)
 
 
-def _path(text: str) -> Path:
+def _path(name: str, text: str) -> Path:
+    if not text:
+        # From a variable that isn't set. It would be the working directory, with every *.pem below it.
+        raise ValueError(f"{name} is empty")
     return Path(text).absolute()  # twistd may change its directory before a reload
 
 
-def _optional_path(text: str | None) -> Path | None:
-    return None if text is None else _path(text)
+def _optional_path(name: str, text: str | None) -> Path | None:
+    return None if text is None else _path(name, text)
 
 
 def _tcp(port: str, interface: str, backlog: str) -> str:

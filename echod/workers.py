@@ -36,7 +36,7 @@ from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
 from echod.quantities import format_duration
-from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, refuse_to_start, tell_limits
+from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, raise_descriptor_limit, refuse_to_start, tell_limits
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0
@@ -66,6 +66,8 @@ class Process(ProcessProtocol):
         self.pid = 0
         self.link = Link(worker.hear, lambda *_: None)
         self.is_serving = False
+        self.has_to_reload = False
+        """Whether files may be others than when it read them as it started."""
         self.since = 0.0
         """When it began to serve, or before that, when it was started."""
         self.silences = 0
@@ -150,6 +152,8 @@ class Worker:
         match kind:
             case "serving":
                 process.is_serving, process.limit, process.since, process.silences = True, value, self._clock.seconds(), 0
+                if process.has_to_reload:
+                    self.ask("reload")
                 self._supervisor.tell_ready()
             case "last":
                 process.counts = metrics.unpack(value)
@@ -222,6 +226,12 @@ class Worker:
             return succeed(None)
         return process.link.ask(kind, value).addTimeout(PATIENCE, self._clock).addErrback(lambda _: None)
 
+    def reload(self) -> Deferred[Any]:
+        """Have the process read the certificates again, one that starts as soon as it serves: by now it may have read them."""
+        if self.process is not None and not self.process.is_serving:
+            self.process.has_to_reload = True
+        return self.ask("reload")
+
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of the process; its counts alone, when it doesn't answer."""
         process = self.process
@@ -288,6 +298,7 @@ class Supervisor(EchoService):
 
     def _listen(self) -> None:
         self._has_listened = True
+        raise_descriptor_limit()  # each worker takes two pipes, and a socket of each endpoint
         for text, endpoint in self._endpoints:
             port = listen_on(text, endpoint, _Nobody())
             self._ports.append(port)
@@ -320,7 +331,8 @@ class Supervisor(EchoService):
         if not self.is_ready and all(worker.is_serving for worker in self._workers):
             self.is_ready = True
             _log.info("workers: {pids}", pids=", ".join(str(process.pid) for process in self._processes()), **{UNLIMITED: True})
-            tell_limits(self.settings.share(0), min(process.limit for process in self._processes()))
+            most = min(process.limit for process in self._processes())
+            tell_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
             self._notifier.start(self._reactor, self._describe_status)
 
     def fail(self, reason: str) -> None:
@@ -363,9 +375,9 @@ class Supervisor(EchoService):
         self._for_each(lambda worker: worker.tell("abort"))
 
     def reload(self) -> Deferred[Any]:
-        """Have the certificates read again, by each worker and for the admin site; fires when it is done."""
+        """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done it."""
         super().reload()
-        return DeferredList([worker.ask("reload") for worker in self._workers])
+        return DeferredList([worker.reload() for worker in self._workers])
 
     # What the admin site asks.
 

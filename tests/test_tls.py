@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Generator
+import ssl
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 from twisted.internet import reactor
@@ -23,6 +24,19 @@ from echod.options import parse_endpoint
 from tests.tls import Certificate, Client
 
 REAL: Any = reactor
+
+ODD = {
+    # An x400Address instead of a DNS name.
+    "name": (b"\x82\x09localhost", b"\xa3\x09localhost"),
+    "name's octets": (b"\x82\x09localhost", b"\x82\x09local\xffost"),
+    # Of basicConstraints and subjectAltName, two of the latter.
+    "extensions": (b"\x06\x03\x55\x1d\x13", b"\x06\x03\x55\x1d\x11"),
+    "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),
+    # The last number of the identifier of elliptic curves in general, and of P-256.
+    "kind of key": (b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x09"),
+    "curve": (b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x50"),
+}
+"""What there may be in a certificate, and odd octets in its place. Its signature doesn't fit then, which is the client's to see."""
 
 
 def shown(certificates: tls.Certificates, name: str | None = None) -> x509.Certificate:
@@ -65,6 +79,27 @@ class TestStrings:
     def test_an_argument_that_there_is_not_is_named(self) -> None:
         with pytest.raises(ValueError, match="ssl: got an unexpected keyword argument 'dhParameters'"):
             tls.parse("ssl:1:dhParameters=x")
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("tls:", "tls: path"),
+            ("tls::port=8443", "tls: path"),
+            ("tls:path=", "tls: path"),
+            ("tls:.:clientCa=", "tls: clientCa"),
+            ("ssl:1:privateKey=", "ssl: privateKey"),
+            ("ssl:1:certKey=", "ssl: certKey"),
+            ("ssl:1:extraCertChain=", "ssl: extraCertChain"),
+            ("ssl:1:clientCa=", "ssl: clientCa"),
+        ],
+    )
+    def test_an_empty_path_is_not_the_working_directory(
+        self, text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Certificate(tmp_path / "server.pem")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match=f"^{name} is empty$"):
+            tls.parse(text)
 
     def test_a_path_is_that_of_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Certificate(tmp_path / "server.pem")
@@ -115,9 +150,58 @@ class TestFiles:
         weak = Certificate(tmp_path / "weak", key=rsa.generate_private_key(65537, 1024))
         with pytest.raises(ValueError, match=r"localhost until .* can't be used: ee key too small"):
             tls.parse(f"ssl:0:privateKey={weak.path}")
-        other = Certificate(tmp_path / "other", key=x25519.X25519PrivateKey.generate(), issuer=Certificate(tmp_path / "root"))
-        with pytest.raises(ValueError, match=r"localhost until .* can't be used: unknown certificate type"):
-            tls.parse(f"ssl:0:privateKey={other.path}")
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: dsa.generate_private_key(2048),
+            lambda: ec.generate_private_key(ec.SECP224R1()),
+            lambda: ec.generate_private_key(ec.SECP256K1()),
+            lambda: ec.generate_private_key(ec.BrainpoolP256R1()),
+            x25519.X25519PrivateKey.generate,
+        ],
+        ids=["DSA", "P-224", "secp256k1", "brainpool", "X25519"],
+    )
+    def test_a_key_that_no_client_shakes_hands_over(self, make: Callable[[], Any], tmp_path: Path) -> None:
+        path = tmp_path / "a.pem"
+        old = Certificate(path)
+        texts = (f"ssl:0:privateKey={path}", f"tls:{tmp_path}")
+        both = [parse(text) for text in texts]
+        Certificate(path, key=make(), issuer=Certificate(tmp_path / "root"))
+        for text, certificates in zip(texts, both, strict=True):
+            for read in (certificates.reload, lambda text=text: tls.parse(text)):
+                with pytest.raises(ValueError, match=r"a\.pem: its key is none of RSA .*, ECDSA with P-256, .* Ed448$"):
+                    read()
+            assert shown(certificates) == old.certificate
+
+    def test_a_certificate_for_pss_alone(self, tmp_path: Path) -> None:
+        one = Certificate(tmp_path / "a.pem", key=rsa.generate_private_key(65537, 2048))
+        octets = one.certificate.public_bytes(Encoding.DER)
+        # The last number of the kind of key, and its parameters: there are none, and then all are left as they are by default.
+        before, after = (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01" + rest for rest in (b"\x01\x05\x00", b"\x0a\x30\x00"))
+        assert before in octets
+        one.path.write_text(one.key_pem.decode() + ssl.DER_cert_to_PEM_cert(octets.replace(before, after)))
+        for text in (f"ssl:0:privateKey={one.path}", f"tls:{tmp_path}"):
+            with pytest.raises(ValueError, match=r"a\.pem: its key is none of RSA \(other than for PSS alone\), "):
+                tls.parse(text)
+
+    @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: rsa.generate_private_key(65537, 2048),
+            lambda: ec.generate_private_key(ec.SECP256R1()),
+            lambda: ec.generate_private_key(ec.SECP384R1()),
+            lambda: ec.generate_private_key(ec.SECP521R1()),
+            ed25519.Ed25519PrivateKey.generate,
+            ed448.Ed448PrivateKey.generate,
+        ],
+        ids=["RSA", "P-256", "P-384", "P-521", "Ed25519", "Ed448"],
+    )
+    def test_a_key_that_clients_shake_hands_over(self, make: Callable[[], Any], version: int, tmp_path: Path) -> None:
+        one = Certificate(tmp_path / "a.pem", key=make(), issuer=Certificate(tmp_path / "root"))
+        for text in (f"ssl:0:privateKey={one.path}", f"tls:{tmp_path}"):
+            assert Client(parse(text), version=version).shake_hands().chain == [one.certificate]
 
     def test_parameters_are_left_out(self, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "one")
@@ -227,6 +311,33 @@ class TestReload:
             with pytest.raises(ValueError, match=r"certificate|private key|PEM"):
                 certificates.reload()
             assert shown(certificates) == old.certificate
+
+    @pytest.mark.parametrize("odd", ODD)
+    def test_whatever_is_odd_about_the_new_one_is_one_error(self, tmp_path: Path, odd: str) -> None:
+        good, path = Certificate(tmp_path / "good.pem", ["a.example"]), tmp_path / "b.pem"
+        other = Certificate(path)
+        texts = [f"ssl:0:privateKey={path}", f"tls:{tmp_path}"]
+        if odd == "version":  # of authorities no more is looked at than that
+            texts.append(f"ssl:0:privateKey={good.path}:clientCa={path}")
+        all_ = [parse(text) for text in texts]
+        before, after = ODD[odd]
+        octets = other.certificate.public_bytes(Encoding.DER)
+        assert before in octets
+        path.write_text(other.key_pem.decode() + ssl.DER_cert_to_PEM_cert(octets.replace(before, after)))
+        for text, certificates in zip(texts, all_, strict=True):
+            for read in (certificates.reload, lambda text=text: tls.parse(text)):
+                with pytest.raises(ValueError, match=r"b\.pem: .") as error:
+                    read()
+                assert type(error.value) is ValueError
+                assert "\n" not in str(error.value)
+            if "clientCa" not in text:
+                assert shown(certificates, "localhost") == other.certificate
+
+    def test_an_authority_may_be_odd(self, tmp_path: Path) -> None:
+        one, other = Certificate(tmp_path / "one"), Certificate(tmp_path / "other")
+        octets = other.certificate.public_bytes(Encoding.DER)
+        other.path.write_text(ssl.DER_cert_to_PEM_cert(octets.replace(*ODD["name"])))
+        assert parse(f"ssl:0:privateKey={one.path}:clientCa={other.path}").reload()
 
     @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
     def test_a_session_from_before_is_no_obstacle(self, tmp_path: Path, version: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import resource
 import signal
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -86,6 +87,8 @@ class Played:
         gauges: AllValues = {metric.name: metric.read(factory) for metric in METRICS if metric.kind == "gauge"}
         gauges["echod_connections_open"] = {(): open_}
         connections = [{"process": self.pid, "number": number, "age": 10 * self.pid - number} for number in range(open_)]
+        # What the parent asks when it hears that waits in the pipe.
+        self.link.tell("serving", limit)
         self.answers = {
             "pulse": lambda _: [open_, counts],
             "values": lambda _: counts | pack(gauges),
@@ -94,7 +97,6 @@ class Played:
             "newest": lambda value: connections[::-1][:value],
             "reload": lambda _: None,
         }
-        self.link.tell("serving", limit)
         unread, self._unread = self._unread, b""
         self.link.dataReceived(unread)
 
@@ -191,6 +193,7 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         assert manager.recv(4096).decode() == "READY=1\nSTATUS=connections: 0 of at most 5, workers: 2 of 2"
         assert "workers: 100, 101" in lines
         assert "max-connections 2," in lines[-1]
+        assert lines[-1].endswith(", drain-timeout 5s, for each of 2 workers")
         started.reactor.advance(1)
         assert started.service._describe_status() == "connections: 2 of at most 5, workers: 2 of 2"
         second.serve(2)
@@ -210,6 +213,23 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         second.end()
         assert stopped.called
         assert not started.reactor.getDelayedCalls()
+
+
+def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started) -> None:
+    first, second = started.processes
+    first.serve()
+    reloaded = started.service.reload()
+    assert reloaded.called
+    assert first.asked == ["reload"]
+    second.serve()
+    assert second.asked == ["reload"]
+    # The next one reads the files when it starts, and whose process is gone has nobody to tell.
+    second.end(ProcessTerminated(None, 9))
+    started.service.reload()
+    started.reactor.advance(0.1)
+    started.processes[-1].serve()
+    assert started.processes[-1].asked == []
+    assert first.asked == ["reload", "reload"]
 
 
 def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list[str]) -> None:
@@ -447,6 +467,16 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> G
         started.reactor.advance(0)
     yield stopped
     assert not path.exists()
+
+
+def test_the_limit_on_descriptors_is_raised_for_the_parent_as_well() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(500, hard - 1), hard))
+        Started().stop()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_what_is_no_socket_can_not_be_shared() -> None:
