@@ -725,11 +725,11 @@ class TestTwisted:
         "environment",
         [
             "",
-            f"LISTEN_PID={os.getpid()}",
-            f"LISTEN_PID={os.getpid()}\0LISTEN_FDS=two",
-            f"LISTEN_PID={os.getpid()}\0LISTEN_FDS=0",
-            f"LISTEN_PID={os.getpid()}\0LISTEN_FDS=-1",
-            f"LISTEN_PID={os.getppid()}\0LISTEN_FDS=2",
+            "LISTEN_PID={pid}",
+            "LISTEN_PID={pid}\0LISTEN_FDS=two",
+            "LISTEN_PID={pid}\0LISTEN_FDS=0",
+            "LISTEN_PID={pid}\0LISTEN_FDS=-1",
+            "LISTEN_PID={another}\0LISTEN_FDS=2",
             "LISTEN_FDS=2",
             None,
         ],
@@ -737,7 +737,7 @@ class TestTwisted:
     def test_sockets_of_nobody_and_of_others(self, environment: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         first = tmp_path / "environ"
         if environment is not None:
-            first.write_text(environment)
+            first.write_text(environment.format(pid=os.getpid(), another=os.getppid()))
         monkeypatch.setattr(upstream, "FIRST_ENVIRONMENT", first)
         monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs([], ()))
         assert upstream.passed_descriptors() == []
