@@ -7,10 +7,13 @@ Knows: compilers, package managers, where things lie. Must never know: how a ser
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -45,14 +48,23 @@ def is_newer(product: Path, sources: list[Path]) -> bool:
     return product.exists() and all(source.stat().st_mtime < product.stat().st_mtime for source in sources)
 
 
+@contextmanager
+def made_once() -> Iterator[None]:
+    """Holds ``BUILD`` for one process: of several, as the tests are, one makes what is missing and the others find it whole."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def compile_c(name: str, sources: list[Path], flags: list[str], hint: str) -> Path:
     """Compile sources (and the headers beside them) into a program."""
     product = BUILD / name
     headers = [header for source in sources[:1] for header in source.parent.glob("*.h")]
-    if not is_newer(product, sources + headers):
-        BUILD.mkdir(parents=True, exist_ok=True)
-        compiler = os.environ.get("CC", "cc")
-        run([compiler, *C_FLAGS, *map(str, sources), "-o", str(product), *flags], hint)
+    with made_once():
+        if not is_newer(product, sources + headers):
+            compiler = os.environ.get("CC", "cc")
+            run([compiler, *C_FLAGS, *map(str, sources), "-o", str(product), *flags], hint)
     return product
 
 
@@ -76,15 +88,15 @@ def gorilla() -> Path:
     """The Go server, built from Debian's package of gorilla/websocket, the way Debian builds its own."""
     product = BUILD / "gorilla"
     source = PEERS / "gorilla.go"
-    if not is_newer(product, [source]):
-        BUILD.mkdir(parents=True, exist_ok=True)
-        run(
-            ["go", "build", "-o", str(product), str(source)],
-            "gorilla: apt-get install golang golang-github-gorilla-websocket-dev",
-            GO111MODULE="off",
-            GOPATH="/usr/share/gocode",
-            GOFLAGS="",
-        )
+    with made_once():
+        if not is_newer(product, [source]):
+            run(
+                ["go", "build", "-o", str(product), str(source)],
+                "gorilla: apt-get install golang golang-github-gorilla-websocket-dev",
+                GO111MODULE="off",
+                GOPATH="/usr/share/gocode",
+                GOFLAGS="",
+            )
     return product
 
 
@@ -92,12 +104,13 @@ def node_modules() -> Path:
     """The directory for NODE_PATH that holds `ws`."""
     directory = BUILD / "node"
     pinned = PEERS / "package.json"
-    if not is_newer(directory / "node_modules" / ".stamp", [pinned]):
-        directory.mkdir(parents=True, exist_ok=True)
-        shutil.copy(pinned, directory / "package.json")
-        hint = "ws: install Node and npm"
-        run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", str(directory)], hint)
-        (directory / "node_modules" / ".stamp").touch()
+    with made_once():
+        if not is_newer(directory / "node_modules" / ".stamp", [pinned]):
+            directory.mkdir(exist_ok=True)
+            shutil.copy(pinned, directory / "package.json")
+            hint = "ws: install Node and npm"
+            run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", str(directory)], hint)
+            (directory / "node_modules" / ".stamp").touch()
     return directory / "node_modules"
 
 
@@ -106,19 +119,21 @@ def peers_python() -> Path:
     directory = BUILD / "venv"
     pinned = PEERS / "requirements.txt"
     python = directory / "bin" / "python"
-    if not is_newer(directory / ".stamp", [pinned]):
-        hint = "the Python peers need pip and its registry"
-        run([sys.executable, "-m", "venv", str(directory)], hint)
-        run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pinned)], hint)
-        (directory / ".stamp").touch()
+    with made_once():
+        if not is_newer(directory / ".stamp", [pinned]):
+            hint = "the Python peers need pip and its registry"
+            run([sys.executable, "-m", "venv", str(directory)], hint)
+            run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pinned)], hint)
+            (directory / ".stamp").touch()
     return python
 
 
 def certificate() -> tuple[Path, Path]:
     """A self-signed certificate (ECDSA P-256) for 127.0.0.1, and its key."""
     pem, key = BUILD / "certificate.pem", BUILD / "key.pem"
-    if not (pem.exists() and key.exists()):
-        BUILD.mkdir(parents=True, exist_ok=True)
+    with made_once():
+        if pem.exists() and key.exists():
+            return pem, key
         request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
         names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
         run(["openssl", *request, *names, "-keyout", str(key), "-out", str(pem)], "TLS: install openssl")
