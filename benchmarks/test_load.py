@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from benchmarks import build
+from tests.ports import held_port
 from tests.tools import give_up
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -416,9 +417,8 @@ def test_an_extension_that_was_not_offered(start: Start) -> None:
 
 
 def test_no_server() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    done = subprocess.run([generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    with held_port() as port:
+        done = subprocess.run([generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert "is the server there" in json.loads(done.stdout)["error"]
 
 

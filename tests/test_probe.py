@@ -19,6 +19,7 @@ from echod.ws_url import parse
 from tests.frames import BINARY, CLOSE, PING, TEXT, close_payload, server_frame
 from tests.odd_certificate import OddCertificate
 from tests.odd_server import OddServer, Peer
+from tests.ports import held_port
 
 Script = Callable[[Peer], object]
 
@@ -187,9 +188,8 @@ async def test_a_name_server_that_is_silent() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_closed_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    report = await check(f"ws://127.0.0.1:{port}")
+    with held_port() as port:
+        report = await check(f"ws://127.0.0.1:{port}")
     assert (report.outcome, report.step) == (Outcome.NO_CONNECTION, Step.TCP)
     assert report.what == f"Connection refused, at 127.0.0.1, port {port}"
 
