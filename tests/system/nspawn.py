@@ -225,7 +225,8 @@ class System:
         wait_until(lambda: self.show(unit, name) == value, f"{name} of {unit} to be {value}", deadline)
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
-        """Return what the journal has of a unit, its own lines and systemd's about it."""
+        """Return what the journal has of a unit, its own lines and systemd's about it, all that were written by now."""
+        self.run("journalctl", "--sync")
         done = self.run("journalctl", "--no-pager", "--output=json", f"--unit={unit}")
         return [json.loads(line) for line in done.stdout.splitlines()]
 

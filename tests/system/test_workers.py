@@ -48,6 +48,8 @@ from tests.tls import Certificate
 ADMIN = ("127.0.0.1", 9090)
 TWO = "--workers 2 --admin tcp:9090:interface=127.0.0.1"
 
+PROCESSORS = sorted(os.sched_getaffinity(0))[:2]
+
 MANY = 20
 """Connections, of which no worker has none but once in half a million times."""
 
@@ -107,20 +109,24 @@ def is_lost(connection: ClientConnection) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("given", "count"), [("2", 2), ("auto", len(os.sched_getaffinity(0)))])
-def test_it_serves_with_all_of_them(given: str, count: int, system: System) -> None:
+@pytest.mark.parametrize("given", ["2", "auto"])
+def test_it_serves_with_all_of_them(given: str, system: System) -> None:
+    if given == "auto" and len(PROCESSORS) < 2:
+        pytest.skip("with one processor there are no workers: run where there are two")
+    # `auto` counts those that it may use: there may be more here than so many connections reach.
+    drop_in(system, f"[Service]\nCPUAffinity={' '.join(map(str, PROCESSORS))}\n")
     options(system, f"--workers {given}")
     assert_exposure(system, SERVICE, 1.2)
     start(system)
     # As soon as systemctl says that it has started.
     assert told(system, "max-message-size")()
-    assert len(workers(system)) == count
+    assert len(workers(system)) == 2
     with many(system) as found:
         for connection, _ in found:
             assert_echo(connection)
         expected = f"connections: {MANY} of at most "
         wait_until(lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to tell of them", 20)
-        assert system.show(SERVICE, "StatusText").endswith(f", workers: {count} of {count}")
+        assert system.show(SERVICE, "StatusText").endswith(", workers: 2 of 2")
     for pid in (main_pid(system), *workers(system)):
         facts = dict(line.split(":\t", 1) for line in system.path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
         assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
