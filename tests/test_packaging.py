@@ -85,7 +85,7 @@ def build(checkout: Path, target: Path) -> None:
     done = run(
         *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(checkout)],
         env={**os.environ, "ECHOD_NATIVE": NATIVE, "SOURCE_DATE_EPOCH": "1700000000"},
-        deadline=120,
+        deadline=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -228,7 +228,7 @@ class Environment:
     def pip(self, *arguments: str) -> None:
         """Run pip, which is to find here all that it wants."""
         command = [str(self.bin / "python"), "-m", "pip", "--disable-pip-version-check", *arguments]
-        done = run(*command, env=self._variables, deadline=120)
+        done = run(*command, env=self._variables, deadline=600)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, command: Sequence[str], folder: Path, **variables: str) -> str:

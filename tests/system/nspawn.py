@@ -33,7 +33,7 @@ from tests.daemon import wait_until
 PACKAGES = ("systemd", "python3", "python3-venv")
 """What it takes beside debootstrap's smallest variant: systemd, and what the README asks for."""
 
-BUILD_DEADLINE = 600
+BUILD_DEADLINE = 1200
 """Seconds for debootstrap, which takes 80 on two cores."""
 
 BOOT_DEADLINE = 60
@@ -220,7 +220,7 @@ class System:
         """Return a property of a unit."""
         return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.strip()
 
-    def wait_for(self, unit: str, name: str, value: str, deadline: float = 30.0) -> None:
+    def wait_for(self, unit: str, name: str, value: str, deadline: float = COMMAND_DEADLINE) -> None:
         """Wait until a property of a unit has this value."""
         wait_until(lambda: self.show(unit, name) == value, f"{name} of {unit} to be {value}", deadline)
 
