@@ -184,7 +184,7 @@ def generator(features: frozenset[str] = frozenset()) -> str:
 
 def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> dict[str, float | str]:
     """Run the generator for a moment; its words."""
-    command = [generator(features), "--port", str(server.port), "--seconds", "0.1", "--warmup", "0", "--patience", "3", *options]
+    command = [generator(features), "--port", str(server.port), "--seconds", "0.5", "--warmup", "0", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     outcome: dict[str, float | str] = json.loads(done.stdout)
     assert (done.returncode == 0) == ("error" not in outcome), done
@@ -193,7 +193,7 @@ def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset
 
 def fault(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> str:
     """What the generator complains of: at once, so that the seconds are only for a machine that is busy."""
-    return str(load(server, "--seconds", "10", "--patience", "1", *options, features=features)["error"])
+    return str(load(server, "--seconds", "10", *options, features=features)["error"])
 
 
 DEFLATE = frozenset({"deflate"})
@@ -355,7 +355,7 @@ def test_a_message_missing_on_one_connection_of_many(start: Start) -> None:
                 return b""
         return echo(frame, number)
 
-    assert "missing message" in fault(start(EchoServer(swallow_first)), "--connections", "4")
+    assert "missing message" in fault(start(EchoServer(swallow_first)), "--connections", "4", "--seconds", "1")
 
 
 def test_a_doubled_answer(start: Start) -> None:
@@ -512,7 +512,7 @@ CYCLE = 256
 
 def test_context_takeover_both_ways_passes_over_many_cycles(start: Start) -> None:
     server = start(EchoServer(Takeover().answer(), extensions="Sec-WebSocket-Extensions: permessage-deflate\r\n"))
-    outcome = load(server, *TAKEOVER, "--seconds", "1", features=DEFLATE)
+    outcome = load(server, *TAKEOVER, "--seconds", "3", features=DEFLATE)
     assert outcome["errors"] == 0
     assert len(server.frames) > 3 * CYCLE
 
