@@ -45,7 +45,7 @@ LITTER = (
 
 PLUGIN = "twisted/plugins/echod_plugin.py"
 
-NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "dropin.cache", "node_modules")
+NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "*dropin.cache*", "node_modules")
 
 # Without a compiler the express lane is left out, unless nothing may be.
 NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
