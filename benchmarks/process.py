@@ -46,13 +46,6 @@ def on_cores(cores: Iterable[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def group_members(group: int) -> list[int]:
     """The processes of a process group: a server may have workers."""
     members = []
