@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, target: Any, context: ssl.SSLContext | None = None) -> None:
         plain = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
-        plain.settimeout(20)
+        plain.settimeout(60)
         plain.connect(target)
         self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
         self.socket.sendall(handshake("/info"))

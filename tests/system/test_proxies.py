@@ -22,7 +22,7 @@ from tests.daemon import POLL_INTERVAL, Daemon
 from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for what surely comes."""
 
 CLIENTS = 40
