@@ -33,7 +33,7 @@ DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 REACTOR_VARIABLE = "ECHOD_TEST_REACTOR"
 """The environment variable with the name of the daemons' reactor, for tests that choose none."""
 
-START_DEADLINE = 60.0
+START_DEADLINE = 120.0
 """Seconds for what takes one. Two cores may be busy with other runs."""
 
 STOP_DEADLINE = 30.0

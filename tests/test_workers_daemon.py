@@ -207,7 +207,7 @@ def test_one_signal_drains_all() -> None:
             assert client.frame() == GOING_AWAY
         assert get(daemon, "/readyz") == (503, "draining\n")
         # A worker's socket is closed in a turn of its loop of its own.
-        wait_until(lambda: is_refused(daemon.address), "the sockets to be closed")
+        wait_until(lambda: is_refused(daemon.address), "the sockets to be closed, before the drain is over", 10)
         for client in found:
             client.close(1001)
             assert client.is_lost()
