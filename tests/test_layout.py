@@ -1,4 +1,4 @@
-"""The rooms: imports of echod's modules go one way, and private names of upstream stay in one file."""
+"""The rooms: imports of echod's modules go one way, and private names of upstream stay in one room."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ROOMS = [
 ]
 """From the ground up: each may import what stands before it."""
 
-PACKAGES = {"native", "web"}
+PACKAGES = {"native", "upstream", "web"}
 """The rooms that are folders."""
 
 FOLDER = Path(echod.__file__).parent
