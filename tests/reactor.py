@@ -22,7 +22,7 @@ class Kept(Protocol):
         """Ignore the handshake's octets."""
 
 
-def until(condition: Any, deadline: float = 10) -> Deferred[None]:
+def until(condition: Any, deadline: float = 60) -> Deferred[None]:
     """Fire once `condition()` is true."""
     done: Deferred[None] = Deferred()
     clock: Any = reactor
