@@ -13,8 +13,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from echod import probe, upstream
+from echod import probe
 from echod.probe import Outcome, Plan, Report, Step
+from echod.upstream import autobahn
 from echod.ws_url import parse
 from tests.frames import BINARY, CLOSE, PING, TEXT, close_payload, server_frame
 from tests.odd_certificate import OddCertificate
@@ -623,7 +624,7 @@ async def test_what_autobahn_raises_is_no_traceback(error: Exception, monkeypatc
     def feed(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(upstream.ClientProtocol, "feed", feed)
+    monkeypatch.setattr(autobahn.ClientProtocol, "feed", feed)
     text = str(error).replace("\x1b", "\\x1b") or "ValueError"
     await fails(Peer.upgrade, Step.UPGRADE, f"what the server sent is not valid: {text}")
 
