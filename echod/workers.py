@@ -451,7 +451,9 @@ def describe_end(reason: Failure) -> str:
     if not isinstance(error, ProcessTerminated):
         return "ended"
     if error.signal is not None:
-        return f"was killed by {signal.Signals(error.signal).name}"
+        # Real-time signals have no names but the first and the last.
+        known = {found.value: found.name for found in signal.Signals}
+        return f"was killed by {known.get(error.signal, f'signal {error.signal}')}"
     return f"ended with exit status {error.exitCode}"
 
 

@@ -308,6 +308,16 @@ def test_one_that_the_kernel_does_not_start_is_tried_again(started: Started, lin
     assert started.service.processes() == {"0": 102, "1": 101}
 
 
+def test_one_that_a_real_time_signal_ends_is_replaced(started: Started, lines: list[str]) -> None:
+    """Of those between SIGRTMIN and SIGRTMAX Python knows no names."""
+    for process in started.processes:
+        process.serve()
+    started.processes[0].end(ProcessTerminated(None, 35))
+    assert lines[-1] == "worker 100 was killed by signal 35; the next starts in 100ms"
+    started.reactor.advance(0.1)
+    assert started.service.processes() == {"0": 102, "1": 101}
+
+
 def test_one_that_has_served_is_replaced_also_before_the_others_serve(started: Started, failing: SimpleNamespace) -> None:
     first, _ = started.processes
     first.serve()
