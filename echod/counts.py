@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     CLEAN = "clean"
     """After a whole closing handshake, whoever began it."""
     FAILED = "failed"
-    """By a Close frame of ours for what the client did, or for want of room (RFC 6455 section 7.1.7)."""
+    """By a Close frame of ours for what the client did, or for want of room (RFC 6455 section 7.1.7); reset by us for want of memory."""
     TIMEOUT = "timeout"
     """Reset by us, when a deadline had passed."""
     LOST = "lost"

@@ -610,7 +610,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
         if ended.is_lost:
-            self.give_up()
+            self.lease_lost()
             return
         if self._is_tls:
             upstream.flush_session(self._layers)
@@ -628,6 +628,10 @@ class EchoProtocol(upstream.ServerProtocol):
             self.dataReceived(ended.rest)
         if self._is_tls and self._layers:
             upstream.read_session(self._layers)
+
+    def lease_lost(self) -> None:
+        """Reset the connection: it can't go on, nor be told why, as part of an answer may be out."""
+        self.give_up(Outcome.FAILED)
 
     def _take_back(self) -> None:
         if self.lease is not None:

@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 from echod import upstream
 from echod.budget import Budget
 from echod.compression import Terms
+from echod.counts import Closer, Outcome
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
 from echod.fastpath import SPARE_TIME, Codec, Deflating, Ended, Lane
@@ -578,6 +579,14 @@ def test_a_lost_read_aborts_the_connection(native: Native) -> None:
         assert not is_leased(link)
         link.receive_all()
         assert link.was_reset
+        made.loop.until(lambda: not made.factory.live)
+        assert_failed(made.factory)
+
+
+def assert_failed(factory: EchoFactory) -> None:
+    """Assert that a connection was ended by us, for no deadline and without a Close frame."""
+    assert factory.counts.outcomes == {Outcome.FAILED: 1}
+    assert factory.counts.closes == {("1006", Closer.SERVER): 1}
 
 
 def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
@@ -659,6 +668,7 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
         link.push(client_frame(PING, b"x"))
     assert whole.receive(3) == server_frame(PONG, b"x")
     lane_bed.loop.until(lambda: list(lane_bed.factory.live) == [whole.protocol])
+    assert_failed(lane_bed.factory)
     echoed(whole, TEXT, b"still here")
 
 
@@ -689,7 +699,7 @@ class FakeBorrower:
     def lease_ended(self, ended: Ended) -> None:
         self.ended.append(ended)
 
-    def give_up(self) -> None:
+    def lease_lost(self) -> None:
         raise AssertionError
 
 
