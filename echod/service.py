@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import EADDRINUSE, EIO
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
@@ -345,7 +345,7 @@ def describe_failure(error: BaseException | None) -> str:
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
 
 
-def refuse_to_start(reason: str) -> None:
+def refuse_to_start(reason: str) -> NoReturn:
     """Raise `CannotStartError`, which will be one line on standard error instead of a traceback.
 
     It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that waits.
