@@ -41,8 +41,8 @@ class Pipes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._out, theirs = os.pipe()
         theirs_too, self._in = os.pipe()
-        monkeypatch.setattr(link, "READ", theirs)
-        monkeypatch.setattr(link, "WRITE", theirs_too)
+        monkeypatch.setattr(link, "TO_PARENT", theirs)
+        monkeypatch.setattr(link, "FROM_PARENT", theirs_too)
         self._theirs = [theirs, theirs_too]
 
     def read(self) -> Any:

@@ -60,7 +60,7 @@ class Played:
         self.signals: list[str] = []
         self.has_ended = False
         self.link = Link(lambda kind, _: self.heard.append(kind), self._answer)
-        self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.READ, octets)))
+        self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.TO_PARENT, octets)))
         protocol.makeConnection(self)
 
     def _answer(self, kind: str, value: Any) -> Any:
@@ -68,7 +68,7 @@ class Played:
         return self.answers[kind](value)
 
     def writeToChild(self, descriptor: int, octets: bytes) -> None:
-        assert descriptor == link.WRITE
+        assert descriptor == link.FROM_PARENT
         if self.answers is DEAF:
             self._unread += octets
         else:
@@ -351,7 +351,7 @@ def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]
 def test_to_one_that_has_closed_its_pipes_nothing_is_said(started: Started) -> None:
     process = started.processes[0]
     process.serve()
-    process.protocol.childConnectionLost(link.WRITE)
+    process.protocol.childConnectionLost(link.FROM_PARENT)
     started.reactor.advance(1)
     started.service._abort()
     assert process.heard == process.asked == []
