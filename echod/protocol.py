@@ -140,7 +140,7 @@ class EchoProtocol(upstream.ServerProtocol):
         """Tell of a client with which there is no TLS: else nobody knows why, such as that a list of revocations has expired."""
         why = upstream.tls_fault(reason.value)
         if why is not None:
-            _log.info("refused a handshake from {peer}: TLS: {why}", peer=self.who, why=why)
+            self._tell_refusal(f"TLS: {why}")
             self.factory.counts.refuse(0, "TLS failed.")
             self._outcome = Outcome.REFUSED
 
@@ -327,12 +327,15 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
-        _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)
+        self._tell_refusal(f"{refusal.status} {refusal.why}")
         self.factory.counts.refuse(refusal.status, refusal.why)
         self._outcome = Outcome.REFUSED
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
+
+    def _tell_refusal(self, why: str) -> None:
+        _log.info("refused a handshake from {peer}: {why}", peer=self.who, why=why)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:  # noqa: ARG002
         """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
