@@ -20,7 +20,7 @@ from twisted.internet.task import react
 
 from echod import options, probe, ws_url
 from echod.log import escape
-from echod.probe import Outcome, Plan, Report
+from echod.probe import CheckOutcome, Plan, Report
 from echod.quantities import format_duration, format_size, parse_size
 
 PROGRESS_INTERVAL = 0.1
@@ -162,7 +162,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _summary(report: Report) -> str:
-    if report.outcome is not Outcome.OK:
+    if report.outcome is not CheckOutcome.OK:
         return f"CRITICAL - {report.step}: {report.what}"
     count = len(report.round_trips)
     median = _milliseconds(statistics_of(report.round_trips)["median"])
@@ -192,7 +192,7 @@ def as_text(report: Report) -> str:
 
 def as_json(report: Report) -> str:
     """Return the report as one JSON object on one line, of ASCII; times are in seconds."""
-    is_ok = report.outcome is Outcome.OK
+    is_ok = report.outcome is CheckOutcome.OK
     record = {
         "ok": is_ok,
         "status": int(report.outcome),

@@ -65,7 +65,7 @@ class Step(StrEnum):
     CLOSE = "close"
 
 
-class Outcome(IntEnum):
+class CheckOutcome(IntEnum):
     """How a check ended; the number is the exit status."""
 
     OK = 0
@@ -109,7 +109,7 @@ class Report:
     """What came of it; of the texts each can be printed as it is."""
 
     plan: Plan
-    outcome: Outcome = Outcome.OK
+    outcome: CheckOutcome = CheckOutcome.OK
     step: Step = Step.DNS
     """The step that failed, or else the last."""
     what: str = ""
@@ -507,9 +507,9 @@ class _Check:
     def _take(self, fault: Fault) -> None:
         self._report.step, self._report.what, self._report.seen = fault.step, fault.what, fault.seen
         if self._is_late:
-            self._report.outcome = Outcome.TIMEOUT
+            self._report.outcome = CheckOutcome.TIMEOUT
         else:
-            self._report.outcome = Outcome.WRONG_ECHO if fault.step is Step.ECHO else Outcome.NO_CONNECTION
+            self._report.outcome = CheckOutcome.WRONG_ECHO if fault.step is Step.ECHO else CheckOutcome.NO_CONNECTION
 
     def _next(self, step: Step) -> None:
         """Enter a step; the last one's end is this one's begin."""
