@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from echod import __version__, http_answer, upstream
 from echod.client_tls import UntrustedError, Verifier
+from echod.counts import NO_CODE
 from echod.http_answer import Answer, NotHttpError
 from echod.log import describe_message, escape
 from echod.quantities import KIB, MIB, format_duration, format_size
@@ -200,8 +201,7 @@ class _Closed:
     reason: bytes | None
 
     def __str__(self) -> str:
-        # 1005: there was none (RFC 6455 section 7.1.5).
-        return f"Close {self.code or 1005} {(self.reason or b'').decode(errors='replace')}".rstrip()
+        return f"Close {self.code or NO_CODE} {(self.reason or b'').decode(errors='replace')}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

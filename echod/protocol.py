@@ -538,11 +538,11 @@ class EchoProtocol(upstream.ServerProtocol):
             return self._label(self.localCloseCode), Closer.SERVER
         if self.wasClean:
             return self._label(self.remoteCloseCode), Closer.CLIENT
-        return NO_CLOSE_FRAME, Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
+        return close_label(NO_CLOSE_FRAME), Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
 
     @staticmethod
     def _label(code: int | None) -> str:
-        return NO_CODE if code is None else close_label(code)
+        return close_label(NO_CODE if code is None else code)
 
     def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
         # The first frame alone says that the message is deflated (RFC 7692 section 6).
