@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TextIO
 from twisted.internet.task import react
 
 from echod import options, probe, ws_url
+from echod.handshake import TOKEN
 from echod.log import escape
 from echod.probe import CheckOutcome, Plan, Report
 from echod.quantities import format_duration, format_size, parse_size
@@ -29,8 +30,7 @@ PROGRESS_INTERVAL = 0.1
 MAX_COUNT = 1_000_000
 """Messages of each type: the time of each is kept."""
 
-# A token (RFC 9110 section 5.6.2), which names of fields and subprotocols are.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(TOKEN.decode())
 
 # What the opening handshake itself says, and what would give a GET a body.
 _RESERVED = re.compile("upgrade|connection|sec-websocket-.*|content-length|transfer-encoding", re.IGNORECASE)
