@@ -54,10 +54,12 @@ _HELP = "This is echod, a WebSocket echo server. Open this URL with ws:// (or ws
 
 _HANDSHAKE_FIELDS = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 
-_ONLY_WEBSOCKET = ("/json", "/info")
-"""Paths that mean something to a WebSocket client alone, who is told so when it comes without an upgrade."""
-
+JSON_PATH = "/json"
+INFO_PATH = "/info"
 HEALTH_PATH = "/healthz"
+
+_ONLY_WEBSOCKET = (JSON_PATH, INFO_PATH)
+"""Paths that mean something to a WebSocket client alone, who is told so when it comes without an upgrade."""
 
 
 @dataclass(frozen=True, slots=True)

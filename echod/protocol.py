@@ -26,6 +26,7 @@ from echod.handshake import (
     ADDRESS_FULL,
     DAEMON_FULL,
     GOING_AWAY,
+    INFO_PATH,
     NO_ROOM,
     HeadReader,
     PageRequest,
@@ -267,7 +268,7 @@ class EchoProtocol(upstream.ServerProtocol):
         else:
             extension = Deflate(agreed.terms, self.factory.settings)
             self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
-        if request.path == info.PATH and self.may_send:
+        if request.path == INFO_PATH and self.may_send:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
             self._faulty.begin()
