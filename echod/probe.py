@@ -30,7 +30,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod import __version__, http_answer, upstream
+from echod import __version__, http_answer, upstream, ws_url
 from echod.client_tls import UntrustedError, Verifier
 from echod.counts import NO_CODE
 from echod.http_answer import Answer, NotHttpError
@@ -353,7 +353,7 @@ class _Check:
         """TCP has a connection."""
         self._client = client
         peer = client.transport.getPeer()
-        self._report.peer = f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+        self._report.peer = ws_url.join(peer.host, peer.port)
         if self._verifier is not None:
             self._next(Step.TLS)
         else:

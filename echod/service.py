@@ -28,7 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__, tls, upstream
+from echod import __version__, tls, upstream, ws_url
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
@@ -289,8 +289,7 @@ def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> 
         return f"unix:{name.decode(errors='backslashreplace') if isinstance(name, bytes) else name}"
     if not hasattr(address, "host"):
         return str(address)
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{scheme}{'s' if is_tls else ''}://{host}:{address.port}"
+    return f"{scheme}{'s' if is_tls else ''}://{ws_url.join(address.host, address.port)}"
 
 
 def tell_lane(native: Native | None, factory: EchoFactory) -> None:
