@@ -51,7 +51,8 @@ class Settings:
     """Octets of unfinished and unsent messages that all connections hold together; see `budget`."""
 
     max_connections: int | None = None
-    """More are answered with HTTP 503. None: what `RLIMIT_NOFILE` allows, less `reserved_descriptors`."""
+    """More are answered with HTTP 503. None: what `RLIMIT_NOFILE` allows, less `reserved_descriptors`, and less
+    `max_admin_connections` where there is an admin site in the same process."""
 
     max_connections_per_address: int | None = None
     """More are answered with HTTP 429."""
