@@ -42,11 +42,12 @@ from echod.options import Options
 from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from echod.settings import Compression
+from tests.client import Client
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
 from tests.loop import Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.test_budget import FakeHolder
-from tests.test_service import Client, address, lines, make
+from tests.test_service import address, lines, make
 from tests.test_upstream import until
 from tests.tls import Certificate
 
@@ -1051,7 +1052,7 @@ def test_the_service_with_the_lane(native: Native, lines: list[str]) -> Generato
     stopped = service.stopService()
     for client in clients:
         assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
-        assert (yield deferToThread(client.close)) == b""
+        assert (yield deferToThread(client.leave)) == b""
     yield stopped
     assert factory.lane is None
 

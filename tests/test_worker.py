@@ -22,7 +22,8 @@ from echod.link import encode
 from echod.metrics import unpack
 from echod.settings import Settings
 from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role, tell_refusal
-from tests.test_service import REAL, Client, lines
+from tests.client import Client
+from tests.test_service import REAL, lines
 
 __all__ = ["lines"]
 
