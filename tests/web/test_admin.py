@@ -55,9 +55,7 @@ class Visitor:
 
     def send(self, octets: bytes) -> bytes:
         self.connection.dataReceived(octets)
-        answer: bytes = self.transport.value()
-        self.transport.clear()
-        return answer
+        return self.transport.take()
 
     def ask(self, line: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, header fields by their names in lower case, and body."""
