@@ -1,7 +1,7 @@
 """Every limit and switch of the daemon, once, as a frozen value.
 
 Knows names, defaults and the reason for each. Must never know where a value came from: `options` makes a `Settings` from
-the command line, and nothing else reads options or the environment.
+the command line and the environment.
 
 Sizes are in octets, durations in seconds.
 """
