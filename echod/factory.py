@@ -19,7 +19,7 @@ from echod.budget import Budget
 from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Deflating, Lane
-from echod.handshake import DAEMON_FULL, HandshakeGuard, PageRequest, Request
+from echod.handshake import DAEMON_FULL, JSON_PATH, HandshakeGuard, PageRequest, Request
 from echod.keepalive import Keepalive
 from echod.native import Native, zlib_functions
 from echod.protocol import EchoProtocol
@@ -40,7 +40,7 @@ class EchoFactory(WebSocketServerFactory):
     """Makes an `EchoProtocol` for each connection."""
 
     noisy = False
-    transforms: ClassVar = {"/json": json_echo.echo}
+    transforms: ClassVar = {JSON_PATH: json_echo.echo}
     """What becomes of a text message, by path; any other path echoes it as it is."""
 
     def __init__(

@@ -87,8 +87,8 @@ class Borrower(Protocol):
         """Take the socket back."""
         ...
 
-    def give_up(self) -> None:
-        """Reset the connection."""
+    def lease_lost(self) -> None:
+        """Reset the connection: what the lease would have left is lost."""
         ...
 
 
@@ -348,7 +348,7 @@ class Lane:
             self._hand_over(lease, borrower)
         except Exception:  # else the reactor would let go of the pump, and with it of all connections
             _log.failure("a lease could not be given back")
-            borrower.give_up()
+            borrower.lease_lost()
 
     def _release(self, lease: Any, borrower: Borrower) -> None:
         messages, octets = lease.messages, lease.octets

@@ -26,6 +26,7 @@ from echod.handshake import (
     ADDRESS_FULL,
     DAEMON_FULL,
     GOING_AWAY,
+    INFO_PATH,
     NO_ROOM,
     HeadReader,
     PageRequest,
@@ -141,7 +142,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Tell of a client with which there is no TLS: else nobody knows why, such as that a list of revocations has expired."""
         why = tls_sessions.tls_fault(reason.value)
         if why is not None:
-            _log.info("refused a handshake from {peer}: TLS: {why}", peer=self.who, why=why)
+            self._tell_refusal(f"TLS: {why}")
             self.factory.counts.refuse(0, "TLS failed.")
             self._outcome = Outcome.REFUSED
 
@@ -268,7 +269,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         else:
             extension = Deflate(agreed.terms, self.factory.settings)
             self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
-        if request.path == info.PATH and self.in_open_state:
+        if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
             self._faulty.begin()
@@ -328,12 +329,15 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
-        _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)
+        self._tell_refusal(f"{refusal.status} {refusal.why}")
         self.factory.counts.refuse(refusal.status, refusal.why)
         self._outcome = Outcome.REFUSED
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
+
+    def _tell_refusal(self, why: str) -> None:
+        _log.info("refused a handshake from {peer}: {why}", peer=self.who, why=why)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:  # noqa: ARG002
         """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
@@ -536,11 +540,11 @@ class EchoProtocol(autobahn.ServerProtocol):
             return self._label(self.localCloseCode), Closer.SERVER
         if self.wasClean:
             return self._label(self.remoteCloseCode), Closer.CLIENT
-        return NO_CLOSE_FRAME, Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
+        return close_label(NO_CLOSE_FRAME), Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
 
     @staticmethod
     def _label(code: int | None) -> str:
-        return NO_CODE if code is None else close_label(code)
+        return close_label(NO_CODE if code is None else code)
 
     def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
         # The first frame alone says that the message is deflated (RFC 7692 section 6).
@@ -611,7 +615,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
         if ended.is_lost:
-            self.give_up()
+            self.lease_lost()
             return
         if self._is_tls:
             tls_sessions.flush_session(self._layers)
@@ -629,6 +633,10 @@ class EchoProtocol(autobahn.ServerProtocol):
             self.dataReceived(ended.rest)
         if self._is_tls and self._layers:
             tls_sessions.read_session(self._layers)
+
+    def lease_lost(self) -> None:
+        """Reset the connection: it can't go on, nor be told why, as part of an answer may be out."""
+        self.give_up(Outcome.FAILED)
 
     def _take_back(self) -> None:
         if self.lease is not None:

@@ -92,7 +92,7 @@ class Process(ProcessProtocol):
 
     def write(self, octets: bytes) -> None:
         """Write what the link has to say: its transport is the pipe."""
-        self.transport.writeToChild(link.WRITE, octets)
+        self.transport.writeToChild(link.FROM_PARENT, octets)
 
     def loseConnection(self) -> None:
         """End what says too much for a message."""
@@ -270,7 +270,7 @@ class Supervisor(EchoService):
         sockets = [of_endpoint[index] for of_endpoint in self._sockets]
         descriptors = range(link.FIRST_SOCKET, link.FIRST_SOCKET + len(sockets))
         ports = tuple((text, descriptor) for (text, _), descriptor in zip(self._endpoints, descriptors, strict=True))
-        passed: dict[int, int | str] = {0: 0, 1: 1, 2: 2, link.READ: "r", link.WRITE: "w"}
+        passed: dict[int, int | str] = {0: 0, 1: 1, 2: 2, link.TO_PARENT: "r", link.FROM_PARENT: "w"}
         passed |= {descriptor: found.fileno() for descriptor, found in zip(descriptors, sockets, strict=True)}
         environment = {**self._environment, VARIABLE: Role(index, ports).encode()}
         self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=passed)
@@ -452,7 +452,9 @@ def describe_end(reason: Failure) -> str:
     if not isinstance(error, ProcessTerminated):
         return "ended"
     if error.signal is not None:
-        return f"was killed by {signal.Signals(error.signal).name}"
+        # Real-time signals have no names but the first and the last.
+        known = {found.value: found.name for found in signal.Signals}
+        return f"was killed by {known.get(error.signal, f'signal {error.signal}')}"
     return f"ended with exit status {error.exitCode}"
 
 

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 
 from echod.budget import Budget
 from echod.compression import Terms
+from echod.counts import Closer, Outcome
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
 from echod.fastpath import SPARE_TIME, Codec, Deflating, Ended, Lane
@@ -43,12 +44,13 @@ from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from echod.settings import Compression
 from echod.upstream import tls_sessions, transports
+from tests.client import Client
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
 from tests.loop import DEADLINE, Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.reactor import until
 from tests.test_budget import FakeHolder
-from tests.test_service import Client, address, lines, make
+from tests.test_service import address, lines, make
 from tests.tls import Certificate
 
 __all__ = ["lines"]  # a fixture
@@ -595,6 +597,14 @@ def test_a_lost_read_aborts_the_connection(native: Native) -> None:
         assert not is_leased(link)
         link.receive_all()
         assert link.was_reset
+        made.loop.until(lambda: not made.factory.live)
+        assert_failed(made.factory)
+
+
+def assert_failed(factory: EchoFactory) -> None:
+    """Assert that a connection was ended by us, for no deadline and without a Close frame."""
+    assert factory.counts.outcomes == {Outcome.FAILED: 1}
+    assert factory.counts.closes == {("1006", Closer.SERVER): 1}
 
 
 def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
@@ -676,6 +686,7 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
         link.push(client_frame(PING, b"x"))
     assert whole.receive(3) == server_frame(PONG, b"x")
     lane_bed.loop.until(lambda: list(lane_bed.factory.live) == [whole.protocol])
+    assert_failed(lane_bed.factory)
     echoed(whole, TEXT, b"still here")
 
 
@@ -706,7 +717,7 @@ class FakeBorrower:
     def lease_ended(self, ended: Ended) -> None:
         self.ended.append(ended)
 
-    def give_up(self) -> None:
+    def lease_lost(self) -> None:
         raise AssertionError
 
 
@@ -1058,7 +1069,7 @@ def test_the_service_with_the_lane(native: Native, lines: list[str]) -> Generato
     stopped = service.stopService()
     for client in clients:
         assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
-        assert (yield deferToThread(client.close)) == b""
+        assert (yield deferToThread(client.leave)) == b""
     yield stopped
     assert factory.lane is None
 

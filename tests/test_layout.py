@@ -10,6 +10,7 @@ import echod
 
 ROOMS = [
     "quantities",
+    "ws_url",
     "settings",
     "log",
     "log_place",
@@ -41,7 +42,6 @@ ROOMS = [
     "worker",
     "workers",
     "options",
-    "ws_url",
     "http_answer",
     "client_tls",
     "probe",

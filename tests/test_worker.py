@@ -23,7 +23,8 @@ from echod.metrics import unpack
 from echod.settings import Settings
 from echod.upstream import endpoints
 from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role, tell_refusal
-from tests.test_service import REAL, Client, lines
+from tests.client import Client
+from tests.test_service import REAL, lines
 
 __all__ = ["lines"]
 
@@ -42,8 +43,8 @@ class Pipes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._out, theirs = os.pipe()
         theirs_too, self._in = os.pipe()
-        monkeypatch.setattr(link, "READ", theirs)
-        monkeypatch.setattr(link, "WRITE", theirs_too)
+        monkeypatch.setattr(link, "TO_PARENT", theirs)
+        monkeypatch.setattr(link, "FROM_PARENT", theirs_too)
         self._theirs = [theirs, theirs_too]
 
     def read(self) -> Any:
