@@ -17,6 +17,7 @@
 
 #include "codec.h"
 #include "deflate.h"
+#include "frame.h"
 #include "gather.h"
 #include "tls.h"
 
@@ -26,11 +27,8 @@ enum {
     ANEW_SIZE = 16 * 1024,   /* of one receive where messages are deflated anew: to make up to eight times as much takes half a turn */
     SEALED_SIZE = 80 * 1024, /* of one receive over TLS: a message of 64 KiB with what its records take besides */
     KEEP_SIZE = 4 * 1024,    /* a smaller frame that is cut is kept and decoded when it is whole: reading it over again costs little */
-    SERVER_HEADER = 10,      /* the largest header of a server's frame */
     GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer */
     GATHER_SIZE = 256,       /* octets that a gathered message has room for at first, at least */
-    CLIENT_HEADER = 14,      /* and of a client's, */
-    KEY_SIZE = 4,            /* of which its key is the end */
     BATCH = 256,             /* events asked for at a time */
     BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
     MIN_PIECE_SIZE = 16 * 1024,
@@ -41,9 +39,6 @@ enum {
 
 /* What most messages don't need is called, so that what they need stays together. */
 #define SELDOM static __attribute__((noinline))
-
-/* In a frame's first octet: its message is deflated. */
-enum { RSV1 = 0x40 };
 
 /* What plain sockets and TLS have in common is compiled for each by itself: calls are a fifth of what the pump does for a small message. */
 #define FOR_EACH static inline __attribute__((always_inline))
@@ -99,15 +94,18 @@ struct echod_pump {
 /* Bookkeeping. */
 
 /* The begin of a gathered message's buffer. */
-static echod_gather *gather_of(const lease_t *lease) {
+static echod_gather *gather_of(const lease_t *lease)
+{
     return (echod_gather *)(void *)lease->message;
 }
 
-SELDOM size_t count_message(const lease_t *lease) {
+SELDOM size_t count_message(const lease_t *lease)
+{
     return lease->is_gathered ? echod_gather_restored_size(gather_of(lease)) : (size_t)lease->large.done;
 }
 
-static void set_held(echod_pump *pump, lease_t *lease) {
+static void set_held(echod_pump *pump, lease_t *lease)
+{
     size_t held = lease->partial_size + lease->public.unsent_size + (lease->message ? count_message(lease) : 0);
     if (lease->tls) {
         const uint8_t *octets;
@@ -118,21 +116,24 @@ static void set_held(echod_pump *pump, lease_t *lease) {
     lease->public.held = held;
 }
 
-static uint8_t *copy(const uint8_t *octets, size_t size) {
+static uint8_t *copy(const uint8_t *octets, size_t size)
+{
     uint8_t *copied = malloc(size);
     if (copied)
         memcpy(copied, octets, size);
     return copied;
 }
 
-static void drop_partial(lease_t *lease) {
+static void drop_partial(lease_t *lease)
+{
     free(lease->partial);
     lease->partial = NULL;
     lease->partial_size = 0;
 }
 
 /* A buffer of at least `size` octets, and of less than twice as many: else a few could hold more than was reckoned with. */
-static uint8_t *take_buffer(echod_pump *pump, size_t size) {
+static uint8_t *take_buffer(echod_pump *pump, size_t size)
+{
     for (int i = 0; i < SPARES; i++) {
         uint8_t *spare = pump->spares[i];
         size_t spare_size = spare ? malloc_usable_size(spare) : 0;
@@ -146,7 +147,8 @@ static uint8_t *take_buffer(echod_pump *pump, size_t size) {
 }
 
 /* Keep a buffer for later, if there is room, or release it. */
-static void give_buffer(echod_pump *pump, uint8_t *buffer) {
+static void give_buffer(echod_pump *pump, uint8_t *buffer)
+{
     size_t size = malloc_usable_size(buffer);
     if (size >= MIN_SPARE_SIZE && pump->spare_size + size <= SPARE_SIZE && !pump->is_tight)
         for (int i = 0; i < SPARES; i++)
@@ -158,7 +160,8 @@ static void give_buffer(echod_pump *pump, uint8_t *buffer) {
     free(buffer);
 }
 
-static void drop_unsent(echod_pump *pump, lease_t *lease) {
+static void drop_unsent(echod_pump *pump, lease_t *lease)
+{
     give_buffer(pump, lease->public.unsent);
     lease->public.unsent = NULL;
     lease->public.unsent_size = lease->sent = 0;
@@ -167,7 +170,8 @@ static void drop_unsent(echod_pump *pump, lease_t *lease) {
 /* The end of a lease. */
 
 /* What was received of a large frame, as the client sent it. */
-static bool take_back_large(lease_t *lease) {
+static bool take_back_large(lease_t *lease)
+{
     uint8_t header[CLIENT_HEADER];
     size_t header_size = echod_large_client_header(&lease->large, header);
     size_t done = (size_t)lease->large.done;
@@ -185,7 +189,8 @@ static bool take_back_large(lease_t *lease) {
 }
 
 /* What was received of a gathered message, as frames, and the octets behind it. */
-static bool take_back_gathered(lease_t *lease, const uint8_t *behind, size_t behind_size) {
+static bool take_back_gathered(lease_t *lease, const uint8_t *behind, size_t behind_size)
+{
     echod_gather *gather = gather_of(lease);
     size_t size = echod_gather_restored_size(gather);
     uint8_t *rest = malloc(size + behind_size);
@@ -203,7 +208,8 @@ static bool take_back_gathered(lease_t *lease, const uint8_t *behind, size_t beh
 }
 
 /* Forget a socket; `rest` is what was received behind what the lease itself keeps (which is nothing then). */
-static void end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size) {
+static void end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
+{
     epoll_ctl(pump->epoll, EPOLL_CTL_DEL, lease->public.fd, NULL);
     for (int i = pump->served; i < pump->count; i++)
         if (pump->events[i].data.ptr == lease)
@@ -234,7 +240,8 @@ static void end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *
     lease->public.why = is_kept ? why : ECHOD_END_NO_MEMORY;
 }
 
-static void end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size) {
+static void end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
+{
     end(pump, lease, why, rest, rest_size);
     lease->public.next = pump->ended;
     pump->ended = &lease->public;
@@ -242,7 +249,8 @@ static void end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const u
 
 /* Writing. */
 
-static void watch(echod_pump *pump, lease_t *lease, bool is_writing) {
+static void watch(echod_pump *pump, lease_t *lease, bool is_writing)
+{
     if (lease->is_writing == is_writing)
         return;
     struct epoll_event event = {.events = is_writing ? EPOLLOUT : EPOLLIN, .data.ptr = lease};
@@ -251,13 +259,15 @@ static void watch(echod_pump *pump, lease_t *lease, bool is_writing) {
 }
 
 /* How much may go to or come from one socket, so that those with large messages don't hold up the others that are ready. */
-static size_t piece_size(const echod_pump *pump) {
+static size_t piece_size(const echod_pump *pump)
+{
     size_t size = BATCH_SIZE / (size_t)(pump->count ? pump->count : 1);
     return size < MIN_PIECE_SIZE ? MIN_PIECE_SIZE : size > PIECE_SIZE ? PIECE_SIZE : size;
 }
 
 /* How much of it the kernel takes. */
-FOR_EACH size_t send_octets(int fd, const uint8_t *octets, size_t size) {
+FOR_EACH size_t send_octets(int fd, const uint8_t *octets, size_t size)
+{
     size_t sent = 0;
     while (sent < size) {
         ssize_t n = send(fd, octets + sent, size - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -271,7 +281,8 @@ FOR_EACH size_t send_octets(int fd, const uint8_t *octets, size_t size) {
 }
 
 /* Send what a TLS session has to send. False: the kernel doesn't take all of it. */
-SELDOM bool flush_sealed(lease_t *lease) {
+SELDOM bool flush_sealed(lease_t *lease)
+{
     const uint8_t *octets;
     size_t size = echod_tls_unsent(lease->tls, &octets);
     size_t sent = send_octets(lease->public.fd, octets, size);
@@ -280,29 +291,35 @@ SELDOM bool flush_sealed(lease_t *lease) {
 }
 
 /* How much of it goes out. Over TLS the last records may be in the session, and keep the next answer waiting. */
-SELDOM size_t send_sealed(lease_t *lease, const uint8_t *octets, size_t size) {
+SELDOM size_t send_sealed(lease_t *lease, const uint8_t *octets, size_t size)
+{
     size_t sealed = 0;
     while (flush_sealed(lease) && sealed < size && !lease->tls->is_odd)
         sealed += echod_tls_seal(lease->tls, octets + sealed, size - sealed);
     return sealed;
 }
 
-FOR_EACH size_t send_some(lease_t *lease, const uint8_t *octets, size_t size) {
+FOR_EACH size_t send_some(lease_t *lease, const uint8_t *octets, size_t size)
+{
     return lease->tls ? send_sealed(lease, octets, size) : send_octets(lease->public.fd, octets, size);
 }
 
-/* Whether no answers wait. Over TLS it tries to send first, so that the next who asks may be told otherwise: asked once for each decision. */
-FOR_EACH bool try_to_flush(lease_t *lease) {
+/* Whether no answers wait. Over TLS it tries to send first, so that the next who asks may be told otherwise: asked once for each
+   decision. */
+FOR_EACH bool try_to_flush(lease_t *lease)
+{
     return !lease->public.unsent_size && (!lease->tls || flush_sealed(lease));
 }
 
 /* How much of a large answer may go to one socket at a time. To seal takes ten times as long as to send. */
-static size_t most_to_send(const echod_pump *pump, const lease_t *lease) {
+static size_t most_to_send(const echod_pump *pump, const lease_t *lease)
+{
     return (lease->tls ? 1 : 4) * piece_size(pump);
 }
 
 /* Let answers wait behind those that wait already. */
-SELDOM bool answer_later(lease_t *lease, const uint8_t *octets, size_t size) {
+SELDOM bool answer_later(lease_t *lease, const uint8_t *octets, size_t size)
+{
     size_t waiting = lease->public.unsent_size;
     uint8_t *unsent = malloc(waiting + size);
     if (!unsent)
@@ -317,7 +334,8 @@ SELDOM bool answer_later(lease_t *lease, const uint8_t *octets, size_t size) {
 }
 
 /* Send answers from a buffer that is not the lease's; what is not taken is kept. */
-FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
+FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size)
+{
     size_t sent = send_some(lease, octets, size);
     if (sent == size)
         return true;
@@ -328,12 +346,14 @@ FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size) {
 
 static void open_some(echod_pump *pump, lease_t *lease);
 
-static size_t count_unsent(const lease_t *lease) {
+static size_t count_unsent(const lease_t *lease)
+{
     const uint8_t *octets;
     return lease->public.unsent_size + (lease->tls ? echod_tls_unsent(lease->tls, &octets) : 0);
 }
 
-static void flush(echod_pump *pump, lease_t *lease) {
+static void flush(echod_pump *pump, lease_t *lease)
+{
     size_t before = count_unsent(lease);
     size_t most = most_to_send(pump, lease);
     size_t size = lease->public.unsent_size < most ? lease->public.unsent_size : most;
@@ -360,14 +380,16 @@ static void flush(echod_pump *pump, lease_t *lease) {
 
 /* Reading. */
 
-static void count(echod_pump *pump, lease_t *lease, const echod_large *large) {
+static void count(echod_pump *pump, lease_t *lease, const echod_large *large)
+{
     lease->public.messages++;
     lease->public.octets += large->length;
     echod_large_sum(large, &pump->sums);
 }
 
 /* Write the header of the frame that echoes this one in front of the payload; the answer is its size. */
-static size_t write_header(const echod_large *frame, uint8_t *payload) {
+static size_t put_header_before(const echod_large *frame, uint8_t *payload)
+{
     uint8_t header[SERVER_HEADER];
     size_t size = echod_large_server_header(frame, header);
     memcpy(payload - size, header, size);
@@ -375,7 +397,8 @@ static size_t write_header(const echod_large *frame, uint8_t *payload) {
 }
 
 /* Send the answer that is in the message's buffer. */
-static void answer_message(echod_pump *pump, lease_t *lease, size_t start, size_t size) {
+static void answer_message(echod_pump *pump, lease_t *lease, size_t start, size_t size)
+{
     size_t most = most_to_send(pump, lease);
     size_t sent = send_some(lease, lease->message + start, size < most ? size : most);
     if (sent == size) {
@@ -388,14 +411,16 @@ static void answer_message(echod_pump *pump, lease_t *lease, size_t start, size_
     lease->message = NULL;
 }
 
-static void finish_large(echod_pump *pump, lease_t *lease) {
-    size_t header_size = write_header(&lease->large, lease->message + SERVER_HEADER);
+static void finish_large(echod_pump *pump, lease_t *lease)
+{
+    size_t header_size = put_header_before(&lease->large, lease->message + SERVER_HEADER);
     count(pump, lease, &lease->large);
     answer_message(pump, lease, SERVER_HEADER - header_size, header_size + (size_t)lease->large.length);
 }
 
 /* Take octets of a large frame that are where they belong, behind `done`, or elsewhere. False: the lease has ended. */
-static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, size_t size) {
+static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, size_t size)
+{
     uint8_t *target = lease->message + SERVER_HEADER + lease->large.done;
     switch (echod_large_feed(&lease->large, target, octets ? octets : target, size)) {
     case ECHOD_LARGE_COMPLETE:
@@ -412,13 +437,15 @@ static bool feed_large(echod_pump *pump, lease_t *lease, const uint8_t *octets, 
 
 /* Whether the payload of a small frame, so far, can become that of an ordinary one: text is to fail at the first octet that no text
    has there (the testsuite's cases 6.4), not when the frame is whole, which may be never. */
-static bool can_be_ordinary(echod_large *large, const uint8_t *payload, size_t size) {
+static bool can_be_ordinary(echod_large *large, const uint8_t *payload, size_t size)
+{
     uint8_t unmasked[KEEP_SIZE];
-    return large->opcode != 1 || echod_large_feed(large, unmasked, payload, size) != ECHOD_LARGE_INVALID;
+    return large->opcode != OPCODE_TEXT || echod_large_feed(large, unmasked, payload, size) != ECHOD_LARGE_INVALID;
 }
 
 /* Keep what begins an ordinary frame that is not whole. False: the lease has ended. */
-static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t size, uint64_t need) {
+static bool keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t size, uint64_t need)
+{
     echod_large *large = &lease->large;
     size_t header_size = echod_large_begin(large, rest, size, pump->max_message_size);
     if (!header_size || need <= KEEP_SIZE) { /* without a header there are no more than 13 octets, however large the frame */
@@ -461,7 +488,8 @@ typedef enum {
 } outcome;
 
 /* Send the answers so far. False: there is no memory to keep what is not taken. */
-static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it) {
+static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it)
+{
     size_t size = it->produced;
     it->produced = 0;
     if (!size)
@@ -470,7 +498,8 @@ static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it) {
 }
 
 /* Put an answer behind those so far, if it fits between them and what is still to be looked at: one send takes them all. */
-static bool put_behind(echod_pump *pump, reading *it, const uint8_t *octets, size_t size) {
+static bool put_behind(echod_pump *pump, reading *it, const uint8_t *octets, size_t size)
+{
     if (it->produced + size > it->at)
         return false;
     memcpy(pump->buffer + it->produced, octets, size);
@@ -479,29 +508,34 @@ static bool put_behind(echod_pump *pump, reading *it, const uint8_t *octets, siz
 }
 
 /* Send an answer from a buffer that is not the lease's, with room in front for its header. Most fit behind those so far. */
-static outcome answer_next(echod_pump *pump, lease_t *lease, reading *it, uint8_t kind, uint8_t *payload, size_t length) {
-    size_t header_size = write_header(&(echod_large){.length = length, .opcode = kind}, payload), size = header_size + length;
+static outcome answer_next(echod_pump *pump, lease_t *lease, reading *it, uint8_t kind, uint8_t *payload, size_t length)
+{
+    size_t header_size = put_header_before(&(echod_large){.length = length, .opcode = kind}, payload), size = header_size + length;
     if (put_behind(pump, it, payload - header_size, size))
         return TAKEN;
     if (!answer_so_far(pump, lease, it))
         return NO_MEMORY;
-    bool is_kept = lease->public.unsent_size ? answer_later(lease, payload - header_size, size) : answer(lease, payload - header_size, size);
+    uint8_t *frame = payload - header_size;
+    bool is_kept = lease->public.unsent_size ? answer_later(lease, frame, size) : answer(lease, frame, size);
     return is_kept ? TAKEN : NO_MEMORY;
 }
 
 /* Octets that a deflated message may have, as it comes. Incompressible ones become a little more. */
-static size_t most_deflated(const echod_pump *pump, const lease_t *lease) {
+static size_t most_deflated(const echod_pump *pump, const lease_t *lease)
+{
     size_t most = echod_deflate_largest(&lease->window->terms);
     uint64_t limit = pump->max_message_size;
     return limit < most ? (size_t)(limit + limit / 16 + 1024) : most;
 }
 
 /* Inflate a message, and count it. False: it is for Autobahn. */
-static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const uint8_t *octets, size_t size, echod_inflated *said) {
+static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const uint8_t *octets, size_t size,
+                            echod_inflated *said)
+{
     size_t most = echod_deflate_largest(&lease->window->terms);
     most = it->inflated < most ? most - it->inflated : 0;
     uint64_t max_size = pump->max_message_size < most ? pump->max_message_size : most;
-    if (!echod_deflate_take(pump->deflate, lease->window, octets, size, opcode == 1, max_size, said))
+    if (!echod_deflate_take(pump->deflate, lease->window, octets, size, opcode == OPCODE_TEXT, max_size, said))
         return false;
     it->inflated += said->size;
     count(pump, lease, &(echod_large){.length = said->size, .opcode = opcode});
@@ -509,7 +543,8 @@ static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8
 }
 
 /* Have room for so many octets of payload more. False: that can't be, or is not to be. */
-static bool make_room(echod_pump *pump, lease_t *lease, size_t size) {
+static bool make_room(echod_pump *pump, lease_t *lease, size_t size)
+{
     size_t done = lease->message ? echod_gather_size(gather_of(lease)) : 0;
     size_t room = GATHER_ROOM + done + size;
     if (lease->message && room <= lease->message_room)
@@ -532,15 +567,17 @@ static bool make_room(echod_pump *pump, lease_t *lease, size_t size) {
     return true;
 }
 
-static void drop_message(echod_pump *pump, lease_t *lease) {
+static void drop_message(echod_pump *pump, lease_t *lease)
+{
     give_buffer(pump, lease->message);
     lease->message = NULL;
 }
 
 /* Answer a message with what was gathered of it. */
-static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const echod_large *whole) {
+static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const echod_large *whole)
+{
     uint8_t *payload = lease->message + GATHER_ROOM;
-    size_t header_size = write_header(whole, payload), size = header_size + (size_t)whole->length;
+    size_t header_size = put_header_before(whole, payload), size = header_size + (size_t)whole->length;
     /* Thousands of small messages fit into a read, and a send takes as long as a hundred of them; to copy a large one costs more. */
     if (size <= KEEP_SIZE && put_behind(pump, it, payload - header_size, size)) {
         drop_message(pump, lease);
@@ -558,7 +595,8 @@ static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, co
 }
 
 /* Answer a gathered message that is whole. */
-static outcome finish_gathered(echod_pump *pump, lease_t *lease, reading *it) {
+static outcome finish_gathered(echod_pump *pump, lease_t *lease, reading *it)
+{
     echod_gather *gather = gather_of(lease);
     uint8_t *payload = lease->message + GATHER_ROOM;
     echod_large whole = {.length = echod_gather_size(gather), .opcode = gather->kind};
@@ -578,7 +616,8 @@ static outcome finish_gathered(echod_pump *pump, lease_t *lease, reading *it) {
 }
 
 /* Gather octets of a message. */
-static outcome gather_some(echod_pump *pump, lease_t *lease, reading *it) {
+static outcome gather_some(echod_pump *pump, lease_t *lease, reading *it)
+{
     if (!make_room(pump, lease, it->size - it->at))
         return LEFT;
     switch (echod_gather_feed(gather_of(lease), lease->message + GATHER_ROOM, pump->buffer, it->size, &it->at)) {
@@ -592,7 +631,8 @@ static outcome gather_some(echod_pump *pump, lease_t *lease, reading *it) {
     return LEFT;
 }
 
-static outcome begin_gathering(echod_pump *pump, lease_t *lease, reading *it) {
+static outcome begin_gathering(echod_pump *pump, lease_t *lease, reading *it)
+{
     if (!make_room(pump, lease, it->size - it->at))
         return LEFT;
     bool is_deflated = (pump->buffer[it->at] & RSV1) != 0;
@@ -603,7 +643,8 @@ static outcome begin_gathering(echod_pump *pump, lease_t *lease, reading *it) {
 }
 
 /* Answer a deflated message that is in one frame, in place; if that is not all there, gather it. */
-static outcome echo_deflated(echod_pump *pump, lease_t *lease, reading *it) {
+static outcome echo_deflated(echod_pump *pump, lease_t *lease, reading *it)
+{
     uint8_t *octets = pump->buffer + it->at;
     echod_large frame;
     size_t header_size = echod_gather_whole(&frame, octets, it->size - it->at, most_deflated(pump, lease));
@@ -626,13 +667,14 @@ static outcome echo_deflated(echod_pump *pump, lease_t *lease, reading *it) {
     it->at += header_size + length;
     if (said.answer)
         return answer_next(pump, lease, it, said.is_plain ? opcode : frame.opcode, said.answer, said.answer_size);
-    write_header(&frame, target);
+    put_header_before(&frame, target);
     it->produced += answer_header + length;
     return TAKEN;
 }
 
 /* Echo ordinary frames behind others. */
-static outcome echo_some(echod_pump *pump, lease_t *lease, reading *it) {
+static outcome echo_some(echod_pump *pump, lease_t *lease, reading *it)
+{
     uint8_t *octets = pump->buffer + it->at;
     echod_echoed echoed = echod_codec_echo(octets, it->size - it->at, pump->max_message_size, &pump->sums);
     lease->public.messages += echoed.messages;
@@ -646,7 +688,8 @@ static outcome echo_some(echod_pump *pump, lease_t *lease, reading *it) {
     return echoed.messages ? TAKEN : LEFT;
 }
 
-static outcome serve_next(echod_pump *pump, lease_t *lease, reading *it) {
+static outcome serve_next(echod_pump *pump, lease_t *lease, reading *it)
+{
     if (lease->message)
         return gather_some(pump, lease, it);
     if (!echod_gather_is_first(pump->buffer[it->at], lease->window != NULL))
@@ -658,7 +701,8 @@ static outcome serve_next(echod_pump *pump, lease_t *lease, reading *it) {
 
 /* Serve what has been read, of which the first octets are not ordinary, or belong to a message that is gathered. False: the lease has
    ended. */
-SELDOM bool serve(echod_pump *pump, lease_t *lease, size_t produced, size_t at, size_t size) {
+SELDOM bool serve(echod_pump *pump, lease_t *lease, size_t produced, size_t at, size_t size)
+{
     reading it = {.produced = produced, .at = at, .size = size};
     outcome what = TAKEN;
     while (what == TAKEN && it.at < it.size)
@@ -683,7 +727,8 @@ SELDOM bool serve(echod_pump *pump, lease_t *lease, size_t produced, size_t at, 
 }
 
 /* Echo what is in the shared buffer's first `size` octets. False: the lease has ended. */
-FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size) {
+FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size)
+{
     echod_echoed echoed = echod_codec_echo(pump->buffer, size, pump->max_message_size, &pump->sums);
     lease->public.messages += echoed.messages;
     lease->public.octets += echoed.octets;
@@ -699,10 +744,11 @@ FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size) {
 }
 
 /* Whether these octets, at a frame's begin, are the owner's to judge. */
-static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets, size_t size) {
+static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets, size_t size)
+{
     echod_sums not_counted = {0};
     if (lease->message)
-        return (octets[0] & 0x7F) != 0;
+        return (octets[0] & (uint8_t)~FIN) != 0;
     echod_echoed echoed = echod_codec_echo(octets, size, pump->max_message_size, &not_counted);
     if (echoed.stop == ECHOD_STOP_NOT_ORDINARY) /* what comes before it has been overwritten */
         return !echod_gather_is_first(octets[echoed.consumed], lease->window != NULL);
@@ -710,7 +756,8 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
 }
 
 /* Whether a frame is to begin, and none that is ours, or over TLS something else. */
-SELDOM bool is_odd_next(echod_pump *pump, lease_t *lease) {
+SELDOM bool is_odd_next(echod_pump *pump, lease_t *lease)
+{
     if (lease->partial_size || (lease->message && !(lease->is_gathered && !gather_of(lease)->header_size)))
         return false;
     uint8_t begin[CLIENT_HEADER];
@@ -720,7 +767,8 @@ SELDOM bool is_odd_next(echod_pump *pump, lease_t *lease) {
 }
 
 /* Of a message that has a buffer: a large frame's octets go there, those that are gathered through the shared one. */
-SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room) {
+SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room)
+{
     if (lease->is_gathered) {
         *room = pump->is_tight ? KEEP_SIZE : lease->read_size;
         return pump->buffer;
@@ -732,7 +780,8 @@ SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room
 }
 
 /* Where the next octets of the client's belong, and how many at most. */
-FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room) {
+FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
+{
     if (lease->message)
         return target_of_message(pump, lease, room);
     /* When it is tight, what is read ends up with the owner if it is not whole: a large piece for each would be too much. */
@@ -741,7 +790,8 @@ FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room) {
 }
 
 /* Take octets that are where target_of said. False: the lease has ended. */
-FOR_EACH bool take(echod_pump *pump, lease_t *lease, size_t size) {
+FOR_EACH bool take(echod_pump *pump, lease_t *lease, size_t size)
+{
     if (lease->message)
         return lease->is_gathered ? serve(pump, lease, 0, 0, size) : feed_large(pump, lease, NULL, size);
     size_t kept = lease->partial_size;
@@ -753,7 +803,8 @@ FOR_EACH bool take(echod_pump *pump, lease_t *lease, size_t size) {
 }
 
 /* What remains to be done for a lease that has been served and goes on. */
-FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked) {
+FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked)
+{
     if (is_blocked) {
         if (pump->is_tight) {
             end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
@@ -771,7 +822,8 @@ FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked) {
 }
 
 /* Serve what a TLS session has, or gets from what was received for it. */
-SELDOM void open_some(echod_pump *pump, lease_t *lease) {
+SELDOM void open_some(echod_pump *pump, lease_t *lease)
+{
     size_t room, opened;
     bool is_blocked;
     do {
@@ -790,7 +842,8 @@ SELDOM void open_some(echod_pump *pump, lease_t *lease) {
 }
 
 /* Octets received, or 0: there are none, and the lease may have ended. */
-FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_t room) {
+FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_t room)
+{
     ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
     if (n > 0) {
         lease->public.reads++;
@@ -801,7 +854,8 @@ FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_
     return 0;
 }
 
-static void read_sealed(echod_pump *pump, lease_t *lease) {
+static void read_sealed(echod_pump *pump, lease_t *lease)
+{
     size_t room = pump->is_tight && !lease->message ? KEEP_SIZE : lease->read_size;
     size_t size = receive(pump, lease, pump->received, room);
     if (size) {
@@ -810,7 +864,8 @@ static void read_sealed(echod_pump *pump, lease_t *lease) {
     }
 }
 
-static void read_some(echod_pump *pump, lease_t *lease) {
+static void read_some(echod_pump *pump, lease_t *lease)
+{
     size_t room;
     uint8_t *target = target_of(pump, lease, &room);
     size_t size = receive(pump, lease, target, room);
@@ -820,13 +875,15 @@ static void read_some(echod_pump *pump, lease_t *lease) {
 
 /* The public part. */
 
-static uint64_t now_ns(void) {
+static uint64_t now_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
-echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments) {
+echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
+{
     echod_pump *pump = calloc(1, sizeof *pump);
     if (!pump)
         return NULL;
@@ -840,7 +897,8 @@ echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments) {
     return pump;
 }
 
-void echod_pump_free(echod_pump *pump) {
+void echod_pump_free(echod_pump *pump)
+{
     echod_pump_trim(pump);
     if (pump->deflate)
         echod_deflate_free(pump->deflate);
@@ -848,11 +906,13 @@ void echod_pump_free(echod_pump *pump) {
     free(pump);
 }
 
-int echod_pump_fd(const echod_pump *pump) {
+int echod_pump_fd(const echod_pump *pump)
+{
     return pump->epoll;
 }
 
-echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
+echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot)
+{
     lease_t *lease = calloc(1, sizeof *lease);
     if (!lease)
         return NULL;
@@ -867,7 +927,8 @@ echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
     return &lease->public;
 }
 
-echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out) {
+echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out)
+{
     const uint8_t *octets;
     echod_tls *tls = malloc(sizeof *tls);
     if (!tls)
@@ -883,12 +944,14 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
     return &lease->public;
 }
 
-int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings) {
+int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings)
+{
     pump->deflate = echod_deflate_new(zlib, settings);
     return pump->deflate ? 0 : -1;
 }
 
-int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_terms *terms, const uint8_t *window, size_t size) {
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_terms *terms, const uint8_t *window, size_t size)
+{
     lease_t *lease = (lease_t *)public;
     lease->window = calloc(1, sizeof *lease->window);
     if (!lease->window || !echod_window_begin(lease->window, pump->deflate, terms, window, size))
@@ -898,11 +961,13 @@ int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_
     return 0;
 }
 
-void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl) {
+void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl)
+{
     pump->openssl = *openssl;
 }
 
-echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
+echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
+{
     uint64_t deadline = now_ns() + budget_ns;
     pump->ended = NULL;
     do {
@@ -927,11 +992,13 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
     return pump->ended;
 }
 
-void echod_pump_recall(echod_pump *pump, echod_lease *lease) {
+void echod_pump_recall(echod_pump *pump, echod_lease *lease)
+{
     end(pump, (lease_t *)lease, ECHOD_END_RECALLED, NULL, 0);
 }
 
-void echod_lease_free(echod_lease *lease) {
+void echod_lease_free(echod_lease *lease)
+{
     free(lease->rest);
     free(lease->unsent);
     free(((lease_t *)lease)->tls);
@@ -941,25 +1008,30 @@ void echod_lease_free(echod_lease *lease) {
     free(lease);
 }
 
-size_t echod_pump_held(const echod_pump *pump) {
+size_t echod_pump_held(const echod_pump *pump)
+{
     return pump->held;
 }
 
-const echod_sums *echod_pump_sums(const echod_pump *pump) {
+const echod_sums *echod_pump_sums(const echod_pump *pump)
+{
     return &pump->sums;
 }
 
-void echod_pump_set_tight(echod_pump *pump, int is_tight) {
+void echod_pump_set_tight(echod_pump *pump, int is_tight)
+{
     pump->is_tight = is_tight != 0;
     if (is_tight)
         echod_pump_trim(pump);
 }
 
-size_t echod_pump_spare(const echod_pump *pump) {
+size_t echod_pump_spare(const echod_pump *pump)
+{
     return pump->spare_size;
 }
 
-void echod_pump_trim(echod_pump *pump) {
+void echod_pump_trim(echod_pump *pump)
+{
     for (int i = 0; i < SPARES; i++) {
         free(pump->spares[i]);
         pump->spares[i] = NULL;
@@ -969,78 +1041,94 @@ void echod_pump_trim(echod_pump *pump) {
 
 #else
 
-echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments) {
+echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
+{
     (void)max_message_size, (void)max_fragments;
     errno = ENOSYS;
     return NULL;
 }
 
-void echod_pump_free(echod_pump *pump) {
+void echod_pump_free(echod_pump *pump)
+{
     (void)pump;
 }
 
-int echod_pump_fd(const echod_pump *pump) {
+int echod_pump_fd(const echod_pump *pump)
+{
     (void)pump;
     return -1;
 }
 
-echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot) {
+echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot)
+{
     (void)pump, (void)fd, (void)slot;
     return NULL;
 }
 
-echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out) {
+echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out)
+{
     (void)pump, (void)fd, (void)slot, (void)ssl, (void)in, (void)out;
     return NULL;
 }
 
-void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl) {
+void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl)
+{
     (void)pump, (void)openssl;
 }
 
-int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings) {
+int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings)
+{
     (void)pump, (void)zlib, (void)settings;
     return -1;
 }
 
-int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window, size_t size) {
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window, size_t size)
+{
     (void)pump, (void)lease, (void)terms, (void)window, (void)size;
     return -1;
 }
 
-echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns) {
+echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
+{
     (void)pump, (void)budget_ns;
     return NULL;
 }
 
-void echod_pump_recall(echod_pump *pump, echod_lease *lease) {
+void echod_pump_recall(echod_pump *pump, echod_lease *lease)
+{
     (void)pump, (void)lease;
 }
 
-void echod_lease_free(echod_lease *lease) {
+void echod_lease_free(echod_lease *lease)
+{
     (void)lease;
 }
 
-size_t echod_pump_held(const echod_pump *pump) {
+size_t echod_pump_held(const echod_pump *pump)
+{
     (void)pump;
     return 0;
 }
 
-const echod_sums *echod_pump_sums(const echod_pump *pump) {
+const echod_sums *echod_pump_sums(const echod_pump *pump)
+{
     (void)pump;
     return NULL;
 }
 
-void echod_pump_set_tight(echod_pump *pump, int is_tight) {
+void echod_pump_set_tight(echod_pump *pump, int is_tight)
+{
     (void)pump, (void)is_tight;
 }
 
-size_t echod_pump_spare(const echod_pump *pump) {
+size_t echod_pump_spare(const echod_pump *pump)
+{
     (void)pump;
     return 0;
 }
 
-void echod_pump_trim(echod_pump *pump) {
+void echod_pump_trim(echod_pump *pump)
+{
     (void)pump;
 }
 

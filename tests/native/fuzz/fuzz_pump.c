@@ -3,8 +3,8 @@
  * what plain loops make of the same octets.
  *
  * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end the client's
- * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the harness: each
- * step of it takes three octets of the input (kind, size, key), so that most of it is frames.
+ * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the
+ * harness: each step of it takes three octets of the input (kind, size, key), so that most of it is frames.
  *
  * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
  * read is what is given back, the whole frames of a message that was under way as one. Nothing may be lost but what is behind a fault in
