@@ -107,6 +107,15 @@ static inline size_t write_header(uint8_t *octets, uint8_t opcode, uint64_t leng
     return 2 + size;
 }
 
+/* Write a server's header in front of its payload, where there is room for it; the answer is its size. */
+static inline size_t put_header_before(uint8_t *payload, uint8_t opcode, uint64_t length)
+{
+    uint8_t header[SERVER_HEADER];
+    size_t size = write_header(header, opcode, length, 0);
+    memcpy(payload - size, header, size);
+    return size;
+}
+
 static inline size_t write_client_header(uint8_t *octets, uint8_t opcode, uint64_t length, uint32_t key)
 {
     size_t size = write_header(octets, opcode, length, MASK);

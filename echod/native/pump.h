@@ -6,7 +6,8 @@
  * with what is left of its octets as soon as something comes that is neither an ordinary frame nor part of a fragmented message or a
  * deflated one.
  *
- * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere there is no pump, and echod_pump_new answers NULL.
+ * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere (pump_none.c) there is none, and echod_pump_new answers
+ * NULL.
  */
 #ifndef ECHOD_PUMP_H
 #define ECHOD_PUMP_H

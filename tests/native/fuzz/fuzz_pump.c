@@ -10,7 +10,7 @@
  * read is what is given back, the whole frames of a message that was under way as one. Nothing may be lost but what is behind a fault in
  * a large text, and what there was no memory for.
  *
- * This file is compiled with the pump in it, so that an allocation of its own can be made to fail.
+ * This file is compiled with the pump's files in it, so that an allocation of its own can be made to fail.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -28,6 +28,11 @@ static void *pump_malloc(size_t size)
 }
 
 #define malloc pump_malloc
+#include "spare.c"
+#include "lease.c"
+#include "send.c"
+#include "cut.c"
+#include "serve.c"
 #include "pump.c"
 #undef malloc
 
