@@ -21,7 +21,7 @@ from zope.interface import implementer
 from echod.compression import Terms
 from echod.counts import Sums
 from echod.native import Native
-from echod.upstream import Session
+from echod.upstream.tls_sessions import Session
 
 LARGE = 4096
 """Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
@@ -39,7 +39,7 @@ class Deflating(NamedTuple):
     """How deflated messages are served."""
 
     functions: Mapping[str, int]
-    """Those of zlib by their addresses: see `upstream`."""
+    """Those of zlib by their addresses: see `native.zlib_functions`."""
 
     level: int
     """How hard zlib tries, from 0 to 9."""
@@ -202,7 +202,7 @@ class Lane:
         """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
         when that has changed.
 
-        With `openssl` (see `upstream`) it takes TLS sessions, too, and with `deflating` deflated messages.
+        With `openssl` (see `upstream.tls_sessions`) it takes TLS sessions, too, and with `deflating` deflated messages.
         """
         self._ffi = native.ffi
         self._lib = native.lib

@@ -30,11 +30,12 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod import __version__, http_answer, upstream
+from echod import __version__, http_answer
 from echod.client_tls import UntrustedError, Verifier
 from echod.http_answer import Answer, NotHttpError
 from echod.log import describe_message, escape
 from echod.quantities import KIB, MIB, format_duration, format_size
+from echod.upstream import autobahn, tls_sessions
 from echod.ws_url import Target
 
 CLOSE_WAIT = 5.0
@@ -465,7 +466,7 @@ class _Check:
         if self._client.why:
             return self._client.why
         error = reason.value
-        reasons = upstream.tls_fault(error)
+        reasons = tls_sessions.tls_fault(error)
         if reasons is not None:
             is_plain = "wrong version number" in reasons or "packet length too long" in reasons
             return f"the server doesn't speak TLS on this port ({reasons})" if is_plain else f"TLS failed ({reasons})"
@@ -531,7 +532,7 @@ class _Check:
 
 
 @implementer(IHandshakeListener)
-class _Client(upstream.ClientProtocol):
+class _Client(autobahn.ClientProtocol):
     """Tells its check what happens."""
 
     factory: _Factory

@@ -28,7 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__, tls, upstream
+from echod import __version__, tls
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
@@ -36,6 +36,7 @@ from echod.native import Native
 from echod.quantities import format_duration, format_size
 from echod.settings import Compression, Settings
 from echod.systemd import Notifier
+from echod.upstream import eager
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 from echod.web.sources import Local, Source
@@ -139,7 +140,7 @@ class EchoService(Service):
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
-            upstream.make_eager(self._ports[-1], self.factory)
+            eager.make_eager(self._ports[-1], self.factory)
         if self._admin_endpoints:
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))

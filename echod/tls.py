@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnection
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from echod import upstream
+from echod.upstream import endpoints, tls_sessions
 
 CIPHERS = ":".join(
     f"ECDHE-{signature}-{cipher}"
@@ -264,7 +264,7 @@ def _make_context(
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(CIPHERS.encode())
-    upstream.set_groups(context, GROUPS)
+    tls_sessions.set_groups(context, GROUPS)
     context.set_alpn_select_callback(_select_protocol)
     context.use_certificate(identity.chain[0])
     for certificate in identity.chain[1:]:
@@ -337,7 +337,7 @@ def parse(text: str) -> tuple[Certificates, str] | None:
     kind, _, _ = text.partition(":")
     if kind not in ("ssl", "tls"):
         return None
-    (_, *arguments), options = upstream.endpoint_arguments(text)
+    (_, *arguments), options = endpoints.endpoint_arguments(text)
     try:
         return _parse_ssl(*arguments, **options) if kind == "ssl" else _parse_tls(*arguments, **options)
     except TypeError as error:  # an argument that there is not, or one too many or too few

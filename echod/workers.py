@@ -30,13 +30,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from echod import link, metrics, upstream
+from echod import link, metrics
 from echod.factory import State
 from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
 from echod.quantities import format_duration
 from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, raise_descriptor_limit, refuse_to_start, tell_limits
+from echod.upstream import endpoints
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0
@@ -309,7 +310,7 @@ class Supervisor(EchoService):
 
     def _divide(self, text: str, port: IListeningPort) -> list[socket.socket]:
         try:
-            first = upstream.hold(port)
+            first = endpoints.hold(port)
         except ValueError as error:
             refuse_to_start(f"{text} {error}")
         prepare_socket(port, self.settings.backlog)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import random
 import re
+import select
 import socket
 import ssl
 import sys
@@ -31,23 +32,23 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, eventAsText
 from twisted.python.failure import Failure
 
-from echod import upstream
 from echod.budget import Budget
 from echod.compression import Terms
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
 from echod.fastpath import SPARE_TIME, Codec, Deflating, Ended, Lane
-from echod.native import Native, NativeError, load
+from echod.native import Native, NativeError, load, zlib_functions
 from echod.options import Options
 from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from echod.settings import Compression
+from echod.upstream import tls_sessions, transports
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import Bed, Link, Loop, SecureLink, bed, wait_for_lease
+from tests.loop import DEADLINE, Bed, Link, Loop, SecureLink, bed, wait_for_lease
+from tests.reactor import until
 from tests.test_budget import FakeHolder
 from tests.test_service import Client, address, lines, make
-from tests.test_upstream import until
 from tests.tls import Certificate
 
 __all__ = ["lines"]  # a fixture
@@ -388,6 +389,7 @@ def test_a_flood_does_not_starve_another(lane_bed: Bed, monkeypatch: pytest.Monk
     while flood.push(frame):
         """Until the kernel takes no more: many reads wait."""
     modest.push(client_frame(TEXT, b"modest"))
+    assert select.select([modest.transport], [], [], DEADLINE)[0], "it comes, though not at once where the kernel is busy"
     for _ in range(2):
         lane_of(lane_bed).doRead()
     assert modest.protocol.lease.messages == 1, "a turn of no time serves one socket, and then it is the other's turn"
@@ -657,7 +659,7 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
     monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
     for link in links:
         link.push(client_frame(PING, b"x"))
-        assert upstream.unread([link.transport]) == 7
+        assert transports.unread([link.transport]) == 7
     lane_of(lane_bed).doRead()
     assert returned == [links[0].protocol, links[1].protocol], "the first to end is the first to be given back"
     assert links[2].receive_all() == b""
@@ -713,7 +715,7 @@ def terms(can_mirror: bool = True, keeps: bool = True, server_window_bits: int =
 
 
 def deflating(**changed: int) -> Deflating:
-    functions = upstream.zlib_functions()
+    functions = zlib_functions.find()
     assert functions is not None
     return Deflating(functions | changed, 1, 4, 64)
 
@@ -804,7 +806,7 @@ def test_no_streams_are_made_where_there_is_no_compression_or_no_zlib_to_be_had(
         assert not lane_of(made).takes_deflate
     with bed(native) as made:
         assert lane_of(made).takes_deflate
-    monkeypatch.setattr(upstream, "zlib_functions", lambda: None)
+    monkeypatch.setattr(zlib_functions, "find", lambda: None)
     with bed(native) as made:
         assert not lane_of(made).takes_deflate
 
@@ -945,7 +947,7 @@ def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch:
 
 
 def test_without_zlibs_functions_deflated_messages_are_autobahns(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "zlib_functions", lambda: None)
+    monkeypatch.setattr(zlib_functions, "find", lambda: None)
     with bed(native) as made:
         assert describe_lane(native, made.factory) == f"pump and codec ({native.isa}), permessage-deflate by Autobahn"
         link = made.link(DEFLATE)
@@ -973,7 +975,7 @@ def test_a_transport_that_is_no_socket_is_served_by_the_codec(lane_bed: Bed) -> 
 def test_tls_is_served_by_the_codec_where_sessions_can_not_be_leased(
     certificate: Certificate, native: Native, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Any, Any, None]:
-    monkeypatch.setattr(upstream, "openssl", lambda: None)
+    monkeypatch.setattr(tls_sessions, "openssl", lambda: None)
     port = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}"
     service = make(port, native=native)
     service.startService()
@@ -1172,16 +1174,16 @@ class Transport(Connection):
 )
 def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any], waiting: bytes, sent: Any, later: Any) -> None:
     transport = Transport(Socket(*takes), waiting)
-    upstream.write_now([transport], b"octets")
+    transports.write_now([transport], b"octets")
     assert (cast(Socket, transport.socket).sent, transport.later) == (sent, later)
     transport.connected = False
-    upstream.write_now([transport], b"lost")
+    transports.write_now([transport], b"lost")
     assert transport.later == [*later, b"lost"]
 
 
 def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
-    assert upstream.is_plain(upstream.layers(cast(Any, link.transport)))
-    assert not upstream.is_plain(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport))))
+    assert transports.is_plain(transports.layers(cast(Any, link.transport)))
+    assert not transports.is_plain(transports.layers(cast(Any, SimpleNamespace(transport=link.transport))))
     peer = Peer(lane_bed.factory)
-    assert not upstream.is_plain(upstream.layers(peer.transport))
+    assert not transports.is_plain(transports.layers(peer.transport))
     peer.lose()

@@ -16,11 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger, LogLevel
 
-from echod import link, upstream
+from echod import link
 from echod.factory import State
 from echod.link import encode
 from echod.metrics import unpack
 from echod.settings import Settings
+from echod.upstream import endpoints
 from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role, tell_refusal
 from tests.test_service import REAL, Client, lines
 
@@ -106,9 +107,9 @@ class Serving:
         self.log, observer = make_log()
         with socket.create_server(("127.0.0.1", 0)) as made:
             self.address = made.getsockname()
-            endpoints = [("tcp:0", upstream.adopt(self.reactor, os.dup(made.fileno())))]
+            adopted = [("tcp:0", endpoints.adopt(self.reactor, os.dup(made.fileno())))]
             settings = Settings(drain_timeout=5, workers=2)
-            self.service = Worker(settings, endpoints, self.reactor, observer, None, take_signals=False, log=self.log)
+            self.service = Worker(settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log)
             self.service.startService()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import SCREENSHOTS, open_page
 from tests.daemon import Daemon
+from tests.ports import held_port
 from tests.tls import Certificate
 
 WIDTHS = (1280, 800, 360, 320)
@@ -125,11 +125,11 @@ def test_what_is_no_subprotocol(page: Page) -> None:
 
 
 def test_nobody_there(page: Page) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
-    field(page, "URL").fill(address)
-    button(page, "Connect").click()
-    expect(status(page)).to_contain_text("Could not connect.")
+    with held_port() as port:
+        address = f"ws://127.0.0.1:{port}/"
+        field(page, "URL").fill(address)
+        button(page, "Connect").click()
+        expect(status(page)).to_contain_text("Could not connect.")
     expect(rows(page).first).to_contain_text(address)
     expect(button(page, "Connect")).to_be_enabled()
 
