@@ -30,7 +30,7 @@ TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
 
 SPARE_TIME = 1.0
-"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/pump.c)."""
+"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/spare.c)."""
 
 _log = Logger()
 
