@@ -120,7 +120,7 @@ def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
     assert {name: default for name, default in listed.items() if name in defaults} == defaults
     assert f"up to {format_size(MAX_SIZE)} " in section("Is it up?").replace(" |", " ")
     statuses = {int(cell[0]) for cell in cells if cell[0].isdigit()}
-    assert statuses == {*map(int, Outcome), os.EX_USAGE, INTERRUPTED}
+    assert statuses == {*map(int, Outcome), os.EX_USAGE, os.EX_IOERR, INTERRUPTED}
 
 
 def test_the_line_to_try_works() -> None:
