@@ -125,7 +125,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
         if self.state == self.STATE_CONNECTING and self._outcome is None:
-            self._note_tls_fault(reason)
+            self._note_early_end(reason.value)
         self._gathered = self._put_off = b""
         self._receive = _ignore
         self._large = None
@@ -136,12 +136,15 @@ class EchoProtocol(upstream.ServerProtocol):
         self._layers = ()
         self.forget()
 
-    def _note_tls_fault(self, reason: Failure) -> None:
-        """Tell of a client with which there is no TLS: else nobody knows why, such as that a list of revocations has expired."""
-        why = upstream.tls_fault(reason.value)
-        if why is not None:
+    def _note_early_end(self, reason: BaseException | None) -> None:
+        """Tell of a client that didn't come as far as a request: else nobody knows why, such as that a list of revocations has expired."""
+        if (why := getattr(self.transport, "header_fault", None)) is not None:
+            _log.info("refused a handshake from {peer}: bad PROXY header: {why}", peer=self.who, why=log.escape(why))
+            self.factory.counts.refuse(0, "bad PROXY header")
+            self._outcome = Outcome.REFUSED
+        elif (why := upstream.tls_fault(reason)) is not None:
             _log.info("refused a handshake from {peer}: TLS: {why}", peer=self.who, why=why)
-            self.factory.counts.refuse(0, "TLS failed.")
+            self.factory.counts.refuse(0, "TLS failed")
             self._outcome = Outcome.REFUSED
 
     def readConnectionLost(self) -> None:

@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
 from echod import tls
 from echod.options import parse_endpoint
+from tests.fakes import make_factory
 from tests.tls import Certificate, Client
 
 REAL: Any = reactor
@@ -416,6 +418,18 @@ def test_the_endpoint_listens(prefix: str, certificate: Certificate) -> Generato
     finally:
         yield port.stopListening()
     assert answer == (b"hello from 203.0.113.7" if prefix else b"hello from 127.0.0.1")
+
+
+@pytest_twisted.inlineCallbacks
+def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) -> Generator[Any, Any, None]:
+    endpoint = parse_endpoint(REAL, f"haproxy:ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
+    factory = make_factory(REAL)
+    port: Any = yield endpoint.listen(factory)
+    with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10) as client:
+        client.sendall(b"\x16\x03\x01\x02\x00")
+        assert (yield deferToThread(client.recv, 1)) == b""
+    yield gatherResults([port.stopListening(), factory.drain()])
+    assert factory.counts.refusals == {("none", "bad PROXY header"): 1}
 
 
 def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
