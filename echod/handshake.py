@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -250,9 +250,19 @@ def client_address(request: Request, peer: str, trusted_hops: int) -> str:
     hop = hops[-min(trusted_hops, len(hops))].decode("latin-1")
     try:
         # A zone (`fe80::1%eth0`) says nothing elsewhere (RFC 4007 section 6), and Python takes any text of any length for one.
-        return peer if "%" in hop else str(ip_address(hop))
+        return peer if "%" in hop else plain_address(str(ip_address(hop)))
     except ValueError:
         return peer
+
+
+def plain_address(address: str) -> str:
+    """Return an IPv4 address as such that is in the form of IPv6 (RFC 4291 section 2.5.5.2), as over a socket for both; others as they are.
+
+    One client has one name then, whichever endpoint it comes to.
+    """
+    if not address.startswith("::ffff:"):
+        return address
+    return str(IPv6Address(address).ipv4_mapped or address)
 
 
 def _list(fields: Fields, name: bytes) -> list[bytes]:

@@ -33,6 +33,7 @@ from echod.handshake import (
     Request,
     bad_request,
     client_address,
+    plain_address,
     render,
 )
 from echod.turns import SHARE
@@ -108,7 +109,13 @@ class EchoProtocol(upstream.ServerProtocol):
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return log.escape(self.address or getattr(self.transport.getPeer(), "host", None) or "a local client")
+        return log.escape(self.address or self._peer_address or "a local client")
+
+    @property
+    def _peer_address(self) -> str | None:
+        """The IP address at the other end of the socket, perhaps a proxy's; None of a Unix socket."""
+        host = getattr(self.transport.getPeer(), "host", None)
+        return host and plain_address(host)
 
     # The transport's events.
 
@@ -222,7 +229,7 @@ class EchoProtocol(upstream.ServerProtocol):
             self._answer_page(verdict)
 
     def _open(self, request: Request) -> None:
-        peer = getattr(self.transport.getPeer(), "host", None)
+        peer = self._peer_address
         self.address = peer and client_address(request, peer, self.factory.settings.trust_proxy)
         if not self.factory.admit(self):
             self.refuse(ADDRESS_FULL)
@@ -278,7 +285,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def _facts(self) -> info.Facts:
         """What `/info` tells beside the request."""
         peer = self.transport.getPeer()
-        is_direct = self.address == getattr(peer, "host", None)
+        is_direct = self.address == self._peer_address
         return info.Facts(
             address=self.address,
             port=getattr(peer, "port", None) if is_direct else None,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from echod.handshake import plain_address
 from echod.log import escape
 from echod.protocol import EchoProtocol
 from echod.settings import Compression
@@ -98,7 +99,8 @@ def describe_peer(peer: Any) -> str:
     """Return the address at the other end of the socket, which may be a proxy's."""
     if not hasattr(peer, "host"):
         return "unix"
-    return f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+    host = plain_address(peer.host)
+    return f"[{host}]:{peer.port}" if ":" in host else f"{host}:{peer.port}"
 
 
 def _shown(words: str | None) -> str | None:
