@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -395,6 +396,33 @@ class TestClients:
 def test_the_protocol(certificate: Certificate, offered: list[bytes] | None, chosen: bytes) -> None:
     client = Client(parse(f"ssl:0:privateKey={certificate.path}"), protocols=offered).shake_hands()
     assert client.connection.get_alpn_proto_negotiated() == chosen
+
+
+def test_what_clients_have_against_a_certificate(tmp_path: Path) -> None:
+    def fault(age: float = 1, rest: float = 24) -> str | None:
+        return tls.read_folder(Certificate(tmp_path / "a.pem", age=age, rest=rest).path.parent)[0].fault
+
+    assert fault() is None
+    assert fault(age=2, rest=-1) == "has expired"
+    begin = datetime.now(UTC) + timedelta(hours=1)
+    found = fault(age=-1)
+    assert found in {f"is not valid before {begin + timedelta(minutes=late):%Y-%m-%d %H:%M} UTC" for late in (0, 1)}
+
+
+def test_when_they_end(tmp_path: Path) -> None:
+    """Those that are shown, and of two for the same names the first to end; of other endpoints there is nothing to tell."""
+    (tmp_path / "folder").mkdir()
+    first = Certificate(tmp_path / "folder" / "a.pem", ["a.example", "b.example"], age=2, rest=1)
+    Certificate(tmp_path / "folder" / "b.pem", ["a.example", "b.example"], age=1)
+    Certificate(tmp_path / "folder" / "c.pem", ["c.example"], age=2, rest=-1)
+    newer = Certificate(tmp_path / "folder" / "d.pem", ["c.example"], age=1)
+    nameless = Certificate(tmp_path / "nameless.pem", [])
+    texts = [f"tls:{tmp_path}/folder:port=0", f"ssl:0:privateKey={nameless.path}", "tcp:0"]
+    assert tls.ends([(text, parse_endpoint(REAL, text)) for text in texts]) == {
+        (texts[0], "a.example, b.example"): first.certificate.not_valid_after_utc.timestamp(),
+        (texts[0], "c.example"): newer.certificate.not_valid_after_utc.timestamp(),
+        (texts[1], "no name"): nameless.certificate.not_valid_after_utc.timestamp(),
+    }
 
 
 class Answering(Protocol):
