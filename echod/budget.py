@@ -38,12 +38,20 @@ class Holder(Protocol):
     is_backlogged: bool
     """Whether it doesn't take its answers, so that it is not read anyway."""
 
+    @property
+    def in_open_state(self) -> bool:
+        """Whether it is between its opening handshake and its Close frame: before and behind them no message is to become whole."""
+        ...
+
     def count(self) -> int:
         """Return the octets that are held now."""
         ...
 
     def count_missing(self) -> int:
-        """Return the octets that are to come until its message is whole, as far as that is known, else as many as may come."""
+        """Return the octets that are to come until its message is whole, as far as that is known, else as many as may come.
+
+        Asked only of one that is in an OPEN state.
+        """
         ...
 
     def wait_for_room(self) -> None:
@@ -149,7 +157,7 @@ class Budget:
     def _choose(self) -> None:
         """Choose whose turn it is: first those who need the least room until their message is whole."""
         share = self._share
-        greedy = [holder for holder in self._holders if holder.held > share] if self.is_tight else []
+        greedy = [holder for holder in self._holders if holder.held > share and holder.in_open_state] if self.is_tight else []
         self._idle.intersection_update(greedy)
         turns, self._turns = self._turns, {}
         room = self._limit * 3 // 4 - self.held

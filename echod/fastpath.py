@@ -267,9 +267,15 @@ class Lane:
         held = self._lib.echod_pump_held(self._pump)
         if held != self._held:
             self._held = held
-            self._note_held(held)
+            self._tell_held()
         if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
             self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
+
+    def _tell_held(self) -> None:
+        try:
+            self._note_held(self._held)
+        except Exception:  # else the reactor would let go of the pump, and with it of all connections
+            _log.failure("what leases hold could not be counted")
 
     def _trim(self) -> None:
         self._trim_call = None

@@ -69,7 +69,7 @@ class Afflicted(Protocol):
     """A connection, as far as its faults are concerned."""
 
     @property
-    def may_send(self) -> bool:
+    def in_open_state(self) -> bool:
         """Whether the opening handshake is over, and no Close frame was sent."""
         ...
 
@@ -225,7 +225,7 @@ class Faulty:
 
     def _end_if_due(self) -> None:
         faults = self.faults
-        if self._echoed != faults.after or not self._connection.may_send:
+        if self._echoed != faults.after or not self._connection.in_open_state:
             return
         if faults.close is not None or faults.abort or faults.stall:
             self._is_over = True
@@ -258,7 +258,7 @@ class Faulty:
     # Pings.
 
     def _plan_ping(self) -> None:
-        if self.faults.ping is not None and self._connection.may_send:
+        if self.faults.ping is not None and self._connection.in_open_state:
             self._call_later(self.faults.ping, self._ping)
 
     def _ping(self) -> None:

@@ -277,7 +277,7 @@ class EchoProtocol(upstream.ServerProtocol):
         else:
             extension = Deflate(agreed.terms, self.factory.settings)
             self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
-        if request.path == info.PATH and self.may_send:
+        if request.path == info.PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
             self._faulty.begin()
@@ -718,6 +718,11 @@ class EchoProtocol(upstream.ServerProtocol):
         """What serves it now."""
         return "pump" if self.lease is not None else "codec" if self._codec is not None else "autobahn"
 
+    @property
+    def in_open_state(self) -> bool:
+        """Whether the opening handshake is over, and no Close frame was sent (RFC 6455 section 4.1: in an OPEN state)."""
+        return self.state == self.STATE_OPEN
+
     def count(self) -> int:
         """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
         if self.lease is not None:
@@ -777,11 +782,6 @@ class EchoProtocol(upstream.ServerProtocol):
         self.transport.abortConnection()
 
     # Faults that the URL asked for.
-
-    @property
-    def may_send(self) -> bool:
-        """Whether the opening handshake is over, and no Close frame was sent."""
-        return self.state == self.STATE_OPEN
 
     def perform(self, action: Callable[[], None]) -> None:
         """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""

@@ -17,6 +17,7 @@ class FakeHolder:
         self.held = 0
         self.octets = 0
         self.missing = LIMIT
+        self.in_open_state = True
         self.is_backlogged = False
         self.waits = False
         self.read_size = READ_SIZE
@@ -156,6 +157,15 @@ def test_there_is_always_room_for_one() -> None:
         hold(budget, holder, LIMIT // 3)
     clock.advance(RECOUNT_INTERVAL)
     assert sorted(holder.waits for holder in holders) == [False, True]
+
+
+def test_a_turn_is_nothing_for_who_has_no_message_to_finish() -> None:
+    _, holders, budget = make(3)
+    holders[0].in_open_state = False
+    holders[0].missing = 0
+    for holder in holders:
+        hold(budget, holder, LIMIT // 4)
+    assert [holder.waits for holder in holders] == [True, False, True]
 
 
 def test_when_there_is_room_again_all_go_on_in_full() -> None:

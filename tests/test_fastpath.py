@@ -28,6 +28,7 @@ from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.tcp import Connection
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, eventAsText
 from twisted.python.failure import Failure
 
 from echod import upstream
@@ -484,6 +485,20 @@ def test_the_lane_stops_with_live_leases(lane_bed: Bed) -> None:
 
 
 # The budget.
+
+
+def test_the_lane_outlives_a_fault_in_what_it_tells(lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_bed.factory.budget, "_recount", lambda: 1 / 0)
+    monkeypatch.setattr(lane_bed.factory.budget, "_limit", 1000)
+    message = client_frame(BINARY, noise(100_000))
+    with capturedLogs() as events:
+        link.send(message[:-1])
+        lane_bed.loop.until(lambda: bool(events))
+    assert "ZeroDivisionError" in eventAsText(events[0])
+    link.send(message[-1:])
+    expected = server_frame(BINARY, noise(100_000))
+    assert link.receive(len(expected)) == expected
+    assert is_leased(link)
 
 
 def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, dial: Callable[[Bed], Link]) -> None:

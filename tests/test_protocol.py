@@ -395,6 +395,17 @@ def test_whose_turn_it_is_gets_its_message_through(clock: Clock) -> None:
     assert peer.frames(message[-10:]) == [Frame(BINARY, bytes(49_000))]
 
 
+def test_who_is_not_open_yet_has_no_turn(clock: Clock) -> None:
+    peer = opened(clock, max_buffered=100_000)
+    early = Peer(peer.protocol.factory)
+    early.send(handshake("/?handshake-delay=10s") + bytes(60_000))
+    message = client_frame(BINARY, bytes(49_000))
+    peer.send(message[:-1])
+    clock.pump([TICK] * 10)
+    assert peer.protocol.factory.budget.held > 100_000
+    assert peer.frames(message[-1:]) == [Frame(BINARY, bytes(49_000))]
+
+
 def test_who_is_closed_by_what_its_lease_gives_back_waits_for_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer.protocol, "_take_back", lambda: peer.protocol.fail(1002, "not a frame"))
     peer.protocol.wait_for_room()

@@ -291,8 +291,9 @@ FOR_EACH size_t send_some(lease_t *lease, const uint8_t *octets, size_t size) {
     return lease->tls ? send_sealed(lease, octets, size) : send_octets(lease->public.fd, octets, size);
 }
 
-FOR_EACH bool is_blocked(lease_t *lease) {
-    return lease->public.unsent_size || (lease->tls && !flush_sealed(lease));
+/* Whether no answers wait. Over TLS it tries to send first, so that the next who asks may be told otherwise: asked once for each decision. */
+FOR_EACH bool try_to_flush(lease_t *lease) {
+    return !lease->public.unsent_size && (!lease->tls || flush_sealed(lease));
 }
 
 /* How much of a large answer may go to one socket at a time. To seal takes ten times as long as to send. */
@@ -702,8 +703,10 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
     echod_sums not_counted = {0};
     if (lease->message)
         return (octets[0] & 0x7F) != 0;
-    echod_stop stop = echod_codec_echo(octets, size, pump->max_message_size, &not_counted).stop;
-    return stop == ECHOD_STOP_TOO_LARGE || (stop == ECHOD_STOP_NOT_ORDINARY && !echod_gather_is_first(octets[0], lease->window != NULL));
+    echod_echoed echoed = echod_codec_echo(octets, size, pump->max_message_size, &not_counted);
+    if (echoed.stop == ECHOD_STOP_NOT_ORDINARY) /* what comes before it has been overwritten */
+        return !echod_gather_is_first(octets[echoed.consumed], lease->window != NULL);
+    return echoed.stop == ECHOD_STOP_TOO_LARGE;
 }
 
 /* Whether a frame is to begin, and none that is ours, or over TLS something else. */
@@ -750,8 +753,8 @@ FOR_EACH bool take(echod_pump *pump, lease_t *lease, size_t size) {
 }
 
 /* What remains to be done for a lease that has been served and goes on. */
-FOR_EACH void settle(echod_pump *pump, lease_t *lease) {
-    if (is_blocked(lease)) {
+FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked) {
+    if (is_blocked) {
         if (pump->is_tight) {
             end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
             return;
@@ -770,18 +773,20 @@ FOR_EACH void settle(echod_pump *pump, lease_t *lease) {
 /* Serve what a TLS session has, or gets from what was received for it. */
 SELDOM void open_some(echod_pump *pump, lease_t *lease) {
     size_t room, opened;
+    bool is_blocked;
     do {
         uint8_t *target = target_of(pump, lease, &room);
         opened = echod_tls_open(lease->tls, &pump->sealed, target, room);
         if (opened && !take(pump, lease, opened))
             return;
-    } while (opened == room && !is_blocked(lease));
+        is_blocked = !try_to_flush(lease);
+    } while (opened == room && !is_blocked);
     if (lease->tls->is_odd)
         end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
-    else if (pump->sealed.size && !(is_blocked(lease) && echod_tls_keep(lease->tls, &pump->sealed)))
+    else if (pump->sealed.size && !(is_blocked && echod_tls_keep(lease->tls, &pump->sealed)))
         end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
     else
-        settle(pump, lease);
+        settle(pump, lease, is_blocked);
 }
 
 /* Octets received, or 0: there are none, and the lease may have ended. */
@@ -810,7 +815,7 @@ static void read_some(echod_pump *pump, lease_t *lease) {
     uint8_t *target = target_of(pump, lease, &room);
     size_t size = receive(pump, lease, target, room);
     if (size && take(pump, lease, size))
-        settle(pump, lease);
+        settle(pump, lease, !try_to_flush(lease));
 }
 
 /* The public part. */

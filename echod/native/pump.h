@@ -72,7 +72,7 @@ void echod_pump_free(echod_pump *pump);
 /* The descriptor that is readable while any leased socket is ready. */
 int echod_pump_fd(const echod_pump *pump);
 
-/* Lease a non-blocking stream socket. NULL, with errno, if it can't be. */
+/* Lease a non-blocking stream socket. NULL if it can't be. */
 echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot);
 
 /* Likewise with a TLS session on it (an SSL and its two memory BIOs) whose handshake is over, which has nothing to send and was asked for

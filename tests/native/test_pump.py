@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.native import oracle
 from tests.native.codec import summed
-from tests.native.oracle import BINARY, TEXT, client_frame, server_frame
+from tests.native.oracle import BINARY, TEXT, client_frame, fragment, server_frame
 
 if TYPE_CHECKING:
     from echod.native import Native
@@ -609,6 +609,20 @@ def test_tight_and_blocked(pump: Pump, is_late: bool) -> None:
     # What has not been read is the owner's to read.
     assert whole == 60 if is_late else leased.ended.rest == frame[: len(leased.ended.rest)]
     assert pump.held == 0
+
+
+@pytest.mark.parametrize(("behind", "is_odd"), [(fragment(b"fragment", BINARY, KEY), False), (PING, True)])
+def test_what_is_behind_a_frame_while_answers_wait(pump: Pump, behind: bytes, is_odd: bool) -> None:
+    """A message that is gathered can wait, what is the owner's can't."""
+    leased = pump.lend(small=True)
+    whole_read, answer = echo(noise(65_536 - 8))
+    small, small_answer = echo(b"x")
+    leased.client.sendall(whole_read + small + behind)
+    assert (pump.turn() == [leased]) == is_odd
+    if leased.ended:
+        assert leased.ended.rest == small + behind
+    else:
+        assert pump.served(leased, len(answer + small_answer)) == answer + small_answer
 
 
 # Turns.

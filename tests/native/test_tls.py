@@ -5,6 +5,7 @@ The real one is under tests/test_tls_lane.py.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -56,6 +57,8 @@ class Session:
         self.is_over = False
         self.writes_left = self.puts_left = 10**9
         self.memory: Any = None
+        self.on_look: Callable[[], None] = lambda: None
+        """Called before it is told what there is to send."""
 
 
 class OpenSSL:
@@ -150,7 +153,10 @@ class OpenSSL:
     def BIO_get_mem_data(self, bio: Any, octets: Any) -> int:
         """What is in it."""
         it = self.session(bio)
-        held = it.incoming if int(self.ffi.cast("uintptr_t", bio)) & 7 == 1 else it.outgoing
+        is_incoming = int(self.ffi.cast("uintptr_t", bio)) & 7 == 1
+        if not is_incoming and it.outgoing:
+            it.on_look()
+        held = it.incoming if is_incoming else it.outgoing
         it.memory = self.ffi.new("char[]", held)
         octets[0] = it.memory
         return len(held)
@@ -347,6 +353,32 @@ def test_unsent_answers_go_back_in_order(pump: SecurePump, size: int) -> None:
     answers = found + ended.unsent
     assert answers == answer * (len(answers) // len(answer))
     assert ended.rest + leased.session.pending + behind == frame * (count - len(answers) // len(answer))
+
+
+@pytest.mark.parametrize("look", range(1, 10))
+def test_who_takes_his_answers_meanwhile(pump: SecurePump, look: int) -> None:
+    """Whenever that is, while it is decided what there is to wait for."""
+    leased = pump.lend(small=True)
+    frames = [echo(noise(size)) for size in (20_000, 30_000)]
+    answers = b"".join(answer for _, answer in frames)
+    looks = itertools.count(1)
+    received = b""
+
+    def take() -> None:
+        nonlocal received
+        if next(looks) == look:
+            received = leased.take()
+
+    stream = b"".join(frame for frame, _ in frames)
+    leased.send(sealed(stream[:10_000]))
+    pump.turn()
+    leased.session.on_look = take
+    leased.send(sealed(stream[10_000:]))
+    pump.turn()
+    leased.session.on_look = lambda: None
+    received = converse(pump, leased, b"", lambda received: len(opened(received)[0]) >= len(answers), received)
+    assert leased.ended is None
+    assert opened(received)[0] == answers
 
 
 @pytest.mark.parametrize("odd", [sealed(PING), record(CLOSE_NOTIFY)])
