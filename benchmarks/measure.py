@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from benchmarks import build
-from benchmarks.process import Launch, Memory, Process, ServerFault, free_port, on_cores, running
+from benchmarks.process import Launch, Memory, Process, ServerFault, on_cores, running
 from benchmarks.results import Sample
+from tests.ports import held_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,20 +167,20 @@ def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memor
 
 def measure(server: Server, column: Column, turn: int, plan: Plan) -> Sample:
     """One server under one column, once."""
-    port = free_port()
     try:
-        launch = Launch(
-            command=server.command(port, column),
-            environment=server.environment(),
-            directory=build.ROOT,
-            log=build.BUILD / f"{server.key}.log",
-            port=port,
-            cores=plan.cores(column)[0],
-            ready=server.ready,
-        )
-        with running(launch) as process:
-            before = process.memories()
-            outcome, after = drive(column, process, plan)
+        with held_port() as port:
+            launch = Launch(
+                command=server.command(port, column),
+                environment=server.environment(),
+                directory=build.ROOT,
+                log=build.BUILD / f"{server.key}.log",
+                port=port,
+                cores=plan.cores(column)[0],
+                ready=server.ready,
+            )
+            with running(launch) as process:
+                before = process.memories()
+                outcome, after = drive(column, process, plan)
     except (ServerFault, build.Unavailable) as fault:
         return Sample(server.key, column.key, turn, error=str(fault))
     return to_sample(server, column, turn, outcome, (before, after))

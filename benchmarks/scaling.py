@@ -25,7 +25,8 @@ from typing import IO
 
 from benchmarks import build
 from benchmarks.measure import SETTLE_SECONDS, choose_cores, raise_file_limit
-from benchmarks.process import HOST, Launch, Process, free_port, memory_of, on_cores, running
+from benchmarks.process import HOST, Launch, Process, memory_of, on_cores, running
+from tests.ports import held_port
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -224,8 +225,8 @@ def main() -> None:
     server_core, client_core = choose_cores()
     for certificate, workers in ((None, 1), (build.certificate(), 1), (None, WORKERS)):
         count = wishes.connections // (5 if certificate else 1)
-        with tempfile.TemporaryDirectory(prefix="echod-scaling-") as folder:
-            launch = daemon(Path(folder), free_port(), certificate, workers, wishes.interval, server_core)
+        with tempfile.TemporaryDirectory(prefix="echod-scaling-") as folder, held_port() as port:
+            launch = daemon(Path(folder), port, certificate, workers, wishes.interval, server_core)
             with running(launch) as process:
                 cost = measure(process, count, certificate and certificate[0], wishes.seconds, client_core)
         what = f"{count:,} connections" + (" with TLS" if certificate else "") + (f" to {workers} workers" if workers > 1 else "")

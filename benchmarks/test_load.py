@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from benchmarks import build
+from tests.ports import held_port
 from tests.tools import give_up
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -183,7 +184,7 @@ def generator(features: frozenset[str] = frozenset()) -> str:
 
 def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> dict[str, float | str]:
     """Run the generator for a moment; its words."""
-    command = [generator(features), "--port", str(server.port), "--seconds", "0.1", "--warmup", "0", "--patience", "3", *options]
+    command = [generator(features), "--port", str(server.port), "--seconds", "0.5", "--warmup", "0", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     outcome: dict[str, float | str] = json.loads(done.stdout)
     assert (done.returncode == 0) == ("error" not in outcome), done
@@ -192,7 +193,7 @@ def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset
 
 def fault(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> str:
     """What the generator complains of: at once, so that the seconds are only for a machine that is busy."""
-    return str(load(server, "--seconds", "10", "--patience", "1", *options, features=features)["error"])
+    return str(load(server, "--seconds", "10", *options, features=features)["error"])
 
 
 DEFLATE = frozenset({"deflate"})
@@ -354,7 +355,7 @@ def test_a_message_missing_on_one_connection_of_many(start: Start) -> None:
                 return b""
         return echo(frame, number)
 
-    assert "missing message" in fault(start(EchoServer(swallow_first)), "--connections", "4")
+    assert "missing message" in fault(start(EchoServer(swallow_first)), "--connections", "4", "--seconds", "1")
 
 
 def test_a_doubled_answer(start: Start) -> None:
@@ -416,9 +417,8 @@ def test_an_extension_that_was_not_offered(start: Start) -> None:
 
 
 def test_no_server() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    done = subprocess.run([generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    with held_port() as port:
+        done = subprocess.run([generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert "is the server there" in json.loads(done.stdout)["error"]
 
 
@@ -512,7 +512,7 @@ CYCLE = 256
 
 def test_context_takeover_both_ways_passes_over_many_cycles(start: Start) -> None:
     server = start(EchoServer(Takeover().answer(), extensions="Sec-WebSocket-Extensions: permessage-deflate\r\n"))
-    outcome = load(server, *TAKEOVER, "--seconds", "1", features=DEFLATE)
+    outcome = load(server, *TAKEOVER, "--seconds", "3", features=DEFLATE)
     assert outcome["errors"] == 0
     assert len(server.frames) > 3 * CYCLE
 

@@ -1,7 +1,7 @@
 """Every limit and switch of the daemon, once, as a frozen value.
 
 Knows names, defaults and the reason for each. Must never know where a value came from: `options` makes a `Settings` from
-the command line, and nothing else reads options or the environment.
+the command line and the environment.
 
 Sizes are in octets, durations in seconds.
 """
@@ -51,7 +51,8 @@ class Settings:
     """Octets of unfinished and unsent messages that all connections hold together; see `budget`."""
 
     max_connections: int | None = None
-    """More are answered with HTTP 503. None: what `RLIMIT_NOFILE` allows, less `reserved_descriptors`."""
+    """More are answered with HTTP 503. None: what `RLIMIT_NOFILE` allows, less `reserved_descriptors`, and less
+    `max_admin_connections` where there is an admin site in the same process."""
 
     max_connections_per_address: int | None = None
     """More are answered with HTTP 429."""

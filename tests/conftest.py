@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_twisted
 from twisted.internet import default
@@ -30,6 +31,10 @@ from twisted.internet import reactor
 
 from echod.native import Native
 from tests.loop import Bed, bed, needed_native
+
+# Hypothesis fails what takes an example more than 200 ms, as each does where the machine stands still for so long.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # A shell has its background jobs ignore it, and so would what they start: the tests send it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -33,7 +33,7 @@ DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 REACTOR_VARIABLE = "ECHOD_TEST_REACTOR"
 """The environment variable with the name of the daemons' reactor, for tests that choose none."""
 
-START_DEADLINE = 60.0
+START_DEADLINE = 120.0
 """Seconds for what takes one. Two cores may be busy with other runs."""
 
 STOP_DEADLINE = 30.0
@@ -75,7 +75,7 @@ def run(
     )
 
 
-def wait_until(is_so: Callable[[], object], what: str, deadline: float = 10.0) -> None:
+def wait_until(is_so: Callable[[], object], what: str, deadline: float = START_DEADLINE) -> None:
     """Return as soon as `is_so()` is true; fail, saying `what` was waited for, when `deadline` seconds have passed."""
     end = time.monotonic() + deadline
     while not is_so():
@@ -177,7 +177,7 @@ class Daemon:
             self.pid = self._process.pid
         # What is signalled and waited for by this can't be another process that got the same id.
         self._pidfd = os.pidfd_open(self.pid)
-        wait_until(self._is_serving, "the daemon to listen", START_DEADLINE)
+        wait_until(self._is_serving, "the daemon to listen")
 
     def _is_serving(self) -> bool:
         assert not self.has_ended(), f"the daemon ended by itself with {self.status}"
@@ -235,7 +235,7 @@ class Daemon:
         # Until the daemon has made it there is no log file.
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
-    def wait_for_log(self, pattern: str, deadline: float = 10.0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, deadline: float = START_DEADLINE) -> re.Match[str]:
         """Return the first match of `pattern` in the log, once there is one."""
         wait_until(lambda: re.search(pattern, self.log()), f"{pattern!r} in the log", deadline)
         match = re.search(pattern, self.log())

@@ -32,7 +32,7 @@ from echod.settings import Settings
 from tests.frames import handshake
 from tests.tls import Certificate
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Seconds for what takes milliseconds: a test that waits for longer has failed."""
 
 

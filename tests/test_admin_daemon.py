@@ -168,16 +168,20 @@ def test_what_is_held_is_told() -> None:
     """A client that doesn't take its answers."""
     with Daemon(*ADMIN) as daemon, connected(daemon) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(1)
+        client.settimeout(3)
         with pytest.raises(TimeoutError):
             client.sendall(10 * client_frame(BINARY, bytes(2**23)))
         wait_until(lambda: samples(daemon).get("echod_connections_backpressured") == 1, "it to be backpressured")
-        held = samples(daemon)["echod_buffered_bytes"]
-        (told,) = json.loads(get(daemon, "/connections"))["connections"]
-        assert told["backpressured"]
-        assert held == told["buffered"] > 100_000
+
+        def is_told_alike() -> object:
+            """The kernel may take some more between the two."""
+            held = samples(daemon)["echod_buffered_bytes"]
+            (told,) = json.loads(get(daemon, "/connections"))["connections"]
+            return told["backpressured"] and held == told["buffered"] > 100_000
+
+        wait_until(is_told_alike, "what is held to be told")
         client.close()
-        wait_until(lambda: samples(daemon).get("echod_buffered_bytes", 0) == 0, "it to be given back")
+        wait_until(lambda: samples(daemon).get("echod_buffered_bytes", 0) == 0, "it to be given back, long before a ping is missed", 20)
 
 
 def test_not_ready_while_it_drains() -> None:
@@ -234,7 +238,7 @@ def test_a_flood_of_idle_visitors_does_no_harm() -> None:
                 visitors.append(socket.create_connection((url[1], int(url[2])), 20))
                 visitors[-1].sendall(b"GET /metrics HTTP/1.1\r\nX: " + bytes([97]) * (i % 50))
             echo(client, TEXT, b"still here")
-            wait_until(lambda: samples(daemon)["process_open_fds"] <= before + 30, "the oldest to go")
+            wait_until(lambda: samples(daemon)["process_open_fds"] <= before + 30, "the oldest to go, before their time is over", 20)
             assert json.loads(get(daemon, "/connections"))["total"] == 1
             assert curl(daemon, "/readyz")[0] == 200
         finally:

@@ -26,6 +26,7 @@ import pytest
 from tests.daemon import Daemon, run, wait_until
 from tests.frames import server_frame
 from tests.odd_server import OddServer, Peer
+from tests.ports import held_port
 from tests.tls import Certificate
 from tests.tools import needed
 
@@ -150,9 +151,8 @@ def test_a_message_that_the_daemon_does_not_take(daemon: Daemon) -> None:
 
 
 def test_no_connection() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert check(f"ws://127.0.0.1:{port}")[0] == 2
+    with held_port() as port:
+        assert check(f"ws://127.0.0.1:{port}")[0] == 2
     status, out = check("ws://nothing.invalid", "--json")
     assert (status, json.loads(out)["step"]) == (2, "DNS")
 
@@ -298,13 +298,9 @@ http {{
 def nginx(backend: int) -> Iterator[str]:
     """Debian's nginx before a port of this machine; yields its URL."""
     program = needed("nginx", "nginx-light")
-    with tempfile.TemporaryDirectory(prefix="echod-nginx-") as name, socket.create_server(("127.0.0.1", 0)) as dead:
+    with tempfile.TemporaryDirectory(prefix="echod-nginx-") as name, held_port() as port, held_port() as dead:
         folder = Path(name)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        dead_port = dead.getsockname()[1]
-        dead.close()
-        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, backend=backend, dead=dead_port))
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, backend=backend, dead=dead))
         # Its workers give up root, and have to get into the folder.
         folder.chmod(0o755)
         with (folder / "log").open("wb") as log:

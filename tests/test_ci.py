@@ -70,7 +70,7 @@ def test_a_signal_ends_the_stages_in_good_order(
     number: signal.Signals, start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = start('start "one that waits" waits\nfinish_all\n')
-    wait_until((tmp_path / "begun").exists, "the stage to begin", 30)
+    wait_until((tmp_path / "begun").exists, "the stage to begin")
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import random
 import re
+import select
 import socket
 import ssl
 import sys
@@ -44,7 +45,7 @@ from echod.service import describe_lane
 from echod.settings import Compression
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
-from tests.loop import Bed, Link, Loop, SecureLink, bed, wait_for_lease
+from tests.loop import DEADLINE, Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.test_budget import FakeHolder
 from tests.test_service import Client, address, lines, make
 from tests.test_upstream import until
@@ -388,6 +389,7 @@ def test_a_flood_does_not_starve_another(lane_bed: Bed, monkeypatch: pytest.Monk
     while flood.push(frame):
         """Until the kernel takes no more: many reads wait."""
     modest.push(client_frame(TEXT, b"modest"))
+    assert select.select([modest.transport], [], [], DEADLINE)[0], "it comes, though not at once where the kernel is busy"
     for _ in range(2):
         lane_of(lane_bed).doRead()
     assert modest.protocol.lease.messages == 1, "a turn of no time serves one socket, and then it is the other's turn"

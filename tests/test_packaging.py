@@ -45,7 +45,10 @@ LITTER = (
 
 PLUGIN = "twisted/plugins/echod_plugin.py"
 
-NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "dropin.cache", "node_modules")
+NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "*dropin.cache*", "node_modules")
+
+DEADLINE = 600.0
+"""Seconds for pip, or for a start of Python where nothing is compiled yet: half a minute where four of them share two cores."""
 
 # Without a compiler the express lane is left out, unless nothing may be.
 NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
@@ -85,7 +88,7 @@ def build(checkout: Path, target: Path) -> None:
     done = run(
         *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(checkout)],
         env={**os.environ, "ECHOD_NATIVE": NATIVE, "SOURCE_DATE_EPOCH": "1700000000"},
-        deadline=120,
+        deadline=DEADLINE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -228,12 +231,12 @@ class Environment:
     def pip(self, *arguments: str) -> None:
         """Run pip, which is to find here all that it wants."""
         command = [str(self.bin / "python"), "-m", "pip", "--disable-pip-version-check", *arguments]
-        done = run(*command, env=self._variables, deadline=120)
+        done = run(*command, env=self._variables, deadline=DEADLINE)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, command: Sequence[str], folder: Path, **variables: str) -> str:
         """Run a program of this environment in `folder`, and return what it printed."""
-        done = run(str(self.bin / command[0]), *command[1:], cwd=folder, env={**self._variables, **variables})
+        done = run(str(self.bin / command[0]), *command[1:], cwd=folder, env={**self._variables, **variables}, deadline=DEADLINE)
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         return done.stdout

@@ -1,6 +1,6 @@
-"""The README and docs/architecture.md stay true: options and defaults, limits, the line to try, the targets of make, the rooms.
+"""The README and docs/ stay true: options and defaults, limits, the line to try, the targets of make, the rooms, figures, links.
 
-Knows how the README's tables are written. What echod does is for other tests; here it only must say the same.
+Knows how their tables are written. What echod does is for other tests; here it only must say the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,15 +20,22 @@ from echod.check import INTERRUPTED
 from echod.options import Options
 from echod.probe import MAX_SIZE, Outcome, Plan
 from echod.quantities import format_duration, format_size
+from echod.service import describe_lane
 from echod.settings import Settings
 from tests.daemon import Daemon
 from tests.test_layout import ROOMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+CHECK = (ROOT / "docs/check.md").read_text()
+COMPRESSION = (ROOT / "docs/compression.md").read_text()
+OPERATING = (ROOT / "docs/operating.md").read_text()
+PERFORMANCE = (ROOT / "docs/performance.md").read_text()
 
 FOR_EVERYONE = (
     "docs/architecture.md",
+    "docs/check.md",
     "docs/compression.md",
     "docs/console.png",
     "docs/metrics.md",
@@ -36,13 +45,16 @@ FOR_EVERYONE = (
     "docs/proxies.md",
     "docs/scaling.md",
     "docs/url.md",
+    "CHANGELOG.md",
     "LICENSE",
 )
 
+DOCUMENTS = ("README.md", *(name for name in FOR_EVERYONE if name.startswith("docs/") and name.endswith(".md")))
 
-def section(title: str) -> str:
+
+def section(text: str, title: str) -> str:
     """The text under a heading."""
-    _, _, rest = README.partition(f"\n## {title}\n")
+    _, _, rest = text.partition(f"\n## {title}\n")
     assert rest, f"there is no section {title!r}"
     return rest.partition("\n## ")[0]
 
@@ -56,7 +68,7 @@ def rows(text: str) -> list[list[str]]:
 def option_rows() -> dict[str, str]:
     """The default of each option, as the README has it."""
     found = {}
-    for cells in rows(section("Options")):
+    for cells in rows(section(README, "Options")):
         if name := re.search(r"`--([a-z-]+)[ `]", cells[0]):
             found[name[1]] = cells[1]
     return found
@@ -89,10 +101,13 @@ def test_the_table_has_every_option_with_its_default() -> None:
 
 def test_the_limits_are_those_in_force() -> None:
     settings = Settings()
-    limits = {cells[0]: cells[1:] for cells in rows(section("Limits"))}
+    text, log_text, admin = (section(OPERATING, title) for title in ("Limits", "Log", "Admin site"))
+    limits = {cells[0]: cells[1:] for cells in rows(text)}
     for cells in limits.values():
+        left = cells[0]
         for option in re.findall(r"`--([a-z-]+)`", cells[1]):
-            assert default(option) in cells[0], option
+            assert default(option) in left, option
+            left = left.replace(default(option), "", 1)
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
     assert limits["values in a text to `/json`"][0] == f"{settings.max_json_values:,}"
     assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
@@ -100,27 +115,37 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert (limits["connections with `?stall` or `?handshake-delay`"][0], settings.max_unread) == ("half of all", 0.5)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
-    assert f"less {settings.reserved_descriptors} for other use" in section("Limits")
-    assert f"at most {settings.max_admin_connections} connections" in section("Admin site")
-    assert f"{format_duration(settings.admin_timeout)} for each answer" in section("Admin site")
-    assert f"100 on a page, or `?per-page=` up to {settings.max_page:,}" in section("Admin site")
-    assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in section("Log")
-    assert f"cut at {settings.log_cut} characters" in section("Log")
-    assert f"an answer of less than {settings.min_deflated} octets" in section("What it answers")
-    assert f"a window of {2**settings.deflate_window_bits // 1024} KiB" in section("What it answers")
+    kept_back = f"less {settings.reserved_descriptors} for other use, and less {settings.max_admin_connections} for the admin site"
+    assert kept_back in text.replace("\n", " ")
+    assert f"at most {settings.max_admin_connections} connections" in admin
+    assert f"{format_duration(settings.admin_timeout)} for each answer" in admin
+    assert f"100 on a page, or `?per-page=` up to {settings.max_page:,}" in admin
+    assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in log_text
+    assert f"cut at {settings.log_cut} characters" in log_text
+    assert f"an echo of less than {settings.min_deflated} octets" in COMPRESSION
+    assert f"The window is of {2**settings.deflate_window_bits // 1024} KiB" in COMPRESSION
 
 
 def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
-    cells = rows(section("Is it up?"))
+    cells = rows(CHECK)
     listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
     done = subprocess.run([sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True)
     assert set(listed) == set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
     plan = Plan(ws_url.parse("ws://localhost"))
     defaults = {"--count": str(plan.count), "--size": format_size(plan.size), "--timeout": format_duration(plan.timeout)}
     assert {name: default for name, default in listed.items() if name in defaults} == defaults
-    assert f"up to {format_size(MAX_SIZE)} " in section("Is it up?").replace(" |", " ")
+    assert f"up to {format_size(MAX_SIZE)} " in CHECK.replace(" |", " ")
     statuses = {int(cell[0]) for cell in cells if cell[0].isdigit()}
     assert statuses == {*map(int, Outcome), os.EX_USAGE, os.EX_IOERR, INTERRUPTED}
+
+
+def test_the_lines_about_the_express_lane_are_those_it_has() -> None:
+    native: Any = SimpleNamespace(isa="avx2")
+    lanes = [SimpleNamespace(takes_tls=tls, takes_deflate=deflate) for tls, deflate in ((True, True), (False, True), (True, False))]
+    factories: list[Any] = [SimpleNamespace(lane=lane, settings=Settings()) for lane in (None, *lanes)]
+    said = {describe_lane(None, factories[0]), *(describe_lane(native, factory) for factory in factories)}
+    listed = re.findall(r"^    express lane: (.*?)  +\S", section(OPERATING, "Log"), re.MULTILINE)
+    assert {line.replace("…", "pump and codec") for line in listed} == said
 
 
 def test_the_line_to_try_works() -> None:
@@ -146,13 +171,41 @@ def test_make_has_the_targets_and_lists_them() -> None:
     assert listed == set(phony[1].split())
     named = set(re.findall(r"(?:`|^    )make ([a-z-]+)", README, re.MULTILINE))
     assert named <= listed
-    in_table = {cells[0].removeprefix("`make ").rstrip("`") for cells in rows(section("Development")) if cells[0].startswith("`make")}
+    table = rows(section(ARCHITECTURE, "Targets of make"))
+    in_table = {cells[0].removeprefix("`make ").rstrip("`") for cells in table if cells[0].startswith("`make")}
     assert in_table == listed - {"help", "run"}
 
 
 def test_the_architecture_lists_the_rooms_in_their_order() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    assert re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \| \S", text, re.MULTILINE) == ROOMS
+    assert re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \| \S", ARCHITECTURE, re.MULTILINE) == ROOMS
+
+
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    """Which docs/performance.md has, as of the same day."""
+    text = section(README, "Benchmarks")
+    (heads, _, *lines), (all_heads, _, *all_lines) = rows(text), rows(PERFORMANCE.partition("\n### Rates\n")[2].partition("\n### ")[0])
+    rates = {cells[0]: dict(zip(all_heads, cells, strict=True)) for cells in all_lines}
+    assert lines
+    for name, *figures in lines:
+        assert figures == [rates[name][head] for head in heads[1:]], name
+    (day,) = re.findall(r"^- date: (\S+)$", PERFORMANCE, re.MULTILINE)
+    assert day in text
+
+
+def anchors(text: str) -> set[str]:
+    """What a link to a heading can name, as GitHub makes it of the heading."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_link_leads_somewhere(name: str) -> None:
+    path = ROOT / name
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text()):
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
 
 
 @pytest.mark.parametrize("name", FOR_EVERYONE)

@@ -130,7 +130,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait() == 0
         # Against the 60 seconds that it would have waited.
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
 
 
 # Sockets that systemd passes; those that have names are for tests/system/test_systemd.py.

@@ -418,7 +418,7 @@ def streams(draw: st.DrawFn) -> bytes:
     return bytes(octets[: draw(st.one_of(st.just(len(octets)), st.integers(0, len(octets))))])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data(), way=st.sampled_from([PLAIN, *WAYS.values()]), stream=streams())
 def test_of_any_kind_cut_anywhere(grounds: Grounds, data: st.DataObject, way: Way, stream: bytes) -> None:
     places = st.one_of(st.integers(0, max(0, len(stream) - 1)), st.integers(0, 40))
@@ -444,7 +444,7 @@ def deflated_talk(draw: st.DrawFn, keeps_context: bool) -> bytes:
     return b"".join(frames)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), way=st.sampled_from([name for name, way in WAYS.items() if way.headers]))
 def test_deflated_of_any_kind_cut_anywhere(grounds: Grounds, data: st.DataObject, way: str) -> None:
     stream = data.draw(deflated_talk(keeps_context="without context" not in way))

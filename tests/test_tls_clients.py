@@ -5,9 +5,11 @@ The client is a process of its own, and so is its OpenSSL; the daemon's side is 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,9 +74,11 @@ class Client:
         return self.output
 
     def send(self, octets: bytes) -> None:
-        """Write to it, a pipe's buffer at most."""
-        assert self.process.stdin
-        self.process.stdin.write(octets)
+        """Write to it, a pipe's buffer at most, once it has read what was before: a letter that stands not alone is no command."""
+        pipe = self.process.stdin
+        assert pipe
+        self.loop.until(lambda: not any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))))
+        pipe.write(octets)
 
     def receive(self, expected: bytes) -> None:
         """Turn the loop until it has received just this."""

@@ -869,7 +869,7 @@ def receive_all(client: socket.socket, size: int) -> None:
         received += len(piece)
 
 
-def until(condition: Any, deadline: float = 10) -> Deferred[None]:
+def until(condition: Any, deadline: float = 60) -> Deferred[None]:
     """Fire once `condition()` is true."""
     done: Deferred[None] = Deferred()
     clock: Any = reactor

@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, target: Any, context: ssl.SSLContext | None = None) -> None:
         plain = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
-        plain.settimeout(20)
+        plain.settimeout(60)
         plain.connect(target)
         self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
         self.socket.sendall(handshake("/info"))
@@ -168,8 +168,8 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
         for client in found:
             client.echo()
         before = sum(value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total"))
-        # What it had counted is known from a second before its end.
-        time.sleep(2.2)
+        # What it had counted is known from a second before its end, or a few where it is asked late.
+        time.sleep(5)
         victim = found[0].process
         os.kill(victim, signal.SIGKILL)
         daemon.wait_for_log(f"worker {victim} was killed by SIGKILL; the next starts in 100ms")
@@ -207,7 +207,7 @@ def test_one_signal_drains_all() -> None:
             assert client.frame() == GOING_AWAY
         assert get(daemon, "/readyz") == (503, "draining\n")
         # A worker's socket is closed in a turn of its loop of its own.
-        wait_until(lambda: is_refused(daemon.address), "the sockets to be closed")
+        wait_until(lambda: is_refused(daemon.address), "the sockets to be closed, before the drain is over", 10)
         for client in found:
             client.close(1001)
             assert client.is_lost()
@@ -221,7 +221,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         for client in found:
             assert client.frame() == GOING_AWAY
         daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(10) == 0
+        assert daemon.wait() == 0
 
 
 def test_one_that_stands_still_is_replaced() -> None:
@@ -230,7 +230,7 @@ def test_one_that_stands_still_is_replaced() -> None:
         os.kill(victim, signal.SIGSTOP)
         # The others are served meanwhile, and asked for what is known.
         assert samples(daemon)["echod_connections_open"] == sum(client.process != victim for client in found)
-        daemon.wait_for_log(f"worker {victim} has not answered for 10s, it is killed", 20)
+        daemon.wait_for_log(f"worker {victim} has not answered for 10s, it is killed")
         daemon.wait_for_log(f"worker {victim} was killed by SIGKILL")
         wait_until(lambda: is_ready(daemon), "the next worker")
         assert victim not in workers(daemon)
@@ -333,7 +333,7 @@ def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> N
         assert (numbers["echod_workers_serving"], numbers["echod_workers_wanted"]) == (1, 2)
         assert left in workers(daemon)
         (tmp_path / "elsewhere").rename(certificate.path)
-        wait_until(lambda: is_ready(daemon), "the next worker", 20)
+        wait_until(lambda: is_ready(daemon), "the next worker")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 from dataclasses import fields
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from echod.faults import Faults
 from tests.browser.conftest import SCREENSHOTS, open_page
 from tests.daemon import Daemon
+from tests.ports import held_port
 from tests.tls import Certificate
 
 WIDTHS = (1280, 800, 360, 320)
@@ -127,11 +127,11 @@ def test_what_is_no_subprotocol(page: Page) -> None:
 
 
 def test_nobody_there(page: Page) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
-    field(page, "URL").fill(address)
-    button(page, "Connect").click()
-    expect(status(page)).to_contain_text("Could not connect.")
+    with held_port() as port:
+        address = f"ws://127.0.0.1:{port}/"
+        field(page, "URL").fill(address)
+        button(page, "Connect").click()
+        expect(status(page)).to_contain_text("Could not connect.")
     expect(rows(page).first).to_contain_text(address)
     expect(button(page, "Connect")).to_be_enabled()
 

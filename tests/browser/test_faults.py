@@ -17,7 +17,7 @@ from tests.daemon import Daemon
 
 CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
 
-QUIET = 0.7
+QUIET = 2.0
 """Seconds without a message after which a page is told that there will be none."""
 
 WATCH = """

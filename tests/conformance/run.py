@@ -9,13 +9,13 @@ import ast
 import asyncio
 import json
 import re
-import socket
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.daemon import Daemon
+from tests.ports import held_port
 
 from .judge import Result, read_index
 
@@ -84,12 +84,11 @@ def listed_cases(output: str) -> list[str]:
 async def list_cases(suite: Suite, folder: Path) -> list[str]:
     """All cases that the suite has, asked of the suite itself.
 
-    wstest has no command for it, but names the cases it goes for before it connects. A port that is bound and not
-    listened on refuses it for certain, and so it ends at once.
+    wstest has no command for it, but names the cases it goes for before it connects. A port that refuses it has it
+    end at once.
     """
-    with socket.socket() as closed:
-        closed.bind((HOST, 0))
-        await _run_wstest(suite, folder, closed.getsockname()[1], ["*"], LIST_SECONDS)
+    with held_port() as port:
+        await _run_wstest(suite, folder, port, ["*"], LIST_SECONDS)
     return listed_cases((folder / "wstest.log").read_text(errors="replace"))
 
 

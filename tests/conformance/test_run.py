@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # Seconds for a run that is to be cut off, in which a daemon and a Python have to have started on a busy machine.
-SHORT = 10
+SHORT = 30
 
 # In wstest's place: tells its process id and cases, then reports each of them as OK.
 WSTEST = """

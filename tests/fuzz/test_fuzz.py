@@ -66,7 +66,7 @@ def any_octets_cut_anywhere(data: st.DataObject) -> None:
     assert time.process_time() - began < 2 * PATIENCE
 
 
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=150)
+@settings(suppress_health_check=list(HealthCheck), max_examples=150)
 @given(st.data())
 def test_any_octets_cut_anywhere(data: st.DataObject) -> None:
     any_octets_cut_anywhere(data)

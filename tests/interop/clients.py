@@ -28,7 +28,7 @@ from tests.tls import trusting
 
 Message = str | bytes
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds to wait for what surely comes; 16 MiB through Python on a busy machine take a few."""
 
 PING = b"between"

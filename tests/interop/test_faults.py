@@ -26,7 +26,7 @@ from tests.tools import give_up
 CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
 """All that may be sent below 2000 (RFC 6455 section 7.4, and what IANA has registered since), and samples of the others."""
 
-QUIET = 0.7
+QUIET = 2.0
 """Seconds without a message after which a client is told that there will be none."""
 
 
@@ -169,7 +169,7 @@ def test_pings(served: Served, watch: Callable[[Watch], Seen]) -> None:
     seen = watch(Watch(served.target("/?ping=100ms&delay=1500ms&close=1000&after=1"), ["one"]))
     assert seen.messages == ["one"]
     # websockets answers pings without a word.
-    assert seen.pings is None or 2 <= seen.pings <= 15
+    assert seen.pings is None or 2 <= seen.pings <= seen.times[0] / 0.1 + 1
 
 
 def test_info(served: Served, watch: Callable[[Watch], Seen], is_tls: bool) -> None:
@@ -199,7 +199,7 @@ def test_a_drain_ends_who_asked_for_faults_too() -> None:
         sockets = [open_raw(daemon, query) for query in queries]
         began = time.monotonic()
         daemon.stop()
-        assert time.monotonic() - began < 5 + 3
+        assert time.monotonic() - began < 5 + 20
         for sock in sockets:
             sock.close()
 

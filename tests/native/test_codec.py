@@ -224,7 +224,7 @@ streams = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(streams, st.data())
 def test_any_stream(codecs: list[Codec], frames: list[bytes], data: st.DataObject) -> None:
     """Valid, nearly valid and senseless, cut anywhere, with a limit that some frames may be above."""

@@ -507,7 +507,7 @@ def streams(draw: st.DrawFn, bits: int) -> bytes:
     return octets
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(terms=st.sampled_from(TERMS), data=st.data())
 def test_any_stream_cut_anywhere(native: Native, terms: Terms, data: st.DataObject) -> None:
     """As the oracle has it."""

@@ -22,6 +22,6 @@ def test_seeds(target: str, tmp_path: Path) -> None:
     needed("cc", "gcc")
     files = run.write_seeds(target, tmp_path / "seeds")
     program = run.replayer(target, tmp_path)
-    done = subprocess.run([program, *files], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([program, *files], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{len(files)} inputs scalar")

@@ -123,7 +123,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return b"".join(parts)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(frames(), max_size=6).map(b"".join), st.sampled_from([LIMIT, 5_000, 50]), st.sampled_from([FRAGMENTS, 3, 1]), st.data())
 def test_any_frames_cut_anywhere(native: Native, octets: bytes, limit: int, most: int, data: st.DataObject) -> None:
     """As the oracle has it, however it was cut: what is echoed, what is given back, and for how many frames."""

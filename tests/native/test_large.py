@@ -140,7 +140,7 @@ def test_empty(codec: Codec) -> None:
 payloads = st.lists(st.one_of(st.text(max_size=60).map(str.encode), st.binary(max_size=4), st.just(b"a" * 200)), max_size=10).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payloads, st.sampled_from([TEXT, BINARY]), st.lists(st.integers(0, 150), max_size=20), st.sampled_from([0, 1, 4, 14]))
 def test_any_payload_in_any_pieces(codecs: list[Codec], payload: bytes, opcode: int, sizes: list[int], back: int) -> None:
     """Valid or not, empty pieces among them."""

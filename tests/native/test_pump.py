@@ -279,7 +279,7 @@ def test_cut_anywhere(pump: Pump, leased: Leased, size: int, opcode: int) -> Non
             assert pump.held == 0
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.one_of(st.text(max_size=150).map(str.encode), st.integers(4000, 5000).map(noise)), st.booleans()), max_size=10),
     st.one_of(st.just(b""), st.just(PING), st.binary(max_size=30), st.just(echo(b"\xff", TEXT)[0])),

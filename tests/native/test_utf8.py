@@ -116,7 +116,7 @@ def test_what_is_rejected_stays_rejected(codec: Codec) -> None:
 PIECES = st.one_of(st.sampled_from(SEQUENCES), st.text(max_size=40).map(str.encode), st.binary(max_size=3), st.just(b"e" * 64))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES, max_size=12))
 def test_any_octets_in_any_pieces(codecs: list[Codec], pieces: list[bytes]) -> None:
     """What has been walked over is judged as Python judges it, after every piece."""

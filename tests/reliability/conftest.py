@@ -8,6 +8,7 @@ form, and with `--soak` (or ECHOD_SOAK=1) in full.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from tests.selection import is_named
 
 QUICK = ("test_advisories.py", "test_garbage.py")
+MOST_DESCRIPTORS = 2**15
 _HERE = Path(__file__).parent
 
 
@@ -46,6 +48,13 @@ class Form:
 def form(pytestconfig: pytest.Config) -> Form:
     """Give the form that was asked for."""
     return Form(bool(pytestconfig.getoption("--soak", default=False)) or os.environ.get("ECHOD_SOAK", "") not in ("", "0"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _enough_descriptors() -> None:
+    """Let this process have as many descriptors as clients, of which a shell's 1,024 are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_DESCRIPTORS)), hard))
 
 
 Figure = Callable[..., None]

@@ -110,4 +110,4 @@ def test_sigterm_with_clients_that_do_not_behave(figure: Figure) -> None:
     lost = sum(outcome.lost_at is not None and outcome.lost_at < signalled for outcome in outcomes)
     figure("messages lost beside 40 clients that do not behave", lost, 0)
     figure("clients not closed with 1001", sum(outcome.close_code != 1001 for outcome in outcomes), 0)
-    figure("from SIGTERM to the end of the process", seconds, 4 + 1, "s")
+    figure("from SIGTERM to the end of the process", seconds, 4 + 2, "s")

@@ -85,7 +85,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> Deferred[None]:
+def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> Deferred[None]:
     deadline = time.monotonic() + seconds
 
     def look() -> Any:
@@ -99,7 +99,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> Deferred[N
 @inlineCallbacks
 def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
     octets, how = CASES[case]
-    factory = EchoFactory(Settings(handshake_timeout=1.0, close_timeout=1.0), reactor, 100)
+    factory = EchoFactory(Settings(), reactor, 100)
     traces: list[weakref.ref[object]] = []
     opened = factory.opened
 
@@ -113,7 +113,7 @@ def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
         yield deferToThread(_exchange, ("127.0.0.1", port.getHost().port), octets, how)
         yield _wait_for(lambda: bool(traces) and not factory.live)
         # What a reactor's turn holds is let go of in the next.
-        yield _wait_for(lambda: not any(trace() for trace in traces), 1.0)
+        yield _wait_for(lambda: not any(trace() for trace in traces), 10.0)
         left = [kept for trace in traces if (kept := trace()) is not None]
         assert not left, [gc.get_referrers(kept) for kept in left]
     finally:

@@ -25,16 +25,16 @@ from tests.system.nspawn import command_line
 
 ROOT = Path(__file__).parents[2]
 
-BUILD_DEADLINE = 600
+BUILD_DEADLINE = 1200
 """Seconds."""
 
 COMPILER = ("gcc", "libc6-dev", "python3-dev")
 """What the base of the first stage has beside the other's."""
 
 
-STOP_DEADLINE = 30
+STOP_DEADLINE = 60
 
-CHECK_DEADLINE = 30
+CHECK_DEADLINE = 60
 
 
 class Storage:

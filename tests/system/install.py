@@ -16,7 +16,7 @@ from tests.system import nspawn
 
 ROOT = Path(__file__).parents[2]
 
-BUILD_DEADLINE = 300
+BUILD_DEADLINE = 1200
 """Seconds for the wheels, with echod's compiled."""
 
 

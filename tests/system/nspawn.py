@@ -33,7 +33,7 @@ from tests.daemon import wait_until
 PACKAGES = ("systemd", "python3", "python3-venv")
 """What it takes beside debootstrap's smallest variant: systemd, and what the README asks for."""
 
-BUILD_DEADLINE = 600
+BUILD_DEADLINE = 1200
 """Seconds for debootstrap, which takes 80 on two cores."""
 
 BOOT_DEADLINE = 60
@@ -220,12 +220,13 @@ class System:
         """Return a property of a unit."""
         return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.strip()
 
-    def wait_for(self, unit: str, name: str, value: str, deadline: float = 30.0) -> None:
+    def wait_for(self, unit: str, name: str, value: str, deadline: float = COMMAND_DEADLINE) -> None:
         """Wait until a property of a unit has this value."""
         wait_until(lambda: self.show(unit, name) == value, f"{name} of {unit} to be {value}", deadline)
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
-        """Return what the journal has of a unit, its own lines and systemd's about it."""
+        """Return what the journal has of a unit, its own lines and systemd's about it, all that were written by now."""
+        self.run("journalctl", "--sync")
         done = self.run("journalctl", "--no-pager", "--output=json", f"--unit={unit}")
         return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.daemon import Daemon, wait_until
+from tests.ports import held_port
 from tests.tls import Certificate
 from tests.tools import give_up, needed
 
@@ -33,13 +34,6 @@ def find_tool(name: str) -> str:
     """Return the path of one of the tools in requirements.txt, which `make system` installs."""
     found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
     return found or give_up(f"no {name}: make system installs it")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 @dataclass(frozen=True)
@@ -92,9 +86,10 @@ class Front:
     changes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Choose the ports."""
+        """Choose the ports, and hold them until the proxy is stopped."""
         self.sample.require()
-        self._tls_port, self._plain_port, *self.ports = free_ports(4)
+        self._holders = ExitStack()
+        self._tls_port, self._plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -126,7 +121,7 @@ class Front:
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
-            wait_until(self._listens, f"{command[0]} to listen", 20)
+            wait_until(self._listens, f"{command[0]} to listen")
         except BaseException as error:
             error.add_note(self.log())
             self._stop()
@@ -148,6 +143,7 @@ class Front:
             self._process.kill()
             self._process.wait()
             self._folder.cleanup()
+            self._holders.close()
 
     def _listens(self) -> bool:
         assert self._process is not None

@@ -153,7 +153,7 @@ def visitors(system: System, places: Sequence[Place]) -> Iterator[Counter[str]]:
 def wait_for_more(counts: Counter[str]) -> None:
     """Wait until as many clients again were served as show that it goes on."""
     goal = counts["served"] + 100
-    wait_until(lambda: counts["served"] > goal, "clients to be served", 60)
+    wait_until(lambda: counts["served"] > goal, "clients to be served")
 
 
 def _visit(system: System, place: Place) -> str:

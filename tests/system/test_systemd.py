@@ -65,7 +65,7 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
     assert system.show(SERVICE, "UnitFileState") == "enabled"
     with client(system) as connection:
         assert_echo(connection)
-        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "), "the status to tell of it", 20)
+        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "), "the status to tell of it")
     status = system.run("systemctl", "status", SERVICE).stdout
     assert "Status: " in status
 
@@ -149,10 +149,10 @@ def test_killed_it_is_started_again(system: System) -> None:
 
 
 def test_the_watchdog_ends_a_loop_that_is_stuck_and_starts_another(system: System) -> None:
-    drop_in(system, "[Service]\nWatchdogSec=2\n")
+    drop_in(system, "[Service]\nWatchdogSec=5\n")
     start(system)
     # Twice the time that it may be silent: while the loop turns, nothing happens.
-    time.sleep(4)
+    time.sleep(10)
     assert system.show(SERVICE, "NRestarts") == "0"
     send_signal(system, "STOP", main_pid(system))
     system.wait_for(SERVICE, "NRestarts", "1")
@@ -167,6 +167,7 @@ def test_the_watchdog_ends_a_loop_that_is_stuck_and_starts_another(system: Syste
 
 
 def test_stop_drains(system: System) -> None:
+    options(system, "--drain-timeout 50s")
     start(system)
     with ExitStack() as stack:
         connections = [stack.enter_context(client(system)) for _ in range(20)]
@@ -174,7 +175,7 @@ def test_stop_drains(system: System) -> None:
             assert_echo(connection)
         began = time.monotonic()
         system.run("systemctl", "stop", SERVICE)
-        assert time.monotonic() - began < 8, "it waits for clients that are there, not for the deadline"
+        assert time.monotonic() - began < 40, "it waits for clients that are there, not for the deadline"
         for connection in connections:
             with pytest.raises(ConnectionClosed) as closed:
                 connection.recv(timeout=30)
@@ -230,7 +231,7 @@ def test_instances_share_a_port(system: System) -> None:
         for _ in range(40):
             assert_echo(stack.enter_context(client(system)))
         statuses = re.compile(r"connections: ([1-9]\d*) of")
-        wait_until(lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some", 20)
+        wait_until(lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some")
         counts = [int(found[1]) for service in services if (found := statuses.match(system.show(service, "StatusText")))]
         assert sum(counts) == 40
     with visitors(system, [IPV4, IPV6] * 2) as visits:

@@ -17,7 +17,7 @@ from tests.system.proxies import find_tool
 from tests.tls import Certificate
 from tests.tools import needed
 
-SCAN_DEADLINE = 120.0
+SCAN_DEADLINE = 600.0
 
 MODERN = ("tls_1_2_cipher_suites", "tls_1_3_cipher_suites")
 

@@ -48,6 +48,8 @@ from tests.tls import Certificate
 ADMIN = ("127.0.0.1", 9090)
 TWO = "--workers 2 --admin tcp:9090:interface=127.0.0.1"
 
+PROCESSORS = sorted(os.sched_getaffinity(0))[:2]
+
 MANY = 20
 """Connections, of which no worker has none but once in half a million times."""
 
@@ -107,20 +109,24 @@ def is_lost(connection: ClientConnection) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("given", "count"), [("2", 2), ("auto", len(os.sched_getaffinity(0)))])
-def test_it_serves_with_all_of_them(given: str, count: int, system: System) -> None:
+@pytest.mark.parametrize("given", ["2", "auto"])
+def test_it_serves_with_all_of_them(given: str, system: System) -> None:
+    if given == "auto" and len(PROCESSORS) < 2:
+        pytest.skip("with one processor there are no workers: run where there are two")
+    # `auto` counts those that it may use: there may be more here than so many connections reach.
+    drop_in(system, f"[Service]\nCPUAffinity={' '.join(map(str, PROCESSORS))}\n")
     options(system, f"--workers {given}")
     assert_exposure(system, SERVICE, 1.2)
     start(system)
     # As soon as systemctl says that it has started.
     assert told(system, "max-message-size")()
-    assert len(workers(system)) == count
+    assert len(workers(system)) == 2
     with many(system) as found:
         for connection, _ in found:
             assert_echo(connection)
         expected = f"connections: {MANY} of at most "
-        wait_until(lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to tell of them", 20)
-        assert system.show(SERVICE, "StatusText").endswith(f", workers: {count} of {count}")
+        wait_until(lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to tell of them")
+        assert system.show(SERVICE, "StatusText").endswith(", workers: 2 of 2")
     for pid in (main_pid(system), *workers(system)):
         facts = dict(line.split(":\t", 1) for line in system.path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
         assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
@@ -140,9 +146,9 @@ def test_it_is_ready_when_both_serve(system: System) -> None:
     drop_in(system, "[Service]\nEnvironment=PYTHONPATH=/etc/held-back\n")
     options(system, TWO)
     system.run("systemctl", "start", "--no-block", SERVICE)
-    wait_until(told(system, "express lane: "), "the first to serve", 30)
+    wait_until(told(system, "express lane: "), "the first to serve")
     # Both have a part of the connections, and one serves its own.
-    wait_until(lambda: get(system, "/readyz") == (503, "starting\n"), "the admin site", 30)
+    wait_until(lambda: get(system, "/readyz") == (503, "starting\n"), "the admin site")
     assert system.show(SERVICE, "ActiveState") == "activating"
     system.write("/etc/go-on", "")
     system.wait_for(SERVICE, "ActiveState", "active")
@@ -212,7 +218,7 @@ def test_a_killed_one_is_replaced_and_the_service_goes_on(system: System) -> Non
                 assert is_lost(connection)
             else:
                 assert_echo(connection)
-        wait_until(lambda: is_ready(system), "the next worker", 30)
+        wait_until(lambda: is_ready(system), "the next worker")
         assert victim not in workers(system)
         # The second in a row starts later, and nobody who comes meanwhile is refused.
         send_signal(system, "KILL", max(workers(system)))
@@ -230,8 +236,8 @@ def test_a_stuck_one_is_replaced(system: System) -> None:
         victim = found[0][1]
         send_signal(system, "STOP", victim)
         assert samples(system)['process_resident_memory_bytes{worker="0"}'] > 0
-        wait_until(told(system, f"worker {victim} has not answered for 10s, it is killed"), "it to be missed", 30)
-        wait_until(lambda: is_ready(system), "the next worker", 30)
+        wait_until(told(system, f"worker {victim} has not answered for 10s, it is killed"), "it to be missed")
+        wait_until(lambda: is_ready(system), "the next worker")
         assert victim not in workers(system)
         for connection, process in found:
             if process != victim:
@@ -241,7 +247,7 @@ def test_a_stuck_one_is_replaced(system: System) -> None:
 
 @pytest.mark.parametrize("signal", ["STOP", "KILL"])
 def test_without_the_parent_all_is_started_anew(signal: str, system: System) -> None:
-    drop_in(system, "[Service]\nWatchdogSec=2\n")
+    drop_in(system, "[Service]\nWatchdogSec=5\n")
     options(system, TWO)
     start(system)
     before = {main_pid(system), *workers(system)}
@@ -257,12 +263,12 @@ def test_without_the_parent_all_is_started_anew(signal: str, system: System) -> 
 
 
 def test_stop_drains_all(system: System) -> None:
-    options(system, TWO)
+    options(system, f"{TWO} --drain-timeout 50s")
     start(system)
     with many(system) as found:
         began = time.monotonic()
         system.run("systemctl", "stop", SERVICE)
-        assert time.monotonic() - began < 8, "it waits for clients that are there, not for the deadline"
+        assert time.monotonic() - began < 40, "it waits for clients that are there, not for the deadline"
         for connection, _ in found:
             with pytest.raises(ConnectionClosed) as closed:
                 connection.recv(timeout=30)
