@@ -1,13 +1,16 @@
 """`python -m echod`: the commands beside the daemon, which twistd runs.
 
-Knows the names of the commands. Must never know what they do.
+Knows the names of the commands, and where their output goes. Must never know what they do.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from errno import EBADF
 from typing import TextIO
 
 from echod import __version__
@@ -38,8 +41,39 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
     return os.EX_OK
 
 
+def run(arguments: Sequence[str], out: TextIO | None, error_out: TextIO | None) -> int:
+    """Run a command as a process of its own, and return the exit status, also where its output can't be written.
+
+    A stream that the process was started without is None, as Python has it.
+    """
+    if error_out is None:
+        with open(os.devnull, "w") as nowhere:
+            return run(arguments, out, nowhere)
+    told = io.StringIO()
+    try:
+        with redirect_stdout(told):
+            status = main(arguments, told, error_out)
+    except SystemExit as end:  # argparse's, after a mistake or the help
+        status = int(end.code or 0)
+    if not told.getvalue():
+        return status
+    try:
+        if out is None:
+            raise OSError(EBADF, os.strerror(EBADF))
+        out.write(told.getvalue())
+        out.flush()
+    except OSError as error:
+        if out is not None:
+            # What is left in its buffer Python would write once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        with suppress(OSError):
+            error_out.write(f"echod: can't write to standard output: {error.strerror}\n")
+        return os.EX_IOERR
+    return status
+
+
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         # A locale without UTF-8 must not lose a line.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    sys.exit(main(sys.argv[1:], sys.stdout, sys.stderr))
+        stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:], sys.stdout, sys.stderr))

@@ -42,6 +42,7 @@ exit status:
   2   no WebSocket connection: DNS, TCP, TLS, HTTP or the upgrade failed
   3   not over within --timeout
   64  the command line is wrong
+  74  the report can't be written
 """
 
 

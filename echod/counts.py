@@ -40,7 +40,7 @@ class Outcome(StrEnum):
     LOST = "lost"
     """By the client, without a whole closing handshake."""
     REFUSED = "refused"
-    """The opening handshake was answered with something else than 101, or with nothing, or TLS failed before it."""
+    """The opening handshake was answered with something else than 101, or with nothing, or a PROXY header or TLS failed before it."""
     PAGE = "page"
     """Plain HTTP was answered."""
     FAULT = "fault"

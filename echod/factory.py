@@ -64,6 +64,8 @@ class EchoFactory(WebSocketServerFactory):
         self.state = State.STARTING
         """The service's to write, until it drains."""
         self.counts = Counts()
+        self.certificates: Callable[[], dict[tuple[str, ...], float]] = dict
+        """Returns when those end that clients are shown, as `tls.ends` has it; the service's to set."""
         self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -46,6 +46,10 @@ _LIST_ITEM = re.compile(TOKEN)
 # RFC 6455 section 9.1: `name; parameter; parameter=value`, a value being a token, quoted or not.
 _PARAMETER = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb'|"' + TOKEN + rb'"))?'
 _EXTENSION = re.compile(TOKEN + rb"(?:" + _PARAMETER + rb")*")
+
+# An address, which may have a port behind it (Azure's gateways) and is in brackets then if it is of IPv6, as in a URL. No zone
+# (`fe80::1%eth0`), which says nothing elsewhere (RFC 4007 section 6), and for which Python takes any text of any length.
+_HOP = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 """What stands behind a status; of one that is not registered (RFC 9112 section 4 lets the phrase be empty), nothing."""
@@ -250,12 +254,23 @@ def client_address(request: Request, peer: str, trusted_hops: int) -> str:
     hops = _list(request.fields, b"x-forwarded-for") if trusted_hops else []
     if not hops:
         return peer
-    hop = hops[-min(trusted_hops, len(hops))].decode("latin-1")
+    hop = _HOP.fullmatch(hops[-min(trusted_hops, len(hops))].decode("latin-1"))
+    if hop is None:
+        return peer
     try:
-        # A zone (`fe80::1%eth0`) says nothing elsewhere (RFC 4007 section 6), and Python takes any text of any length for one.
-        return peer if "%" in hop else str(ip_address(hop))
+        return plain_address(str(IPv6Address(hop[2]) if hop[2] else ip_address(hop[1] or hop[3])))
     except ValueError:
         return peer
+
+
+def plain_address(address: str) -> str:
+    """Return an IPv4 address as such that is in the form of IPv6 (RFC 4291 section 2.5.5.2), as over a socket for both; others as they are.
+
+    One client has one name then, whichever endpoint it comes to.
+    """
+    if not address.startswith("::ffff:"):
+        return address
+    return str(IPv6Address(address).ipv4_mapped or address)
 
 
 def _list(fields: Fields, name: bytes) -> list[bytes]:

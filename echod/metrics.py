@@ -2,13 +2,15 @@
 
 Nothing is kept here: a scrape reads the plain numbers of `counts`, the sums that the express lane counts in C, and the state of the
 live connections. Each metric is a function from a daemon to numbers by label values, and all but those of the process can be added
-up: what several processes have is the sum of these mappings, key by key (`add_up`). Those of the process each process has for itself.
+up: what several processes have is the sum of these mappings, key by key (`add_up`), or the least where all tell of the same (`ALIKE`).
+Those of the process each process has for itself.
 
 Knows Prometheus: names, types, labels, buckets. Must never know HTTP.
 """
 
 from __future__ import annotations
 
+import operator
 import platform
 import time
 from collections import Counter
@@ -78,12 +80,12 @@ def _cumulative(observed: Observed) -> Iterator[tuple[str, float]]:
         yield ("+Inf" if bound == float("inf") else f"{bound:g}" if bound < 1 else str(int(bound))), count
 
 
-def add_up(parts: Iterable[Values]) -> Values:
+def add_up(parts: Iterable[Values], put_together: Callable[[Any, Any], Any] = operator.add) -> Values:
     """Return the numbers of one metric for several daemons together."""
     total: Values = {}
     for values in parts:
         for labels, value in values.items():
-            total[labels] = total[labels] + value if labels in total else value  # type: ignore[operator]
+            total[labels] = put_together(total[labels], value) if labels in total else value
     return total
 
 
@@ -188,7 +190,16 @@ def _workers(factory: EchoFactory) -> Values:
     return {(): factory.settings.workers}
 
 
+def _certificates(factory: EchoFactory) -> Values:
+    return {**factory.certificates()}
+
+
 BUILD = "echod_build_info"
+
+CERTIFICATES = "echod_certificate_not_after_timestamp_seconds"
+
+ALIKE = {BUILD, CERTIFICATES}
+"""What each of several processes tells of the same thing. Of a certificate that only some have read again the older one counts."""
 
 WORKERS = "echod_workers_wanted"
 
@@ -217,6 +228,13 @@ METRICS: Sequence[Declared] = (
     Declared("echod_faults_total", "counter", ("fault",), "Connections whose URL asked for a fault, by parameter.", _faults),
     Declared("echod_buffered_bytes", "gauge", (), "Octets of unfinished and unsent messages that are held.", _buffered),
     Declared("echod_buffered_limit_bytes", "gauge", (), "Octets there may be of these (--max-buffered).", _buffered_limit),
+    Declared(
+        CERTIFICATES,
+        "gauge",
+        ("endpoint", "names"),
+        "When the certificate that clients are shown expires, in seconds since 1970.",
+        _certificates,
+    ),
     Declared("echod_workers_serving", "gauge", (), "Processes that serve.", _serving),
     Declared(WORKERS, "gauge", (), "Processes that ought to (--workers).", _workers),
     Declared("echod_event_loop_lag_seconds", "histogram", (), "How late the event loop was for a call, twice a second.", _lags),
@@ -240,10 +258,7 @@ def read_counts(factory: EchoFactory) -> AllValues:
 def add_up_all(parts: Sequence[AllValues]) -> AllValues:
     """Return the numbers of several daemons together, each of which may lack some metrics."""
     names = dict.fromkeys(name for part in parts for name in part)
-    total = {name: add_up(part.get(name, {}) for part in parts) for name in names}
-    if (build := total.get(BUILD)) is not None:
-        total[BUILD] = dict.fromkeys(build, 1)
-    return total
+    return {name: add_up((part.get(name, {}) for part in parts), min if name in ALIKE else operator.add) for name in names}
 
 
 def pack(values: AllValues) -> dict[str, Any]:

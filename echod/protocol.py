@@ -34,6 +34,7 @@ from echod.handshake import (
     Request,
     bad_request,
     client_address,
+    plain_address,
     render,
 )
 from echod.turns import SHARE
@@ -110,7 +111,13 @@ class EchoProtocol(autobahn.ServerProtocol):
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return log.escape(self.address or getattr(self.transport.getPeer(), "host", None) or "a local client")
+        return log.escape(self.address or self._peer_address or "a local client")
+
+    @property
+    def _peer_address(self) -> str | None:
+        """The IP address at the other end of the socket, perhaps a proxy's; None of a Unix socket."""
+        host = getattr(self.transport.getPeer(), "host", None)
+        return host and plain_address(host)
 
     # The transport's events.
 
@@ -127,7 +134,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
         if self.state == self.STATE_CONNECTING and self._outcome is None:
-            self._note_tls_fault(reason)
+            self._note_early_end(reason.value)
         self._gathered = self._put_off = b""
         self._receive = _ignore
         self._large = None
@@ -138,12 +145,15 @@ class EchoProtocol(autobahn.ServerProtocol):
         self._layers = ()
         self.forget()
 
-    def _note_tls_fault(self, reason: Failure) -> None:
-        """Tell of a client with which there is no TLS: else nobody knows why, such as that a list of revocations has expired."""
-        why = tls_sessions.tls_fault(reason.value)
-        if why is not None:
+    def _note_early_end(self, reason: BaseException | None) -> None:
+        """Tell of a client that didn't come as far as a request: else nobody knows why, such as that a list of revocations has expired."""
+        if (why := getattr(self.transport, "header_fault", None)) is not None:
+            self._tell_refusal(f"bad PROXY header: {log.escape(why)}")
+            self.factory.counts.refuse(0, "bad PROXY header")
+            self._outcome = Outcome.REFUSED
+        elif (why := tls_sessions.tls_fault(reason)) is not None:
             self._tell_refusal(f"TLS: {why}")
-            self.factory.counts.refuse(0, "TLS failed.")
+            self.factory.counts.refuse(0, "TLS failed")
             self._outcome = Outcome.REFUSED
 
     def readConnectionLost(self) -> None:
@@ -221,7 +231,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._answer_page(verdict)
 
     def _open(self, request: Request) -> None:
-        peer = getattr(self.transport.getPeer(), "host", None)
+        peer = self._peer_address
         self.address = peer and client_address(request, peer, self.factory.settings.trust_proxy)
         if not self.factory.admit(self):
             self.refuse(ADDRESS_FULL)
@@ -277,7 +287,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     def _facts(self) -> info.Facts:
         """What `/info` tells beside the request."""
         peer = self.transport.getPeer()
-        is_direct = self.address == getattr(peer, "host", None)
+        is_direct = self.address == self._peer_address
         return info.Facts(
             address=self.address,
             port=getattr(peer, "port", None) if is_direct else None,

@@ -26,6 +26,10 @@ PREFIX = "haproxy:"
 V1_SIZE = 107
 """Octets of a version 1 header at most, with its CRLF (section 2.1)."""
 
+V2_SIZE = 4096
+"""Octets of a version 2 header at most, where its length field could say 65,551. nginx's limit (NGX_PROXY_PROTOCOL_MAX_HEADER); the
+addresses take 232 at most, and what proxies and clouds put behind them some hundreds. It is held, and in no account."""
+
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED = struct.Struct("!12sBBH")
@@ -33,7 +37,10 @@ _V2_FIXED = struct.Struct("!12sBBH")
 _V2_ADDRESSES = struct.Struct("!16s16s2H")
 """What is behind it over IPv6."""
 _LOCAL, _PROXY = 0x20, 0x21
+_UNIX, _DATAGRAM = 3, 2
 _OVER_INET6 = (0x21, 0x22)
+_V2_SIZES = {0x11: 12, 0x12: 12, 0x21: _V2_ADDRESSES.size, 0x22: _V2_ADDRESSES.size, 0x31: 216, 0x32: 216}
+"""The octets of the addresses by family and transport; where one of them is unspecified there may be none."""
 
 # Ports have no leading zeros (section 2.1), and an address has no zone, for which Python takes any text.
 _PORT = rb"(0|[1-9][0-9]{0,4})"
@@ -46,7 +53,7 @@ _UNKNOWN = b"PROXY UNKNOWN \r\n"
 def split(octets: bytes) -> tuple[bytes, bytes] | None:
     """Return the header that `octets` begin with, as Twisted is to have it, and what is behind it; None: it isn't whole yet.
 
-    Raises `ValueError` for what is no header. Whether the family in one of version 2 is one, Twisted tells.
+    Raises `ValueError` for what is no header.
     """
     if octets.startswith(_V1):
         return _split_v1(octets)
@@ -54,7 +61,7 @@ def split(octets: bytes) -> tuple[bytes, bytes] | None:
         return _split_v2(octets)
     if _V1.startswith(octets) or _V2.startswith(octets):
         return None
-    raise ValueError("is no PROXY header")
+    raise ValueError("there is none")
 
 
 def _split_v1(octets: bytes) -> tuple[bytes, bytes] | None:
@@ -62,7 +69,7 @@ def _split_v1(octets: bytes) -> tuple[bytes, bytes] | None:
     if end >= 0:
         return _check_v1(octets[: end + 2]), octets[end + 2 :]
     if len(octets) >= V1_SIZE:
-        raise ValueError("is too long for a PROXY header of version 1")
+        raise ValueError(f"it is longer than {V1_SIZE} octets")
     return None
 
 
@@ -70,6 +77,8 @@ def _split_v2(octets: bytes) -> tuple[bytes, bytes] | None:
     if len(octets) < _V2_FIXED.size:
         return None
     size = _V2_FIXED.size + _V2_FIXED.unpack_from(octets)[3]
+    if size > V2_SIZE:
+        raise ValueError(f"it is longer than {V2_SIZE} octets")
     return (_rewrite_v2(octets[:size]), octets[size:]) if len(octets) >= size else None
 
 
@@ -78,10 +87,10 @@ def _check_v1(header: bytes) -> bytes:
         return _UNKNOWN
     found = _V1_LINE.fullmatch(header)
     if found is None:
-        raise ValueError("is no PROXY header of version 1")
+        raise ValueError("it is none of version 1")
     source4, destination4, source6, destination6, *ports = (word and word.decode() for word in found.groups())
     if max(map(int, ports)) > 0xFFFF:
-        raise ValueError("has no port in a PROXY header of version 1")
+        raise ValueError("a port is more than 65535")
     if source4:
         return _make_v1("TCP4", IPv4Address(source4), IPv4Address(destination4), *ports)
     return _make_v1("TCP6", IPv6Address(source6), IPv6Address(destination6), *ports)
@@ -91,8 +100,12 @@ def _rewrite_v2(header: bytes) -> bytes:
     """Return the header, over IPv6 as one of version 1: its addresses are then written as all others are (RFC 5952)."""
     _, command, family, size = _V2_FIXED.unpack_from(header)
     if command not in (_LOCAL, _PROXY):
-        raise ValueError("is no PROXY header of version 2")
-    if command == _LOCAL or family not in _OVER_INET6 or size < _V2_ADDRESSES.size:
+        raise ValueError("it is none of version 2")
+    if command == _LOCAL:
+        return header
+    if family >> 4 > _UNIX or family & 0xF > _DATAGRAM or size < _V2_SIZES.get(family, 0):
+        raise ValueError("its addresses are none of version 2")
+    if family not in _OVER_INET6:
         return header
     source, destination, *ports = _V2_ADDRESSES.unpack_from(header, _V2_FIXED.size)
     return _make_v1("TCP6", IPv6Address(source), IPv6Address(destination), *ports)
@@ -107,14 +120,20 @@ class Holder(ProtocolWrapper):
     """Hold back the first octets of a connection until there is a whole header."""
 
     _held: bytes | None = b""
+    header_fault: str | None = None
+    """Why the connection is closed: what is against the header, perhaps in the peer's words. Whoever is behind may look for it, also
+    through TLS, which has a reason of its own for the end."""
 
     def dataReceived(self, data: bytes) -> None:
         """Pass octets on."""
+        if self.header_fault is not None:
+            return
         if self._held is not None:
             self._held += data
             try:
                 found = split(self._held)
-            except ValueError:
+            except ValueError as error:
+                self.header_fault = str(error)
                 self.loseConnection()
                 return
             if found is None:

@@ -137,6 +137,7 @@ class EchoService(Service):
         most = max(1, descriptors - reserved)
         pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
+        self.factory.certificates = lambda: tls.ends((*self._endpoints, *self._admin_endpoints))
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
@@ -160,6 +161,8 @@ class EchoService(Service):
             _log.info("listening on {address}", address=describe_address(port.getHost(), has_tls(port)), **{UNLIMITED: True})
         for port in self._admin_ports:
             _log.info("admin on {address}", address=describe_address(port.getHost(), has_tls(port), "http"), **{UNLIMITED: True})
+        for text, endpoint in (*self._endpoints, *self._admin_endpoints):
+            tell_faults(text, endpoint)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
@@ -204,6 +207,7 @@ class EchoService(Service):
                     _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
                 else:
                     _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
+                    tell_faults(text, endpoint)
         _log.info("reloaded")
         return succeed(None)
 
@@ -291,6 +295,13 @@ def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> 
     if not hasattr(address, "host"):
         return str(address)
     return f"{scheme}{'s' if is_tls else ''}://{ws_url.join(address.host, address.port)}"
+
+
+def tell_faults(text: str, endpoint: IStreamServerEndpoint) -> None:
+    """Write to the log which of the certificates that clients are shown they won't take at this time."""
+    for identity in endpoint.certificates.used if isinstance(endpoint, tls.Endpoint) else ():
+        if (fault := identity.fault) is not None:
+            _log.warn("{endpoint}: the certificate for {certificate} {fault}", endpoint=text, certificate=identity, fault=fault)
 
 
 def tell_lane(native: Native | None, factory: EchoFactory) -> None:

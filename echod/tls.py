@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -77,7 +77,26 @@ class Identity:
 
     def __str__(self) -> str:
         """Tell the names, and when the certificate ends."""
-        return f"{', '.join(self.names) or 'no name'} until {self.chain[0].not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+        return f"{self.called} until {_minute(self.chain[0].not_valid_after_utc)}"
+
+    @property
+    def called(self) -> str:
+        """The names as a person reads them."""
+        return ", ".join(self.names) or "no name"
+
+    @property
+    def fault(self) -> str | None:
+        """What clients have against it at this time, in words to go behind it; None: nothing."""
+        now, certificate = datetime.now(UTC), self.chain[0]
+        if now > certificate.not_valid_after_utc:
+            return "has expired"
+        if now < certificate.not_valid_before_utc:
+            return f"is not valid before {_minute(certificate.not_valid_before_utc)}"
+        return None
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +242,8 @@ class Certificates:
 
     def __init__(self, read: Callable[[], list[Identity]], client_ca: Path | None) -> None:
         """Read by `read`, and `client_ca`, a file of authorities and perhaps revocation lists; raises `ValueError` or `OSError`."""
+        self.used: tuple[Identity, ...] = ()
+        """Those that clients may be shown, and first the one for a client that says no name, or another."""
         self._read = read
         self._client_ca = client_ca
         self.reload()
@@ -236,7 +257,7 @@ class Certificates:
             for name in identity.names:
                 if name not in best or _rank(best[name].chain[0]) < _rank(identity.chain[0]):
                     best[name] = identity
-        used = list(dict.fromkeys([identities[0], *best.values()]))
+        used = tuple(dict.fromkeys([identities[0], *best.values()]))
         contexts: dict[Identity, SSL.Context] = {}
         for identity in used:
             try:
@@ -245,7 +266,7 @@ class Certificates:
                 raise ValueError(f"the certificate for {identity} can't be used: {_reason(error)}") from error
         first = contexts[identities[0]]
         _choose_by_name(first, {name: contexts[identity] for name, identity in best.items()})
-        self._context = first
+        self._context, self.used = first, used
         return "; ".join(map(str, used))
 
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: ARG002  # as the interface has it
@@ -324,6 +345,19 @@ class Endpoint:
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen."""
         return self._below.listen(TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self._clock))
+
+
+def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[str, ...], float]:
+    """Return when the certificates end that clients are shown, in seconds since 1970, by the endpoint's text and their names.
+
+    Of several for the same names it is the first to end.
+    """
+    found: dict[tuple[str, ...], float] = {}
+    for text, endpoint in endpoints:
+        for identity in endpoint.certificates.used if isinstance(endpoint, Endpoint) else ():
+            kind, end = (text, identity.called), identity.chain[0].not_valid_after_utc.timestamp()
+            found[kind] = min(end, found.get(kind, end))
+    return found
 
 
 def parse(text: str) -> tuple[Certificates, str] | None:

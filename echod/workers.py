@@ -30,7 +30,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from echod import link, metrics
+from echod import link, metrics, tls
 from echod.factory import State
 from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
@@ -398,6 +398,8 @@ class Supervisor(EchoService):
         # What was kept when the others were asked: who ends from now on is among those.
         # Every metric is there, if without a number.
         kept: AllValues = {metric.name: {} for metric in metrics.METRICS} | self._kept
+        # The admin site's own certificates are here.
+        kept[metrics.CERTIFICATES] = {**tls.ends(self._admin_endpoints)}
         # A worker doesn't know of the others.
         wanted: AllValues = {metrics.WORKERS: {(): self.settings.workers}}
         asked = gatherResults([worker.values() for worker in self._workers])

@@ -49,6 +49,27 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
 
 
+# The output.
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["ws://127.0.0.1:1", "ws://127.0.0.1:1 --json", "--help"])
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor"), ("| true", "Broken pipe")],
+)
+def test_a_report_that_can_not_be_written_is_one_line(arguments: str, where: str, why: str, unbuffered: str) -> None:
+    # `true` has to be gone by then, which the start of Python, some tenths of a second, alone does not say for sure.
+    script = f"{{ {'sleep 0.5; ' if '|' in where else ''}{' '.join(CHECK)} {arguments}; echo $? >&2; }} {where}"
+    done = run("bash", "-c", script, env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    assert (done.stdout, done.stderr) == ("", f"echod: can't write to standard output: {why}\n{os.EX_IOERR}\n")
+
+
+def test_without_standard_error_the_report_is_written() -> None:
+    done = run("bash", "-c", f"{' '.join(CHECK)} ws://127.0.0.1:1 2>&-")
+    assert (done.returncode, done.stdout.startswith("CRITICAL - TCP: ")) == (2, True)
+
+
 # The daemon.
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.fakes import Peer, make_factory
 from tests.frames import CLOSE, TEXT, client_frame, close_payload, handshake, server_frame
@@ -64,6 +65,18 @@ def test_the_address_is_the_one_the_trusted_proxy_tells(clock: Clock) -> None:
     Peer(factory).open("/", "X-Forwarded-For: 10.0.0.1")
     Peer(factory).open("/", "X-Forwarded-For: 10.0.0.2")
     assert Peer(factory).send(handshake("/", "X-Forwarded-For: 6.6.6.6, 10.0.0.1")).startswith(b"HTTP/1.1 429 ")
+
+
+def test_a_client_of_ipv4_has_one_name_whatever_it_comes_over(clock: Clock) -> None:
+    """Over a socket for IPv6 and IPv4, over one for IPv4 alone, and through a proxy."""
+    factory = make_factory(clock, max_connections_per_address=1, trust_proxy=1)
+    with capturedLogs() as events:
+        Peer(factory, "::ffff:192.0.2.1").open()
+        assert Peer(factory, "192.0.2.1").send(handshake()).startswith(b"HTTP/1.1 429 ")
+        assert Peer(factory, "10.0.0.1").send(handshake("/", "X-Forwarded-For: ::ffff:192.0.2.1")).startswith(b"HTTP/1.1 429 ")
+        assert Peer(factory, "::ffff:192.0.2.1").send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    told = [formatEvent(event) for event in events]
+    assert told[-1] == "refused a handshake from 192.0.2.1: 400 the Host header"
 
 
 def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:

@@ -20,6 +20,7 @@ from echod.handshake import (
     Request,
     bad_request,
     client_address,
+    plain_address,
     render,
 )
 from echod.settings import Settings
@@ -214,7 +215,24 @@ def test_origins(origin: str | None, is_allowed: bool) -> None:
         (["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2"], 2, "10.0.0.1"),
         (["X-Forwarded-For: 10.0.0.1"], 3, "10.0.0.1"),
         (["X-Forwarded-For: 2001:DB8::1"], 1, "2001:db8::1"),
+        (["X-Forwarded-For: ::ffff:10.0.0.1"], 1, "10.0.0.1"),
+        (["X-Forwarded-For: ::FFFF:a00:1"], 1, "10.0.0.1"),
         (["X-Forwarded-For: <script>"], 1, "192.0.2.1"),
+        (["X-Forwarded-For: fe80::1%eth0"], 1, "192.0.2.1"),
+        (["X-Forwarded-For: 6.6.6.6:1, 10.0.0.1:4711"], 1, "10.0.0.1"),
+        (["X-Forwarded-For: 10.0.0.1:4711, 10.0.0.2"], 2, "10.0.0.1"),
+        (["X-Forwarded-For: [2001:DB8::1]:4711"], 1, "2001:db8::1"),
+        (["X-Forwarded-For: [2001:DB8::1]"], 1, "2001:db8::1"),
+        (["X-Forwarded-For: [::ffff:10.0.0.1]:4711"], 1, "10.0.0.1"),
+        (["X-Forwarded-For: 2001:db8::1:4711"], 1, "2001:db8::1:4711"),  # nobody can tell it from an address
+        *(
+            ([f"X-Forwarded-For: {hop}"], 1, "192.0.2.1")
+            for hop in (
+                *("10.0.0.1:", "10.0.0.1:port", "10.0.0.1:123456", "10.0.0.1:-1", "10.0.0.1:1:2", "10.0.0.1 :1", "10.0.256.1:1"),
+                *("[10.0.0.1]", "[10.0.0.1]:1", "[2001:db8::1", "2001:db8::1]", "[2001:db8::1]1", "[2001:db8::1]:", "[[2001:db8::1]]:1"),
+                *("[fe80::1%eth0]:1", "[]:1", ":1", '"[2001:db8::1]:1"', "unknown", "unknown:1", "localhost:1", "10.0.0.1:\xb2"),
+            )
+        ),
         (["X-Forwarded-For: ,"], 1, "192.0.2.1"),
     ],
 )
@@ -222,6 +240,21 @@ def test_the_client_behind_proxies(headers: list[str], hops: int, address: str) 
     request = verdict(handshake("/", *headers))
     assert isinstance(request, Request)
     assert client_address(request, "192.0.2.1", hops) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201", "192.0.2.1"),
+        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
+        ("::192.0.2.1", "::192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+    ],
+)
+def test_an_address_of_ipv4_is_written_as_one(address: str, plain: str) -> None:
+    assert plain_address(address) == plain
 
 
 def test_answers_are_http() -> None:

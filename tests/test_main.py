@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from echod import __version__, check
 from echod.__main__ import HELP, main
+from echod.__main__ import run as run_process
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -42,3 +44,44 @@ def test_check_gets_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(check, "main", fake)
     assert run("check", "ws://a", "--json") == (3, "['ws://a', '--json']", "")
+
+
+# As a process.
+
+
+def test_output_is_written_and_the_status_is_the_commands(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("w+") as out:
+        assert run_process(["--version"], out, io.StringIO()) == 0
+        assert (tmp_path / "out").read_text() == f"echod {__version__}\n"
+
+
+def test_help_of_a_command_is_output_too() -> None:
+    out = io.StringIO()
+    assert run_process(["check", "--help"], out, io.StringIO()) == 0
+    assert "exit status:" in out.getvalue()
+
+
+def test_output_that_can_not_be_written_is_one_line() -> None:
+    error = io.StringIO()
+    with open("/dev/full", "w") as full:  # with a buffer, as in a process: it is not before the flush that it fails
+        assert run_process(["--version"], full, error) == os.EX_IOERR
+    assert error.getvalue() == "echod: can't write to standard output: No space left on device\n"
+
+
+def test_a_closed_output_is_one_line() -> None:
+    error = io.StringIO()
+    assert run_process([], None, error) == os.EX_IOERR
+    assert error.getvalue() == "echod: can't write to standard output: Bad file descriptor\n"
+
+
+def test_a_mistake_stays_one_without_output() -> None:
+    error = io.StringIO()
+    assert run_process(["serve"], None, error) == os.EX_USAGE
+    assert error.getvalue().count("\n") == 1
+
+
+def test_with_nowhere_to_complain_there_is_the_status() -> None:
+    assert run_process([], None, None) == os.EX_IOERR
+    with open("/dev/full", "w", buffering=1) as full:
+        assert run_process([], None, full) == os.EX_IOERR
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # for its own end

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from echod.factory import EchoFactory, State
-from echod.metrics import METRICS, Observed, Values, _OfOne, add_up, make_registry, read_all
+from echod.metrics import METRICS, Observed, Values, _OfOne, add_up, add_up_all, make_registry, read_all
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, TEXT, client_frame
 from tests.test_readme import rows
@@ -37,6 +37,7 @@ def factory() -> EchoFactory:
     factory.counts.fault("close")
     factory.counts.lags.observe(0.003)
     factory.state = State.SERVING
+    factory.certificates = lambda: {("ssl:1", "a.example"): 1234.0}
     return factory
 
 
@@ -77,6 +78,7 @@ def test_what_happened_is_told(factory: EchoFactory) -> None:
         'echod_event_loop_lag_seconds_bucket{le="0.0025"}': 0,
         'echod_event_loop_lag_seconds_bucket{le="0.005"}': 1,
         "echod_connection_duration_seconds_count": 0,
+        'echod_certificate_not_after_timestamp_seconds{endpoint="ssl:1",names="a.example"}': 1234,
         "echod_workers_serving": 1,
         "echod_workers_wanted": 1,
     }
@@ -152,6 +154,14 @@ def test_several_daemons_add_up(factory: EchoFactory) -> None:
     assert (sum(twice.places.values()), twice.total, twice.places[256.0]) == (12, 224, 2)
     outcomes = by_name["echod_connections_total"]
     assert add_up([outcomes.read(factory), outcomes.read(other)])["lost",] == 2
+
+
+def test_of_what_is_alike_there_is_one_number(factory: EchoFactory) -> None:
+    other = make_factory()
+    other.certificates = lambda: {("ssl:1", "a.example"): 1000.0, ("ssl:2", "b.example"): 2000.0}
+    both = add_up_all([read_all(factory), read_all(other)])
+    assert list(both["echod_build_info"].values()) == [1]
+    assert both["echod_certificate_not_after_timestamp_seconds"] == {("ssl:1", "a.example"): 1000, ("ssl:2", "b.example"): 2000}
 
 
 def test_the_documentation_has_each_metric_as_it_is() -> None:

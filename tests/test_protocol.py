@@ -210,7 +210,7 @@ def test_a_fault_of_tls_before_the_opening_handshake_is_a_refused_one(
     counts = peer.protocol.factory.counts
     peer.protocol.connectionLost(Failure(error))
     assert counts.outcomes == {outcome: 1}
-    assert counts.refusals == ({("none", "TLS failed."): 1} if outcome is Outcome.REFUSED else {})
+    assert counts.refusals == ({("none", "TLS failed"): 1} if outcome is Outcome.REFUSED else {})
 
 
 def test_messages_are_logged_when_asked_for(clock: Clock) -> None:

@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
+from twisted.protocols.haproxy import proxyEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod import proxy_header
+from echod.counts import Outcome
 from echod.factory import EchoFactory
 from tests.fakes import Transport, make_factory
 from tests.frames import TEXT, client_frame, handshake, server_frame
@@ -141,6 +145,10 @@ def v1(source: str = "203.0.113.7", destination: str = "192.0.2.9", ports: str =
         V2[:13] + b"\x41" + V2[14:],
         V2[:13] + b"\x21" + V2[14:],  # IPv6 in 12 octets
         V2[:14] + b"\x00\x02" + V2[16:],
+        V2[:13] + b"\x13" + V2[14:],  # no such transport
+        V2[:13] + b"\x31" + V2[14:],  # paths in 12 octets
+        V2[:14] + b"\xff\xff" + V2[16:],
+        V2[:14] + b"\x0f\xf1" + V2[16:],  # one octet too long
     ],
     ids=lambda octets: repr(octets[:40]),
 )
@@ -150,6 +158,60 @@ def test_what_is_no_header_is_dropped(factory: EchoFactory, octets: bytes, step:
     assert transport.disconnecting
     protocol.dataReceived(V1 + handshake())
     assert transport.value() == b""
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert factory.counts.refusals == {("none", "bad PROXY header"): 1}
+    assert factory.counts.outcomes == {Outcome.REFUSED: 1}
+
+
+@pytest.mark.parametrize(
+    ("octets", "why"),
+    [
+        (handshake(), "there is none"),
+        (b"PROXY " + b"x" * 200, "it is longer than 107 octets"),
+        (v1(family="TCP5"), "it is none of version 1"),
+        (v1("999.0.2.7"), "Octet 999 (> 255) not permitted in '999.0.2.7'"),
+        (v1(ports="1 65536"), "a port is more than 65535"),
+        (V2[:14] + b"\x0f\xf1", "it is longer than 4096 octets"),  # as soon as it says so
+        (V2[:12] + b"\x11" + V2[13:], "it is none of version 2"),
+        (V2[:13] + b"\x41" + V2[14:], "its addresses are none of version 2"),
+    ],
+)
+def test_the_log_tells_why(factory: EchoFactory, octets: bytes, why: str) -> None:
+    protocol, _ = connect(factory)
+    with capturedLogs() as events:
+        protocol.dataReceived(octets)
+        protocol.connectionLost(Failure(ConnectionDone()))
+    assert [formatEvent(event) for event in events] == [f"refused a handshake from 192.0.2.1: bad PROXY header: {why}"]
+
+
+def test_who_says_nothing_is_not_refused(factory: EchoFactory) -> None:
+    """A proxy's health check, or a scan."""
+    protocol, _ = connect(factory)
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert (factory.counts.refusals, factory.counts.outcomes) == ({}, {Outcome.LOST: 1})
+
+
+def test_a_header_of_version_2_may_be_long(factory: EchoFactory) -> None:
+    protocol, transport = connect(factory)
+    protocol.dataReceived(V2[:14] + b"\x0f\xf0" + V2[16:] + b"\x04\x0f\xe1" + bytes(0xFE1) + handshake())
+    assert transport.value().startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize("size", [0, 11, 12, 35, 36, 215, 216])
+def test_those_families_are_taken_that_twisted_takes(size: int) -> None:
+    """What it doesn't take, it drops without a word."""
+    factory = make_factory(Clock())
+    for family in range(0x100):
+        header = V2[:13] + bytes([family]) + size.to_bytes(2, "big") + bytes(size)
+        dropped = []
+        for wrap in (proxy_header.wrap, proxyEndpoint):
+            endpoint, transport = Endpoint(), Transport("192.0.2.1")
+            wrap(endpoint).listen(factory)
+            protocol = endpoint.factory.buildProtocol(None)
+            protocol.makeConnection(transport)
+            protocol.dataReceived(header)
+            dropped.append(transport.disconnecting)
+        assert dropped in ([True, True], [False, False]), family
 
 
 @pytest.mark.parametrize("ports", ["0 0", "65535 65535"])

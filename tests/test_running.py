@@ -457,6 +457,19 @@ def test_a_client_without_a_common_version_of_tls_is_told_of(certificate: Certif
             pass
 
 
+@pytest.mark.parametrize("kind", ["tcp:0", "ssl:0:privateKey={}", "haproxy:tcp:0", "haproxy:ssl:0:privateKey={}"])
+def test_on_a_socket_for_both_a_client_of_ipv4_is_told_of_as_such(kind: str, certificate: Certificate) -> None:
+    with Daemon(ports=[rf"{kind.format(certificate.path)}:interface=\:\:"]) as daemon:
+        plain = socket.create_connection(("127.0.0.1", daemon.port), 10)
+        told = {"address": "127.0.0.1", "port": plain.getsockname()[1]}
+        if kind.startswith("haproxy:"):
+            # Version 2, LOCAL: the proxy itself, as in its health check.
+            plain.sendall(b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
+        url = f"{daemon.url.split(':')[0]}://localhost/info"
+        with connect(url, sock=plain, ssl=certificate.client() if "ssl" in kind else None) as client:
+            assert json.loads(client.recv())["peer"] == told
+
+
 @pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twistd, asyncio", "twist"])
 def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_path: Path) -> None:
     old = Certificate(tmp_path / "a.pem")

@@ -315,6 +315,29 @@ def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[st
     assert fake.stops == 0
 
 
+@pytest_twisted.inlineCallbacks
+def test_a_certificate_that_clients_will_not_take_is_told(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    old = Certificate(tmp_path / "a.pem", age=2, rest=-1)
+    text = f"ssl:0:privateKey={old.path}:interface=127.0.0.1"
+    service = EchoService(Settings(), [(text, parse_endpoint(REAL, text))], REAL, take_signals=False)
+    service.privilegedStartService()
+    service.startService()
+    try:
+        end = old.certificate.not_valid_after_utc
+        line = f"{text}: the certificate for localhost until {end:%Y-%m-%d %H:%M} UTC has expired"
+        assert lines.count(line) == 1
+        assert service.factory is not None
+        assert service.factory.certificates() == {(text, "localhost"): end.timestamp()}
+        service.reload()
+        assert lines.count(line) == 2
+        new = Certificate(old.path)
+        service.reload()
+        assert lines.count(line) == 2
+        assert service.factory.certificates() == {(text, "localhost"): new.certificate.not_valid_after_utc.timestamp()}
+    finally:
+        yield service.stopService()
+
+
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
     for is_drained in (False, True):
         fake: Any = FakeReactor()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
 from echod import tls
 from echod.options import parse_endpoint
+from tests.fakes import make_factory
 from tests.tls import Certificate, Client
 
 REAL: Any = reactor
@@ -416,6 +419,33 @@ def test_the_protocol(certificate: Certificate, offered: list[bytes] | None, cho
     assert client.connection.get_alpn_proto_negotiated() == chosen
 
 
+def test_what_clients_have_against_a_certificate(tmp_path: Path) -> None:
+    def fault(age: float = 1, rest: float = 24) -> str | None:
+        return tls.read_folder(Certificate(tmp_path / "a.pem", age=age, rest=rest).path.parent)[0].fault
+
+    assert fault() is None
+    assert fault(age=2, rest=-1) == "has expired"
+    begin = datetime.now(UTC) + timedelta(hours=1)
+    found = fault(age=-1)
+    assert found in {f"is not valid before {begin + timedelta(minutes=late):%Y-%m-%d %H:%M} UTC" for late in (0, 1)}
+
+
+def test_when_they_end(tmp_path: Path) -> None:
+    """Those that are shown, and of two for the same names the first to end; of other endpoints there is nothing to tell."""
+    (tmp_path / "folder").mkdir()
+    first = Certificate(tmp_path / "folder" / "a.pem", ["a.example", "b.example"], age=2, rest=1)
+    Certificate(tmp_path / "folder" / "b.pem", ["a.example", "b.example"], age=1)
+    Certificate(tmp_path / "folder" / "c.pem", ["c.example"], age=2, rest=-1)
+    newer = Certificate(tmp_path / "folder" / "d.pem", ["c.example"], age=1)
+    nameless = Certificate(tmp_path / "nameless.pem", [])
+    texts = [f"tls:{tmp_path}/folder:port=0", f"ssl:0:privateKey={nameless.path}", "tcp:0"]
+    assert tls.ends([(text, parse_endpoint(REAL, text)) for text in texts]) == {
+        (texts[0], "a.example, b.example"): first.certificate.not_valid_after_utc.timestamp(),
+        (texts[0], "c.example"): newer.certificate.not_valid_after_utc.timestamp(),
+        (texts[1], "no name"): nameless.certificate.not_valid_after_utc.timestamp(),
+    }
+
+
 class Answering(Protocol):
     """Answers whatever comes with who sent it."""
 
@@ -437,6 +467,18 @@ def test_the_endpoint_listens(prefix: str, certificate: Certificate) -> Generato
     finally:
         yield port.stopListening()
     assert answer == (b"hello from 203.0.113.7" if prefix else b"hello from 127.0.0.1")
+
+
+@pytest_twisted.inlineCallbacks
+def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) -> Generator[Any, Any, None]:
+    endpoint = parse_endpoint(REAL, f"haproxy:ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
+    factory = make_factory(REAL)
+    port: Any = yield endpoint.listen(factory)
+    with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10) as client:
+        client.sendall(b"\x16\x03\x01\x02\x00")
+        assert (yield deferToThread(client.recv, 1)) == b""
+    yield gatherResults([port.stopListening(), factory.drain()])
+    assert factory.counts.refusals == {("none", "bad PROXY header"): 1}
 
 
 def ask(port: int, header: bytes, certificate: Certificate) -> bytes:

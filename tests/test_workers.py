@@ -26,6 +26,7 @@ from echod import link
 from echod.factory import State
 from echod.link import Link
 from echod.metrics import METRICS, AllValues, add_up_all, pack, read_counts
+from echod.options import parse_endpoint
 from echod.service import CannotStartError
 from echod.settings import Settings
 from echod.systemd import Notifier
@@ -35,6 +36,7 @@ from echod.worker import take_role
 from echod.workers import PATIENCE, Supervisor, is_own_tcp, make_command, make_environment, make_sibling
 from tests.fakes import make_factory
 from tests.test_service import REAL, lines
+from tests.tls import Certificate
 
 __all__ = ["lines"]
 
@@ -477,6 +479,14 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> G
         started.reactor.advance(0)
     yield stopped
     assert not path.exists()
+
+
+def test_the_certificates_of_the_admin_site_are_told_of_with_those_of_the_workers(tmp_path: Path) -> None:
+    certificate = Certificate(tmp_path / "a.pem")
+    text = f"ssl:0:privateKey={certificate.path}"
+    service = make(Reactor(), admin_endpoints=[(text, parse_endpoint(REAL, text))])
+    ends = result(service.values())["echod_certificate_not_after_timestamp_seconds"]
+    assert ends == {(text, "localhost"): certificate.certificate.not_valid_after_utc.timestamp()}
 
 
 def test_the_limit_on_descriptors_is_raised_for_the_parent_as_well() -> None:

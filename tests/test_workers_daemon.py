@@ -233,10 +233,23 @@ def has_ended(descriptor: int) -> bool:
 
 
 def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
-    first, second = (Certificate(tmp_path / f"{name}.pem") for name in ("first", "second"))
+    first, second = Certificate(tmp_path / "first.pem", rest=12), Certificate(tmp_path / "second.pem")
+    expired = Certificate(tmp_path / "expired.pem", ["a.example"], age=2, rest=-1)
     path = str(tmp_path / "socket")
-    ports = (f"ssl:0:privateKey={first.path}:interface=127.0.0.1", f"unix:{path}", "haproxy:tcp:0:interface=127.0.0.1")
-    with Daemon(*TWO, ports=ports) as daemon:
+    tls, other = (f"{kind}:0:privateKey={each.path}:interface=127.0.0.1" for kind, each in (("ssl", first), ("haproxy:ssl", expired)))
+
+    def certificates() -> dict[str, float]:
+        name = "echod_certificate_not_after_timestamp_seconds"
+        return {labels.removeprefix(name): value for labels, value in samples(daemon).items() if labels.startswith(name)}
+
+    def told(end: Certificate) -> dict[str, float]:
+        """Once, and not for each worker."""
+        ends = {(tls, "localhost"): end.certificate, (other, "a.example"): expired.certificate}
+        return {f'{{endpoint="{port}",names="{names}"}}': each.not_valid_after_utc.timestamp() for (port, names), each in ends.items()}
+
+    with Daemon(*TWO, *ADMIN, ports=(tls, f"unix:{path}", other)) as daemon:
+        assert certificates() == told(first)
+        assert daemon.log().count(" has expired") == 1
         processes: set[int] = set()
         for _ in range(20):
             client = InfoClient(daemon.address, first.client())
@@ -251,6 +264,7 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
         daemon.send_signal(signal.SIGHUP)
         for pid in workers(daemon):
             daemon.wait_for_log(f"worker {pid}: reloaded")
+        assert certificates() == told(second)
         for _ in range(10):
             client = InfoClient(daemon.address, second.client())
             client.socket.close()

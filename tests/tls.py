@@ -80,8 +80,12 @@ class Certificate:
         issuer: Certificate | None = None,
         key: Any = None,
         age: float = 1,
+        rest: float = 24,
     ) -> None:
-        """Make them in `path`, for these names of hosts, by `issuer` or self-signed, with a new key or this; `age` is in hours."""
+        """Make them in `path`, for these names of hosts, by `issuer` or self-signed, with a new key or this.
+
+        It is valid since `age` hours, and for the `rest`; each may be negative.
+        """
         self.path = path
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else path.stem)])
@@ -93,7 +97,7 @@ class Certificate:
             .public_key(self.key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=age))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(hours=rest))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         )
         if names:

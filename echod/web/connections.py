@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from echod import ws_url
+from echod.handshake import plain_address
 from echod.log import escape
 from echod.protocol import EchoProtocol
 from echod.settings import Compression
@@ -97,7 +98,7 @@ def describe(connection: EchoProtocol, now: float) -> dict[str, Any]:
 
 def describe_peer(peer: Any) -> str:
     """Return the address at the other end of the socket, which may be a proxy's."""
-    return ws_url.join(peer.host, peer.port) if hasattr(peer, "host") else "unix"
+    return ws_url.join(plain_address(peer.host), peer.port) if hasattr(peer, "host") else "unix"
 
 
 def _shown(words: str | None) -> str | None:

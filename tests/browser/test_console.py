@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+from dataclasses import fields
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from echod.faults import Faults
 from tests.browser.conftest import SCREENSHOTS, open_page
 from tests.daemon import Daemon
 from tests.ports import held_port
@@ -356,6 +358,7 @@ PARAMETERS = {
     "Ping ping": ("ping", "5s"),
     "Drop drop": ("drop", "0.1"),
     "Seed seed": ("seed", "7"),
+    "Compression compression": ("compression", "deflate"),
 }
 
 
@@ -386,6 +389,22 @@ def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
     assert "seed=7" not in words
 
 
+def test_the_form_has_every_parameter(page: Page) -> None:
+    for parameter in fields(Faults):
+        expect(page.locator(f"#fault-{parameter.name.replace('_', '-')}")).to_have_count(1)
+
+
+@pytest.mark.parametrize(("mode", "promise"), [("mirror", "deflated as it came"), ("deflate", "deflated anew"), ("off", "not deflated")])
+def test_another_compression(page: Page, mode: str, promise: str) -> None:
+    field(page, "Compression compression").fill(mode)
+    expect(page.locator("#promise")).to_have_text(f"The server will echo each message {promise}.")
+    connect(page)
+    agreed = expect(status(page))
+    (agreed.not_to_contain_text if mode == "off" else agreed.to_contain_text)("permessage-deflate")
+    send(page)
+    expect(rows(page).first).to_contain_text("echo of #1")
+
+
 MISTAKES = [
     ("After so many messages after", "3", "needs a close code"),
     ("Reason reason", "bye", "needs a close code"),
@@ -393,6 +412,7 @@ MISTAKES = [
     ("Close with code close", "99", "close: that number"),
     ("HTTP status status", "x", "status: that number"),
     ("Delay delay", "soon", "delay: a duration"),
+    ("Compression compression", "gzip", "compression: mirror, deflate or off"),
 ]
 
 

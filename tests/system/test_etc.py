@@ -79,7 +79,7 @@ class TestPrometheus:
     """`promtool` has its say, and no name is made up."""
 
     def test_configuration_and_rules(self) -> None:
-        assert "SUCCESS: 10 rules found" in promtool("check", "config", PROMETHEUS / "prometheus.yml")
+        assert "SUCCESS: 12 rules found" in promtool("check", "config", PROMETHEUS / "prometheus.yml")
 
     def test_each_alert_fires_when_it_should_and_says_so(self) -> None:
         tests = Path(__file__).parent / "alerts_test.yml"

@@ -114,5 +114,12 @@ def test_what_a_client_chose_is_escaped_and_cut(factory: EchoFactory) -> None:
     assert len(held) < 1000, "nobody keeps more than may be shown"
 
 
+def test_a_peer_of_ipv4_on_a_socket_for_both(factory: EchoFactory) -> None:
+    peer = Peer(factory, "::ffff:192.0.2.1")
+    peer.open()
+    (told,) = shown(factory)["connections"]
+    assert (told["peer"], told["client"]) == ("192.0.2.1:1234", "192.0.2.1")
+
+
 def test_a_peer_without_an_address() -> None:
     assert describe_peer(SimpleNamespace(name=b"/run/x")) == "unix"
