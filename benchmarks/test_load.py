@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from benchmarks import build
+from tests import frames
+from tests.frames import BINARY, CLOSE, PING, PONG, TEXT
 from tests.ports import held_port
 from tests.tools import give_up
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 FIN, RSV1, MASKED = 0x80, 0x40, 0x80
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TAIL = b"\x00\x00\xff\xff"
@@ -49,11 +50,7 @@ class Frame:
 
 def server_frame(first: int, payload: bytes) -> bytes:
     """An unmasked frame."""
-    if len(payload) < 126:
-        return struct.pack(">BB", first, len(payload)) + payload
-    if len(payload) <= 0xFFFF:
-        return struct.pack(">BBH", first, 126, len(payload)) + payload
-    return struct.pack(">BBQ", first, 127, len(payload)) + payload
+    return frames.server_frame(first & 0x0F, payload, fin=bool(first & FIN), rsv=first >> 4 & 7)
 
 
 def echo(frame: Frame, _number: int) -> bytes:

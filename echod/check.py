@@ -19,8 +19,9 @@ from typing import Any, NoReturn, TextIO
 from twisted.internet.task import react
 
 from echod import options, probe, ws_url
+from echod.handshake import TOKEN
 from echod.log import escape
-from echod.probe import Outcome, Plan, Report
+from echod.probe import CheckOutcome, Plan, Report
 from echod.quantities import format_duration, format_size, parse_size
 
 PROGRESS_INTERVAL = 0.1
@@ -29,8 +30,7 @@ PROGRESS_INTERVAL = 0.1
 MAX_COUNT = 1_000_000
 """Messages of each type: the time of each is kept."""
 
-# A token (RFC 9110 section 5.6.2), which names of fields and subprotocols are.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(TOKEN.decode())
 
 # What the opening handshake itself says, and what would give a GET a body.
 _RESERVED = re.compile("upgrade|connection|sec-websocket-.*|content-length|transfer-encoding", re.IGNORECASE)
@@ -163,7 +163,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _summary(report: Report) -> str:
-    if report.outcome is not Outcome.OK:
+    if report.outcome is not CheckOutcome.OK:
         return f"CRITICAL - {report.step}: {report.what}"
     count = len(report.round_trips)
     median = _milliseconds(statistics_of(report.round_trips)["median"])
@@ -193,7 +193,7 @@ def as_text(report: Report) -> str:
 
 def as_json(report: Report) -> str:
     """Return the report as one JSON object on one line, of ASCII; times are in seconds."""
-    is_ok = report.outcome is Outcome.OK
+    is_ok = report.outcome is CheckOutcome.OK
     record = {
         "ok": is_ok,
         "status": int(report.outcome),

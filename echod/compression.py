@@ -167,7 +167,7 @@ class Deflate(PerMessageCompress):
     """The extension at work on one connection, with the methods by which Autobahn has a message inflated.
 
     Autobahn's own loses what is behind a block that is marked as the last, and with context takeover all that comes after; echoes a
-    stream that ends too early as far as it goes; and keeps an inflater for each connection (tests/test_upstream.py).
+    stream that ends too early as far as it goes; and keeps an inflater for each connection (tests/upstream/test_autobahn.py).
     """
 
     EXTENSION_NAME = NAME

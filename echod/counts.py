@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     CLEAN = "clean"
     """After a whole closing handshake, whoever began it."""
     FAILED = "failed"
-    """By a Close frame of ours for what the client did, or for want of room (RFC 6455 section 7.1.7)."""
+    """By a Close frame of ours for what the client did, or for want of room (RFC 6455 section 7.1.7); reset by us for want of memory."""
     TIMEOUT = "timeout"
     """Reset by us, when a deadline had passed."""
     LOST = "lost"
@@ -54,11 +54,11 @@ class Closer(StrEnum):
     SERVER = "server"
 
 
-NO_CODE = "1005"
-"""A Close frame without a code (RFC 6455 section 7.4.1)."""
+NO_CODE = 1005
+"""Stands for a Close frame without a code (RFC 6455 section 7.1.5)."""
 
-NO_CLOSE_FRAME = "1006"
-"""No Close frame at all (likewise)."""
+NO_CLOSE_FRAME = 1006
+"""Stands for the end of the TCP connection without a Close frame (likewise)."""
 
 
 class Sum:

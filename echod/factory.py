@@ -14,17 +14,18 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
-from echod import compression, json_echo, memory, upstream
+from echod import compression, json_echo, memory
 from echod.budget import Budget
 from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Deflating, Lane
-from echod.handshake import DAEMON_FULL, HandshakeGuard, PageRequest, Request
+from echod.handshake import DAEMON_FULL, JSON_PATH, HandshakeGuard, PageRequest, Request
 from echod.keepalive import Keepalive
-from echod.native import Native
+from echod.native import Native, zlib_functions
 from echod.protocol import EchoProtocol
 from echod.settings import Compression, Settings
 from echod.turns import Turns
+from echod.upstream import autobahn, tls_sessions
 
 
 class State(StrEnum):
@@ -39,7 +40,7 @@ class EchoFactory(WebSocketServerFactory):
     """Makes an `EchoProtocol` for each connection."""
 
     noisy = False
-    transforms: ClassVar = {"/json": json_echo.echo}
+    transforms: ClassVar = {JSON_PATH: json_echo.echo}
     """What becomes of a text message, by path; any other path echoes it as it is."""
 
     def __init__(
@@ -90,7 +91,7 @@ class EchoFactory(WebSocketServerFactory):
                 self.settings.message_limit,
                 self.clock,
                 self.budget.note_leased,
-                upstream.openssl(),
+                tls_sessions.openssl(),
                 max_fragments=self.settings.max_fragments,
                 deflating=self._deflating,
             )
@@ -99,7 +100,7 @@ class EchoFactory(WebSocketServerFactory):
 
     @property
     def _deflating(self) -> Deflating | None:
-        functions, settings = upstream.zlib_functions(), self.settings
+        functions, settings = zlib_functions.find(), self.settings
         if functions is None or settings.compression is Compression.OFF:
             return None
         return Deflating(functions, settings.deflate_level, settings.deflate_memory_level, settings.min_deflated)
@@ -110,7 +111,7 @@ class EchoFactory(WebSocketServerFactory):
 
     def _make_protocol_class(self) -> type[EchoProtocol]:
         """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have else."""
-        options = upstream.options_of(self) | {
+        options = autobahn.options_of(self) | {
             "maxMessagePayloadSize": self.settings.message_limit,
             "failByDrop": False,
             "echoCloseCodeReason": True,

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from echod.compression import Terms
 from echod.counts import Sums
 from echod.native import Native
-from echod.upstream import Session
+from echod.upstream.tls_sessions import Session
 
 LARGE = 4096
 """Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
@@ -30,7 +30,7 @@ TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
 
 SPARE_TIME = 1.0
-"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/pump.c)."""
+"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/spare.c)."""
 
 _log = Logger()
 
@@ -39,7 +39,7 @@ class Deflating(NamedTuple):
     """How deflated messages are served."""
 
     functions: Mapping[str, int]
-    """Those of zlib by their addresses: see `upstream`."""
+    """Those of zlib by their addresses: see `native.zlib_functions`."""
 
     level: int
     """How hard zlib tries, from 0 to 9."""
@@ -87,8 +87,8 @@ class Borrower(Protocol):
         """Take the socket back."""
         ...
 
-    def give_up(self) -> None:
-        """Reset the connection."""
+    def lease_lost(self) -> None:
+        """Reset the connection: what the lease would have left is lost."""
         ...
 
 
@@ -202,7 +202,7 @@ class Lane:
         """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
         when that has changed.
 
-        With `openssl` (see `upstream`) it takes TLS sessions, too, and with `deflating` deflated messages.
+        With `openssl` (see `upstream.tls_sessions`) it takes TLS sessions, too, and with `deflating` deflated messages.
         """
         self._ffi = native.ffi
         self._lib = native.lib
@@ -348,7 +348,7 @@ class Lane:
             self._hand_over(lease, borrower)
         except Exception:  # else the reactor would let go of the pump, and with it of all connections
             _log.failure("a lease could not be given back")
-            borrower.give_up()
+            borrower.lease_lost()
 
     def _release(self, lease: Any, borrower: Borrower) -> None:
         messages, octets = lease.messages, lease.octets

@@ -17,14 +17,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import unquote_plus
 
+from echod.counts import NO_CLOSE_FRAME, NO_CODE
 from echod.quantities import format_duration, parse_duration
 from echod.settings import Compression, Settings, parse_choice
-
-NO_CODE = 1005
-"""`close=1005`: a Close frame without a code, which the client's end reports as this one (RFC 6455 section 7.1.5)."""
-
-NO_CLOSE_FRAME = 1006
-"""`close=1006`: the end of the TCP connection without a Close frame, which the client's end reports as this one."""
 
 MAX_REASON = 123
 """Octets of a Close frame's reason: 125 (RFC 6455 section 5.5) less those of the code."""
@@ -45,7 +40,7 @@ class Faults:
     """Each echo is sent so much later, in order."""
 
     close: int | None = None
-    """The connection is closed with this code; `NO_CODE` and `NO_CLOSE_FRAME` stand for themselves."""
+    """The connection is closed with this code; with `NO_CODE` and `NO_CLOSE_FRAME` in the way that has the client's end report these."""
 
     reason: str = ""
     """The reason in that Close frame."""

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
-from echod.faults import MAX_SEED, NO_CLOSE_FRAME, NO_CODE, Faults
+from echod.counts import NO_CLOSE_FRAME, NO_CODE
+from echod.faults import MAX_SEED, Faults
 from echod.handshake import Refusal
 
 OVERHEAD = 200

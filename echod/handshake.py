@@ -22,29 +22,30 @@ from urllib.parse import urlsplit
 
 from echod.settings import Settings
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+"""A pattern (RFC 9110 section 5.6.2), which names of fields and subprotocols match."""
 
 Fields = dict[bytes, list[bytes]]
 
-_METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(_TOKEN, bytes([octet])))
+_METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(TOKEN, bytes([octet])))
 
 # All but controls other than HTAB, CR and LF, and but \x85, at which Autobahn would begin a new line.
 _GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F, 0x85})
 
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
 
 # A line that begins with white space (folded) or has some before its colon matches nothing here.
-_HEADER_LINE = re.compile(rb"^(" + _TOKEN + rb"):([^\r\n]*)\r$", re.MULTILINE)
+_HEADER_LINE = re.compile(rb"^(" + TOKEN + rb"):([^\r\n]*)\r$", re.MULTILINE)
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 section 4.1: 16 octets in base64
 
-_LIST_ITEM = re.compile(_TOKEN)
+_LIST_ITEM = re.compile(TOKEN)
 
 # RFC 6455 section 9.1: `name; parameter; parameter=value`, a value being a token, quoted or not.
-_PARAMETER = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"' + _TOKEN + rb'"))?'
-_EXTENSION = re.compile(_TOKEN + rb"(?:" + _PARAMETER + rb")*")
+_PARAMETER = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb'|"' + TOKEN + rb'"))?'
+_EXTENSION = re.compile(TOKEN + rb"(?:" + _PARAMETER + rb")*")
 
 # An address, which may have a port behind it (Azure's gateways) and is in brackets then if it is of IPv6, as in a URL. No zone
 # (`fe80::1%eth0`), which says nothing elsewhere (RFC 4007 section 6), and for which Python takes any text of any length.
@@ -57,10 +58,12 @@ _HELP = "This is echod, a WebSocket echo server. Open this URL with ws:// (or ws
 
 _HANDSHAKE_FIELDS = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
 
-_ONLY_WEBSOCKET = ("/json", "/info")
-"""Paths that mean something to a WebSocket client alone, who is told so when it comes without an upgrade."""
-
+JSON_PATH = "/json"
+INFO_PATH = "/info"
 HEALTH_PATH = "/healthz"
+
+_ONLY_WEBSOCKET = (JSON_PATH, INFO_PATH)
+"""Paths that mean something to a WebSocket client alone, who is told so when it comes without an upgrade."""
 
 
 @dataclass(frozen=True, slots=True)

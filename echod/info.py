@@ -23,8 +23,6 @@ from echod.faults import Faults
 from echod.handshake import Request
 from echod.settings import Compression, Settings
 
-PATH = "/info"
-
 _SECRET = frozenset({b"cookie", b"authorization", b"proxy-authorization"})
 
 LIMITS = (

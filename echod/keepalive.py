@@ -2,7 +2,8 @@
 
 A sign of life is any octet received, and any octet that the peer's end has taken of what was sent: a slow but honest reader,
 whose pong waits behind megabytes of echoes, is never dropped. A connection is looked at eight times in an interval, so that
-each look costs little and a dead peer is found within the interval, an eighth of it, and the timeout.
+each look costs little and a dead peer is found within the interval, an eighth of it, and the timeout. Without a timeout nobody is
+dropped, and who stays silent is pinged again after each interval: what is between, a NAT or a proxy, is to keep the connection.
 
 Knows time and signs of life. Must never touch a transport: it asks a `Watched`.
 """
@@ -54,8 +55,9 @@ class Keepalive:
         self._clock = ticker.clock
         self._interval = interval
         self._timeout = timeout
+        # The first to be looked at, so that who is no longer waited for is pinged again by the look of the same tick.
+        self._pinged: Deadlines[Watched] = Deadlines(ticker, timeout or interval, self._judge)
         self._looks: Deadlines[Watched] = Deadlines(ticker, interval / LOOKS, self._look)
-        self._pinged: Deadlines[Watched] = Deadlines(ticker, timeout, self._judge)
 
     def watch(self, connection: Watched) -> None:
         """Begin to look at `connection`."""
@@ -90,6 +92,8 @@ class Keepalive:
         return not connection.pending and now - connection.last_seen >= 2 * self._interval / LOOKS
 
     def _judge(self, connection: Watched) -> None:
+        if not self._timeout:
+            return
         now = self._clock.seconds()
         _note_progress(connection, now)
         if now - connection.last_seen >= self._timeout:

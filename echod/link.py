@@ -16,11 +16,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
-READ = 3
-"""The worker's descriptor that the parent reads from."""
+TO_PARENT = 3
+"""The worker's descriptor for what it says to the parent."""
 
-WRITE = 4
-"""The worker's descriptor that the parent writes to."""
+FROM_PARENT = 4
+"""The worker's descriptor for what the parent says to it."""
 
 FIRST_SOCKET = 5
 """The worker's first listening socket; the others follow."""

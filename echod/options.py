@@ -18,12 +18,13 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, native, proxy_header, systemd, tls, upstream, worker
+from echod import __version__, log_place, native, proxy_header, systemd, tls, worker
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
 from echod.quantities import format_duration, format_size, parse_duration, parse_size
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, parse_choice
+from echod.upstream import endpoints
 from echod.worker import Worker
 from echod.workers import Supervisor, make_command, make_environment
 
@@ -80,14 +81,14 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
     try:
         secure = tls.parse(below)
         if descriptor is not None:
-            endpoint = upstream.adopt(reactor, descriptor)
+            endpoint = endpoints.adopt(reactor, descriptor)
         else:
             endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
         raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
-    upstream.leave_path(endpoint)
+    endpoints.leave_path(endpoint)
     if below != text:
         # Below TLS: proxies send the header in the clear, before the client's hello.
         endpoint = proxy_header.wrap(endpoint)
@@ -213,7 +214,7 @@ class Options(usage.Options):
         self.observer: Limiter | None = observer
 
     def _be_daemon(self) -> None:
-        sockets = upstream.passed_descriptors()
+        sockets = endpoints.passed_descriptors()
         # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_shares()
@@ -246,7 +247,7 @@ class Options(usage.Options):
     def _check_sockets(self, sockets: Sequence[int]) -> None:
         # The wrapper for the PROXY protocol doesn't tell what it wraps.
         texts = [text.removeprefix(proxy_header.PREFIX) for text, _ in (*self.endpoints, *self.admin_endpoints)]
-        served = Counter(upstream.adopted_descriptor(parse_endpoint(self.reactor, text)) for text in texts if text.startswith("systemd:"))
+        served = Counter(endpoints.adopted_descriptor(parse_endpoint(self.reactor, text)) for text in texts if text.startswith("systemd:"))
         for index, socket in enumerate(sockets):
             if served[socket] != 1:
                 how = "by no --port; add --port systemd" if not served[socket] else "by more than one --port"

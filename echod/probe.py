@@ -30,11 +30,13 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod import __version__, http_answer, upstream
+from echod import __version__, http_answer, ws_url
 from echod.client_tls import UntrustedError, Verifier
+from echod.counts import NO_CODE
 from echod.http_answer import Answer, NotHttpError
 from echod.log import describe_message, escape
 from echod.quantities import KIB, MIB, format_duration, format_size
+from echod.upstream import autobahn, tls_sessions
 from echod.ws_url import Target
 
 CLOSE_WAIT = 5.0
@@ -65,7 +67,7 @@ class Step(StrEnum):
     CLOSE = "close"
 
 
-class Outcome(IntEnum):
+class CheckOutcome(IntEnum):
     """How a check ended; the number is the exit status."""
 
     OK = 0
@@ -109,7 +111,7 @@ class Report:
     """What came of it; of the texts each can be printed as it is."""
 
     plan: Plan
-    outcome: Outcome = Outcome.OK
+    outcome: CheckOutcome = CheckOutcome.OK
     step: Step = Step.DNS
     """The step that failed, or else the last."""
     what: str = ""
@@ -200,8 +202,7 @@ class _Closed:
     reason: bytes | None
 
     def __str__(self) -> str:
-        # 1005: there was none (RFC 6455 section 7.1.5).
-        return f"Close {self.code or 1005} {(self.reason or b'').decode(errors='replace')}".rstrip()
+        return f"Close {self.code or NO_CODE} {(self.reason or b'').decode(errors='replace')}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +354,7 @@ class _Check:
         """TCP has a connection."""
         self._client = client
         peer = client.transport.getPeer()
-        self._report.peer = f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
+        self._report.peer = ws_url.join(peer.host, peer.port)
         if self._verifier is not None:
             self._next(Step.TLS)
         else:
@@ -465,7 +466,7 @@ class _Check:
         if self._client.why:
             return self._client.why
         error = reason.value
-        reasons = upstream.tls_fault(error)
+        reasons = tls_sessions.tls_fault(error)
         if reasons is not None:
             is_plain = "wrong version number" in reasons or "packet length too long" in reasons
             return f"the server doesn't speak TLS on this port ({reasons})" if is_plain else f"TLS failed ({reasons})"
@@ -507,9 +508,9 @@ class _Check:
     def _take(self, fault: Fault) -> None:
         self._report.step, self._report.what, self._report.seen = fault.step, fault.what, fault.seen
         if self._is_late:
-            self._report.outcome = Outcome.TIMEOUT
+            self._report.outcome = CheckOutcome.TIMEOUT
         else:
-            self._report.outcome = Outcome.WRONG_ECHO if fault.step is Step.ECHO else Outcome.NO_CONNECTION
+            self._report.outcome = CheckOutcome.WRONG_ECHO if fault.step is Step.ECHO else CheckOutcome.NO_CONNECTION
 
     def _next(self, step: Step) -> None:
         """Enter a step; the last one's end is this one's begin."""
@@ -531,7 +532,7 @@ class _Check:
 
 
 @implementer(IHandshakeListener)
-class _Client(upstream.ClientProtocol):
+class _Client(autobahn.ClientProtocol):
     """Tells its check what happens."""
 
     factory: _Factory

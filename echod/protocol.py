@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod import faults, faulty, info, json_echo, log, upstream
+from echod import faults, faulty, info, json_echo, log
 from echod.compression import Deflate, Terms
 from echod.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
 from echod.fastpath import Codec, Ended, Large
@@ -26,6 +26,7 @@ from echod.handshake import (
     ADDRESS_FULL,
     DAEMON_FULL,
     GOING_AWAY,
+    INFO_PATH,
     NO_ROOM,
     HeadReader,
     PageRequest,
@@ -37,6 +38,7 @@ from echod.handshake import (
     render,
 )
 from echod.turns import SHARE
+from echod.upstream import autobahn, eager, tls_sessions, transports
 
 if TYPE_CHECKING:
     from echod.factory import EchoFactory
@@ -61,7 +63,7 @@ _log = Logger()
 
 
 @implementer(IHalfCloseableProtocol)
-class EchoProtocol(upstream.ServerProtocol):
+class EchoProtocol(autobahn.ServerProtocol):
     """Echo each message as it came, text as text and binary as binary."""
 
     factory: EchoFactory
@@ -123,11 +125,11 @@ class EchoProtocol(upstream.ServerProtocol):
         """Wait for a request head."""
         self._head = HeadReader(self.factory.guard)
         self._receive = EchoProtocol._receive_head
-        self._layers = upstream.layers(self.transport)
-        self._is_plain, self._is_tls = upstream.is_plain(self._layers), upstream.is_tls(self._layers)
+        self._layers = transports.layers(self.transport)
+        self._is_plain, self._is_tls = transports.is_plain(self._layers), transports.is_tls(self._layers)
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
-        upstream.read_first(self.transport)
+        eager.read_first(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
@@ -146,11 +148,11 @@ class EchoProtocol(upstream.ServerProtocol):
     def _note_early_end(self, reason: BaseException | None) -> None:
         """Tell of a client that didn't come as far as a request: else nobody knows why, such as that a list of revocations has expired."""
         if (why := getattr(self.transport, "header_fault", None)) is not None:
-            _log.info("refused a handshake from {peer}: bad PROXY header: {why}", peer=self.who, why=log.escape(why))
+            self._tell_refusal(f"bad PROXY header: {log.escape(why)}")
             self.factory.counts.refuse(0, "bad PROXY header")
             self._outcome = Outcome.REFUSED
-        elif (why := upstream.tls_fault(reason)) is not None:
-            _log.info("refused a handshake from {peer}: TLS: {why}", peer=self.who, why=why)
+        elif (why := tls_sessions.tls_fault(reason)) is not None:
+            self._tell_refusal(f"TLS: {why}")
             self.factory.counts.refuse(0, "TLS failed")
             self._outcome = Outcome.REFUSED
 
@@ -277,7 +279,7 @@ class EchoProtocol(upstream.ServerProtocol):
         else:
             extension = Deflate(agreed.terms, self.factory.settings)
             self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
-        if request.path == info.PATH and self.in_open_state:
+        if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
             self._faulty.begin()
@@ -337,12 +339,15 @@ class EchoProtocol(upstream.ServerProtocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
-        _log.info("refused a handshake from {peer}: {status} {why}", peer=self.who, status=refusal.status, why=refusal.why)
+        self._tell_refusal(f"{refusal.status} {refusal.why}")
         self.factory.counts.refuse(refusal.status, refusal.why)
         self._outcome = Outcome.REFUSED
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
+
+    def _tell_refusal(self, why: str) -> None:
+        _log.info("refused a handshake from {peer}: {why}", peer=self.who, why=why)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:  # noqa: ARG002
         """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
@@ -545,11 +550,11 @@ class EchoProtocol(upstream.ServerProtocol):
             return self._label(self.localCloseCode), Closer.SERVER
         if self.wasClean:
             return self._label(self.remoteCloseCode), Closer.CLIENT
-        return NO_CLOSE_FRAME, Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
+        return close_label(NO_CLOSE_FRAME), Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
 
     @staticmethod
     def _label(code: int | None) -> str:
-        return NO_CODE if code is None else close_label(code)
+        return close_label(NO_CODE if code is None else code)
 
     def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
         # The first frame alone says that the message is deflated (RFC 7692 section 6).
@@ -565,14 +570,14 @@ class EchoProtocol(upstream.ServerProtocol):
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002
         """Write: in one go for all pongs and echoes of a read."""
         if self._answers is None:
-            upstream.write_now(self._layers, data)
+            transports.write_now(self._layers, data)
         else:
             self._answers.append(data)
 
     def _flush(self) -> None:
         if self._answers:
             answers, self._answers = self._answers, []
-            upstream.write_now(self._layers, answers[0] if len(answers) == 1 else b"".join(answers))
+            transports.write_now(self._layers, answers[0] if len(answers) == 1 else b"".join(answers))
 
     # The express lane.
 
@@ -595,19 +600,19 @@ class EchoProtocol(upstream.ServerProtocol):
             and not self.is_backlogged
             and not self.is_waiting
             and not self._put_off
-            and not upstream.unsent(self._layers)
+            and not transports.unsent(self._layers)
         )
 
     def _lend(self) -> None:
         if not self._can_be_leased:
             return
         assert self.factory.lane is not None
-        session = upstream.session(self._layers) if self._is_tls else None
+        session = tls_sessions.session(self._layers) if self._is_tls else None
         if (self._is_plain or session is not None) and self._lend_socket(self._layers[-1].fileno(), session):
             self._reads = 0
             self.transport.pauseProducing()
 
-    def _lend_socket(self, descriptor: int, session: upstream.Session | None) -> bool:
+    def _lend_socket(self, descriptor: int, session: tls_sessions.Session | None) -> bool:
         assert self.factory.lane is not None
         if self.extension is None:
             return self.factory.lane.lend(self, descriptor, session)
@@ -620,15 +625,15 @@ class EchoProtocol(upstream.ServerProtocol):
         """Go on without the pump."""
         self._last_seen = self.factory.clock.seconds()
         if ended.is_lost:
-            self.give_up()
+            self.lease_lost()
             return
         if self._is_tls:
-            upstream.flush_session(self._layers)
+            tls_sessions.flush_session(self._layers)
         elif ended.is_over and not ended.unsent and not ended.rest and not self._is_leaving:
-            upstream.close_now(self._layers[0])
+            transports.close_now(self._layers[0])
             return
         if ended.unsent:
-            upstream.write_now(self._layers, ended.unsent)
+            transports.write_now(self._layers, ended.unsent)
         self._pause_or_resume()
         if self.extension is not None:
             self.extension.window = ended.window
@@ -637,7 +642,11 @@ class EchoProtocol(upstream.ServerProtocol):
         if ended.rest:
             self.dataReceived(ended.rest)
         if self._is_tls and self._layers:
-            upstream.read_session(self._layers)
+            tls_sessions.read_session(self._layers)
+
+    def lease_lost(self) -> None:
+        """Reset the connection: it can't go on, nor be told why, as part of an answer may be out."""
+        self.give_up(Outcome.FAILED)
 
     def _take_back(self) -> None:
         if self.lease is not None:
@@ -675,7 +684,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def go_on(self, read_size: int) -> None:
         """Read, at most `read_size` octets at a time."""
         if self.state == self.STATE_OPEN:
-            upstream.set_read_size(self._layers, read_size)
+            transports.set_read_size(self._layers, read_size)
             if self.is_waiting:
                 self.is_waiting = False
                 self.factory.waiting.discard(self)
@@ -730,7 +739,7 @@ class EchoProtocol(upstream.ServerProtocol):
         gathered = len(self._gathered) if self._large is None else self._large.size
         delayed = 0 if self._faulty is None else self._faulty.held_size
         deflated = 0 if self.extension is None else self.extension.held
-        return gathered + deflated + len(self._put_off) + upstream.unsent(self._layers) + delayed
+        return gathered + deflated + len(self._put_off) + transports.unsent(self._layers) + delayed
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames, of the longest message."""
@@ -763,7 +772,7 @@ class EchoProtocol(upstream.ServerProtocol):
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
         leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
-        return leased + upstream.unsent(self._layers) + upstream.unacknowledged(self._layers)
+        return leased + transports.unsent(self._layers) + transports.unacknowledged(self._layers)
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -835,7 +844,7 @@ class EchoProtocol(upstream.ServerProtocol):
         elif self.state == self.STATE_OPEN:
             self._is_leaving = True
             self._take_back()
-            if at_once or (self._is_idle and not self._owes and not upstream.unread(self._layers)):
+            if at_once or (self._is_idle and not self._owes and not transports.unread(self._layers)):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
 
@@ -867,13 +876,13 @@ class EchoProtocol(upstream.ServerProtocol):
             self._faulty.stop()
         self._forget_what_came()
         if not self.wasClean:
-            upstream.half_close(self.transport)
+            transports.half_close(self.transport)
             self.transport.resumeProducing()
 
     def _let_go(self) -> None:
         """Close the socket; at once, if all is sent, where `loseConnection` would after another turn of the reactor."""
-        if self._is_plain and not upstream.unsent(self._layers):
-            upstream.close_now(self._layers[0])
+        if self._is_plain and not transports.unsent(self._layers):
+            transports.close_now(self._layers[0])
         else:
             self.transport.loseConnection()
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from errno import EADDRINUSE, EIO
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
@@ -28,7 +28,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
-from echod import __version__, tls, upstream
+from echod import __version__, tls, ws_url
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
@@ -36,6 +36,7 @@ from echod.native import Native
 from echod.quantities import format_duration, format_size
 from echod.settings import Compression, Settings
 from echod.systemd import Notifier
+from echod.upstream import eager
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 from echod.web.sources import Local, Source
@@ -140,7 +141,7 @@ class EchoService(Service):
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
-            upstream.make_eager(self._ports[-1], self.factory)
+            eager.make_eager(self._ports[-1], self.factory)
         if self._admin_endpoints:
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))
@@ -293,8 +294,7 @@ def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> 
         return f"unix:{name.decode(errors='backslashreplace') if isinstance(name, bytes) else name}"
     if not hasattr(address, "host"):
         return str(address)
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{scheme}{'s' if is_tls else ''}://{host}:{address.port}"
+    return f"{scheme}{'s' if is_tls else ''}://{ws_url.join(address.host, address.port)}"
 
 
 def tell_faults(text: str, endpoint: IStreamServerEndpoint) -> None:
@@ -356,7 +356,7 @@ def describe_failure(error: BaseException | None) -> str:
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
 
 
-def refuse_to_start(reason: str) -> None:
+def refuse_to_start(reason: str) -> NoReturn:
     """Raise `CannotStartError`, which will be one line on standard error instead of a traceback.
 
     It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that waits.

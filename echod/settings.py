@@ -71,7 +71,7 @@ class Settings:
     """Without a sign of life for so long, a connection is pinged. Shorter than the idle timeouts of common proxies (60 s). 0: never."""
 
     ping_timeout: float = 20.0
-    """Without a sign of life for so long after that, it is reset. 0: never."""
+    """Without a sign of life for so long after that, it is reset. 0: never, but it is pinged again after each interval of silence."""
 
     handshake_timeout: float = 5.0
     """From the accepted connection to the end of the opening handshake, TLS and a PROXY header included. 0: no limit."""

@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnection
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
-from echod import upstream
+from echod.upstream import endpoints, tls_sessions
 
 CIPHERS = ":".join(
     f"ECDHE-{signature}-{cipher}"
@@ -133,9 +133,9 @@ def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -
     keys = read_pem(key_path).keys
     if not keys:
         raise ValueError(f"{key_path}: there is no private key in it")
-    chain = read_certificates(certificate_path)
+    chain = read_certificates(certificate_path).certificates
     if chain_path is not None:
-        chain += read_certificates(chain_path)
+        chain += read_certificates(chain_path).certificates
     with _reading(key_path):
         public = _public(keys[0])
     with _reading(certificate_path):
@@ -144,12 +144,12 @@ def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -
         return [_identify(keys[0], chain)]
 
 
-def read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+def read_certificates(path: Path) -> Pem:
     """Read a file of certificates; raises `ValueError` or `OSError`, also when there is none."""
-    certificates = read_pem(path).certificates
-    if not certificates:
+    pem = read_pem(path)
+    if not pem.certificates:
         raise ValueError(f"{path}: there is no certificate in it")
-    return certificates
+    return pem
 
 
 def read_folder(folder: Path) -> list[Identity]:
@@ -251,7 +251,7 @@ class Certificates:
     def reload(self) -> str:
         """Read the files again, and tell what is in them; after a `ValueError` or an `OSError` all is as before."""
         identities = self._read()
-        clients = None if self._client_ca is None else (read_certificates(self._client_ca), read_pem(self._client_ca).revocations)
+        clients = None if self._client_ca is None else read_certificates(self._client_ca)
         best: dict[str, Identity] = {}
         for identity in identities:
             for name in identity.names:
@@ -274,9 +274,7 @@ class Certificates:
         return SSL.Connection(self._context)
 
 
-def _make_context(
-    identity: Identity, clients: tuple[Iterable[x509.Certificate], Sequence[x509.CertificateRevocationList]] | None
-) -> SSL.Context:
+def _make_context(identity: Identity, clients: Pem | None) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     # No tickets and no cache: there is no key to rotate, and a client's certificate is looked at each time. No renegotiation: with one,
@@ -285,14 +283,14 @@ def _make_context(
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(CIPHERS.encode())
-    upstream.set_groups(context, GROUPS)
+    tls_sessions.set_groups(context, GROUPS)
     context.set_alpn_select_callback(_select_protocol)
     context.use_certificate(identity.chain[0])
     for certificate in identity.chain[1:]:
         context.add_extra_chain_cert(certificate)
     context.use_privatekey(identity.key)
     if clients is not None:
-        _ask_for_certificate(context, *clients)
+        _ask_for_certificate(context, clients)
     return context
 
 
@@ -300,17 +298,16 @@ def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> Any:
     return PROTOCOL if PROTOCOL in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _ask_for_certificate(
-    context: SSL.Context, authorities: Iterable[x509.Certificate], revocations: Sequence[x509.CertificateRevocationList]
-) -> None:
+def _ask_for_certificate(context: SSL.Context, clients: Pem) -> None:
+    """Let in who has a certificate from one of the authorities in `clients`, and is not in a revocation list there."""
     store = context.get_cert_store()
     assert store is not None
-    for authority in authorities:
+    for authority in clients.certificates:
         store.add_cert(crypto.X509.from_cryptography(authority))
         context.add_client_ca(authority)
-    for revocation in revocations:
+    for revocation in clients.revocations:
         store.add_crl(revocation)
-    if revocations:
+    if clients.revocations:
         store.set_flags(crypto.X509StoreFlags.CRL_CHECK)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     context.set_session_id(b"echod")  # OpenSSL wants one here, though no session is kept
@@ -371,7 +368,7 @@ def parse(text: str) -> tuple[Certificates, str] | None:
     kind, _, _ = text.partition(":")
     if kind not in ("ssl", "tls"):
         return None
-    (_, *arguments), options = upstream.endpoint_arguments(text)
+    (_, *arguments), options = endpoints.endpoint_arguments(text)
     try:
         return _parse_ssl(*arguments, **options) if kind == "ssl" else _parse_tls(*arguments, **options)
     except TypeError as error:  # an argument that there is not, or one too many or too few

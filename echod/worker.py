@@ -65,7 +65,7 @@ def _tell_and_wait(kind: str, value: Any) -> None:
     """Tell the parent something before the reactor runs."""
     octets = link.encode(["tell", kind, value])
     while octets:
-        octets = octets[os.write(link.READ, octets) :]
+        octets = octets[os.write(link.TO_PARENT, octets) :]
 
 
 @implementer(ILogObserver)
@@ -117,7 +117,7 @@ class Parent(Link):
         """Let the reactor read and write."""
         self._log.tell = self.tell
         connect: Any = StandardIO  # on Windows it takes no descriptors, and mypy looks there
-        connect(self, link.WRITE, link.READ, reactor)
+        connect(self, link.FROM_PARENT, link.TO_PARENT, reactor)
 
     def connectionMade(self) -> None:
         """Have the transport say when the parent is behind."""

@@ -30,13 +30,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from echod import link, metrics, tls, upstream
+from echod import link, metrics, tls
 from echod.factory import State
 from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
 from echod.quantities import format_duration
 from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, raise_descriptor_limit, refuse_to_start, tell_limits
+from echod.upstream import endpoints
 from echod.worker import VARIABLE, Role
 
 PULSE = 1.0
@@ -91,7 +92,7 @@ class Process(ProcessProtocol):
 
     def write(self, octets: bytes) -> None:
         """Write what the link has to say: its transport is the pipe."""
-        self.transport.writeToChild(link.WRITE, octets)
+        self.transport.writeToChild(link.FROM_PARENT, octets)
 
     def loseConnection(self) -> None:
         """End what says too much for a message."""
@@ -269,7 +270,7 @@ class Supervisor(EchoService):
         sockets = [of_endpoint[index] for of_endpoint in self._sockets]
         descriptors = range(link.FIRST_SOCKET, link.FIRST_SOCKET + len(sockets))
         ports = tuple((text, descriptor) for (text, _), descriptor in zip(self._endpoints, descriptors, strict=True))
-        passed: dict[int, int | str] = {0: 0, 1: 1, 2: 2, link.READ: "r", link.WRITE: "w"}
+        passed: dict[int, int | str] = {0: 0, 1: 1, 2: 2, link.TO_PARENT: "r", link.FROM_PARENT: "w"}
         passed |= {descriptor: found.fileno() for descriptor, found in zip(descriptors, sockets, strict=True)}
         environment = {**self._environment, VARIABLE: Role(index, ports).encode()}
         self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=passed)
@@ -309,7 +310,7 @@ class Supervisor(EchoService):
 
     def _divide(self, text: str, port: IListeningPort) -> list[socket.socket]:
         try:
-            first = upstream.hold(port)
+            first = endpoints.hold(port)
         except ValueError as error:
             refuse_to_start(f"{text} {error}")
         prepare_socket(port, self.settings.backlog)
@@ -453,7 +454,9 @@ def describe_end(reason: Failure) -> str:
     if not isinstance(error, ProcessTerminated):
         return "ended"
     if error.signal is not None:
-        return f"was killed by {signal.Signals(error.signal).name}"
+        # Real-time signals have no names but the first and the last.
+        known = {found.value: found.name for found in signal.Signals}
+        return f"was killed by {known.get(error.signal, f'signal {error.signal}')}"
     return f"ended with exit status {error.exitCode}"
 
 

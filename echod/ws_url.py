@@ -1,4 +1,5 @@
-"""A WebSocket URL taken apart, as RFC 6455 section 3 has it: host, port, resource name, and whether it is secure.
+"""A WebSocket URL taken apart, as RFC 6455 section 3 has it: host, port, resource name, and whether it is secure; and host and port written
+as a URL has them.
 
 Pure: text in, a value out. Must never resolve a name or open a connection.
 """
@@ -42,15 +43,20 @@ class Target:
         return _address(self.host) is not None
 
     @property
-    def bracketed_host(self) -> str:
-        """The host as a URL has it (RFC 3986 section 3.2.2)."""
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-    @property
     def host_field(self) -> str:
         """The value of the Host field: with a port only where it is not the default (RFC 6455 section 4.1, item 4 of its requirements)."""
         is_default = self.port == _DEFAULT_PORTS["wss" if self.is_secure else "ws"]
-        return self.bracketed_host if is_default else f"{self.bracketed_host}:{self.port}"
+        return bracket(self.host) if is_default else join(self.host, self.port)
+
+
+def bracket(host: str) -> str:
+    """Return a host as a URL has it: an IPv6 address in brackets (RFC 3986 section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def join(host: str, port: int) -> str:
+    """Return host and port as a URL has them."""
+    return f"{bracket(host)}:{port}"
 
 
 def parse(url: str) -> Target:

@@ -30,6 +30,12 @@ class Transport(StringTransport):
         self.aborted = False
         self.no_delay = False
 
+    def take(self) -> bytes:
+        """Return what was written since."""
+        octets: bytes = self.value()
+        self.clear()
+        return octets
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Note Nagle's algorithm going off."""
         self.no_delay = enabled
@@ -66,9 +72,7 @@ class Peer:
 
     def take(self) -> bytes:
         """Return what the server has written since."""
-        octets: bytes = self.transport.value()
-        self.transport.clear()
-        return octets
+        return self.transport.take()
 
     def open(self, target: str = "/", *headers: str) -> bytes:
         """Make the opening handshake."""

@@ -12,7 +12,7 @@ import pytest
 
 from echod import check, probe
 from echod.check import INTERRUPTED, Progress, as_json, as_text, statistics_of
-from echod.probe import Outcome, Plan, Report, Step
+from echod.probe import CheckOutcome, Plan, Report, Step
 from echod.ws_url import parse
 
 URL = "ws://localhost:9000/x"
@@ -27,7 +27,7 @@ def ok(**values: Any) -> Report:
 
 
 def failed(**values: Any) -> Report:
-    return Report(Plan(parse(URL)), outcome=Outcome.NO_CONNECTION, step=Step.TCP, what="refused | by x", addresses=["::1"], **values)
+    return Report(Plan(parse(URL)), outcome=CheckOutcome.NO_CONNECTION, step=Step.TCP, what="refused | by x", addresses=["::1"], **values)
 
 
 # The command line.
@@ -96,7 +96,7 @@ def test_help_has_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
         check.parse(["--help"])
     assert end.value.code == 0
     out = capsys.readouterr().out
-    for outcome in Outcome:
+    for outcome in CheckOutcome:
         assert f"\n  {int(outcome)}   " in out
     assert "\n  64  " in out
 
@@ -208,8 +208,8 @@ def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str, is_sto
     return check.main([URL, *arguments], out, error, react), out.getvalue(), error.getvalue()
 
 
-@pytest.mark.parametrize("outcome", Outcome)
-def test_the_exit_status_is_the_outcome(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("outcome", CheckOutcome)
+def test_the_exit_status_is_the_outcome(outcome: CheckOutcome, monkeypatch: pytest.MonkeyPatch) -> None:
     report = failed() if outcome else ok()
     report.outcome = outcome
     assert run(monkeypatch, report) == (int(outcome), as_text(report), "\r\x1b[KTCP\r\x1b[K")

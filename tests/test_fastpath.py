@@ -32,23 +32,25 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, eventAsText
 from twisted.python.failure import Failure
 
-from echod import upstream
 from echod.budget import Budget
 from echod.compression import Terms
+from echod.counts import Closer, Outcome
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
 from echod.fastpath import SPARE_TIME, Codec, Deflating, Ended, Lane
-from echod.native import Native, NativeError, load
+from echod.native import Native, NativeError, load, zlib_functions
 from echod.options import Options
 from echod.protocol import EchoProtocol
 from echod.service import describe_lane
 from echod.settings import Compression
+from echod.upstream import tls_sessions, transports
+from tests.client import Client
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
 from tests.loop import DEADLINE, Bed, Link, Loop, SecureLink, bed, wait_for_lease
+from tests.reactor import until
 from tests.test_budget import FakeHolder
-from tests.test_service import Client, address, lines, make
-from tests.test_upstream import until
+from tests.test_service import address, lines, make
 from tests.tls import Certificate
 
 __all__ = ["lines"]  # a fixture
@@ -595,6 +597,14 @@ def test_a_lost_read_aborts_the_connection(native: Native) -> None:
         assert not is_leased(link)
         link.receive_all()
         assert link.was_reset
+        made.loop.until(lambda: not made.factory.live)
+        assert_failed(made.factory)
+
+
+def assert_failed(factory: EchoFactory) -> None:
+    """Assert that a connection was ended by us, for no deadline and without a Close frame."""
+    assert factory.counts.outcomes == {Outcome.FAILED: 1}
+    assert factory.counts.closes == {("1006", Closer.SERVER): 1}
 
 
 def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:
@@ -659,7 +669,7 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
     monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
     for link in links:
         link.push(client_frame(PING, b"x"))
-        assert upstream.unread([link.transport]) == 7
+        assert transports.unread([link.transport]) == 7
     lane_of(lane_bed).doRead()
     assert returned == [links[0].protocol, links[1].protocol], "the first to end is the first to be given back"
     assert links[2].receive_all() == b""
@@ -676,6 +686,7 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
         link.push(client_frame(PING, b"x"))
     assert whole.receive(3) == server_frame(PONG, b"x")
     lane_bed.loop.until(lambda: list(lane_bed.factory.live) == [whole.protocol])
+    assert_failed(lane_bed.factory)
     echoed(whole, TEXT, b"still here")
 
 
@@ -706,7 +717,7 @@ class FakeBorrower:
     def lease_ended(self, ended: Ended) -> None:
         self.ended.append(ended)
 
-    def give_up(self) -> None:
+    def lease_lost(self) -> None:
         raise AssertionError
 
 
@@ -715,7 +726,7 @@ def terms(can_mirror: bool = True, keeps: bool = True, server_window_bits: int =
 
 
 def deflating(**changed: int) -> Deflating:
-    functions = upstream.zlib_functions()
+    functions = zlib_functions.find()
     assert functions is not None
     return Deflating(functions | changed, 1, 4, 64)
 
@@ -806,7 +817,7 @@ def test_no_streams_are_made_where_there_is_no_compression_or_no_zlib_to_be_had(
         assert not lane_of(made).takes_deflate
     with bed(native) as made:
         assert lane_of(made).takes_deflate
-    monkeypatch.setattr(upstream, "zlib_functions", lambda: None)
+    monkeypatch.setattr(zlib_functions, "find", lambda: None)
     with bed(native) as made:
         assert not lane_of(made).takes_deflate
 
@@ -947,7 +958,7 @@ def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch:
 
 
 def test_without_zlibs_functions_deflated_messages_are_autobahns(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "zlib_functions", lambda: None)
+    monkeypatch.setattr(zlib_functions, "find", lambda: None)
     with bed(native) as made:
         assert describe_lane(native, made.factory) == f"pump and codec ({native.isa}), permessage-deflate by Autobahn"
         link = made.link(DEFLATE)
@@ -975,7 +986,7 @@ def test_a_transport_that_is_no_socket_is_served_by_the_codec(lane_bed: Bed) -> 
 def test_tls_is_served_by_the_codec_where_sessions_can_not_be_leased(
     certificate: Certificate, native: Native, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Any, Any, None]:
-    monkeypatch.setattr(upstream, "openssl", lambda: None)
+    monkeypatch.setattr(tls_sessions, "openssl", lambda: None)
     port = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}"
     service = make(port, native=native)
     service.startService()
@@ -1058,7 +1069,7 @@ def test_the_service_with_the_lane(native: Native, lines: list[str]) -> Generato
     stopped = service.stopService()
     for client in clients:
         assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
-        assert (yield deferToThread(client.close)) == b""
+        assert (yield deferToThread(client.leave)) == b""
     yield stopped
     assert factory.lane is None
 
@@ -1174,16 +1185,16 @@ class Transport(Connection):
 )
 def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any], waiting: bytes, sent: Any, later: Any) -> None:
     transport = Transport(Socket(*takes), waiting)
-    upstream.write_now([transport], b"octets")
+    transports.write_now([transport], b"octets")
     assert (cast(Socket, transport.socket).sent, transport.later) == (sent, later)
     transport.connected = False
-    upstream.write_now([transport], b"lost")
+    transports.write_now([transport], b"lost")
     assert transport.later == [*later, b"lost"]
 
 
 def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
-    assert upstream.is_plain(upstream.layers(cast(Any, link.transport)))
-    assert not upstream.is_plain(upstream.layers(cast(Any, SimpleNamespace(transport=link.transport))))
+    assert transports.is_plain(transports.layers(cast(Any, link.transport)))
+    assert not transports.is_plain(transports.layers(cast(Any, SimpleNamespace(transport=link.transport))))
     peer = Peer(lane_bed.factory)
-    assert not upstream.is_plain(upstream.layers(peer.transport))
+    assert not transports.is_plain(transports.layers(peer.transport))
     peer.lose()

@@ -153,11 +153,24 @@ def test_who_is_not_read_is_not_to_blame(why: str) -> None:
     assert connection.pings == []
 
 
-def test_without_a_timeout_it_is_only_pinged() -> None:
-    clock, _, connection = make(timeout=0)
-    pump(clock, 60)
+def test_without_a_timeout_silence_is_pinged_again_after_each_interval() -> None:
+    clock, keepalive, connection = make(timeout=0)
+    # In steps that floats hold exactly.
+    clock.pump([0.125] * round(5.5 * INTERVAL / 0.125))
+    assert connection.pings == [INTERVAL * count for count in range(1, 6)]
     assert connection.given_up is None
-    assert len(connection.pings) > 1
+    keepalive.forget(connection)
+    clock.pump([0.125] * round(2 * INTERVAL / 0.125))
+    assert len(connection.pings) == 5
+    assert not clock.getDelayedCalls()
+
+
+def test_without_a_timeout_a_pong_is_a_sign_of_life() -> None:
+    clock, _, connection = make(timeout=0)
+    answer_pings(clock, connection, 300)
+    assert len(connection.pings) > 2
+    for before, after in pairwise(connection.pings):
+        assert INTERVAL <= after - before <= INTERVAL + INTERVAL / LOOKS + 1
 
 
 def test_without_an_interval_nothing_is_done() -> None:

@@ -1,4 +1,4 @@
-"""The rooms: imports of echod's modules go one way, and private names of upstream stay in one file."""
+"""The rooms: imports of echod's modules go one way, and private names of upstream stay in one room."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import echod
 
 ROOMS = [
     "quantities",
+    "ws_url",
     "settings",
     "log",
     "log_place",
@@ -41,7 +42,6 @@ ROOMS = [
     "worker",
     "workers",
     "options",
-    "ws_url",
     "http_answer",
     "client_tls",
     "probe",
@@ -50,8 +50,11 @@ ROOMS = [
 ]
 """From the ground up: each may import what stands before it."""
 
-PACKAGES = {"native", "web"}
+PACKAGES = {"native", "upstream", "web"}
 """The rooms that are folders."""
+
+PUBLIC = {"_exit", "_replace"}
+"""Of `os`, and of a NamedTuple, which begin with an underscore all the same."""
 
 FOLDER = Path(echod.__file__).parent
 
@@ -83,6 +86,30 @@ def test_imports_go_up_only() -> None:
         # The files of a folder may name each other.
         allowed = {*ROOMS[: ROOMS.index(room)], *(PACKAGES & {room})} if room in ROOMS else set()
         assert imported(ast.parse(path.read_text())) <= allowed, path.name
+
+
+def private(name: str) -> bool:
+    """Tell whether a name begins with one underscore, but is more than that."""
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+def test_private_names_of_upstream_stay_in_one_room() -> None:
+    """Elsewhere each that is used of anything is also defined there, as a method, or on `self` or a class."""
+    defined, used = set(PUBLIC), {}
+    for path in FOLDER.rglob("*.py"):
+        if path.is_relative_to(FOLDER / "upstream"):
+            continue
+        for node in ast.walk(WithoutTypeChecking().visit(ast.parse(path.read_text()))):
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                    defined.add(name)
+                case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                    defined.add(name)
+                case ast.Attribute(attr=name) if private(name):
+                    used[name] = path.name
+                case ast.ImportFrom(module=str(module), names=aliases) if module.split(".")[0] != "echod":
+                    used |= {part: path.name for part in [*module.split("."), *(alias.name for alias in aliases)] if private(part)}
+    assert {name: file for name, file in used.items() if name not in defined} == {}
 
 
 def test_each_file_says_what_it_is_for() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionDone
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from echod.link import Link, encode
+from tests.fakes import Transport
 
 
 class End:
@@ -17,14 +17,9 @@ class End:
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
-        self.transport = StringTransport()
+        self.transport = Transport()
         self.link = Link(lambda kind, value: self.heard.append((kind, value)), lambda kind, value: [kind, value])
         self.link.makeConnection(self.transport)
-
-    def take(self) -> bytes:
-        octets: bytes = self.transport.value()
-        self.transport.clear()
-        return octets
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def test_telling_and_asking(ends: tuple[End, End], size: int) -> None:
     one.link.ask("first", 1).addCallback(answers.append)
     one.link.ask("second").addCallback(answers.append)
     for sender, receiver in ((one, other), (other, one)):
-        octets = sender.take()
+        octets = sender.transport.take()
         for start in range(0, len(octets), size):
             receiver.link.dataReceived(octets[start : start + size])
     assert other.heard == [("news", {"some": "ä"})]
@@ -51,18 +46,18 @@ def test_who_is_asked_may_have_gone(ends: tuple[End, End]) -> None:
     one, _ = ends
     failures: list[Failure] = []
     one.link.ask("before").addErrback(failures.append)
-    one.take()
+    one.transport.take()
     one.link.connectionLost()
     one.link.ask("after").addErrback(failures.append)
     one.link.tell("after")
-    assert one.take() == b""
+    assert one.transport.take() == b""
     assert [failure.check(ConnectionDone) for failure in failures] == [ConnectionDone, ConnectionDone]
 
 
 def test_an_answer_that_nobody_waits_for_is_dropped(ends: tuple[End, End]) -> None:
     one, _ = ends
     one.link.dataReceived(encode(["answer", 17, "late"]))
-    assert (one.heard, one.take()) == ([], b"")
+    assert (one.heard, one.transport.take()) == ([], b"")
 
 
 def test_a_message_has_its_limit(ends: tuple[End, End]) -> None:

@@ -13,8 +13,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from echod import probe, upstream
-from echod.probe import Outcome, Plan, Report, Step
+from echod import probe
+from echod.probe import CheckOutcome, Plan, Report, Step
+from echod.upstream import autobahn
 from echod.ws_url import parse
 from tests.frames import BINARY, CLOSE, PING, TEXT, close_payload, server_frame
 from tests.odd_certificate import OddCertificate
@@ -42,7 +43,9 @@ async def against(script: Script, certificate: Path | None = None, **plan: Any) 
         return await check(server.url, **plan)
 
 
-async def fails(script: Script, step: Step, what: str, *seen: str, outcome: Outcome = Outcome.NO_CONNECTION, **plan: Any) -> Report:
+async def fails(
+    script: Script, step: Step, what: str, *seen: str, outcome: CheckOutcome = CheckOutcome.NO_CONNECTION, **plan: Any
+) -> Report:
     """Check, and assert where it failed, with texts that are in what is told."""
     report = await against(script, **plan)
     assert (report.outcome, report.step) == (outcome, step), report
@@ -66,7 +69,7 @@ async def test_an_echo_server_is_right() -> None:
     lines: list[str] = []
     with OddServer(good) as server:
         report = await check(server.url, tell=lines.append)
-    assert (report.outcome, report.step, report.what, report.notes, report.seen) == (Outcome.OK, Step.CLOSE, "", [], ())
+    assert (report.outcome, report.step, report.what, report.notes, report.seen) == (CheckOutcome.OK, Step.CLOSE, "", [], ())
     assert report.addresses == ["127.0.0.1"]
     assert report.peer == f"127.0.0.1:{server.port}"
     assert list(report.times) == [Step.DNS, Step.TCP, Step.HTTP, Step.UPGRADE, Step.ECHO, Step.CLOSE]
@@ -102,7 +105,7 @@ async def test_host_and_user_agent_can_be_others() -> None:
 async def test_ipv6() -> None:
     with OddServer(good, host="::1") as server:
         report = await check(server.url)
-    assert report.outcome is Outcome.OK
+    assert report.outcome is CheckOutcome.OK
     assert report.peer == f"[::1]:{server.port}"
     assert f"Host: [::1]:{server.port}" in server.heads[0].decode()
 
@@ -114,7 +117,7 @@ async def test_an_address_that_refuses_is_no_obstacle_where_another_answers() ->
 
     with OddServer(good) as server:
         report = await check(f"ws://my_service:{server.port}", getaddrinfo=resolve)
-    assert report.outcome is Outcome.OK
+    assert report.outcome is CheckOutcome.OK
     assert report.addresses == ["::1", "127.0.0.1"]
     assert report.peer == f"127.0.0.1:{server.port}"
 
@@ -132,7 +135,7 @@ async def test_a_large_message_and_a_ping_in_between() -> None:
         peer.send(server_frame(BINARY, payload[:half], fin=False) + server_frame(0, payload[half:]))
         peer.close()
 
-    assert (await against(serve, size=2**20 + 1)).outcome is Outcome.OK
+    assert (await against(serve, size=2**20 + 1)).outcome is CheckOutcome.OK
 
 
 @pytest_twisted.ensureDeferred
@@ -144,7 +147,7 @@ async def test_a_subprotocol_that_was_chosen() -> None:
 
     with OddServer(serve) as server:
         report = await check(server.url, subprotocols=("a", "b"))
-    assert (report.outcome, report.subprotocol) == (Outcome.OK, "b")
+    assert (report.outcome, report.subprotocol) == (CheckOutcome.OK, "b")
     assert b"Sec-WebSocket-Protocol: a, b" in server.heads[0]
 
 
@@ -164,7 +167,7 @@ def test_texts_are_utf_8_of_all_lengths_and_of_the_exact_size() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_name_that_does_not_resolve() -> None:
     report = await check("ws://nothing.invalid")
-    assert (report.outcome, report.step) == (Outcome.NO_CONNECTION, Step.DNS)
+    assert (report.outcome, report.step) == (CheckOutcome.NO_CONNECTION, Step.DNS)
     assert report.what.startswith("nothing.invalid doesn't resolve: ")
     assert report.addresses == []
 
@@ -187,14 +190,14 @@ async def test_a_name_server_that_is_silent() -> None:
         report = await check("ws://a.example", getaddrinfo=resolve, timeout=0.2)
     finally:
         go_on.set()
-    assert (report.outcome, report.step, report.what) == (Outcome.TIMEOUT, Step.DNS, "a.example didn't resolve within 200ms")
+    assert (report.outcome, report.step, report.what) == (CheckOutcome.TIMEOUT, Step.DNS, "a.example didn't resolve within 200ms")
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_closed_port() -> None:
     with held_port() as port:
         report = await check(f"ws://127.0.0.1:{port}")
-    assert (report.outcome, report.step) == (Outcome.NO_CONNECTION, Step.TCP)
+    assert (report.outcome, report.step) == (CheckOutcome.NO_CONNECTION, Step.TCP)
     assert report.what == f"Connection refused, at 127.0.0.1, port {port}"
 
 
@@ -213,14 +216,14 @@ async def test_an_address_that_nothing_comes_back_from() -> None:
         finally:
             for filler in fillers:
                 filler.close()
-    assert (report.outcome, report.step) == (Outcome.TIMEOUT, Step.TCP)
+    assert (report.outcome, report.step) == (CheckOutcome.TIMEOUT, Step.TCP)
     assert report.what == f"no connection to {', '.join(['127.0.0.1'] * 4)}, …, port {address[1]} within 2s"
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_error_without_a_number_is_told_in_its_words() -> None:
     report = await check("ws://a.example", getaddrinfo=lambda *_: [(socket.AF_INET, 1, 6, "", ("not an address", 80))])
-    assert (report.outcome, report.step) == (Outcome.NO_CONNECTION, Step.TCP)
+    assert (report.outcome, report.step) == (CheckOutcome.NO_CONNECTION, Step.TCP)
     assert report.what.startswith("An error occurred while connecting")
 
 
@@ -260,14 +263,14 @@ async def secure(certificate: Path, host: str = "localhost", script: Script = go
 
 
 def fails_in_tls(report: Report, what: str) -> None:
-    assert (report.outcome, report.step) == (Outcome.NO_CONNECTION, Step.TLS), report
+    assert (report.outcome, report.step) == (CheckOutcome.NO_CONNECTION, Step.TLS), report
     assert what in report.what
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_is_trusted(trusted: Any) -> None:
     report = await secure(trusted("localhost"))
-    assert (report.outcome, report.what) == (Outcome.OK, "")
+    assert (report.outcome, report.what) == (CheckOutcome.OK, "")
     assert report.tls.startswith("TLSv1.3, TLS_")
     assert ", certificate until 20" in report.tls
     assert list(report.times)[2:4] == [Step.TLS, Step.HTTP]
@@ -275,7 +278,7 @@ async def test_a_certificate_that_is_trusted(trusted: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_for_an_address(trusted: Any) -> None:
-    assert (await secure(trusted("127.0.0.1"), "127.0.0.1")).outcome is Outcome.OK
+    assert (await secure(trusted("127.0.0.1"), "127.0.0.1")).outcome is CheckOutcome.OK
 
 
 @pytest_twisted.ensureDeferred
@@ -319,7 +322,7 @@ async def test_a_certificate_for_another(trusted: Any, hosts: list[str], host: s
 @pytest_twisted.ensureDeferred
 async def test_any_certificate_will_do_where_that_was_asked_for(make: Any) -> None:
     wrong = make("a.example", days=(-3, -1))
-    assert (await secure(wrong, is_insecure=True)).outcome is Outcome.OK
+    assert (await secure(wrong, is_insecure=True)).outcome is CheckOutcome.OK
 
 
 @pytest_twisted.ensureDeferred
@@ -347,7 +350,7 @@ async def test_a_server_that_closes_in_the_tls_handshake() -> None:
 async def test_a_server_that_is_silent_in_the_tls_handshake() -> None:
     with OddServer(Peer.wait) as server:
         report = await check(server.url.replace("ws://", "wss://"), timeout=TIMEOUT)
-    assert (report.outcome, report.step) == (Outcome.TIMEOUT, Step.TLS)
+    assert (report.outcome, report.step) == (CheckOutcome.TIMEOUT, Step.TLS)
     assert report.what == f"the TLS handshake with 127.0.0.1:{server.port} wasn't over within 3s"
 
 
@@ -417,7 +420,7 @@ async def test_an_answer_in_single_octets() -> None:
         peer.echo(2)
         peer.close()
 
-    assert (await against(serve)).outcome is Outcome.OK
+    assert (await against(serve)).outcome is CheckOutcome.OK
 
 
 @pytest_twisted.ensureDeferred
@@ -430,7 +433,7 @@ async def test_interim_answers_are_skipped() -> None:
         peer.echo(2)
         peer.close()
 
-    assert (await against(serve)).outcome is Outcome.OK
+    assert (await against(serve)).outcome is CheckOutcome.OK
 
 
 @pytest_twisted.ensureDeferred
@@ -466,13 +469,13 @@ async def test_a_tls_server() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent() -> None:
-    await fails(Peer.wait, Step.HTTP, "the opening handshake wasn't answered within 3s", outcome=Outcome.TIMEOUT, timeout=TIMEOUT)
+    await fails(Peer.wait, Step.HTTP, "the opening handshake wasn't answered within 3s", outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent_after_a_few_octets() -> None:
     script = refuses(b"HTTP/1.1", True)
-    await fails(script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=Outcome.TIMEOUT, timeout=TIMEOUT)
+    await fails(script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT)
 
 
 # The upgrade.
@@ -521,7 +524,7 @@ def answers(*answer: Callable[[int, bytes], bytes]) -> Script:
 
 
 async def fails_in_echo(script: Script, what: str, *seen: str, **plan: Any) -> Report:
-    return await fails(script, Step.ECHO, what, *seen, outcome=Outcome.WRONG_ECHO, **plan)
+    return await fails(script, Step.ECHO, what, *seen, outcome=CheckOutcome.WRONG_ECHO, **plan)
 
 
 @pytest_twisted.ensureDeferred
@@ -608,7 +611,7 @@ async def test_text_that_is_not_utf_8() -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_echo_that_does_not_come() -> None:
     what = "no echo of message 1 of 2 (text, 100) within 3s"
-    await fails(answers(lambda *_: b""), Step.ECHO, what, outcome=Outcome.TIMEOUT, timeout=TIMEOUT)
+    await fails(answers(lambda *_: b""), Step.ECHO, what, outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT)
 
 
 @pytest_twisted.ensureDeferred
@@ -623,7 +626,7 @@ async def test_what_autobahn_raises_is_no_traceback(error: Exception, monkeypatc
     def feed(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(upstream.ClientProtocol, "feed", feed)
+    monkeypatch.setattr(autobahn.ClientProtocol, "feed", feed)
     text = str(error).replace("\x1b", "\\x1b") or "ValueError"
     await fails(Peer.upgrade, Step.UPGRADE, f"what the server sent is not valid: {text}")
 
@@ -637,7 +640,7 @@ DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 async def test_compression_that_is_declined_is_noted() -> None:
     with OddServer(good) as server:
         report = await check(server.url, offers_compression=True)
-    assert report.outcome is Outcome.OK
+    assert report.outcome is CheckOutcome.OK
     assert report.notes == ["the server didn't accept permessage-deflate"]
     assert b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; client_max_window_bits" in server.heads[0]
 
@@ -689,14 +692,14 @@ def closes(close: Script) -> Script:
 async def test_a_close_that_is_odd_is_noted(close: Script, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "CLOSE_WAIT", TIMEOUT)
     report = await against(closes(close))
-    assert (report.outcome, report.step) == (Outcome.OK, Step.CLOSE)
+    assert (report.outcome, report.step) == (CheckOutcome.OK, Step.CLOSE)
     assert report.notes == [note]
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_deadline_is_that_of_the_close_too() -> None:
     report = await against(closes(Peer.wait), timeout=TIMEOUT)
-    assert report.outcome is Outcome.OK
+    assert report.outcome is CheckOutcome.OK
     assert report.notes == ["the server kept silent with no answer to our Close frame"]
 
 

@@ -5,6 +5,7 @@ What is compared with is `tests.frames`, written from the RFC, not what Autobahn
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import zlib
@@ -19,11 +20,12 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
+from echod import log
 from echod.counts import Outcome
 from echod.deadlines import TICK
 from echod.handshake import PageRequest
 from echod.protocol import SMALL_ANSWER
-from echod.settings import Compression
+from echod.settings import Compression, LogFormat
 from tests.fakes import Peer, assert_freed_at_once, make_factory
 from tests.frames import (
     ACCEPT,
@@ -225,6 +227,29 @@ def test_messages_are_logged_when_asked_for(clock: Clock) -> None:
     finally:
         globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
     assert lines == [r"a\nb", r"\x00\x01", "12345… (6 octets)"]
+
+
+def test_clients_bring_about_nine_lines_a_second(clock: Clock) -> None:
+    out = io.StringIO()
+    limiter = log.make_observer(out, LogFormat.TEXT)
+    limiter.start(clock)
+    globalLogPublisher.addObserver(limiter)
+    try:
+        factory = make_factory(clock)
+        for _ in range(10):
+            Peer(factory).send(b"POST / HTTP/1.1\r\n\r\n")
+            Peer(factory).protocol.connectionLost(Failure(TLS_FAULT))
+            opened(clock).send(client_frame(3, b""))
+        clock.advance(1)
+    finally:
+        globalLogPublisher.removeObserver(limiter)
+        limiter.stop()
+    lines = [line.partition("] ")[2] for line in out.getvalue().splitlines()]
+    refusals = ["refused a handshake from 192.0.2.1: 405 Only GET and HEAD are answered here"]
+    refusals.append("refused a handshake from 192.0.2.1: TLS: no shared cipher")
+    assert [lines.count(line) for line in refusals] == [2, 2]
+    assert len([line for line in lines if line.startswith("closing 192.0.2.1: 1002 ")]) == 4
+    assert lines[8:] == ["22 lines left out in the last second: 22 of echod.protocol"]
 
 
 # /json.

@@ -18,7 +18,7 @@ import pytest
 from echod import log, ws_url
 from echod.check import INTERRUPTED
 from echod.options import Options
-from echod.probe import MAX_SIZE, Outcome, Plan
+from echod.probe import MAX_SIZE, CheckOutcome, Plan
 from echod.quantities import format_duration, format_size
 from echod.service import describe_lane
 from echod.settings import Settings
@@ -136,7 +136,7 @@ def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
     assert {name: default for name, default in listed.items() if name in defaults} == defaults
     assert f"up to {format_size(MAX_SIZE)} " in CHECK.replace(" |", " ")
     statuses = {int(cell[0]) for cell in cells if cell[0].isdigit()}
-    assert statuses == {*map(int, Outcome), os.EX_USAGE, os.EX_IOERR, INTERRUPTED}
+    assert statuses == {*map(int, CheckOutcome), os.EX_USAGE, os.EX_IOERR, INTERRUPTED}
 
 
 def test_the_lines_about_the_express_lane_are_those_it_has() -> None:

@@ -42,7 +42,8 @@ from echod.service import (
 )
 from echod.settings import LogFormat, Settings
 from echod.systemd import Notifier
-from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+from tests.client import Client
+from tests.frames import CLOSE, Frame, close_payload
 from tests.tls import Certificate
 
 REAL: Any = reactor
@@ -76,45 +77,13 @@ def address(lines: list[str]) -> tuple[str, int]:
     return url.hostname, url.port
 
 
-class Client:
-    """A blocking socket with the handshake made."""
-
-    def __init__(self, target: Any, family: int = socket.AF_INET) -> None:
-        self.socket = socket.socket(family)
-        self.socket.settimeout(10)
-        self.socket.connect(target)
-        self.socket.sendall(handshake())
-        self.octets = b""
-        while b"\r\n\r\n" not in self.octets:
-            self.octets += self.socket.recv(65536)
-        self.octets = self.octets.split(b"\r\n\r\n", 1)[1]
-
-    def frame(self) -> Frame:
-        while True:
-            found, rest = split(self.octets)
-            if found:
-                self.octets = self.octets[len(self.octets) - len(rest) :] if len(found) == 1 else self.octets
-                return found[0]
-            self.octets += self.socket.recv(65536)
-
-    def echo(self, payload: bytes) -> bytes:
-        self.socket.sendall(client_frame(TEXT, payload))
-        return self.frame().payload
-
-    def close(self) -> bytes:
-        with self.socket:
-            self.socket.sendall(client_frame(CLOSE, close_payload(1001)))
-            return self.socket.recv(1)
-
-
 @pytest.mark.parametrize("port", ["tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1"])
 @pytest_twisted.inlineCallbacks
 def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, None]:
     service = make(port)
     service.privilegedStartService()
     service.startService()
-    family = socket.AF_INET6 if "6" in port else socket.AF_INET
-    client = yield deferToThread(Client, address(lines), family)
+    client = yield deferToThread(Client, address(lines))
     assert (yield deferToThread(client.echo, b"hello")) == b"hello"
     assert service.factory is not None
     (connection,) = service.factory.live
@@ -122,7 +91,7 @@ def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, N
     stopped = service.stopService()
     assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
     assert not stopped.called
-    assert (yield deferToThread(client.close)) == b"", "the server closes first, in order"
+    assert (yield deferToThread(client.leave)) == b"", "the server closes first, in order"
     yield stopped
     assert sum("max-message-size 16MiB" in line for line in lines) == 1
 
@@ -144,13 +113,13 @@ def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: 
     service = make("tcp:0:interface=127.0.0.1", f"unix:{path}")
     service.startService()
     assert f"listening on unix:{path}" in lines
-    clients = [(yield deferToThread(Client, address(lines))), (yield deferToThread(Client, str(path), socket.AF_UNIX))]
+    clients = [(yield deferToThread(Client, address(lines))), (yield deferToThread(Client, str(path)))]
     for client in clients:
         assert (yield deferToThread(client.echo, b"x" * 200_000)) == b"x" * 200_000
     stopped = service.stopService()
     for client in clients:
         yield deferToThread(client.frame)
-        yield deferToThread(client.close)
+        yield deferToThread(client.leave)
     yield stopped
 
 
@@ -316,7 +285,7 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
         assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
         yield deferToThread(client.frame)
-        yield deferToThread(client.close)
+        yield deferToThread(client.leave)
         yield stopped
 
 

@@ -386,6 +386,27 @@ class TestClients:
             with pytest.raises(SSL.Error):
                 Client(certificates, name, version=version, certificate=revoked).shake_hands()
 
+    def test_authorities_and_revocations_are_of_one_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Though it is replaced as soon as it was read."""
+        server, authority = Certificate(tmp_path / "server"), Certificate(tmp_path / "authority", ["Ours"])
+        revoked = Certificate(tmp_path / "revoked", ["gone"], issuer=authority)
+        trusted = tmp_path / "trusted"
+        trusted.write_bytes(authority.pem)
+        certificates = parse(f"ssl:0:privateKey={server.path}:clientCa={trusted}")
+        trusted.write_bytes(authority.pem + authority.revoke(revoked))
+        read_bytes = Path.read_bytes
+
+        def read(path: Path) -> bytes:
+            octets = read_bytes(path)
+            if path == trusted:
+                trusted.write_bytes(authority.pem)
+            return octets
+
+        monkeypatch.setattr(Path, "read_bytes", read)
+        certificates.reload()
+        with pytest.raises(SSL.Error):
+            Client(certificates, certificate=revoked).shake_hands()
+
     def test_a_browser_is_told_which_certificate_to_show(self, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "one", ["Ours"])
         client = Client(parse(f"ssl:0:privateKey={one.path}:clientCa={one.path}"), certificate=one).shake_hands()

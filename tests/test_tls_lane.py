@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import pytest
 
-from echod import upstream
 from echod.deadlines import TICK
 from echod.native import Native
 from echod.service import describe_lane
+from echod.upstream import tls_sessions
 from tests.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
 from tests.loop import Bed, SecureLink, bed, wait_for_lease
 from tests.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
@@ -291,25 +291,25 @@ def test_a_deflated_message_is_the_pumps(lane_bed: Bed, certificate: Certificate
 )
 def test_a_session_in_which_something_is_under_way_is_not_lent(lane_bed: Bed, link: SecureLink, name: str, value: object) -> None:
     lane_of(lane_bed).recall(link.protocol)
-    assert upstream.session(link.protocol._layers) is not None
+    assert tls_sessions.session(link.protocol._layers) is not None
     was = getattr(link.outer, name)
     setattr(link.outer, name, value)
-    assert upstream.session(link.protocol._layers) is None
+    assert tls_sessions.session(link.protocol._layers) is None
     setattr(link.outer, name, was)
 
 
 def test_a_session_that_has_something_to_send_is_not_lent(lane_bed: Bed, link: SecureLink) -> None:
     lane_of(lane_bed).recall(link.protocol)
     link.outer.getHandle().send(b"sealed")
-    session = upstream.session(link.protocol._layers)
+    session = tls_sessions.session(link.protocol._layers)
     assert session is not None
     assert not lane_of(lane_bed).lend(link.protocol, link.transport.fileno(), session)
-    upstream.flush_session(link.protocol._layers)
+    tls_sessions.flush_session(link.protocol._layers)
     assert link.receive(6) == b"sealed"
 
 
 def test_without_the_functions_tls_is_the_codecs(native: Native, certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "openssl", lambda: None)
+    monkeypatch.setattr(tls_sessions, "openssl", lambda: None)
     with bed(native, ping_interval=0) as made:
         assert not lane_of(made).takes_tls
         assert describe_lane(native, made.factory) == f"pump and codec ({native.isa}), TLS by the codec alone"
@@ -317,5 +317,5 @@ def test_without_the_functions_tls_is_the_codecs(native: Native, certificate: Ce
         echoed(link, TEXT, b"by the codec")
         echoed(link, BINARY, noise(300_000))
         assert not is_leased(link)
-        assert upstream.session(link.protocol._layers) is None
+        assert tls_sessions.session(link.protocol._layers) is None
         assert is_leased(cast(Any, made.link()))

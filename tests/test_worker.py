@@ -16,13 +16,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger, LogLevel
 
-from echod import link, upstream
+from echod import link
 from echod.factory import State
 from echod.link import encode
 from echod.metrics import unpack
 from echod.settings import Settings
+from echod.upstream import endpoints
 from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role, tell_refusal
-from tests.test_service import REAL, Client, lines
+from tests.client import Client
+from tests.test_service import REAL, lines
 
 __all__ = ["lines"]
 
@@ -41,8 +43,8 @@ class Pipes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._out, theirs = os.pipe()
         theirs_too, self._in = os.pipe()
-        monkeypatch.setattr(link, "READ", theirs)
-        monkeypatch.setattr(link, "WRITE", theirs_too)
+        monkeypatch.setattr(link, "TO_PARENT", theirs)
+        monkeypatch.setattr(link, "FROM_PARENT", theirs_too)
         self._theirs = [theirs, theirs_too]
 
     def read(self) -> Any:
@@ -106,9 +108,9 @@ class Serving:
         self.log, observer = make_log()
         with socket.create_server(("127.0.0.1", 0)) as made:
             self.address = made.getsockname()
-            endpoints = [("tcp:0", upstream.adopt(self.reactor, os.dup(made.fileno())))]
+            adopted = [("tcp:0", endpoints.adopt(self.reactor, os.dup(made.fileno())))]
             settings = Settings(drain_timeout=5, workers=2)
-            self.service = Worker(settings, endpoints, self.reactor, observer, None, take_signals=False, log=self.log)
+            self.service = Worker(settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log)
             self.service.startService()
 
 

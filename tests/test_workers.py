@@ -62,7 +62,7 @@ class Played:
         self.signals: list[str] = []
         self.has_ended = False
         self.link = Link(lambda kind, _: self.heard.append(kind), self._answer)
-        self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.READ, octets)))
+        self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.TO_PARENT, octets)))
         protocol.makeConnection(self)
 
     def _answer(self, kind: str, value: Any) -> Any:
@@ -70,7 +70,7 @@ class Played:
         return self.answers[kind](value)
 
     def writeToChild(self, descriptor: int, octets: bytes) -> None:
-        assert descriptor == link.WRITE
+        assert descriptor == link.FROM_PARENT
         if self.answers is DEAF:
             self._unread += octets
         else:
@@ -310,6 +310,16 @@ def test_one_that_the_kernel_does_not_start_is_tried_again(started: Started, lin
     assert started.service.processes() == {"0": 102, "1": 101}
 
 
+def test_one_that_a_real_time_signal_ends_is_replaced(started: Started, lines: list[str]) -> None:
+    """Of those between SIGRTMIN and SIGRTMAX Python knows no names."""
+    for process in started.processes:
+        process.serve()
+    started.processes[0].end(ProcessTerminated(None, 35))
+    assert lines[-1] == "worker 100 was killed by signal 35; the next starts in 100ms"
+    started.reactor.advance(0.1)
+    assert started.service.processes() == {"0": 102, "1": 101}
+
+
 def test_one_that_has_served_is_replaced_also_before_the_others_serve(started: Started, failing: SimpleNamespace) -> None:
     first, _ = started.processes
     first.serve()
@@ -343,7 +353,7 @@ def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]
 def test_to_one_that_has_closed_its_pipes_nothing_is_said(started: Started) -> None:
     process = started.processes[0]
     process.serve()
-    process.protocol.childConnectionLost(link.WRITE)
+    process.protocol.childConnectionLost(link.FROM_PARENT)
     started.reactor.advance(1)
     started.service._abort()
     assert process.heard == process.asked == []

@@ -23,8 +23,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.client import Client
 from tests.daemon import Daemon, run, script, wait_until
-from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, split
+from tests.frames import CLOSE, Frame, close_payload
 from tests.tls import Certificate
 
 ADMIN = ("--admin", "tcp:0:interface=127.0.0.1")
@@ -33,53 +34,18 @@ TWO = ("--workers", "2", *ADMIN)
 GOING_AWAY = Frame(CLOSE, close_payload(1001, "going away"))
 
 
-class Client:
+class InfoClient(Client):
     """A connection to `/info`, which tells which process serves it."""
 
     def __init__(self, target: Any, context: ssl.SSLContext | None = None) -> None:
-        plain = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
-        plain.settimeout(60)
-        plain.connect(target)
-        self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
-        self.socket.sendall(handshake("/info"))
-        self._octets = b""
-        while b"\r\n\r\n" not in self._octets:
-            self._receive()
-        head, self._octets = self._octets.split(b"\r\n\r\n", 1)
-        assert head.startswith(b"HTTP/1.1 101 "), head
+        super().__init__(target, context, "/info")
         self.process: int = json.loads(self.frame().payload)["process"]
-
-    def _receive(self) -> None:
-        octets = self.socket.recv(65536)
-        assert octets, "the connection has ended"
-        self._octets += octets
-
-    def frame(self) -> Frame:
-        while not (found := split(self._octets))[0]:
-            self._receive()
-        (frame, *others), rest = found
-        assert not others
-        self._octets = rest
-        return frame
-
-    def echo(self, text: bytes = b"hello") -> bytes:
-        self.socket.sendall(client_frame(TEXT, text))
-        return self.frame().payload
-
-    def close(self, code: int = 1000) -> None:
-        self.socket.sendall(client_frame(CLOSE, close_payload(code)))
-
-    def is_lost(self) -> bool:
-        try:
-            return self.socket.recv(1) == b""
-        except ConnectionResetError:
-            return True
 
 
 @contextmanager
-def clients(daemon: Daemon, count: int) -> Iterator[list[Client]]:
+def clients(daemon: Daemon, count: int) -> Iterator[list[InfoClient]]:
     with ExitStack() as stack:
-        found = [Client(daemon.address) for _ in range(count)]
+        found = [InfoClient(daemon.address) for _ in range(count)]
         for client in found:
             stack.enter_context(client.socket)
         yield found
@@ -286,11 +252,11 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
         assert daemon.log().count(" has expired") == 1
         processes: set[int] = set()
         for _ in range(20):
-            client = Client(daemon.address, first.client())
+            client = InfoClient(daemon.address, first.client())
             processes.add(client.process)
             assert client.echo() == b"hello"
             client.socket.close()
-            client = Client(path)
+            client = InfoClient(path)
             assert client.echo() == b"hello"
             client.socket.close()
         assert processes == workers(daemon)
@@ -300,7 +266,7 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
             daemon.wait_for_log(f"worker {pid}: reloaded")
         assert certificates() == told(second)
         for _ in range(10):
-            client = Client(daemon.address, second.client())
+            client = InfoClient(daemon.address, second.client())
             client.socket.close()
         os.kill(min(workers(daemon)), signal.SIGKILL)
         wait_until(lambda: is_ready(daemon) and len(workers(daemon)) == 2, "the next worker")

@@ -14,8 +14,11 @@
 #include "words.h"
 
 /* RFC 6455 section 5.2. */
-enum { FIN = 0x80, RSV1 = 0x40, OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2, MASK = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
-enum { KEY_SIZE = 4 };
+enum { FIN = 0x80, RSV1 = 0x40, OPCODE = 0x0F, OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2 };
+enum { MASK = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
+
+/* Octets of the masking key, and of the largest headers: two, the length, and a client's has the key. */
+enum { KEY_SIZE = 4, SERVER_HEADER = 2 + 8, CLIENT_HEADER = SERVER_HEADER + KEY_SIZE };
 
 typedef struct {
     uint64_t length; /* of the payload */
@@ -102,6 +105,15 @@ static inline size_t write_header(uint8_t *octets, uint8_t opcode, uint64_t leng
     octets[1] = mask | (size == 2 ? LENGTH_16 : LENGTH_64);
     write_length(octets + 2, length, size);
     return 2 + size;
+}
+
+/* Write a server's header in front of its payload, where there is room for it; the answer is its size. */
+static inline size_t put_header_before(uint8_t *payload, uint8_t opcode, uint64_t length)
+{
+    uint8_t header[SERVER_HEADER];
+    size_t size = write_header(header, opcode, length, 0);
+    memcpy(payload - size, header, size);
+    return size;
 }
 
 static inline size_t write_client_header(uint8_t *octets, uint8_t opcode, uint64_t length, uint32_t key)

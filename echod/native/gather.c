@@ -3,10 +3,6 @@
 
 #include <string.h>
 
-#include "frame.h"
-
-enum { OPCODE = 0x0F, CLIENT_HEADER = 14 };
-
 bool echod_gather_is_first(uint8_t octet, bool takes_deflated)
 {
     uint8_t opcode = octet & OPCODE;

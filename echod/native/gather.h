@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "codec.h"
+#include "frame.h"
 
 typedef struct {
     echod_large frame;      /* the current frame's payload; its validator goes on from frame to frame */
@@ -26,7 +27,7 @@ typedef struct {
     bool is_in_payload;     /* the current frame's header is all there */
     uint8_t kind;           /* opcode and RSV1 */
     uint8_t header_size;    /* octets of the current frame's header that are there */
-    uint8_t header[14];
+    uint8_t header[CLIENT_HEADER];
 } echod_gather;
 
 typedef enum {

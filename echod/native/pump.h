@@ -1,11 +1,13 @@
 /*
  * What the pump offers: sockets that are leased to it are served without Python, all ready ones in one turn.
  *
- * Knows sockets, epoll, the codec, and of TLS what tls.h tells, of fragments what gather.h tells, of zlib what deflate.h tells. Must never know a transport, a reactor or
- * a handshake: a lease is a descriptor that stands at a frame boundary, outside a message, and goes back with what is left of its octets
- * as soon as something comes that is neither an ordinary frame nor part of a fragmented message or a deflated one.
+ * Knows sockets, epoll, the codec, and of TLS what tls.h tells, of fragments what gather.h tells, of zlib what deflate.h tells. Must never
+ * know a transport, a reactor or a handshake: a lease is a descriptor that stands at a frame boundary, outside a message, and goes back
+ * with what is left of its octets as soon as something comes that is neither an ordinary frame nor part of a fragmented message or a
+ * deflated one.
  *
- * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere there is no pump, and echod_pump_new answers NULL.
+ * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere (pump_none.c) there is none, and echod_pump_new answers
+ * NULL.
  */
 #ifndef ECHOD_PUMP_H
 #define ECHOD_PUMP_H
@@ -82,8 +84,8 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
 /* Tell the functions of the library that makes the sessions; they are copied. */
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl);
 
-/* Tell the functions of zlib, which are copied, once; from then on leases may take deflated messages. 0; -1: there is no memory, or they are
-   not what they say. */
+/* Tell the functions of zlib, which are copied, once; from then on leases may take deflated messages. 0; -1: there is no memory, or they
+   are not what they say. */
 int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings);
 
 /* Let a new lease take deflated messages, too, on these terms, the first of them with this window, which is copied. 0; -1: there is no

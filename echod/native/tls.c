@@ -11,7 +11,8 @@ enum {
 
 /* Whether the session waits for more of what the peer sends. What else there is to be met, the owner meets again: an error's reason stays
    behind in the queue of this thread, and the next who asks about another session would take it for that one's. */
-static bool wants_more(echod_tls *tls, int result) {
+static bool wants_more(echod_tls *tls, int result)
+{
     if (tls->openssl->SSL_get_error(tls->ssl, result) == tls->openssl->SSL_ERROR_WANT_READ)
         return true;
     tls->openssl->ERR_clear_error();
@@ -19,7 +20,8 @@ static bool wants_more(echod_tls *tls, int result) {
     return false;
 }
 
-static bool put(echod_tls *tls, echod_sealed *sealed, size_t size) {
+static bool put(echod_tls *tls, echod_sealed *sealed, size_t size)
+{
     int n = tls->openssl->BIO_write(tls->in, sealed->octets, (int)size);
     if (n <= 0)
         return false;
@@ -28,7 +30,8 @@ static bool put(echod_tls *tls, echod_sealed *sealed, size_t size) {
     return true;
 }
 
-size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, size_t room) {
+size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, size_t room)
+{
     size_t opened = 0;
     while (opened < room) {
         int n = tls->openssl->SSL_read(tls->ssl, target + opened, (int)(room - opened));
@@ -40,21 +43,24 @@ size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, siz
     return opened;
 }
 
-size_t echod_tls_peek(echod_tls *tls, uint8_t *target, size_t room) {
+size_t echod_tls_peek(echod_tls *tls, uint8_t *target, size_t room)
+{
     int n = tls->openssl->SSL_peek(tls->ssl, target, (int)room);
     if (n <= 0)
         wants_more(tls, n);
     return n > 0 ? (size_t)n : 0;
 }
 
-bool echod_tls_keep(echod_tls *tls, echod_sealed *sealed) {
+bool echod_tls_keep(echod_tls *tls, echod_sealed *sealed)
+{
     while (sealed->size)
         if (!put(tls, sealed, sealed->size))
             return false;
     return true;
 }
 
-size_t echod_tls_seal(echod_tls *tls, const uint8_t *octets, size_t size) {
+size_t echod_tls_seal(echod_tls *tls, const uint8_t *octets, size_t size)
+{
     size_t most = size < SEAL ? size : SEAL, sealed = 0;
     while (sealed < most && !tls->is_odd) {
         /* One record at a time, whatever the session's mode. */
@@ -70,14 +76,16 @@ size_t echod_tls_seal(echod_tls *tls, const uint8_t *octets, size_t size) {
     return sealed;
 }
 
-size_t echod_tls_unsent(const echod_tls *tls, const uint8_t **octets) {
+size_t echod_tls_unsent(const echod_tls *tls, const uint8_t **octets)
+{
     char *begin = NULL;
     long size = tls->openssl->BIO_get_mem_data(tls->out, &begin);
     *octets = (const uint8_t *)begin;
     return size > 0 ? (size_t)size : 0;
 }
 
-void echod_tls_sent(echod_tls *tls, size_t size) {
+void echod_tls_sent(echod_tls *tls, size_t size)
+{
     uint8_t forgotten[RECORD];
     while (size) {
         int n = tls->openssl->BIO_read(tls->out, forgotten, (int)(size < sizeof forgotten ? size : sizeof forgotten));
@@ -87,7 +95,8 @@ void echod_tls_sent(echod_tls *tls, size_t size) {
     }
 }
 
-size_t echod_tls_unopened(const echod_tls *tls) {
+size_t echod_tls_unopened(const echod_tls *tls)
+{
     char *begin = NULL;
     long size = tls->openssl->BIO_get_mem_data(tls->in, &begin);
     return size > 0 ? (size_t)size : 0;

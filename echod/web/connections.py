@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from echod import ws_url
 from echod.handshake import plain_address
 from echod.log import escape
 from echod.protocol import EchoProtocol
@@ -97,10 +98,7 @@ def describe(connection: EchoProtocol, now: float) -> dict[str, Any]:
 
 def describe_peer(peer: Any) -> str:
     """Return the address at the other end of the socket, which may be a proxy's."""
-    if not hasattr(peer, "host"):
-        return "unix"
-    host = plain_address(peer.host)
-    return f"[{host}]:{peer.port}" if ":" in host else f"{host}:{peer.port}"
+    return ws_url.join(plain_address(peer.host), peer.port) if hasattr(peer, "host") else "unix"
 
 
 def _shown(words: str | None) -> str | None:

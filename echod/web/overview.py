@@ -106,9 +106,9 @@ def _connection(told: dict[str, Any]) -> list[str]:
     ]
 
 
-def _rows(rows: Iterable[list[str]], numbers: int) -> str:
-    """Return rows of a table whose columns are words, but for those behind the first `numbers` columns, counted from 0."""
-    cells = [[f'<td class="{"words" if i < numbers else "number"}">{escape(cell)}</td>' for i, cell in enumerate(row)] for row in rows]
+def _rows(rows: Iterable[list[str]], words: int) -> str:
+    """Return rows of a table whose first columns, `words` in number, are words, and the others numbers."""
+    cells = [[f'<td class="{"words" if i < words else "number"}">{escape(cell)}</td>' for i, cell in enumerate(row)] for row in rows]
     return "\n".join(f"<tr>{''.join(row)}</tr>" for row in cells) or '<tr><td class="soft" colspan="8">none</td></tr>'
 
 

@@ -1,6 +1,6 @@
 """What the codec ought to do, written the slow way from RFC 6455 and Python's own UTF-8 decoder.
 
-Knows the RFC. Must never know the C, nor share a table or a trick with it.
+Knows the RFC, and the frames of `tests.frames`. Must never know the C, nor share a table or a trick with it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests import frames
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TEXT, BINARY = 1, 2
+TEXT, BINARY = frames.TEXT, frames.BINARY
 
 
 @dataclass(frozen=True)
@@ -68,33 +70,27 @@ def mask(payload: bytes, key: bytes, phase: int = 0) -> bytes:
 
 def encoded_length(length: int) -> bytes:
     """The second octet without its mask bit, and what follows it: "the minimal number of bytes MUST be used" (section 5.2)."""
-    if length < 126:
-        return bytes([length])
-    if length < 65536:
-        return bytes([126]) + length.to_bytes(2, "big")
-    return bytes([127]) + length.to_bytes(8, "big")
+    return frames.client_frame(0, mask=None, claim=length)[1:]
 
 
 def server_frame(payload: bytes, opcode: int) -> bytes:
     """A final frame without a mask."""
-    return bytes([0x80 | opcode]) + encoded_length(len(payload)) + payload
+    return frames.server_frame(opcode, payload)
 
 
 def client_header(length: int, opcode: int, key: bytes) -> bytes:
     """A final frame's header with a mask."""
-    second, *rest = encoded_length(length)
-    return bytes([0x80 | opcode, 0x80 | second, *rest]) + key
+    return frames.client_frame(opcode, mask=key, claim=length)
 
 
 def client_frame(payload: bytes, opcode: int, key: bytes) -> bytes:
     """A final frame with a mask."""
-    return client_header(len(payload), opcode, key) + mask(payload, key)
+    return frames.client_frame(opcode, payload, mask=key)
 
 
 def fragment(payload: bytes, opcode: int, key: bytes) -> bytes:
     """A frame with a mask that another is to follow: of opcode 0, if it is not the first."""
-    octets = client_frame(payload, opcode, key)
-    return bytes([octets[0] & 0x7F]) + octets[1:]
+    return frames.client_frame(opcode, payload, fin=False, mask=key)
 
 
 def is_text(payload: bytes) -> bool:

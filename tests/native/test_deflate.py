@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from echod import upstream
+from echod.native import zlib_functions
 from tests.native import oracle
 from tests.native.codec import summed
 from tests.native.oracle import BINARY, DEFLATED, TEXT, client_frame, fragment, server_frame
@@ -118,7 +118,7 @@ class Deflating:
     def set_zlib(self, level: int = LEVEL, short: int = SHORT, **changed: Any) -> int:
         """Tell it, perhaps with functions of one's own."""
         ffi = self.native.ffi
-        addresses = upstream.zlib_functions()
+        addresses = zlib_functions.find()
         assert addresses is not None
         fields = ffi.typeof("echod_zlib").fields
         table: Any = ffi.new("echod_zlib *", {name: ffi.cast(of.type, addresses[name]) for name, of in fields})
@@ -430,7 +430,7 @@ def test_a_bomb_is_inflated_no_further_than_the_limit(pump: DeflatePump) -> None
     compressor = zlib.compressobj(9, wbits=-15)
     octets = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(100)) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
     asked: list[int] = []
-    addresses = upstream.zlib_functions()
+    addresses = zlib_functions.find()
     assert addresses is not None
     inflate_: Any = pump.native.ffi.cast("int(*)(void *, int)", addresses["inflate"])
 

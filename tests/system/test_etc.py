@@ -151,6 +151,8 @@ class TestKubernetes:
         assert int(metric["target"]["averageValue"]) < settings.max_connections
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert [f"tcp:{port}" for port in ports.values()] == ["tcp:8080", "tcp:9090"]
+        user = pod["securityContext"]
+        assert f"\nUSER {user['runAsUser']}:{user['runAsGroup']}\n" in (ETC.parent / "Containerfile").read_text()
         selectors = [each["spec"]["selector"] for each in documents if each["kind"] == "Service"]
         assert all(selector.items() <= {"app.kubernetes.io/name": "echod"}.items() for selector in selectors)
 

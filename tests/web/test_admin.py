@@ -20,9 +20,10 @@ from echod.factory import EchoFactory, State
 from echod.settings import Compression, Settings
 from echod.web.admin import LAST_WORDS, AdminSite
 from echod.web.sources import Local
+from tests.client import Client
 from tests.fakes import Transport, make_factory
 from tests.frames import close_payload
-from tests.test_service import REAL, Client, address, lines, make
+from tests.test_service import REAL, address, lines, make
 
 __all__ = ["lines"]
 
@@ -54,9 +55,7 @@ class Visitor:
 
     def send(self, octets: bytes) -> bytes:
         self.connection.dataReceived(octets)
-        answer: bytes = self.transport.value()
-        self.transport.clear()
-        return answer
+        return self.transport.take()
 
     def ask(self, line: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, header fields by their names in lower case, and body."""
@@ -204,7 +203,7 @@ def test_it_answers_during_a_drain_and_stops_last(lines: list[str]) -> Generator
     assert (yield deferToThread(client.frame)).payload == close_payload(1001, "going away")
     assert (yield deferToThread(get, port, "/readyz")) == (503, b"draining\n")
     assert not stopped.called
-    yield deferToThread(client.close)
+    yield deferToThread(client.leave)
     yield stopped
     with pytest.raises(ConnectionRefusedError):
         yield deferToThread(get, port, "/healthz")

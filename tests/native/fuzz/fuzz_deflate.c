@@ -1,6 +1,6 @@
 /*
- * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its opcode (1), its size (2) and its
- * octets, as they come.
+ * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its opcode (1), its size (2) and
+ * its octets, as they come.
  *
  * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which is put back when a
  * message was not one. What it says of a message, and how much of that there is, has to be what is said here; the window has to be its
@@ -15,7 +15,8 @@
 extern const char *zlibVersion(void);
 extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int), inflateReset(void *), inflateEnd(void *);
 extern int inflateSetDictionary(void *, const uint8_t *, unsigned int), inflateCopy(void *, void *);
-extern int deflateInit2_(void *, int, int, int, int, int, const char *, int), deflate(void *, int), deflateReset(void *), deflateEnd(void *);
+extern int deflateInit2_(void *, int, int, int, int, int, const char *, int);
+extern int deflate(void *, int), deflateReset(void *), deflateEnd(void *);
 
 enum { MOST = 4 << 20 };
 

@@ -3,14 +3,14 @@
  * what plain loops make of the same octets.
  *
  * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end the client's
- * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the harness: each
- * step of it takes three octets of the input (kind, size, key), so that most of it is frames.
+ * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the
+ * harness: each step of it takes three octets of the input (kind, size, key), so that most of it is frames.
  *
  * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
  * read is what is given back, the whole frames of a message that was under way as one. Nothing may be lost but what is behind a fault in
  * a large text, and what there was no memory for.
  *
- * This file is compiled with the pump in it, so that an allocation of its own can be made to fail.
+ * This file is compiled with the pump's files in it, so that an allocation of its own can be made to fail.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -28,6 +28,11 @@ static void *pump_malloc(size_t size)
 }
 
 #define malloc pump_malloc
+#include "spare.c"
+#include "lease.c"
+#include "send.c"
+#include "cut.c"
+#include "serve.c"
 #include "pump.c"
 #undef malloc
 

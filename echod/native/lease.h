@@ -1,0 +1,144 @@
+/*
+ * A lease, and the pump, as the pump's own files see them: what a lease has received and not answered, how much it holds, and its end.
+ *
+ * Knows the structures behind pump.h, and in which form a lease's octets go back. Must never know how they are received, what becomes of
+ * them, or how an answer is sent.
+ */
+#ifndef ECHOD_LEASE_H
+#define ECHOD_LEASE_H
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "codec.h"
+#include "deflate.h"
+#include "frame.h"
+#include "gather.h"
+#include "pump.h"
+#include "spare.h"
+#include "tls.h"
+
+enum {
+    PIECE_SIZE = 256 * 1024, /* of one receive into a large message's own buffer: it stays in the second-level cache until it is checked */
+    SEALED_SIZE = 80 * 1024, /* of one receive over TLS: a message of 64 KiB with what its records take besides */
+    KEEP_SIZE = 4 * 1024,    /* a smaller frame that is cut is kept and decoded when it is whole: reading it over again costs little */
+    BATCH = 256,             /* events asked for at a time */
+    BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
+    MIN_PIECE_SIZE = 16 * 1024,
+    GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer */
+};
+
+/* What plain sockets and TLS have in common is compiled for each by itself: calls are a fifth of what the pump does for a small message. */
+#define FOR_EACH static inline __attribute__((always_inline))
+
+/* A lease with what only the pump sees of it. The public part comes first. */
+typedef struct {
+    echod_lease public;
+    /* The begin of a small frame that is not whole yet. */
+    uint8_t *partial;
+    size_t partial_size;
+    /* A large frame that is not whole yet: SERVER_HEADER octets of room, then the payload so far. Or if it is gathered, an echod_gather,
+       SERVER_HEADER octets of room, and the payload so far, in a buffer for so many octets in all. */
+    uint8_t *message;
+    echod_large large;
+    size_t message_room;
+    /* What is to be sent is unsent[sent, sent + unsent_size). */
+    size_t sent;
+    bool is_writing;
+    bool is_gathered;
+    /* NULL: a plain socket. */
+    echod_tls *tls;
+    /* Octets of one receive into the shared buffer. */
+    size_t read_size;
+    /* NULL: deflated messages are not for us. */
+    echod_window *window;
+} lease_t;
+
+struct echod_pump {
+    int epoll;
+    uint64_t max_message_size;
+    uint32_t max_fragments;
+    size_t held;
+    bool is_tight;
+    echod_sums sums;
+    echod_lease *ended;
+    /* Events that were fetched and are still to be served: what one turn had no time for comes first in the next. */
+    int count;
+    int served;
+    echod_spares spares;
+    struct epoll_event events[BATCH];
+    uint8_t buffer[KEEP_SIZE + SEALED_SIZE];
+    /* For TLS: what was received for the lease that is being served, and has not gone into its session yet. */
+    echod_openssl openssl;
+    echod_sealed sealed;
+    /* NULL: nobody has told of zlib. */
+    echod_deflate *deflate;
+    uint8_t received[SEALED_SIZE];
+};
+
+/* How much may go to or come from one socket, so that those with large messages don't hold up the others that are ready. */
+static inline size_t piece_size(const echod_pump *pump)
+{
+    size_t size = BATCH_SIZE / (size_t)(pump->count ? pump->count : 1);
+    return size < MIN_PIECE_SIZE ? MIN_PIECE_SIZE : size > PIECE_SIZE ? PIECE_SIZE : size;
+}
+
+/* The begin of a gathered message's buffer. */
+static inline echod_gather *gather_of(const lease_t *lease)
+{
+    return (echod_gather *)(void *)lease->message;
+}
+
+/* NULL: there is no memory. */
+static inline uint8_t *copy_octets(const uint8_t *octets, size_t size)
+{
+    uint8_t *copied = malloc(size);
+    if (copied)
+        memcpy(copied, octets, size);
+    return copied;
+}
+
+static inline void drop_partial(lease_t *lease)
+{
+    free(lease->partial);
+    lease->partial = NULL;
+    lease->partial_size = 0;
+}
+
+/* Keep a buffer for later, or release it: while it is tight, at once. */
+static inline void give_buffer(echod_pump *pump, uint8_t *buffer)
+{
+    if (pump->is_tight)
+        free(buffer);
+    else
+        echod_spares_give(&pump->spares, buffer);
+}
+
+/* Octets that a lease holds of the message that has a buffer. */
+size_t echod_lease_message_size(const lease_t *lease);
+
+/* Note what a lease holds now. */
+static inline void set_held(echod_pump *pump, lease_t *lease)
+{
+    size_t held = lease->partial_size + lease->public.unsent_size + (lease->message ? echod_lease_message_size(lease) : 0);
+    if (lease->tls) {
+        const uint8_t *octets;
+        lease->public.sealed_size = echod_tls_unsent(lease->tls, &octets);
+        held += lease->public.sealed_size + echod_tls_unopened(lease->tls);
+    }
+    pump->held += held - lease->public.held;
+    lease->public.held = held;
+}
+
+/* Count a message that was echoed. */
+void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *large);
+
+/* Forget a socket; `rest` is what was received behind what the lease itself keeps (which is nothing then). */
+void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size);
+
+/* Likewise, and have the turn tell of it. */
+void echod_lease_end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size);
+
+#endif

@@ -1,0 +1,84 @@
+"""A first read before the reactor is told of a new connection, which mostly brings its request along.
+
+Knows how a port of Twisted's accepts, and how the transport of a connection begins to read. Must never know what the octets say.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Any, cast
+
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.tcp import Port, Server
+
+
+class _EagerServer(Server):
+    """A socket that the reactor is told of only after a first read, which mostly finds the request head.
+
+    A client sends it right behind its part of the TCP handshake. For the reactor to watch the socket, to say that there is something, and
+    to watch it no longer because it is leased, is 7 µs.
+    """
+
+    _is_watched: bool | None = None
+    """None: to be watched after the first read; False: not to be."""
+
+    def startReading(self) -> None:
+        """Have the reactor watch the socket, or after the first read; the first to call is Twisted's `__init__`."""
+        if self._is_watched:
+            cast(Any, super()).startReading()
+        else:
+            self._is_watched = None
+
+    def stopReading(self) -> None:
+        """Undo that."""
+        if self._is_watched:
+            cast(Any, super()).stopReading()
+        else:
+            self._is_watched = False
+
+    def read_first(self) -> None:
+        """Read what has come already. An end, or an error, is the reactor's to find."""
+        octets = b""
+        if self._is_watched is None:  # it may have been aborted already
+            with suppress(OSError):
+                octets = self.socket.recv(self.bufferSize)
+        try:
+            if octets:
+                self.protocol.dataReceived(octets)
+        finally:  # an error is logged by Twisted, which keeps the connection
+            is_wanted, self._is_watched = self._is_watched is None, True
+            if is_wanted:
+                self.startReading()
+
+
+class _Listener(socket.socket):
+    """A listening socket that tells each that it accepts its family and type as numbers: Python's own makes enums of them, in 1.5 µs."""
+
+    __slots__ = ()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Return a new socket and the address of its peer."""
+        descriptor, address = cast(Any, self)._accept()
+        return socket.socket(_FAMILY(self), socket.SOCK_STREAM, 0, descriptor), address
+
+
+def _no_address(_: object) -> None:
+    """Build no address object for `buildProtocol`, which makes nothing of it: a microsecond."""
+
+
+_FAMILY = cast(Any, socket.SocketType).family.__get__
+
+
+def make_eager(port: Any, factory: IProtocolFactory) -> None:
+    """Have each connection that `port` accepts read at once by `read_first`, if there is nothing between its socket and `factory`."""
+    if type(port) is Port and getattr(port, "factory", None) is factory:
+        eager = cast(Any, port)
+        eager.transport, eager._buildAddr = _EagerServer, _no_address
+        eager.socket.__class__ = _Listener
+
+
+def read_first(transport: Any) -> None:
+    """Read what a new connection has brought along; to be called at the end of `connectionMade`."""
+    if isinstance(transport, _EagerServer):
+        transport.read_first()

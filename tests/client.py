@@ -1,0 +1,71 @@
+"""A blocking WebSocket connection: what a test says over a real socket, and what comes back, frame by frame.
+
+Knows frames and sockets. Must never import what it looks at.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake, take
+
+
+class Client:
+    """A connection whose opening handshake was answered with 101."""
+
+    def __init__(self, target: Any, context: ssl.SSLContext | None = None, path: str = "/") -> None:
+        """`target` is host and port, or the path of a Unix socket; with `context` it is spoken to over TLS."""
+        plain = socket.socket(family(target))
+        plain.settimeout(60)
+        plain.connect(target)
+        self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
+        self.socket.sendall(handshake(path))
+        self._octets = b""
+        while b"\r\n\r\n" not in self._octets:
+            self._receive()
+        head, self._octets = self._octets.split(b"\r\n\r\n", 1)
+        assert head.startswith(b"HTTP/1.1 101 "), head
+
+    def _receive(self) -> None:
+        octets = self.socket.recv(65536)
+        assert octets, "the connection has ended"
+        self._octets += octets
+
+    def frame(self) -> Frame:
+        """Return the next frame."""
+        while (taken := take(self._octets, is_masked=False)) is None:
+            self._receive()
+        frame, size = taken
+        self._octets = self._octets[size:]
+        return frame
+
+    def echo(self, text: bytes = b"hello") -> bytes:
+        """Send a text, and return what the next frame says."""
+        self.socket.sendall(client_frame(TEXT, text))
+        return self.frame().payload
+
+    def close(self, code: int = 1000) -> None:
+        """Send a Close frame."""
+        self.socket.sendall(client_frame(CLOSE, close_payload(code)))
+
+    def is_lost(self) -> bool:
+        """Wait for what comes, and tell whether it is the end of the connection, in order or not."""
+        try:
+            return self._octets + self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def leave(self) -> bytes:
+        """Answer a Close frame, and return what still comes: nothing, when the server ends the connection in order."""
+        with self.socket:
+            self.close(1001)
+            return self._octets + self.socket.recv(1)
+
+
+def family(target: Any) -> socket.AddressFamily:
+    """Return the address family of a socket that connects to `target`."""
+    if isinstance(target, str):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in target[0] else socket.AF_INET

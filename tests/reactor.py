@@ -1,0 +1,40 @@
+"""What tests on the real reactor share: a wait for a condition, and a protocol that tells that it was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+
+
+class Kept(Protocol):
+    """Tells that it was made."""
+
+    made: Deferred[Kept]
+
+    def connectionMade(self) -> None:
+        Kept.made.callback(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Ignore the handshake's octets."""
+
+
+def until(condition: Any, deadline: float = 60) -> Deferred[None]:
+    """Fire once `condition()` is true."""
+    done: Deferred[None] = Deferred()
+    clock: Any = reactor
+    end = clock.seconds() + deadline
+
+    def look() -> None:
+        if condition():
+            done.callback(None)
+        elif clock.seconds() > end:
+            done.errback(Failure(TimeoutError()))
+        else:
+            clock.callLater(0.01, look)
+
+    look()
+    return done

@@ -1,0 +1,116 @@
+"""What is read from a real transport, and written to one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Connection
+from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import BufferingTLSTransport
+
+from echod.upstream import transports
+from tests.fakes import Transport
+from tests.reactor import Kept, until
+from tests.tls import Certificate
+
+
+@pytest.fixture(params=["tcp", "ssl"])
+def layers(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[Any, Any]]:
+    """A port of that kind, and a function that connects a blocking socket to it."""
+    kept: Any = reactor
+    factory = Factory.forProtocol(Kept)
+    Kept.made = Deferred()
+    if request.param == "tcp":
+        port = kept.listenTCP(0, factory, interface="127.0.0.1")
+    else:
+        port = kept.listenSSL(0, factory, certificate.server_options(), interface="127.0.0.1")
+    number = port.getHost().port
+
+    def connect() -> socket.socket:
+        plain_socket = socket.create_connection(("127.0.0.1", number), timeout=10)
+        if request.param == "tcp":
+            return plain_socket
+        context = certificate.client()
+        return context.wrap_socket(plain_socket, server_hostname="localhost")
+
+    yield request.param, connect
+    pytest_twisted.blockon(port.stopListening())
+
+
+@pytest_twisted.inlineCallbacks
+def test_what_is_unsent_unacknowledged_and_unread_is_counted(layers: tuple[Any, Any]) -> Generator[Any, Any, None]:
+    kind, connect = layers
+    client = yield deferToThread(connect)
+    try:
+        protocol = yield Kept.made
+        transport: ITransport = protocol.transport
+        assert isinstance(transport, Connection if kind == "tcp" else BufferingTLSTransport)
+        layers_ = transports.layers(transport)
+        yield until(lambda: transports.unsent(layers_) == 0)
+        yield until(lambda: getattr(transport, "_handshakeDone", True))
+        protocol.transport.pauseProducing()
+        yield deferToThread(client.sendall, b"x" * 1000)
+        yield until(lambda: transports.unread(layers_) >= 1000)
+        size = 32 * 2**20
+        transports.write_now(layers_, b"y" * size)
+        assert size / 2 < transports.unsent(layers_) < size * 1.01, "some of it the kernel has at once"
+        yield until(lambda: transports.unacknowledged(layers_) > 0 and transports.unsent(layers_) < size)
+        transports.set_read_size(layers_, 512)
+        assert layers_[-1].bufferSize == 512
+        transports.half_close(transport)
+        yield deferToThread(receive_all, client, size)
+    finally:
+        client.close()
+        lost: Deferred[None] = Deferred()
+        protocol.connectionLost = lambda _=None: lost.callback(None)
+        protocol.transport.abortConnection()
+        yield lost
+    assert transports.unread(layers_) == 0
+
+
+@pytest_twisted.inlineCallbacks
+def test_what_waits_for_the_tls_handshake_is_unsent(certificate: Certificate) -> Generator[Any, Any, None]:
+    kept: Any = reactor
+    Kept.made = Deferred()
+    port = kept.listenSSL(0, Factory.forProtocol(Kept), certificate.server_options(), interface="127.0.0.1")
+    client = yield deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port))
+    with client:
+        protocol = yield Kept.made
+        layers = transports.layers(protocol.transport)
+        transports.write_now(layers, b"early")
+        assert transports.unsent(layers) == 5
+        lost: Deferred[None] = Deferred()
+        protocol.connectionLost = lambda _=None: lost.callback(None)
+        protocol.transport.abortConnection()
+        yield lost
+    yield port.stopListening()
+
+
+def test_a_descriptor_that_is_gone_counts_nothing() -> None:
+    class Gone(Connection):
+        connected = True
+
+        def __init__(self) -> None:
+            """Have no socket."""
+
+        def fileno(self) -> int:
+            return 10**6
+
+    assert transports.unread([Gone()]) == 0
+    assert transports.unread([Transport()]) == 0
+
+
+def receive_all(client: socket.socket, size: int) -> None:
+    received = 0
+    while received < size:
+        piece = client.recv(2**20)
+        assert piece
+        received += len(piece)
