@@ -16,6 +16,7 @@ from echod.faults import Faults
 from tests.browser.conftest import SCREENSHOTS, open_page
 from tests.daemon import Daemon
 from tests.ports import held_port
+from tests.test_faults import RIGHT, WRONG
 from tests.tls import Certificate
 
 WIDTHS = (1280, 800, 360, 320)
@@ -409,10 +410,10 @@ MISTAKES = [
     ("After so many messages after", "3", "needs a close code"),
     ("Reason reason", "bye", "needs a close code"),
     ("Seed seed", "7", "needs a drop"),
-    ("Close with code close", "99", "close: that number"),
-    ("HTTP status status", "x", "status: that number"),
-    ("Delay delay", "soon", "delay: a duration"),
-    ("Compression compression", "gzip", "compression: mirror, deflate or off"),
+    ("Close with code close", "99", "close must be a close code"),
+    ("HTTP status status", "x", "status must be a whole number from 300 to 599"),
+    ("Delay delay", "soon", "delay must be a duration"),
+    ("Compression compression", "gzip", "compression must be mirror, deflate or off"),
 ]
 
 
@@ -425,6 +426,18 @@ def test_what_the_server_would_refuse_is_told(page: Page, label: str, value: str
     expect(status(page)).to_contain_text("Could not connect.")
     field(page, label).fill("")
     expect(page.locator("#promise")).to_have_text("Connect again, and the server will echo each message.")
+
+
+@pytest.mark.parametrize(("queries", "is_refused"), [([query for query, _ in RIGHT], False), ([query for query, _ in WRONG], True)])
+def test_the_page_and_the_server_refuse_the_same(page: Page, daemon: Daemon, queries: list[str], is_refused: bool) -> None:
+    promised = {}
+    for query in queries:
+        field(page, "URL").fill(f"{daemon.url}/?{query}")
+        promised[query] = "The server would refuse this" in page.locator("#promise").inner_text()
+    # The page can't know how long the server's messages may be.
+    promised.pop("fragment=16777217", None)
+    assert [query for query, mistake in promised.items() if mistake != is_refused] == []
+    assert len(promised) > 20
 
 
 # Bursts.
