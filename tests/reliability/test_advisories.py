@@ -109,7 +109,9 @@ def test_the_limit_for_an_address_counts_the_real_one() -> None:
     Peer(factory).open("/", "X-Forwarded-For: 198.51.100.7, 198.51.100.8")
 
 
-@pytest.mark.parametrize("hop", ["fe80::1%" + "a" * 100, "fe80::1%\x9b31m", "1.2.3.4.5", "unknown", "[::1]:80", "\uff11.2.3.4"])
+@pytest.mark.parametrize(
+    "hop", ["fe80::1%" + "a" * 100, "fe80::1%\x9b31m", "1.2.3.4.5", "unknown", "[::1]:800000", "[192.0.2.9]:80", "::1:80x", "\uff11.2.3.4"]
+)
 def test_what_is_no_address_is_not_believed(hop: str) -> None:
     peer = Peer(make_factory(trust_proxy=1), host="192.0.2.1")
     peer.send(frames.handshake("/", "X-Forwarded-For: ").replace(b"For: ", b"For: " + hop.encode()))
