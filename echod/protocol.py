@@ -429,6 +429,8 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """Gather in one buffer: a list of small pieces takes many times what is in them."""
+        if self.state != self.STATE_OPEN:
+            return  # our Close frame is out: there is no echo any more, and nothing to keep for it
         if not self._gathered:
             self._gathered = payload
         else:
@@ -449,7 +451,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         payload = bytes(self._gathered)
         self._gathered = b""
         self._fragments = self._wire_size = 0
-        if not self.failedByMe:
+        if self.state == self.STATE_OPEN:
             self.onMessage(payload, self.message_is_binary)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -596,6 +598,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             and self._codec is not None
             and self.lease is None
             and self.state == self.STATE_OPEN
+            and not self._is_leaving
             and self._is_idle
             and not self.is_backlogged
             and not self.is_waiting
@@ -685,10 +688,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Read, at most `read_size` octets at a time."""
         if self.state == self.STATE_OPEN:
             transports.set_read_size(self._layers, read_size)
-            if self.is_waiting:
-                self.is_waiting = False
-                self.factory.waiting.discard(self)
-                self._pause_or_resume()
+            self._stop_waiting()
 
     @property
     def is_held_up(self) -> bool:
@@ -858,11 +858,21 @@ class EchoProtocol(autobahn.ServerProtocol):
         return bool(self._put_off) or (self._faulty is not None and bool(self._faulty.held_size))
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        """Send a Close frame, from when on the deadline runs."""
+        """Send a Close frame, from when on the deadline runs, and read on for the peer's, whatever has kept it from being read."""
         if self._faulty is not None:
             self._faulty.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.factory.began_to_close(self)
+        self._gathered = b""
+        if self._put_off:
+            self.factory.turns.add(self)
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self.is_waiting:
+            self.is_waiting = False
+            self.factory.waiting.discard(self)
+            self._pause_or_resume()
 
     def drop(self) -> None:
         """End the TCP connection once what was written is sent; the last thing that happens to a connection but being lost.

@@ -476,6 +476,17 @@ def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native, dia
         assert not made.loop.readers
 
 
+def test_who_is_leaving_is_not_leased_again(lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "unread", lambda _layers: 1)
+    link.protocol.go_away()
+    link.protocol.work()
+    assert not is_leased(link)
+    assert link.protocol.state == EchoProtocol.STATE_OPEN
+    echoed(link, TEXT, b"what came before")
+    link.protocol.go_away(at_once=True)
+    lane_bed.loop.until(lambda: link.protocol.state == EchoProtocol.STATE_CLOSING)
+
+
 def test_the_lane_stops_with_live_leases(lane_bed: Bed) -> None:
     links = [lane_bed.link() for _ in range(3)]
     lane, lane_bed.factory.lane = lane_of(lane_bed), None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+from echod.counts import Outcome
 from echod.deadlines import TICK
 from echod.faulty import LOOK, OVERHEAD, in_frames, refusal
 from echod.handshake import render
@@ -320,6 +321,22 @@ def test_a_reset_instead_of_the_answer_to_a_close(clock: Clock) -> None:
     assert come(peer) == [close(1001)]
     clock.advance(0)
     assert peer.transport.aborted
+
+
+def test_a_drain_reads_the_reply_behind_what_was_not_taken(clock: Clock) -> None:
+    peer = opened(clock, "/?delay=20s", drain_timeout=10)
+    message = client_frame(BINARY, bytes(1_000_000))
+    peer.send(message * 5 + client_frame(CLOSE, close_payload(1001)))
+    assert peer.protocol.is_held_up
+    assert peer.transport.producerState == "paused"
+    drained = peer.protocol.factory.drain()
+    clock.pump([TICK] * 55)
+    *echoes, last = come(peer)
+    assert {len(echo.payload) for echo in echoes} == {1_000_000}
+    assert last == Frame(CLOSE, close_payload(1001, "going away"))
+    assert peer.protocol.outcome == Outcome.CLEAN
+    peer.lose()
+    assert drained.called
 
 
 @pytest.mark.parametrize("query", ["stall", "handshake-delay=1m"])

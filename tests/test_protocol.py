@@ -431,6 +431,25 @@ def test_who_is_not_open_yet_has_no_turn(clock: Clock) -> None:
     assert peer.frames(message[-1:]) == [Frame(BINARY, bytes(49_000))]
 
 
+def test_who_waits_for_room_is_read_again_for_the_reply_to_our_close_frame(clock: Clock) -> None:
+    peers = [opened(clock, max_buffered=100_000, drain_timeout=10, ping_interval=0)]
+    peers.append(Peer(peers[0].protocol.factory))
+    peers[1].open()
+    for peer in peers:
+        peer.send(client_frame(BINARY, bytes(49_000))[:-1])
+    assert any(peer.protocol.is_waiting for peer in peers)
+    drained = peers[0].protocol.factory.drain()
+    clock.pump([TICK] * 55)
+    for peer in peers:
+        assert closed_with(split(peer.take())[0]) == 1001
+        assert peer.transport.producerState == "producing"
+        assert peer.protocol.count() == 0, "of what will have no echo nothing is kept"
+        peer.send(client_frame(BINARY, bytes(49_000))[-1:] + client_frame(CLOSE, close_payload(1001)))
+        assert peer.protocol.outcome == Outcome.CLEAN
+        peer.lose()
+    assert drained.called
+
+
 def test_who_is_closed_by_what_its_lease_gives_back_waits_for_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer.protocol, "_take_back", lambda: peer.protocol.fail(1002, "not a frame"))
     peer.protocol.wait_for_room()
