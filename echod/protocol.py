@@ -339,7 +339,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with something else than 101, and close."""
-        self._tell_refusal(f"{refusal.status} {refusal.why}")
+        self._tell_refusal(f"{refusal.status} {refusal.why}" if refusal.status else refusal.why)
         self.factory.counts.refuse(refusal.status, refusal.why)
         self._outcome = Outcome.REFUSED
         if refusal.status:

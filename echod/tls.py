@@ -109,9 +109,14 @@ class Pem:
 
 
 def read_pem(path: Path) -> Pem:
-    """Read a PEM file; raises `ValueError` or `OSError`, and both name it."""
-    blocks = [(match[1], match[0]) for match in _BLOCK.finditer(path.read_bytes())]
+    """Read a PEM file; raises `ValueError` or `OSError`, and both name it: also where a block is cut, for the file is being written."""
+    octets = path.read_bytes()
+    blocks = [(match[1], match[0]) for match in _BLOCK.finditer(octets)]
     with _reading(path):
+        if not blocks:
+            raise ValueError("there is nothing in PEM format in it")
+        if octets.count(b"-----BEGIN ") != len(blocks) or octets.count(b"-----END ") != len(blocks):
+            raise ValueError("a part of it is missing")
         return Pem(
             tuple(x509.load_pem_x509_certificate(text) for kind, text in blocks if kind == b"CERTIFICATE"),
             tuple(load_pem_private_key(text, None) for kind, text in blocks if kind.endswith(b"PRIVATE KEY")),

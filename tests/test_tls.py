@@ -137,7 +137,7 @@ class TestFiles:
         (tmp_path / "locked").write_bytes(one.key.private_bytes(encoding, PrivateFormat.PKCS8, encryption))
         for arguments, complaint in (
             ("privateKey={0}/none", "No such file.*none"),
-            ("privateKey={0}/empty", "empty: there is no private key in it"),
+            ("privateKey={0}/empty", "empty: there is nothing in PEM format in it"),
             ("privateKey={0}/locked", "locked: .*encrypted"),
             ("privateKey={0}/key", "key: there is no certificate in it"),
             ("privateKey={0}/key:certKey={0}/broken", "broken: "),
@@ -291,6 +291,23 @@ class TestFolder:
 
 class TestReload:
     """New connections have the new files, and nothing is lost over a broken one."""
+
+    @pytest.mark.parametrize("kept", [0, 20, 300, -60, -1700])
+    def test_a_file_that_is_not_written_to_its_end(self, kept: int, tmp_path: Path) -> None:
+        """Of one name of several, or a list of revocations."""
+        ours, other = Certificate(tmp_path / "a.pem", ["a.example"]), Certificate(tmp_path / "b.pem", ["b.example"])
+        revoked = Certificate(tmp_path / "revoked", ["gone"], issuer=ours)
+        (tmp_path / "trusted").mkdir()
+        trusted = tmp_path / "trusted" / "ca"
+        trusted.write_bytes(ours.pem + ours.revoke(revoked))
+        for path, text in ((ours.path, f"tls:{tmp_path}"), (trusted, f"ssl:0:privateKey={other.path}:clientCa={trusted}")):
+            certificates = parse(text)
+            whole = path.read_bytes()
+            path.write_bytes(whole[:kept])
+            with pytest.raises(ValueError, match=f"{path}: (a part of it is missing|there is nothing in PEM format in it)"):
+                certificates.reload()
+            path.write_bytes(whole)
+        assert Client(parse(f"tls:{tmp_path}"), "a.example").shake_hands().chain == [ours.certificate]
 
     def test_an_open_connection_goes_on(self, tmp_path: Path) -> None:
         old = Certificate(tmp_path / "a.pem")
