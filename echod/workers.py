@@ -46,6 +46,9 @@ PULSE = 1.0
 PATIENCE = 2.0
 """Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10 s."""
 
+_GAUGES = frozenset(metric.name for metric in metrics.METRICS if metric.kind == "gauge")
+"""What is no more when its process is no more."""
+
 _log = Logger()
 
 _worker_log = Logger(namespace="echod.worker")
@@ -236,9 +239,19 @@ class Worker:
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of the process; its counts alone, when it doesn't answer."""
         process = self.process
-        known = {} if process is None else process.counts
-        asked = self.ask("values")
-        return asked.addCallback(lambda packed: known if packed is None else metrics.unpack(packed))
+        if process is None:
+            return succeed({})
+        return self.ask("values").addCallback(lambda packed: self._values(process, packed))
+
+    @staticmethod
+    def _values(process: Process, packed: Any) -> AllValues:
+        if packed is None:
+            # By now more may be known of it than when it was asked.
+            return process.counts
+        values = metrics.unpack(packed)
+        # What is told from here was told: it is kept as well if the process dies before its next pulse.
+        process.counts = {name: of_metric for name, of_metric in values.items() if name not in _GAUGES}
+        return values
 
 
 class Supervisor(EchoService):
