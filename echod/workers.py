@@ -189,8 +189,8 @@ class Worker:
     def ended(self, process: Process, reason: Failure) -> None:
         """Take note of the process's end, and start another unless all end."""
         self.process = None
-        self._supervisor.keep(process.counts)
         name = f"worker {process.pid}" if process.pid else "a worker"
+        self._supervisor.keep(process.counts, name)
         how = f"can't start: {process.refusal}" if process.refusal else describe_end(reason)
         if not self._supervisor.running:
             _log.info("{name} {how}", name=name, how=how, **{UNLIMITED: True})
@@ -288,9 +288,12 @@ class Supervisor(EchoService):
         environment = {**self._environment, VARIABLE: Role(index, ports).encode()}
         self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=passed)
 
-    def keep(self, counts: AllValues) -> None:
-        """Keep what a process had counted that is no more."""
-        self._kept = metrics.add_up_all([self._kept, counts])
+    def keep(self, counts: AllValues, name: str) -> None:
+        """Keep what a process had counted that is no more; `name` is for the log."""
+        try:
+            self._kept = metrics.add_up_all([self._kept, counts])
+        except Exception:  # one started after an upgrade may count otherwise; it is to be replaced, or its end noted, all the same
+            _log.failure("what {name} had counted is lost", name=name)
 
     def one_has_ended(self) -> None:
         """See whether that was the last."""

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from echod import link
 from echod.factory import State
 from echod.link import Link
-from echod.metrics import METRICS, AllValues, add_up_all, pack, read_counts
+from echod.metrics import METRICS, AllValues, Observed, add_up_all, pack, read_counts
 from echod.options import parse_endpoint
 from echod.service import CannotStartError
 from echod.settings import Settings
@@ -429,6 +429,21 @@ def test_what_was_told_once_never_falls(started: Started) -> None:
     assert not asked.called
     started.reactor.advance(PATIENCE)
     assert faults(result(asked)) == {("delay",): 8}
+
+
+def test_counts_that_do_not_fit_keep_no_worker_from_its_successor(started: Started, lines: list[str]) -> None:
+    """As those of one that was started after an upgrade may."""
+    first, second = started.processes
+    first.serve()
+    second.serve(delay=3)
+    started.reactor.advance(1)
+    second.end(ProcessTerminated(None, 9))
+    first.link.tell("last", pack({"echod_connection_duration_seconds": {(): Observed({1.5: 1}, 1.0)}}))
+    first.end(ProcessTerminated(None, 9))
+    assert lines[-2:] == ["what worker 100 had counted is lost", "worker 100 was killed by SIGKILL; the next starts in 100ms"]
+    started.reactor.advance(0.1)
+    assert started.service.processes() == {"0": 103, "1": 102}
+    assert faults(result(started.service.values())) == {("delay",): 3}
 
 
 def test_before_any_serves_there_are_pages(started: Started) -> None:
