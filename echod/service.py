@@ -230,6 +230,8 @@ class EchoService(Service):
         if number == signal.SIGHUP and not has_lost_terminal():
             self._notifier.reload(self.reload)
         elif self.running:
+            # A second one in the same turn of the reactor is one with the first: it may be the same end told twice, as to a worker, by
+            # the service manager's signal and by the parent.
             self.stop_process()
         else:
             self._abort()
