@@ -170,8 +170,7 @@ class EchoService(Service):
         _log.info("shutting down")
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
-        done: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
-        done.append(self._drain())
+        done = [*close_ports(self._endpoints, ports), self._drain()]
         if self._lag is not None:
             self._lag.stop()
         return gatherResults(done).addBoth(self._stop_admin).addBoth(self._stopped)
@@ -191,7 +190,7 @@ class EchoService(Service):
             return result
         admin, self._admin = self._admin, None
         ports, self._admin_ports = self._admin_ports, []
-        done: list[Deferred[Any]] = [*(maybeDeferred(port.stopListening) for port in ports), admin.stop()]
+        done = [*close_ports(self._admin_endpoints, ports), admin.stop()]
         return gatherResults(done).addBoth(lambda _: result)
 
     def reload(self) -> Deferred[Any]:
@@ -231,6 +230,8 @@ class EchoService(Service):
         if number == signal.SIGHUP and not has_lost_terminal():
             self._notifier.reload(self.reload)
         elif self.running:
+            # A second one in the same turn of the reactor is one with the first: it may be the same end told twice, as to a worker, by
+            # the service manager's signal and by the parent.
             self.stop_process()
         else:
             self._abort()
@@ -250,6 +251,21 @@ def listen_on(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFact
     if failures:
         refuse_to_start(f"can't listen on {text}: {describe_failure(failures[0].value)}")
     return ports[0]
+
+
+def close_ports(endpoints: Sequence[tuple[str, IStreamServerEndpoint]], ports: Sequence[IListeningPort]) -> list[Deferred[Any]]:
+    """Stop listening on `ports`, the first of `endpoints`; each Deferred fires when its port is closed, or can't be.
+
+    That is a line in the log and no failure, with which the others' end would not be waited for: Twisted's port for a Unix socket removes
+    the path first, and fails when that is gone.
+    """
+    # A start that failed has left some endpoints without a port.
+    pairs = zip(endpoints, ports, strict=False)
+    return [maybeDeferred(port.stopListening).addErrback(_tell_not_closed, text) for (text, _), port in pairs]
+
+
+def _tell_not_closed(failure: Failure, text: str) -> None:
+    _log.warn("{endpoint} could not be closed: {reason}", endpoint=text, reason=describe_failure(failure.value))
 
 
 def raise_descriptor_limit() -> int:

@@ -46,6 +46,9 @@ PULSE = 1.0
 PATIENCE = 2.0
 """Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10 s."""
 
+_GAUGES = frozenset(metric.name for metric in metrics.METRICS if metric.kind == "gauge")
+"""What is no more when its process is no more."""
+
 _log = Logger()
 
 _worker_log = Logger(namespace="echod.worker")
@@ -186,8 +189,8 @@ class Worker:
     def ended(self, process: Process, reason: Failure) -> None:
         """Take note of the process's end, and start another unless all end."""
         self.process = None
-        self._supervisor.keep(process.counts)
         name = f"worker {process.pid}" if process.pid else "a worker"
+        self._supervisor.keep(process.counts, name)
         how = f"can't start: {process.refusal}" if process.refusal else describe_end(reason)
         if not self._supervisor.running:
             _log.info("{name} {how}", name=name, how=how, **{UNLIMITED: True})
@@ -236,9 +239,19 @@ class Worker:
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of the process; its counts alone, when it doesn't answer."""
         process = self.process
-        known = {} if process is None else process.counts
-        asked = self.ask("values")
-        return asked.addCallback(lambda packed: known if packed is None else metrics.unpack(packed))
+        if process is None:
+            return succeed({})
+        return self.ask("values").addCallback(lambda packed: self._values(process, packed))
+
+    @staticmethod
+    def _values(process: Process, packed: Any) -> AllValues:
+        if packed is None:
+            # By now more may be known of it than when it was asked.
+            return process.counts
+        values = metrics.unpack(packed)
+        # What is told from here was told: it is kept as well if the process dies before its next pulse.
+        process.counts = {name: of_metric for name, of_metric in values.items() if name not in _GAUGES}
+        return values
 
 
 class Supervisor(EchoService):
@@ -275,9 +288,12 @@ class Supervisor(EchoService):
         environment = {**self._environment, VARIABLE: Role(index, ports).encode()}
         self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=passed)
 
-    def keep(self, counts: AllValues) -> None:
-        """Keep what a process had counted that is no more."""
-        self._kept = metrics.add_up_all([self._kept, counts])
+    def keep(self, counts: AllValues, name: str) -> None:
+        """Keep what a process had counted that is no more; `name` is for the log."""
+        try:
+            self._kept = metrics.add_up_all([self._kept, counts])
+        except Exception:  # one started after an upgrade may count otherwise; it is to be replaced, or its end noted, all the same
+            _log.failure("what {name} had counted is lost", name=name)
 
     def one_has_ended(self) -> None:
         """See whether that was the last."""

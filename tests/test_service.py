@@ -22,6 +22,7 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 
@@ -43,7 +44,7 @@ from echod.service import (
 from echod.settings import LogFormat, Settings
 from echod.systemd import Notifier
 from tests.client import Client
-from tests.frames import CLOSE, Frame, close_payload
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
 from tests.tls import Certificate
 
 REAL: Any = reactor
@@ -121,6 +122,37 @@ def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: 
         yield deferToThread(client.frame)
         yield deferToThread(client.leave)
     yield stopped
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    """Twisted's port can't be closed then, as it removes the path first."""
+    port, admin = f"unix:{tmp_path / 'port'}", f"unix:{tmp_path / 'admin'}"
+    service = make(port, "tcp:0:interface=127.0.0.1", admin_endpoints=[(admin, serverFromString(REAL, admin))])
+    service.startService()
+    left = [service._ports[0], service._admin_ports[0]]
+    client = yield deferToThread(Client, str(tmp_path / "port"))
+    frame = client_frame(TEXT, b"begun before the end")
+    # In one piece, so that the beginning has been read when the answer is there.
+    client.socket.sendall(client_frame(TEXT, b"before") + frame[:10])
+    assert (yield deferToThread(client.frame)) == Frame(TEXT, b"before")
+    for name in ("port", "admin"):
+        (tmp_path / name).unlink()
+    stopped = service.stopService()
+    yield deferLater(REAL, 0, lambda: None)
+    assert f"{port} could not be closed: No such file or directory" in lines
+    assert not stopped.called
+    client.socket.sendall(frame[10:])
+    assert (yield deferToThread(client.frame)) == Frame(TEXT, b"begun before the end")
+    assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
+    yield deferToThread(client.leave)
+    yield stopped
+    told = [line for line in lines if "could not be closed" in line]
+    assert told == [f"{text} could not be closed: No such file or directory" for text in (port, admin)]
+    # In a process that goes on they are to be closed after all.
+    for name, open_ in zip(("port", "admin"), left, strict=True):
+        (tmp_path / name).touch()
+        yield open_.stopListening()
 
 
 @contextmanager

@@ -18,14 +18,14 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from echod import link
 from echod.factory import State
 from echod.link import Link
-from echod.metrics import METRICS, AllValues, add_up_all, pack, read_counts
+from echod.metrics import METRICS, AllValues, Observed, add_up_all, pack, read_counts
 from echod.options import parse_endpoint
 from echod.service import CannotStartError
 from echod.settings import Settings
@@ -413,6 +413,39 @@ def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
     assert faults(result(started.service.values())) == {("delay",): 8}
 
 
+def test_what_was_told_once_never_falls(started: Started) -> None:
+    """However the news came: to Prometheus a sum that fell would be a restart."""
+    first, second = started.processes
+    first.serve(open_=1, delay=3)
+    second.serve()
+    assert faults(result(started.service.values())) == {("delay",): 3}
+    # No pulse has come since.
+    first.end(ProcessTerminated(None, 9))
+    values = result(started.service.values())
+    assert (values["echod_connections_open"], faults(values)) == ({(): 0}, {("delay",): 3})
+    second.answers = DEAF
+    asked = started.service.values()
+    second.link.tell("last", pack({"echod_faults_total": {("delay",): 5}}))
+    assert not asked.called
+    started.reactor.advance(PATIENCE)
+    assert faults(result(asked)) == {("delay",): 8}
+
+
+def test_counts_that_do_not_fit_keep_no_worker_from_its_successor(started: Started, lines: list[str]) -> None:
+    """As those of one that was started after an upgrade may."""
+    first, second = started.processes
+    first.serve()
+    second.serve(delay=3)
+    started.reactor.advance(1)
+    second.end(ProcessTerminated(None, 9))
+    first.link.tell("last", pack({"echod_connection_duration_seconds": {(): Observed({1.5: 1}, 1.0)}}))
+    first.end(ProcessTerminated(None, 9))
+    assert lines[-2:] == ["what worker 100 had counted is lost", "worker 100 was killed by SIGKILL; the next starts in 100ms"]
+    started.reactor.advance(0.1)
+    assert started.service.processes() == {"0": 103, "1": 102}
+    assert faults(result(started.service.values())) == {("delay",): 3}
+
+
 def test_before_any_serves_there_are_pages(started: Started) -> None:
     page = result(Overview(started.service, started.reactor).render(None))
     assert b"starting" in page.body
@@ -479,6 +512,24 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> G
         started.reactor.advance(0)
     yield stopped
     assert not path.exists()
+
+
+@pytest_twisted.inlineCallbacks
+def test_its_end_waits_for_the_workers_also_when_a_path_is_gone(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    port = f"unix:{tmp_path / 'socket'}"
+    started = Started(port)
+    (listening,) = started.service._ports
+    (tmp_path / "socket").unlink()
+    stopped = started.service.stopService()
+    yield deferLater(REAL, 0, lambda: None)
+    assert f"{port} could not be closed: No such file or directory" in lines
+    assert not stopped.called
+    for process in started.processes:
+        process.end()
+    assert stopped.called
+    # In a process that goes on it is to be closed after all.
+    (tmp_path / "socket").touch()
+    yield listening.stopListening()
 
 
 def test_the_certificates_of_the_admin_site_are_told_of_with_those_of_the_workers(tmp_path: Path) -> None:
