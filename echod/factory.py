@@ -229,7 +229,7 @@ class EchoFactory(WebSocketServerFactory):
             self.clock.callLater(timeout, self.abort_all),
         ]
         self._close_all(at_once=False)
-        if not self.live:
+        if self._drained is not None and not self.live:  # else the last went meanwhile, and it is over
             self._finish_drain()
         return drained
 
