@@ -160,6 +160,10 @@ class EchoFactory(WebSocketServerFactory):
         self._unread.add(connection)
         return True
 
+    def reads_again(self, connection: EchoProtocol) -> None:
+        """Take note that a connection whose URL asked for not being read is from now on read like any other."""
+        self._unread.discard(connection)
+
     def established(self, connection: EchoProtocol) -> None:
         """Take note that the opening handshake is over."""
         self._opening.discard(connection)
