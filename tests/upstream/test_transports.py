@@ -132,6 +132,23 @@ def test_what_is_written_over_tls_and_a_wrapper_waits_nowhere_uncounted(
     yield port.stopListening()
 
 
+@pytest_twisted.inlineCallbacks
+def test_what_is_written_over_a_wrapper_alone_the_kernel_has_at_once() -> Generator[Any, Any, None]:
+    kept: Any = reactor
+    Kept.made = Deferred()
+    port = kept.listenTCP(0, Wrapping(Factory.forProtocol(Kept)), interface="127.0.0.1")
+    client = yield deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port), 10)
+    with client:
+        protocol = yield Kept.made
+        transports.write_now(transports.layers(protocol.transport), b"ab")
+        assert client.recv(3) == b"ab", "while the reactor waits here"
+        lost: Deferred[None] = Deferred()
+        protocol.connectionLost = lambda _=None: lost.callback(None)
+        protocol.transport.loseConnection()
+        yield lost
+    yield port.stopListening()
+
+
 def test_a_descriptor_that_is_gone_counts_nothing() -> None:
     class Gone(Connection):
         connected = True
