@@ -160,6 +160,10 @@ class EchoFactory(WebSocketServerFactory):
         self._unread.add(connection)
         return True
 
+    def reads_again(self, connection: EchoProtocol) -> None:
+        """Take note that a connection whose URL asked for not being read is from now on read like any other."""
+        self._unread.discard(connection)
+
     def established(self, connection: EchoProtocol) -> None:
         """Take note that the opening handshake is over."""
         self._opening.discard(connection)
@@ -229,7 +233,7 @@ class EchoFactory(WebSocketServerFactory):
             self.clock.callLater(timeout, self.abort_all),
         ]
         self._close_all(at_once=False)
-        if not self.live:
+        if self._drained is not None and not self.live:  # else the last went meanwhile, and it is over
             self._finish_drain()
         return drained
 

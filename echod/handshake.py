@@ -172,17 +172,23 @@ class HandshakeGuard:
         refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
         if refusal is None:
             return _make_request(target, fields, lines)
-        if refusal is PLAIN_HTTP and (page := self._find_page(method, target, fields)) is not None:
-            return page
+        if refusal is PLAIN_HTTP:
+            found = self._find_page(method, target, fields)
+            if isinstance(found, PageRequest):
+                return found
+            refusal = found
         return replace(refusal, has_body=method != b"HEAD")
 
-    def _find_page(self, method: bytes, target: bytes, fields: Fields) -> PageRequest | None:
+    def _find_page(self, method: bytes, target: bytes, fields: Fields) -> PageRequest | Refusal:
         # An upgrade to something else is refused, too, and so is a handshake of which a proxy has dropped the Upgrade header.
         if not self._has_pages or any(name in fields for name in _HANDSHAKE_FIELDS):
-            return None
-        path, _ = _split(target) or (None, "")
-        if path is None or path in _ONLY_WEBSOCKET or (not self._has_console and path != HEALTH_PATH):
-            return None
+            return PLAIN_HTTP
+        url = _split(target)
+        if url is None:
+            return bad_request("the request target")
+        path, _ = url
+        if path in _ONLY_WEBSOCKET or (not self._has_console and path != HEALTH_PATH):
+            return PLAIN_HTTP
         return PageRequest(method, path or "/", fields)
 
     def _check_origin(self, fields: Fields) -> Refusal | None:
@@ -331,7 +337,7 @@ def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, by
 
 
 def _split(target: bytes) -> tuple[str, str] | None:
-    """Return path and query, or None if it is no request target."""
+    """Return path and query, or None if it is no request target of RFC 9112 section 3.2 but for the one of CONNECT."""
     try:
         text = target.decode()
         if text.startswith("/"):
@@ -340,5 +346,8 @@ def _split(target: bytes) -> tuple[str, str] | None:
             return path, query
         url = urlsplit(text)
     except ValueError:
+        return None
+    # Else it is in absolute-form: twisted.web takes off the first octet of any other, and would find /healthz for `xhealthz`.
+    if text != "*" and not (url.scheme and url.netloc):
         return None
     return url.path, url.query

@@ -257,13 +257,18 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._receive = EchoProtocol._keep
             self.transport.pauseProducing()
             self.factory.postponed(self)
-            self._faulty.postpone(lambda: self._answer_handshake(request, asked))
+            self._faulty.postpone(lambda: self._answer_late(request, asked))
         else:
             self._answer_handshake(request, asked)
 
     def _keep(self, data: bytes) -> None:
         """Keep what comes before the opening handshake is answered: of one read at most, but for what TLS has read already."""
         self._put_off = data
+
+    def _answer_late(self, request: Request, asked: faults.Faults) -> None:
+        if not asked.stall:
+            self.factory.reads_again(self)
+        self._answer_handshake(request, asked)
 
     def _answer_handshake(self, request: Request, asked: faults.Faults) -> None:
         if self._faulty is not None and self._faulty.faults.status is not None:

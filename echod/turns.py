@@ -52,6 +52,8 @@ class Turns(Generic[Busy]):
         end = self._clock.seconds() + TURN
         # Who comes back into the line is not served twice in a turn.
         for _ in range(len(self._line)):
+            if not self._line:  # all were sent home within the turn
+                return
             self._work(self._line.popleft())
             if self._clock.seconds() >= end:
                 break

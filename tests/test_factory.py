@@ -85,6 +85,16 @@ def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_a_drain_is_over_once_when_the_last_connection_goes_within_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that had its answer to a Close frame coming from the lane."""
+    factory = make_factory(clock)
+    peer = Peer(factory)
+    peer.open()
+    monkeypatch.setattr(peer.protocol, "go_away", lambda _at_once: peer.lose())
+    assert factory.drain().called
+    assert not clock.getDelayedCalls()
+
+
 def test_a_drain_closes_all_and_waits_for_them(clock: Clock) -> None:
     factory = make_factory(clock)
     idle, busy, opening, silent, late = (Peer(factory) for _ in range(5))

@@ -355,6 +355,17 @@ def test_who_is_not_read_may_take_half_of_the_places(clock: Clock, query: str) -
     assert not Peer(factory).send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
 
 
+@pytest.mark.parametrize(("query", "is_read"), [("handshake-delay=1s", True), ("handshake-delay=1s&stall&after=1", False)])
+def test_who_has_its_late_answer_is_read_and_leaves_the_place_to_another(clock: Clock, query: str, is_read: bool) -> None:
+    factory = make_factory(clock, max_connections=4)
+    first = [Peer(factory), Peer(factory)]
+    for peer in first:
+        assert peer.send(handshake(f"/?{query}")) == b""
+    clock.advance(1)
+    assert [peer.take()[:12] for peer in first] == [b"HTTP/1.1 101"] * 2
+    assert Peer(factory).send(handshake("/?handshake-delay=1s")).startswith(b"HTTP/1.1 503 ") is not is_read
+
+
 def test_stall(clock: Clock) -> None:
     peer = opened(clock, "/?stall&after=2&ping=30s", ping_interval=4, ping_timeout=2, max_stall=40)
     assert peer.frames(text("a", "b", "c") + client_frame(PING) + client_frame(BINARY, bytes(5000))) == texts("a", "b")

@@ -126,6 +126,12 @@ VERDICTS = [
     (instead(b"Origin", b"Sec-WebSocket-Extensions: ;"), 400),
     (instead(b"Origin", b"Origin: a\r\nOrigin: b"), 400),
     (GOOD.replace(b"/chat", b"http://[/"), 400),
+    (GOOD.replace(b"/chat", b"chat"), 400),
+    (GOOD.replace(b"/chat", b"localhost:8080"), 400),
+    (GOOD.replace(b"/chat", b"http:/chat"), 400),
+    (GOOD.replace(b"/chat", b"://localhost/chat"), 400),
+    (GOOD.replace(b"/chat", b"*chat"), 400),
+    (b"CONNECT localhost:8080 HTTP/1.1\r\nHost: localhost:8080\r\n\r\n", 405),
     # The limits.
     (b"G" * 8192, 431),
     (b"G" * 8192 + b"\x00", 431),
@@ -312,7 +318,12 @@ def test_a_page_request_has_the_fields() -> None:
         (without(b"Upgrade"), 426),
         (instead(b"Upgrade", b"Upgrade: h2c"), 426),
         (b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n\r\n", 426),
-        (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 426),
+        # What is no request target, in which twisted.web would leave out the first octet, and find a page.
+        (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET xhealthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"HEAD xhealthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET http:///healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         # What is wrong remains wrong.
         (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (GOOD.replace(b"GET", b"HEAD"), 405),

@@ -24,6 +24,7 @@ from twisted.internet.threads import deferToThread
 from echod import tls
 from echod.options import parse_endpoint
 from tests.fakes import make_factory
+from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.tls import Certificate, Client
 
 REAL: Any = reactor
@@ -496,6 +497,30 @@ def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) 
         assert (yield deferToThread(client.recv, 1)) == b""
     yield gatherResults([port.stopListening(), factory.drain()])
     assert factory.counts.refusals == {("none", "bad PROXY header"): 1}
+
+
+@pytest.mark.parametrize("prefix", ["", "haproxy:"])
+@pytest_twisted.inlineCallbacks
+def test_a_reset_comes_behind_the_echo_also_below_the_header(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
+    endpoint = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
+    factory = make_factory(REAL)
+    port: Any = yield endpoint.listen(factory)
+    header = b"PROXY TCP4 203.0.113.7 192.0.2.9 56324 443\r\n" if prefix else b""
+    echo = yield deferToThread(ask_for_reset, port.getHost().port, header, certificate)
+    yield gatherResults([port.stopListening(), factory.drain()])
+    assert echo == server_frame(TEXT, b"hello")
+
+
+def ask_for_reset(port: int, header: bytes, certificate: Certificate) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(header)
+        with certificate.client().wrap_socket(plain, server_hostname="localhost") as client:
+            client.sendall(handshake("/?abort&after=1"))
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += client.recv(1000)
+            client.sendall(client_frame(TEXT, b"hello"))
+            return client.recv(100)
 
 
 def ask(port: int, header: bytes, certificate: Certificate) -> bytes:

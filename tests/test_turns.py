@@ -64,6 +64,23 @@ def test_a_turn_has_its_time() -> None:
     assert done == [str(i) for i in range(3 * round(TURN / SHARE))]
 
 
+def test_stop_within_a_turn() -> None:
+    """As when the last connection of a drain ends in its turn, and one that is lost already stands behind it."""
+    clock = Clock()
+    done: list[str] = []
+
+    def work(name: str) -> None:
+        done.append(name)
+        turns.stop()
+
+    turns: Turns[str] = Turns(clock, work)
+    turns.add("a")
+    turns.add("b")
+    clock.advance(0)
+    assert done == ["a"]
+    assert not clock.getDelayedCalls()
+
+
 def test_stop() -> None:
     clock = Clock()
     turns, done = make(clock)

@@ -81,7 +81,12 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
             send_now(bottom, sealed)
         if rest:
             TLSMemoryBIOProtocol.write(top, rest)
-    elif is_plain(layers) or (isinstance(bottom, Connection) and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers)):
+    elif is_plain(layers):
+        send_now(bottom, octets)
+    elif (tls := next((layer for layer in layers if isinstance(layer, TLSMemoryBIOProtocol)), None)) is not None:
+        # Past Twisted's buffer for small writes, which `unsent` doesn't know: who looks there would take them for sent.
+        TLSMemoryBIOProtocol.write(tls, octets)
+    elif isinstance(bottom, Connection):
         send_now(bottom, octets)
     else:
         top.write(octets)

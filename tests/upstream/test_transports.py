@@ -14,7 +14,8 @@ from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Connection
 from twisted.internet.threads import deferToThread
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from echod.upstream import transports
 from tests.fakes import Transport
@@ -94,6 +95,60 @@ def test_what_waits_for_the_tls_handshake_is_unsent(certificate: Certificate) ->
     yield port.stopListening()
 
 
+class Wrapping(WrappingFactory):
+    """Puts between a protocol and its transport what changes nothing, as a wrapper for the PROXY protocol does."""
+
+    noisy = False
+
+
+@pytest.mark.parametrize("is_tls_on_top", [True, False])
+@pytest_twisted.inlineCallbacks
+def test_what_is_written_over_tls_and_a_wrapper_waits_nowhere_uncounted(
+    is_tls_on_top: bool, certificate: Certificate
+) -> Generator[Any, Any, None]:
+    """Twisted's TLS puts small writes together until the next turn, in a buffer of its own."""
+    kept: Any = reactor
+    Kept.made = Deferred()
+    factory: Any = Factory.forProtocol(Kept)
+    options: Any = certificate.server_options()
+    if is_tls_on_top:
+        factory = Wrapping(TLSMemoryBIOFactory(options, False, factory, kept))
+    else:
+        factory = TLSMemoryBIOFactory(options, False, Wrapping(factory), kept)
+    port = kept.listenTCP(0, factory, interface="127.0.0.1")
+    plain = yield deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port), 10)
+    client = yield deferToThread(certificate.client().wrap_socket, plain, server_hostname="localhost")
+    with client:
+        protocol = yield Kept.made
+        layers = transports.layers(protocol.transport)
+        assert [isinstance(layer, BufferingTLSTransport) for layer in layers] == [is_tls_on_top, not is_tls_on_top, False]
+        yield until(lambda: transports.unsent(layers) == 0)
+        transports.write_now(layers, b"a")
+        transports.write_now(layers, b"b")
+        assert transports.unsent(layers) >= 2
+        protocol.transport.loseConnection()
+        received = yield deferToThread(receive_to_the_end, client)
+        assert received == b"ab"
+    yield port.stopListening()
+
+
+@pytest_twisted.inlineCallbacks
+def test_what_is_written_over_a_wrapper_alone_the_kernel_has_at_once() -> Generator[Any, Any, None]:
+    kept: Any = reactor
+    Kept.made = Deferred()
+    port = kept.listenTCP(0, Wrapping(Factory.forProtocol(Kept)), interface="127.0.0.1")
+    client = yield deferToThread(socket.create_connection, ("127.0.0.1", port.getHost().port), 10)
+    with client:
+        protocol = yield Kept.made
+        transports.write_now(transports.layers(protocol.transport), b"ab")
+        assert client.recv(3) == b"ab", "while the reactor waits here"
+        lost: Deferred[None] = Deferred()
+        protocol.connectionLost = lambda _=None: lost.callback(None)
+        protocol.transport.loseConnection()
+        yield lost
+    yield port.stopListening()
+
+
 def test_a_descriptor_that_is_gone_counts_nothing() -> None:
     class Gone(Connection):
         connected = True
@@ -106,6 +161,10 @@ def test_a_descriptor_that_is_gone_counts_nothing() -> None:
 
     assert transports.unread([Gone()]) == 0
     assert transports.unread([Transport()]) == 0
+
+
+def receive_to_the_end(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(100), b""))
 
 
 def receive_all(client: socket.socket, size: int) -> None:
