@@ -343,7 +343,7 @@ def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[st
     assert lines[3:] == ["reloaded"]
     file.write_text("broken\n")
     signal.raise_signal(signal.SIGHUP)
-    assert lines[5:7] == 2 * [f"{text} keeps its old certificates: {file}: there is no private key in it"]
+    assert lines[5:7] == 2 * [f"{text} keeps its old certificates: {file}: there is nothing in PEM format in it"]
     assert fake.stops == 0
 
 
