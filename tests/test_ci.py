@@ -20,8 +20,8 @@ STAGES = """
 [[ ! ${CI_TAKES_SIGINT-} ]] # a run within this one has to find out by itself
 waits() { python3 -c '
 import pathlib, time
-pathlib.Path("begun").touch()
 try:
+    pathlib.Path("begun").touch()
     time.sleep(300)
 except KeyboardInterrupt:
     pathlib.Path("ended").touch()
