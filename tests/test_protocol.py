@@ -450,6 +450,13 @@ def test_who_waits_for_room_is_read_again_for_the_reply_to_our_close_frame(clock
     assert drained.called
 
 
+def test_no_answer_follows_our_close_frame(peer: Peer) -> None:
+    peer.protocol.begin_close(1000, "")
+    assert closed_with(split(peer.take())[0]) == 1000
+    peer.protocol.answer(b"late", False, is_plain=True)
+    assert peer.take() == b""
+
+
 def test_who_is_closed_by_what_its_lease_gives_back_waits_for_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer.protocol, "_take_back", lambda: peer.protocol.fail(1002, "not a frame"))
     peer.protocol.wait_for_room()

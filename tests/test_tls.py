@@ -139,6 +139,7 @@ class TestFiles:
         for arguments, complaint in (
             ("privateKey={0}/none", "No such file.*none"),
             ("privateKey={0}/empty", "empty: there is nothing in PEM format in it"),
+            ("privateKey={0}/certificate", "certificate: there is no private key in it"),
             ("privateKey={0}/locked", "locked: .*encrypted"),
             ("privateKey={0}/key", "key: there is no certificate in it"),
             ("privateKey={0}/key:certKey={0}/broken", "broken: "),
