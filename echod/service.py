@@ -137,7 +137,7 @@ class EchoService(Service):
         most = max(1, descriptors - reserved)
         pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
-        self.factory.certificates = lambda: tls.ends((*self._endpoints, *self._admin_endpoints))
+        self.factory.certificates = lambda: tls.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
@@ -161,8 +161,8 @@ class EchoService(Service):
             _log.info("listening on {address}", address=describe_address(port.getHost(), has_tls(port)), **{UNLIMITED: True})
         for port in self._admin_ports:
             _log.info("admin on {address}", address=describe_address(port.getHost(), has_tls(port), "http"), **{UNLIMITED: True})
-        for text, endpoint in (*self._endpoints, *self._admin_endpoints):
-            tell_faults(text, endpoint)
+        for text, certificates in tls.served(self._all_endpoints):
+            tell_faults(text, certificates)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all have gone."""
@@ -193,20 +193,23 @@ class EchoService(Service):
         done = [*close_ports(self._admin_endpoints, ports), admin.stop()]
         return gatherResults(done).addBoth(lambda _: result)
 
+    @property
+    def _all_endpoints(self) -> Sequence[tuple[str, IStreamServerEndpoint]]:
+        return (*self._endpoints, *self._admin_endpoints)
+
     def reload(self) -> Deferred[Any]:
         """Read the certificates again, for the connections to come; fires when it is done.
 
         Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
         """
-        for text, endpoint in (*self._endpoints, *self._admin_endpoints):
-            if isinstance(endpoint, tls.Endpoint):
-                try:
-                    found = endpoint.certificates.reload()
-                except (ValueError, OSError) as error:
-                    _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
-                else:
-                    _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
-                    tell_faults(text, endpoint)
+        for text, certificates in tls.served(self._all_endpoints):
+            try:
+                found = certificates.reload()
+            except (ValueError, OSError) as error:
+                _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
+            else:
+                _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
+                tell_faults(text, certificates)
         _log.info("reloaded")
         return succeed(None)
 
@@ -313,9 +316,9 @@ def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> 
     return f"{scheme}{'s' if is_tls else ''}://{ws_url.join(address.host, address.port)}"
 
 
-def tell_faults(text: str, endpoint: IStreamServerEndpoint) -> None:
+def tell_faults(text: str, certificates: tls.Certificates) -> None:
     """Write to the log which of the certificates that clients are shown they won't take at this time."""
-    for identity in endpoint.certificates.used if isinstance(endpoint, tls.Endpoint) else ():
+    for identity in certificates.used:
         if (fault := identity.fault) is not None:
             _log.warn("{endpoint}: the certificate for {certificate} {fault}", endpoint=text, certificate=identity, fault=fault)
 

@@ -352,14 +352,19 @@ class Endpoint:
         return self._below.listen(TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self._clock))
 
 
+def served(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[tuple[str, Certificates]]:
+    """Return the certificates of those endpoints that have some, each with the endpoint's text."""
+    return ((text, endpoint.certificates) for text, endpoint in endpoints if isinstance(endpoint, Endpoint))
+
+
 def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[str, ...], float]:
     """Return when the certificates end that clients are shown, in seconds since 1970, by the endpoint's text and their names.
 
     Of several for the same names it is the first to end.
     """
     found: dict[tuple[str, ...], float] = {}
-    for text, endpoint in endpoints:
-        for identity in endpoint.certificates.used if isinstance(endpoint, Endpoint) else ():
+    for text, certificates in served(endpoints):
+        for identity in certificates.used:
             kind, end = (text, identity.called), identity.chain[0].not_valid_after_utc.timestamp()
             found[kind] = min(end, found.get(kind, end))
     return found

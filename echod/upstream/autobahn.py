@@ -72,7 +72,7 @@ class ServerProtocol(WebSocketServerProtocol):
     _is_bad_gateway = False
 
     @cached_property
-    def utf8validator(self) -> Any:  # type: ignore[override]
+    def utf8validator(self) -> Any:  # type: ignore[override]  # an attribute of Autobahn's
         """The validator, from the first text that Autobahn takes on."""
         return Utf8Validator()
 
@@ -109,9 +109,9 @@ class ServerProtocol(WebSocketServerProtocol):
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as itself."""
         if code != BAD_GATEWAY:
-            return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
+            return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]  # Autobahn's annotation forgets its None
         self._is_bad_gateway = True
-        is_over = super().onCloseFrame(BAD_GATEWAY - 1, reasonRaw)  # type: ignore[arg-type]
+        is_over = super().onCloseFrame(BAD_GATEWAY - 1, reasonRaw)  # type: ignore[arg-type]  # Autobahn's annotation forgets its None
         self.remoteCloseCode = code
         return is_over
 
@@ -142,10 +142,10 @@ class ServerProtocol(WebSocketServerProtocol):
         self._fail_connection(1007, "invalid deflated message" if self.inside_message and self._isMessageCompressed else reason)
         return True
 
-    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002  # Autobahn passes it
         self._fail_connection(1009, f"message longer than {max_msg_size} octets when inflated")
 
-    def _closeConnection(self, abort: bool = False) -> None:  # noqa: ARG002
+    def _closeConnection(self, abort: bool = False) -> None:  # noqa: ARG002  # Autobahn passes it
         # `abort` is set where Autobahn got the peer's reply to a Close of ours: a reset then would be for nothing.
         self.drop()
 

@@ -40,7 +40,7 @@ class Early(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self.seen.append(data)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002  # Twisted passes it
         self.is_lost = True
 
 

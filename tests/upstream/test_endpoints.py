@@ -20,6 +20,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdPars
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.protocols._sni import autoReloadingDirectoryOfPEMs
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.python.filepath import FilePath
 from twisted.python.systemd import ListenFDs
 
@@ -151,8 +152,6 @@ class TestFaults:
     """Twisted's own `haproxy:`, `ssl:` and `tls:`, and why `proxy_header` and `tls` stand in for them."""
 
     def test_a_proxy_header_in_pieces_is_dropped(self) -> None:
-        from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory  # noqa: PLC0415
-
         protocol = HAProxyWrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(UNIXAddress(None))
         transport = Transport()
         assert protocol is not None

@@ -66,7 +66,7 @@ def test_a_session_without_its_parts_is_not_lent() -> None:
 
     class TLS(TLSMemoryBIOProtocol):
         _handshakeDone = True
-        _appSendBuffer: Any = []  # noqa: RUF012
+        _appSendBuffer: Any = []  # noqa: RUF012  # as Twisted has it, and nobody writes to it here
 
         def __init__(self) -> None:
             """Have no factory."""
