@@ -32,7 +32,7 @@ from echod import __version__, tls, ws_url
 from echod.factory import EchoFactory, State
 from echod.lag import LagMeter
 from echod.log import UNLIMITED, Limiter, stderr_line
-from echod.native import Native
+from echod.native import Native, zlib_functions
 from echod.quantities import format_duration, format_size
 from echod.settings import Compression, Settings
 from echod.systemd import Notifier
@@ -342,7 +342,7 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
         return f"codec alone ({native.isa})"
     lacks = [] if factory.lane.takes_tls else [", TLS by the codec alone"]
     if factory.settings.compression is not Compression.OFF and not factory.lane.takes_deflate:
-        lacks.append(", permessage-deflate by Autobahn")
+        lacks.append(f", permessage-deflate by Autobahn (no {zlib_functions.LIBRARY}: apt-get install zlib1g)")
     return f"pump and codec ({native.isa})" + "".join(lacks)
 
 

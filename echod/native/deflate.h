@@ -1,8 +1,8 @@
 /*
  * Deflated messages (RFC 7692): inflated, to see what they say, and deflated anew where the answer can't be what came.
  *
- * Knows the few functions of zlib that are handed in, by their addresses in the library that Python's own module uses: no other is linked,
- * and its header is not read. Must never know a frame, a socket, or what was negotiated but for the windows.
+ * Knows the few functions of zlib that are handed in, by their addresses in the library that the process has loaded: none is linked, and its
+ * header is not read. Must never know a frame, a socket, or what was negotiated but for the windows.
  *
  * Nothing of zlib's is kept for a connection, only a *window*: the last octets that the client's deflated messages said. Each message is
  * inflated by one stream for all, which is given the window, and the window moves on when the message proved good. So a message that is
