@@ -75,6 +75,13 @@ def parse_workers(text: str) -> int:
     return workers
 
 
+def parse_host(text: str) -> str:
+    """Return a host's name in lower case, without the dot that may end it; raises `ValueError`."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
+        raise ValueError("is no host name, such as echod.example.com; it has no port")
+    return text.lower().removesuffix(".")
+
+
 def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes, in a worker on the parent's socket `descriptor`; raises `ValueError`."""
     below = text.removeprefix(proxy_header.PREFIX)
@@ -150,6 +157,7 @@ class Options(usage.Options):
         super().__init__()
         self["port"] = []
         self["admin"] = []
+        self["admin-host"] = []
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
@@ -161,6 +169,10 @@ class Options(usage.Options):
     def opt_admin(self, endpoint: str) -> None:
         """Twisted server ENDPOINT of the admin site: metrics, readiness, live connections; may be given again [none]"""
         self["admin"].append(endpoint)
+
+    def opt_admin_host(self, name: str) -> None:
+        """NAME that the admin site answers to, beside IP addresses and localhost; may be given again; others: HTTP 421 [none]"""
+        self["admin-host"].append(name)
 
     def opt_origin(self, pattern: str) -> None:
         """PATTERN of an allowed Origin, such as https://*.example.com; may be given again; others: HTTP 403 [any]"""
@@ -260,6 +272,7 @@ class Options(usage.Options):
         return Settings(
             ports=tuple(self["port"]) or ports,
             admins=tuple(self["admin"]),
+            admin_hosts=tuple(self._checked("admin-host", name, parse_host) for name in self["admin-host"]),
             origins=tuple(self["origin"]),
             has_faults=not self["no-faults"],
             has_console=not self["no-console"],

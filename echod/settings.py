@@ -44,6 +44,10 @@ class Settings:
     admins: tuple[str, ...] = ()
     """Twisted server endpoint strings of the admin site."""
 
+    admin_hosts: tuple[str, ...] = ()
+    """Names, in lower case, that the admin site answers to, beside IP addresses and `localhost`. A page of any site can have its own name
+    lead here (DNS rebinding), and browsers then let its scripts read the answers; but the Host field still says that name."""
+
     max_message_size: int = 16 * MIB
     """A longer message, also after inflation, is answered with close code 1009. The size that peers' test suites go up to."""
 

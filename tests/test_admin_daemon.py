@@ -202,12 +202,24 @@ def test_not_ready_while_it_drains() -> None:
         assert daemon.wait() == 0
 
 
-def curl(daemon: Daemon, path: str) -> tuple[int, bytes]:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_page_of_another_site_reads_nothing(workers: str) -> None:
+    """Its name leads here (DNS rebinding), so that a browser takes its requests for those of the page's own site."""
+    with Daemon(*ADMIN, "--admin-host", "metrics.example", "--workers", workers) as daemon, connected(daemon):
+        for path in ("/", "/connections", "/metrics"):
+            status, body = curl(daemon, path, "rebound.example")
+            assert (status, b"127.0.0.1" in body) == (421, False)
+        for host in ("metrics.example", "localhost:9090", "127.0.0.1:9090"):
+            status, body = curl(daemon, "/connections", host)
+            assert (status, b"127.0.0.1" in body) == (200, True)
+
+
+def curl(daemon: Daemon, path: str, host: str = "localhost") -> tuple[int, bytes]:
     """A request whose status is the test's to judge."""
     url = re.match(r"http://([\d.]+):(\d+)", daemon.admin_urls[0])
     assert url is not None
     with socket.create_connection((url[1], int(url[2])), 20) as visitor:
-        visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         octets = b""
         while piece := visitor.recv(65536):
             octets += piece
@@ -255,8 +267,10 @@ def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path)
         with socket.socket(socket.AF_UNIX) as visitor:
             visitor.settimeout(20)
             visitor.connect(str(path))
-            visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert visitor.recv(4096).startswith(b"HTTP/1.1 200 ")
+            visitor.sendall(b"GET /healthz HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n")
+            assert visitor.recv(4096).startswith(b"HTTP/1.1 421 ")
         context = certificate.client()
         context.set_alpn_protocols(["h2", "http/1.1"])  # as a browser does
         url = daemon.admin_urls[1].replace("127.0.0.1", "localhost")

@@ -36,7 +36,7 @@ def test_without_options_all_is_as_the_settings_say() -> None:
 def test_every_option_is_a_setting() -> None:
     settings = parse(
         *["-p", "tcp:0", "--port", "tcp:1:interface=127.0.0.1", "--max-message-size", "1GiB", "--max-buffered", "192KiB"],
-        *["--admin", "tcp:2", "--admin", "tcp:3:interface=127.0.0.1"],
+        *["--admin", "tcp:2", "--admin", "tcp:3:interface=127.0.0.1", "--admin-host", "echod", "--admin-host", "A.example."],
         *["--max-connections", "10", "--max-connections-per-address", "2", "--origin", "https://a", "--origin", "https://*.b"],
         *["--trust-proxy", "2", "--compression", "off", "--ping-interval", "0", "--ping-timeout", "1m", "--handshake-timeout", "250ms"],
         *[
@@ -56,6 +56,7 @@ def test_every_option_is_a_setting() -> None:
     assert settings == Settings(
         ports=("tcp:0", "tcp:1:interface=127.0.0.1"),
         admins=("tcp:2", "tcp:3:interface=127.0.0.1"),
+        admin_hosts=("echod", "a.example"),
         max_message_size=2**30,
         max_buffered=3 * 2**16,
         max_connections=10,
@@ -109,6 +110,10 @@ WRONG = [
     ("--admin", "tcp:port"),
     ("--admin", "ssl:8443:privateKey=/no/such/file.pem"),
     ("--admin", ""),
+    ("--admin-host", ""),
+    ("--admin-host", "echod.example.com:9090"),
+    ("--admin-host", "*.example.com"),
+    ("--admin-host", "http://echod"),
     ("--no-such-option", None),
     ("argument", None),
 ]

@@ -76,7 +76,7 @@ def option_rows() -> dict[str, str]:
 
 def default(option: str) -> str:
     """An option's default as the README is to write it; nothing for one that only prints."""
-    plural = {"port": "ports", "origin": "origins", "admin": "admins"}
+    plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")

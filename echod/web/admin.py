@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from prometheus_client.exposition import choose_encoder
@@ -32,8 +35,53 @@ LAST_WORDS = 1.0
 """Seconds in which, at the end, answers that were given may still be taken."""
 
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]*?)\.?)(?::[0-9]*)?")
+"""A host with or without a port (RFC 9110 section 7.2): in one group an IPv6 address, in the other an IPv4 address or a name."""
+
+MISDIRECTED = text(
+    HTTPStatus.MISDIRECTED_REQUEST,
+    "The admin site answers to IP addresses, to localhost, and to names given by --admin-host NAME; this request is for none of them.",
+)
+
+
+def is_own_host(authority: bytes, names: Sequence[str]) -> bool:
+    """Tell whether a request for this host, perhaps with a port, is answered; `names` are those that the operator allows.
+
+    No page of another site can have a browser send an IP address, `localhost`, or no host at all: that page has a name of its own.
+    """
+    host = _HOST.fullmatch(authority.decode("latin-1"))
+    if host is None:
+        return False
+    if host[1]:
+        return _is_address(IPv6Address, host[1])
+    name = host[2].lower()
+    return name in ("", "localhost", *names) or name.endswith(".localhost") or _is_address(IPv4Address, name)
+
+
+def _is_address(kind: Callable[[str], object], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
 class AdminRequest(QuietRequest):
-    """A request whose body, which nobody has asked for, is not kept."""
+    """A request that must be for a host of the site's own, and whose body, which nobody has asked for, is not kept."""
+
+    def __init__(self, names: Sequence[str], *arguments: Any) -> None:
+        """`names` are the hosts that the operator allows; the rest is as with `QuietRequest`."""
+        super().__init__(*arguments)
+        self._names = names
+
+    def process(self) -> None:
+        """Answer what is for a host of the site's own; refuse the rest."""
+        hosts = self.hosts()
+        # More than one Host field says nothing that could be relied on (RFC 9112 section 3.2).
+        if len(hosts) <= 1 and all(is_own_host(host, self._names) for host in hosts):
+            super().process()
+        else:
+            MISDIRECTED.send(self)
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         """Make no room for it, be it large."""
@@ -68,7 +116,7 @@ class AdminSite(WrappingFactory):
     def __init__(self, source: Source, clock: Any) -> None:
         """`clock` is the reactor."""
         site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None)
-        site.requestFactory = AdminRequest
+        site.requestFactory = partial(AdminRequest, source.settings.admin_hosts)  # type: ignore[assignment]  # called as one is
         super().__init__(site)
         self._clock = clock
         self._most = source.settings.max_admin_connections

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from http import HTTPStatus
@@ -32,8 +32,8 @@ _ALWAYS = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"),
 
 _ENTITY_TAG = re.compile(rb'"[\x21\x23-\x7e]*"')
 
-_AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)
-"""What comes before the path of a target in absolute-form; its query is gone by then."""
+_AUTHORITY = re.compile(rb"https?://([^/]*)", re.IGNORECASE)
+"""What comes before the path of a target in absolute-form, and in a group the host with its port; the query is gone by then."""
 
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -51,7 +51,7 @@ class Answer:
 
     def send(self, request: Any) -> None:
         """Write it all and finish the request."""
-        request.setResponseCode(self.status)
+        request.setResponseCode(self.status, HTTPStatus(self.status).phrase.encode())  # twisted.web knows fewer of them
         request.responseHeaders.removeHeader(b"Server")
         for name, value in (*_ALWAYS, *self.headers):
             request.setHeader(name.encode(), value.encode())
@@ -112,6 +112,15 @@ def _send_later(answer: Deferred[Answer], request: Any) -> None:
 
 class QuietRequest(Request):
     """A request whose failure is told in the log, and to the client in fixed words."""
+
+    def hosts(self) -> Sequence[bytes]:
+        """Return each host, perhaps with a port, that the request is for; call it before `process`.
+
+        A target in absolute-form outdoes the Host field (RFC 9112 section 3.2.2). HTTP/1.0 may name no host.
+        """
+        if (authority := _AUTHORITY.match(self.path)) is not None:
+            return [authority[1]]
+        return self.requestHeaders.getRawHeaders(b"Host", [])
 
     def process(self) -> None:
         """Take a target in any form for a path.

@@ -37,7 +37,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def factory(clock: Clock) -> EchoFactory:
-    return make_factory(clock, max_admin_connections=3, admin_timeout=10, max_message_size=2**40, compression=Compression.OFF)
+    settings: dict[str, Any] = {"max_message_size": 2**40, "compression": Compression.OFF, "admin_hosts": ("echod", "echod.example")}
+    return make_factory(clock, max_admin_connections=3, admin_timeout=10, **settings)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ class Visitor:
 
     def ask(self, line: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, header fields by their names in lower case, and body."""
-        head, _, body = self.send("\r\n".join([f"{line} HTTP/1.1", "Host: x", *headers, "", ""]).encode()).partition(b"\r\n\r\n")
+        head, _, body = self.send("\r\n".join([f"{line} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()).partition(b"\r\n\r\n")
         first, *fields = head.decode().split("\r\n")
         return int(first.split()[1]), {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)}, body
 
@@ -83,6 +84,54 @@ def test_only_get_and_head(site: AdminSite) -> None:
     assert visitor.ask("GET /nothing")[::2] == (404, b"There is no such page; see /.\n")
 
 
+OWN_HOSTS = [
+    *("127.0.0.1", "127.0.0.1:9090", "10.1.2.3:9090", "127.0.0.1.:9090", "[::1]", "[::1]:9090", "[fe80::a:b]:1", "[::ffff:10.0.0.1]"),
+    *("localhost", "LOCALHOST:9090", "localhost.", "localhost.:9090", "localhost:", "a.b.localhost", "a.localhost.:1"),
+    *("echod", "Echod:9090", "echod.", "echod.example", "ECHOD.example.:9090", ""),
+]
+OTHER_HOSTS = [
+    *("evil.example", "evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost", "x.echod.example"),
+    *("256.0.0.1", "127.1", "[::1", "[127.0.0.1]", "[:::]", "::1", "a@localhost", "localhost:x", "localhost, x", "echod..", "\xff"),
+]
+
+
+@pytest.mark.parametrize("host", OWN_HOSTS)
+@pytest.mark.parametrize("path", ["/healthz", "/nothing"])
+def test_a_host_of_its_own_is_answered(site: AdminSite, host: str, path: str) -> None:
+    visitor = Visitor(site)
+    status = b"404" if path == "/nothing" else b"200"
+    assert visitor.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).startswith(b"HTTP/1.1 " + status)
+    if host:
+        # The target's host is the one that counts.
+        octets = visitor.send(f"GET http://{host}{path} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode())
+        assert octets.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize("host", OTHER_HOSTS)
+def test_another_host_is_refused_on_every_page(site: AdminSite, host: str) -> None:
+    """A web page whose own name leads here would read the answers."""
+    visitor = Visitor(site)
+    for path in ("/", "/healthz", "/readyz", "/metrics", "/connections", "/settings", "/nothing"):
+        lines = [f"{path} HTTP/1.1\r\nHost: {host}"]
+        if re.fullmatch("[!-~]+", host):  # else it can't be in a target, and is twisted.web's 400 there
+            lines.append(f"http://{host}{path} HTTP/1.1\r\nHost: localhost")
+        for line in lines:
+            octets = visitor.send(f"GET {line}\r\n\r\n".encode("latin-1"))
+            assert octets.startswith(b"HTTP/1.1 421 Misdirected Request\r\n"), line
+            head, _, body = octets.partition(b"\r\n\r\n")
+            assert b"Content-Type: text/plain" in head
+            assert b"--admin-host NAME" in body
+            assert body.count(b"\n") == 1
+            assert visitor.send(f"HEAD {line}\r\n\r\n".encode("latin-1")).endswith(b"\r\n\r\n")
+
+
+def test_hosts_that_are_none_or_several(site: AdminSite) -> None:
+    """A health check may name none, as it comes by HTTP/1.0; a browser always names one."""
+    visitor = Visitor(site)
+    assert visitor.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: echod\r\n\r\n").startswith(b"HTTP/1.1 421 ")
+    assert visitor.send(b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
+
+
 def test_metrics_in_the_format_that_is_asked_for(site: AdminSite) -> None:
     visitor = Visitor(site)
     status, fields, body = visitor.ask("GET /metrics")
@@ -99,7 +148,7 @@ def test_metrics_in_the_format_that_is_asked_for(site: AdminSite) -> None:
 
 @pytest.mark.parametrize("accept", [b"text/plain\xff", b"application/openmetrics-text; version=x"])
 def test_metrics_for_who_asks_for_no_format_there_is(site: AdminSite, accept: bytes) -> None:
-    answer = Visitor(site).send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: " + accept + b"\r\n\r\n")
+    answer = Visitor(site).send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: " + accept + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     # To which the oldest prometheus_client gives OpenMetrics: it looks at no version.
     assert re.search(
@@ -120,12 +169,12 @@ def test_settings_are_those_in_force(site: AdminSite, factory: EchoFactory) -> N
 
 def test_a_body_is_not_kept(site: AdminSite) -> None:
     visitor = Visitor(site)
-    assert visitor.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n") == b""
+    assert visitor.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n") == b""
     assert visitor.send(bytes(999_999)) == b""
     (channel,) = (connection.wrappedProtocol for connection in site.protocols)
     assert channel._channel.requests[0].content.read() == b""
     assert visitor.send(b"x").startswith(b"HTTP/1.1 200 ")
-    chunked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\n0\r\n\r\n"
+    chunked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nxx\r\n0\r\n\r\n"
     assert visitor.send(chunked).startswith(b"HTTP/1.1 200 ")
 
 
