@@ -2,8 +2,9 @@
 
 Knows what is told, and under what name. Must never know how a message is sent: it gets a request and `Facts`, and returns octets.
 
-What a browser sends of its own accord and hides from scripts stays hidden: else any page could open a connection here and read
-the user's cookies, for the opening handshake knows no same-origin policy (RFC 6455 section 10.2).
+Any page may open a connection here and read the answer, for the opening handshake knows no same-origin policy (RFC 6455 section 10.2).
+So it must not learn what the browser sends and hides from scripts, such as the user's cookies, nor what an authenticating proxy adds,
+such as the user's name or an access token. Nobody knows the names of all such fields: values are told of the fields in `SHOWN` alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,26 @@ from echod.faults import Faults
 from echod.handshake import Request
 from echod.settings import Compression, Settings
 
-_SECRET = frozenset({b"cookie", b"authorization", b"proxy-authorization"})
+SHOWN = frozenset(
+    (
+        # The request itself, and the opening handshake.
+        *(b"host", b"origin", b"user-agent", b"connection", b"upgrade", b"keep-alive", b"proxy-connection", b"te", b"content-length"),
+        *(b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-protocol", b"sec-websocket-extensions"),
+        # What clients say of themselves and want.
+        *(b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"cache-control", b"pragma", b"priority"),
+        *(b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"dnt"),
+        *(b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform"),
+        # What proxies say of the way: whom they serve, under what name, and how often.
+        *(b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-by", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix"),
+        *(b"x-forwarded-proto", b"x-forwarded-protocol", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl", b"x-scheme"),
+        *(b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for", b"true-client-ip", b"fastly-client-ip"),
+        *(b"cf-connecting-ip", b"cf-ipcountry", b"cf-ray", b"cf-visitor", b"cdn-loop", b"x-envoy-external-address", b"front-end-https"),
+        # Marks by which a request is found again in logs.
+        *(b"traceparent", b"x-request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context", b"x-request-start"),
+        *(b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"),
+    )
+)
+"""The header fields, in lower case, whose values a tester of clients and proxies needs, and which hold nobody's secret."""
 
 LIMITS = (
     *("max_message_size", "max_buffered", "max_fragments", "max_connections_per_address", "compression", "ping_interval", "ping_timeout"),
@@ -104,7 +124,7 @@ def describe_tls(layers: Sequence[Any]) -> dict[str, str | None] | None:
 
 def _header(name: bytes, value: bytes) -> str:
     value = value.strip(b" \t")
-    return f"({len(value)} octets, not shown)" if name.lower() in _SECRET else value.decode(errors="backslashreplace")
+    return value.decode(errors="backslashreplace") if name.lower() in SHOWN else f"({len(value)} octets, not shown)"
 
 
 def _faults(facts: Facts) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from echod import __version__
-from echod.info import LIMITS
+from echod.info import LIMITS, SHOWN
 from echod.native import Native
 from echod.settings import Settings
 from tests.fakes import Peer, make_factory
@@ -45,7 +45,7 @@ def ask(clock: Clock, target: str = "/info", *headers: str, **settings: Any) -> 
 
 
 def test_what_is_told(clock: Clock) -> None:
-    headers = ["Sec-WebSocket-Protocol: b, a", "X-CaSe:  kept \t", "X: 1", "x: caf\xc3\xa9", "X: \xff"]
+    headers = ["Sec-WebSocket-Protocol: b, a", "user-AGENT:  kept \t", "Via: 1", "via: caf\xc3\xa9", "VIA: \xff"]
     info = ask(clock, "/info?token=%20", *headers)
     assert info.pop("limits").keys() == set(LIMITS)
     assert info == {
@@ -59,10 +59,10 @@ def test_what_is_told(clock: Clock) -> None:
             ["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="],
             ["Sec-WebSocket-Version", "13"],
             ["Sec-WebSocket-Protocol", "b, a"],
-            ["X-CaSe", "kept"],
-            ["X", "1"],
-            ["x", "café"],
-            ["X", "\\xff"],
+            ["user-AGENT", "kept"],
+            ["Via", "1"],
+            ["via", "café"],
+            ["VIA", "\\xff"],
         ],
         "subprotocol": "b",
         "extensions": [],
@@ -93,11 +93,33 @@ def test_then_it_echoes(clock: Clock) -> None:
     assert peer.frames(client_frame(TEXT, b"x")) == [Frame(TEXT, b"x")]
 
 
-@pytest.mark.parametrize("name", ["Cookie", "authorization", "Proxy-Authorization"])
-def test_what_scripts_must_not_see_is_not_told(clock: Clock, name: str) -> None:
+# What browsers hide from scripts, and what OAuth2 Proxy, Cloudflare Access, Google's IAP, AWS's ALB, Azure's App Service, Envoy, Tailscale
+# and Authelia add for the server behind them.
+SECRETS = [
+    *("Cookie", "authorization", "Proxy-Authorization", "X-Api-Key", "X-Forwarded-Access-Token", "X-Forwarded-User", "X-Forwarded-Email"),
+    *("X-Auth-Request-Access-Token", "Cf-Access-Jwt-Assertion", "Cf-Access-Authenticated-User-Email", "X-Goog-IAP-JWT-Assertion"),
+    *("x-amzn-oidc-data", "X-Amzn-Oidc-Accesstoken", "X-MS-CLIENT-PRINCIPAL", "X-MS-TOKEN-AAD-ACCESS-TOKEN", "X-Forwarded-Client-Cert"),
+    *("Tailscale-User-Login", "Remote-User", "X-SSL-Client-Cert", "X-Original-URL", "X-Nobody-Has-Heard-Of"),
+]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_what_a_page_must_not_see_is_not_told(clock: Clock, name: str) -> None:
     info = ask(clock, "/info", f"{name}: secret=1")
     assert [name, "(8 octets, not shown)"] in info["headers"]
     assert "secret" not in json.dumps(info)
+
+
+def test_what_a_tester_needs_is_told(clock: Clock) -> None:
+    own = {b"host", b"upgrade", b"connection", b"content-length"} | {name for name in SHOWN if name.startswith(b"sec-websocket-")}
+    names = [name.decode().title() for name in sorted(SHOWN - own)]
+    info = ask(clock, "/info", "Content-Length: 0", *(f"{name}: a value" for name in names))
+    assert len(names) > 50
+    assert info["headers"] == [
+        *(["Host", "localhost"], ["Upgrade", "websocket"], ["Connection", "Upgrade"]),
+        *(["Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="], ["Sec-WebSocket-Version", "13"], ["Content-Length", "0"]),
+        *([name, "a value"] for name in names),
+    ]
 
 
 def test_the_peer_is_the_one_the_trusted_proxy_tells(clock: Clock) -> None:
