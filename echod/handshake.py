@@ -1,9 +1,8 @@
 """The request head, which Autobahn never sees: collect it, judge it, and hand on what was asked for.
 
-Autobahn splits lines with `str.splitlines()` (so that `\\x85` starts a header of the client's making), takes folded lines, NUL,
-headers without a colon and version `+1_3`, has no limit on the head and searches it from the start with each read. What is
-handed on here is therefore not what the client sent but the values that the opening handshake needs (RFC 6455 section 4.2.1),
-each of them checked; the answer is Autobahn's.
+Autobahn splits lines with `str.splitlines()` (so that the octet 0x85 begins a header), takes folded lines, NUL, headers without a
+colon and version `+1_3`, has no limit on the head and searches it from the start with each read. Therefore Autobahn never gets the head:
+what is handed on are the values that the opening handshake needs (RFC 6455 section 4.2.1), each of them checked.
 
 Pure: octets in, a verdict out. Knows HTTP/1.1 (RFC 9112) and the opening handshake. Must never know a transport, and never puts
 what a client sent into an answer.
@@ -14,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
@@ -29,15 +27,18 @@ Fields = dict[bytes, list[bytes]]
 
 _METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(TOKEN, bytes([octet])))
 
-# All but controls other than HTAB, CR and LF, and but \x85, at which Autobahn would begin a new line.
-_GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F, 0x85})
+# No controls but HTAB, CR and LF. All octets above ASCII are obs-text (RFC 9110 section 5.5), which browsers send in cookies.
+_GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F})
+
+_EMPTY_LINE = (b"", b"\r", b"\r\n")
+"""What may come before the request line (RFC 9112 section 2.2): one empty line, or a part of it."""
 
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
 
 # A line that begins with white space (folded) or has some before its colon matches nothing here.
 _HEADER_LINE = re.compile(rb"^(" + TOKEN + rb"):([^\r\n]*)\r$", re.MULTILINE)
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]*)?")
 
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 section 4.1: 16 octets in base64
 
@@ -54,9 +55,10 @@ _HOP = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?|([0-9A-Fa
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 """What stands behind a status; of one that is not registered (RFC 9112 section 4 lets the phrase be empty), nothing."""
 
-_HELP = "This is echod, a WebSocket echo server. Open this URL with ws:// (or wss://) in a WebSocket client."
+_HANDSHAKE_FIELDS = (b"sec-websocket-key", b"sec-websocket-version")
+"""Fields of an opening handshake alone (RFC 6455 section 4.1). `Upgrade` and `Connection` have other uses, too."""
 
-_HANDSHAKE_FIELDS = (b"upgrade", b"sec-websocket-key", b"sec-websocket-version")
+_DOES_A_PROXY = "Does a proxy drop it?"
 
 JSON_PATH = "/json"
 INFO_PATH = "/info"
@@ -71,14 +73,18 @@ class Refusal:
     """An answer other than 101, in fixed words. `status` 0 stands for no answer at all: the peer does not speak HTTP."""
 
     status: int
-    text: str
+    why: str
+    """The reason. The answer, the log and the metric say it in the same words."""
     headers: tuple[tuple[str, str], ...] = ()
+    hint: str = ""
+    """What the answer says behind the reason."""
     has_body: bool = True
 
     @property
-    def why(self) -> str:
-        """The reason in short, for a line of the log: the first clause of the text."""
-        return re.split(r"[.:;?]", self.text.removeprefix("Bad request: "))[0]
+    def text(self) -> str:
+        """What the answer says."""
+        begin = "Bad request: " if self.status == HTTPStatus.BAD_REQUEST else ""
+        return f"{begin}{self.why}. {self.hint}".rstrip()
 
 
 class Request(NamedTuple):
@@ -106,22 +112,27 @@ class PageRequest:
 
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
-TOO_LARGE = Refusal(431, "The request head is too large.")
-NOT_ALLOWED = Refusal(405, "Only GET and HEAD are answered here.", (("Allow", "GET, HEAD"),))
-NO_UPGRADE_OF_HEAD = Refusal(405, "Only a GET can be upgraded.", (("Allow", "GET"),))
-BAD_HTTP_VERSION = Refusal(505, "HTTP/1.1 is needed.")
-PLAIN_HTTP = Refusal(426, _HELP, (("Upgrade", "websocket"),))
-BAD_VERSION = Refusal(426, "WebSocket version 13 is needed.", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
-ORIGIN_REFUSED = Refusal(403, "This origin may not connect.")
-DAEMON_FULL = Refusal(503, "Too many connections.", (("Retry-After", "5"),))
-NO_ROOM = Refusal(503, "Too much is buffered.", (("Retry-After", "5"),))
-GOING_AWAY = Refusal(503, "Shutting down.", (("Retry-After", "1"),))
-ADDRESS_FULL = Refusal(429, "Too many connections from this address.", (("Retry-After", "5"),))
+TOO_LARGE = Refusal(431, "The request head is too large")
+NOT_ALLOWED = Refusal(405, "Only GET and HEAD are answered here", (("Allow", "GET, HEAD"),))
+NO_UPGRADE_OF_HEAD = Refusal(405, "Only a GET can be upgraded", (("Allow", "GET"),))
+BAD_HTTP_VERSION = Refusal(505, "HTTP/1.1 is needed")
+PLAIN_HTTP = Refusal(
+    426,
+    "This is echod, a WebSocket echo server",
+    (("Upgrade", "websocket"),),
+    "Open this URL with ws:// (or wss://) in a WebSocket client.",
+)
+BAD_VERSION = Refusal(426, "WebSocket version 13 is needed", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
+ORIGIN_REFUSED = Refusal(403, "This origin may not connect")
+DAEMON_FULL = Refusal(503, "Too many connections", (("Retry-After", "5"),))
+NO_ROOM = Refusal(503, "Too much is buffered", (("Retry-After", "5"),))
+GOING_AWAY = Refusal(503, "Shutting down", (("Retry-After", "1"),))
+ADDRESS_FULL = Refusal(429, "Too many connections from this address", (("Retry-After", "5"),))
 
 
-def bad_request(what: str) -> Refusal:
+def bad_request(what: str, hint: str = "") -> Refusal:
     """Refuse with 400 and say what is wrong."""
-    return Refusal(HTTPStatus.BAD_REQUEST, f"Bad request: {what}.")
+    return Refusal(HTTPStatus.BAD_REQUEST, what, hint=hint)
 
 
 def render(refusal: Refusal, date: str) -> bytes:
@@ -148,7 +159,7 @@ class HandshakeGuard:
         """Without pages, any request that is no opening handshake is refused."""
         self._has_pages = has_pages
         self._has_console = settings.has_console
-        self.max_head_size = settings.max_head_size
+        self.max_head_size = settings.max_request_head
         self.max_head_lines = settings.max_head_lines
         self._origins = tuple(pattern.lower() for pattern in settings.origins)
 
@@ -169,7 +180,8 @@ class HandshakeGuard:
             for name, value in lines:
                 fields[name.lower()].append(value.strip(b" \t"))
         method, target, version = match.groups()
-        refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields) or self._check_origin(fields)
+        refusal = _check_message(method, version, fields) or _check_upgrade(method, version, fields)
+        refusal = refusal or _check_handshake(fields) or self._check_origin(fields)
         if refusal is None:
             return _make_request(target, fields, lines)
         if refusal is PLAIN_HTTP:
@@ -180,7 +192,7 @@ class HandshakeGuard:
         return replace(refusal, has_body=method != b"HEAD")
 
     def _find_page(self, method: bytes, target: bytes, fields: Fields) -> PageRequest | Refusal:
-        # An upgrade to something else is refused, too, and so is a handshake of which a proxy has dropped the Upgrade header.
+        # A handshake of which a proxy has dropped the Upgrade header is refused.
         if not self._has_pages or any(name in fields for name in _HANDSHAKE_FIELDS):
             return PLAIN_HTTP
         url = _split(target)
@@ -197,7 +209,7 @@ class HandshakeGuard:
         origins = [value.decode("latin-1").lower() for value in fields[b"origin"]]
         if len(origins) > 1:
             return bad_request("the Origin header")
-        allowed = not self._origins or any(fnmatchcase(origins[0], pattern) for pattern in self._origins)
+        allowed = not self._origins or any(matches(pattern, origins[0]) for pattern in self._origins)
         return None if allowed else ORIGIN_REFUSED
 
 
@@ -214,17 +226,21 @@ class HeadReader:
         """What came behind the head."""
 
     @property
-    def has_begun(self) -> bool:
-        """Whether anything has come."""
-        return bool(self._octets)
+    def held(self) -> int:
+        """The octets that have come."""
+        return len(self._octets)
 
     def feed(self, data: bytes) -> Request | PageRequest | Refusal | None:
         """Take octets; return the verdict once there is one. Linear in the octets, however they are cut."""
         octets, scanned = self._octets, self._scanned
-        if not octets:
-            if data[:1] not in _METHOD_OCTETS:
+        if octets in _EMPTY_LINE:
+            octets = bytes(octets) + data
+            if octets in _EMPTY_LINE:
+                self._octets = octets
+                return None
+            octets = octets.removeprefix(b"\r\n")  # mostly the whole head
+            if octets[:1] not in _METHOD_OCTETS:
                 return NOT_HTTP
-            octets = data  # mostly the whole of it
         else:
             if isinstance(octets, bytes):
                 octets = bytearray(octets)
@@ -251,11 +267,31 @@ def _has_bad_octet(octets: bytes | bytearray) -> bool:
     return not is_paired or bool(octets.translate(None, _GOOD_OCTETS))
 
 
-def client_address(request: Request, peer: str, trusted_hops: int) -> str:
+def matches(pattern: str, text: str) -> bool:
+    """Tell whether `text` is as `pattern` has it, in which `*` stands for any characters, and all else for itself.
+
+    In linear time, whatever the text: a regular expression with several `*` would try every way to divide it.
+    """
+    first, *others = pattern.split("*")
+    if not others:
+        return text == pattern
+    *middle, last = others
+    start, end = len(first), len(text) - len(last)
+    if not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in middle:
+        found = text.find(part, start, end)
+        if found < 0:
+            return False
+        start = found + len(part)
+    return start <= end
+
+
+def client_address(request: Request, peer: str | None, trusted_hops: int) -> str | None:
     """Return the client's IP address: `peer`, or what the trusted proxies in front say of it in `X-Forwarded-For`.
 
     Each of them appends the address it was called from, so the client's is the `trusted_hops`-th from the end; what stands
-    before it, the client may have made up. What is no address is not believed.
+    before it, the client may have made up. What is no address is not believed. `peer` is None over a Unix socket, which has none.
     """
     hops = _list(request.fields, b"x-forwarded-for") if trusted_hops else []
     if not hops:
@@ -294,29 +330,39 @@ def _has(fields: Fields, name: bytes, token: bytes) -> bool:
 
 def _check_message(method: bytes, version: bytes, fields: Fields) -> Refusal | None:
     """Check what any HTTP request must have, and that there is no body: what came behind the head would be taken for frames."""
-    if version not in (b"1.0", b"1.1"):
+    if not version.startswith(b"1."):  # RFC 9110 section 2.5: a higher minor version is served
         return BAD_HTTP_VERSION
     if method not in (b"GET", b"HEAD"):
         return NOT_ALLOWED
     if set(fields.get(b"content-length", ())) - {b"0"} or b"transfer-encoding" in fields:
         return bad_request("a body")
     hosts = fields.get(b"host", [])
-    if len(hosts) > 1 or (not hosts and version == b"1.1") or (hosts and not _HOST.fullmatch(hosts[0])):
+    if len(hosts) > 1 or (not hosts and version != b"1.0") or (hosts and not _HOST.fullmatch(hosts[0])):
         return bad_request("the Host header")
     return None
 
 
 def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | None:
-    """Check what RFC 6455 section 4.2.1 wants of the opening handshake, items 3 to 6."""
+    """Check that the request asks for an upgrade to WebSocket, as RFC 6455 section 4.2.1 has it in items 1 and 3.
+
+    RFC 9110 section 7.8: a server may ignore an Upgrade, as this one does to other protocols, and must do so in HTTP/1.0.
+    """
+    if version == b"1.0":
+        return BAD_HTTP_VERSION if method == b"GET" and b"sec-websocket-key" in fields else PLAIN_HTTP
     if not _has(fields, b"upgrade", b"websocket"):
         return PLAIN_HTTP
-    if method != b"GET" or version != b"1.1":
-        return BAD_HTTP_VERSION if method == b"GET" else NO_UPGRADE_OF_HEAD
+    return NO_UPGRADE_OF_HEAD if method != b"GET" else None
+
+
+def _check_handshake(fields: Fields) -> Refusal | None:
+    """Check the fields of an opening handshake, as RFC 6455 section 4.2.1 has them in items 4 to 6."""
     if not _has(fields, b"connection", b"upgrade"):
-        return bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?")
+        return bad_request("the Connection header does not say `Upgrade`", _DOES_A_PROXY)
     if fields.get(b"sec-websocket-version", []) != [b"13"]:
         return BAD_VERSION
     keys = fields.get(b"sec-websocket-key", [])
+    if not keys:
+        return bad_request("the Sec-WebSocket-Key header is missing", _DOES_A_PROXY)
     if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
         return bad_request("the Sec-WebSocket-Key header")
     return None

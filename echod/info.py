@@ -46,8 +46,19 @@ SHOWN = frozenset(
 """The header fields, in lower case, whose values a tester of clients and proxies needs, and which hold nobody's secret."""
 
 LIMITS = (
-    *("max_message_size", "max_buffered", "max_fragments", "max_connections_per_address", "compression", "ping_interval", "ping_timeout"),
-    *("handshake_timeout", "close_timeout", "drain_timeout", "max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping"),
+    *("max_message_size", "max_buffered", "max_fragments", "max_connections_per_address", "max_request_head", "compression"),
+    *(
+        "ping_interval",
+        "ping_timeout",
+        "handshake_timeout",
+        "close_timeout",
+        "drain_timeout",
+        "max_delay",
+        "max_delayed",
+        "max_handshake_delay",
+        "min_ping",
+        "max_ping",
+    ),
     *("max_after", "max_stall"),
 )
 """The settings that are told: those that a client may run into."""

@@ -21,7 +21,7 @@ from twisted.python import usage
 from echod import __version__, log_place, native, proxy_header, systemd, tls, worker
 from echod.budget import READ_SIZE
 from echod.log import Limiter, stderr_line
-from echod.quantities import format_duration, format_size, parse_duration, parse_size
+from echod.quantities import KIB, format_duration, format_size, parse_duration, parse_size
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, parse_choice
 from echod.upstream import endpoints
@@ -31,12 +31,26 @@ from echod.workers import Supervisor, make_command, make_environment
 MAX_WORKERS = 256
 """More are a slip of the hand."""
 
+LEAST_HEAD = KIB
+"""Octets: a browser's own fields take some 600."""
+
+MOST_HEAD = 256 * KIB
+"""Octets: judging a head is one turn of the event loop, of 2 ms for so many. Common servers go up to 64 KiB."""
+
 
 def parse_buffer_size(text: str) -> int:
     """Return the octets of a size that one read fits in; raises `ValueError`."""
     size = parse_size(text)
     if size < READ_SIZE:
         raise ValueError(f"is less than {format_size(READ_SIZE)}, the size of one read")
+    return size
+
+
+def parse_head_size(text: str) -> int:
+    """Return the octets of a size that fits a request head; raises `ValueError`."""
+    size = parse_size(text)
+    if not LEAST_HEAD <= size <= MOST_HEAD:
+        raise ValueError(f"is not between {format_size(LEAST_HEAD)} and {format_size(MOST_HEAD)}")
     return size
 
 
@@ -107,6 +121,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "max-buffered": parse_buffer_size,
     "max-connections": parse_count,
     "max-connections-per-address": parse_count,
+    "max-request-head": parse_head_size,
     "trust-proxy": parse_hops,
     "compression": partial(parse_choice, Compression),
     "ping-interval": parse_duration,
@@ -133,6 +148,7 @@ class Options(usage.Options):
         ["max-buffered", None, None, f"SIZE of what all connections together may hold [{format_size(_DEFAULT.max_buffered)}]"],
         ["max-connections", None, None, "number of connections; more: HTTP 503 [what RLIMIT_NOFILE allows]"],
         ["max-connections-per-address", None, None, "number of connections from one address; more: HTTP 429 [no limit]"],
+        ["max-request-head", None, None, f"SIZE of a request head; longer: HTTP 431 [{format_size(_DEFAULT.max_request_head)}]"],
         ["trust-proxy", None, None, f"hops of X-Forwarded-For to believe [{_DEFAULT.trust_proxy}]"],
         ["compression", None, None, f"permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]"],
         ["ping-interval", None, None, f"DURATION of silence before a ping; 0: none [{format_duration(_DEFAULT.ping_interval)}]"],

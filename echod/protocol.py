@@ -70,6 +70,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     log = log.AutobahnLog()
 
     # Class attributes, so that an idle connection doesn't carry them.
+    _head: HeadReader | None = None
     _receive: Callable[[EchoProtocol, bytes], None]
     _transform: Callable[[bytes, int], bytes] | None = None
     _gathered: bytes | bytearray = b""
@@ -215,9 +216,12 @@ class EchoProtocol(autobahn.ServerProtocol):
     # The opening handshake.
 
     def _receive_head(self, data: bytes) -> None:
+        assert self._head is not None
         verdict = self._head.feed(data)
         if verdict is None:
-            return
+            if not self.factory.budget.is_tight:
+                return
+            verdict = NO_ROOM  # nearly every client sends its head whole; of others there may be many
         # Also of a refused one, which may linger until its close is over.
         rest = self._head.rest
         del self._head
@@ -232,7 +236,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def _open(self, request: Request) -> None:
         peer = self._peer_address
-        self.address = peer and client_address(request, peer, self.factory.settings.trust_proxy)
+        self.address = client_address(request, peer, self.factory.settings.trust_proxy)
         if not self.factory.admit(self):
             self.refuse(ADDRESS_FULL)
             return
@@ -279,11 +283,12 @@ class EchoProtocol(autobahn.ServerProtocol):
         # What is sent is not what came, where it is transformed, lost, late or cut.
         may_mirror = self._transform is None and self._faulty is None
         agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        subprotocol = request.subprotocols[0] if request.subprotocols else None
         if agreed is None:
-            self.open(request.key, request.subprotocols, None, {})
+            self.open(request.key, subprotocol, None, {})
         else:
             extension = Deflate(agreed.terms, self.factory.settings)
-            self.open(request.key, request.subprotocols, extension, {"Sec-WebSocket-Extensions": agreed.answer})
+            self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer})
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
         if self._faulty is not None:
@@ -353,10 +358,6 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def _tell_refusal(self, why: str) -> None:
         _log.info("refused a handshake from {peer}: {why}", peer=self.who, why=why)
-
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: object = None) -> None:  # noqa: ARG002
-        """Refuse what only Autobahn found fault with; its own answer would send back what the client sent."""
-        self.refuse(bad_request("the opening handshake"))
 
     def onOpen(self) -> None:
         """Begin to echo. A client that doesn't read stops being read: the transport calls `pauseProducing`."""
@@ -738,13 +739,14 @@ class EchoProtocol(autobahn.ServerProtocol):
         return self.state == self.STATE_OPEN
 
     def count(self) -> int:
-        """Return the octets held: of a message that is not whole yet, and of answers that the kernel has not taken."""
+        """Return the octets held: of a request head or a message that is not whole yet, and of answers that the kernel has not taken."""
         if self.lease is not None:
             return int(self.lease.held)
+        head = 0 if self._head is None else self._head.held
         gathered = len(self._gathered) if self._large is None else self._large.size
         delayed = 0 if self._faulty is None else self._faulty.held_size
         deflated = 0 if self.extension is None else self.extension.held
-        return gathered + deflated + len(self._put_off) + transports.unsent(self._layers) + delayed
+        return head + gathered + deflated + len(self._put_off) + transports.unsent(self._layers) + delayed
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames, of the longest message."""
@@ -855,7 +857,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     @property
     def _has_asked(self) -> bool:
-        return "_head" not in vars(self) or self._head.has_begun
+        return self._head is None or bool(self._head.held)
 
     @property
     def _owes(self) -> bool:

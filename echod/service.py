@@ -348,7 +348,11 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
 
 def describe_limits(settings: Settings, max_connections: int) -> str:
     """Return the limits in force, on one line."""
-    sizes = (("max-message-size", settings.message_limit), ("max-buffered", settings.max_buffered))
+    sizes = (
+        ("max-message-size", settings.message_limit),
+        ("max-buffered", settings.max_buffered),
+        ("max-request-head", settings.max_request_head),
+    )
     durations = (
         ("handshake-timeout", settings.handshake_timeout),
         ("ping-interval", settings.ping_interval),

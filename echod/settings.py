@@ -65,6 +65,10 @@ class Settings:
     """Patterns, one of which a request's `Origin` must match, else HTTP 403. None given: any. A request without one is let in:
     the header is a browser's word on who is calling (RFC 6454), and clients that are none have nothing to say there."""
 
+    max_request_head: int = 16 * KIB
+    """Octets of a request head; a longer one is answered with HTTP 431. Node's limit. RFC 6455 needs a few hundred, but browsers send the
+    cookies of everything on localhost to every port there, of which 8 KiB are not rare."""
+
     trust_proxy: int = 0
     """Hops of `X-Forwarded-For` that are believed, counted from the nearest."""
 
@@ -113,9 +117,6 @@ class Settings:
 
     reserved_descriptors: int = 64
     """Descriptors that are not for connections: listeners, log, reactor, and connections that are just being refused."""
-
-    max_head_size: int = 8 * KIB
-    """The octets of a request head. nginx's and Apache's limit for one header line; RFC 6455 needs a few hundred."""
 
     max_head_lines: int = 100
     """The lines of a request head, Apache's default."""

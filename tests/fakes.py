@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -24,8 +24,9 @@ from tests import frames
 class Transport(StringTransport):
     """A TCP transport that keeps what is written, and says how it was closed."""
 
-    def __init__(self, host: str = "192.0.2.1") -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", host, 1234))
+    def __init__(self, host: str | None = "192.0.2.1") -> None:
+        """Without a host the peer calls over a Unix socket."""
+        super().__init__(peerAddress=UNIXAddress(None) if host is None else IPv4Address("TCP", host, 1234))
         self.half_closed = False
         self.aborted = False
         self.no_delay = False
@@ -60,7 +61,7 @@ class Transport(StringTransport):
 class Peer:
     """A client at the other end of a fake transport."""
 
-    def __init__(self, factory: EchoFactory, host: str = "192.0.2.1") -> None:
+    def __init__(self, factory: EchoFactory, host: str | None = "192.0.2.1") -> None:
         self.transport = Transport(host)
         self.protocol = cast(EchoProtocol, factory.buildProtocol(None))
         self.protocol.makeConnection(self.transport)

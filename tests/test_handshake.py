@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -12,14 +13,13 @@ from echod.handshake import (
     DAEMON_FULL,
     NOT_HTTP,
     PLAIN_HTTP,
-    TOO_LARGE,
     HandshakeGuard,
     HeadReader,
     PageRequest,
     Refusal,
     Request,
-    bad_request,
     client_address,
+    matches,
     plain_address,
     render,
 )
@@ -75,7 +75,12 @@ def test_what_comes_behind_the_head_is_kept() -> None:
 VERDICTS = [
     # What does not speak HTTP, such as a TLS hello.
     (b"\x16\x03\x01\x02\x00\x01\x00", 0),
+    # One empty line before the request line is ignored, and no more of it (RFC 9112 section 2.2).
     (b"\r\n\r\n", 0),
+    (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0),
+    (b"\rGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0),
+    (b"\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0),
+    (b"\r\nGET / HTTP/1.1\r\n\r\n", 400),
     # The message itself (RFC 9112).
     (b"GET / HTTP/1.1\n\n", 400),
     (b"GET / HTTP/1.1\rX: y\r\n\r\n", 400),
@@ -88,7 +93,6 @@ VERDICTS = [
     (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
     (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 405),
     (instead(b"Origin", b"X: a\x00b"), 400),
-    (instead(b"Origin", b"X: a\x85X-Forwarded-For: 6.6.6.6"), 400),
     (instead(b"Origin", b"X: a\x0bb"), 400),
     (instead(b"Origin", b"X: a\x1cb"), 400),
     (instead(b"Origin", b"X: a\x7fb"), 400),
@@ -112,6 +116,12 @@ VERDICTS = [
     (without(b"Connection"), 400),
     (instead(b"Connection", b"Connection: keep-alive"), 400),
     (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
+    (without(b"Upgrade").replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
+    (GOOD.replace(b"HTTP/1.1", b"HTTP/0.9"), 505),
+    (GOOD.replace(b"HTTP/1.1", b"HTTP/2.1"), 505),
+    (without(b"Host").replace(b"HTTP/1.1", b"HTTP/1.2"), 400),
+    (b"GET / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 426),
+    (b"HEAD / HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", 426),
     (GOOD.replace(b"GET", b"HEAD"), 405),
     (without(b"Sec-WebSocket-Version"), 426),
     (instead(b"Sec-WebSocket-Version", b"Sec-WebSocket-Version: +1_3"), 426),
@@ -133,10 +143,10 @@ VERDICTS = [
     (GOOD.replace(b"/chat", b"*chat"), 400),
     (b"CONNECT localhost:8080 HTTP/1.1\r\nHost: localhost:8080\r\n\r\n", 405),
     # The limits.
-    (b"G" * 8192, 431),
-    (b"G" * 8192 + b"\x00", 431),
+    (b"G" * 16384, 431),
+    (b"G" * 16384 + b"\x00", 431),
     (GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n", 431),
-    (GOOD[:-2] + b"X: " + b"y" * 8192 + b"\r\n\r\n", 431),
+    (GOOD[:-2] + b"X: " + b"y" * 16384 + b"\r\n\r\n", 431),
 ]
 
 
@@ -154,10 +164,17 @@ def test_refusals(octets: bytes, status: int, step: int) -> None:
     [
         instead(b"Host", b"Host: [::1]:8080"),
         instead(b"Host", b"Host:"),
+        instead(b"Host", b"Host: localhost:"),
+        instead(b"Host", b"Host: [::1]:"),
+        b"\r\n" + GOOD,
+        GOOD.replace(b"HTTP/1.1", b"HTTP/1.2"),
         instead(b"Upgrade", b"upgrade: foo, WebSocket"),
         instead(b"Connection", b"CONNECTION: keep-alive,\tUPGRADE"),
         instead(b"Origin", b"Content-Length: 0"),
         instead(b"Origin", b"Cookie: caf\xc3\xa9"),
+        instead(b"Origin", b"Cookie: " + "city=Århus; \u0445; 元".encode()),
+        instead(b"Origin", b"X: " + bytes(range(0x80, 0x100))),
+        instead(b"Origin", b"Cookie: " + b"c" * 15_000),
         instead(b"Origin", b"X-Empty:"),
         instead(b"Origin", b'Sec-WebSocket-Extensions: a; b="c", d\r\nSec-WebSocket-Extensions: e'),
         GOOD[:-2] + b"X: y\r\n" * 90 + b"\r\n",
@@ -169,6 +186,23 @@ def test_refusals(octets: bytes, status: int, step: int) -> None:
 def test_what_is_unusual_but_right(octets: bytes) -> None:
     assert isinstance(verdict(octets), Request)
     assert verdict(octets, 1) == verdict(octets)
+
+
+@pytest.mark.parametrize("octet", range(0x80, 0x100))
+def test_no_octet_above_ascii_begins_a_header(octet: int) -> None:
+    request = verdict(
+        handshake("/", *["X-Forwarded-For: 10.0.0.1"]).replace(b"10.0.0.1", b"a" + bytes([octet]) + b"X-Forwarded-For: 6.6.6.6")
+    )
+    assert isinstance(request, Request)
+    assert client_address(request, "192.0.2.1", 1) == "192.0.2.1"
+
+
+def test_the_limit_of_a_head_is_a_setting() -> None:
+    guard = HandshakeGuard(Settings(max_request_head=len(GOOD)))
+    assert isinstance(verdict(GOOD, guard=guard), Request)
+    longer = verdict(GOOD[:-2] + b"X:\r\n\r\n", guard=guard)
+    assert isinstance(longer, Refusal)
+    assert longer.status == 431
 
 
 def test_extensions_of_several_lines_are_one_list() -> None:
@@ -184,7 +218,7 @@ def test_any_octets_get_the_same_verdict_however_they_are_cut(octets: bytes, ste
 
 
 def test_a_head_that_comes_octet_by_octet_costs_linear_time() -> None:
-    guard = HandshakeGuard(Settings(max_head_size=2**20))
+    guard = HandshakeGuard(Settings(max_request_head=2**20))
     head = b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000
     began = time.process_time()
     assert verdict(head, 1, guard) is None
@@ -207,7 +241,43 @@ def test_a_head_that_comes_octet_by_octet_costs_linear_time() -> None:
 def test_origins(origin: str | None, is_allowed: bool) -> None:
     guard = HandshakeGuard(Settings(origins=("https://example.com", "https://*.example.com")))
     result = verdict(handshake("/", *([f"Origin: {origin}"] if origin else [])), guard=guard)
-    assert isinstance(result, Request) if is_allowed else result == Refusal(403, "This origin may not connect.")
+    assert isinstance(result, Request) if is_allowed else result == Refusal(403, "This origin may not connect")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "is_match"),
+    [
+        ("http://[::1]:8080", "http://[::1]:8080", True),
+        ("http://[::1]:8080", "http://1:8080", False),
+        ("http://[::1]:*", "http://[::1]:8080", True),
+        ("http://a?", "http://ab", False),
+        ("http://a.b", "http://a-b", False),
+        ("*", "", True),
+        ("**", "null", True),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*b*c*", "abxcd", True),
+        ("*b*c*", "acb", False),
+        ("a*bb*b", "abbb", True),
+        ("a*bb*b", "abb", False),
+        ("https://*.example.*", "https://a.example.com", True),
+        ("https://*.example.*", "https://example.com", False),
+    ],
+)
+def test_only_the_asterisk_is_special_in_a_pattern(pattern: str, text: str, is_match: bool) -> None:
+    assert matches(pattern, text) == is_match
+
+
+@given(st.text("ab*", max_size=6), st.text("ab", max_size=8))
+def test_a_pattern_matches_what_a_regular_expression_does(pattern: str, text: str) -> None:
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+    assert matches(pattern, text) == (re.fullmatch(expression, text) is not None)
+
+
+def test_a_pattern_with_many_asterisks_costs_linear_time() -> None:
+    began = time.process_time()
+    assert not matches("https://*.*.*.*.example.com", "https://" + "." * 1_000_000)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -246,6 +316,13 @@ def test_the_client_behind_proxies(headers: list[str], hops: int, address: str) 
     request = verdict(handshake("/", *headers))
     assert isinstance(request, Request)
     assert client_address(request, "192.0.2.1", hops) == address
+
+
+@pytest.mark.parametrize(("hops", "address"), [(0, None), (1, "10.0.0.1"), (2, "6.6.6.6")])
+def test_the_client_behind_a_proxy_that_calls_over_a_unix_socket(hops: int, address: str | None) -> None:
+    request = verdict(handshake("/", "X-Forwarded-For: 6.6.6.6, 10.0.0.1"))
+    assert isinstance(request, Request)
+    assert client_address(request, None, hops) == address
 
 
 @pytest.mark.parametrize(
@@ -294,6 +371,16 @@ def test_plain_http_is_told_what_this_is() -> None:
         (b"GET //healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//healthz"),
         (b"GET //x/healthz?//a?b HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//x/healthz"),
         (b"GET //[/ HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//[/"),
+        (b"\r\nGET /healthz HTTP/1.1\r\nHost: localhost:\r\n\r\n", b"GET", "/healthz"),
+        (b"GET /healthz HTTP/1.9\r\nHost: x\r\n\r\n", b"GET", "/healthz"),
+        # As `curl --http2` has it; then what HTTP/1.0 does not know.
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+            b"GET",
+            "/",
+        ),
+        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2, foo\r\n\r\n", b"HEAD", "/healthz"),
+        (b"GET /healthz HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"GET", "/healthz"),
     ],
 )
 def test_plain_http_is_handed_on_where_there_are_pages(head: bytes, method: bytes, path: str, step: int) -> None:
@@ -317,6 +404,7 @@ def test_a_page_request_has_the_fields() -> None:
         (b"GET /info?a HTTP/1.1\r\nHost: x\r\n\r\n", 426),
         (without(b"Upgrade"), 426),
         (instead(b"Upgrade", b"Upgrade: h2c"), 426),
+        (without(b"Upgrade").replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
         (b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n\r\n", 426),
         # What is no request target, in which twisted.web would leave out the first octet, and find a page.
         (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
@@ -355,9 +443,34 @@ def test_the_answer_to_head_has_no_body() -> None:
     assert render(refusal, "now").endswith(b"\r\n\r\n")
 
 
-def test_every_refusal_says_why_in_short() -> None:
-    assert bad_request("the Connection header does not say `Upgrade`; does a proxy drop it?").why == (
-        "the Connection header does not say `Upgrade`"
-    )
-    assert NOT_HTTP.why == "does not speak HTTP"
-    assert TOO_LARGE.why == "The request head is too large"
+@pytest.mark.parametrize(
+    ("octets", "why", "body"),
+    [
+        (
+            without(b"Connection"),
+            "the Connection header does not say `Upgrade`",
+            "Bad request: the Connection header does not say `Upgrade`. Does a proxy drop it?",
+        ),
+        (
+            without(b"Sec-WebSocket-Key"),
+            "the Sec-WebSocket-Key header is missing",
+            "Bad request: the Sec-WebSocket-Key header is missing. Does a proxy drop it?",
+        ),
+        (
+            instead(b"Sec-WebSocket-Key", b"Sec-WebSocket-Key: a"),
+            "the Sec-WebSocket-Key header",
+            "Bad request: the Sec-WebSocket-Key header.",
+        ),
+        (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), "HTTP/1.1 is needed", "HTTP/1.1 is needed."),
+        (b"G" * 20_000, "The request head is too large", "The request head is too large."),
+    ],
+)
+def test_the_answer_says_why_in_the_words_of_the_log(octets: bytes, why: str, body: str) -> None:
+    refusal = verdict(octets)
+    assert isinstance(refusal, Refusal)
+    assert refusal.why == why
+    assert render(refusal, "now").endswith(f"\r\n\r\n{body}\n".encode())
+
+
+def test_what_does_not_speak_http_is_named_in_the_log_alone() -> None:
+    assert (NOT_HTTP.status, NOT_HTTP.why) == (0, "does not speak HTTP")

@@ -121,20 +121,36 @@ def test_a_page_is_refused_when_too_much_is_held_but_not_a_health_check(clock: C
     factory.budget.is_tight = False
 
 
+def test_a_head_that_is_not_whole_is_held_and_refused_when_too_much_is(clock: Clock) -> None:
+    factory = make_factory(clock)
+    peers = [Peer(factory), Peer(factory)]
+    for peer in peers:
+        assert peer.send(b"GET / HTTP/1.1\r\nX: ") == b""
+    assert factory.budget.total == 2 * 19
+    factory.budget.is_tight = True
+    assert peers[0].send(b"a").startswith(b"HTTP/1.1 503 ")
+    assert factory.budget.held == 19
+    assert Peer(factory).open("/")
+    factory.budget.is_tight = False
+    assert peers[1].send(b"b\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 426 ")
+    assert factory.budget.held == 0
+
+
+def test_a_proxy_over_a_unix_socket_may_say_who_the_client_is(clock: Clock) -> None:
+    factory = make_factory(clock, trust_proxy=1, max_connections_per_address=1)
+    peer = Peer(factory, host=None)
+    peer.open("/", "X-Forwarded-For: 192.0.2.7")
+    assert (peer.protocol.address, peer.protocol.who) == ("192.0.2.7", "192.0.2.7")
+    assert Peer(factory, host=None).send(handshake("/", "X-Forwarded-For: 192.0.2.7")).startswith(b"HTTP/1.1 429 ")
+    other = Peer(factory, host=None)
+    other.open()
+    assert (other.protocol.address, other.protocol.who) == (None, "a local client")
+
+
 def test_what_is_not_http_is_closed_without_a_word(clock: Clock) -> None:
     peer = Peer(make_factory(clock))
     assert peer.send(b"\x16\x03\x01") == b""
     assert peer.transport.half_closed
-
-
-def test_what_only_autobahn_refuses_gets_a_fixed_answer(clock: Clock) -> None:
-    peer = Peer(make_factory(clock))
-    # Its parser of the request target wants a port to be a number.
-    answer = peer.send(handshake("http://secret:port/"))
-    assert answer.startswith(b"HTTP/1.1 101 ") or (answer.startswith(b"HTTP/1.1 400 ") and b"secret" not in answer)
-    peer = Peer(make_factory(clock))
-    peer.protocol.failHandshake("secret")
-    assert b"secret" not in peer.take()
 
 
 def test_a_handshake_has_its_time(clock: Clock) -> None:

@@ -110,7 +110,7 @@ def test_the_limits_are_those_in_force() -> None:
             left = left.replace(default(option), "", 1)
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
     assert limits["values in a text to `/json`"][0] == f"{settings.max_json_values:,}"
-    assert limits["request head"][0] == f"{format_size(settings.max_head_size)}, {settings.max_head_lines} lines"
+    assert limits["request head"][0] == f"{format_size(settings.max_request_head)}, {settings.max_head_lines} lines"
     assert limits["held by one connection for `?delay`"][0] == format_size(settings.max_delayed)
     assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert (limits["connections with `?stall` or `?handshake-delay`"][0], settings.max_unread) == ("half of all", 0.5)

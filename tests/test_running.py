@@ -158,6 +158,18 @@ def test_a_socket_without_a_name_is_called_unknown() -> None:
         assert daemon.port == passed.getsockname()[1]
 
 
+# What it makes of who calls over a Unix socket.
+
+
+def test_a_proxy_at_a_unix_socket_is_believed_as_at_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with (
+        Daemon("--trust-proxy", "1", ports=[f"unix:{path}"]),
+        unix_connect(str(path), "ws://localhost/info", additional_headers={"X-Forwarded-For": "192.0.2.7"}) as client,
+    ):
+        assert json.loads(client.recv())["peer"] == {"address": "192.0.2.7", "port": None}
+
+
 # What it prints when it starts.
 
 

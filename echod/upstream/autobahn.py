@@ -6,7 +6,7 @@ Knows what is inside a connection of Autobahn's. Must never know what its octets
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha1
 from typing import Any, cast
@@ -27,8 +27,8 @@ class _NobodyWaits:
 
 _NOBODY_WAITS = _NobodyWaits()
 
-_ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-"""Autobahn's answer to an opening handshake, up to what depends on the key, where there is no extension and no subprotocol."""
+_ANSWER = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+"""The answer to an opening handshake, up to what is different from one to the next."""
 
 BAD_GATEWAY = 1014
 
@@ -76,28 +76,22 @@ class ServerProtocol(WebSocketServerProtocol):
         """The validator, from the first text that Autobahn takes on."""
         return Utf8Validator()
 
-    def open(self, key: str, subprotocols: Sequence[str], extension: PerMessageCompress | None, headers: Mapping[str, str]) -> None:
-        """Answer an opening handshake that has been checked already, past Autobahn's own parser; the first subprotocol is chosen.
+    def open(self, key: str, subprotocol: str | None, extension: PerMessageCompress | None, headers: Mapping[str, str]) -> None:
+        """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`; `headers` go into the answer.
 
-        Autobahn would choose an extension by itself, make it of its own class, and forget the value of `client_max_window_bits`: it sees
-        no offer, and `extension` is put where its own would be. `headers` go into the answer.
+        Autobahn's own `succeedHandshake` says `Upgrade: WebSocket`, where RFC 6455 section 4.2.2 has `websocket`. It would also choose an
+        extension by itself, make it of its own class, forget the value of `client_max_window_bits`, and take twice the time. In all else
+        its answer is this one; tests/upstream/test_autobahn.py compares the two.
         """
         self.websocket_version = 13
-        if not subprotocols and extension is None:
-            self._open_plainly(key)
-            return
-        self.websocket_protocols = list(subprotocols)
-        self.websocket_extensions = []
         if extension is not None:
             self._perMessageCompress = extension
-        self._wskey = key
-        self.succeedHandshake((subprotocols[0] if subprotocols else None, headers))
-
-    def _open_plainly(self, key: str) -> None:
-        """Do what Autobahn does where there is nothing to agree on, in half of the time; tests/upstream/test_autobahn.py compares them."""
-        accept = b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False)
-        self.sendData(b"%b%b\r\n\r\n" % (_ANSWER, accept))
-        self.websocket_protocol_in_use = None
+        self.websocket_protocol_in_use = subprotocol
+        fields = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        if subprotocol is not None:
+            fields.append(f"Sec-WebSocket-Protocol: {subprotocol}\r\n")
+        accept = b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
+        self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
         self.state = self.STATE_OPEN
         self.inside_message = False
         self.current_frame = cast(Any, None)

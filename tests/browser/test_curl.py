@@ -102,6 +102,26 @@ def test_one_answer_for_a_connection(daemon: Daemon, tmp_path: Path) -> None:
     assert curl(daemon, tmp_path, "/", "--http1.0").status == 200
 
 
+def test_clients_that_would_rather_speak_http_2(daemon: Daemon, tmp_path: Path) -> None:
+    """They offer an upgrade to h2c, which a server may ignore (RFC 9110 section 7.8)."""
+    for path, size in (("/healthz", 3), ("/", 10_000)):
+        reply = curl(daemon, tmp_path, path, "--http2")
+        assert (reply.status, len(reply.body) >= size) == (200, True)
+    url = daemon.url.replace("ws", "http", 1)
+    source = Path(__file__).parents[1] / "interop" / "Plain.java"
+    done = run(needed("java", "default-jdk-headless"), str(source), f"{url}/healthz", f"{url}/")
+    assert (done.stdout, done.returncode) == ("200\n200\n", 0), done.stderr
+
+
+def test_cookies_of_another_service_on_localhost(daemon: Daemon, tmp_path: Path) -> None:
+    # As a header of ours: curl cuts its own cookies after 8 KiB.
+    cookies = f"Cookie: city=Århus; long={'c' * 15_000}"
+    assert curl(daemon, tmp_path, "/healthz", "--header", cookies).status == 200
+    assert curl(daemon, tmp_path, "/healthz", "--header", cookies + 1500 * "c").status == 431
+    with Daemon("--max-request-head", "64KiB") as other:
+        assert curl(other, tmp_path, "/healthz", "--header", cookies + 30_000 * "c").status == 200
+
+
 def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
     """curl asks for HTTP/2, too, in the TLS handshake (ALPN), and so do browsers."""
     key = str(certificate.path).replace(":", "\\:")

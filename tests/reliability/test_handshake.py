@@ -31,8 +31,8 @@ def test_request_heads_without_an_end(figure: Figure) -> None:
     with Daemon("--close-timeout", "1s") as daemon:
         growth, results = asyncio.run(run(daemon))
     refused = sum(answer == b"HTTP/1.1 431 " for _, answer in results)
-    # 8 KiB of each, and what a buffer takes ahead.
-    figure("growth, 100 request heads without an end", growth / MIB, 1.25, "MiB")
+    # 16 KiB of each, and what a buffer takes ahead.
+    figure("growth, 100 request heads without an end", growth / MIB, 2.5, "MiB")
     # A reset is the daemon's right towards who never stops; what it took by then is what counts, and that is in the growth.
     figure("of them not refused with 431", CLIENTS - refused, CLIENTS)
 

@@ -191,12 +191,12 @@ def test_request_heads_at_the_limit(figure: Figure) -> None:
     async def one(address: Address) -> Client:
         client = await Client.connect(address)
         start = b"GET / HTTP/1.1\r\nX-Long: "
-        await client.send(start + b"a" * (8 * KIB - 1 - len(start)))
+        await client.send(start + b"a" * (16 * KIB - 1 - len(start)))
         return client
 
     with Daemon() as daemon:
         growth = asyncio.run(growth_by(daemon, (one(daemon.address) for _ in range(count))))
-    figure("growth for each request head of 8 KiB that waits for its end", growth / count / KIB, 24, "KiB")
+    figure("growth for each request head of 16 KiB that waits for its end", growth / count / KIB, 32, "KiB")
 
 
 NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"

@@ -1,0 +1,16 @@
+// Java's own HttpClient, which offers h2c with each request to http:// (it prefers HTTP/2): prints the status of each URL.
+
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse.BodyHandlers;
+
+class Plain {
+    public static void main(String[] urls) throws Exception {
+        HttpClient client = HttpClient.newHttpClient();
+        for (String url : urls) {
+            System.out.println(client.send(HttpRequest.newBuilder(URI.create(url)).build(), BodyHandlers.ofString()).statusCode());
+        }
+        System.exit(0);
+    }
+}
