@@ -11,6 +11,7 @@ Knows the native module and leases. Must never know frames: what a connection is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
@@ -184,6 +185,20 @@ class Large:
         return bytes(self._native.ffi.buffer(header, header_size)) + bytes(payload)
 
 
+def _caught(failure: str, call: Callable[..., object], *arguments: Any) -> bool:
+    """Call, log an exception as this `failure`, and tell whether there was none.
+
+    No exception leaves: the reactor would let go of the pump, and with it of all connections.
+    """
+    try:
+        call(*arguments)
+    except Exception:
+        with suppress(Exception):  # where memory is short, the log may fail as well
+            _log.failure(failure)
+        return False
+    return True
+
+
 @implementer(IReadDescriptor)
 class Lane:
     """The pump, as the reactor sees it: something to read from."""
@@ -256,6 +271,9 @@ class Lane:
 
     def doRead(self) -> None:
         """Serve every ready socket."""
+        _caught("a turn of the pump failed", self._take_turn)
+
+    def _take_turn(self) -> None:
         lease = self._lib.echod_pump_turn(self._pump, TURN)
         while lease:
             self._ended.append(lease)
@@ -267,15 +285,9 @@ class Lane:
         held = self._lib.echod_pump_held(self._pump)
         if held != self._held:
             self._held = held
-            self._tell_held()
+            _caught("what leases hold could not be counted", self._note_held, held)
         if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
             self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
-
-    def _tell_held(self) -> None:
-        try:
-            self._note_held(self._held)
-        except Exception:  # else the reactor would let go of the pump, and with it of all connections
-            _log.failure("what leases hold could not be counted")
 
     def _trim(self) -> None:
         self._trim_call = None
@@ -344,11 +356,8 @@ class Lane:
     def _give_back(self, lease: Any) -> None:
         borrower = self._borrowers.pop(lease.slot)
         borrower.lease = None
-        try:
-            self._hand_over(lease, borrower)
-        except Exception:  # else the reactor would let go of the pump, and with it of all connections
-            _log.failure("a lease could not be given back")
-            borrower.lease_lost()
+        if not _caught("a lease could not be given back", self._hand_over, lease, borrower):
+            _caught("a connection whose lease is lost could not be reset", borrower.lease_lost)
 
     def _release(self, lease: Any, borrower: Borrower) -> None:
         messages, octets = lease.messages, lease.octets

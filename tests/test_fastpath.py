@@ -701,6 +701,31 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
     echoed(whole, TEXT, b"still here")
 
 
+def test_a_lease_that_can_not_be_lost_either_costs_one_connection_alone(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reactor drops whoever raises. Where memory is short, the log may raise as well."""
+    broken, whole = lane_bed.link(), lane_bed.link()
+    monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
+    monkeypatch.setattr(broken.protocol, "lease_lost", lambda: 1 / 0)
+    monkeypatch.setattr("echod.fastpath._log", SimpleNamespace(failure=lambda _: 1 / 0))
+    for link in (broken, whole):
+        link.push(client_frame(PING, b"x"))
+    assert whole.receive(3) == server_frame(PONG, b"x")
+    assert lane_of(lane_bed) in lane_bed.loop.readers
+    echoed(whole, TEXT, b"still here")
+    monkeypatch.undo()
+    broken.protocol.give_up()
+
+
+def test_a_turn_that_fails_costs_that_turn_alone(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = lane_bed.link()
+    with capturedLogs() as events, monkeypatch.context() as patch:
+        patch.setattr(lane_bed.loop, "callLater", lambda *_: 1 / 0)
+        echoed(link, BINARY, noise(2**20))  # its buffer is kept, and to be released later
+    assert {event["log_format"] for event in events} == {"a turn of the pump failed"}
+    assert lane_of(lane_bed) in lane_bed.loop.readers
+    echoed(link, TEXT, b"still here")
+
+
 def test_the_last_connection_may_stop_the_lane_within_a_turn(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
     with bed(native, ping_interval=0) as made:
         lane, link = lane_of(made), made.link()
