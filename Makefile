@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -g -O1
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -g -O1
 
 # Without the express lane its tests are skipped, as ECHOD_NATIVE=0 has it, unless no tool may be missing.
 HAS_LANE := $(BIN)/python -c 'from echod.native import load; raise SystemExit(load(None) is None)'

@@ -108,6 +108,20 @@ def test_libraries_are_searched_only_where_the_caller_says(
     assert os.environ.get("LDSHARED") == chosen
 
 
+@pytest.mark.usefixtures("_compiler")
+def test_built_as_distributions_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Overruns of buffers are seen, branches are marked, and the table of functions is read-only."""
+    needed("readelf", "binutils")
+    monkeypatch.delenv(build.CFLAGS_VARIABLE, raising=False)
+    build.main(tmp_path)
+    (extension,) = tmp_path.iterdir()
+    described = subprocess.run(["readelf", "--wide", "-dl", "--dyn-syms", extension], capture_output=True, text=True, check=True).stdout
+    for expected in (r"BIND_NOW", r"GNU_RELRO", r"__stack_chk_fail", r"__\w+_chk\b"):
+        assert re.search(expected, described), f"{expected} is missing in\n{described}"
+    if build.IS_X86:
+        assert extension.read_bytes().count(b"\xf3\x0f\x1e\xfa") > len(build.sources()), "no endbr64 at the begin of functions"
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what a wheel is made from, without a built extension, and with nothing for a plugin."""
