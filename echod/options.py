@@ -110,6 +110,7 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
             error = ValueError("systemd passed no such socket")
         raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
     endpoints.leave_path(endpoint)
+    endpoints.take_path(endpoint)
     if below != text:
         # Below TLS: proxies send the header in the clear, before the client's hello.
         endpoint = proxy_header.wrap(endpoint)

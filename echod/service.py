@@ -14,7 +14,7 @@ import sys
 import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from errno import EADDRINUSE, EIO
+from errno import EIO
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -36,7 +36,7 @@ from echod.native import Native, zlib_functions
 from echod.quantities import format_duration, format_size
 from echod.settings import Compression, Settings
 from echod.systemd import Notifier
-from echod.upstream import eager
+from echod.upstream import eager, endpoints
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 from echod.web.sources import Local, Source
@@ -95,13 +95,13 @@ class EchoService(Service):
     def privilegedStartService(self) -> None:
         """Listen while ports below 1024 may be had; `twist` leaves this step out."""
         super().privilegedStartService()
-        self._listen()
+        self._listen_or_leave()
 
     def startService(self) -> None:
         """Begin to serve."""
         super().startService()
         if not self._has_listened:
-            self._listen()
+            self._listen_or_leave()
         if self._observer is not None:
             self._observer.start(self._reactor)
         if self._lag is not None:
@@ -129,6 +129,14 @@ class EchoService(Service):
         if self.running and self.factory is not None:
             self.factory.state = State.SERVING
 
+    def _listen_or_leave(self) -> None:
+        try:
+            self._listen()
+        except CannotStartError:
+            for port in (*self._ports, *self._admin_ports):
+                endpoints.abandon(port)
+            raise
+
     def _listen(self) -> None:
         self._has_listened = True
         descriptors = raise_descriptor_limit()
@@ -149,7 +157,8 @@ class EchoService(Service):
 
     def _listen_for_admin(self, source: Source) -> None:
         self._admin = AdminSite(source, self._reactor)
-        self._admin_ports = [listen_on(text, endpoint, self._admin) for text, endpoint in self._admin_endpoints]
+        for text, endpoint in self._admin_endpoints:
+            self._admin_ports.append(listen_on(text, endpoint, self._admin))
 
     def _tell_start(self, factory: EchoFactory) -> None:
         self._tell_addresses()
@@ -259,8 +268,8 @@ def listen_on(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFact
 def close_ports(endpoints: Sequence[tuple[str, IStreamServerEndpoint]], ports: Sequence[IListeningPort]) -> list[Deferred[Any]]:
     """Stop listening on `ports`, the first of `endpoints`; each Deferred fires when its port is closed, or can't be.
 
-    That is a line in the log and no failure, with which the others' end would not be waited for: Twisted's port for a Unix socket removes
-    the path first, and fails when that is gone.
+    That is a line in the log and no failure, with which the others' end would not be waited for: the path of a Unix socket may be in a
+    folder that the user whom the daemon runs as by now can't write.
     """
     # A start that failed has left some endpoints without a port.
     pairs = zip(endpoints, ports, strict=False)
@@ -374,8 +383,7 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
 def describe_failure(error: BaseException | None) -> str:
     """Return why an endpoint can't listen, on one line."""
     if isinstance(error, CannotListenError):
-        # Twisted locks a Unix socket's path, so that it is known when a socket that is there is another process's.
-        error = OSError(EADDRINUSE, os.strerror(EADDRINUSE)) if "lock" in str(error.socketError) else error.socketError
+        error = error.socketError
     return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
 
 

@@ -27,6 +27,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 from echod import __version__
 from tests.daemon import Daemon, Program, run, script, wait_until
 from tests.tls import Certificate
+from tests.tools import give_up, needed
 
 PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
 
@@ -131,6 +132,46 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert daemon.wait() == 0
         # Against the 60 seconds that it would have waited.
         assert time.monotonic() - start < 30
+
+
+# As the first process of a container: each that is started there has the process id of the one before it, 1.
+
+
+@contextmanager
+def first_process(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Run twistd with these arguments until it is killed, and give the path of its log."""
+    isolated = [needed("unshare", "util-linux"), *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    isolated += ["--pid", "--fork", "--kill-child", "--mount-proc"]
+    if run(*isolated, "true").returncode:
+        give_up("this takes a process namespace: run as root, or where `unshare --user --pid` is allowed")
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*isolated, script("twistd"), *arguments], cwd=folder, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: process.poll() is not None or "echod " + __version__ in log.read_text(), "it to serve or to end")
+        yield log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_container_that_was_killed_starts_again_on_its_unix_sockets(workers: str, tmp_path: Path) -> None:
+    path, admin = tmp_path / "socket", tmp_path / "admin"
+    options = ["echod", f"--port=unix:{path}", f"--admin=unix:{admin}", "--workers", workers]
+    for _ in range(2):
+        with first_process(tmp_path, "-n", "--pidfile=", *options) as log:
+            assert accepts(admin), log.read_text()
+            with unix_connect(str(path)) as client:
+                echo(client, "hello")
+        wait_until(lambda: not accepts(path), "it to be gone, and its workers")
+        assert path.exists()
+    assert {found.name for found in tmp_path.iterdir()} == {"socket", "admin", "log"}
 
 
 # Sockets that systemd passes; those that have names are for tests/system/test_systemd.py.
@@ -266,9 +307,17 @@ def test_a_port_in_use_is_one_line_and_status_1(program: Program, port_in_use: i
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("option", ["--port", "--admin"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_start_that_fails_leaves_nothing_behind(workers: str, option: str, program: Program, port_in_use: int, tmp_path: Path) -> None:
+    options = ["--port", f"unix:{tmp_path / 'socket'}", option, f"tcp:{port_in_use}:interface=127.0.0.1", "--workers", workers]
+    assert "in use" in assert_refused(start(program, *options, cwd=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_socket_in_use_is_one_line_and_status_1(program: Program, tmp_path: Path) -> None:
     with Daemon(ports=[f"unix:{tmp_path / 'socket'}"]):
-        # Twisted's word for it: the lock beside a socket tells it from one that nobody listens on any more.
         assert "in use" in assert_refused(start(program, "--port", f"unix:{tmp_path / 'socket'}", cwd=tmp_path))
 
 

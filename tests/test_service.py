@@ -126,7 +126,7 @@ def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: 
 
 @pytest_twisted.inlineCallbacks
 def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
-    """Twisted's port can't be closed then, as it removes the path first."""
+    """Twisted's own port, that is, as it removes the path first."""
     port, admin = f"unix:{tmp_path / 'port'}", f"unix:{tmp_path / 'admin'}"
     service = make(port, "tcp:0:interface=127.0.0.1", admin_endpoints=[(admin, serverFromString(REAL, admin))])
     service.startService()
@@ -177,11 +177,25 @@ def test_a_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert service.stopService() is not None
 
 
+@pytest.mark.parametrize("is_admin", [False, True])
+@pytest_twisted.inlineCallbacks
+def test_a_start_that_fails_leaves_no_socket(is_admin: bool, tmp_path: Path) -> Generator[Any, Any, None]:
+    """The reactor would remove it, but never runs."""
+    with listening() as port:
+        texts = [f"unix:{tmp_path / 'socket'}", f"tcp:{port}:interface=127.0.0.1"]
+        made = [(text, parse_endpoint(REAL, text)) for text in texts]
+        service = EchoService(Settings(), [] if is_admin else made, REAL, take_signals=False, admin_endpoints=made if is_admin else [])
+        with pytest.raises(CannotStartError):
+            service.privilegedStartService()
+    assert list(tmp_path.iterdir()) == []
+    yield service.stopService()
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
         (CannotListenError("any", 80, OSError(13, "Permission denied")), "Permission denied"),
-        (CannotListenError("any", "/socket", "Cannot acquire lock"), "Address already in use"),
+        (CannotListenError("any", "/socket", OSError(98, "Address already in use")), "Address already in use"),
         (ValueError("one\ntwo"), "one two"),
     ],
 )

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import endpoints
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, UNIXServerEndpoint, _SystemdParser
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.protocol import connectionDone
 from twisted.internet.unix import Port as UnixPort
+from twisted.python.failure import Failure
 from twisted.python.systemd import ListenFDs
 
 FIRST_ENVIRONMENT = Path("/proc/self/environ")
@@ -85,6 +88,85 @@ def leave_path(endpoint: object) -> None:
     """Let a `systemd:` endpoint for a Unix socket leave its path alone; another is as it was."""
     if isinstance(endpoint, AdoptedStreamServerEndpoint) and endpoint.addressFamily == socket.AF_UNIX:
         endpoint.reactor = _UnixAdopter(endpoint.reactor)
+
+
+class _OwnUnixPort(UnixPort):
+    """Takes over a path where nobody accepts any more, and in the end removes the path only if it still leads to this socket.
+
+    Twisted's own has a lock beside the path, with the process id of its owner. In a container that is 1: a daemon that was killed would
+    find its own id there, take itself for another that lives, and never start again.
+    """
+
+    _own: tuple[int, int] | None = None
+
+    def startListening(self) -> None:
+        """Listen; raises `OSError` or `CannotListenError`."""
+        if _is_abandoned(self._bindPath):
+            os.remove(self._bindPath)
+        super().startListening()
+        self._own = _identify(self._bindPath)
+
+    def remove_path(self) -> None:
+        """Remove the path, unless it leads elsewhere by now; raises `OSError`."""
+        path, own, self._own = self._bindPath, self._own, None
+        # From now on an abstract name, by its NUL, which Twisted leaves alone.
+        self._bindPath = b"\0" + path
+        if own is not None and own == _identify(path):
+            os.remove(path)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Listen no more, also where the path can't be removed, which is an `OSError`."""
+        try:
+            self.remove_path()
+        finally:
+            super().connectionLost(reason)
+
+
+def _is_abandoned(path: bytes) -> bool:
+    """Tell whether there is a socket at `path` from which nobody accepts."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.setblocking(False)
+                client.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # there is nothing, or somebody who has no room at present
+        pass
+    return False
+
+
+def _identify(path: bytes) -> tuple[int, int] | None:
+    """Return what tells a file from others, whatever their paths; None: there is none."""
+    with suppress(OSError):
+        found = os.lstat(path)
+        return found.st_dev, found.st_ino
+    return None
+
+
+class _UnixListener:
+    """Stands where a `unix:` endpoint has the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listenUNIX(self, address: str, factory: IProtocolFactory, backlog: int, mode: int, wantPID: bool) -> IListeningPort:  # noqa: ARG002
+        """Listen on a Unix socket, without Twisted's lock."""
+        port = _OwnUnixPort(os.fsencode(address), factory, backlog, mode, self._reactor)
+        port.startListening()
+        return cast(IListeningPort, port)
+
+
+def take_path(endpoint: object) -> None:
+    """Let a `unix:` endpoint take over a path where nobody accepts any more; another is as it was."""
+    if isinstance(endpoint, UNIXServerEndpoint):
+        endpoint._reactor = _UnixListener(endpoint._reactor)
+
+
+def abandon(port: IListeningPort) -> None:
+    """Remove the path of a `unix:` endpoint's port at once, of which the reactor won't: it never runs after a start that failed."""
+    if isinstance(port, _OwnUnixPort):
+        port.remove_path()
 
 
 def adopt(reactor: Any, descriptor: int) -> IStreamServerEndpoint:

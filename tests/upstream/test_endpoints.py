@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, _SystemdParser, serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 from twisted.protocols._sni import autoReloadingDirectoryOfPEMs
@@ -146,6 +147,94 @@ def test_other_endpoints_are_left_as_they_are() -> None:
     for left in (endpoint, serverFromString(reactor, "tcp:0")):
         endpoints.leave_path(left)
     assert endpoint.reactor is reactor
+
+
+# Twisted leaves a socket that could not be bound to the garbage collector.
+leaves_sockets = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def take(text: str) -> Any:
+    endpoint: Any = serverFromString(reactor, text)
+    endpoints.take_path(endpoint)
+    return endpoint
+
+
+def leave_dead_socket(path: Path) -> None:
+    """What a daemon leaves that was killed."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+
+
+@leaves_sockets
+@pytest_twisted.inlineCallbacks
+def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
+    path = tmp_path / "socket"
+    leave_dead_socket(path)
+    # Twisted's lock, with the process id that the next process has, too, in a container.
+    (tmp_path / "socket.lock").symlink_to(str(os.getpid()))
+    with pytest.raises(CannotListenError):
+        yield serverFromString(reactor, f"unix:{path}").listen(Factory.forProtocol(Kept))
+    port = yield take(f"unix:{path}:mode=600").listen(Factory.forProtocol(Kept))
+    assert (path.stat().st_mode & 0o777) == 0o600
+    assert port.getHost() == UNIXAddress(os.fsencode(path))
+    (tmp_path / "socket.lock").unlink()
+    # In use, and so it is when the one who has it is busy.
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        with pytest.raises(CannotListenError, match="in use"):
+            yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
+    yield port.stopListening()
+    assert list(tmp_path.iterdir()) == [], "no lock is made, nor left"
+
+
+@leaves_sockets
+@pytest_twisted.inlineCallbacks
+def test_a_path_of_something_else_is_not_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
+    path, dead, full = (tmp_path / name for name in ("file", "dead", "full"))
+    path.write_text("kept")
+    with pytest.raises(CannotListenError, match="in use"):
+        yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
+    assert path.read_text() == "kept"
+    leave_dead_socket(dead)
+    (tmp_path / "link").symlink_to(dead)
+    with pytest.raises(CannotListenError, match="in use"):
+        yield take(f"unix:{tmp_path / 'link'}").listen(Factory.forProtocol(Kept))
+    # Of somebody who accepts, but so late that the kernel's queue is full.
+    with socket.socket(socket.AF_UNIX) as slow, socket.socket(socket.AF_UNIX) as waiting:
+        slow.bind(str(full))
+        slow.listen(0)
+        waiting.connect(str(full))
+        with pytest.raises(CannotListenError, match="in use"):
+            yield take(f"unix:{full}").listen(Factory.forProtocol(Kept))
+        assert full.exists()
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_path_that_leads_elsewhere_by_now_is_left(tmp_path: Path) -> Generator[Any, Any, None]:
+    path = tmp_path / "socket"
+    first = yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
+    path.unlink()
+    second = yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
+    yield first.stopListening()
+    assert path.exists()
+    yield second.stopListening()
+    assert not path.exists()
+    third = yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
+    path.unlink()
+    yield third.stopListening()
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_start_that_fails_removes_the_path_at_once(tmp_path: Path) -> Generator[Any, Any, None]:
+    path = tmp_path / "socket"
+    port = yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
+    other = yield take("tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Kept))
+    for listening in (port, other):
+        endpoints.abandon(listening)
+    assert not path.exists()
+    yield port.stopListening()
+    yield other.stopListening()
 
 
 class TestFaults:
