@@ -22,6 +22,7 @@ from echod.probe import MAX_SIZE, CheckOutcome, Plan
 from echod.quantities import format_duration, format_size
 from echod.service import describe_lane
 from echod.settings import Settings
+from tests import documents
 from tests.daemon import Daemon
 from tests.test_layout import ROOMS
 
@@ -148,18 +149,33 @@ def test_the_lines_about_the_express_lane_are_those_it_has() -> None:
     assert {line.replace("…", "pump and codec") for line in listed} == said
 
 
-def test_the_line_to_try_works() -> None:
-    """As a shell takes it, but for the port, which may be in use, and the Python, which need not be in .venv."""
+def test_the_line_to_try_works(tmp_path: Path) -> None:
     (line,) = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert line.count(".venv/bin/python ") == line.count("127.0.0.1:8080") == 1
     printed = re.search(r"^It prints `(.*?)`", README, re.MULTILINE)
     assert printed is not None
+    documents.prepare(tmp_path)
     with Daemon() as daemon:
-        command = line.replace(".venv/bin/python ", f'"{sys.executable}" ').replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
-        # The locale where tests run need not be a terminal's.
-        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, encoding="utf-8", timeout=30, check=False)
+        done = documents.run_line(line, tmp_path, daemon.port)
     assert (done.stdout, done.stderr, done.returncode) == (f"{printed[1]}\n", "", 0)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_line_takes_what_a_stock_debian_lacks(name: str) -> None:
+    """Debian has no `python` and no `pip`, and its `python3` may make virtual environments, but have nothing installed."""
+    text = re.sub(r"^```python\n.*?^```$", "", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = re.findall(
+        r"^(?: {4})?(\S.*)$", "\n".join(re.findall(r"^ {4}\S.*$|^```sh\n.*?^```$", text, re.MULTILINE | re.DOTALL)), re.MULTILINE
+    )
+    for line in lines:
+        assert not re.match(r"(python|pip|pip3|twistd|twist) ", line), line
+        assert not re.match(r"python3 (?!-m venv )", line), line
+
+
+@pytest.mark.parametrize("path", [*(ROOT / name for name in DOCUMENTS), *(path for path in (ROOT / "etc").rglob("*") if path.is_file())])
+def test_no_line_leaves_a_pid_file_in_the_current_folder(path: Path) -> None:
+    """The README says in its prose what happens then."""
+    for line in re.findall(r"^(?: {4}|# {5}).*twistd -n.*", path.read_text(), re.MULTILINE):
+        assert " --pidfile= " in line, line
 
 
 def test_make_has_the_targets_and_lists_them() -> None:

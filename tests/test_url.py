@@ -6,10 +6,7 @@ Knows how that file is written. What parameters do is for test_faulty.py; here t
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from echod import faults
 from echod.faulty import refusal
 from echod.quantities import format_duration, format_size
 from echod.settings import Settings
+from tests import documents
 from tests.daemon import Daemon
 from tests.test_readme import rows
 from tests.tools import needed
@@ -44,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("url")
     (program,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     (path / "talk.py").write_text(program)
+    documents.prepare(path)
     return path
 
 
@@ -58,10 +57,7 @@ def test_there_is_a_line_for_each_parameter() -> None:
 def test_each_line_prints_what_it_says(daemon: Daemon, folder: Path, line: str, printed: str) -> None:
     if line.startswith("curl "):
         needed("curl")
-    assert line.count("127.0.0.1:8080") == 1
-    command = re.sub("^python ", f'"{sys.executable}" ', line).replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port}")
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = documents.run_line(line, folder, daemon.port)
     assert done.stderr == ""
     expected, got = (re.split(r"^([0-9]+\.[0-9]) s", text, flags=re.MULTILINE) for text in (printed, done.stdout))
     assert got[::2] == expected[::2]

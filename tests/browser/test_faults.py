@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.daemon import Daemon
+from tests.loop import needed_native
 
 CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
 
@@ -139,6 +140,8 @@ ECHO = """
 @pytest.mark.parametrize("mode", ["mirror", "deflate"])
 def test_deflated_messages(page: Page, mode: str, native: str) -> None:
     """Chromium keeps its context, and allows to be asked for a smaller window."""
+    if native == "1":
+        needed_native()
     with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
         words = " ".join(Path(__file__).read_text().split())
         assert page.evaluate(ECHO, [daemon.url, words]) == [300, "permessage-deflate; client_max_window_bits=12"]

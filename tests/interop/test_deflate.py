@@ -16,6 +16,7 @@ import pytest
 
 from tests.daemon import Daemon
 from tests.interop.clients import CLIENTS, Client, Connection, Message, Offer, Target
+from tests.loop import needed_native
 
 MODES = ("mirror", "deflate")
 
@@ -51,6 +52,8 @@ def messages(seed: int, count: int) -> list[Message]:
 
 @pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "no lane"])
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    if request.param == "1":
+        needed_native()
     with Daemon(env={"ECHOD_NATIVE": request.param}) as daemon:
         yield daemon
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests import frames
+from tests.loop import needed_native
 from tests.reliability.clients import Address, Client, at_once, open_many, warm_up
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
@@ -236,6 +237,8 @@ def test_idle_connections(kind: str, mode: str, headers: tuple[str, ...], limit:
             await growth_by(daemon, (one(daemon.address) for _ in range(50)), *headers)
         return await growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers)
 
+    if native == "1":
+        needed_native()
     with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
         growth = asyncio.run(run(daemon))
     figure(f"memory of an idle connection, {kind}, {'with' if native == '1' else 'without'} the lane", growth / count / KIB, limit, "KiB")

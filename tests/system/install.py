@@ -5,16 +5,18 @@ Knows how that section is written. Must never know better than it how to install
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from tests.system import nspawn
 
 ROOT = Path(__file__).parents[2]
+
+NOT_OF_A_CHECKOUT = (".*", "build", "dist", "reports", "node_modules", "__pycache__", "*.so")
+"""Patterns of what is made in one, which its copy goes without."""
 
 BUILD_DEADLINE = 1200
 """Seconds for the wheels, with echod's compiled."""
@@ -27,15 +29,23 @@ def lines() -> list[str]:
 
 
 def install(root: Path, folder: Path) -> None:
-    """Run the README's lines up to where systemd is told: the first one here, the others in the system at `root`."""
-    version = nspawn.python_version(root)
-    if version != sys.version_info[:2]:
-        pytest.fail(f"the system has Python {version[0]}.{version[1]}, for which wheels can't be built with another: take that")
-    build, *others, reload, _, _ = lines()
-    assert reload.startswith("systemctl ")
-    assert build.startswith("python3 -m pip wheel --wheel-dir wheels ")
-    here = [sys.executable, *build.replace("--wheel-dir wheels", f"--wheel-dir {folder}/wheels").split()[1:]]
-    done = subprocess.run(here, cwd=ROOT, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
+    """Run the README's lines up to where systemd is told: two here, in a copy of the checkout, the others in the system at `root`.
+
+    The `python3` here is this Debian's own, as that of the system is, and not what else may be on the PATH.
+    """
+    make, build, *others, reload, _, _ = lines()
+    assert (make[:8], build[:6], reload[:10]) == ("python3 ", ".venv/", "systemctl ")
+    checkout = folder / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*NOT_OF_A_CHECKOUT))
+    done = subprocess.run(
+        ["sh", "-c", f"set -e\n{make}\n{build}"],
+        cwd=checkout,
+        env={**os.environ, "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_DEADLINE,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     script = "\n".join(["set -e", "cd /mnt", *others])
-    nspawn.run(root, script, {folder / "wheels": "/mnt/wheels", ROOT / "etc": "/mnt/etc"})
+    nspawn.run(root, script, {checkout / "wheels": "/mnt/wheels", checkout / "etc": "/mnt/etc"})

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -258,10 +258,3 @@ class System:
         if isinstance(made[0], OSError):
             raise made[0]
         return made[0]
-
-
-def python_version(root: Path) -> Sequence[int]:
-    """Return the version of Python, as two numbers, in a root folder."""
-    target = (root / "usr/bin/python3").readlink()
-    major, minor = target.name.removeprefix("python").split(".")
-    return int(major), int(minor)
