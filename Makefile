@@ -30,7 +30,7 @@ NOT_SANITIZED := tests/browser tests/native/test_fuzz.py tests/native/test_instr
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py \
-  tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py tests/test_packaging.py tests/test_readme.py tests/test_running.py \
+  tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py \
   tests/test_url.py tests/test_workers_daemon.py
 
 # To whoever has none left, one test at a time, so that a long file does not keep one process alone.

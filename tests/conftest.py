@@ -41,6 +41,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Have pytest's summary tell each reason for a skip in one line, however many tests have it: it folds what is skipped at one place."""
+    for report in terminalreporter.stats.get("skipped", ()):
+        _, _, reason = report.longrepr
+        report.longrepr = (report.nodeid.partition("/")[0], None, reason)
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """Return a certificate for `localhost`."""
