@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
@@ -94,6 +95,31 @@ def parse_host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
         raise ValueError("is no host name, such as echod.example.com; it has no port")
     return text.lower().removesuffix(".")
+
+
+def pid_file_fault(path: Path) -> str | None:
+    """Return why twistd would not start with this pid file; None: it would, or it removes the file, whose process is gone.
+
+    twistd itself says it in several lines or by a traceback, and without the way out.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except FileNotFoundError:
+        return None if os.access(path.absolute().parent, os.W_OK) else "can't be written"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+        return "holds no process id: remove it"
+    pid = int(text)
+    if pid == os.getpid():  # as the first process of each container has it
+        return f"is of an earlier process, whose id, {pid}, is this one's, too: remove it"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # it runs as another user
+        pass
+    return f"says that process {pid} runs already: stop that"
 
 
 def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
@@ -246,6 +272,7 @@ class Options(usage.Options):
         sockets = endpoints.passed_descriptors()
         # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
+        self._check_pid_file()
         self._check_shares()
         self.endpoints = self._make_endpoints(
             "port",
@@ -262,6 +289,12 @@ class Options(usage.Options):
 
     def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
+
+    def _check_pid_file(self) -> None:
+        twistd: Any = self.parent or {}  # twist, too, which has no pid file
+        name = twistd.get("pidfile")
+        if name and not twistd.get("chroot") and (fault := pid_file_fault(Path(name))) is not None:
+            raise usage.UsageError(f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none")
 
     def _check_shares(self) -> None:
         settings = self.settings

@@ -15,7 +15,7 @@ from twisted.python.systemd import ListenFDs
 
 from echod import __version__, worker
 from echod.log import Limiter
-from echod.options import Options, makeService
+from echod.options import Options, makeService, pid_file_fault
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings
 from echod.worker import VARIABLE, Role, Worker
@@ -164,6 +164,64 @@ def test_a_bad_place_for_the_log_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit):
         options.parseOptions([])
     assert err.getvalue().startswith("echod: can't write the log: ")
+
+
+FOREIGN = 1
+"""A process that is there, and not this one."""
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "holds no process id"),
+        ("\xff", "holds no process id"),
+        ("99999999999", "holds no process id"),
+        (f"{os.getpid()}\n", f"is of an earlier process, whose id, {os.getpid()}, is this one's"),
+        (f"{FOREIGN}", f"says that process {FOREIGN} runs already"),
+        ("999999999", None),
+        (None, None),
+    ],
+)
+def test_a_pid_file_that_twistd_would_stop_at(text: str | None, fault: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "twistd.pid"
+    if text is not None:
+        path.write_text(text, "latin-1")
+    found = pid_file_fault(path)
+    assert found == fault if fault is None else str(found).startswith(fault)
+
+
+def test_a_pid_file_that_can_not_be_read_or_written(tmp_path: Path) -> None:
+    assert pid_file_fault(tmp_path) == "can't be read: Is a directory"
+    assert pid_file_fault(tmp_path / "no" / "twistd.pid") == "can't be written"
+
+
+def test_a_process_of_another_user_runs_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def kill(_: int, __: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    (tmp_path / "twistd.pid").write_text("12")
+    assert pid_file_fault(tmp_path / "twistd.pid") == "says that process 12 runs already: stop that"
+
+
+@pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"chroot": "/"}, False), ({"pidfile": ""}, False)])
+def test_a_pid_file_in_the_way_is_a_usage_error(
+    more: dict[str, str], is_told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    path = tmp_path / "twistd.pid"
+    path.write_text(str(FOREIGN))
+    options = Options()
+    parent: Any = {"pidfile": str(path), "nodaemon": True, **more}
+    options.parent = parent
+    if is_told:
+        with pytest.raises(SystemExit):
+            options.parseOptions([])
+        told = f"echod: the pid file {path} says that process 1 runs already: stop that, or start twistd with --pidfile= for none\n"
+        assert err.getvalue() == told
+    else:
+        options.parseOptions([])
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,6 +174,28 @@ def test_a_container_that_was_killed_starts_again_on_its_unix_sockets(workers: s
     assert {found.name for found in tmp_path.iterdir()} == {"socket", "admin", "log"}
 
 
+def test_a_container_that_was_killed_says_what_its_pid_file_is_about(tmp_path: Path) -> None:
+    with first_process(tmp_path, "-n", "echod", "--port=unix:socket"):
+        assert (tmp_path / "twistd.pid").read_text() == "1"
+    wait_until(lambda: not accepts(tmp_path / "socket"), "it to be gone")
+    with first_process(tmp_path, "-n", "echod", "--port=unix:socket") as log:
+        assert log.read_text().splitlines() == [
+            f"echod: the pid file {tmp_path / 'twistd.pid'} is of an earlier process, whose id, 1, is this one's, too: remove it, "
+            "or start twistd with --pidfile= for none"
+        ]
+
+
+@pytest.mark.parametrize("way", ["-n", "--logfile=log"])
+def test_a_second_start_in_the_same_folder_says_the_way_out(way: str, tmp_path: Path) -> None:
+    with Daemon() as daemon:
+        (tmp_path / "twistd.pid").write_text(str(daemon.pid))
+        done = run(script("twistd"), way, "echod", "--port=tcp:0:interface=127.0.0.1", cwd=tmp_path)
+        error = assert_refused((done.returncode, done.stdout, done.stderr))
+        assert f"says that process {daemon.pid} runs already" in error
+        assert "--pidfile=" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["twistd.pid"]
+
+
 # Sockets that systemd passes; those that have names are for tests/system/test_systemd.py.
 
 
