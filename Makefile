@@ -141,6 +141,12 @@ $(TOOLS)/.done: tests/system/requirements.txt
 	$(TOOLS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-# Without npm the tests with Node's client are skipped, and say so.
+# Without npm, or where its registry can't be had, the tests with Node's client are skipped, and say so; unless nothing may be missing.
+# Of what npm says of a failure the first line with words in it is shown.
+NPM_CI := npm ci --loglevel=error --prefer-offline --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000 --prefix tests/interop
 $(NODE)/.done: tests/interop/package-lock.json
-	@if command -v npm >/dev/null; then npm ci --silent --prefer-offline --no-audit --no-fund --prefix tests/interop && touch $@; fi
+	@if ! command -v npm >/dev/null; then exit 0; fi; \
+	if told="$$($(NPM_CI) 2>&1)"; then touch $@; exit 0; fi; \
+	echo "npm ci failed, so that there is no Node client to test with:" \
+	  "$$(echo "$$told" | sed -E 's/^npm (error|ERR!) ?//' | grep -m 1 -v -E '^(code|errno|syscall|path) |^$$')"; \
+	[ "$$ECHOD_TEST_REQUIRE" != all ]
