@@ -94,6 +94,7 @@ class Process:
         self.port = launch.port
         self._log = launch.log
         self._ready = launch.ready
+        launch.log.parent.mkdir(parents=True, exist_ok=True)
         with on_cores(launch.cores), launch.log.open("wb") as output:
             self._child = subprocess.Popen(
                 launch.command,
