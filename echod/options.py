@@ -11,11 +11,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from twisted.application.service import IService
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
@@ -123,7 +124,10 @@ def pid_file_fault(path: Path) -> str | None:
 
 
 def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
-    """Return the server endpoint that `text` describes, in a worker on the parent's socket `descriptor`; raises `ValueError`."""
+    """Return the server endpoint that `text` describes, in a worker on the parent's socket `descriptor`.
+
+    Raises `tls.FileFault` for a file that can't be used, and another `ValueError` for what is wrong with the text.
+    """
     below = text.removeprefix(proxy_header.PREFIX)
     try:
         secure = tls.parse(below)
@@ -131,16 +135,33 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
             endpoint = endpoints.adopt(reactor, descriptor)
         else:
             endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
-    except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises: a missing file, a bad key, a TypeError
+    except tls.FileFault:
+        raise
+    except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises, be it a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
-        raise ValueError(f"is not a server endpoint: {' '.join(str(error).split()) or type(error).__name__}") from error
+        why = _meant_endpoint(below) or " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"is not a server endpoint: {why}") from error
     endpoints.leave_path(endpoint)
     endpoints.take_path(endpoint)
     if below != text:
         # Below TLS: proxies send the header in the clear, before the client's hello.
         endpoint = proxy_header.wrap(endpoint)
     return tls.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
+
+
+def _meant_endpoint(text: str) -> str:
+    """Return what to write instead of a port, or of an address with one; empty where `text` is neither."""
+    match = re.fullmatch(r"(?:\[?([^\]]*)\]?:)?([0-9]{1,5})", text)
+    if match is None:
+        return ""
+    if not match[1]:
+        return f"a port is tcp:{match[2]}"
+    try:
+        interface = str(ip_address(match[1]))
+    except ValueError:
+        return ""
+    return f"this address and port are tcp:{match[2]}:interface={quoteStringArgument(interface)}"
 
 
 _VALUES: dict[str, Callable[[str], Any]] = {
@@ -334,6 +355,8 @@ class Options(usage.Options):
     def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:
         try:
             return parse(text)
+        except tls.FileFault as error:
+            raise usage.UsageError(f"--{name}: {error}") from error
         except ValueError as error:
             raise usage.UsageError(f"--{name} {text!r} {error}") from error
 

@@ -214,8 +214,8 @@ class EchoService(Service):
         for text, certificates in tls.served(self._all_endpoints):
             try:
                 found = certificates.reload()
-            except (ValueError, OSError) as error:
-                _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=" ".join(str(error).split()))
+            except tls.FileFault as error:
+                _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=error)
             else:
                 _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
                 tell_faults(text, certificates)

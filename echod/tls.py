@@ -66,10 +66,16 @@ _UNREADABLE = (
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 
 
+class FileFault(ValueError):
+    """A file that an endpoint names can't be used; the message begins with its path."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A key with its certificate, and behind that the certificates of its issuers."""
 
+    path: Path
+    """The certificate's file."""
     key: Any
     chain: tuple[x509.Certificate, ...]
     names: tuple[str, ...]
@@ -146,7 +152,7 @@ def read_pair(key_path: Path, certificate_path: Path, chain_path: Path | None) -
     with _reading(certificate_path):
         if public != _public(chain[0]):
             raise ValueError(f"its certificate is not for the key in {key_path}")
-        return [_identify(keys[0], chain)]
+        return [_identify(certificate_path, keys[0], chain)]
 
 
 def read_certificates(path: Path) -> Pem:
@@ -184,7 +190,7 @@ def read_folder(folder: Path) -> list[Identity]:
         if public not in seen:
             for own in sorted(by_key[public], key=_rank, reverse=True):
                 with _reading(places[own]):
-                    identities.append(_identify(key, _chain(own, issuers)))
+                    identities.append(_identify(places[own], key, _chain(own, issuers)))
             seen.add(public)
     if not identities:
         raise ValueError(f"{folder}: there is no certificate with its key in a *.pem of that folder")
@@ -205,15 +211,15 @@ def _public(holder: Any) -> bytes:
     return cast(bytes, holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def _identify(key: Any, chain: tuple[x509.Certificate, ...]) -> Identity:
+def _identify(path: Path, key: Any, chain: tuple[x509.Certificate, ...]) -> Identity:
     own = chain[0].public_key()
     if not (chain[0].public_key_algorithm_oid in KEYS or (isinstance(own, EllipticCurvePublicKey) and own.curve.name in CURVES)):
         raise ValueError("its key is none of RSA (other than for PSS alone), ECDSA with P-256, P-384 or P-521, Ed25519 and Ed448")
     try:
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return Identity(key, chain, ())
-    return Identity(key, chain, tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)))
+        return Identity(path, key, chain, ())
+    return Identity(path, key, chain, tuple(name.lower() for name in names.get_values_for_type(x509.DNSName)))
 
 
 def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:
@@ -246,7 +252,7 @@ class Certificates:
     """What new connections show, and what they ask of a client; `reload` takes what the files hold by then."""
 
     def __init__(self, read: Callable[[], list[Identity]], client_ca: Path | None) -> None:
-        """Read by `read`, and `client_ca`, a file of authorities and perhaps revocation lists; raises `ValueError` or `OSError`."""
+        """Read by `read`, and `client_ca`, a file of authorities and perhaps revocation lists; raises `FileFault`."""
         self.used: tuple[Identity, ...] = ()
         """Those that clients may be shown, and first the one for a client that says no name, or another."""
         self._read = read
@@ -254,9 +260,14 @@ class Certificates:
         self.reload()
 
     def reload(self) -> str:
-        """Read the files again, and tell what is in them; after a `ValueError` or an `OSError` all is as before."""
-        identities = self._read()
-        clients = None if self._client_ca is None else read_certificates(self._client_ca)
+        """Read the files again, and tell what is in them; after a `FileFault` all is as before."""
+        try:
+            identities = self._read()
+            clients = None if self._client_ca is None else read_certificates(self._client_ca)
+        except OSError as error:
+            raise FileFault(f"{error.filename}: {error.strerror}") from error
+        except ValueError as error:
+            raise FileFault(" ".join(str(error).split())) from error
         best: dict[str, Identity] = {}
         for identity in identities:
             for name in identity.names:
@@ -268,7 +279,7 @@ class Certificates:
             try:
                 contexts[identity] = _make_context(identity, clients)
             except (SSL.Error, crypto.Error, TypeError) as error:
-                raise ValueError(f"the certificate for {identity} can't be used: {_reason(error)}") from error
+                raise FileFault(f"{identity.path}: the certificate for {identity} can't be used: {_reason(error)}") from error
         first = contexts[identities[0]]
         _choose_by_name(first, {name: contexts[identity] for name, identity in best.items()})
         self._context, self.used = first, used
@@ -373,7 +384,7 @@ def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[s
 def parse(text: str) -> tuple[Certificates, str] | None:
     """Return the certificates of an `ssl:` or `tls:` endpoint and the `tcp:` one below it; None: it is of another kind.
 
-    Raises `ValueError` or `OSError` for what can't be used.
+    Raises `FileFault` for a file that can't be used, and another `ValueError` for what is wrong with the text.
     """
     kind, _, _ = text.partition(":")
     if kind not in ("ssl", "tls"):

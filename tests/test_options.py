@@ -151,6 +151,54 @@ def test_a_wrong_option_is_one_line_and_exit_status_1(
     assert capfd.readouterr().out == ""
 
 
+def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What is said of a wrong command line."""
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        parse(*arguments)
+    return err.getvalue()
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin"])
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("9000", "a port is tcp:9000"),
+        (":9000", "a port is tcp:9000"),
+        ("127.0.0.1:9000", "this address and port are tcp:9000:interface=127.0.0.1"),
+        ("[::1]:9000", r"this address and port are tcp:9000:interface=\:\:1"),
+        ("haproxy:9000", "a port is tcp:9000"),
+        ("999999", "Unknown endpoint type: '999999'"),
+        ("echod.example:9000", "Unknown endpoint type: 'echod.example'"),
+    ],
+)
+def test_a_port_that_is_no_endpoint_is_told_as_one(option: str, text: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(monkeypatch, option, text) == f"echod: {option} {text!r} is not a server endpoint: {meant}\n"
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin"])
+@pytest.mark.parametrize("prefix", ["", "haproxy:"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ssl:0:privateKey={0}",
+        "ssl:0:privateKey={1}:certKey={0}",
+        "tls:{0}:port=0",
+        "tls:{2}:port=0:clientCa={0}",
+        "ssl:0:privateKey={1}:clientCa={0}",
+    ],
+)
+def test_a_file_that_is_missing_is_named(
+    text: str, prefix: str, option: str, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.pem").write_bytes(certificate.path.read_bytes())
+    missing = tmp_path / "none"
+    told = refusal(monkeypatch, option, prefix + text.format(missing, certificate.path, tmp_path / "folder"))
+    assert told == f"echod: {option}: {missing}: No such file or directory\n"
+
+
 def test_a_certificate_that_is_there(certificate: Certificate) -> None:
     parse("--port", f"ssl:8443:privateKey={certificate.path}")
 
@@ -290,7 +338,7 @@ def test_a_worker_tells_its_parent_what_is_wrong(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as ended:
         options.parseOptions(["--workers", "2", "--port", missing])
     assert ended.value.code == 1
-    assert told == [f"--port '{missing}' is not a server endpoint: [Errno 2] No such file or directory: '/nowhere/key.pem'"]
+    assert told == ["--port: /nowhere/key.pem: No such file or directory"]
     assert capfd.readouterr().err == ""
 
 

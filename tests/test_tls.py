@@ -133,11 +133,16 @@ class TestFiles:
         (tmp_path / "key").write_bytes(one.key_pem)
         (tmp_path / "certificate").write_bytes(one.pem)
         (tmp_path / "empty").write_bytes(b"")
+        # A revocation list that is still being written.
+        (tmp_path / "cut").write_bytes(one.pem + b"-----BEGIN X509 CRL-----\nMII")
         (tmp_path / "broken").write_bytes(one.pem[:100] + one.pem[150:])
         encoding, encryption = Encoding.PEM, BestAvailableEncryption(b"secret")
         (tmp_path / "locked").write_bytes(one.key.private_bytes(encoding, PrivateFormat.PKCS8, encryption))
         for arguments, complaint in (
-            ("privateKey={0}/none", "No such file.*none"),
+            ("privateKey={0}/none", "none: No such file or directory"),
+            ("privateKey={0}", "/test_files_that_cant_be_used0: Is a directory"),
+            ("privateKey={0}/one:clientCa={0}/none", "none: No such file or directory"),
+            ("privateKey={0}/one:clientCa={0}/cut", "cut: a part of it is missing"),
             ("privateKey={0}/empty", "empty: there is nothing in PEM format in it"),
             ("privateKey={0}/certificate", "certificate: there is no private key in it"),
             ("privateKey={0}/locked", "locked: .*encrypted"),
@@ -147,13 +152,13 @@ class TestFiles:
             ("privateKey={0}/one:extraCertChain={0}/key", "key: there is no certificate in it"),
             ("privateKey={0}/one:clientCa={0}/key", "key: there is no certificate in it"),
         ):
-            with pytest.raises((ValueError, OSError), match=complaint):
+            with pytest.raises(tls.FileFault, match=complaint):
                 tls.parse("ssl:0:" + arguments.format(tmp_path))
         assert other.key is not one.key
 
     def test_what_openssl_refuses(self, tmp_path: Path) -> None:
         weak = Certificate(tmp_path / "weak", key=rsa.generate_private_key(65537, 1024))
-        with pytest.raises(ValueError, match=r"localhost until .* can't be used: ee key too small"):
+        with pytest.raises(tls.FileFault, match=r"/weak: the certificate for localhost until .* can't be used: ee key too small"):
             tls.parse(f"ssl:0:privateKey={weak.path}")
 
     @pytest.mark.parametrize(
@@ -273,7 +278,7 @@ class TestFolder:
         assert Client(certificates).shake_hands().chain == [leaf.certificate]
 
     def test_folders_that_cant_be_used(self, tmp_path: Path) -> None:
-        with pytest.raises(OSError, match="none"):
+        with pytest.raises(tls.FileFault, match="/none: No such file or directory"):
             tls.parse(f"tls:{tmp_path}/none")
         with pytest.raises(ValueError, match="there is no certificate"):
             tls.parse(f"tls:{tmp_path}")
@@ -350,7 +355,7 @@ class TestReload:
             for read in (certificates.reload, lambda text=text: tls.parse(text)):
                 with pytest.raises(ValueError, match=r"b\.pem: .") as error:
                     read()
-                assert type(error.value) is ValueError
+                assert type(error.value) is tls.FileFault
                 assert "\n" not in str(error.value)
             if "clientCa" not in text:
                 assert shown(certificates, "localhost") == other.certificate
