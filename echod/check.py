@@ -23,6 +23,7 @@ from echod.handshake import TOKEN
 from echod.log import escape
 from echod.probe import CheckOutcome, Plan, Report
 from echod.quantities import format_duration, format_size, parse_size
+from echod.upstream import clock
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two lines of progress: no faster than a person reads."""
@@ -249,6 +250,7 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO, react: Callab
     reports: list[Report] = []
 
     async def check(reactor: Any) -> None:
+        clock.make_monotonic(reactor)
         stopped: list[None] = []
         # A signal stops the reactor, which then drops its connections: not the server's doing.
         reactor.addSystemEventTrigger("before", "shutdown", stopped.append, None)

@@ -26,7 +26,7 @@ from echod.log import Limiter, stderr_line
 from echod.quantities import KIB, format_duration, format_size, parse_duration, parse_size
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, parse_choice
-from echod.upstream import endpoints
+from echod.upstream import clock, endpoints
 from echod.worker import Worker
 from echod.workers import Supervisor, make_command, make_environment
 
@@ -176,6 +176,7 @@ _VALUES: dict[str, Callable[[str], Any]] = {
     "ping-timeout": parse_duration,
     "handshake-timeout": parse_duration,
     "close-timeout": parse_positive_duration,
+    "max-close-time": parse_positive_duration,
     "drain-timeout": parse_duration,
     "log-format": partial(parse_choice, LogFormat),
     "workers": parse_workers,
@@ -203,6 +204,7 @@ class Options(usage.Options):
         ["ping-timeout", None, None, f"DURATION of silence after it; 0: no end [{format_duration(_DEFAULT.ping_timeout)}]"],
         ["handshake-timeout", None, None, f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]"],
         ["close-timeout", None, None, f"DURATION of a close [{format_duration(_DEFAULT.close_timeout)}]"],
+        ["max-close-time", None, None, f"DURATION of a close whose peer takes octets [{format_duration(_DEFAULT.max_close_time)}]"],
         ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
         ["workers", None, None, f"number of processes that serve, or auto: one for each processor [{_DEFAULT.workers}]"],
         ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
@@ -268,6 +270,7 @@ class Options(usage.Options):
         """Check every value, while a mistake can still be told in one line."""
         from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
 
+        clock.make_monotonic(reactor)
         self.reactor = reactor
         self.role = worker.take_role(self.environment)
         if self.role is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -183,7 +184,10 @@ def test_progress_is_for_terminals_and_not_faster_than_one_reads(monkeypatch: py
 
 
 class FakeReactor:
-    """Knows what is to be called when it stops."""
+    """Knows what is to be called when it stops, and has a clock that can be changed."""
+
+    seconds = staticmethod(time.time)
+    _pendingTimedCalls = _newTimedCalls = ()
 
     def addSystemEventTrigger(self, phase: str, event: str, call: Callable[..., object], *arguments: object) -> None:
         assert (phase, event) == ("before", "shutdown")
@@ -193,6 +197,7 @@ class FakeReactor:
 def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str, is_stopped: bool = False) -> tuple[int, str, str]:
     async def run_probe(reactor: FakeReactor, plan: Plan, tell: Callable[[str], None]) -> Report:
         assert plan == check.parse([URL, *arguments])[0]
+        assert reactor.seconds is time.monotonic
         tell("TCP")
         if is_stopped:
             reactor.stop()
