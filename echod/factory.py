@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from echod import compression, json_echo, memory
 from echod.budget import Budget
+from echod.closing import Closing
 from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Deflating, Lane
@@ -75,7 +76,7 @@ class EchoFactory(WebSocketServerFactory):
 
         ticker = self._ticker = Ticker(clock)
         self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
-        self.closing: Deadlines[EchoProtocol] = Deadlines(ticker, settings.close_timeout, EchoProtocol.give_up)
+        self._closing: Closing[EchoProtocol] = Closing(ticker, settings.close_timeout, settings.max_close_time)
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
         self._stalled: Deadlines[EchoProtocol] = Deadlines(ticker, settings.max_stall, EchoProtocol.give_up)
         self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
@@ -175,15 +176,15 @@ class EchoFactory(WebSocketServerFactory):
 
     def stalled(self, connection: EchoProtocol) -> None:
         """Take note that a connection is read no more. What its client would say to a ping would not be heard."""
-        if connection not in self.closing:
+        if connection not in self._closing:
             self._forget_deadlines(connection)
             self._stalled.add(connection)
 
     def began_to_close(self, connection: EchoProtocol) -> None:
         """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
-        if connection not in self.closing:
+        if connection not in self._closing:
             self._forget_deadlines(connection)
-            self.closing.add(connection)
+            self._closing.begin(connection)
 
     def lost(self, connection: EchoProtocol) -> None:
         """Forget a connection."""
@@ -192,7 +193,7 @@ class EchoFactory(WebSocketServerFactory):
         self._count_end(connection)
         self.budget.release(connection)
         self._forget_deadlines(connection)
-        self.closing.discard(connection)
+        self._closing.forget(connection)
         if self.settings.max_connections_per_address is not None and connection.address is not None:
             self._addresses[connection.address] -= 1
             if not self._addresses[connection.address]:
@@ -224,6 +225,7 @@ class EchoFactory(WebSocketServerFactory):
     def drain(self) -> Deferred[None]:
         """Close all connections with 1001, and fire when the last has gone, which takes `drain_timeout` at most."""
         self.state = State.DRAINING
+        self._closing.leave_longest_to_drain()
         self._drained = Deferred()
         drained, timeout = self._drained, self.settings.drain_timeout
         # Who keeps on sending gets half of the time to come to an end.

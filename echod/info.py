@@ -47,19 +47,8 @@ SHOWN = frozenset(
 
 LIMITS = (
     *("max_message_size", "max_buffered", "max_fragments", "max_connections_per_address", "max_request_head", "compression"),
-    *(
-        "ping_interval",
-        "ping_timeout",
-        "handshake_timeout",
-        "close_timeout",
-        "drain_timeout",
-        "max_delay",
-        "max_delayed",
-        "max_handshake_delay",
-        "min_ping",
-        "max_ping",
-    ),
-    *("max_after", "max_stall"),
+    *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
+    *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
 )
 """The settings that are told: those that a client may run into."""
 

@@ -367,6 +367,7 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
         ("ping-interval", settings.ping_interval),
         ("ping-timeout", settings.ping_timeout),
         ("close-timeout", settings.close_timeout),
+        ("max-close-time", settings.max_close_time),
         ("drain-timeout", settings.drain_timeout),
     )
     return ", ".join(

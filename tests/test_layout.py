@@ -21,6 +21,7 @@ ROOMS = [
     "memory",
     "budget",
     "keepalive",
+    "closing",
     "handshake",
     "compression",
     "faults",
