@@ -12,11 +12,11 @@ from itertools import takewhile
 from typing import Any
 
 from twisted.logger import ILogObserver, LegacyLogObserverWrapper
-from twisted.python.logfile import LogFile
 from twisted.python.syslog import SyslogObserver
 
 from echod.log import Limiter, make_observer
 from echod.settings import LogFormat
+from echod.upstream.log_file import AppendedLogFile
 
 
 def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequence[str] = ()) -> Limiter | None:
@@ -79,7 +79,7 @@ def _open(twistd: Any) -> Any:
     if name == "-":
         raise ValueError("a daemon can't log to standard output")
     try:
-        log_file = LogFile.fromFullPath(name or "twistd.log")
+        log_file = AppendedLogFile.fromFullPath(name or "twistd.log")
     except OSError as error:
         raise ValueError(f"can't write the log: {error}") from error
     if not signal.getsignal(signal.SIGUSR1):
