@@ -312,6 +312,8 @@ def plain_address(address: str) -> str:
     """
     if not address.startswith("::ffff:"):
         return address
+    if ":" not in (dotted := address.removeprefix("::ffff:")):  # as the kernel writes it
+        return dotted
     return str(IPv6Address(address).ipv4_mapped or address)
 
 

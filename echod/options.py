@@ -144,6 +144,7 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
         raise ValueError(f"is not a server endpoint: {why}") from error
     endpoints.leave_path(endpoint)
     endpoints.take_path(endpoint)
+    endpoints.serve_both_families(endpoint)
     if below != text:
         # Below TLS: proxies send the header in the clear, before the client's hello.
         endpoint = proxy_header.wrap(endpoint)

@@ -167,9 +167,9 @@ class EchoService(Service):
 
     def _tell_addresses(self) -> None:
         for port in self._ports:
-            _log.info("listening on {address}", address=describe_address(port.getHost(), has_tls(port)), **{UNLIMITED: True})
+            _log.info("listening on {address}", address=describe_port(port, "ws"), **{UNLIMITED: True})
         for port in self._admin_ports:
-            _log.info("admin on {address}", address=describe_address(port.getHost(), has_tls(port), "http"), **{UNLIMITED: True})
+            _log.info("admin on {address}", address=describe_port(port, "http"), **{UNLIMITED: True})
         for text, certificates in tls.served(self._all_endpoints):
             tell_faults(text, certificates)
 
@@ -314,6 +314,12 @@ def has_tls(port: IListeningPort) -> bool:
     while isinstance(factory, WrappingFactory) and not isinstance(factory, TLSMemoryBIOFactory):
         factory = factory.wrappedFactory  # TLS is behind the PROXY header
     return isinstance(factory, TLSMemoryBIOFactory)
+
+
+def describe_port(port: IListeningPort, scheme: str) -> str:
+    """Return where `port` listens, for a line of the log."""
+    address = describe_address(port.getHost(), has_tls(port), scheme)
+    return f"{address} (IPv6 and IPv4)" if endpoints.serves_both_families(port) else address
 
 
 def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> str:

@@ -412,7 +412,7 @@ def _parse_ssl(
 
 
 def _parse_tls(
-    path: str, port: str = "443", backlog: str = "50", interface: str = "::", clientCa: str | None = None
+    path: str, port: str = "443", backlog: str = "50", interface: str = "", clientCa: str | None = None
 ) -> tuple[Certificates, str]:
     folder, authorities = _path("tls: path", path), _optional_path("tls: clientCa", clientCa)
     return Certificates(lambda: read_folder(folder), authorities), _tcp(port, interface, backlog)

@@ -15,11 +15,12 @@ from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handsh
 class Client:
     """A connection whose opening handshake was answered with 101."""
 
-    def __init__(self, target: Any, context: ssl.SSLContext | None = None, path: str = "/") -> None:
-        """`target` is host and port, or the path of a Unix socket; with `context` it is spoken to over TLS."""
+    def __init__(self, target: Any, context: ssl.SSLContext | None = None, path: str = "/", first: bytes = b"") -> None:
+        """`target` is host and port, or the path of a Unix socket. `first` is sent before all else; with `context` TLS follows."""
         plain = socket.socket(family(target))
         plain.settimeout(60)
         plain.connect(target)
+        plain.sendall(first)
         self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
         self.socket.sendall(handshake(path))
         self._octets = b""

@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
+from tests.client import Client
 from tests.daemon import Daemon, Program, run, script, wait_until
 from tests.tls import Certificate
 from tests.tools import give_up, needed
@@ -219,6 +221,37 @@ def test_a_socket_without_a_name_is_called_unknown() -> None:
         connected(daemon),
     ):
         assert daemon.port == passed.getsockname()[1]
+
+
+# Which of a host's addresses it serves.
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_without_an_interface_it_serves_ipv4_and_ipv6(workers: int, certificate: Certificate) -> None:
+    path = str(certificate.path).replace(":", "\\:")
+    ports = ["tcp:0", f"ssl:0:privateKey={path}", f"tls:{Path(path).parent}:port=0", "haproxy:tcp:0", f"haproxy:ssl:0:privateKey={path}"]
+    with Daemon("--workers", str(workers), "--admin", "tcp:0", ports=ports) as daemon:
+        assert daemon.log().count(" (IPv6 and IPv4)") == len(ports) + 1
+        numbers = [urlsplit(url).port for url in daemon.urls]
+        for host, kind in (("127.0.0.1", "TCP4"), ("::1", "TCP6")):
+            header = f"PROXY {kind} {host} {host} 1 2\r\n".encode()
+            contexts = [None, certificate.client()]
+            for number, context, first in zip(numbers, [None, *2 * [contexts[1]], *contexts], [*3 * [b""], header, header], strict=True):
+                client = Client((host, number), context, "/info", first)
+                assert json.loads(client.frame().payload)["peer"]["address"] == host
+                assert client.echo() == b"hello"
+                client.leave()
+            with socket.create_connection((host, urlsplit(daemon.admin_urls[0]).port or 0), timeout=20) as admin:
+                admin.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert admin.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_port_for_both_families_and_one_for_ipv6_are_the_same(program: Program, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = other.getsockname()[1]
+        assert "in use" in assert_refused(start(program, "--port", f"tcp:{number}", cwd=tmp_path))
+    assert "in use" in assert_refused(start(program, "--port", f"tcp:{number}", "--port", f"tcp6:{number}", cwd=tmp_path))
 
 
 # What it makes of who calls over a Unix socket.

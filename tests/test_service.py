@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import resource
 import signal
 import socket
@@ -440,6 +441,18 @@ def test_the_backlog_is_set_where_there_is_a_socket() -> None:
 )
 def test_addresses(address_: Any, text: str) -> None:
     assert describe_address(address_) == text
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_start_says_which_families_are_served(lines: list[str]) -> Generator[Any, Any, None]:
+    admin = [("tcp:0", parse_endpoint(REAL, "tcp:0"))]
+    service = EchoService(Settings(), [("tcp:0", parse_endpoint(REAL, "tcp:0"))], REAL, take_signals=False, admin_endpoints=admin)
+    service.startService()
+    (port,) = [line for line in lines if line.startswith("listening on")]
+    assert re.fullmatch(r"listening on ws://\[::\]:[0-9]+ \(IPv6 and IPv4\)", port)
+    (admin_port,) = [line for line in lines if line.startswith("admin on")]
+    assert re.fullmatch(r"admin on http://\[::\]:[0-9]+ \(IPv6 and IPv4\)", admin_port)
+    yield service.stopService()
 
 
 def test_a_failure_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

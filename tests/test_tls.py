@@ -67,7 +67,7 @@ class TestStrings:
         for text, below in (
             (f"ssl:443:privateKey={path}", "tcp:443:interface=:backlog=50"),
             (rf"ssl:port=443:privateKey={path}:interface=\:\:1:backlog=9", r"tcp:443:interface=\:\:1:backlog=9"),
-            (f"tls:{folder}", r"tcp:443:interface=\:\::backlog=50"),
+            (f"tls:{folder}", "tcp:443:interface=:backlog=50"),
             (f"tls:{folder}:port=8443:interface=127.0.0.1", "tcp:8443:interface=127.0.0.1:backlog=50"),
         ):
             found = tls.parse(text)

@@ -586,6 +586,13 @@ def test_nobody_else_gets_between_siblings() -> None:
             other.bind(first.getsockname())
 
 
+def test_siblings_of_a_socket_for_both_families_serve_both() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as first, make_sibling(first, 10) as second:
+        first.close()
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, second.getsockname()[1]), 5).close()
+
+
 def test_the_command_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name = type(REAL).__module__.removeprefix("twisted.internet.").removesuffix("reactor")
     assert make_command(REAL, ["--port", "tcp:0"])[1:] == ["-P", "-m", "twisted", f"--reactor={name}", "echod", "--port", "tcp:0"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import endpoints
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, UNIXServerEndpoint, _SystemdParser
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, UNIXServerEndpoint, _SystemdParser
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.internet.unix import Port as UnixPort
@@ -56,6 +56,40 @@ def _unnamed(environment: bytes) -> ListenFDs:
 def adopted_descriptor(endpoint: object) -> int | None:
     """Return the descriptor of a `systemd:` endpoint, or None for another."""
     return endpoint.fileno if isinstance(endpoint, AdoptedStreamServerEndpoint) else None
+
+
+class _BothFamilies:
+    """Stands where a `tcp:` endpoint without an interface has the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int, interface: str) -> IListeningPort:
+        """Listen on one socket for IPv6 and IPv4, or on one for IPv4 where the host has no IPv6; raises `OSError`."""
+        if not socket.has_dualstack_ipv6():
+            return cast(IListeningPort, self._reactor.listenTCP(port, factory, backlog=backlog, interface=interface))
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as made:
+            made.setblocking(False)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Twisted leaves it to the system whether IPv4 is served, too (on Linux to net.ipv6.bindv6only).
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            made.bind(("::", port))
+            made.listen(backlog)
+            return cast(IListeningPort, self._reactor.adoptStreamPort(made.fileno(), socket.AF_INET6, factory))
+
+
+def serve_both_families(endpoint: object) -> None:
+    """Let a `tcp:` endpoint without an interface serve IPv6 beside IPv4; another is as it was."""
+    if isinstance(endpoint, TCP4ServerEndpoint) and not endpoint._interface:
+        endpoint._reactor = _BothFamilies(endpoint._reactor)
+
+
+def serves_both_families(port: IListeningPort) -> bool:
+    """Tell whether `port` serves IPv4 at an address of IPv6 (RFC 3493 section 3.7)."""
+    found = getattr(port, "socket", None)
+    if not isinstance(found, socket.socket) or found.family != socket.AF_INET6 or found.getsockname()[0] != "::":
+        return False
+    return not found.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 class _AdoptedUnixPort(UnixPort):

@@ -25,6 +25,7 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.python.filepath import FilePath
 from twisted.python.systemd import ListenFDs
 
+from echod.handshake import plain_address
 from echod.upstream import endpoints
 from tests.fakes import Transport
 from tests.reactor import Kept
@@ -142,8 +143,69 @@ def test_a_socket_of_another_process_is_adopted() -> Generator[Any, Any, None]:
         yield port.stopListening()
 
 
+def families(text: str) -> Any:
+    endpoint = serverFromString(reactor, text)
+    endpoints.serve_both_families(endpoint)
+    return endpoint.listen(Factory.forProtocol(Kept))
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_port_without_an_interface_serves_both_families() -> Generator[Any, Any, None]:
+    port = yield families("tcp:0")
+    number = port.getHost().port
+    assert endpoints.serves_both_families(port)
+    for host in ("127.0.0.1", "::1"):
+        Kept.made = Deferred()
+        with socket.create_connection((host, number), 5):
+            protocol = yield Kept.made
+            assert plain_address(protocol.transport.getPeer().host) == host
+            lost: Deferred[None] = Deferred()
+            protocol.connectionLost = lambda _=None, lost=lost: lost.callback(None)
+        yield lost
+    for text in (f"tcp:{number}", f"tcp6:{number}", f"tcp:{number}:interface=127.0.0.1"):
+        with pytest.raises((OSError, CannotListenError), match="Address already in use"):
+            yield families(text)
+    yield port.stopListening()
+
+
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, ""), (socket.AF_INET6, "::1")])
+@pytest_twisted.inlineCallbacks
+def test_a_port_that_is_in_use_over_one_family_is_in_use(family: int, host: str) -> Generator[Any, Any, None]:
+    with socket.create_server((host, 0), family=family) as other, pytest.raises(OSError, match="Address already in use"):
+        yield families(f"tcp:{other.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [("tcp:0:interface=127.0.0.1", "127.0.0.1"), (r"tcp:0:interface=\:\:1", "::1"), ("tcp:0:interface=0.0.0.0", "0.0.0.0")],
+)
+@pytest_twisted.inlineCallbacks
+def test_a_port_with_an_interface_serves_that_alone(text: str, host: str) -> Generator[Any, Any, None]:
+    port = yield families(text)
+    assert port.getHost().host == host
+    assert not endpoints.serves_both_families(port)
+    yield port.stopListening()
+
+
+@pytest_twisted.inlineCallbacks
+def test_where_the_kernel_has_no_ipv6_a_port_serves_ipv4(monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    port = yield families("tcp:0")
+    assert port.getHost().host == "0.0.0.0"
+    assert not endpoints.serves_both_families(port)
+    yield port.stopListening()
+
+
+def test_a_socket_for_ipv6_alone_does_not_serve_both() -> None:
+    for is_dual in (False, True):
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=is_dual) as made:
+            assert endpoints.serves_both_families(cast(Any, SimpleNamespace(socket=made))) is is_dual
+    assert not endpoints.serves_both_families(cast(Any, SimpleNamespace()))
+
+
 def test_other_endpoints_are_left_as_they_are() -> None:
     endpoint = AdoptedStreamServerEndpoint(reactor, 17, socket.AF_INET)
+    endpoints.serve_both_families(endpoint)
     for left in (endpoint, serverFromString(reactor, "tcp:0")):
         endpoints.leave_path(left)
     assert endpoint.reactor is reactor
