@@ -86,6 +86,8 @@ class Answer:
                 return "a redirect is not followed; check the address it gives"
             case 502 | 504:
                 return f"a proxy in between doesn't reach the server behind it{by}"
+            case 505:
+                return f"a proxy in between may speak HTTP/1.0 to the server behind it; nginx needs `proxy_http_version 1.1`{by}"
         return ""
 
 

@@ -287,6 +287,19 @@ http {{
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection upgrade;
         }}
+        location /old {{
+            proxy_pass http://127.0.0.1:{backend};
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }}
+        location /bare {{ proxy_pass http://127.0.0.1:{backend}; }}
+        location /keyless {{
+            proxy_pass http://127.0.0.1:{backend};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Sec-WebSocket-Key "";
+        }}
         location /dead {{ proxy_pass http://127.0.0.1:{dead}; }}
         location /moved {{ return 301 https://a.example/; }}
     }}
@@ -330,6 +343,17 @@ def test_behind_nginx(daemon: Daemon) -> None:
         assert (status, lines[0]) == (2, "CRITICAL - HTTP: status 426 Upgrade Required, and not 101"), out
         assert any(line.startswith("Server: nginx/") for line in lines), out
         assert any("a proxy in between doesn't pass Upgrade and Connection on (nginx/" in line for line in lines), out
+
+        # HTTP/1.0, which nginx speaks until it is told otherwise, with an Upgrade or without.
+        for path in ("/old", "/bare"):
+            status, out = check(f"{url}{path}")
+            assert (status, out.startswith("CRITICAL - HTTP: status 505 "), "body: HTTP/1.1 is needed." in out) == (2, True, True), out
+            assert "nginx needs `proxy_http_version 1.1`" in out, out
+        daemon.wait_for_log("refused a handshake from 127.0.0.1: 505 HTTP/1.1 is needed\n")
+
+        # As Envoy has it when it makes HTTP/1.1 of a WebSocket over HTTP/2.
+        status, out = check(f"{url}/keyless")
+        assert "body: Bad request: the Sec-WebSocket-Key header is missing. Does a proxy drop it?" in out, out
 
         status, out = check(f"{url}/dead")
         assert (status, out.startswith("CRITICAL - HTTP: status 502 Bad Gateway"), "body: 502 Bad Gateway" in out) == (2, True, True), out

@@ -117,6 +117,7 @@ def test_an_answer_without_end_is_whole_at_some_time() -> None:
         ("101 Switching Protocols", [], "dropped Upgrade and Connection from the answer"),
         ("101 Switching Protocols", ["Upgrade: websocket", "Connection: Upgrade"], ""),
         ("200 OK", ["Server: nginx/1.22.1"], r"doesn't pass Upgrade and Connection on \(nginx/1.22.1 answered\)"),
+        ("505 HTTP Version Not Supported", [], "nginx needs `proxy_http_version 1.1`"),
         ("426 Upgrade Required", ["Via: 1.1 proxy"], r"doesn't pass Upgrade and Connection on \(1.1 proxy answered\)"),
         ("301 Moved Permanently", ["Location: https://a"], "redirect is not followed"),
         ("502 Bad Gateway", ["Server: nginx"], "doesn't reach the server behind it"),

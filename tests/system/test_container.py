@@ -91,7 +91,7 @@ def test_it_serves_where_nothing_can_be_written(root: Path, config: dict[str, An
 
 def test_it_takes_options_and_is_ill_where_the_check_finds_nobody(root: Path, config: dict[str, Any]) -> None:
     with Container(root, config, "--port", "tcp:9000", "--log-format", "json") as container:
-        wait_until(lambda: "ws://0.0.0.0:9000" in container.output(), "the port that was asked for")
+        wait_until(lambda: "ws://[::]:9000 (IPv6 and IPv4)" in container.output(), "the port that was asked for")
         assert f"echod {__version__}" in container.output()
         done = container.check_health()
         assert done.returncode == 2, done.stdout + done.stderr
