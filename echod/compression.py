@@ -49,7 +49,7 @@ class Terms:
     client_window_bits: int
     """The client's compressor refers back by at most two to the power of this, in octets."""
     server_window_bits: int
-    """Likewise ours; the client's inflater may have promised more."""
+    """Likewise ours, where it is at work; the client's inflater may have promised more."""
     client_keeps_context: bool
     """Whether the client's messages may refer to those before."""
     server_keeps_context: bool
@@ -61,6 +61,11 @@ class Terms:
     def stands_alone(self) -> bool:
         """Whether no answer refers to one before it, so that nothing of a compressor is kept."""
         return self.can_mirror or not self.server_keeps_context
+
+    @property
+    def answer_window_bits(self) -> int:
+        """By how much an answer refers back at most: a mirrored one as far as the client's message, another as far as our compressor."""
+        return max(self.client_window_bits, self.server_window_bits) if self.can_mirror else self.server_window_bits
 
     @property
     def name(self) -> str:

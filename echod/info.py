@@ -103,7 +103,7 @@ def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
     """Return what was agreed on: the windows in powers of two, and who may refer to earlier messages (RFC 7692 section 7.1)."""
     if terms is None:
         return {"mode": Compression.OFF}
-    agreed = asdict(terms)
+    agreed = asdict(terms) | {"server_window_bits": terms.answer_window_bits}
     del agreed["can_mirror"]
     return {"mode": terms.name, **agreed}
 

@@ -86,11 +86,27 @@ def test_then_it_echoes(clock: Clock) -> None:
     peer = Peer(make_factory(clock))
     info, rest = told(peer.send(handshake("/info", "Sec-WebSocket-Extensions: permessage-deflate") + client_frame(TEXT, b"early")))
     assert info["extensions"] == ["permessage-deflate"]
-    windows = {"client_window_bits": 15, "server_window_bits": 12}
+    # The echo that is mirrored refers as far back as the client's message.
+    windows = {"client_window_bits": 15, "server_window_bits": 15}
     contexts = {"client_keeps_context": True, "server_keeps_context": True}
     assert info["compression"] == {"mode": "mirror", **windows, **contexts}
     assert rest == [Frame(TEXT, b"early")]
     assert peer.frames(client_frame(TEXT, b"x")) == [Frame(TEXT, b"x")]
+
+
+@pytest.mark.parametrize(
+    ("target", "offer", "windows"),
+    [
+        ("/info", "", (15, 15)),
+        ("/info", "; client_max_window_bits", (12, 12)),
+        ("/info", "; client_max_window_bits=10", (10, 12)),
+        ("/info", "; client_max_window_bits; server_max_window_bits=10", (10, 10)),
+        ("/info?compression=deflate", "", (15, 12)),
+    ],
+)
+def test_how_far_back_messages_refer(clock: Clock, target: str, offer: str, windows: tuple[int, int]) -> None:
+    compression = ask(clock, target, f"Sec-WebSocket-Extensions: permessage-deflate{offer}")["compression"]
+    assert (compression["client_window_bits"], compression["server_window_bits"]) == windows
 
 
 # What browsers hide from scripts, and what OAuth2 Proxy, Cloudflare Access, Google's IAP, AWS's ALB, Azure's App Service, Envoy, Tailscale
