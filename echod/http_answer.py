@@ -27,6 +27,9 @@ _BEGIN = b"HTTP/"
 
 _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1(?!01)[0-9][0-9][ \r]")
 
+_TLS_WANTED = re.compile("HTTPS|SSL|TLS")
+"""In the text of a 400 it is what nginx, Apache, Go and Envoy make of plain HTTP where they expect TLS."""
+
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 # The first octets of a TLS record with an alert (RFC 8446 sections 5.1 and 6): what a TLS server makes of plain HTTP.
@@ -80,6 +83,8 @@ class Answer:
         match self.status:
             case 101 if not self.upgrades:
                 return f"a proxy in between may have dropped Upgrade and Connection from the answer{by}"
+            case 400 if _TLS_WANTED.search(self.first_line):
+                return f"the server speaks TLS on this port; then it is wss://{by}"
             case 200 | 400 | 404 | 405 | 426:
                 return f"this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on{by}"
             case 301 | 302 | 303 | 307 | 308:

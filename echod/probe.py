@@ -45,6 +45,9 @@ CLOSE_WAIT = 5.0
 BODY_WAIT = 1.0
 """Seconds to wait for the rest of a refusal's body, which only explains it."""
 
+GREETING_WAIT = 1.0
+"""Seconds to wait for an echo behind a message that is none: some servers send one of their own first."""
+
 MAX_SIZE = 256 * MIB
 """Octets of the longest message that is sent: it is held several times over."""
 
@@ -310,6 +313,8 @@ class _Check:
             self._client.sendMessage(payload, is_binary)
         match await self._events.get():
             case _Message() as got:
+                if number == 1 and difference(payload, is_binary, got.payload, got.is_binary):
+                    got = await self._behind_greeting(got, payload, is_binary)
                 self._report.round_trips.append(perf_counter() - began)
                 if differs := difference(payload, is_binary, got.payload, got.is_binary):
                     self._report.round_trips.pop()
@@ -319,6 +324,17 @@ class _Check:
                 raise Fault(Step.ECHO, f"{closed} came instead of an echo of {self._sending}")
             case end:
                 raise cast(_Lost, end).fault
+
+    async def _behind_greeting(self, first: _Message, payload: bytes, is_binary: bool) -> _Message:
+        """Return the echo that comes behind the server's first message, which is none; without an echo, that message."""
+        call = self._reactor.callLater(GREETING_WAIT, self._events.put, _Silence())
+        second = await self._events.get()
+        if call.active():
+            call.cancel()
+        if not isinstance(second, _Message) or difference(payload, is_binary, second.payload, second.is_binary):
+            return first
+        self._note(f"the server greets: before the first echo it sent {describe_message(first.payload, first.is_binary, _SHOWN)}")
+        return second
 
     async def _close(self) -> None:
         assert self._client is not None
@@ -455,7 +471,9 @@ class _Check:
             case Step.HTTP if self._answer is not None:
                 return self._refusal()
             case Step.HTTP:
-                return Fault(step, f"{why} before it had answered the opening handshake", [self._begin()])
+                # What most TLS servers make of plain HTTP.
+                hint = "" if self._received else "perhaps: the server speaks TLS on this port; then it is wss://"
+                return Fault(step, f"{why} before it had answered the opening handshake", [self._begin(), hint])
             case Step.UPGRADE:
                 return self._no_upgrade(why)
         is_ours = self._client is not None and self._client.why

@@ -124,7 +124,12 @@ def test_a_daemon_with_a_certificate(certificate: Certificate) -> None:
         status, out = check(url.replace("localhost", "127.0.0.1"), SSL_CERT_FILE=str(path))
         assert (status, "is for localhost, and not for 127.0.0.1" in out) == (2, True), out
         status, out = check(url.replace("wss:", "ws:"))
-        assert (status, out.startswith("CRITICAL - HTTP: ")) == (2, True), out
+        assert (status, out.startswith("CRITICAL - HTTP: "), "then it is wss://" in out) == (2, True, True), out
+
+
+def test_a_daemon_that_greets(daemon: Daemon) -> None:
+    status, out = check(f"{daemon.url}/info")
+    assert (status, "\nnote: the server greets: before the first echo it sent " in out) == (0, True), out
 
 
 def test_a_daemon_without_tls(daemon: Daemon) -> None:

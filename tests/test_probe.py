@@ -450,7 +450,7 @@ async def test_half_an_answer() -> None:
 @pytest_twisted.ensureDeferred
 async def test_no_answer() -> None:
     report = await fails(Peer.read_head, Step.HTTP, "the server closed the connection before it had answered")
-    assert report.seen == []
+    assert report.seen == ["perhaps: the server speaks TLS on this port; then it is wss://"]
 
 
 @pytest_twisted.ensureDeferred
@@ -460,6 +460,20 @@ async def test_a_reset() -> None:
         peer.reset()
 
     await fails(serve, Step.HTTP, "the connection was reset before it had answered")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>",
+        "Client sent an HTTP request to an HTTPS server.\n",
+        "You're speaking plain HTTP to an SSL-enabled server port.\n",
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_tls_server_that_answers_in_plain_http(text: str) -> None:
+    octets = f"HTTP/1.0 400 Bad Request\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+    await fails(refuses(octets), Step.HTTP, "status 400 Bad Request", "perhaps: the server speaks TLS on this port; then it is wss://")
 
 
 @pytest_twisted.ensureDeferred
@@ -612,6 +626,43 @@ async def test_text_that_is_not_utf_8() -> None:
 async def test_an_echo_that_does_not_come() -> None:
     what = "no echo of message 1 of 2 (text, 100) within 3s"
     await fails(answers(lambda *_: b""), Step.ECHO, what, outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_greets_first(is_late: bool) -> None:
+    def serve(peer: Peer) -> None:
+        answer, greeting = peer.answer(), server_frame(TEXT, b"Request served by \x1b[2J")
+        if is_late:
+            peer.send(answer)
+            _, payload = peer.read_frame()
+            peer.send(greeting + server_frame(TEXT, payload))
+            peer.echo(1)
+        else:
+            peer.send(answer + greeting)
+            peer.echo(2)
+        peer.close()
+
+    report = await against(serve)
+    assert (report.outcome, len(report.round_trips)) == (CheckOutcome.OK, 2), report
+    (note,) = report.notes
+    assert note.startswith("the server greets: before the first echo it sent ")
+    assert "Request served by " in note
+    assert "\x1b" not in note
+
+
+@pytest.mark.parametrize("then", [lambda _: None, lambda peer: peer.send(server_frame(TEXT, b"no echo, too")), Peer.wait])
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_echo_is_no_greeting(then: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "GREETING_WAIT", 0.1)
+
+    def serve(peer: Peer) -> None:
+        peer.upgrade()
+        peer.read_frame()
+        peer.send(server_frame(TEXT, b"no echo"))
+        then(peer)
+
+    await fails_in_echo(serve, "came back wrong", "no echo")
 
 
 @pytest_twisted.ensureDeferred
