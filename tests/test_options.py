@@ -106,7 +106,7 @@ WRONG = [
     ("--max-connections", "0"),
     ("--max-connections", "many"),
     ("--max-request-head", "1023"),
-    ("--max-request-head", "257KiB"),
+    ("--max-request-head", "65537"),
     ("--max-request-head", "big"),
     ("--trust-proxy", "-1"),
     ("--trust-proxy", "yes"),
