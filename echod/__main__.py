@@ -19,8 +19,8 @@ from echod.log import escape
 HELP = f"""\
 echod {__version__}, a WebSocket echo daemon
 
-    twistd -n echod --port tcp:8080        start the daemon (twistd -n echod --help)
-    python -m echod check URL              check a WebSocket echo server (python -m echod check --help)
+    twistd -n --pidfile= echod --port tcp:8080    start the daemon (twistd echod --help)
+    python -m echod check URL                     check a WebSocket echo server (python -m echod check --help)
 """
 
 

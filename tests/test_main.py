@@ -23,7 +23,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_names_the_way_to_start_the_daemon(arguments: list[str]) -> None:
     assert run(*arguments) == (0, HELP, "")
-    assert "twistd -n echod --port tcp:8080" in HELP
+    assert "twistd -n --pidfile= echod --port tcp:8080" in HELP
     assert "python -m echod check URL" in HELP
 
 
