@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 
 import nox
 
@@ -22,7 +23,7 @@ if pyenv := shutil.which("pyenv"):
     installed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
     os.environ.setdefault("PYENV_VERSION", ":".join(installed))
 
-PYTHONS = ["3.11", "3.12", "3.13"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 
 # Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds and loads.
 WITH_DAEMON = ["interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py", "test_workers_daemon.py"]
@@ -88,11 +89,25 @@ def newest(session: nox.Session) -> None:
     test(session, *NEWEST)
 
 
-@nox.session(python="3.12", tags=["ci"], default=False)
+@nox.session(venv_backend="none", default=False)
+def in_process(session: nox.Session) -> None:
+    """The tests in process alone, with the Python and the packages that nox itself has: no registry is asked."""
+    session.run(sys.executable, "-m", "pytest", "--quiet", *SHARED_OUT, *IN_PROCESS)
+
+
+# Named by its path, as nox would take the Python that it runs on itself: in CI that is Debian's, and this one is pyenv's.
+@nox.session(python=shutil.which("python3.11") or "3.11", tags=["ci"], default=False)
 def oldest_under_poll(session: nox.Session) -> None:
-    """Three of the above at once: with `newest_under_asyncio` and `make test` each Python, reactor and end of the versions is met."""
+    """Three of the above at once: with the next two and `make test` each Python, reactor and end of the versions is met."""
     install(session, *OLDEST)
     run_tests(session, "poll")
+
+
+@nox.session(python="3.12", tags=["ci"], default=False)
+def as_it_comes(session: nox.Session) -> None:
+    """Likewise."""
+    install(session)
+    run_tests(session)
 
 
 @nox.session(python="3.13", tags=["ci"], default=False)

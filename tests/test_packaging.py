@@ -103,6 +103,15 @@ def sdist(dist: Path) -> Path:
     return next(dist.glob("echod-*.tar.gz"))
 
 
+def test_the_pythons_are_those_that_compatibility_is_tested_with() -> None:
+    listed = re.search(r"^PYTHONS = \[(.*)\]$", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    assert listed is not None
+    classifier = "Programming Language :: Python :: "
+    named = [line.removeprefix(classifier) for line in PROJECT["project"]["classifiers"] if line.startswith(classifier)]
+    assert named == re.findall(r'"(.*?)"', listed[1])
+    assert PROJECT["project"]["requires-python"] == f">={named[0]}"
+
+
 def test_the_oldest_versions_are_those_that_are_let_in() -> None:
     """As `nox --session oldest` installs them."""
     floors = {}

@@ -21,7 +21,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -40,8 +40,11 @@ BOOT_DEADLINE = 60
 
 COMMAND_DEADLINE = 60
 
-FOLDER = Path(os.environ.get("ECHOD_TEST_NSPAWN") or Path(__file__).parents[2] / ".nspawn")
-"""Where what debootstrap made is kept for the next run."""
+FOLDER = Path(os.environ.get("ECHOD_TEST_NSPAWN") or Path(__file__).parents[2] / ".nspawn").absolute()
+"""Where what debootstrap made, and the packages that it downloaded, are kept for the next run."""
+
+SCRIPTS = Path("/usr/share/debootstrap/scripts")
+"""What debootstrap knows of each release."""
 
 CLONE_NEWNET = 0x40000000
 """linux/sched.h; Python has it from 3.12 on."""
@@ -75,27 +78,37 @@ def _mirror() -> tuple[str, str] | None:
     return None
 
 
-def base() -> Path:
-    """Return the root folder of a bare Debian, the same release as this host's; the first call builds it."""
+def base(release: str | None = None, packages: Sequence[str] = PACKAGES) -> Path:
+    """Return the root folder of a bare Debian, with further packages; the first call builds it. By default it is this host's release."""
     mirror = _mirror()
     assert mirror is not None
-    suite, address = mirror
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    root = FOLDER / f"{suite}-{sha256(' '.join(PACKAGES).encode()).hexdigest()[:8]}"
+    suite, address = release or mirror[0], mirror[1]
+    root = FOLDER / f"{suite}-{sha256(' '.join(packages).encode()).hexdigest()[:8]}"
+    cache = package_cache(suite)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             unfinished = FOLDER / "unfinished"
             remove(unfinished)
             # In a mount namespace, so that what it mounts is gone with it, however it ends.
-            build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-            command = [*build, suite, str(unfinished), address]
+            build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--cache-dir={cache}"]
+            # An older debootstrap has no script for a newer release, and all of them have been the same for years.
+            script = SCRIPTS / suite
+            others = [f"--include={','.join(packages)}"] if packages else []
+            command = [*build, *others, suite, str(unfinished), address, str(script if script.exists() else SCRIPTS / "sid")]
             done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr
             for package in (unfinished / "var/cache/apt/archives").glob("*.deb"):
                 package.unlink()
             unfinished.rename(root)
     return root
+
+
+def package_cache(release: str) -> Path:
+    """Return the folder of the packages that were downloaded for a release."""
+    cache = FOLDER / "packages" / release
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
 
 
 @contextmanager
@@ -114,12 +127,13 @@ def remove(root: Path) -> None:
     subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True, timeout=BUILD_DEADLINE)
 
 
-def command_line(root: Path, *options: str) -> list[str]:
-    """Return the beginning of a command line of systemd-nspawn."""
+def command_line(root: Path, *options: str, has_network: bool = False) -> list[str]:
+    """Return the beginning of a command line of systemd-nspawn; `has_network`: with this host's network."""
     # Where there is no systemd outside, nobody can be asked for a cgroup.
     unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
+    network = [] if has_network else ["--private-network"]
     console = ["--console=pipe", f"--machine=echod-{os.getpid()}"]
-    return ["systemd-nspawn", "--quiet", *unit, "--register=no", "--private-network", *console, f"--directory={root}", *options]
+    return ["systemd-nspawn", "--quiet", *unit, "--register=no", *network, *console, f"--directory={root}", *options]
 
 
 def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:

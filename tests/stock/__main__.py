@@ -1,0 +1,180 @@
+"""What README says in "Five minutes", on a bare Debian of debootstrap's: `python -m tests.stock RELEASE`.
+
+First without a C compiler, then with one. What installs has this machine's network. What serves or tests has a network of its own with
+nothing but loopback, in which port 8080 is free.
+
+Knows how that section of README is written, and what this machine needs to reach package registries. Must never know better than README
+how to install or what to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.system import nspawn
+
+ROOT = Path(__file__).parents[2]
+
+CHECKOUT = "/root/echod"
+
+IN_PROCESS = "make compatibility NOX='--session in_process'"
+
+ALL_LANES = re.compile(r"express lane: pump and codec \(\w+\)$", re.MULTILINE)
+"""The daemon's start line where nothing is missing: whatever is would be named behind it."""
+
+NO_LANE = re.compile(r"express lane: off, Autobahn serves everything$", re.MULTILINE)
+
+START_TRIES = 300
+"""Looks at what `make run` has printed, 0.2 seconds apart, until it serves."""
+
+PIP_SETTINGS = ("index-url", "extra-index-url", "proxy", "trusted-host", "default-timeout")
+"""How pip reaches a registry, beside `cert`."""
+
+CERTIFICATES = "/mnt/certificates.pem"
+"""Where the authorities that pip is to trust are seen, if this machine names any."""
+
+PACKAGE_CACHE, PIP_CACHE = "/var/cache/apt/archives", "/root/.cache/pip"
+
+
+class Readme:
+    """The lines of the section."""
+
+    def __init__(self, text: str) -> None:
+        section = text.partition("\n## Five minutes\n")[2].partition("\n## ")[0]
+        self.tools, self.compiler = re.findall(r"`(apt-get install [^`]+)`", section)
+        self.run, self.test = re.findall(r"^    (make \w+)", section, re.MULTILINE)
+        (self.to_try,) = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+        (self.printed,) = re.findall(r"^It prints `(.*?)`", section, re.MULTILINE)
+
+
+class Stock:
+    """A bare Debian with a checkout in it."""
+
+    def __init__(self, root: Path, release: str) -> None:
+        pip = _pip_settings()
+        self._root = root
+        self._binds = [f"--bind={nspawn.package_cache(release)}:{PACKAGE_CACHE}", f"--bind={_pip_cache()}:{PIP_CACHE}"]
+        if certificates := pip.pop("cert", None):
+            self._binds.append(f"--bind-ro={certificates}:{CERTIFICATES}")
+            pip["cert"] = CERTIFICATES
+        self._environment = [f"PIP_{name.upper().replace('-', '_')}={value}" for name, value in pip.items()]
+        self._environment.append("DEBIAN_FRONTEND=noninteractive")
+        (root / "etc/apt/apt.conf.d/90stock").write_text(_apt_settings())
+        _copy_checkout(root / CHECKOUT.removeprefix("/"))
+
+    def run(self, script: str, has_network: bool = False) -> str:
+        """Run a shell script in the checkout; show what it prints as it comes, and return it. It must succeed."""
+        begun = time.monotonic()
+        print(f"$ {script}", flush=True)
+        inside = nspawn.command_line(self._root, *self._binds, f"--chdir={CHECKOUT}", "--as-pid2", has_network=has_network)
+        printed = []
+        with subprocess.Popen(
+            [*inside, *nspawn.ENVIRONMENT, *self._environment, "sh", "-c", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                printed.append(line)
+                print(line, end="", flush=True)
+        if process.returncode:
+            sys.exit(f"it ended with {process.returncode}: {script}")
+        print(f"- took {time.monotonic() - begun:.1f} s", flush=True)
+        return "".join(printed)
+
+    def serve(self, run: str, command: str) -> str:
+        """Run a command in a second terminal, as it were, while `run` serves; return what both printed."""
+        has_started = "grep -q 'max-message-size' served.log"
+        wait = f"for _ in $(seq {START_TRIES}); do {has_started} && break; sleep 0.2; done"
+        return self.run(f"{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}")
+
+
+def _pip_settings() -> dict[str, str]:
+    """Return what this machine's pip is told of how to reach a registry; the environment's word is the last."""
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"^(\S+)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE)
+    found.sort(key=lambda setting: setting[0] == ":env:")
+    settings = {name: value for _, name, value in found if name in (*PIP_SETTINGS, "cert")}
+    # Folders of this machine are not seen from the root folder.
+    addresses = {name: " ".join(word for word in value.split() if not word.startswith("file:")) for name, value in settings.items()}
+    return {name: value for name, value in addresses.items() if value}
+
+
+def _apt_settings() -> str:
+    """Return how this machine's apt fetches packages; and that nobody is there to say yes."""
+    fetching = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+    return f'{fetching}APT::Get::Assume-Yes "true";\n'
+
+
+def _pip_cache() -> Path:
+    cache = nspawn.FOLDER / "pip"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def _copy_checkout(to: Path) -> None:
+    """Copy what git knows of this checkout, as it is now."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    to.mkdir(parents=True)
+    packed = subprocess.run(["tar", "--null", "--files-from=-", "--create"], cwd=ROOT, input=listed, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "--extract", "--no-same-owner"], cwd=to, input=packed, check=True)
+
+
+def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: bool) -> None:
+    """Run the section's lines, ask who serves messages, and run the `tests`."""
+    lane, served_by = (ALL_LANES, "pump") if has_compiler else (NO_LANE, "autobahn")
+    # What the targets set up for themselves, as far as it takes a registry.
+    stock.run("make .venv/.run && .venv/bin/python --version", has_network=True)
+    printed = stock.serve(readme.run, readme.to_try)
+    _expect(readme.printed in printed, f"the line to try to print {readme.printed}")
+    _expect(bool(lane.search(printed)), f"the start to say {lane.pattern}")
+    stock.run("make .venv/.test", has_network=True)
+    printed = stock.serve(readme.run, ".venv/bin/python -m tests.stock.lanes")
+    for kind in ("plain", "deflated"):
+        _expect(f"{kind}: {served_by}\n" in printed, f"{kind} messages to be served by {served_by}")
+    for command in tests:
+        stock.run(command)
+
+
+def _expect(is_so: bool, what: str) -> None:
+    if not is_so:
+        sys.exit(f"expected {what}")
+
+
+def main() -> None:
+    """Build the root folder, follow README in it twice, and remove it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.stock")
+    parser.add_argument("release", help="bookworm, trixie, forky")
+    parser.add_argument("--whole", action="store_true", help="run make test, both times; else only the tests in process, with a compiler")
+    parser.add_argument("--also", metavar="3.X", action="append", default=[], help="do it again with another Python of the release")
+    arguments = parser.parse_args()
+    if why := nspawn.missing():
+        sys.exit(why)
+    readme = Readme((ROOT / "README.md").read_text())
+    without, tests = ([readme.test], [readme.test]) if arguments.whole else ([], [IN_PROCESS])
+    bare = nspawn.base(arguments.release, ())
+    with tempfile.TemporaryDirectory(dir=nspawn.FOLDER) as folder, nspawn.copy(bare, Path(folder)) as root:
+        stock = Stock(root, arguments.release)
+        stock.run(f"cat /etc/os-release && apt-get -qq update && {readme.tools}", has_network=True)
+        follow(readme, stock, without, has_compiler=False)
+        stock.run(f"{readme.compiler} && make clean", has_network=True)
+        follow(readme, stock, tests, has_compiler=True)
+        for version in arguments.also:
+            install = f"apt-get install python{version}-venv python{version}-dev"
+            stock.run(f"{install} && make clean && make PYTHON=python{version} .venv/bin/python", has_network=True)
+            follow(readme, stock, tests, has_compiler=True)
+    print(f"{arguments.release}: README's lines work without a compiler and with one, and then all lanes are on")
+
+
+if __name__ == "__main__":
+    main()
