@@ -41,8 +41,8 @@ STOP_DEADLINE = 30.0
 
 POLL_INTERVAL = 0.01
 
-# What Python and Twisted write of an exception that nobody caught.
-_FAULTS = re.compile(r"^.*(?:Traceback \(most recent call last\)|Unhandled error|Unhandled Error).*$", re.MULTILINE)
+# What Python and Twisted write of an exception that nobody caught; and a NUL, which makes a binary file of a log.
+_FAULTS = re.compile(r"^.*(?:Traceback \(most recent call last\)|Unhandled error|Unhandled Error|\0).*$", re.MULTILINE)
 
 # A line of the log in any of its formats.
 _LISTENING = re.compile(r'listening on ([^\s"]+)')

@@ -92,7 +92,18 @@ def serves_both_families(port: IListeningPort) -> bool:
     return not found.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
-class _AdoptedUnixPort(UnixPort):
+class _QuietUnixPort(UnixPort):
+    """Says nothing at its end. Twisted would write the path to the log, which has a NUL before it here, where it is left alone."""
+
+    def _leave_path(self) -> None:
+        # An abstract name, by its NUL, which Twisted doesn't remove; the address itself is asked of the socket.
+        self._bindPath = b"\0" + self._bindPath
+
+    def _logConnectionLostMsg(self) -> None:
+        pass
+
+
+class _AdoptedUnixPort(_QuietUnixPort):
     """Leaves the socket to who made it, who goes on to listen there. Twisted would shut it down in the end, which ends it for all that
     have it, and remove its path; at the start it would set the path's mode, which takes its owner."""
 
@@ -101,8 +112,7 @@ class _AdoptedUnixPort(UnixPort):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # An abstract name, by its NUL, which Twisted leaves alone; the address itself is asked of the socket.
-        self._bindPath = b"\0" + self._bindPath
+        self._leave_path()
 
 
 class _UnixAdopter:
@@ -124,7 +134,7 @@ def leave_path(endpoint: object) -> None:
         endpoint.reactor = _UnixAdopter(endpoint.reactor)
 
 
-class _OwnUnixPort(UnixPort):
+class _OwnUnixPort(_QuietUnixPort):
     """Takes over a path where nobody accepts any more, and in the end removes the path only if it still leads to this socket.
 
     Twisted's own has a lock beside the path, with the process id of its owner. In a container that is 1: a daemon that was killed would
@@ -143,8 +153,7 @@ class _OwnUnixPort(UnixPort):
     def remove_path(self) -> None:
         """Remove the path, unless it leads elsewhere by now; raises `OSError`."""
         path, own, self._own = self._bindPath, self._own, None
-        # From now on an abstract name, by its NUL, which Twisted leaves alone.
-        self._bindPath = b"\0" + path
+        self._leave_path()
         if own is not None and own == _identify(path):
             os.remove(path)
 
