@@ -83,10 +83,12 @@ class Answer:
         match self.status:
             case 101 if not self.upgrades:
                 return f"a proxy in between may have dropped Upgrade and Connection from the answer{by}"
-            case 400 if _TLS_WANTED.search(self.first_line):
-                return f"the server speaks TLS on this port; then it is wss://{by}"
             case 200 | 400 | 404 | 405 | 426:
-                return f"this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on{by}"
+                if self.status == 400 and _TLS_WANTED.search(self.first_line):
+                    what = "the server speaks TLS on this port; then it is wss://"
+                else:
+                    what = "this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on"
+                return what + by
             case 301 | 302 | 303 | 307 | 308:
                 return "a redirect is not followed; check the address it gives"
             case 502 | 504:
