@@ -82,20 +82,20 @@ class Answer:
         by = f" ({who} answered)" if who else ""
         match self.status:
             case 101 if not self.upgrades:
-                return f"a proxy in between may have dropped Upgrade and Connection from the answer{by}"
+                why = "a proxy in between may have dropped Upgrade and Connection from the answer"
+            case 400 if _TLS_WANTED.search(self.first_line):
+                why = "the server speaks TLS on this port; then it is wss://"
             case 200 | 400 | 404 | 405 | 426:
-                if self.status == 400 and _TLS_WANTED.search(self.first_line):
-                    what = "the server speaks TLS on this port; then it is wss://"
-                else:
-                    what = "this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on"
-                return what + by
+                why = "this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on"
             case 301 | 302 | 303 | 307 | 308:
                 return "a redirect is not followed; check the address it gives"
             case 502 | 504:
-                return f"a proxy in between doesn't reach the server behind it{by}"
+                why = "a proxy in between doesn't reach the server behind it"
             case 505:
-                return f"a proxy in between may speak HTTP/1.0 to the server behind it; nginx needs `proxy_http_version 1.1`{by}"
-        return ""
+                why = "a proxy in between may speak HTTP/1.0 to the server behind it; nginx needs `proxy_http_version 1.1`"
+            case _:
+                return ""
+        return why + by
 
 
 def split_head(octets: bytes) -> int:

@@ -1,9 +1,9 @@
 """`EchoProtocol`: one connection, from its first octet to its last. Opens, echoes, closes.
 
-Autobahn is the specification: it takes frames apart, validates, inflates, deflates and answers control frames. Around
-it stand the handshake guard (before), the gathering of a message in one buffer and of a read's answers in one write
-(within), and one path for every close (after). Must never know endpoints or options; what it shares with other
-connections it reaches through its factory.
+Autobahn is the specification: it takes frames apart, validates, inflates, deflates and answers control frames. Around it stand the
+handshake guard and the answer to the opening handshake (before), the gathering of a message in one buffer and of a read's answers in one
+write (within), and one path for every close (after). Must never know endpoints or options; what it shares with other connections it
+reaches through its factory.
 """
 
 from __future__ import annotations

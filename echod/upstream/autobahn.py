@@ -97,9 +97,6 @@ class ServerProtocol(WebSocketServerProtocol):
         self.current_frame = cast(Any, None)
         self.onOpen()
 
-    def _onOpen(self) -> None:
-        self.onOpen()
-
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as itself."""
         if code != BAD_GATEWAY:
