@@ -11,7 +11,7 @@ inflater that begins with it as its dictionary goes on where the one before ende
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from autobahn.websocket.compress_base import PerMessageCompress
 
 from echod.settings import Compression, Settings
+from echod.turns import STEP
 
 NAME = "permessage-deflate"
 
@@ -177,7 +178,7 @@ class Deflate(PerMessageCompress):
 
     EXTENSION_NAME = NAME
 
-    __slots__ = ("_came", "_compressor", "_inflater", "_said", "_settings", "terms", "window")
+    __slots__ = ("_came", "_compressor", "_inflater", "_made", "_said", "_settings", "terms", "window")
 
     def __init__(self, terms: Terms, settings: Settings) -> None:
         self.terms = terms
@@ -189,12 +190,14 @@ class Deflate(PerMessageCompress):
         self._said: bytearray | None = None
         # The octets of the current message, to be mirrored.
         self._came: bytearray | None = None
+        # Of its answer, what is deflated already.
+        self._made: bytearray | None = None
         self._compressor: Any = None
 
     @property
     def held(self) -> int:
-        """Octets that are kept of a message that is not answered yet."""
-        return 0 if self._came is None else len(self._came)
+        """Octets that are kept of a message that is not answered yet, and of its answer."""
+        return len(self._came or b"") + len(self._made or b"")
 
     def forget_what_came(self) -> None:
         """Keep none of it: the message will not be answered."""
@@ -256,9 +259,10 @@ class Deflate(PerMessageCompress):
 
     # Its answer.
 
-    def answer(self, payload: bytes) -> bytes | bytearray:
+    def answer(self, payload: bytes) -> Generator[bytes, None, bytes | bytearray]:
         """Return the octets that inflate to `payload`, at the client's end, as the next of our messages; mirrored they are its own.
 
+        It is done in steps (`turns.Tasks`), none of which gives anything to be sent yet.
         `payload` is that of the message that was inflated last, on a connection that can mirror; on another it may be any.
         """
         came, self._came = self._came, None
@@ -268,7 +272,14 @@ class Deflate(PerMessageCompress):
         compressor = self._compressor or zlib.compressobj(
             settings.deflate_level, zlib.DEFLATED, -terms.server_window_bits, settings.deflate_memory_level
         )
-        octets = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        self._made = bytearray()
+        # At least once, also with nothing: a second flush with nothing in between gives nothing.
+        for start in range(0, max(1, len(payload)), STEP):
+            if start:
+                yield b""
+            self._made += compressor.compress(payload[start : start + STEP])
+        self._made += compressor.flush(zlib.Z_SYNC_FLUSH)
+        made, self._made = self._made, None
         # Where others are mirrored, what this compressor remembers is not what the client's inflater does: there each begins anew.
         self._compressor = None if terms.stands_alone else compressor
-        return octets[: -len(TAIL)]
+        return made[: -len(TAIL)]

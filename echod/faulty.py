@@ -14,13 +14,15 @@ from __future__ import annotations
 import secrets
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import inf
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from echod.counts import NO_CLOSE_FRAME, NO_CODE
 from echod.faults import MAX_SEED, Faults
 from echod.handshake import Refusal
+from echod.quantities import MIB
 
 OVERHEAD = 200
 """Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""
@@ -28,6 +30,12 @@ OVERHEAD = 200
 LOOK = 0.01
 """Seconds to the second look at whether the peer's end has taken all, before it is reset; each pause is twice the one before, so that
 thousands that take nothing cost nine looks each and not hundreds."""
+
+STEP_FRAMES = 512
+"""Frames that are made in one step, in half a millisecond."""
+
+STEP_OCTETS = MIB
+"""Octets of payload in these frames, if each frame has less: so many are copied in as long."""
 
 _HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
     401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
@@ -41,23 +49,23 @@ _HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
 
 def refusal(status: int) -> Refusal:
     """Return the answer to an opening handshake whose URL asks for `status`."""
-    return Refusal(status, "The URL asks for this status.", _HEADERS.get(status, ()))
+    return Refusal(status, "The URL asks for this status", _HEADERS.get(status, ()))
 
 
-def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> bytes:
-    """Return a message in frames of at most `size` octets of payload (RFC 6455 section 5.4); text may be cut in a character (5.6).
+def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[bytes]:
+    """Give a message in frames of at most `size` octets of payload (RFC 6455 section 5.4), and at each step some of them.
 
-    Not by Autobahn, which ends a message of a multiple of `size` with an empty frame, and takes half a second for 128 Ki frames.
+    Text may be cut in a character (section 5.6). Not by Autobahn, which ends a message of a multiple of `size` with an empty frame.
     """
     count = max(1, -(-len(payload) // size))
-    pieces = [payload[start : start + size] for start in range(0, count * size, size)]
-    middle = _header(0, size)
-    octets = bytearray(_header(rsv << 4 | opcode | (0x80 if count == 1 else 0), len(pieces[0])))
-    octets += middle.join(pieces[:-1])
-    if count > 1:
-        octets += _header(0x80, len(pieces[-1]))
-    octets += pieces[-1]
-    return bytes(octets)
+    some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))
+    for first in range(0, count, some):
+        octets: list[bytes] = []
+        for number in range(first, min(first + some, count)):
+            piece = payload[number * size : (number + 1) * size]
+            octets.append(_header((0 if number else rsv << 4 | opcode) | (0x80 if number == count - 1 else 0), len(piece)))
+            octets.append(piece)
+        yield b"".join(octets)
 
 
 def _header(first: int, length: int) -> bytes:
@@ -78,7 +86,11 @@ class Afflicted(Protocol):
         """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
         ...
 
-    def answer(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> None:
+    def do(self, task: Iterator[bytes], size: int) -> None:
+        """Do what may take long, and holds `size` octets, in turns and behind all that came before."""
+        ...
+
+    def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> Iterator[bytes]:
         """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
         ...
 
@@ -180,7 +192,7 @@ class Faulty:
         if self._is_over or (self.faults.drop and self._random.random() < self.faults.drop):
             return
         if not self.faults.delay:
-            self._echo(payload, is_binary, is_plain)
+            self._connection.do(self._echo(payload, is_binary, is_plain), len(payload))
             return
         held = _Held(self._clock.seconds() + self.faults.delay, payload, is_binary, is_plain)
         self._held.append(held)
@@ -189,10 +201,10 @@ class Faulty:
             self._call_later(self.faults.delay, self._release)
 
     def flush(self) -> None:
-        """Echo all that is held, now."""
+        """Echo all that is held, before anything that is sent from now on."""
         self._cancel(self._release)
-        while self._held:
-            self._echo_next()
+        if self._held:
+            self._connection.do(self._echo_held(inf), 0)
 
     def stop(self) -> None:
         """Forget everything: the connection is over."""
@@ -202,19 +214,26 @@ class Faulty:
         self._calls.clear()
 
     def _release(self) -> None:
-        now = self._clock.seconds()
+        self._connection.do(self._echo_held(self._clock.seconds()), 0)
+
+    def _echo_held(self, now: float) -> Iterator[bytes]:
         while self._held and self._held[0].due <= now:
-            self._echo_next()
+            held = self._held[0]
+            yield from self._answer(held.payload, held.is_binary, held.is_plain)
+            self._held.popleft()
+            self.held_size -= held.size
+            self._count_echo()
         if self._held:
-            self._call_later(self._held[0].due - now, self._release)
+            self._call_later(max(0, self._held[0].due - self._clock.seconds()), self._release)
 
-    def _echo_next(self) -> None:
-        held = self._held.popleft()
-        self.held_size -= held.size
-        self._echo(held.payload, held.is_binary, held.is_plain)
+    def _echo(self, payload: bytes, is_binary: bool, is_plain: bool) -> Iterator[bytes]:
+        yield from self._answer(payload, is_binary, is_plain)
+        self._count_echo()
 
-    def _echo(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
-        self._connection.answer(payload, is_binary, is_plain, self.faults.fragment)
+    def _answer(self, payload: bytes, is_binary: bool, is_plain: bool) -> Iterator[bytes]:
+        return self._connection.answering(payload, is_binary, is_plain, self.faults.fragment)
+
+    def _count_echo(self) -> None:
         self._echoed += 1
         self._end_if_due()
 

@@ -8,7 +8,7 @@ reaches through its factory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from echod.handshake import (
     plain_address,
     render,
 )
-from echod.turns import SHARE
+from echod.turns import STEP, Tasks
 from echod.upstream import autobahn, eager, tls_sessions, transports
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class EchoProtocol(autobahn.ServerProtocol):
     # Class attributes, so that an idle connection doesn't carry them.
     _head: HeadReader | None = None
     _receive: Callable[[EchoProtocol, bytes], None]
-    _transform: Callable[[bytes, int], bytes] | None = None
+    _transform: Callable[[bytes, int], Generator[bytes, None, bytes]] | None = None
     _gathered: bytes | bytearray = b""
     _fragments = 0
     _wire_size = 0
     _answers: list[bytes] | None = None
     is_backlogged = False
     _put_off = b""
+    _tasks: Tasks | None = None
     _pending_before = 0
     _is_leaving = False
 
@@ -138,7 +139,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._note_early_end(reason.value)
         self._gathered = self._put_off = b""
         self._receive = _ignore
-        self._large = None
+        self._large = self._tasks = None
         if self._faulty is not None:
             self._faulty.stop()
             self._faulty = None
@@ -163,7 +164,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             self.perform(self._faulty.flush)
         self.unregisterProducer()
         self.factory.began_to_close(self)
-        self._let_go()
+        self._do_in_order(self._let_go)
 
     def writeConnectionLost(self) -> None:
         """Go on reading: it was our own doing."""
@@ -171,41 +172,98 @@ class EchoProtocol(autobahn.ServerProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Take octets, whatever they are. No exception leaves."""
         self._last_seen = self.factory.clock.seconds()
-        if self._put_off:
+        if self._is_behind:
             # TLS has read more than it was asked to.
             self._put_off += data
         else:
-            self._take(data)
+            self._act(lambda: self._receive(self, data))
 
-    def work(self) -> None:
-        """Go on with what was put off."""
-        data, self._put_off = self._put_off, b""
-        if not data:
-            self._lend()
-        else:
-            self._last_seen = self.factory.clock.seconds()
-            self._take(data)
-            if not self._put_off and self._receive is not _ignore:
-                self._pause_or_resume()
-
-    def _take(self, data: bytes) -> None:
+    def _act(self, action: Callable[[], None]) -> None:
+        """Do what an event asks for, so that no exception leaves, and send all that it gives in one write."""
+        self.factory.turns.begin()
         self._answers = []
         try:
-            self._receive(self, data)
+            action()
         except Exception:
             self._fail_by_fault_of_ours()
         self._settle()
 
     def _fail_by_fault_of_ours(self) -> None:
         _log.failure("a connection failed")
+        # Perhaps what is held, or still to be done, is what can't be sent.
         if self._faulty is not None:
-            self._faulty.stop()  # perhaps what is held is what can't be sent
+            self._faulty.stop()
+        if self._tasks is not None:
+            self._tasks.clear()
         self.fail(1011, "internal error")
+
+    # Work that takes long.
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether there is something to do before more is read."""
+        return bool(self._put_off) or self.is_held or self._tasks is not None
+
+    def work(self) -> None:
+        """Go on with what was put off."""
+        if not self._is_behind:
+            self._lend()
+            return
+        self._last_seen = self.factory.clock.seconds()
+        self._act(self._catch_up)
+        if self._tasks is not None:
+            self.factory.turns.add(self)
+        elif self._receive is not _ignore:
+            self._pause_or_resume()
+
+    def _catch_up(self) -> None:
+        self._do_tasks()
+        if self._tasks is None:
+            data, self._put_off = self._put_off, b""
+            self._receive(self, data)
+
+    def do(self, task: Iterator[bytes], size: int, is_long: bool = False) -> None:
+        """Do what may take long, and holds `size` octets, in turns and behind all that came before; if it `is_long`, not begin now.
+
+        Until it is done nothing is read, and what is sent meanwhile is sent after it.
+        """
+        if self._tasks is not None:
+            self._tasks.add(task, size)
+            return
+        self._tasks = Tasks()
+        self._tasks.add(task, size)
+        if not is_long:
+            self._do_tasks()
+        if self._tasks is not None:
+            self.is_held = True
+            self.factory.turns.add(self)
+            self._pause_or_resume()
+
+    def _do_tasks(self) -> None:
+        while self._tasks:
+            octets = self._tasks.step()
+            if octets:
+                self._write(octets)
+            if self.factory.turns.is_over:
+                break
+        if not self._tasks:
+            self._tasks = None
+
+    def _do_in_order(self, action: Callable[[], None]) -> None:
+        """Do it now, or after all that is still to be done."""
+        if self._tasks:
+            self._tasks.add(_acting(action), 0)
+        else:
+            action()
 
     def _settle(self) -> None:
         self._flush()
         self._answers = None
+        if not self._layers:
+            return  # the connection is lost
         self.factory.budget.settle(self)
+        if self._tasks is not None:
+            return
         if self.wasClean:
             self._let_go()
         elif self._is_leaving:
@@ -380,21 +438,22 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._large = None if self.factory.budget.is_tight else self._codec.begin(data)
             if self._large is not None:
                 return
-        start, clock = 0, self.factory.clock
-        until = clock.seconds() + SHARE
-        while start < len(data) and self.state != self.STATE_CLOSED:
-            if self._faulty is not None and self._faulty.is_full:
-                self._put_off = data[start:]
-                self._pause_or_resume()
-                return
-            if start and clock.seconds() >= until:
-                self._put_off = data[start:]
-                self.factory.turns.add(self)
-                self._pause_or_resume()
-                return
+        start, turns = 0, self.factory.turns
+        if self.is_held:  # until now
+            self.is_held = False
+            self.feed(b"")
+        while start < len(data) and not (self.is_held or self.is_held_up or (start and turns.is_over)):
             end = start + max(SLICE, self._frame_rest(data, start))
             self.feed(data[start:end])
             start = end
+            if self.state == self.STATE_CLOSED:
+                return
+        self._put_off = data[start:]
+        self.is_held = self.is_held and (not self.is_between_frames or self._tasks is not None)
+        if self._is_behind:
+            if not self.is_held_up:
+                turns.add(self)
+            self._pause_or_resume()
 
     def _frame_rest(self, data: bytes, start: int) -> int:
         if not self.is_between_frames:
@@ -459,6 +518,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         self._fragments = self._wire_size = 0
         if self.state == self.STATE_OPEN:
             self.onMessage(payload, self.message_is_binary)
+            self.is_held = self.is_held or self.factory.turns.is_over
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Echo."""
@@ -476,17 +536,21 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._echo(payload, isBinary)
 
     def _echo_transformed(self, payload: bytes, is_binary: bool) -> None:
+        if is_binary:
+            self.fail(1007, "binary is not JSON")
+        else:
+            self.do(self._transforming(payload), len(payload), is_long=len(payload) > STEP)
+
+    def _transforming(self, payload: bytes) -> Iterator[bytes]:
         assert self._transform is not None
         try:
-            if is_binary:
-                raise json_echo.NotJSONError("binary is not JSON")
-            payload = self._transform(payload, self.factory.settings.max_json_values)
+            payload = yield from self._transform(payload, self.factory.settings.max_json_values)
         except json_echo.NotJSONError as error:
-            self.fail(1007, str(error))
+            self._fail_instead(1007, str(error))
         except json_echo.TooManyValuesError as error:
-            self.fail(1009, str(error))
+            self._fail_instead(1009, str(error))
         else:
-            self._echo(payload, is_binary)
+            self._echo(payload, False)
 
     def _echo(self, payload: bytes, is_binary: bool) -> None:
         # On a connection that can mirror each history has what the other has: what is deflated there is so here, however short it is.
@@ -498,25 +562,34 @@ class EchoProtocol(autobahn.ServerProtocol):
         else:
             self._faulty.take(payload, is_binary, is_plain)
 
-    def answer(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None = None) -> None:
-        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
+    def answer(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
+        """Send a message, not deflated if `is_plain`."""
         if self.state != self.STATE_OPEN:
             return  # our Close frame is out already: nothing may follow it (RFC 6455 section 5.5.1)
-        if frame_size is not None:
-            self._answer_in_frames(payload, is_binary, is_plain, frame_size)
+        if is_plain:
+            self.sendFrame(2 if is_binary else 1, payload)
+            self._note_sent(payload, is_binary)
         else:
-            self._answer_in_one(payload, is_binary, is_plain)
-        if self.state == self.STATE_OPEN:
-            self.factory.counts.sent.add(len(payload), is_binary)
-            traffic = self._own_traffic
-            traffic.sent_messages += 1
-            traffic.sent_octets += len(payload)
+            self.do(self.answering(payload, is_binary, is_plain), len(payload))
 
-    def _answer_in_one(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
+    def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None = None) -> Iterator[bytes]:
+        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
         # Not by Autobahn's sendMessage, which has the extension deflate it, and holds that against the limit for what is received, and
         # raises: an incompressible message of just that size is a few octets more when deflated.
-        octets = payload if is_plain else self.extension.answer(payload)
-        self.sendFrame(2 if is_binary else 1, octets, rsv=0 if is_plain else PER_MESSAGE_COMPRESSED)
+        octets = payload if is_plain else (yield from self.extension.answer(payload))
+        size = frame_size or max(1, len(octets))
+        if len(octets) > size * self.factory.settings.max_fragments:
+            self._fail_instead(1008, "too many fragments")
+            return
+        # The first frame alone says that the message is deflated (RFC 7692 section 6).
+        yield from faulty.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
+        self._note_sent(payload, is_binary)
+
+    def _note_sent(self, payload: bytes, is_binary: bool) -> None:
+        self.factory.counts.sent.add(len(payload), is_binary)
+        traffic = self._own_traffic
+        traffic.sent_messages += 1
+        traffic.sent_octets += len(payload)
 
     # What has come and gone.
 
@@ -564,23 +637,21 @@ class EchoProtocol(autobahn.ServerProtocol):
     def _label(code: int | None) -> str:
         return close_label(NO_CODE if code is None else code)
 
-    def _answer_in_frames(self, payload: bytes, is_binary: bool, is_plain: bool, size: int) -> None:
-        # The first frame alone says that the message is deflated (RFC 7692 section 6).
-        rsv = 0 if is_plain else PER_MESSAGE_COMPRESSED
-        payload = payload if is_plain else self.extension.answer(payload)
-        if len(payload) > size * self.factory.settings.max_fragments:
-            self.fail(1008, "too many fragments")
-        else:
-            self.sendData(faulty.in_frames(payload, size, 2 if is_binary else 1, rsv))
-
     # Writing.
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002
+        """Write, behind what is still to be done."""
+        if self._tasks:
+            self._tasks.add(iter((data,)), len(data))
+        else:
+            self._write(data)
+
+    def _write(self, octets: bytes) -> None:
         """Write: in one go for all pongs and echoes of a read."""
         if self._answers is None:
-            transports.write_now(self._layers, data)
+            transports.write_now(self._layers, octets)
         else:
-            self._answers.append(data)
+            self._answers.append(octets)
 
     def _flush(self) -> None:
         if self._answers:
@@ -608,7 +679,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             and self._is_idle
             and not self.is_backlogged
             and not self.is_waiting
-            and not self._put_off
+            and not self._is_behind
             and not transports.unsent(self._layers)
         )
 
@@ -702,7 +773,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         return self._faulty is not None and self._faulty.is_full
 
     def _pause_or_resume(self) -> None:
-        if self.is_backlogged or self.is_waiting or self._put_off or self.lease is not None or self.is_held_up:
+        if self.is_backlogged or self.is_waiting or self._is_behind or self.lease is not None or self.is_held_up:
             self.transport.pauseProducing()
         else:
             self.transport.resumeProducing()
@@ -746,7 +817,11 @@ class EchoProtocol(autobahn.ServerProtocol):
         gathered = len(self._gathered) if self._large is None else self._large.size
         delayed = 0 if self._faulty is None else self._faulty.held_size
         deflated = 0 if self.extension is None else self.extension.held
-        return head + gathered + deflated + len(self._put_off) + transports.unsent(self._layers) + delayed
+        return head + gathered + deflated + len(self._put_off) + self._task_size + transports.unsent(self._layers) + delayed
+
+    @property
+    def _task_size(self) -> int:
+        return 0 if self._tasks is None else self._tasks.size
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames, of the longest message."""
@@ -779,7 +854,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
         leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
-        return leased + transports.unsent(self._layers) + transports.unacknowledged(self._layers)
+        return leased + self._task_size + transports.unsent(self._layers) + transports.unacknowledged(self._layers)
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -802,13 +877,8 @@ class EchoProtocol(autobahn.ServerProtocol):
     def perform(self, action: Callable[[], None]) -> None:
         """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
         was_held_up = self.is_held_up or self.state == self.STATE_CONNECTING
-        self._answers = []
-        try:
-            action()
-        except Exception:
-            self._fail_by_fault_of_ours()
-        self._settle()
-        if was_held_up and not self.is_held_up and self._receive is not _ignore:
+        self._act(action)
+        if was_held_up and not self.is_held_up and self._tasks is None and self._receive is not _ignore:
             self.work()
             self._pause_or_resume()
 
@@ -839,6 +909,13 @@ class EchoProtocol(autobahn.ServerProtocol):
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
 
+    def _fail_instead(self, code: int, reason: str) -> None:
+        """Fail the connection in the place of an answer: what was to come behind that is not sent, unless it is our Close frame."""
+        if self.state == self.STATE_OPEN:
+            assert self._tasks is not None
+            self._tasks.clear()
+        self.fail(code, reason)
+
     def go_away(self, at_once: bool = False) -> None:
         """Close with 1001, when all that has come in is echoed or else `at_once`."""
         if self.state == self.STATE_CONNECTING:
@@ -862,7 +939,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     @property
     def _owes(self) -> bool:
         """Whether there is something to do for what has been read."""
-        return bool(self._put_off) or (self._faulty is not None and bool(self._faulty.held_size))
+        return self._is_behind or (self._faulty is not None and bool(self._faulty.held_size))
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a Close frame, from when on the deadline runs, and read on for the peer's, whatever has kept it from being read."""
@@ -871,7 +948,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.factory.began_to_close(self)
         self._gathered = b""
-        if self._put_off:
+        if self._is_behind:
             self.factory.turns.add(self)
         self._stop_waiting()
 
@@ -888,16 +965,20 @@ class EchoProtocol(autobahn.ServerProtocol):
         still be sending, and a socket that is closed over unread octets is reset by the kernel, which loses what the peer has not
         read yet: so half-close, and read on to the end.
         """
+        self._forget_what_came()
+        self._do_in_order(self._hang_up)
+
+    def _hang_up(self) -> None:
         self._flush()
         if self._faulty is not None:
             self._faulty.stop()
-        self._forget_what_came()
         if not self.wasClean:
             transports.half_close(self.transport)
             self.transport.resumeProducing()
 
     def _let_go(self) -> None:
         """Close the socket; at once, if all is sent, where `loseConnection` would after another turn of the reactor."""
+        self._flush()
         if self._is_plain and not transports.unsent(self._layers):
             transports.close_now(self._layers[0])
         else:
@@ -906,6 +987,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     def _forget_what_came(self) -> None:
         self._gathered = self._put_off = b""
         self._large = None
+        self.is_held = False
         if self.extension is not None:
             self.extension.forget_what_came()
         self._receive = _ignore
@@ -920,6 +1002,12 @@ def _frame_size(data: bytes, start: int) -> int:
         return 6 + length
     size = 2 if length == 126 else 8
     return 6 + size + int.from_bytes(data[start + 2 : start + 2 + size])
+
+
+def _acting(action: Callable[[], None]) -> Iterator[bytes]:
+    """Make a task of one step."""
+    action()
+    yield b""
 
 
 def _ignore(_: EchoProtocol, __: bytes) -> None:

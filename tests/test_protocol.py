@@ -551,7 +551,7 @@ def test_silence_is_pinged_and_then_reset(clock: Clock) -> None:
 @pytest.fixture
 def _short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a connection work for one slice at a time."""
-    monkeypatch.setattr("echod.protocol.SHARE", 0)
+    monkeypatch.setattr("echod.turns.SHARE", 0)
 
 
 def pings(count: int) -> bytes:

@@ -71,6 +71,9 @@ class ServerProtocol(WebSocketServerProtocol):
 
     _is_bad_gateway = False
 
+    is_held = False
+    """While it is set Autobahn goes no further in what it was fed; to be fed again, be it with nothing, when it no longer is."""
+
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]  # an attribute of Autobahn's
         """The validator, from the first text that Autobahn takes on."""
@@ -148,6 +151,10 @@ class ServerProtocol(WebSocketServerProtocol):
     def feed(self, data: bytes) -> None:
         """Let Autobahn have octets, past the debug line that its `dataReceived` builds for each read."""
         self._dataReceived(data)
+
+    def processData(self) -> bool:
+        """Let Autobahn take one frame's header or some of its payload, unless it is held."""
+        return not self.is_held and super().processData()
 
     def forget_rest(self) -> None:
         """Drop what has been fed and comes behind the current message."""
