@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
+PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -g -O1
 
@@ -124,13 +125,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "echod needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# The install compiles the express lane where there is a compiler, so it is done again when the C code has changed.
-$(VENV)/.run: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
+# The install compiles the express lane where there is a compiler, and copies the plugin: so it is done again when either has changed.
+$(VENV)/.run: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@
 
-$(VENV)/.test: pyproject.toml hatch_build.py $(NATIVE) | $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[test,dev]'
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@ $(VENV)/.run

@@ -84,6 +84,8 @@ class EchoService(Service):
         self._admin: AdminSite | None = None
         self._lag: LagMeter | None = None
         self._has_listened = False
+        self._reload_fault = ""
+        """What was wrong with the last reload."""
         self.factory: EchoFactory | None = None
 
     def setServiceParent(self, parent: Any) -> None:
@@ -115,7 +117,12 @@ class EchoService(Service):
         self._reactor.callWhenRunning(self._tell_ready)
 
     def _tell_ready(self) -> None:
-        self._notifier.start(self._reactor, self._describe_status)
+        if self.running:  # else a signal came first
+            self._notifier.start(self._reactor, self._status)
+
+    def _status(self) -> str:
+        """The line that the service manager shows."""
+        return "; ".join(filter(None, (self._describe_status(), self._reload_fault)))
 
     def _describe_status(self) -> str:
         factory = self.factory
@@ -211,16 +218,31 @@ class EchoService(Service):
 
         Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
         """
+        self._tell_reload(self._read_certificates())
+        return succeed(None)
+
+    def _read_certificates(self) -> list[str]:
+        """Read the certificates again; return what can't be used, one line for each endpoint."""
+        faults = []
         for text, certificates in tls.served(self._all_endpoints):
             try:
                 found = certificates.reload()
             except tls.FileFault as error:
+                faults.append(f"{text} keeps its old certificates: {error}")
                 _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=error)
             else:
                 _log.info("{endpoint} has certificates for {found}", endpoint=text, found=found)
                 tell_faults(text, certificates)
-        _log.info("reloaded")
-        return succeed(None)
+        return faults
+
+    def _tell_reload(self, faults: Sequence[str]) -> None:
+        """Tell how a reload ended, in the log and, until the next one, in the status that the service manager shows."""
+        reasons = "; ".join(dict.fromkeys(faults))  # each once, whichever worker told it
+        self._reload_fault = reasons and f"reload failed: {reasons}"
+        if faults:
+            _log.error("reload failed: {reasons}", reasons=reasons, **{UNLIMITED: True})
+        else:
+            _log.info("reloaded", **{UNLIMITED: True})
 
     def _stopped(self, result: object) -> object:
         self._notifier.stop()
@@ -229,8 +251,11 @@ class EchoService(Service):
         return result
 
     def _handle_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            # Who started the process may have it ignore these: nohup does, and a shell does for what runs in its background.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;

@@ -65,6 +65,7 @@ class Notifier:
         self._interval = min(STATUS_INTERVAL, watchdog / 2) if watchdog else STATUS_INTERVAL
         self._has_watchdog = bool(watchdog)
         self._socket: socket.socket | None = None
+        self._loop: LoopingCall | None = None
         self._state = ""
         self._describe: Callable[[], str] = str
 
@@ -74,7 +75,6 @@ class Notifier:
         The sign of life comes from the reactor, `clock`, so that a loop that is stuck is seen.
         """
         if self._address:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             self._describe = describe
             self._loop = LoopingCall(self._tick)
             self._loop.clock = clock
@@ -82,13 +82,15 @@ class Notifier:
             self._loop.start(self._interval, now=False)
 
     def reload(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
-        """Do `work`, told of as a reload until the Deferred fires, which is returned."""
+        """Do `work`, told of as a reload until the Deferred fires, which is returned; before the service is ready nothing is told."""
+        if not self._state:
+            return work()
         # notify-reload (systemd 253) compares it with its own time of the signal: CLOCK_MONOTONIC, which is Python's on Linux.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         return maybeDeferred(work).addBoth(self._reloaded)
 
     def _reloaded(self, result: object) -> object:
-        self._send(self._state)
+        self._tick()
         return result
 
     def stopping(self, seconds: float) -> None:
@@ -97,8 +99,11 @@ class Notifier:
 
     def stop(self) -> None:
         """Say no more."""
-        if self._socket is not None:
+        self._address = ""
+        if self._loop is not None:
             self._loop.stop()
+            self._loop = None
+        if self._socket is not None:
             self._socket.close()
             self._socket = None
 
@@ -112,8 +117,10 @@ class Notifier:
 
     def _send(self, *lines: str) -> None:
         # By its path each time, not connected: systemd makes the socket anew when it is executed anew.
-        if self._socket is not None and lines:
+        if self._address and lines:
             with suppress(OSError):
+                if self._socket is None:
+                    self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
 

@@ -212,8 +212,9 @@ class Worker(EchoService):
             case "newest":
                 return self._signed(sources.newest(factory, value))
             case _:  # to reload
-                self.reload()
-                return None
+                faults = self._read_certificates()
+                self._tell_reload(faults)
+                return faults
 
     @staticmethod
     def _signed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:

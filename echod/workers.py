@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.reactors import getReactorTypes
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, ProcessProtocol
@@ -157,7 +157,7 @@ class Worker:
             case "serving":
                 process.is_serving, process.limit, process.since, process.silences = True, value, self._clock.seconds(), 0
                 if process.has_to_reload:
-                    self.ask("reload")
+                    self.reload().addCallback(self._supervisor.tell_late_reload)
                 self._supervisor.tell_ready()
             case "last":
                 process.counts = metrics.unpack(value)
@@ -230,11 +230,18 @@ class Worker:
             return succeed(None)
         return process.link.ask(kind, value).addTimeout(PATIENCE, self._clock).addErrback(lambda _: None)
 
-    def reload(self) -> Deferred[Any]:
-        """Have the process read the certificates again, one that starts as soon as it serves: by now it may have read them."""
-        if self.process is not None and not self.process.is_serving:
-            self.process.has_to_reload = True
-        return self.ask("reload")
+    def reload(self) -> Deferred[list[str]]:
+        """Have the process read the certificates again; fires with what can't be used.
+
+        One that starts does it as soon as it serves: by now it may have read them. Where there is no process the next one reads them.
+        """
+        process = self.process
+        if process is None:
+            return succeed([])
+        if not process.is_serving:
+            process.has_to_reload = True
+            return succeed([])
+        return self.ask("reload").addCallback(lambda faults: [f"worker {process.pid} has not answered"] if faults is None else faults)
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of the process; its counts alone, when it doesn't answer."""
@@ -345,12 +352,12 @@ class Supervisor(EchoService):
 
     def tell_ready(self) -> None:
         """Say that the daemon serves, when the last of the workers does for the first time."""
-        if not self.is_ready and all(worker.is_serving for worker in self._workers):
+        if self.running and not self.is_ready and all(worker.is_serving for worker in self._workers):
             self.is_ready = True
             _log.info("workers: {pids}", pids=", ".join(str(process.pid) for process in self._processes()), **{UNLIMITED: True})
             most = min(process.limit for process in self._processes())
             tell_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
-            self._notifier.start(self._reactor, self._describe_status)
+            super()._tell_ready()
 
     def fail(self, reason: str) -> None:
         """End, as one process would that can't start, with one line and exit status 1.
@@ -393,8 +400,13 @@ class Supervisor(EchoService):
 
     def reload(self) -> Deferred[Any]:
         """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done it."""
-        super().reload()
-        return DeferredList([worker.reload() for worker in self._workers])
+        asked = gatherResults([succeed(self._read_certificates()), *(worker.reload() for worker in self._workers)])
+        return asked.addCallback(lambda found: self._tell_reload([fault for faults in found for fault in faults]))
+
+    def tell_late_reload(self, faults: Sequence[str]) -> None:
+        """Take note of what a worker that was only starting at the time of a reload found that can't be used."""
+        if faults:
+            self._tell_reload(faults)
 
     # What the admin site asks.
 

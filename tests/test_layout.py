@@ -43,6 +43,7 @@ ROOMS = [
     "worker",
     "workers",
     "options",
+    "plugin",
     "http_answer",
     "client_tls",
     "probe",

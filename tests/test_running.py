@@ -600,11 +600,25 @@ def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_pat
         # A file that is broken changes nothing, and is told in one line.
         new.path.write_bytes(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
         daemon.send_signal(signal.SIGHUP)
-        told = daemon.wait_for_log(r"keeps its old certificates: .*")
+        told = daemon.wait_for_log(r"reload failed: .* keeps its old certificates: .*")
         assert str(new.path) in told[0]
+        assert daemon.log().count("reloaded") == 1
         with wss(daemon, new):
             pass
         echo(before, "still here")
+
+
+def test_what_nohup_has_it_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started from here takes it along
+    try:
+        with Daemon() as daemon:
+            signal.signal(signal.SIGHUP, before)
+            daemon.send_signal(signal.SIGHUP)
+            with connect(daemon.url) as client:
+                echo(client, "still here")
+            assert "SIGHUP" not in daemon.log()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_terminal_that_is_closed_takes_its_daemon_along(tmp_path: Path) -> None:

@@ -287,6 +287,18 @@ def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: 
 
 
 @pytest.mark.usefixtures("_signals")
+def test_what_is_ignored_already_stays_so() -> None:
+    """As nohup has it for SIGHUP, and a shell for SIGINT of what runs in its background."""
+    ignored = (signal.SIGINT, signal.SIGHUP)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    service = make(reactor=FakeReactor(), take_signals=True)
+    service._handle_signals()
+    assert [signal.getsignal(number) for number in ignored] == 2 * [signal.SIG_IGN]
+    assert signal.getsignal(signal.SIGTERM) == service._on_signal
+
+
+@pytest.mark.usefixtures("_signals")
 def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
     monkeypatch.setattr("echod.service.has_lost_terminal", lambda: True)
     fake = FakeReactor()
@@ -325,7 +337,7 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         monkeypatch.setattr("echod.service.has_lost_terminal", lambda: False)
         service._obey(signal.SIGHUP)
         assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-        assert manager.recv(4096) == b"READY=1"
+        assert manager.recv(4096).decode() == ready
         assert lines[-2:] == ["received SIGHUP", "reloaded"]
         client = yield deferToThread(Client, address(lines))
         stopped = service.stopService()
@@ -334,6 +346,33 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         yield deferToThread(client.frame)
         yield deferToThread(client.leave)
         yield stopped
+
+
+def test_a_service_that_ends_before_it_is_ready_never_says_so(tmp_path: Path) -> None:
+    class Late(FakeReactor):
+        """Runs what waits for it when it is told to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting: list[Callable[[], object]] = []
+
+        def callWhenRunning(self, call: Callable[[], object]) -> None:
+            self.waiting.append(call)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        late = Late()
+        service = make(reactor=late, notifier=Notifier(str(tmp_path / "notify")))
+        service.startService()
+        service._obey(signal.SIGTERM)
+        assert service.stopService().called
+        for call in late.waiting:
+            call()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
+        assert manager.recv(4096).startswith(b"STOPPING=1\n")
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
 
 
 @pytest.mark.usefixtures("_signals")
@@ -358,7 +397,14 @@ def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[st
     assert lines[3:] == ["reloaded"]
     file.write_text("broken\n")
     signal.raise_signal(signal.SIGHUP)
-    assert lines[5:7] == 2 * [f"{text} keeps its old certificates: {file}: there is nothing in PEM format in it"]
+    why = f"{text} keeps its old certificates: {file}: there is nothing in PEM format in it"
+    assert lines[5:] == [why, why, f"reload failed: {why}"]
+    monkeypatch.setattr(service, "_describe_status", lambda: "as it is")
+    assert service._status() == f"as it is; reload failed: {why}"
+    Certificate(file)
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[-1] == "reloaded"
+    assert service._status() == "as it is"
     assert fake.stops == 0
 
 

@@ -97,11 +97,25 @@ def test_a_reload(manager: Manager) -> None:
     assert manager.messages() == []
     work.callback(None)
     assert told.called
-    assert manager.messages() == [["READY=1"]]
+    assert manager.messages() == [["READY=1", "STATUS="]]
     failures: list[Failure] = []
     notifier.reload(lambda: fail(ZeroDivisionError())).addErrback(failures.append)
     assert failures[0].check(ZeroDivisionError)
-    assert manager.messages()[1:] == [["READY=1"]], "a reload that failed is over, too"
+    assert manager.messages()[1:] == [["READY=1", "STATUS="]], "a reload that failed is over, too"
+    late: Deferred[None] = Deferred()
+    notifier.reload(lambda: late)
+    notifier.stop()
+    manager.messages()
+    late.callback(None)
+    assert manager.messages() == []
+
+
+def test_before_it_is_ready_no_reload_is_told_but_its_end(manager: Manager) -> None:
+    notifier = Notifier(manager.address)
+    assert notifier.reload(lambda: succeed(1)).called
+    assert manager.messages() == []
+    notifier.stopping(1)
+    assert manager.messages()[1] == ["STOPPING=1", "STATUS="]
     notifier.stop()
 
 

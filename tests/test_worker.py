@@ -146,7 +146,7 @@ def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, 
         (told,) = yield deferToThread(ask, kind, value)
         assert (told["process"], told["path"]) == (os.getpid(), "/")
     assert (yield deferToThread(ask, "part", [1, 10])) == []
-    assert (yield deferToThread(ask, "reload")) is None
+    assert (yield deferToThread(ask, "reload")) == []
     assert lines[-1] == "reloaded"
     pipes.write(["tell", "drain", None])
     yield serving.reactor.stopped

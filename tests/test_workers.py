@@ -58,6 +58,7 @@ class Played:
         self.heard: list[str] = []
         self.asked: list[str] = []
         self.answers = DEAF
+        self.faults: list[str] = []
         self._unread = b""
         self.signals: list[str] = []
         self.has_ended = False
@@ -97,7 +98,7 @@ class Played:
             "total": lambda _: open_,
             "part": lambda value: connections[value[0] : value[0] + value[1]],
             "newest": lambda value: connections[::-1][:value],
-            "reload": lambda _: None,
+            "reload": lambda _: self.faults,
         }
         unread, self._unread = self._unread, b""
         self.link.dataReceived(unread)
@@ -203,7 +204,14 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         started.service._obey(signal.SIGHUP)
         assert "reload" in first.asked
         assert manager.recv(4096).startswith(b"RELOADING=1")
-        assert manager.recv(4096) == b"READY=1"
+        assert manager.recv(4096).startswith(b"READY=1\n")
+        assert lines[-1] == "reloaded"
+        second.faults = ["a keeps its old certificates: why"]
+        started.service._obey(signal.SIGHUP)
+        assert manager.recv(4096).startswith(b"RELOADING=1")
+        status = manager.recv(4096).decode().splitlines()[1]
+        assert status.endswith("workers: 2 of 2; reload failed: a keeps its old certificates: why")
+        assert lines[-1] == "reload failed: a keeps its old certificates: why"
         stopped = started.service.stopService()
         assert started.service._describe_status() == "draining, connections left: 2"
         assert state(started) == "draining"
@@ -217,14 +225,50 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         assert not started.reactor.getDelayedCalls()
 
 
-def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started) -> None:
+def test_a_signal_while_they_start_is_told_and_readiness_never(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        started = Started(notifier=Notifier(str(tmp_path / "notify")))
+        first, second = started.processes
+        first.serve()
+        started.service.reload()
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        started.service.stopService()
+        assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
+        assert manager.recv(4096).startswith(b"STOPPING=1\n")
+        second.serve()
+        for process in (first, second):
+            process.end()
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+
+
+def test_a_reload_fails_when_a_worker_does_not_answer(started: Started, lines: list[str]) -> None:
+    first, second = started.processes
+    first.serve()
+    second.serve()
+    second.answers = DEAF
+    reloaded = started.service.reload()
+    assert not reloaded.called
+    assert "reloaded" not in lines
+    started.reactor.advance(PATIENCE)
+    assert reloaded.called
+    assert lines[-1] == "reload failed: worker 101 has not answered"
+
+
+def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started, lines: list[str]) -> None:
     first, second = started.processes
     first.serve()
     reloaded = started.service.reload()
     assert reloaded.called
     assert first.asked == ["reload"]
+    assert lines[-1] == "reloaded"
+    second.faults = ["a keeps its old certificates: why"]
     second.serve()
     assert second.asked == ["reload"]
+    assert "reload failed: a keeps its old certificates: why" in lines
     # The next one reads the files when it starts, and whose process is gone has nobody to tell.
     second.end(ProcessTerminated(None, 9))
     started.service.reload()

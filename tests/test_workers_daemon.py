@@ -266,6 +266,12 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
         for _ in range(10):
             client = InfoClient(daemon.address, second.client())
             client.socket.close()
+        first.path.write_text("broken\n")
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log(r"\[echod\.service\] reload failed: ")
+        for pid in workers(daemon):
+            daemon.wait_for_log(f"worker {pid}: reload failed: ")
+        first.path.write_bytes(second.path.read_bytes())
         os.kill(min(workers(daemon)), signal.SIGKILL)
         wait_until(lambda: is_ready(daemon) and len(workers(daemon)) == 2, "the next worker")
         assert Path(path).exists()

@@ -17,6 +17,7 @@ from tests.daemon import wait_until
 from tests.system.install import ROOT, lines
 from tests.system.nspawn import System
 from tests.system.service import (
+    CERTIFICATE,
     ERROR,
     INFO,
     IPV4,
@@ -136,6 +137,17 @@ def test_reload_keeps_process_and_connections(system: System) -> None:
     assert main_pid(system) == before
     system.wait_for(SERVICE, "ActiveState", "active")
     assert_serves(system)
+
+
+def test_a_reload_that_fails_is_told_in_log_and_status(system: System, certificate: Certificate) -> None:
+    serve_tls(system, certificate, 8443)
+    drop_in_file(system, TLS)
+    start(system)
+    system.path(CERTIFICATE).write_text("broken\n")
+    system.run("systemctl", "reload", SERVICE)
+    wait_until(lambda: any(line.startswith("reload failed: ") for line in messages(system)), "the reload")
+    assert "reloaded" not in messages(system)
+    wait_until(lambda: "; reload failed: " in system.show(SERVICE, "StatusText"), "the status")
 
 
 def test_killed_it_is_started_again(system: System) -> None:

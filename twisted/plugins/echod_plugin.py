@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-echod = ServiceMaker("echod", "echod.options", "A WebSocket echo daemon", "echod")
+echod = ServiceMaker("echod", "echod.plugin", "A WebSocket echo daemon", "echod")

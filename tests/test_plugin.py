@@ -1,0 +1,80 @@
+"""SIGTERM before there is a service: as process 1, as in a container, and where it was blocked at first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from echod.plugin import hear_sigterm
+from tests.daemon import run, script
+from tests.tools import give_up, needed
+
+COMMAND = (script("twistd"), "-n", "--pidfile=", "echod", "--port", "tcp:0:interface=127.0.0.1")
+
+STARTED = "max-connections-per-address"
+"""In the last line of a start."""
+
+SIGNAL_WITHIN_THE_START = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "autobahn":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.fixture
+def _handler() -> object:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_handler")
+def test_process_1_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    hear_sigterm(1)
+    signal.raise_signal(signal.SIGTERM)
+    assert ended == [0]
+
+
+@pytest.mark.usefixtures("_handler")
+def test_another_has_the_default_and_hears_what_was_blocked() -> None:
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+    signal.raise_signal(signal.SIGTERM)
+    hear_sigterm(os.getpid())
+    assert heard == [signal.SIGTERM]
+
+
+def as_process_1(*command: str) -> list[str]:
+    """Return what runs a command as the first process of a namespace; skip the test where that can't be made."""
+    in_namespace = [needed("unshare", "util-linux"), *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    in_namespace += ["--pid", "--fork", "--kill-child"]
+    if run(*in_namespace, "true").returncode:
+        give_up("no PID namespace: run the tests as root, or allow user namespaces (kernel.unprivileged_userns_clone)")
+    return [*in_namespace, *command]
+
+
+def test_it_ends_process_1_while_it_loads(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_WITHIN_THE_START)
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    ended = run(*as_process_1(*COMMAND), cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert STARTED not in ended.stdout
+
+
+def test_as_in_the_image_process_1_hears_what_came_before_it_loaded(tmp_path: Path) -> None:
+    signalled = (sys.executable, "-c", "import os, sys; os.kill(os.getpid(), 15); os.execv(sys.argv[1], sys.argv[1:])", *COMMAND)
+    ended = run(*as_process_1("env", "--block-signal=TERM", *signalled), cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert STARTED not in ended.stdout
