@@ -37,6 +37,11 @@ def test_an_instance_runs_as_the_one_service_does() -> None:
     assert set(one["EnvironmentFile"]) < set(instance["EnvironmentFile"])
 
 
+def test_a_worker_that_is_killed_for_want_of_memory_does_not_end_the_others() -> None:
+    """Without this systemd stops the whole service."""
+    assert service("echod.service")["OOMPolicy"] == ["continue"]
+
+
 def test_a_drain_fits_into_the_time_to_stop() -> None:
     assert float(service("echod.service")["TimeoutStopSec"][0]) > Settings().drain_timeout
 

@@ -6,6 +6,7 @@ Knows dpkg, systemctl, and how `make deb` is called. What the units promise is t
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -90,6 +91,9 @@ def test_the_command(system: System) -> None:
     system.wait_for(SERVICE, "ActiveState", "active")
     done = system.run("echod", "check", "ws://127.0.0.1:8080")
     assert done.stderr == ""
+    # What the options' file refers to can be run.
+    (help_,) = re.findall(r"what `(.*)` lists", system.path("/etc/default/echod").read_text())
+    assert "--max-connections" in system.run(*help_.split()).stdout
 
 
 def test_an_upgrade_restarts_it_with_the_options_that_were_given(system: System) -> None:
@@ -109,6 +113,13 @@ def test_nothing_is_left_of_it(system: System) -> None:
     system.run("systemctl", "stop", SERVICE)
     system.run("systemctl", "enable", "--now", "echod.socket")
     assert_serves(system)
+    # Another port's instance, of whose enablement only systemd knows.
+    system.path("/etc/systemd/system/echod@1.socket.d").mkdir()
+    system.path("/etc/systemd/system/echod@1.socket.d/port.conf").write_text("[Socket]\nListenStream=\nListenStream=127.0.0.1:9000\n")
+    system.run("systemctl", "enable", "--now", "echod@1.socket")
+    assert_serves(system, 9000)
+    # What the operator wrote stays with him.
+    shutil.rmtree(system.path("/etc/systemd/system/echod@1.socket.d"))
     system.run("dpkg", "--purge", "echod")
     assert system.run("systemctl", "is-active", SERVICE, "echod.socket", is_checked=False).stdout.split() == ["inactive", "inactive"]
     system.path(DEB).unlink()
