@@ -26,7 +26,7 @@ from echod.log import Limiter, stderr_line
 from echod.quantities import KIB, format_duration, format_size, parse_duration, parse_size
 from echod.service import EchoService
 from echod.settings import Compression, LogFormat, Settings, parse_choice
-from echod.upstream import clock, endpoints
+from echod.upstream import clock, endpoints, names
 from echod.worker import Worker
 from echod.workers import Supervisor, make_command, make_environment
 
@@ -271,9 +271,11 @@ class Options(usage.Options):
         """Check every value, while a mistake can still be told in one line."""
         from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
 
-        clock.make_monotonic(reactor)
         self.reactor = reactor
         self.role = worker.take_role(self.environment)
+        if (fault := names.fault()) is not None:
+            raise usage.UsageError(fault)
+        clock.make_monotonic(reactor)
         if self.role is None:
             self._be_daemon()
         else:

@@ -7,6 +7,7 @@ checks that they suffice, and a link into the environment of the tests would let
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import re
@@ -116,8 +117,7 @@ def test_the_oldest_versions_are_those_that_are_let_in() -> None:
     """As `nox --session oldest` installs them."""
     floors = {}
     for line in PROJECT["project"]["dependencies"]:
-        (floor,) = Requirement(line).specifier
-        assert floor.operator == ">="
+        (floor,) = (one for one in Requirement(line).specifier if one.operator == ">=")
         floors[canonicalize_name(Requirement(line).name)] = Version(floor.version)
     pinned = {}
     for line in (ROOT / "tests" / "oldest.txt").read_text().splitlines():
@@ -126,6 +126,25 @@ def test_the_oldest_versions_are_those_that_are_let_in() -> None:
             assert pin.operator == "=="
             pinned[canonicalize_name(Requirement(line).name)] = Version(pin.version)
     assert pinned == floors
+
+
+def test_what_upstream_rests_on_inside_has_an_upper_bound() -> None:
+    bounded = {Requirement(line).name for line in PROJECT["project"]["dependencies"] if "<" in str(Requirement(line).specifier)}
+    assert bounded == {"autobahn", "Twisted"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """And nothing else."""
+    names = {"OpenSSL": "pyOpenSSL", "zope": "zope.interface", "_cffi_backend": "cffi"}
+    imported = set()
+    for path in (ROOT / "echod").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                imported.add(node.module.partition(".")[0])
+    needed = {canonicalize_name(names.get(module, module)) for module in imported - {"echod"} - sys.stdlib_module_names}
+    assert needed == {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
 
 
 # What is in them.

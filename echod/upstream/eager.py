@@ -12,6 +12,8 @@ from typing import Any, cast
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.tcp import Port, Server
 
+from echod.upstream import names
+
 
 class _EagerServer(Server):
     """A socket that the reactor is told of only after a first read, which mostly finds the request head.
@@ -71,8 +73,11 @@ _FAMILY = cast(Any, socket.SocketType).family.__get__
 
 
 def make_eager(port: Any, factory: IProtocolFactory) -> None:
-    """Have each connection that `port` accepts read at once by `read_first`, if there is nothing between its socket and `factory`."""
-    if type(port) is Port and getattr(port, "factory", None) is factory:
+    """Have each connection that `port` accepts read at once by `read_first`, if there is nothing between its socket and `factory`.
+
+    Where a name that this takes is gone (`names.EAGER`), the port stays as it is.
+    """
+    if type(port) is Port and getattr(port, "factory", None) is factory and not names.missing(names.EAGER):
         eager = cast(Any, port)
         eager.transport, eager._buildAddr = _EagerServer, _no_address
         eager.socket.__class__ = _Listener

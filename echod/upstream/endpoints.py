@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import endpoints
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, UNIXServerEndpoint, _SystemdParser
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.internet.unix import Port as UnixPort
@@ -39,10 +39,10 @@ def passed_descriptors() -> list[int]:
     Twisted takes the environment variables as it is imported, and forgets descriptors that have not as many names. But names are optional
     (sd_listen_fds(3)), and systemd-socket-activate has none unless it is told some.
     """
-    if not _SystemdParser._sddaemon.inheritedDescriptors():
+    if not endpoints._SystemdParser._sddaemon.inheritedDescriptors():
         with suppress(OSError):
-            _SystemdParser._sddaemon = _unnamed(FIRST_ENVIRONMENT.read_bytes())
-    return _SystemdParser._sddaemon.inheritedDescriptors()
+            endpoints._SystemdParser._sddaemon = _unnamed(FIRST_ENVIRONMENT.read_bytes())
+    return endpoints._SystemdParser._sddaemon.inheritedDescriptors()
 
 
 def _unnamed(environment: bytes) -> ListenFDs:

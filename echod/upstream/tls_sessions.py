@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 
 from OpenSSL import SSL
-from OpenSSL._util import lib as library
 
+from echod.upstream import names
 from echod.upstream.transports import RECORD_SIZE, is_tls, send_now
 
 
@@ -22,6 +22,7 @@ def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
 
     pyOpenSSL has a way to set a single elliptic curve; OpenSSL's own default has others that are slower and hardly looked at (X448).
     """
+    library = cast(Any, SSL)._lib
     for groups in choices:
         if library.SSL_CTX_set1_curves_list(context._context, groups.encode()):
             return
@@ -61,8 +62,10 @@ def openssl() -> dict[str, int] | None:
     """Return, of the OpenSSL that makes Twisted's TLS sessions, the functions (their addresses) and constants that serve one.
 
     They are in cryptography's binding, which promises neither them nor their types to anybody but pyOpenSSL: None, if they are not
-    what they were.
+    what they were, or if a name by which a session is taken apart is gone (`names.TLS_LANE`).
     """
+    if names.missing(names.TLS_LANE):
+        return None
     try:
         binding = importlib.import_module("cryptography.hazmat.bindings._rust")._openssl
         ffi, lib = binding.ffi, binding.lib

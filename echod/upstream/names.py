@@ -1,0 +1,100 @@
+"""The names that echod uses of its libraries' insides, looked up before it serves.
+
+Knows who has each name, and what goes without it. Must never know what it is for: that stands where it is used.
+"""
+
+from __future__ import annotations
+
+import dis
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pkgutil import resolve_name
+from types import FunctionType
+from typing import Any
+
+Names = Mapping[str, Sequence[str]]
+"""By their owner, as `module:class` or `module`, names that no documentation promises."""
+
+NEEDED: Names = {
+    "autobahn.twisted.websocket:WebSocketServerProtocol": (
+        *("CONFIG_ATTRS", "data", "state", "inside_message", "current_frame", "current_frame_masker"),
+        *("_WS_MAGIC", "_dataReceived", "_onOpen", "_isMessageCompressed", "_perMessageCompress"),
+        *("_fail_connection", "_protocol_violation", "_invalid_payload", "_max_message_size_exceeded", "_closeConnection"),
+    ),
+    "twisted.internet.base:ReactorBase": ("seconds", "_pendingTimedCalls", "_newTimedCalls"),
+    "twisted.internet.base:DelayedCall": ("time", "seconds"),
+    "twisted.internet.endpoints": ("_parse",),
+    "twisted.internet.endpoints:_SystemdParser": ("_sddaemon",),
+    "twisted.internet.endpoints:TCP4ServerEndpoint": ("_interface",),
+    "twisted.internet.endpoints:UNIXServerEndpoint": ("_reactor",),
+    "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_tempDataLen"),
+    "twisted.internet.tcp:Port": ("_shouldShutdown",),
+    "twisted.internet.unix:Port": ("_bindPath", "_fromListeningDescriptor", "_logConnectionLostMsg", "_shouldShutdown"),
+    "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_handshakeDone", "_lostTLSConnection", "_appSendBuffer"),
+    "twisted.python.logfile:LogFile": ("_openFile", "_file"),
+    "OpenSSL.SSL": ("_lib",),
+    "OpenSSL.SSL:Context": ("_context",),
+}
+"""Without one of these a limit or a close would not be what is promised: there is no start."""
+
+EAGER: Names = {"twisted.internet.tcp:Port": ("_buildAddr", "transport"), "socket:socket": ("_accept",)}
+"""Without one of these a new connection is read for the first time when the reactor finds that it can be."""
+
+TLS_LANE: Names = {
+    "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_aborted", "_flushReceiveBIO"),
+    "OpenSSL.SSL": ("_ffi",),
+    "OpenSSL.SSL:Connection": ("_ssl", "_into_ssl", "_from_ssl"),
+}
+"""Without one of these TLS stays out of the express lane."""
+
+_DISTRIBUTIONS = {"autobahn": "autobahn", "twisted": "Twisted", "OpenSSL": "pyOpenSSL"}
+
+
+def missing(names: Names) -> list[str]:
+    """Return those that aren't there, each with its library and that one's version, such as `Twisted 26.10.0: tcp.Port._buildAddr`."""
+    return [_describe(owner, name) for owner, its in names.items() for name in its if not _is_there(owner, name)]
+
+
+def fault() -> str | None:
+    """Return in one line why echod can't serve with the libraries that are here, and which would do; None, if it can."""
+    found = missing(NEEDED)
+    if not found:
+        return None
+    return f"can't serve without these names, which it uses and which are gone: {', '.join(found)}; install {', '.join(_wanted())}"
+
+
+def losses() -> list[str]:
+    """Return a line for each faster way that echod leaves out, and what is missing for it."""
+    ways = ((EAGER, "new connections are read a little later"), (TLS_LANE, "TLS is served without the pump"))
+    return [f"{what}, for want of {', '.join(gone)}" for names, what in ways if (gone := missing(names))]
+
+
+def _is_there(owner: str, name: str) -> bool:
+    try:
+        has: Any = resolve_name(owner)
+    except (ImportError, AttributeError):
+        return False
+    # What is not on the class may be set on each object, by a method.
+    methods = [method for kind in getattr(has, "__mro__", ()) for method in vars(kind).values() if isinstance(method, FunctionType)]
+    return hasattr(has, name) or any(_sets(method, name) for method in methods)
+
+
+def _sets(method: FunctionType, name: str) -> bool:
+    code = method.__code__
+    return name in code.co_names and any(step.opname == "STORE_ATTR" and step.argval == name for step in dis.get_instructions(code))
+
+
+def _describe(owner: str, name: str) -> str:
+    module, _, kind = owner.partition(":")
+    library = _DISTRIBUTIONS.get(module.partition(".")[0])
+    whose = f"{library} {importlib.metadata.version(library)}" if library else "Python"
+    return f"{whose}: {'.'.join(filter(None, (module.rpartition('.')[2], kind, name)))}"
+
+
+def _wanted() -> list[str]:
+    """Return the versions that echod's own metadata ask for; without metadata, the names alone."""
+    names = tuple(name.lower() for name in _DISTRIBUTIONS.values())
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return [line for line in importlib.metadata.requires("echod") or () if line.lower().startswith(names)]
+    return list(names)

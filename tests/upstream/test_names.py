@@ -1,0 +1,125 @@
+"""Every private name that upstream/ uses is looked up before echod serves, and one that is gone is told."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import io
+from collections.abc import Generator
+from importlib import import_module
+from inspect import getmembers, isclass
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any, NoReturn
+
+import pytest
+import pytest_twisted
+from twisted.internet.tcp import Port
+
+from echod import upstream
+from echod.native import Native
+from echod.options import Options
+from echod.upstream import names, tls_sessions
+from tests.test_layout import private
+from tests.test_service import lines, make
+from tests.tls import Certificate
+
+__all__ = ["lines"]
+
+MODULES = [import_module(f"{upstream.__name__}.{module.name}") for module in iter_modules(upstream.__path__)]
+
+# cryptography's binding: `tls_sessions.openssl` finds out by itself whether it is as it was.
+FOUND_OUT = {"_openssl"}
+
+
+def used(module: ModuleType) -> set[str]:
+    """The private names that a module uses and does not define."""
+    nodes = list(ast.walk(ast.parse(Path(str(module.__file__)).read_text())))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self" and isinstance(node.ctx, ast.Store)
+    }
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute) and private(node.attr)} - defined - own
+
+
+def overridden(module: ModuleType) -> set[str]:
+    """The private names that classes of a module have in common with those they are made of."""
+    kinds = [kind for _, kind in getmembers(module, isclass) if kind.__module__ == module.__name__]
+    return {name for kind in kinds for name in vars(kind) if private(name) and any(hasattr(base, name) for base in kind.__bases__)}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_each_that_is_used_is_listed(module: ModuleType) -> None:
+    tables = (names.NEEDED, names.EAGER, names.TLS_LANE)
+    owners = {owner.rpartition(":")[2] for table in tables for owner in table}
+    listed = {name for table in tables for its in table.values() for name in its}
+    assert used(module) | overridden(module) <= owners | listed | FOUND_OUT
+
+
+def test_all_are_there() -> None:
+    assert names.fault() is None
+    assert names.losses() == []
+    imported = {node for module in MODULES for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text()))}
+    taken = {alias.name for node in imported if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert not [name for name in taken if private(name)], "such an import would fail before anything can be told"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "told"),
+    [
+        ("autobahn.twisted.websocket:WebSocketServerProtocol", "_was_there", "autobahn {}: websocket.WebSocketServerProtocol._was_there"),
+        ("twisted.internet.endpoints", "_was_there", "Twisted {}: endpoints._was_there"),
+        ("OpenSSL.SSL:Gone", "_context", "pyOpenSSL {}: SSL.Gone._context"),
+        ("OpenSSL.gone", "_lib", "pyOpenSSL {}: gone._lib"),
+    ],
+)
+def test_a_start_without_one_that_is_needed_is_one_line(owner: str, name: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    monkeypatch.setattr(names, "NEEDED", {**names.NEEDED, owner: (name,)})
+    with pytest.raises(SystemExit) as ended:
+        Options({}).parseOptions([])
+    assert ended.value.code == 1
+    library, _, rest = told.partition(" {}")
+    wanted = [line for line in importlib.metadata.requires("echod") or () if line.startswith(("autobahn", "pyopenssl", "twisted"))]
+    assert len(wanted) == 3
+    assert err.getvalue() == (
+        "echod: can't serve without these names, which it uses and which are gone: "
+        f"{library} {importlib.metadata.version(library)}{rest}; install {', '.join(wanted)}\n"
+    )
+
+
+def test_without_metadata_the_libraries_alone_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> NoReturn:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", none)
+    monkeypatch.setattr(names, "NEEDED", {"socket:socket": ("_was_there",)})
+    assert str(names.fault()).endswith(" are gone: Python: socket.socket._was_there; install autobahn, twisted, pyopenssl")
+
+
+@pytest_twisted.inlineCallbacks
+def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
+    native: Native, certificate: Certificate, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> Generator[Any, Any, None]:
+    monkeypatch.setattr(names, "EAGER", {"socket:socket": ("_accept", "_was_there")})
+    monkeypatch.setattr(names, "TLS_LANE", {"OpenSSL.SSL:Connection": ("_was_there",)})
+    tls_sessions.openssl.cache_clear()
+    service = make("tcp:0:interface=127.0.0.1", f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}", native=native)
+    service.startService()
+    try:
+        plain: Any = service._ports[0]
+        assert plain.transport is Port.transport
+    finally:
+        yield service.stopService()
+        tls_sessions.openssl.cache_clear()
+    version = importlib.metadata.version("pyOpenSSL")
+    at = lines.index(f"express lane: pump and codec ({native.isa}), TLS by the codec alone")
+    assert lines[at + 1 : at + 3] == [
+        "new connections are read a little later, for want of Python: socket.socket._was_there",
+        f"TLS is served without the pump, for want of pyOpenSSL {version}: SSL.Connection._was_there",
+    ]
