@@ -20,7 +20,7 @@ from echod.closing import Closing
 from echod.counts import Counts, Outcome, Sums
 from echod.deadlines import Deadlines, Ticker
 from echod.fastpath import Codec, Deflating, Lane
-from echod.handshake import DAEMON_FULL, JSON_PATH, HandshakeGuard, PageRequest, Request
+from echod.handshake import ADDRESS_FULL, DAEMON_FULL, JSON_PATH, HandshakeGuard, PageRequest, Refusal, Request, place_of
 from echod.keepalive import Keepalive
 from echod.native import Native, zlib_functions
 from echod.protocol import EchoProtocol
@@ -70,6 +70,7 @@ class EchoFactory(WebSocketServerFactory):
         self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()
+        self._turned_away: set[EchoProtocol] = set()
         self._unread: set[EchoProtocol] = set()
         self._drained: Deferred[None] | None = None
         self._drain_calls: list[IDelayedCall] = []
@@ -134,24 +135,33 @@ class EchoFactory(WebSocketServerFactory):
     # What becomes of a connection.
 
     def opened(self, connection: EchoProtocol) -> None:
-        """Take in a new connection, or refuse it: there are only so many descriptors."""
+        """Take in a new connection, or refuse it: there are only so many descriptors, and for each address perhaps fewer."""
         self.live[connection] = None
         self._opening.add(connection)
-        if len(self.live) > self.max_connections + self.settings.reserved_descriptors // 2:
-            self.counts.refuse(0, DAEMON_FULL.why)
-            connection.give_up(Outcome.REFUSED)
-        elif len(self.live) > self.max_connections:
-            connection.refuse_when_asked(DAEMON_FULL)
+        if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
+            self._turn_away(connection, ADDRESS_FULL)
+        elif len(self.live) - len(self._turned_away) > self.max_connections:
+            self._turn_away(connection, DAEMON_FULL)
 
-    def admit(self, connection: EchoProtocol) -> bool:
-        """Count a connection under its address, now that it is known; tell whether that one may have it."""
-        limit, address = self.settings.max_connections_per_address, connection.address
-        if limit is None or address is None:
+    def _turn_away(self, connection: EchoProtocol, refusal: Refusal) -> None:
+        """Refuse it when it asks, without a place among those that may be; with none left to wait for that, at once."""
+        self._turned_away.add(connection)
+        if len(self._turned_away) > self.settings.reserved_descriptors // 2:
+            self.counts.refuse(0, refusal.why)
+            connection.give_up(Outcome.REFUSED)
+        else:
+            connection.refuse_when_asked(refusal)
+
+    def admit(self, connection: EchoProtocol, address: str | None) -> bool:
+        """Count a connection under the client's address, when that is known first; tell whether the address may have it."""
+        limit = self.settings.max_connections_per_address
+        if limit is None or address is None or connection.place is not None:
             return True
-        if self._addresses[address] >= limit:
-            connection.address = None
+        place = place_of(address)
+        if self._addresses[place] >= limit:
             return False
-        self._addresses[address] += 1
+        self._addresses[place] += 1
+        connection.place = place
         return True
 
     def admit_unread(self, connection: EchoProtocol) -> bool:
@@ -189,15 +199,16 @@ class EchoFactory(WebSocketServerFactory):
     def lost(self, connection: EchoProtocol) -> None:
         """Forget a connection."""
         self.live.pop(connection, None)
+        self._turned_away.discard(connection)
         self._unread.discard(connection)
         self._count_end(connection)
         self.budget.release(connection)
         self._forget_deadlines(connection)
         self._closing.forget(connection)
-        if self.settings.max_connections_per_address is not None and connection.address is not None:
-            self._addresses[connection.address] -= 1
-            if not self._addresses[connection.address]:
-                del self._addresses[connection.address]
+        if connection.place is not None:
+            self._addresses[connection.place] -= 1
+            if not self._addresses[connection.place]:
+                del self._addresses[connection.place]
         if self._drained is not None and not self.live:
             self._finish_drain()
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -315,6 +315,16 @@ def plain_address(address: str) -> str:
     if ":" not in (dotted := address.removeprefix("::ffff:")):  # as the kernel writes it
         return dotted
     return str(IPv6Address(address).ipv4_mapped or address)
+
+
+def place_of(address: str) -> str:
+    """Return what a client has one of, where connections are counted by address: of IPv6 the network of 64 bits.
+
+    That is what a host or a home is given at least (RFC 6177 section 2), and its addresses are as many as it likes (RFC 8981).
+    """
+    if ":" not in address:
+        return address
+    return str(IPv6Network((address.partition("%")[0], 64), strict=False))
 
 
 def _list(fields: Fields, name: bytes) -> list[bytes]:

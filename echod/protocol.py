@@ -107,19 +107,28 @@ class EchoProtocol(autobahn.ServerProtocol):
     _traffic: Traffic | None = None
     _outcome: Outcome | None = None
 
+    place: str | None = None
+    """What it is counted under where addresses have a limit; the factory's to write."""
+
     address: str | None = None
     """The client's IP address once the request head is there; None before, and over a Unix socket."""
 
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return log.escape(self.address or self._peer_address or "a local client")
+        return log.escape(self.address or self.peer_address or "a local client")
 
     @property
-    def _peer_address(self) -> str | None:
+    def peer_address(self) -> str | None:
         """The IP address at the other end of the socket, perhaps a proxy's; None of a Unix socket."""
         host = getattr(self.transport.getPeer(), "host", None)
         return host and plain_address(host)
+
+    @property
+    def is_behind_proxy(self) -> bool:
+        """Whether the client's address is not yet known when the connection is accepted, but told by a proxy in front."""
+        # A transport has the attribute where the connection begins with a PROXY header, also with TLS on it.
+        return bool(self.factory.settings.trust_proxy) or hasattr(self.transport, "header_fault")
 
     # The transport's events.
 
@@ -293,9 +302,9 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._answer_page(verdict)
 
     def _open(self, request: Request) -> None:
-        peer = self._peer_address
+        peer = self.peer_address
         self.address = client_address(request, peer, self.factory.settings.trust_proxy)
-        if not self.factory.admit(self):
+        if not self.factory.admit(self, self.address):
             self.refuse(ADDRESS_FULL)
             return
         if request.path != "/":
@@ -355,7 +364,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     def _facts(self) -> info.Facts:
         """What `/info` tells beside the request."""
         peer = self.transport.getPeer()
-        is_direct = self.address == self._peer_address
+        is_direct = self.address == self.peer_address
         return info.Facts(
             address=self.address,
             port=getattr(peer, "port", None) if is_direct else None,

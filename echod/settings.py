@@ -59,7 +59,8 @@ class Settings:
     `max_admin_connections` where there is an admin site in the same process."""
 
     max_connections_per_address: int | None = None
-    """More are answered with HTTP 429."""
+    """More are answered with HTTP 429. They are counted from the accept on, or else who sends nothing would have as many as there are;
+    behind a proxy from the head on, which tells the address. Of IPv6 a network of 64 bits is one address."""
 
     origins: tuple[str, ...] = ()
     """Patterns, one of which a request's `Origin` must match, else HTTP 403. None given: any. A request without one is let in:

@@ -6,6 +6,8 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
+from echod.deadlines import TICK
+from echod.handshake import ADDRESS_FULL
 from tests.fakes import Peer, make_factory
 from tests.frames import CLOSE, TEXT, client_frame, close_payload, handshake, server_frame
 
@@ -58,6 +60,47 @@ def test_an_address_has_its_limit_and_gets_it_back(clock: Clock) -> None:
     assert Peer(factory).send(handshake()).startswith(b"HTTP/1.1 429 ")
     second.lose()
     assert factory._addresses.keys() == {"192.0.2.1", "192.0.2.2"}
+
+
+def test_who_sends_nothing_counts_and_keeps_no_other_address_out(clock: Clock) -> None:
+    factory = make_factory(clock, max_connections=40, max_connections_per_address=5)
+    silent = [Peer(factory) for _ in range(40)]
+    # Five have a place, 32 wait to be told that there is none, and the rest is reset.
+    assert [peer.transport.aborted for peer in silent] == [False] * 37 + [True] * 3
+    assert factory.counts.refusals["none", ADDRESS_FULL.why] == 3
+    others = [Peer(factory, f"192.0.2.{10 + number}") for number in range(35)]
+    for other in others:
+        other.open()
+    assert Peer(factory, "192.0.2.99").transport.aborted, "there are 40, and no place left in which to be told"
+    assert silent[5].send(b"G").startswith(b"HTTP/1.1 429 ")
+    assert silent[4].send(handshake()).startswith(b"HTTP/1.1 101 ")
+    clock.pump([TICK] * 52)
+    assert [peer.transport.aborted for peer in silent[:6]] == [True] * 4 + [False, True], "no time but that of the opening handshake"
+    for peer in silent:
+        if peer.transport.aborted:
+            peer.lose()
+    Peer(factory).open()
+    others[0].lose()
+    Peer(factory, "192.0.2.99").open()
+
+
+def test_a_network_of_ipv6_has_the_limit_of_an_address(clock: Clock) -> None:
+    factory = make_factory(clock, max_connections_per_address=1)
+    Peer(factory, "2001:db8:1:2::1").open()
+    assert Peer(factory, "2001:db8:1:2:ffff:ffff:ffff:ffff").send(handshake()).startswith(b"HTTP/1.1 429 ")
+    Peer(factory, "2001:db8:1:3::1").open()
+    Peer(factory, "fe80::1%eth0").open()
+    assert Peer(factory, "fe80::2%eth0").send(handshake()).startswith(b"HTTP/1.1 429 ")
+    assert factory._addresses.keys() == {"2001:db8:1:2::/64", "2001:db8:1:3::/64", "fe80::/64"}
+
+
+def test_behind_a_proxy_it_is_the_head_that_tells_the_address(clock: Clock) -> None:
+    factory = make_factory(clock, max_connections_per_address=1, trust_proxy=1)
+    for _ in range(5):
+        assert not Peer(factory).transport.aborted
+    assert not factory._addresses
+    Peer(factory).open("/", "X-Forwarded-For: 2001:db8::1")
+    assert Peer(factory).send(handshake("/", "X-Forwarded-For: 2001:db8::2")).startswith(b"HTTP/1.1 429 ")
 
 
 def test_the_address_is_the_one_the_trusted_proxy_tells(clock: Clock) -> None:

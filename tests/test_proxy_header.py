@@ -61,6 +61,15 @@ def feed(protocol: Any, octets: bytes, step: int) -> None:
         protocol.dataReceived(octets[start : start + (step or len(octets))])
 
 
+def test_the_proxy_has_no_limit_but_each_client_that_it_names(factory: EchoFactory) -> None:
+    waiting = [connect(factory) for _ in range(3)]
+    answers = []
+    for (protocol, transport), header in zip(waiting, (V1, V1_IPV6, V2), strict=True):
+        feed(protocol, header + handshake(), 0)
+        answers.append(transport.value()[:12])
+    assert answers == [b"HTTP/1.1 101", b"HTTP/1.1 101", b"HTTP/1.1 429"]
+
+
 @pytest.mark.parametrize("step", [0, 1, 7, 15, 16, 17])
 @pytest.mark.parametrize(
     ("header", "address"),
