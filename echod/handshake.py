@@ -76,15 +76,16 @@ class Refusal:
     why: str
     """The reason. The answer, the log and the metric say it in the same words."""
     headers: tuple[tuple[str, str], ...] = ()
+    begin: str = ""
+    """What the answer says before the reason."""
     hint: str = ""
-    """What the answer says behind the reason."""
+    """What the answer says behind it."""
     has_body: bool = True
 
     @property
     def text(self) -> str:
         """What the answer says."""
-        begin = "Bad request: " if self.status == HTTPStatus.BAD_REQUEST else ""
-        return f"{begin}{self.why}. {self.hint}".rstrip()
+        return f"{self.begin}{self.why}. {self.hint}".rstrip()
 
 
 class Request(NamedTuple):
@@ -120,7 +121,7 @@ PLAIN_HTTP = Refusal(
     426,
     "This is echod, a WebSocket echo server",
     (("Upgrade", "websocket"),),
-    "Open this URL with ws:// (or wss://) in a WebSocket client.",
+    hint="Open this URL with ws:// (or wss://) in a WebSocket client.",
 )
 BAD_VERSION = Refusal(426, "WebSocket version 13 is needed", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
 ORIGIN_REFUSED = Refusal(403, "This origin may not connect")
@@ -132,7 +133,7 @@ ADDRESS_FULL = Refusal(429, "Too many connections from this address", (("Retry-A
 
 def bad_request(what: str, hint: str = "") -> Refusal:
     """Refuse with 400 and say what is wrong."""
-    return Refusal(HTTPStatus.BAD_REQUEST, what, hint=hint)
+    return Refusal(HTTPStatus.BAD_REQUEST, what, begin="Bad request: ", hint=hint)
 
 
 def render(refusal: Refusal, date: str) -> bytes:

@@ -436,6 +436,7 @@ def test_an_end_that_comes_while_what_is_held_is_sent(clock: Clock) -> None:
     ("status", "line", "header"),
     [
         (300, b"HTTP/1.1 300 Multiple Choices", b"Connection: close"),
+        (400, b"HTTP/1.1 400 Bad Request", b"Connection: close"),
         (401, b"HTTP/1.1 401 Unauthorized", b'WWW-Authenticate: Basic realm="echod"'),
         (404, b"HTTP/1.1 404 Not Found", b"Connection: close"),
         (405, b"HTTP/1.1 405 Method Not Allowed", b"Allow: GET"),
