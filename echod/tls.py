@@ -50,8 +50,7 @@ every handshake over them. RSA for PSS alone is such a one here: cryptography re
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 PROTOCOL = b"http/1.1"
-"""The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error". A
-client that offers others alone is let in without one: section 3.2 wants an alert that pyOpenSSL can't send."""
+"""The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error"."""
 
 _UNREADABLE = (
     ValueError,
@@ -310,8 +309,14 @@ def _make_context(identity: Identity, clients: Pem | None) -> SSL.Context:
     return context
 
 
-def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> Any:
-    return PROTOCOL if PROTOCOL in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
+    """Choose ours; a client that offers others alone gets the alert `no_application_protocol` (RFC 7301 section 3.2).
+
+    What is raised here makes pyOpenSSL have OpenSSL send that alert, and is then what the handshake fails with.
+    """
+    if PROTOCOL not in offered:
+        raise SSL.Error([("SSL routines", "", "no application protocol")])
+    return PROTOCOL
 
 
 def _ask_for_certificate(context: SSL.Context, clients: Pem) -> None:

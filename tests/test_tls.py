@@ -23,6 +23,7 @@ from twisted.internet.threads import deferToThread
 
 from echod import tls
 from echod.options import parse_endpoint
+from echod.upstream.tls_sessions import tls_fault
 from tests.fakes import make_factory
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.tls import Certificate, Client
@@ -437,10 +438,27 @@ class TestClients:
         assert [name.CN for name in client.connection.get_client_ca_list()] == ["Ours"]
 
 
-@pytest.mark.parametrize(("offered", "chosen"), [([b"h2", b"http/1.1"], b"http/1.1"), ([b"h2"], b""), (None, b"")])
+@pytest.mark.parametrize(("offered", "chosen"), [([b"h2", b"http/1.1"], b"http/1.1"), (None, b"")])
 def test_the_protocol(certificate: Certificate, offered: list[bytes] | None, chosen: bytes) -> None:
     client = Client(parse(f"ssl:0:privateKey={certificate.path}"), protocols=offered).shake_hands()
     assert client.connection.get_alpn_proto_negotiated() == chosen
+
+
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
+@pytest.mark.parametrize("name", [None, "second"])
+def test_other_protocols_alone_are_answered_with_an_alert(tmp_path: Path, version: int, name: str | None) -> None:
+    for own in ("first", "second"):
+        Certificate(tmp_path / f"{own}.pem", [own])
+    certificates = parse(f"tls:{tmp_path}:0")
+    client = Client(certificates, name, protocols=[b"h2", b"acme-tls/1"], version=version)
+    with pytest.raises(SSL.Error) as error:
+        client.shake_hands()
+    assert tls_fault(error.value) == "no application protocol"
+    client.connection.bio_write(client.server.bio_read(2**14))
+    with pytest.raises(SSL.Error, match="alert no application protocol"):
+        client.connection.do_handshake()
+    # Nothing is left behind that the next connection would be taken to fail with.
+    Client(certificates, name, protocols=[tls.PROTOCOL], version=version).shake_hands()
 
 
 def test_what_clients_have_against_a_certificate(tmp_path: Path) -> None:
@@ -539,3 +557,26 @@ def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
             while piece := client.recv(100):
                 answer += piece
             return answer
+
+
+@pytest.mark.parametrize("prefix", ["", "haproxy:"])
+@pytest_twisted.inlineCallbacks
+def test_a_client_without_a_protocol_in_common_is_told_so(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
+    endpoint = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
+    factory = make_factory(REAL)
+    port: Any = yield endpoint.listen(factory)
+    header = b"PROXY TCP4 203.0.113.7 192.0.2.9 56324 443\r\n" if prefix else b""
+    why = yield deferToThread(fail_over_protocol, port.getHost().port, header, certificate)
+    yield gatherResults([port.stopListening(), factory.drain()])
+    assert "ALERT_NO_APPLICATION_PROTOCOL" in why.upper().replace(" ", "_")
+    assert factory.counts.refusals == {("none", "TLS failed"): 1}
+
+
+def fail_over_protocol(port: int, header: bytes, certificate: Certificate) -> str:
+    context = certificate.client()
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        plain.sendall(header)
+        with pytest.raises(ssl.SSLError) as error:
+            context.wrap_socket(plain, server_hostname="localhost")
+        return str(error.value)

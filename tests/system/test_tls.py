@@ -51,6 +51,12 @@ class TestOpenssl:
         assert "ALPN protocol: http/1.1" in printed
         assert "Compression: NONE" in printed
 
+    @pytest.mark.parametrize("option", ["-tls1_2", "-tls1_3"])
+    def test_no_protocol_in_common(self, served: Daemon, option: str) -> None:
+        printed = s_client(served, option, "-alpn", "h2,http/1.0")
+        assert "alert no application protocol" in printed
+        assert "No ALPN negotiated" in printed
+
     @pytest.mark.parametrize(
         "options",
         [
