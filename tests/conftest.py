@@ -30,7 +30,7 @@ match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
 from twisted.internet import reactor
 
 from echod.native import Native
-from tests.loop import Bed, bed, needed_native
+from tests.loop import DEADLINE, Bed, Loop, bed, needed_native
 
 # Hypothesis fails what takes an example more than 200 ms, as each does where the machine stands still for so long.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -65,6 +65,11 @@ def lane_bed(native: Native) -> Iterator[Bed]:
     """Make a factory with the express lane, and without pings."""
     with bed(native, ping_interval=0) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    Loop.patience = DEADLINE
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,9 @@ from tests.tls import Certificate
 DEADLINE = 60.0
 """Seconds for what takes milliseconds: a test that waits for longer has failed."""
 
+LAST_PATIENCE = 0.5
+"""Seconds for whatever a test that has failed so still waits for: Hypothesis runs a failing example again and again."""
+
 
 def needed_native() -> Native:
     """Return the native module; missing, it is a failure, but for who has turned it off."""
@@ -50,6 +53,9 @@ def needed_native() -> Native:
 @implementer(IReactorFDSet)
 class Loop(Clock):
     """Descriptors are served when `turn` is called, time passes when `advance` is."""
+
+    patience = DEADLINE
+    """Seconds that anything is waited for; each test begins with all of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,9 +126,11 @@ class Loop(Clock):
 
     def until(self, condition: Callable[[], object], seconds: float = DEADLINE) -> None:
         """Turn until the condition holds, which it has to within so many seconds."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + min(seconds, Loop.patience)
         while not condition():
-            assert time.monotonic() < deadline, "it never came to that"
+            if time.monotonic() > deadline:
+                Loop.patience = LAST_PATIENCE
+                raise AssertionError("it never came to that")
             self.turn(0.01)
 
     def pair(self) -> tuple[socket.socket, socket.socket, Any]:
