@@ -3,21 +3,22 @@
 First without a C compiler, then with one. What installs has this machine's network. What serves or tests has a network of its own with
 nothing but loopback, in which port 8080 is free.
 
-Knows how that section of README is written, and what this machine needs to reach package registries. Must never know better than README
-how to install or what to run.
+Knows debootstrap's Debian, and what this machine needs to reach package registries. Must never know better than README how to install or
+what to run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.stock.readme import Readme
 from tests.system import nspawn
 
 ROOT = Path(__file__).parents[2]
@@ -43,17 +44,6 @@ CERTIFICATES = "/mnt/certificates.pem"
 PACKAGE_CACHE, PIP_CACHE = "/var/cache/apt/archives", "/root/.cache/pip"
 
 
-class Readme:
-    """The lines of the section."""
-
-    def __init__(self, text: str) -> None:
-        section = text.partition("\n## Five minutes\n")[2].partition("\n## ")[0]
-        self.tools, self.compiler = re.findall(r"`(apt-get install [^`]+)`", section)
-        self.run, self.test = re.findall(r"^    (make \w+)", section, re.MULTILINE)
-        (self.to_try,) = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-        (self.printed,) = re.findall(r"^It prints `(.*?)`", section, re.MULTILINE)
-
-
 class Stock:
     """A bare Debian with a checkout in it."""
 
@@ -71,7 +61,7 @@ class Stock:
 
     def run(self, script: str, has_network: bool = False) -> str:
         """Run a shell script in the checkout; show what it prints as it comes, and return it. It must succeed."""
-        begun = time.monotonic()
+        begun = os.times()
         print(f"$ {script}", flush=True)
         inside = nspawn.command_line(self._root, *self._binds, f"--chdir={CHECKOUT}", "--as-pid2", has_network=has_network)
         printed = []
@@ -89,7 +79,8 @@ class Stock:
                 print(line, end="", flush=True)
         if process.returncode:
             sys.exit(f"it ended with {process.returncode}: {script}")
-        print(f"- took {time.monotonic() - begun:.1f} s", flush=True)
+        user, system, elapsed = (after - before for after, before in zip(os.times()[2:], begun[2:], strict=True))
+        print(f"- took {elapsed:.1f} s, with {user + system:.1f} s of processor time", flush=True)
         return "".join(printed)
 
     def serve(self, run: str, command: str) -> str:
@@ -142,6 +133,9 @@ def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: boo
     printed = stock.serve(readme.run, ".venv/bin/python -m tests.stock.lanes")
     for kind in ("plain", "deflated"):
         _expect(f"{kind}: {served_by}\n" in printed, f"{kind} messages to be served by {served_by}")
+    stock.run(" && ".join(readme.install), has_network=True)
+    printed = stock.serve(readme.serve, readme.to_try)
+    _expect(readme.printed in printed, f"what is installed for good to answer {readme.printed}")
     for command in tests:
         stock.run(command)
 
@@ -160,7 +154,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if why := nspawn.missing():
         sys.exit(why)
-    readme = Readme((ROOT / "README.md").read_text())
+    readme = Readme()
     without, tests = ([readme.test], [readme.test]) if arguments.whole else ([], [IN_PROCESS])
     bare = nspawn.base(arguments.release, ())
     with tempfile.TemporaryDirectory(dir=nspawn.FOLDER) as folder, nspawn.copy(bare, Path(folder)) as root:

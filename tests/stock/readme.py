@@ -1,0 +1,29 @@
+"""The lines of README's section "Five minutes".
+
+Knows how that section is written. Must never know what its lines do.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_README = Path(__file__).parents[2] / "README.md"
+
+
+class Readme:
+    """Raises ValueError where the section is not written like that."""
+
+    def __init__(self) -> None:
+        section = _README.read_text().partition("\n## Five minutes\n")[2].partition("\n## ")[0]
+        text, self.to_try, rest = re.split(r"^```(?:sh)?\n", section, flags=re.MULTILINE)
+        self.tools, self.compiler = re.findall(r"`(apt-get install [^`]+)`", text)
+        self.run, self.test = _commands(text)
+        (self.printed,) = re.findall(r"^It prints `(.*?)`", rest, re.MULTILINE)
+        *self.install, self.serve = _commands(rest)
+
+
+def _commands(text: str) -> list[str]:
+    """Return the indented lines, without comments."""
+    found: list[str] = re.findall(r"^ {4}(\S.*?)(?: +#.*)?$", text, re.MULTILINE)
+    return found
