@@ -22,6 +22,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import ILogObserver, Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -43,6 +44,9 @@ from echod.web.sources import Local, Source
 
 MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
+
+SELECT_DESCRIPTORS = 1024
+"""What select(2) can watch (FD_SETSIZE): a number in the C library's headers. macOS has that reactor unless another is chosen."""
 
 _log = Logger()
 
@@ -146,7 +150,7 @@ class EchoService(Service):
 
     def _listen(self) -> None:
         self._has_listened = True
-        descriptors = raise_descriptor_limit()
+        descriptors = set_descriptor_limit(self._reactor)
         wanted = self._settings.max_connections
         reserved = self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
         most = max(1, descriptors - reserved)
@@ -305,11 +309,28 @@ def _tell_not_closed(failure: Failure, text: str) -> None:
     _log.warn("{endpoint} could not be closed: {reason}", endpoint=text, reason=describe_failure(failure.value))
 
 
-def raise_descriptor_limit() -> int:
-    """Raise `RLIMIT_NOFILE` to its hard limit and return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+def set_descriptor_limit(reactor: Any) -> int:
+    """Set `RLIMIT_NOFILE` to as many as the system lets this process have and its reactor can use, and return that.
+
+    A descriptor that the reactor can't use would break the first connection that gets it; at the limit, accepting waits.
+    """
+    most = SELECT_DESCRIPTORS if isinstance(reactor, SelectReactor) else MOST_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+    least = 1 if soft == resource.RLIM_INFINITY else min(soft, wanted)
+    while not _has_set_limit(limit, hard) and limit > least:
+        limit = max(least, limit // 2)
+    if limit < wanted:
+        _log.warn("the system lets this process have {limit} descriptors, and not {wanted}", limit=limit, wanted=wanted)
+    return limit
+
+
+def _has_set_limit(limit: int, hard: int) -> bool:
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    except (ValueError, OSError):  # macOS refuses what is over kern.maxfilesperproc, whatever the hard limit is
+        return False
+    return True
 
 
 def prepare_socket(port: IListeningPort, backlog: int) -> None:

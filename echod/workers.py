@@ -36,7 +36,7 @@ from echod.link import Link
 from echod.log import KIND, UNLIMITED, stderr_line
 from echod.metrics import AllValues
 from echod.quantities import format_duration
-from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, raise_descriptor_limit, refuse_to_start, tell_limits
+from echod.service import EchoService, fail_at_exit, listen_on, prepare_socket, refuse_to_start, set_descriptor_limit, tell_limits
 from echod.upstream import endpoints
 from echod.worker import VARIABLE, Role
 
@@ -322,7 +322,7 @@ class Supervisor(EchoService):
 
     def _listen(self) -> None:
         self._has_listened = True
-        raise_descriptor_limit()  # each worker takes two pipes, and a socket of each endpoint
+        set_descriptor_limit(self._reactor)  # each worker takes two pipes, and a socket of each endpoint
         for text, endpoint in self._endpoints:
             port = listen_on(text, endpoint, _Nobody())
             self._ports.append(port)

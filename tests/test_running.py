@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -15,7 +16,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 from echod import __version__
 from tests.client import Client
 from tests.daemon import Daemon, Program, run, script, wait_until
+from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.tls import Certificate
 from tests.tools import give_up, needed
 
@@ -94,6 +96,33 @@ def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
         assert closed.value.rcvd.code == 1001
         assert not daemon.wait()
         assert f"received {number.name}" in daemon.log()
+
+
+def test_select_watches_no_more_than_it_can() -> None:
+    """Descriptors from 1024 on would break it: the connection that gets one, and with it all others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3000:
+        pytest.skip("the limit on descriptors is too low for as many clients")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3000), hard))
+    try:
+        with Daemon("--handshake-timeout", "60s", "--ping-interval", "0", reactor="select") as daemon, ExitStack() as clients:
+            assert "max-connections 960," in daemon.log()
+            opened = [clients.enter_context(socket.create_connection(daemon.address, timeout=30)) for _ in range(1100)]
+            answers = [answer_to(client, handshake())[:12] for client in opened]
+            assert answers[:960] == [b"HTTP/1.1 101"] * 960
+            assert not any(answer.startswith(b"HTTP/1.1 101") for answer in answers[960:])
+            opened[959].sendall(client_frame(TEXT, b"the last one"))
+            assert opened[959].recv(100) == server_frame(TEXT, b"the last one")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def answer_to(client: socket.socket, octets: bytes) -> bytes:
+    """Return what the server says, or nothing where it has reset the connection."""
+    with suppress(OSError):
+        client.sendall(octets)
+        return client.recv(4096)
+    return b""
 
 
 def test_daemonized_prints_nothing_and_removes_its_pid_file() -> None:

@@ -23,9 +23,10 @@ from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.task import deferLater
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
 
 from echod.factory import State
 from echod.handshake import HEALTH_PATH, PageRequest
@@ -40,7 +41,7 @@ from echod.service import (
     fail_at_exit,
     has_lost_terminal,
     prepare_socket,
-    raise_descriptor_limit,
+    set_descriptor_limit,
 )
 from echod.settings import LogFormat, Settings
 from echod.systemd import Notifier
@@ -447,21 +448,45 @@ def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
         assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
 
 
-def test_the_limit_on_descriptors_is_raised() -> None:
+@pytest.mark.parametrize("before", [500, 1500])
+@pytest.mark.parametrize("reactor", [Clock(), SelectReactor.__new__(SelectReactor)], ids=["any reactor", "select"])
+def test_the_limit_on_descriptors_is_what_the_reactor_can_use(before: int, reactor: Any) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1024 if isinstance(reactor, SelectReactor) else MOST_DESCRIPTORS
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(500, hard), hard))
-        assert raise_descriptor_limit() == min(hard, MOST_DESCRIPTORS)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(before, hard), hard))
+        assert set_descriptor_limit(reactor) == min(hard, most)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, most), hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_no_limit_on_descriptors_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
-    assert raise_descriptor_limit() == MOST_DESCRIPTORS
+@pytest.mark.parametrize(
+    ("before", "hard", "most", "found"),
+    [
+        (256, resource.RLIM_INFINITY, 2**30, MOST_DESCRIPTORS),
+        # macOS, whose kernel has a limit of its own and refuses more.
+        (256, resource.RLIM_INFINITY, 10_240, 8192),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_240, 8192),
+        (8000, resource.RLIM_INFINITY, 8000, 8000),
+        # Nothing may be changed at all.
+        (300, 5000, 0, 300),
+    ],
+)
+def test_the_limit_on_descriptors_is_what_the_system_lets(
+    monkeypatch: pytest.MonkeyPatch, before: int, hard: int, most: int, found: int
+) -> None:
+    def set_limit(_: int, limits: tuple[int, int]) -> None:
+        if not 0 < limits[0] <= most:
+            raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (before, hard))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    with capturedLogs() as events:
+        assert set_descriptor_limit(Clock()) == found
+    wanted = min(hard, MOST_DESCRIPTORS) if hard > 0 else MOST_DESCRIPTORS
+    lines = [formatEvent(event) for event in events]
+    assert lines == ([] if found == wanted else [f"the system lets this process have {found} descriptors, and not {wanted}"])
 
 
 def test_the_backlog_is_set_where_there_is_a_socket() -> None:
