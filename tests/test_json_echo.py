@@ -125,9 +125,9 @@ def test_tokens_come_back_as_they_were(text: str) -> None:
         ("\ufeff1", "invalid character .byte 0."),
         ('"\\ud80"', "unicode escape"),
         ('"\\ud800\\x"', "invalid escaped character"),
-        ("[" * 100_000, "nested too deeply"),
-        ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
-        ('["\\ud800",' + "[" * 100_000, "nested too deeply"),
+        ("[" * 500_000, "nested too deeply"),
+        ('{"a":' * 500_000 + "1" + "}" * 500_000, "nested too deeply"),
+        ('["\\ud800",' + "[" * 500_000, "nested too deeply"),
     ],
     ids=lambda text: text[:20],
 )
