@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -286,6 +287,9 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from error
 
     def _be_worker(self, role: worker.Role) -> None:
+        worker.end_with_parent()
+        with suppress(OSError):  # it isn't for the user that the daemon runs as by now; absolute paths may be
+            os.chdir(role.folder)
         self.settings = self._make_settings(_DEFAULT.ports).share(role.index)
         self.endpoints = [
             (text, self._checked("port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor)))
@@ -377,7 +381,7 @@ def makeService(options: Options) -> IService:
     """Make the service that `options` describe."""
     common = (options.settings, options.endpoints, options.reactor, options.observer, options.native)
     if options.role is not None:
-        return Worker(*common, log=options.log)
+        return Worker(*common, log=options.log, role=options.role)
     if options.settings.workers == 1:
         return EchoService(*common, admin_endpoints=options.admin_endpoints, notifier=options.notifier)
     return Supervisor(

@@ -112,11 +112,12 @@ class EchoService(Service):
             self._observer.start(self._reactor)
         if self._lag is not None:
             self._lag.start()
-        self._reactor.callWhenRunning(self._begin)
         if self._take_signals:
-            # Now, for a signal before the reactor's first turn; and again, since the reactor puts its own in place when it starts.
+            # Now, for a signal before the reactor's first turn; and again before all else, since the reactor puts its own in place when it
+            # starts.
             self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
+        self._reactor.callWhenRunning(self._begin)
         # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good order.
         self._reactor.callWhenRunning(self._tell_ready)
 
@@ -152,8 +153,7 @@ class EchoService(Service):
         self._has_listened = True
         descriptors = set_descriptor_limit(self._reactor)
         wanted = self._settings.max_connections
-        reserved = self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
-        most = max(1, descriptors - reserved)
+        most = max(1, descriptors - self._reserved)
         pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         self.factory.certificates = lambda: tls.ends(self._all_endpoints)
@@ -165,6 +165,11 @@ class EchoService(Service):
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))
         self._tell_start(self.factory)
+
+    @property
+    def _reserved(self) -> int:
+        """Descriptors that are not for connections."""
+        return self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
 
     def _listen_for_admin(self, source: Source) -> None:
         self._admin = AdminSite(source, self._reactor)
@@ -261,7 +266,7 @@ class EchoService(Service):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # Python passes it
         # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
         # and a second signal is an unhandled error.
         self._reactor.callFromThread(self._obey, signal.Signals(number))

@@ -8,14 +8,18 @@ Knows its parent. Must never know the other workers.
 
 from __future__ import annotations
 
+import ctypes
 import json
+import math
 import os
 import signal
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText
@@ -27,11 +31,17 @@ from echod.factory import EchoFactory
 from echod.lag import LagMeter
 from echod.link import Link
 from echod.log import UNLIMITED, Limiter
-from echod.service import EchoService, tell_lane
+from echod.service import EchoService, describe_failure, tell_lane
+from echod.upstream import eager, endpoints
 from echod.web import sources
 
 VARIABLE = "ECHOD_WORKER"
 """The environment variable that makes a process a worker; of no use to anybody but the parent."""
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2)'s."""
+
+_log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +52,32 @@ class Role:
     """Counted from 0."""
     ports: tuple[tuple[str, int], ...]
     """The endpoint strings of the listening sockets, and their descriptors."""
+    others: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
+    """The other workers by their index, with the descriptors of their sockets, one for each of `ports`; None where all share it."""
+    folder: str = "."
+    """Where relative paths of the command line begin; the parent may have left it (twistd's `--rundir`)."""
 
     def encode(self) -> str:
         """Return the variable's value."""
-        return json.dumps([self.index, self.ports])
+        return json.dumps([self.index, self.ports, self.others, self.folder])
 
 
 def take_role(environment: MutableMapping[str, str]) -> Role | None:
     """Return which worker the environment says that this is, and take that out of it; None: it is none."""
     if (text := environment.pop(VARIABLE, None)) is None:
         return None
-    index, ports = json.loads(text)
-    return Role(index, tuple((text, descriptor) for text, descriptor in ports))
+    index, ports, others, folder = json.loads(text)
+    return Role(
+        index,
+        tuple((text, descriptor) for text, descriptor in ports),
+        tuple((other, tuple(descriptors)) for other, descriptors in others),
+        folder,
+    )
+
+
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent ends, whatever it is about: it may not be reading the pipe."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def tell_refusal(reason: str) -> None:
@@ -153,10 +177,14 @@ class Parent(Link):
 class Worker(EchoService):
     """Serves what comes to the parent's sockets."""
 
-    def __init__(self, *arguments: Any, log: ParentLog, **options: Any) -> None:
-        """`log` is what `observer` writes to; the rest is as with `EchoService`."""
+    def __init__(self, *arguments: Any, log: ParentLog, role: Role, **options: Any) -> None:
+        """`log` is what `observer` writes to, `role` which worker this is; the rest is as with `EchoService`."""
         super().__init__(*arguments, **options)
         self._parent = Parent(self._hear, self._answer, self.stop_process, log)
+        self._parent_id = os.getppid()
+        self._others = dict(role.others)
+        self._covered: dict[int, list[IListeningPort]] = {}
+        """The ports on sockets of other workers, by whose they are."""
 
     def startService(self) -> None:
         """Begin to serve, and say so."""
@@ -176,6 +204,49 @@ class Worker(EchoService):
         tell_lane(self._native, factory)
         self._lag = LagMeter(self._reactor, factory.counts.lags.observe)
 
+    def stopService(self) -> Deferred[Any]:
+        """Stop accepting, and say so, close every connection with 1001, and fire when all have gone."""
+        if self.factory is not None:
+            self._parent.tell("leaving")
+        self._cover(())
+        # While anybody has them the kernel gives them connections.
+        for descriptor in self._descriptors_of_others():
+            os.close(descriptor)
+        self._others = {}
+        return super().stopService()
+
+    def _descriptors_of_others(self) -> list[int]:
+        return [descriptor for descriptors in self._others.values() for descriptor in descriptors if descriptor is not None]
+
+    @property
+    def _reserved(self) -> int:
+        # Each once as it was passed, and once more while it is covered.
+        return super()._reserved + 2 * len(self._descriptors_of_others())
+
+    def _cover(self, indices: Sequence[int]) -> None:
+        """Serve what comes to the sockets of these other workers, which have no process that does, and no longer that of others."""
+        for index in self._covered.keys() - set(indices):
+            for port in self._covered.pop(index):
+                port.stopListening()
+        for index in self._others.keys() & set(indices) - self._covered.keys():
+            ports = self._covered[index] = []
+            for own, descriptor in zip(self._ports, self._others[index], strict=True):
+                if descriptor is not None:
+                    self._serve_too(own, descriptor).addCallbacks(ports.append, _tell_failure)
+
+    def _serve_too(self, own: Any, descriptor: int) -> Deferred[IListeningPort]:
+        """Serve what comes to another worker's socket as what comes to the port `own`."""
+
+        def listen() -> Deferred[IListeningPort]:
+            return endpoints.adopt(self._reactor, os.dup(descriptor)).listen(own.factory)
+
+        def make_eager(port: IListeningPort) -> IListeningPort:
+            assert self.factory is not None
+            eager.make_eager(port, self.factory)
+            return port
+
+        return maybeDeferred(listen).addCallback(make_eager)
+
     def _stopped(self, result: object) -> Any:
         # What was counted until now, and is by nobody later.
         if self.factory is not None:
@@ -190,12 +261,24 @@ class Worker(EchoService):
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getppid() != self._parent_id:
+            # Nobody is left to kill a process whose loop is stuck: the kernel does, when a drain would be over.
+            signal.alarm(math.ceil(self._settings.drain_timeout + self._settings.worker_stop_margin))
+        super()._on_signal(number, frame)
+
     def _obey(self, number: signal.Signals) -> None:
         if self.running:
             super()._obey(number)
 
-    def _hear(self, kind: str, _: Any) -> None:
-        {"drain": self.stop_process, "abort": self._abort}[kind]()
+    def _hear(self, kind: str, value: Any) -> None:
+        match kind:
+            case "drain":
+                self.stop_process()
+            case "abort":
+                self._abort()
+            case _:  # the other workers whose sockets are to be served
+                self._cover(value)
 
     def _answer(self, kind: str, value: Any) -> Any:
         factory = self.factory
@@ -219,6 +302,10 @@ class Worker(EchoService):
     @staticmethod
     def _signed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"process": os.getpid(), **connection} for connection in told]
+
+
+def _tell_failure(failure: Failure) -> None:
+    _log.error("another worker's socket can't be served: {reason}", reason=describe_failure(failure.value))
 
 
 def make_log() -> tuple[ParentLog, Limiter]:

@@ -2,7 +2,7 @@
 
 It makes every listening socket and never accepts from one: of a TCP endpoint one for each worker (SO_REUSEPORT), between which the kernel
 divides the connections evenly, by a hash of the addresses; sockets of other kinds, and those from systemd, all workers share. It keeps
-them open, so that what waits at a dead worker's socket is served by the next.
+them open, and passes all of them to each worker, so that a dead worker's socket can be served by another.
 
 It starts the workers, and another for each that ends or no longer answers; passes on what it is told by signals; and answers on the admin
 site for all together. What a dead worker had counted is kept: a sum that fell would look like a restart to Prometheus.
@@ -70,6 +70,10 @@ class Process(ProcessProtocol):
         self.pid = 0
         self.link = Link(worker.hear, lambda *_: None)
         self.is_serving = False
+        self.is_leaving = False
+        """Whether it accepts no more."""
+        self.covers: list[int] = []
+        """The workers whose sockets it serves beside its own, by their index."""
         self.has_to_reload = False
         """Whether files may be others than when it read them as it started."""
         self.since = 0.0
@@ -147,7 +151,7 @@ class Worker:
     @property
     def is_serving(self) -> bool:
         """Tell whether connections are taken."""
-        return self.process is not None and self.process.is_serving
+        return self.process is not None and self.process.is_serving and not self.process.is_leaving
 
     def hear(self, kind: str, value: Any) -> None:
         """Take note of what the process says by itself."""
@@ -159,6 +163,10 @@ class Worker:
                 if process.has_to_reload:
                     self.reload().addCallback(self._supervisor.tell_late_reload)
                 self._supervisor.tell_ready()
+                self._supervisor.cover()
+            case "leaving":
+                process.is_leaving = True
+                self._supervisor.cover()
             case "last":
                 process.counts = metrics.unpack(value)
             case "refused":
@@ -189,6 +197,7 @@ class Worker:
     def ended(self, process: Process, reason: Failure) -> None:
         """Take note of the process's end, and start another unless all end."""
         self.process = None
+        self._supervisor.cover()
         name = f"worker {process.pid}" if process.pid else "a worker"
         self._supervisor.keep(process.counts, name)
         how = f"can't start: {process.refusal}" if process.refusal else describe_end(reason)
@@ -217,6 +226,13 @@ class Worker:
         """Tell the process, if there is one."""
         if self.process is not None:
             self.process.link.tell(kind)
+
+    def cover(self, indices: list[int]) -> None:
+        """Have the process, which there is, serve the sockets of these workers, too, and no longer those of others."""
+        assert self.process is not None
+        if self.process.covers != indices:
+            self.process.covers = indices
+            self.process.link.tell("cover", indices)
 
     def kill(self) -> None:
         """End the process, if there is one."""
@@ -271,6 +287,7 @@ class Supervisor(EchoService):
         self.clock = self._reactor
         self._command = command
         self._environment = environment
+        self._folder = os.getcwd()  # before twistd goes to its --rundir
         self._workers = [Worker(index, self) for index in range(self.settings.workers)]
         self._sockets: list[list[socket.socket]] = []
         """Of each endpoint, one for each worker; the same one for all, where they share it."""
@@ -287,13 +304,38 @@ class Supervisor(EchoService):
 
     def spawn(self, index: int, process: Process) -> None:
         """Start a process for the worker."""
-        sockets = [of_endpoint[index] for of_endpoint in self._sockets]
-        descriptors = range(link.FIRST_SOCKET, link.FIRST_SOCKET + len(sockets))
-        ports = tuple((text, descriptor) for (text, _), descriptor in zip(self._endpoints, descriptors, strict=True))
-        passed: dict[int, int | str] = {0: 0, 1: 1, 2: 2, link.TO_PARENT: "r", link.FROM_PARENT: "w"}
-        passed |= {descriptor: found.fileno() for descriptor, found in zip(descriptors, sockets, strict=True)}
-        environment = {**self._environment, VARIABLE: Role(index, ports).encode()}
-        self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=passed)
+        passed: dict[int, int | str] = {link.TO_PARENT: "r", link.FROM_PARENT: "w"}
+
+        def pass_on(found: socket.socket) -> int:
+            descriptor = link.FIRST_SOCKET + len(passed) - 2
+            passed[descriptor] = found.fileno()
+            return descriptor
+
+        own = [of_endpoint[index] for of_endpoint in self._sockets]
+        ports = tuple((text, pass_on(found)) for (text, _), found in zip(self._endpoints, own, strict=True))
+
+        def pass_on_unless_shared(of_endpoint: list[socket.socket], other: int) -> int | None:
+            return None if of_endpoint[other] is of_endpoint[index] else pass_on(of_endpoint[other])
+
+        others = tuple(
+            (other, tuple(pass_on_unless_shared(of_endpoint, other) for of_endpoint in self._sockets))
+            for other in range(len(self._workers))
+            if other != index
+        )
+        environment = {**self._environment, VARIABLE: Role(index, ports, others, self._folder).encode()}
+        with open(os.devnull, "r+b", buffering=0) as null:
+            # One that was closed at the start is something else's by now, such as the reactor's.
+            standard = {number: number if stream else null.fileno() for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__))}
+            childFDs = {0: null.fileno(), **standard, **passed}
+            self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=childFDs)
+
+    def cover(self) -> None:
+        """Have the sockets of those workers that take no connections served by those that do: the kernel goes on to give them some."""
+        serving = [worker for worker in self._workers if worker.is_serving]
+        if self.running and self.is_ready:
+            orphaned = [index for index, worker in enumerate(self._workers) if not worker.is_serving]
+            for place, worker in enumerate(serving):
+                worker.cover(orphaned[place :: len(serving)])
 
     def keep(self, counts: AllValues, name: str) -> None:
         """Keep what a process had counted that is no more; `name` is for the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -22,15 +23,17 @@ from echod.link import encode
 from echod.metrics import unpack
 from echod.settings import Settings
 from echod.upstream import endpoints
-from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, make_log, take_role, tell_refusal
+from echod.worker import VARIABLE, Parent, ParentLog, Role, Worker, end_with_parent, make_log, take_role, tell_refusal
 from tests.client import Client
+from tests.frames import handshake
+from tests.reactor import until
 from tests.test_service import REAL, lines
 
 __all__ = ["lines"]
 
 
 def test_a_role_is_taken_from_the_environment() -> None:
-    role = Role(1, (("tcp:0", 5), ("unix:/run/echod", 6)))
+    role = Role(1, (("tcp:0", 5), ("unix:/run/echod", 6)), ((0, (7, None)), (2, (8, None))), "/")
     environment = {VARIABLE: role.encode(), "HOME": "/"}
     assert take_role(environment) == role
     assert environment == {"HOME": "/"}, "it is for this process alone"
@@ -101,16 +104,17 @@ class Reactor:
 
 
 class Serving:
-    """A worker that serves on a socket."""
+    """A worker that serves on a socket, and may be told to serve others."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: tuple[int, int]) -> None:
+        role = Role(0, (("tcp:0", 0),), tuple((index, (descriptor,)) for index, descriptor in others))
         self.reactor = Reactor()
         self.log, observer = make_log()
         with socket.create_server(("127.0.0.1", 0)) as made:
             self.address = made.getsockname()
             adopted = [("tcp:0", endpoints.adopt(self.reactor, os.dup(made.fileno())))]
             settings = Settings(drain_timeout=5, workers=2)
-            self.service = Worker(settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log)
+            self.service = Worker(settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log, role=role)
             self.service.startService()
 
 
@@ -154,11 +158,44 @@ def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, 
     yield deferToThread(client.frame)
     assert not stopped.called
     pipes.write(["tell", "abort", None])
+    assert (yield deferToThread(without_log, pipes)) == ["tell", "leaving", None]
     kind, name, counts = yield deferToThread(without_log, pipes)
     assert (kind, name) == ("tell", "last")
     assert sum(unpack(counts)["echod_connections_total"].values()) == 1  # type: ignore[arg-type]
     yield stopped
     client.socket.close()
+
+
+@pytest_twisted.inlineCallbacks
+def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
+    with socket.create_server(("127.0.0.1", 0)) as second, socket.create_server(("127.0.0.1", 0)) as third:
+        closed = os.dup(third.fileno())
+        serving = Serving((1, os.dup(second.fileno())), (2, closed))
+        yield deferToThread(without_log, pipes)
+        waiting = socket.create_connection(second.getsockname(), 60)
+        pipes.write(["tell", "cover", [1]])
+        client = yield deferToThread(Client, second.getsockname())
+        assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+        waiting.sendall(handshake())
+        assert (yield deferToThread(waiting.recv, 4096)).startswith(b"HTTP/1.1 101 "), "it has waited for that"
+        # The other one is back: who is connected stays so, and what comes from now on is not for this one.
+        pipes.write(["tell", "cover", []])
+        yield until(lambda: not serving.service._covered)
+        assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+        late = socket.create_connection(second.getsockname(), 60)
+        accepted, _ = second.accept()
+        for left in (late, accepted, waiting):
+            left.close()
+        # One that can't be served is one line.
+        os.close(closed)
+        serving.service._others[2] = (closed,)
+        pipes.write(["tell", "cover", [2]])
+        yield until(lambda: "another worker's socket can't be served: Bad file descriptor" in lines)
+        serving.service._others[2] = (os.dup(third.fileno()),)
+    stopped = serving.service.stopService()
+    yield deferToThread(client.frame)
+    yield deferToThread(client.leave)
+    yield stopped
 
 
 @pytest_twisted.inlineCallbacks
@@ -173,15 +210,33 @@ def test_without_its_parent_it_ends(pipes: Pipes) -> Generator[Any, Any, None]:
 @pytest.mark.usefixtures("pipes")
 def test_one_that_never_ran_can_be_stopped() -> None:
     log = ParentLog()
-    service = Worker(Settings(), [], REAL, None, None, take_signals=False, log=log)
+    service = Worker(Settings(), [], REAL, None, None, take_signals=False, log=log, role=Role(0, ()))
     assert service.stopService().called
+
+
+def test_the_kernel_ends_it_with_its_parent() -> None:
+    libc, death_signal = ctypes.CDLL(None), ctypes.c_int()
+    end_with_parent()
+    libc.prctl(2, ctypes.byref(death_signal))  # PR_GET_PDEATHSIG
+    libc.prctl(1, 0)
+    assert death_signal.value == signal.SIGTERM
+
+
+@pytest.mark.usefixtures("pipes")
+def test_without_a_parent_a_stuck_one_is_killed_when_a_drain_would_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Worker(Settings(drain_timeout=600), [], Reactor(), None, None, log=ParentLog(), role=Role(0, ()))
+    service._on_signal(signal.SIGTERM, None)
+    assert signal.alarm(0) == 0
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    service._on_signal(signal.SIGTERM, None)
+    assert 600 <= signal.alarm(0) <= 602
 
 
 @pytest.mark.usefixtures("pipes")
 def test_of_the_signals_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     reactor = Reactor()
-    service = Worker(Settings(), [], reactor, None, None, log=ParentLog())
+    service = Worker(Settings(), [], reactor, None, None, log=ParentLog(), role=Role(0, ()))
     try:
         service._handle_signals()
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)] == 2 * [signal.SIG_IGN]

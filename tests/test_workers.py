@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,15 +58,24 @@ class Played:
         self.role = take_role(environment)
         self.passed = passed
         self.heard: list[str] = []
+        self.covers: list[int] = []
         self.asked: list[str] = []
         self.answers = DEAF
         self.faults: list[str] = []
         self._unread = b""
         self.signals: list[str] = []
         self.has_ended = False
-        self.link = Link(lambda kind, _: self.heard.append(kind), self._answer)
+        self.is_null: list[bool] = []
+        """Whether its standard input and output are nothing."""
+        self.link = Link(self._hear, self._answer)
         self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.TO_PARENT, octets)))
         protocol.makeConnection(self)
+
+    def _hear(self, kind: str, value: Any) -> None:
+        if kind == "cover":
+            self.covers = value
+        else:
+            self.heard.append(kind)
 
     def _answer(self, kind: str, value: Any) -> Any:
         self.asked.append(kind)
@@ -125,7 +136,9 @@ class Reactor(Clock):
     def spawnProcess(self, protocol: Any, executable: str, arguments: list[str], environment: Any, childFDs: Any) -> None:
         assert arguments == [executable, "-m", "a worker"]
         assert environment["HOME"] == "/"
-        self.processes.append(Played(100 + len(self.processes), protocol, environment, childFDs))
+        process = Played(100 + len(self.processes), protocol, environment, childFDs)
+        process.is_null = [os.fstat(childFDs[number]).st_rdev == os.stat(os.devnull).st_rdev for number in (0, 1)]
+        self.processes.append(process)
 
 
 def make(reactor: Reactor, *ports: str, **options: Any) -> Supervisor:
@@ -153,12 +166,16 @@ class Started:
     def processes(self) -> list[Played]:
         return self.reactor.processes
 
-    def stop(self) -> None:
+    def end(self) -> Deferred[Any]:
+        """End all, and fire when the sockets are closed, too, which takes the real reactor a turn."""
         stopped = self.service.stopService()
         for process in self.processes:
             if not process.has_ended:
                 process.end()
-        assert stopped.called
+        return stopped
+
+    def stop(self) -> None:
+        assert self.end().called
         assert not self.reactor.getDelayedCalls()
 
 
@@ -276,6 +293,56 @@ def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started, lines: l
     started.processes[-1].serve()
     assert started.processes[-1].asked == []
     assert first.asked == ["reload", "reload"]
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_sockets_of_one_that_takes_no_connections_are_served_by_others() -> Generator[Any, Any, None]:
+    started = Started(PORT, settings={"workers": 4})
+    first, second, third, fourth = started.processes
+    first.serve()
+    assert first.covers == [], "at the first start they are all about to serve"
+    for process in (second, third, fourth):
+        process.serve()
+    assert second.role is not None
+    others = dict(second.role.others)
+    assert others.keys() == {0, 2, 3}
+    passed = [second.passed[descriptor] for (descriptor,) in others.values() if descriptor is not None]
+    assert passed == [started.service._sockets[0][index].fileno() for index in (0, 2, 3)]
+
+    second.end(ProcessTerminated(None, 9))
+    assert [first.covers, third.covers, fourth.covers] == [[1], [], []]
+    first.link.tell("leaving")
+    assert [third.covers, fourth.covers] == [[0], [1]]
+    fourth.end(ProcessTerminated(None, 9))
+    assert third.covers == [0, 1, 3]
+    started.reactor.advance(0.1)
+    next_second, next_fourth = started.processes[4:]
+    assert third.covers == [0, 1, 3], "until they serve"
+    next_second.serve()
+    assert (third.covers, next_second.covers) == ([3], [0]) or (third.covers, next_second.covers) == ([0], [3])
+    next_fourth.serve()
+    third.end(ProcessTerminated(None, 9))
+    assert [next_second.covers, next_fourth.covers] == [[0], [2]]
+    yield started.end()
+
+
+@pytest_twisted.inlineCallbacks
+def test_what_all_share_needs_nobody_else(tmp_path: Path) -> Generator[Any, Any, None]:
+    started = Started(f"unix:{tmp_path / 'socket'}", settings={"workers": 2})
+    assert started.processes[0].role is not None
+    assert started.processes[0].role.others == ((1, (None,)),)
+    yield started.end()
+
+
+def test_standard_streams_that_were_closed_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_open in (True, False):
+        monkeypatch.setattr("sys.__stdout__", sys.stdout if is_open else None)
+        started = Started()
+        for process in started.processes:
+            assert process.is_null[0]
+            assert process.is_null[1] is not is_open
+            assert process.passed[2] == 2
+        started.stop()
 
 
 def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list[str]) -> None:

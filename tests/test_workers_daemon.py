@@ -12,6 +12,8 @@ import select
 import signal
 import socket
 import ssl
+import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +25,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.client import Client
-from tests.daemon import Daemon, run, script, wait_until
+from tests.daemon import START_DEADLINE, STOP_DEADLINE, Daemon, run, script, wait_until
 from tests.frames import CLOSE, Frame, close_payload
 from tests.tls import Certificate
 
@@ -155,13 +157,15 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
             client.socket.close()
 
 
-def test_who_comes_while_a_worker_is_down_is_served_by_the_next() -> None:
+def test_who_comes_while_a_worker_is_down_is_served_by_another() -> None:
     with Daemon(*TWO) as daemon:
         victim = min(workers(daemon))
         os.kill(victim, signal.SIGKILL)
         with on_both(daemon) as found:
             assert victim not in {client.process for client in found}
-            assert len({client.process for client in found}) == 2
+        wait_until(lambda: is_ready(daemon), "the next worker")
+        with on_both(daemon) as found:
+            assert {client.process for client in found} == workers(daemon)
 
 
 def test_one_signal_drains_all() -> None:
@@ -302,8 +306,97 @@ def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> N
         numbers = samples(daemon)
         assert (numbers["echod_workers_serving"], numbers["echod_workers_wanted"]) == (1, 2)
         assert left in workers(daemon)
+        # The kernel goes on to give half of the connections to its socket: the other one serves these, too.
+        with ExitStack() as stack:
+            for _ in range(40):
+                client = InfoClient(daemon.address, certificate.client())
+                stack.enter_context(client.socket)
+                assert client.process == left
+                assert client.echo() == b"hello"
         (tmp_path / "elsewhere").rename(certificate.path)
         wait_until(lambda: is_ready(daemon), "the next worker")
+        client = InfoClient(daemon.address, certificate.client())
+        with client.socket:  # whose process serves until the end of its drain, and has the other's sockets served meanwhile
+            os.kill(client.process, signal.SIGTERM)
+            assert client.frame() == GOING_AWAY
+            for _ in range(20):
+                other = InfoClient(daemon.address, certificate.client())
+                with other.socket:
+                    assert other.process != client.process
+        wait_until(lambda: is_ready(daemon), "the next worker")
+        assert daemon.stop() < STOP_DEADLINE
+        assert is_refused(daemon.address)
+
+
+def test_relative_paths_begin_where_the_daemon_was_started(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # The daemon is started in a folder of its own.
+    port = f"ssl:0:privateKey=../{Certificate(tmp_path / 'a.pem').path.relative_to(tempfile.gettempdir())}:interface=127.0.0.1"
+    with Daemon(*TWO, ports=[port], program_options=(f"--rundir={elsewhere}",)) as daemon:
+        assert is_ready(daemon)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_with_standard_streams_closed_a_worker_has_none_of_its_parents(closed: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [script("twistd"), "-n", "--pidfile=", f"--logfile={log}", "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2"]
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *command], cwd=tmp_path) as daemon:
+        try:
+            wait_until(lambda: log.exists() and "for each of 2 workers" in log.read_text(), "the workers")
+            children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()
+            assert len(children) == 2
+            for child in children:
+                found = [os.readlink(f"/proc/{child}/fd/{number}") for number in range(closed.count("&"))]
+                assert set(found) == {os.devnull}
+        finally:
+            daemon.terminate()
+        assert daemon.wait(STOP_DEADLINE) == 0
+
+
+@pytest.mark.parametrize("when", ["starting", "serving", "standing still"])
+def test_they_end_with_their_parent(when: str) -> None:
+    with Daemon("--workers", "2") as daemon:
+        if when == "starting":
+            os.kill(max(workers(daemon)), signal.SIGKILL)
+            daemon.wait_for_log("the next starts in")
+            wait_until(lambda: len(workers(daemon)) == 2, "the next worker")
+        ends = [os.pidfd_open(pid) for pid in workers(daemon)]
+        try:
+            if when == "standing still":
+                for end in ends:
+                    signal.pidfd_send_signal(end, signal.SIGSTOP)
+            daemon.send_signal(signal.SIGKILL)
+            assert daemon.wait() == -signal.SIGKILL
+            if when == "standing still":
+                for end in ends:
+                    signal.pidfd_send_signal(end, signal.SIGCONT)
+            for end in ends:
+                assert select.select([end], [], [], STOP_DEADLINE)[0], "a worker is left"
+        finally:
+            for end in ends:
+                os.close(end)
+
+
+def test_a_signal_while_they_start_ends_all_and_systemd_hears_of_that_alone(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(START_DEADLINE)
+        command = [script("twistd"), "-n", "--pidfile=", "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2"]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as daemon:
+            assert daemon.stdout is not None
+            assert any("listening on" in line for line in daemon.stdout)
+            wait_until(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text(), "a worker that starts")
+            daemon.terminate()
+            told = [manager.recv(4096).decode(), manager.recv(4096).decode()]
+            daemon.communicate(timeout=STOP_DEADLINE)
+            assert daemon.returncode == 0
+        assert told[0].startswith("EXTEND_TIMEOUT_USEC=")
+        assert told[1].startswith("STOPPING=1\n")
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
