@@ -304,6 +304,7 @@ class Options(usage.Options):
         # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_pid_file()
+        self._check_chroot()
         self._check_shares()
         self.endpoints = self._make_endpoints(
             "port",
@@ -327,10 +328,15 @@ class Options(usage.Options):
         if name and not twistd.get("chroot") and (fault := pid_file_fault(Path(name))) is not None:
             raise usage.UsageError(f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none")
 
+    def _check_chroot(self) -> None:
+        chroot = self.parent.get("chroot") if self.parent is not None else None
+        if chroot and self.settings.workers > 1:
+            raise usage.UsageError("--workers goes not with --chroot of twistd: there is no Python to start them with")
+        if chroot and not Path(chroot, "dev/null").exists():
+            raise usage.UsageError(f"--chroot {chroot}: Twisted needs a dev/null there")
+
     def _check_shares(self) -> None:
         settings = self.settings
-        if settings.workers > 1 and self.parent is not None and self.parent.get("chroot"):
-            raise usage.UsageError("--workers goes not with --chroot of twistd: there is no Python to start them with")
         if settings.max_connections is not None and settings.max_connections < settings.workers:
             raise usage.UsageError(f"--max-connections {settings.max_connections} is less than one for each of {settings.workers} workers")
         if settings.workers > 1 and settings.max_buffered // settings.workers < READ_SIZE:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.endpoints import _SystemdParser
@@ -363,6 +364,21 @@ def test_what_workers_can_not_share(words: list[str], twistd: Any, told: str, mo
     with pytest.raises(SystemExit):
         options.parseOptions(["--workers", "2", *words])
     assert err.getvalue() == f"echod: {told}\n"
+
+
+@pytest.mark.parametrize(("made", "is_refused"), [((), True), (("dev",), True), (("dev", "dev/null"), False)])
+def test_a_chroot_without_what_twisted_needs_is_refused(
+    made: Sequence[str], is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in made:
+        (tmp_path / name).mkdir()
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    options.parent = cast(Any, {"chroot": str(tmp_path), "logfile": None, "syslog": False, "nodaemon": True})
+    with pytest.raises(SystemExit) if is_refused else nullcontext():
+        options.parseOptions([])
+    assert err.getvalue() == (f"echod: --chroot {tmp_path}: Twisted needs a dev/null there\n" if is_refused else "")
 
 
 # Sockets that systemd passes.

@@ -21,6 +21,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -28,7 +29,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.client import Client
-from tests.daemon import Daemon, Program, run, script, wait_until
+from tests.daemon import DEFAULT_PORTS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.tls import Certificate
 from tests.tools import give_up, needed
@@ -145,6 +146,35 @@ def test_gives_up_its_privileges(is_daemonized: bool) -> None:
         daemon.stop()
         if is_daemonized:
             assert not daemon.pid_path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the root: run the tests as root")
+@pytest.mark.parametrize("reactor", [None, "asyncio"])
+def test_serves_from_a_folder_with_nothing_in_it(tmp_path: Path, reactor: str | None) -> None:
+    """All that Python loads and reads must be there by then: no file of any package is."""
+    certificate = Certificate(tmp_path / "key.pem")
+    root = tmp_path / "root"
+    (root / "dev").mkdir(parents=True)
+    (root / "dev" / "null").touch()
+    ports = (*DEFAULT_PORTS, f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
+    options = ("--admin", "tcp:0:interface=127.0.0.1", "--no-faults")
+    with Daemon(*options, ports=ports, program_options=[f"--chroot={root}", "--rundir=/"], reactor=reactor) as daemon:
+        with connect(daemon.url, compression="deflate") as client:
+            echo(client, "hello")
+        with connect(daemon.url + "/json") as client:
+            client.send("[ 1 ]")
+            assert client.recv() == "[1]"
+        with connect(daemon.url + "/info") as client:
+            assert json.loads(client.recv())["peer"]["address"] == "127.0.0.1"
+        with connect(daemon.urls[1], ssl=certificate.client(), server_hostname="localhost") as client:
+            echo(client, "hello")
+        assert (ask(daemon, "/").status, ask(daemon, "/healthz").status, ask(daemon, "/nope").status) == (200, 200, 404)
+        for page in ("/", "/metrics", "/readyz", "/connections"):
+            assert urlopen(daemon.admin_urls[0] + page, timeout=10).status == 200
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(lambda: "keeps its old certificates" in daemon.log(), "the reload")
+        with connect(daemon.urls[1], ssl=certificate.client(), server_hostname="localhost") as client:
+            echo(client, "hello")
 
 
 def test_a_second_signal_ends_it_at_once() -> None:

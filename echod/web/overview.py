@@ -27,19 +27,21 @@ NEWEST = 20
 LATE = 0.05
 """Seconds of lag, one of `counts.LAGS`, that a person's echo is seen to be late by."""
 
+_PAGE = files("echod.web").joinpath("overview.html").read_text("utf-8")
+"""Read with the module, while it can be: with twistd's `--chroot` there is no such file when the daemon starts."""
+
 
 class Overview:
     """The page of one daemon."""
 
     def __init__(self, source: Source, clock: Any) -> None:
-        page = files("echod.web").joinpath("overview.html").read_text("utf-8")
         self._source = source
         self._clock = clock
         self._began = clock.seconds()
         self._host = socket.gethostname()
-        self._template = Template(page)
+        self._template = Template(_PAGE)
         # A `$$` of the template is a `$` of the script that a browser gets.
-        self._policy = inline_policy(page.replace("$$", "$").encode(), "connect-src 'self'")
+        self._policy = inline_policy(_PAGE.replace("$$", "$").encode(), "connect-src 'self'")
 
     def render(self, _: Any) -> Deferred[Answer]:
         """Answer with the page."""

@@ -27,6 +27,9 @@ _FIELDS = (b"accept-encoding", b"if-none-match")
 _ISOLATED = (("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Embedder-Policy", "require-corp"))
 """To a page that shares its process with no other site, browsers give a clock of 5 µs and not 100 µs (W3C High Resolution Time)."""
 
+_CONSOLE = files("echod.web").joinpath("console.html").read_bytes()
+"""Read with the module, while it can be: with twistd's `--chroot` there is no such file when the daemon starts."""
+
 _NOWHERE = IPv4Address("TCP", "0.0.0.0", 0)
 
 
@@ -83,5 +86,4 @@ def health(is_healthy: bool) -> Answer:
 
 def console() -> Callable[[Any], Answer]:
     """Return what answers with the console page, which may connect wherever it is told to, and fetch nothing."""
-    html = files("echod.web").joinpath("console.html").read_bytes()
-    return fixed(HTML, html, inline_policy(html, "connect-src ws: wss:", "img-src data:"), *_ISOLATED)
+    return fixed(HTML, _CONSOLE, inline_policy(_CONSOLE, "connect-src ws: wss:", "img-src data:"), *_ISOLATED)
