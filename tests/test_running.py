@@ -31,6 +31,7 @@ from echod import __version__
 from tests.client import Client
 from tests.daemon import DEFAULT_PORTS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
+from tests.loop import needed_native
 from tests.tls import Certificate
 from tests.tools import give_up, needed
 
@@ -124,6 +125,18 @@ def answer_to(client: socket.socket, octets: bytes) -> bytes:
         client.sendall(octets)
         return client.recv(4096)
     return b""
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_the_lane_serves_plain_and_deflated_messages_whatever_the_python(compression: str | None) -> None:
+    """Debian's Python, for one, has zlib within the interpreter."""
+    native = needed_native()
+    with Daemon() as daemon:
+        daemon.wait_for_log(rf"express lane: pump and codec \({native.isa}\)\n")
+        with connect(f"{daemon.url}/info", compression=compression, open_timeout=10) as client:
+            told = json.loads(client.recv(timeout=10))
+            echo(client, "hello" * 100)
+    assert (told["lane"], told["compression"]["mode"]) == ("pump", "mirror" if compression else "off")
 
 
 def test_daemonized_prints_nothing_and_removes_its_pid_file() -> None:
