@@ -106,7 +106,7 @@ class Reactor:
 class Serving:
     """A worker that serves on a socket, and may be told to serve others."""
 
-    def __init__(self, *others: tuple[int, int]) -> None:
+    def __init__(self, *others: tuple[int, int | None]) -> None:
         role = Role(0, (("tcp:0", 0),), tuple((index, (descriptor,)) for index, descriptor in others))
         self.reactor = Reactor()
         self.log, observer = make_log()
@@ -170,10 +170,10 @@ def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, 
 def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
     with socket.create_server(("127.0.0.1", 0)) as second, socket.create_server(("127.0.0.1", 0)) as third:
         closed = os.dup(third.fileno())
-        serving = Serving((1, os.dup(second.fileno())), (2, closed))
+        serving = Serving((1, os.dup(second.fileno())), (2, closed), (3, None))
         yield deferToThread(without_log, pipes)
         waiting = socket.create_connection(second.getsockname(), 60)
-        pipes.write(["tell", "cover", [1]])
+        pipes.write(["tell", "cover", [1, 3]])  # the last shares its socket
         client = yield deferToThread(Client, second.getsockname())
         assert (yield deferToThread(client.echo, b"hello")) == b"hello"
         waiting.sendall(handshake())
