@@ -27,7 +27,8 @@ _lines = st.sampled_from(
         "X: a\x85Y: b",
         " folded",
         "no colon",
-        "X: " + "y" * 9000,
+        "Upgrade: h2c",
+        "X: " + "y" * 17_000,
     ]
 )
 
@@ -40,7 +41,7 @@ _queries = st.lists(st.sampled_from([*_FAULTS.split(), *_NO_FAULTS.split()]), ma
 _offers = st.sampled_from([(), (OFFER,)])
 
 _heads = st.one_of(
-    st.just(handshake()),
+    st.sampled_from([handshake(), b"\r\n" + handshake(), b"\r\n\r\n" + handshake()]),
     st.builds(handshake, st.sampled_from(["/", "/json", "/?redirect=x", "//[", "*", "/#f"]), _lines),
     st.builds(lambda path, query, lines: handshake(f"{path}?{query}", *lines), st.sampled_from(["/", "/json"]), _queries, _offers),
     st.builds(lambda octets: b"GET " + octets + b"\r\n\r\n", _noise),
