@@ -202,8 +202,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         # Perhaps what is held, or still to be done, is what can't be sent.
         if self._faulty is not None:
             self._faulty.stop()
-        if self._tasks is not None:
-            self._tasks.clear()
+        self._tasks = None
         self.fail(1011, "internal error")
 
     # Work that takes long.

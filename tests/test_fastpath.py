@@ -955,6 +955,22 @@ def test_deflated_messages_are_the_pumps(lane_bed: Bed, target: str, header: str
     assert counted(lane_bed.factory, "pump") == (0, 0, 3, 3)
 
 
+def test_the_lease_comes_back_when_what_took_long_is_done(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echod.turns.SHARE", 0)
+    link = lane_bed.link(NO_CONTEXT, target="/?compression=deflate")
+    payload = noise(500_000)
+    compressor, expected = zlib.compressobj(wbits=-15), zlib.compressobj(1, zlib.DEFLATED, -12, 4)
+    octets = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    answer = server_frame(BINARY, (expected.compress(payload) + expected.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4)
+    for _ in range(2):
+        link.send(client_frame(BINARY, octets, rsv=4) + client_frame(PING, b"behind"))
+        assert link.receive(len(answer) + 8) == answer + server_frame(PONG, b"behind")
+        lane_bed.loop.until(lambda: link.protocol.lease is not None)
+        echoed(link, TEXT, b"by the pump")
+    assert counted(lane_bed.factory, "pump")[:2] == (2, 22)
+    assert link.protocol.count() == 0
+
+
 def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
     link = lane_bed.link(f"{DEFLATE}; client_max_window_bits")
     compressor, inflater, said = zlib.compressobj(wbits=-12), zlib.decompressobj(-15), b""

@@ -231,6 +231,15 @@ def test_a_failure_in_what_time_brings_closes_with_1011(clock: Clock, monkeypatc
     assert come(peer) == [close(1011, "internal error")]
 
 
+def test_what_comes_after_a_failure_is_not_kept(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = opened(clock, "/?fragment=1")
+    monkeypatch.setattr(peer.protocol, "answering", lambda *_, **__: 1 / 0)
+    assert peer.frames(text("a")) == [close(1011, "internal error")]
+    for _ in range(3):
+        assert peer.send(text("b") * 1000) == b""
+    assert peer.protocol.count() == 0
+
+
 # An end after so many echoes.
 
 

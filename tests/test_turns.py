@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from twisted.internet.task import Clock
 
-from echod.turns import SHARE, TURN, Turns
+from echod.turns import SHARE, TURN, Tasks, Turns
 
 
 class Worker:
@@ -90,3 +92,40 @@ def test_stop() -> None:
     clock.advance(1)
     assert done == []
     assert not clock.getDelayedCalls()
+
+
+def test_a_share_has_its_time() -> None:
+    clock = Clock()
+    turns, _ = make(clock)
+    turns.begin()
+    assert not turns.is_over
+    clock.advance(SHARE)
+    assert turns.is_over
+    turns.begin()
+    assert not turns.is_over
+
+
+def test_tasks_are_done_in_order_and_step_by_step() -> None:
+    tasks = Tasks()
+    assert not tasks
+    tasks.add(iter([b"a", b"", b"b"]), 3)
+    tasks.add(iter([b"c"]), 4)
+    assert (bool(tasks), tasks.size) == (True, 7)
+    assert [tasks.step() for _ in range(4)] == [b"a", b"", b"b", b""]
+    assert tasks.size == 4
+    assert [tasks.step() for _ in range(2)] == [b"c", b""]
+    assert (bool(tasks), tasks.size) == (False, 0)
+
+
+def test_a_task_may_leave_all_undone_and_add_another() -> None:
+    tasks = Tasks()
+
+    def last_step() -> Iterator[bytes]:
+        tasks.clear()
+        tasks.add(iter([b"instead"]), 7)
+        yield from ()
+
+    tasks.add(last_step(), 1)
+    tasks.add(iter([b"never"]), 5)
+    assert [tasks.step() for _ in range(3)] == [b"", b"instead", b""]
+    assert (bool(tasks), tasks.size) == (False, 0)
