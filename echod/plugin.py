@@ -15,8 +15,8 @@ __all__ = ["Options", "makeService"]
 def hear_sigterm(pid: int) -> None:
     """Let SIGTERM end this process, whose id is `pid`, from now on.
 
-    One that was blocked when the process was started is heard now (`env --block-signal=TERM`, as in the image): the kernel keeps it, also
-    for process 1.
+    The process may have been started with SIGTERM blocked, as in the image (`env --block-signal=TERM`). The kernel keeps a blocked signal,
+    also for process 1, and delivers it here.
     """
     if pid == 1:
         # Nothing is served yet, nor is there anything to leave behind. An exception could be caught on the way.

@@ -14,6 +14,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -76,8 +77,9 @@ def take_role(environment: MutableMapping[str, str]) -> Role | None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent ends, whatever it is about: it may not be reading the pipe."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have the kernel send this process SIGTERM when its parent ends: the end of the pipe is not seen while the event loop is stuck."""
+    with suppress(AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def tell_refusal(reason: str) -> None:
@@ -209,7 +211,7 @@ class Worker(EchoService):
         if self.factory is not None:
             self._parent.tell("leaving")
         self._cover(())
-        # While anybody has them the kernel gives them connections.
+        # The kernel gives connections to a listening socket as long as any process has it open.
         for descriptor in self._descriptors_of_others():
             os.close(descriptor)
         self._others = {}
@@ -220,11 +222,11 @@ class Worker(EchoService):
 
     @property
     def _reserved(self) -> int:
-        # Each once as it was passed, and once more while it is covered.
+        # Covering a socket takes a second descriptor for it.
         return super()._reserved + 2 * len(self._descriptors_of_others())
 
     def _cover(self, indices: Sequence[int]) -> None:
-        """Serve what comes to the sockets of these other workers, which have no process that does, and no longer that of others."""
+        """Serve the sockets of these other workers beside our own, and stop serving those of any other."""
         for index in self._covered.keys() - set(indices):
             for port in self._covered.pop(index):
                 port.stopListening()

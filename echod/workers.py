@@ -228,7 +228,7 @@ class Worker:
             self.process.link.tell(kind)
 
     def cover(self, indices: list[int]) -> None:
-        """Have the process, which there is, serve the sockets of these workers, too, and no longer those of others."""
+        """Tell the process whose sockets to serve beside its own, if that has changed; there must be a process."""
         assert self.process is not None
         if self.process.covers != indices:
             self.process.covers = indices
@@ -330,7 +330,7 @@ class Supervisor(EchoService):
             self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=childFDs)
 
     def cover(self) -> None:
-        """Have the sockets of those workers that take no connections served by those that do: the kernel goes on to give them some."""
+        """Have the sockets of workers that accept nothing served by the others: the kernel still gives them their share of connections."""
         serving = [worker for worker in self._workers if worker.is_serving]
         if self.running and self.is_ready:
             orphaned = [index for index, worker in enumerate(self._workers) if not worker.is_serving]
