@@ -19,14 +19,14 @@ Names = Mapping[str, Sequence[str]]
 NEEDED: Names = {
     "autobahn.twisted.websocket:WebSocketServerProtocol": (
         *("CONFIG_ATTRS", "data", "state", "inside_message", "current_frame", "current_frame_masker"),
-        *("_WS_MAGIC", "_dataReceived", "_onOpen", "_isMessageCompressed", "_perMessageCompress"),
+        *("_WS_MAGIC", "_dataReceived", "_isMessageCompressed", "_perMessageCompress"),
         *("_fail_connection", "_protocol_violation", "_invalid_payload", "_max_message_size_exceeded", "_closeConnection"),
     ),
     "twisted.internet.base:ReactorBase": ("seconds", "_pendingTimedCalls", "_newTimedCalls"),
     "twisted.internet.base:DelayedCall": ("time", "seconds"),
     "twisted.internet.endpoints": ("_parse",),
     "twisted.internet.endpoints:_SystemdParser": ("_sddaemon",),
-    "twisted.internet.endpoints:TCP4ServerEndpoint": ("_interface",),
+    "twisted.internet.endpoints:TCP4ServerEndpoint": ("_interface", "_reactor"),
     "twisted.internet.endpoints:UNIXServerEndpoint": ("_reactor",),
     "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_tempDataLen"),
     "twisted.internet.tcp:Port": ("_shouldShutdown",),
