@@ -464,10 +464,10 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._pause_or_resume()
 
     def _frame_rest(self, data: bytes, start: int) -> int:
-        if not self.is_between_frames:
-            return self.open_frame_rest()
-        # A deflated one in smaller pieces, since each is inflated in one go before it is held against the limit.
-        return 0 if self.extension is not None else _frame_size(data, start)
+        # What is deflated goes in slices: each is inflated in one go, to a thousand times as much, or to nothing after as long a time.
+        if self.is_between_frames:
+            return 0 if self.extension is not None else _frame_size(data, start)
+        return 0 if self.inside_message and self.is_message_compressed else self.open_frame_rest()
 
     def _receive_large(self, large: Large, data: bytes) -> bytes:
         """Go on with a large frame past Autobahn; return what is behind it, or all of it for Autobahn to judge."""

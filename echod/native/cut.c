@@ -45,11 +45,10 @@ bool echod_cut_keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_
             echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
             return false;
         }
-        lease->partial = copy_octets(rest, size);
-        lease->partial_size = lease->partial ? size : 0;
-        if (!lease->partial)
-            echod_lease_end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
-        return lease->partial != NULL;
+        if (keep_partial(lease, rest, size))
+            return true;
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
+        return false;
     }
     lease->is_gathered = false;
     if (!pump->is_tight)

@@ -27,6 +27,7 @@ enum {
     BATCH = 256,             /* events asked for at a time */
     BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
     MIN_PIECE_SIZE = 16 * 1024,
+    SHARE = 250 * 1000, /* nanoseconds for one lease: what a read has no time for is put off, so that others get their turn */
     GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer */
 };
 
@@ -36,7 +37,7 @@ enum {
 /* A lease with what only the pump sees of it. The public part comes first. */
 typedef struct {
     echod_lease public;
-    /* The begin of a small frame that is not whole yet. */
+    /* The begin of a small frame that is not whole yet, or what was put off. */
     uint8_t *partial;
     size_t partial_size;
     /* A large frame that is not whole yet: SERVER_HEADER octets of room, then the payload so far. Or if it is gathered, an echod_gather,
@@ -48,6 +49,8 @@ typedef struct {
     size_t sent;
     bool is_writing;
     bool is_gathered;
+    /* `partial` is what a read had no time for. It is served before any more is received. */
+    bool is_put_off;
     /* NULL: a plain socket. */
     echod_tls *tls;
     /* Octets of one receive into the shared buffer. */
@@ -62,6 +65,8 @@ struct echod_pump {
     uint32_t max_fragments;
     size_t held;
     bool is_tight;
+    /* When the lease that is being served has had its share of the turn (CLOCK_MONOTONIC, ns). */
+    uint64_t share_end;
     echod_sums sums;
     echod_lease *ended;
     /* Events that were fetched and are still to be served: what one turn had no time for comes first in the next. */
@@ -98,6 +103,14 @@ static inline uint8_t *copy_octets(const uint8_t *octets, size_t size)
     if (copied)
         memcpy(copied, octets, size);
     return copied;
+}
+
+/* Keep octets until they are served with others behind them, or later. False: there is no memory. */
+static inline bool keep_partial(lease_t *lease, const uint8_t *octets, size_t size)
+{
+    lease->partial = copy_octets(octets, size);
+    lease->partial_size = lease->partial ? size : 0;
+    return lease->partial != NULL;
 }
 
 static inline void drop_partial(lease_t *lease)

@@ -10,9 +10,9 @@
 #ifdef __linux__
 
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "cut.h"
 #include "lease.h"
 #include "send.h"
@@ -20,7 +20,6 @@
 
 enum {
     READ_SIZE = 64 * 1024, /* of one receive into the shared buffer: what Twisted reads, too */
-    ANEW_SIZE = 16 * 1024, /* of one receive where messages are deflated anew: to make up to eight times as much takes half a turn */
 };
 
 /* What most messages don't need is called, so that what they need stays together. */
@@ -111,6 +110,12 @@ static void watch(echod_pump *pump, lease_t *lease, bool is_writing)
     lease->is_writing = is_writing;
 }
 
+/* Whether a lease that has been served is to be read on: nothing of its last read is put off, and no answers wait. */
+FOR_EACH bool is_free(lease_t *lease)
+{
+    return !lease->is_put_off && try_to_flush(lease);
+}
+
 /* What remains to be done for a lease that has been served and goes on. */
 FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked)
 {
@@ -125,8 +130,8 @@ FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked)
             echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, pump->buffer, n > 0 ? (size_t)n : 0);
             return;
         }
-        watch(pump, lease, true);
     }
+    watch(pump, lease, is_blocked);
     set_held(pump, lease);
 }
 
@@ -140,7 +145,7 @@ SELDOM void open_some(echod_pump *pump, lease_t *lease)
         opened = echod_tls_open(lease->tls, &pump->sealed, target, room);
         if (opened && !take(pump, lease, opened))
             return;
-        is_blocked = !try_to_flush(lease);
+        is_blocked = !is_free(lease);
     } while (opened == room && !is_blocked);
     if (lease->tls->is_odd)
         echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
@@ -179,38 +184,39 @@ static void read_some(echod_pump *pump, lease_t *lease)
     uint8_t *target = target_of(pump, lease, &room);
     size_t size = receive(pump, lease, target, room);
     if (size && take(pump, lease, size))
-        settle(pump, lease, !try_to_flush(lease));
+        settle(pump, lease, !is_free(lease));
 }
 
-/* Serve a lease whose answers wait, as the kernel takes some again. */
+/* Go on with what was put off; false: the lease has ended. */
+static bool take_put_off(echod_pump *pump, lease_t *lease)
+{
+    lease->is_put_off = false;
+    return take(pump, lease, 0);
+}
+
+/* Serve a lease whose answers wait, or what was put off, as the kernel takes some again. */
 static void flush(echod_pump *pump, lease_t *lease)
 {
     size_t before = echod_send_waiting(lease);
     echod_send_unsent(pump, lease);
     size_t left = echod_send_waiting(lease);
     if (!left) {
-        watch(pump, lease, false);
-        if (lease->tls) {
-            /* No event tells of what the session has already. */
-            open_some(pump, lease);
+        if (lease->is_put_off && !take_put_off(pump, lease))
             return;
-        }
+        bool is_blocked = !is_free(lease);
+        if (lease->tls && !is_blocked)
+            open_some(pump, lease); /* no event tells of what the session has already */
+        else
+            settle(pump, lease, is_blocked);
     } else if (left >= before || pump->is_tight) {
         /* Ready and takes nothing: an error that the owner is to meet. */
         echod_lease_end_in_turn(pump, lease, pump->is_tight ? ECHOD_END_BLOCKED : ECHOD_END_CLOSED, NULL, 0);
-        return;
+    } else {
+        set_held(pump, lease);
     }
-    set_held(pump, lease);
 }
 
 /* The public part. */
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-}
 
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
 {
@@ -286,8 +292,6 @@ int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_
     lease->window = calloc(1, sizeof *lease->window);
     if (!lease->window || !echod_window_begin(lease->window, pump->deflate, terms, window, size))
         return -1;
-    if (terms->window_bits)
-        lease->read_size = ANEW_SIZE;
     return 0;
 }
 
@@ -298,7 +302,7 @@ void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl)
 
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
 {
-    uint64_t deadline = now_ns() + budget_ns;
+    uint64_t now = now_ns(), deadline = now + budget_ns;
     pump->ended = NULL;
     do {
         if (pump->served == pump->count) {
@@ -312,13 +316,14 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
         lease_t *lease = pump->events[pump->served++].data.ptr;
         if (!lease)
             continue; /* it ended since the event was fetched */
+        pump->share_end = now + SHARE;
         if (lease->is_writing)
             flush(pump, lease);
         else if (lease->tls)
             read_sealed(pump, lease);
         else
             read_some(pump, lease);
-    } while (now_ns() < deadline);
+    } while ((now = now_ns()) < deadline);
     return pump->ended;
 }
 

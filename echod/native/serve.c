@@ -1,8 +1,10 @@
 /* Reads that are not all ordinary frames. See serve.h. */
+#define _GNU_SOURCE
 #ifdef __linux__
 
 #include "serve.h"
 
+#include "clock.h"
 #include "cut.h"
 #include "send.h"
 
@@ -14,8 +16,8 @@ typedef struct {
     size_t produced;
     size_t at;
     size_t size;
-    size_t inflated; /* octets, so far, */
-    uint64_t need;   /* of the frame that is cut: as in echod_echoed */
+    uint64_t need; /* of the frame that is cut: as in echod_echoed */
+    bool is_late;  /* the lease has had its share of the turn */
 } reading;
 
 /* What became of the next octets. */
@@ -23,6 +25,7 @@ typedef enum {
     TAKEN,     /* they were echoed or gathered */
     LEFT,      /* they are for Autobahn, as far as they still are in the buffer */
     CUT,       /* they begin an ordinary frame */
+    PUT_OFF,   /* there is no time for them now */
     NO_MEMORY, /* they are lost */
 } outcome;
 
@@ -59,24 +62,29 @@ static outcome answer_next(echod_pump *pump, lease_t *lease, reading *it, uint8_
     return is_kept ? TAKEN : NO_MEMORY;
 }
 
+/* Octets that a deflated message may have when it is inflated. */
+static size_t most_inflated(const echod_pump *pump, const lease_t *lease)
+{
+    size_t most = echod_deflate_largest(&lease->window->terms);
+    return pump->max_message_size < most ? (size_t)pump->max_message_size : most;
+}
+
 /* Octets that a deflated message may have, as it comes. Incompressible ones become a little more. */
 static size_t most_deflated(const echod_pump *pump, const lease_t *lease)
 {
-    size_t most = echod_deflate_largest(&lease->window->terms);
-    uint64_t limit = pump->max_message_size;
-    return limit < most ? (size_t)(limit + limit / 16 + 1024) : most;
+    size_t limit = most_inflated(pump, lease);
+    return limit + limit / 16 + 1024;
 }
 
 /* Inflate a message, and count it. False: it is for Autobahn. */
 static bool inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const uint8_t *octets, size_t size,
                             echod_inflated *said)
 {
-    size_t most = echod_deflate_largest(&lease->window->terms);
-    most = it->inflated < most ? most - it->inflated : 0;
-    uint64_t max_size = pump->max_message_size < most ? pump->max_message_size : most;
-    if (!echod_deflate_take(pump->deflate, lease->window, octets, size, opcode == OPCODE_TEXT, max_size, said))
+    size_t most = most_inflated(pump, lease);
+    if (!echod_deflate_take(pump->deflate, lease->window, octets, size, opcode == OPCODE_TEXT, most, said))
         return false;
-    it->inflated += said->size;
+    /* Asked here alone: of what is not deflated no read is too much. */
+    it->is_late = now_ns() >= pump->share_end;
     echod_lease_count(pump, lease, &(echod_large){.length = said->size, .opcode = opcode});
     return true;
 }
@@ -243,7 +251,7 @@ bool echod_serve(echod_pump *pump, lease_t *lease, size_t produced, size_t at, s
     reading it = {.produced = produced, .at = at, .size = size};
     outcome what = TAKEN;
     while (what == TAKEN && it.at < it.size)
-        what = serve_next(pump, lease, &it);
+        what = it.is_late ? PUT_OFF : serve_next(pump, lease, &it);
     if (!answer_so_far(pump, lease, &it))
         what = NO_MEMORY;
     const uint8_t *rest = pump->buffer + it.at;
@@ -253,6 +261,12 @@ bool echod_serve(echod_pump *pump, lease_t *lease, size_t produced, size_t at, s
         return true;
     case CUT:
         return echod_cut_keep(pump, lease, rest, rest_size, it.need);
+    case PUT_OFF:
+        lease->is_put_off = keep_partial(lease, rest, rest_size);
+        if (lease->is_put_off)
+            return true;
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
+        break;
     case LEFT:
         echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, rest_size);
         break;

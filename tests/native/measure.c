@@ -288,10 +288,19 @@ static void run(const measured *it, uint8_t *octets, size_t len)
         abort();
 }
 
+/* In place of the C library's: for codec and pump no time passes. What a turn has no time for is put off, and under callgrind all takes
+   fifty times as long. */
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    (void)clock;
+    *time = (struct timespec){0};
+    return 0;
+}
+
 static double now(void)
 {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    timespec_get(&time, TIME_UTC);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from echod.native import zlib_functions
+from tests.empty_blocks import empty_blocks
 from tests.native import oracle
 from tests.native.codec import summed
 from tests.native.oracle import BINARY, DEFLATED, TEXT, client_frame, fragment, server_frame
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 
 LEVEL, MEMORY, SHORT = 1, 4, 64
 TAIL = b"\x00\x00\xff\xff"
-MIRRORED, ANEW = 1 << 20, 128 << 10
-"""Octets of a message, inflated, and inflated in one read."""
+MIRRORED, ANEW = 1 << 20, 64 << 10
+"""Octets of a message, as it comes and inflated."""
+
+SMALL, MOST_BLOCKS = 8 << 10, 1_000
+"""Octets of a message from which on its blocks are counted, and how many these may be."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,13 @@ class Terms:
 
     @property
     def most(self) -> int:
-        """Octets of a message, or of those of a read."""
+        """Octets of a message."""
         return ANEW if self.window_bits else MIRRORED
 
     def wire_limit(self, limit: int) -> int:
         """Octets of a message as it comes."""
-        return limit + limit // 16 + 1024 if limit < self.most else self.most
+        limit = min(limit, self.most)
+        return limit + limit // 16 + 1024
 
 
 WORDS = [random.Random(n).randbytes(random.Random(n).randrange(3, 12)).hex().encode() for n in range(300)]
@@ -244,7 +249,7 @@ def test_one_message(either: Any, terms: Terms, size: int) -> None:
     times = 0
     for opcode, payload in ((TEXT, prose(size)), (BINARY, noise(size))):
         octets = deflate(payload, bits=bits)
-        if len(octets) > terms.wire_limit(LIMIT):
+        if size > terms.most:
             continue
         answer = right.answer(octets, opcode)
         assert answer is not None
@@ -425,23 +430,28 @@ def test_just_the_limit_and_one_octet_more(native: Native, limit: int, terms: Te
         pump.close()
 
 
-def test_a_bomb_is_inflated_no_further_than_the_limit(pump: DeflatePump) -> None:
-    """100 MiB in 100 KiB: left, before much of it is inflated."""
-    compressor = zlib.compressobj(9, wbits=-15)
-    octets = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(100)) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+def counting_pump(native: Native) -> tuple[DeflatePump, list[int]]:
+    """A pump, and a list that gets longer with each call of `inflate`."""
     asked: list[int] = []
     addresses = zlib_functions.find()
     assert addresses is not None
-    inflate_: Any = pump.native.ffi.cast("int(*)(void *, int)", addresses["inflate"])
+    inflate_: Any = native.ffi.cast("int(*)(void *, int)", addresses["inflate"])
 
     def counted(stream: Any, flush: int) -> int:
         asked.append(flush)
         return int(inflate_(stream, flush))
 
-    pump.close()
-    counting = DeflatePump(pump.native)
+    counting = DeflatePump(native)
+    assert counting.set_zlib(inflate=counted) == 0
+    return counting, asked
+
+
+def test_a_bomb_is_inflated_no_further_than_the_limit(native: Native) -> None:
+    """100 MiB in 100 KiB: left, before much of it is inflated."""
+    compressor = zlib.compressobj(9, wbits=-15)
+    octets = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(100)) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    counting, asked = counting_pump(native)
     try:
-        assert counting.set_zlib(inflate=counted) == 0
         for terms, pieces in ((MIRROR, 17), (Terms(0, 12), 3)):
             leased = counting.lend_deflated(terms)
             frame = frame_of(octets, BINARY)
@@ -452,21 +462,85 @@ def test_a_bomb_is_inflated_no_further_than_the_limit(pump: DeflatePump) -> None
             asked.clear()
     finally:
         counting.close()
-        pump.pump = counting.native.lib.echod_pump_new(LIMIT, FRAGMENTS)
-        pump.leases = []
+
+
+# Time.
+
+SHARE_ONLY = 0
+"""Nanoseconds of a turn that serves one lease, for one share."""
+
+
+@pytest.mark.parametrize("payload", [bytes(60_000), b""], ids=["much", "nothing"])
+@pytest.mark.parametrize("terms", [MIRROR_ON, Terms(1 << 15, 12)], ids=["mirror", "anew"])
+def test_what_a_read_has_no_time_for_is_put_off(either: Any, terms: Terms, payload: bytes) -> None:
+    """The lease goes on with it in the turns that follow, and in between others are served."""
+    leased, other = either.lend_deflated(terms, noise(1 << 15)), either.lend()
+    octets, right = deflate(payload, level=9), Oracle(terms, noise(1 << 15))
+    frame, number = frame_of(octets, BINARY), 4_000 if not payload else 200
+    answers = b"".join(right.answer(octets, BINARY) or b"" for _ in range(number))
+    leased.send(frame * number)
+    assert either.turn(SHARE_ONLY) == []
+    received = leased.take()
+    assert answers.startswith(received)
+    assert len(received) < len(answers) // 2
+    assert either.held > 0
+    other.send(echo(b"x")[0])
+    for _ in range(2):
+        assert either.turn(SHARE_ONLY) == []
+    assert other.take() == echo(b"x")[1]
+    received += leased.take()
+    assert len(received) < len(answers)
+    assert received + either.served(leased, len(answers) - len(received)) == answers
+    assert (leased.lease.messages, either.held) == (number, 0)
+    assert window_of(either, leased) == right.window
+
+
+def test_what_is_put_off_is_given_back_with_the_lease(pump: DeflatePump) -> None:
+    """As it came, when the lease is recalled, and when room is short."""
+    frame = frame_of(deflate(bytes(60_000), level=9), BINARY)
+    answer = Oracle(MIRROR).answer(deflate(bytes(60_000), level=9), BINARY)
+    assert answer is not None
+    for is_tight in (False, True):
+        leased = pump.lend_deflated(MIRROR)
+        pump.set_tight(is_tight)
+        leased.send(frame * 50)
+        while leased.ended is None and not (leased.lease.held and not is_tight):
+            pump.turn(SHARE_ONLY)
+        received = leased.take()
+        number = len(received) // len(answer)
+        assert number < 50
+        conclude(pump, leased, oracle.Served(answer * number, frame * (50 - number), 0, True), received)
 
 
 @pytest.mark.parametrize("terms", [MIRROR, Terms(0, 12)], ids=["mirror", "anew"])
-def test_many_that_inflate_to_much_in_one_read(pump: DeflatePump, terms: Terms) -> None:
-    """A read ends when a turn has done its share; the rest is Autobahn's, as it came."""
-    frame = frame_of(deflate(bytes(50_000), level=9), BINARY)
-    leased = pump.lend_deflated(terms)
-    leased.send(frame * 100)
-    assert pump.turn() == [leased]
-    number = terms.most // 50_000
-    answer = Oracle(terms).answer(deflate(bytes(50_000), level=9), BINARY)
-    assert answer is not None
-    conclude(pump, leased, oracle.Served(answer * number, frame * (100 - number), 0, True), leased.take())
+def test_a_large_message_of_too_many_blocks_is_autobahns(native: Native, terms: Terms) -> None:
+    """However little they say: else 1 MiB of empty ones would take as long as 20 MiB of text."""
+    counting, asked = counting_pump(native)
+    try:
+        for octets in (
+            empty_blocks(60_000),
+            b"\0\0\0\xff\xff" * 12_000,
+            deflate(bytes(60_000), zlib.compressobj(6, memLevel=1, wbits=-15)) * 90,
+        ):
+            leased = counting.lend_deflated(terms)
+            frame = frame_of(octets + b"\0", BINARY)
+            received, behind = deliver(counting, leased, frame)
+            conclude(counting, leased, oracle.Served(b"", frame, 0, True), received, behind)
+            assert len(asked) <= MOST_BLOCKS + 1
+            asked.clear()
+    finally:
+        counting.close()
+
+
+@pytest.mark.parametrize("number", [MOST_BLOCKS - 10, MOST_BLOCKS + 10])
+def test_about_as_many_blocks_as_may_be(pump: DeflatePump, number: int) -> None:
+    """Each flush of a compressor's makes an empty one behind what it was given."""
+    octets = in_steps(*(random.Random(place).randbytes(40) for place in range(number // 2)))
+    assert len(octets) > SMALL
+    leased, frame = pump.lend_deflated(MIRROR), frame_of(octets, BINARY)
+    leased.send(frame)
+    assert (pump.turn() == [leased]) == (number > MOST_BLOCKS)
+    assert leased.take() == (b"" if number > MOST_BLOCKS else server_frame(octets, BINARY | DEFLATED))
 
 
 def test_a_plain_answer_of_several_pieces_is_autobahns(pump: DeflatePump, native: Native) -> None:

@@ -1,0 +1,20 @@
+/*
+ * The clock that bounds what is done in one go. A file that includes this defines _GNU_SOURCE before all else.
+ *
+ * Knows POSIX. Must never know what is bounded.
+ */
+#ifndef ECHOD_CLOCK_H
+#define ECHOD_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* Nanoseconds since some moment or other. */
+static inline uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+#endif
