@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -23,6 +23,9 @@ from echod.compression import Terms
 from echod.counts import Sums
 from echod.native import Native
 from echod.upstream.tls_sessions import Session
+
+Octets: TypeAlias = bytes | memoryview
+"""What was received. A view is of a buffer that was filled natively, and is too large to be copied in one go."""
 
 LARGE = 4096
 """Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
@@ -52,13 +55,23 @@ class Deflating(NamedTuple):
     """Octets of a message below which it is not deflated anew but answered plain."""
 
 
+class Collected(NamedTuple):
+    """A large frame of which some has come."""
+
+    state: Any
+    """Its `echod_large`."""
+
+    octets: Any
+    """What owns its buffer, with ECHOD_LARGE_ROOM octets in front of the payload."""
+
+
 class Ended(NamedTuple):
     """What a lease leaves."""
 
     unsent: bytes
     """Answers to be sent first; a TLS session's own remains go before these."""
 
-    rest: bytes
+    rest: Octets
     """Octets to be taken for received; a TLS session's own remains come behind these."""
 
     is_over: bool
@@ -72,6 +85,9 @@ class Ended(NamedTuple):
 
     fragments: int = 0
     """Frames that the first one in `rest` stands for, which says what all of them said; 0: it is what came."""
+
+    large: Collected | None = None
+    """A large frame that is not whole, or is invalid; then there is no `rest`."""
 
 
 class Borrower(Protocol):
@@ -107,7 +123,7 @@ class Codec:
         """What was echoed in all."""
         return Sums.of_native(self._sums)
 
-    def echo(self, octets: bytes, note: Callable[[int, int], None]) -> tuple[bytes, bytes]:
+    def echo(self, octets: Octets, note: Callable[[int, int], None]) -> tuple[bytes, Octets]:
         """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left.
 
         `note` is told how many messages these are, and the octets of their payloads.
@@ -118,32 +134,36 @@ class Codec:
             note(echoed.messages, echoed.octets)
         return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
 
-    def begin(self, octets: bytes) -> Large | None:
+    def begin(self, octets: Octets) -> Large | None:
         """Take the begin of an ordinary frame that is not whole; None if it is none, or not worth it."""
         lib, ffi = self._native.lib, self._native.ffi
         state: Any = ffi.new("echod_large *")
         header_size = lib.echod_large_begin(state, ffi.from_buffer(octets), len(octets), self._limit)
         if not header_size or state.length < LARGE:
             return None
-        large = Large(self._native, state, self._sums)
+        # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
+        make = ffi.new_allocator(should_clear_after_alloc=False)
+        large = self.go_on(Collected(state, make("uint8_t[]", lib.ECHOD_LARGE_ROOM + state.length)))
         large.feed(octets[header_size:])
         return None if large.is_invalid else large
+
+    def go_on(self, collected: Collected) -> Large:
+        """Take a frame that a lease has left."""
+        return Large(self._native, collected, self._sums)
 
 
 class Large:
     """One ordinary frame that comes in pieces: unmasked and validated as they come, in a buffer of the final size."""
 
-    _HEADER_ROOM = 10
-
-    def __init__(self, native: Native, state: Any, sums: Any) -> None:
-        """`state` is an `echod_large` whose header has been read; `sums`, an `echod_sums`, is what it is added to when it is complete."""
+    def __init__(self, native: Native, collected: Collected, sums: Any) -> None:
+        """`sums`, an `echod_sums`, is what it is added to when it is complete."""
         self._native = native
-        self._state = state
+        self._state = collected.state
+        self._octets = collected.octets
         self._sums = sums
-        # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
-        self._octets = native.ffi.new_allocator(should_clear_after_alloc=False)("uint8_t[]", self._HEADER_ROOM + state.length)
         self.is_complete = False
-        self.is_invalid = False
+        # What is whole, and was left nevertheless, ends within a character.
+        self.is_invalid = self._state.utf8 == native.lib.ECHOD_UTF8_REJECT or not self.missing
 
     @property
     def size(self) -> int:
@@ -155,11 +175,11 @@ class Large:
         """Octets of the payload that are to come."""
         return int(self._state.length - self._state.done)
 
-    def feed(self, octets: bytes) -> bytes:
+    def feed(self, octets: Octets) -> Octets:
         """Take octets; return those that are behind the frame. Not to be called again once it is complete or invalid."""
         lib, ffi = self._native.lib, self._native.ffi
         before = self.size
-        room = self._octets + self._HEADER_ROOM + before
+        room = self._octets + lib.ECHOD_LARGE_ROOM + before
         outcome = lib.echod_large_feed(self._state, room, ffi.from_buffer(octets), len(octets))
         self.is_complete = outcome == lib.ECHOD_LARGE_COMPLETE
         self.is_invalid = outcome == lib.ECHOD_LARGE_INVALID
@@ -169,20 +189,22 @@ class Large:
 
     def answer(self) -> bytes:
         """Return the frame that echoes it, once it is complete."""
-        header = self._native.ffi.new("uint8_t[]", self._HEADER_ROOM)
-        size = self._native.lib.echod_large_server_header(self._state, header)
-        start = self._HEADER_ROOM - size
-        self._native.ffi.memmove(self._octets + start, header, size)
-        return bytes(self._native.ffi.buffer(self._octets)[start:])
+        return bytes(self._behind_header(self._native.lib.echod_large_server_header))
 
-    def taken(self) -> bytes:
-        """Return what was taken, as the client sent it, for Autobahn to judge."""
-        header = self._native.ffi.new("uint8_t[]", 14)
-        header_size = self._native.lib.echod_large_client_header(self._state, header)
+    def taken(self) -> memoryview:
+        """Return what was taken, as the client sent it, for Autobahn to judge. It is the buffer itself: there may be too much to copy."""
         size = self.size
-        self._native.lib.echod_large_restore(self._state, self._octets + self._HEADER_ROOM)
-        payload = self._native.ffi.buffer(self._octets + self._HEADER_ROOM, size)
-        return bytes(self._native.ffi.buffer(header, header_size)) + bytes(payload)
+        self._native.lib.echod_large_restore(self._state, self._octets + self._native.lib.ECHOD_LARGE_ROOM)
+        return self._behind_header(self._native.lib.echod_large_client_header, size)
+
+    def _behind_header(self, write_header: Callable[[Any, Any], int], size: int | None = None) -> memoryview:
+        """Write a header in front of the payload, and return it with the first `size` octets of that."""
+        ffi, room = self._native.ffi, self._native.lib.ECHOD_LARGE_ROOM
+        header = ffi.new("uint8_t[]", room)
+        header_size = write_header(self._state, header)
+        ffi.memmove(self._octets + room - header_size, header, header_size)
+        whole = room + (self._state.length if size is None else size)
+        return memoryview(ffi.buffer(self._octets, whole))[room - header_size :]
 
 
 def _caught(failure: str, call: Callable[..., object], *arguments: Any) -> bool:
@@ -368,10 +390,26 @@ class Lane:
     def _hand_over(self, lease: Any, borrower: Borrower) -> None:
         try:
             unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
-            rest = bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
             is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
             window = bytes(self._ffi.buffer(lease.window, lease.window_size)) if lease.window_size else b""
-            ended = Ended(unsent, rest, is_over, is_lost, window, lease.fragments)
+            ended = Ended(unsent, self._rest_of(lease), is_over, is_lost, window, lease.fragments, self._large_of(lease))
         finally:
             self._release(lease, borrower)
         borrower.lease_ended(ended)
+
+    def _rest_of(self, lease: Any) -> Octets:
+        """Return what was received and not echoed; that of a large message is the lease's buffer, for there is too much to copy."""
+        if lease.rest_size < LARGE:
+            return bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
+        buffer = self._ffi.gc(lease.rest_buffer, self._lib.echod_buffer_free)
+        lease.rest_buffer = self._ffi.NULL
+        start = int(lease.rest - buffer)
+        return memoryview(self._ffi.buffer(buffer, start + lease.rest_size))[start:]
+
+    def _large_of(self, lease: Any) -> Collected | None:
+        """Return the large frame that is not whole, or is invalid."""
+        if not lease.large_octets:
+            return None
+        octets = self._ffi.gc(lease.large_octets, self._lib.echod_buffer_free)
+        lease.large_octets = self._ffi.NULL
+        return Collected(self._ffi.new("echod_large *", lease.large), octets)

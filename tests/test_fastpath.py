@@ -37,7 +37,7 @@ from echod.compression import Terms
 from echod.counts import Closer, Outcome
 from echod.deadlines import TICK, Ticker
 from echod.factory import EchoFactory
-from echod.fastpath import SPARE_TIME, Codec, Deflating, Ended, Lane
+from echod.fastpath import SPARE_TIME, Codec, Deflating, Ended, Lane, Octets
 from echod.native import Native, NativeError, load, zlib_functions
 from echod.options import Options
 from echod.protocol import EchoProtocol
@@ -199,6 +199,20 @@ def test_fragments_are_counted_across_the_hand_over(native: Native, dial: Callab
             expected = server_frame(PONG, b"x") if between else b""
             expected += server_frame(BINARY, b"x" * 8) if number == 8 else server_frame(CLOSE, close_payload(1008, "too many fragments"))
             assert link.receive(len(expected)) == expected
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_who_compresses_well_stays_in_the_lease(lane_bed: Bed, certificate: Certificate, is_tls: bool) -> None:
+    """One read has 30 MiB in it: what there is no time for waits within the lease."""
+    link = leased(lane_bed.secure_link(certificate, DEFLATE)) if is_tls else lane_bed.link(DEFLATE)
+    lease, already = link.protocol.lease, link.protocol.lease.messages
+    octets = zlib.compressobj(9, wbits=-12)
+    frame = client_frame(TEXT, (octets.compress(bytes(50_000)) + octets.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4, mask=KEY)
+    link.send(frame * 624)
+    size = 624 * (len(frame) - len(KEY))
+    assert len(link.receive(size)) == size
+    lane_bed.loop.until(lambda: lease.held == 0)
+    assert (link.protocol.lease, lease.messages - already) == (lease, 624)
 
 
 def test_a_fragmented_message_under_way_is_echoed_before_going_away(lane_bed: Bed, link: Link) -> None:
@@ -639,9 +653,9 @@ def count_calls(factory: EchoFactory) -> list[bytes]:
     left: list[bytes] = []
 
     class Counting(Codec):
-        def echo(self, octets: bytes, note: Callable[[int, int], None]) -> tuple[bytes, bytes]:
+        def echo(self, octets: Octets, note: Callable[[int, int], None]) -> tuple[bytes, Octets]:
             answers, rest = super().echo(octets, note)
-            left.append(rest)
+            left.append(bytes(rest))
             return answers, rest
 
     counting = Counting(factory.codec._native, factory.codec._limit)

@@ -65,6 +65,9 @@ typedef enum {
     ECHOD_LARGE_INVALID,  /* the text is not UTF-8: echod_large_restore, then hand it on */
 } echod_large_state;
 
+/* Octets of room in front of the payload of one that is collected: for either header. */
+#define ECHOD_LARGE_ROOM 16
+
 /* Read the header in octets[0, len). The answer is the size of the client's header (6, 8 or 14), or 0 when no header of an ordinary
    frame within the limit is complete there. */
 size_t echod_large_begin(echod_large *large, const uint8_t *octets, size_t len, uint64_t max_message_size);

@@ -7,14 +7,14 @@
 
 static void finish_large(echod_pump *pump, lease_t *lease)
 {
-    size_t header_size = put_header_before(lease->message + SERVER_HEADER, lease->large.opcode, lease->large.length);
+    size_t header_size = put_header_before(lease->message + ECHOD_LARGE_ROOM, lease->large.opcode, lease->large.length);
     echod_lease_count(pump, lease, &lease->large);
-    echod_send_message(pump, lease, SERVER_HEADER - header_size, header_size + (size_t)lease->large.length);
+    echod_send_message(pump, lease, ECHOD_LARGE_ROOM - header_size, header_size + (size_t)lease->large.length);
 }
 
 bool echod_cut_feed(echod_pump *pump, lease_t *lease, const uint8_t *octets, size_t size)
 {
-    uint8_t *target = lease->message + SERVER_HEADER + lease->large.done;
+    uint8_t *target = lease->message + ECHOD_LARGE_ROOM + lease->large.done;
     switch (echod_large_feed(&lease->large, target, octets ? octets : target, size)) {
     case ECHOD_LARGE_COMPLETE:
         finish_large(pump, lease);
@@ -53,7 +53,7 @@ bool echod_cut_keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_
     lease->is_gathered = false;
     if (!pump->is_tight)
         /* Not touched until it is filled, so a claim alone takes no memory. */
-        lease->message = echod_spares_take(&pump->spares, SERVER_HEADER + (size_t)large->length);
+        lease->message = echod_spares_take(&pump->spares, ECHOD_LARGE_ROOM + (size_t)large->length);
     if (!lease->message) {
         echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
         return false;

@@ -119,16 +119,18 @@ size_t echod_gather_restored_size(const echod_gather *it)
     return first + it->header_size + (size_t)it->frame.done;
 }
 
-void echod_gather_restore(echod_gather *it, uint8_t *payload, uint8_t *target)
+uint8_t *echod_gather_restore(const echod_gather *it, uint8_t *payload)
 {
-    if (it->fragments != 0) {
-        size_t header_size = write_client_header(target, it->kind, it->whole, 0); /* a key of zeros masks nothing */
-        target[0] &= (uint8_t)~FIN;                                               /* there is more to come */
-        target += header_size;
-        memcpy(target, payload, (size_t)it->whole);
-        target += it->whole;
-    }
-    memcpy(target, it->header, it->header_size);
-    size_t done = (size_t)it->frame.done;
-    echod_unmask(target + it->header_size, payload + it->whole, done, it->frame.key);
+    size_t whole = (size_t)it->whole;
+    /* The current frame's header goes between what was whole, which moves to the front, and the current frame's payload. */
+    uint8_t *begin = payload - it->header_size, *current = payload + whole;
+    memmove(begin, payload, whole);
+    memcpy(current - it->header_size, it->header, it->header_size);
+    echod_unmask(current, current, (size_t)it->frame.done, it->frame.key);
+    if (it->fragments == 0)
+        return begin;
+    uint8_t header[CLIENT_HEADER];
+    size_t header_size = write_client_header(header, it->kind, it->whole, 0); /* a key of zeros masks nothing */
+    header[0] &= (uint8_t)~FIN;                                               /* there is more to come */
+    return memcpy(begin - header_size, header, header_size);
 }

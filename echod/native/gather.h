@@ -62,7 +62,8 @@ size_t echod_gather_size(const echod_gather *it);
 /* Octets that it takes to say again what has been taken. */
 size_t echod_gather_restored_size(const echod_gather *it);
 
-/* Say it: `target` has so much room. The payload is no longer what it was then. */
-void echod_gather_restore(echod_gather *it, uint8_t *payload, uint8_t *target);
+/* Say it, in place; the answer is where it begins, at most 2 * CLIENT_HEADER octets before the payload, and it ends where that did. `it` is
+   not to lie in these. The payload is no longer what it was then. */
+uint8_t *echod_gather_restore(const echod_gather *it, uint8_t *payload);
 
 #endif

@@ -17,41 +17,39 @@ void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *larg
 
 /* The end of a lease. */
 
-/* What was received of a large frame, as the client sent it. */
-static bool take_back_large(lease_t *lease)
+/* Hand over octets, within a buffer that they take along: of a message they are too many to be copied in one go. */
+static void hand_over(lease_t *lease, uint8_t *buffer, uint8_t *rest, size_t size)
 {
-    uint8_t header[CLIENT_HEADER];
-    size_t header_size = echod_large_client_header(&lease->large, header);
-    size_t done = (size_t)lease->large.done;
-    echod_large_restore(&lease->large, lease->message + SERVER_HEADER);
-    uint8_t *rest = malloc(header_size + done);
-    if (rest) {
-        memcpy(rest, header, header_size);
-        memcpy(rest + header_size, lease->message + SERVER_HEADER, done);
-    }
-    free(lease->message);
-    lease->message = NULL;
+    lease->public.rest_buffer = buffer;
     lease->public.rest = rest;
-    lease->public.rest_size = rest ? header_size + done : 0;
-    return rest != NULL;
+    lease->public.rest_size = size;
 }
 
-/* What was received of a gathered message, as frames, and the octets behind it. */
+/* What was received of a gathered message, as frames, and the octets behind it. False: there is no memory. */
 static bool take_back_gathered(lease_t *lease, const uint8_t *behind, size_t behind_size)
 {
-    echod_gather *gather = gather_of(lease);
-    size_t size = echod_gather_restored_size(gather);
-    uint8_t *rest = malloc(size + behind_size);
-    if (rest) {
-        echod_gather_restore(gather, lease->message + GATHER_ROOM, rest);
-        if (behind_size)
-            memcpy(rest + size, behind, behind_size);
-        lease->public.fragments = gather->fragments;
+    echod_gather gather = *gather_of(lease); /* else it would be overwritten */
+    size_t end = GATHER_ROOM + echod_gather_size(&gather);
+    if (end + behind_size > lease->message_room) {
+        uint8_t *larger = realloc(lease->message, end + behind_size);
+        if (!larger)
+            return false;
+        lease->message = larger;
     }
-    free(lease->message);
+    if (behind_size)
+        memcpy(lease->message + end, behind, behind_size);
+    uint8_t *rest = echod_gather_restore(&gather, lease->message + GATHER_ROOM);
+    hand_over(lease, lease->message, rest, (size_t)(lease->message + end - rest) + behind_size);
     lease->message = NULL;
-    lease->public.rest = rest;
-    lease->public.rest_size = rest ? size + behind_size : 0;
+    lease->public.fragments = gather.fragments;
+    return true;
+}
+
+/* Octets of a read that are not kept yet. False: there is no memory. */
+static bool take_back_read(lease_t *lease, const uint8_t *octets, size_t size)
+{
+    uint8_t *rest = copy_octets(octets, size);
+    hand_over(lease, rest, rest, rest ? size : 0);
     return rest != NULL;
 }
 
@@ -62,15 +60,16 @@ void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint
         if (pump->events[i].data.ptr == lease)
             pump->events[i].data.ptr = NULL;
     bool is_kept = true;
-    if (lease->message) {
-        is_kept = lease->is_gathered ? take_back_gathered(lease, rest, rest_size) : take_back_large(lease);
+    if (lease->message && lease->is_gathered) {
+        is_kept = take_back_gathered(lease, rest, rest_size);
+    } else if (lease->message) {
+        lease->public.large = lease->large;
+        lease->public.large_octets = lease->message;
+        lease->message = NULL;
     } else if (rest_size) {
-        lease->public.rest = copy_octets(rest, rest_size);
-        lease->public.rest_size = rest_size;
-        is_kept = lease->public.rest != NULL;
+        is_kept = take_back_read(lease, rest, rest_size);
     } else {
-        lease->public.rest = lease->partial;
-        lease->public.rest_size = lease->partial_size;
+        hand_over(lease, lease->partial, lease->partial, lease->partial_size);
         lease->partial = NULL;
     }
     drop_partial(lease);
@@ -94,10 +93,17 @@ void echod_lease_end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, co
     pump->ended = &lease->public;
 }
 
+void echod_buffer_free(uint8_t *buffer)
+{
+    free(buffer);
+}
+
 void echod_lease_free(echod_lease *lease)
 {
-    free(lease->rest);
+    free(lease->rest_buffer);
+    free(lease->large_octets);
     free(lease->unsent);
+    free(((lease_t *)lease)->message);
     free(((lease_t *)lease)->tls);
     if (((lease_t *)lease)->window)
         free(((lease_t *)lease)->window->octets);

@@ -28,11 +28,13 @@ enum {
     BATCH_SIZE = 2 * 1024 * 1024, /* octets to receive, or to send, for all events of a batch: who is last in it waits for no more */
     MIN_PIECE_SIZE = 16 * 1024,
     SHARE = 250 * 1000, /* nanoseconds for one lease: what a read has no time for is put off, so that others get their turn */
-    GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer */
+    GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER, /* in front of a gathered message's payload, in its buffer: also for client's headers */
 };
 
 /* What plain sockets and TLS have in common is compiled for each by itself: calls are a fifth of what the pump does for a small message. */
 #define FOR_EACH static inline __attribute__((always_inline))
+
+_Static_assert(GATHER_ROOM >= 2 * CLIENT_HEADER, "echod_gather_restore has room");
 
 /* A lease with what only the pump sees of it. The public part comes first. */
 typedef struct {
@@ -40,8 +42,8 @@ typedef struct {
     /* The begin of a small frame that is not whole yet, or what was put off. */
     uint8_t *partial;
     size_t partial_size;
-    /* A large frame that is not whole yet: SERVER_HEADER octets of room, then the payload so far. Or if it is gathered, an echod_gather,
-       SERVER_HEADER octets of room, and the payload so far, in a buffer for so many octets in all. */
+    /* A large frame that is not whole yet: ECHOD_LARGE_ROOM octets of room, then the payload so far. Or if it is gathered, an echod_gather,
+       SERVER_HEADER octets of room, and the payload so far, in a buffer of so many octets in all. */
     uint8_t *message;
     echod_large large;
     size_t message_room;

@@ -75,7 +75,7 @@ SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room
     uint64_t missing = lease->large.length - lease->large.done;
     size_t most = piece_size(pump);
     *room = missing < most ? (size_t)missing : most;
-    return lease->message + SERVER_HEADER + lease->large.done;
+    return lease->message + ECHOD_LARGE_ROOM + lease->large.done;
 }
 
 /* Where the next octets of the client's belong, and how many at most. */

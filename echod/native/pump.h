@@ -49,11 +49,17 @@ typedef struct echod_lease {
     size_t unsent_size;
     /* Over TLS: octets of records, likewise. When the lease has ended they are in the session, and go before the unsent answers. */
     size_t sealed_size;
-    /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease.
-       Behind the one that makes a large text invalid they are left out: whoever has judged that one looks at no more. */
+    /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease. */
     echod_end why;
     uint8_t *rest;
     size_t rest_size;
+    /* What they are in. This buffer, and that of a large frame, can be taken from the lease: then NULL is to be put in its place. */
+    uint8_t *rest_buffer;
+    /* Or instead a large frame (codec.h) that is not whole, or is invalid, with its payload so far behind ECHOD_LARGE_ROOM octets of a buffer
+       for all of it; NULL: there is none. Octets behind the one that makes it invalid are left out: whoever judges that one looks at no
+       more. */
+    echod_large large;
+    uint8_t *large_octets;
     /* Whole frames of a fragmented message, which the first one in there stands for; 0: it is what came. */
     uint32_t fragments;
     /* Likewise the window (deflate.h) with which the next deflated message is to be inflated. */
@@ -100,6 +106,9 @@ void echod_pump_recall(echod_pump *pump, echod_lease *lease);
 
 /* Release a lease that has ended, and its octets. */
 void echod_lease_free(echod_lease *lease);
+
+/* Release a buffer that was taken from a lease. */
+void echod_buffer_free(uint8_t *buffer);
 
 /* Octets that all leases hold. */
 size_t echod_pump_held(const echod_pump *pump);

@@ -63,6 +63,11 @@ void echod_pump_recall(echod_pump *pump, echod_lease *lease)
     (void)pump, (void)lease;
 }
 
+void echod_buffer_free(uint8_t *buffer)
+{
+    (void)buffer;
+}
+
 void echod_lease_free(echod_lease *lease)
 {
     (void)lease;

@@ -76,10 +76,21 @@ class Leased:
                 return octets
             octets += piece
 
+    def large_rest(self) -> bytes:
+        """What the client sent of the large frame that the lease leaves."""
+        lib, ffi = self.pump.lib, self.pump.native.ffi
+        assert self.lease.rest_size == 0
+        large: Any = ffi.addressof(self.lease, "large")
+        payload = self.lease.large_octets + lib.ECHOD_LARGE_ROOM
+        header: Any = ffi.new("uint8_t[14]")
+        size, done = lib.echod_large_client_header(large, header), large.done
+        lib.echod_large_restore(large, payload)
+        return bytes(ffi.buffer(header, size)) + bytes(ffi.buffer(payload, done))
+
     def note_end(self) -> None:
         """Keep what is left, and release the lease."""
         lib, lease, buffer = self.pump.lib, self.lease, self.pump.native.ffi.buffer
-        rest = bytes(buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
+        rest = self.large_rest() if lease.large_octets else bytes(buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
         unsent = bytes(buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
         assert lease.held == 0
         self.ended = Ended(self.pump.reasons[lease.why], rest, unsent, lease.fragments)

@@ -206,12 +206,30 @@ static int is_faulty_and_large(const uint8_t *octets, size_t len)
     return length + 8 > KEEP_SIZE && is_fault;
 }
 
+/* The octets that a lease gives back, as the client sent them. */
+static size_t given_back(echod_lease *lease, uint8_t *target)
+{
+    if (lease->large_octets == NULL) {
+        CHECK(lease->rest_size <= LARGEST);
+        if (lease->rest_size != 0)
+            memcpy(target, lease->rest, lease->rest_size);
+        return lease->rest_size;
+    }
+    CHECK(lease->rest_size == 0);
+    uint8_t *payload = lease->large_octets + ECHOD_LARGE_ROOM;
+    size_t header = echod_large_client_header(&lease->large, target), done = (size_t)lease->large.done;
+    echod_large_restore(&lease->large, payload);
+    memcpy(target + header, payload, done);
+    return header + done;
+}
+
 /* What was sent and not echoed is given back, or is still to be read. */
 static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
 {
-    static uint8_t unread[LARGEST], left[LARGEST + 16];
+    static uint8_t unread[LARGEST], left[LARGEST + 16], rest[LARGEST + 16];
     static plain_message begun;
-    const echod_lease *lease = it->lease;
+    echod_lease *lease = it->lease;
+    size_t rest_size = given_back(lease, rest);
     size_t unread_size = 0, size = 0;
     plain_gather(sent, sent_size, &begun);
     if (lease->fragments != 0) {
@@ -228,12 +246,12 @@ static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
     ssize_t n;
     while ((n = recv(it->served, unread + unread_size, LARGEST - unread_size, MSG_DONTWAIT)) > 0)
         unread_size += (size_t)n;
-    CHECK(lease->rest_size + unread_size <= size);
-    CHECK(lease->rest_size == 0 || memcmp(lease->rest, left, lease->rest_size) == 0);
-    if (lease->rest_size + unread_size < size)
-        CHECK(lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(lease->rest, lease->rest_size));
+    CHECK(rest_size + unread_size <= size);
+    CHECK(rest_size == 0 || memcmp(rest, left, rest_size) == 0);
+    if (rest_size + unread_size < size)
+        CHECK(lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(rest, rest_size));
     else
-        CHECK(unread_size == 0 || memcmp(unread, left + lease->rest_size, unread_size) == 0);
+        CHECK(unread_size == 0 || memcmp(unread, left + rest_size, unread_size) == 0);
 }
 
 /* A lease has ended: compare, and release it. */
