@@ -1,6 +1,6 @@
 /*
  * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its opcode (1), its size (2) and
- * its octets, as they come.
+ * its octets, as they come; if the opcode's high half is all ones, they come again and again, up to a MiB.
  *
  * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which is put back when a
  * message was not one. What it says of a message, and how much of that there is, has to be what is said here; the window has to be its
@@ -8,7 +8,10 @@
  *
  * This file is compiled with deflate.c in it, for its z_stream, and linked with zlib; its header need not be there.
  */
+#define _GNU_SOURCE
 #include "oracle.h"
+
+#include "cpu.h"
 
 #include "deflate.c"
 
@@ -18,7 +21,7 @@ extern int inflateSetDictionary(void *, const uint8_t *, unsigned int), inflateC
 extern int deflateInit2_(void *, int, int, int, int, int, const char *, int);
 extern int deflate(void *, int), deflateReset(void *), deflateEnd(void *);
 
-enum { MOST = 4 << 20 };
+enum { MOST = 4 << 20, REPEATED = 1 << 20 };
 
 static uint8_t said_by_oracle[MOST];
 
@@ -109,7 +112,11 @@ static void take(echod_deflate *deflate_, echod_window *window, history *it, int
     is_right = is_right && (!is_text || oracle_text(said_by_oracle, size) == TEXT_ENDS);
     uint8_t *copied = exact(octets, len);
     echod_inflated said;
-    CHECK(echod_deflate_take(deflate_, window, copied, len, is_text, limit, &said) == is_right);
+    uint64_t began = cpu_ns();
+    int is_taken = echod_deflate_take(deflate_, window, copied, len, is_text, limit, &said);
+    CHECK(cpu_ns() - began < MOST_TIME);
+    CHECK(is_taken == is_right || (!is_taken && len > SMALL)); /* it may have too many blocks */
+    is_right = is_taken;
     CHECK(memcmp(copied, octets, len) == 0);
     free(copied);
     if (!is_right || window->terms.window_size == 0) {
@@ -127,6 +134,16 @@ static void take(echod_deflate *deflate_, echod_window *window, history *it, int
     CHECK(it->all != NULL);
     memcpy(it->all + it->size, said_by_oracle, size);
     it->size += size;
+}
+
+static void take_repeated(echod_deflate *deflate_, echod_window *window, history *it, int is_text, const uint8_t *octets, size_t len,
+                          uint64_t limit)
+{
+    static uint8_t repeated[REPEATED];
+    size_t size = 0;
+    for (; size + len <= REPEATED; size += len)
+        memcpy(repeated + size, octets, len);
+    take(deflate_, window, it, is_text, repeated, size, limit);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -151,7 +168,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t len = (size_t)at[1] << 8 | at[2];
         if (len > (size_t)(end - at - 3))
             len = (size_t)(end - at - 3);
-        take(deflate_, &window, &it, at[0] & 1, at + 3, len, limit);
+        if (at[0] >> 4 == 0xF && len != 0)
+            take_repeated(deflate_, &window, &it, at[0] & 1, at + 3, len, limit);
+        else
+            take(deflate_, &window, &it, at[0] & 1, at + 3, len, limit);
         judge_window(&window, &it);
         at += 3 + len;
     }

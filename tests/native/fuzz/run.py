@@ -18,6 +18,7 @@ import zlib
 from pathlib import Path
 
 from echod.native import build
+from tests.empty_blocks import empty_blocks
 from tests.native.oracle import BINARY, TEXT, client_frame
 
 HERE = Path(__file__).parent
@@ -57,6 +58,8 @@ def seeds(target: str) -> list[bytes]:
         return pump_seeds()
     if target == "deflate":
         return deflate_seeds()
+    if target == "turn":
+        return turn_seeds()
     return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
 
 
@@ -101,7 +104,28 @@ def deflate_seeds() -> list[bytes]:
             for limit in range(6):
                 octets = b"".join(bytes([place & 1]) + len(it).to_bytes(2, "big") + it for place, it in enumerate([*messages, *odd]))
                 found.append(bytes([terms, limit]) + octets)
+        found += [bytes([terms, 0, 0xF0]) + len(octets).to_bytes(2, "big") + octets for octets in costly()]
     return found
+
+
+def costly() -> list[bytes]:
+    """Deflated octets that take long for how few they are: blocks that say nothing, of each kind, and some that say much."""
+    zeros = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return [
+        empty_blocks(5_000)[:-1],
+        b"\0\0\0\xff\xff",
+        b"\x02\x08\x20\x80\0",
+        (zeros.compress(bytes(60_000)) + zeros.flush(zlib.Z_SYNC_FLUSH)),
+    ]
+
+
+def turn_seeds() -> list[bytes]:
+    """What a client sends again and again (fuzz_turn.c): thousands of the least messages and frames, and what is costly."""
+    empty = [client_frame(b"", opcode, KEYS[0]) for opcode in (TEXT, BINARY)]
+    least = [client_frame(octets, 0x40 | BINARY, KEYS[0]) for octets in (b"\0", b"\x02\0", b"\x4a\0")]
+    fragments = [b"\x01\x80" + KEYS[0] + b"\x80\x80" + KEYS[0], b"\x01\x80" + KEYS[0] + b"\x00\x80" + KEYS[0] * 500]
+    messages = [client_frame(octets * times + b"\0", 0x40 | BINARY, KEYS[0]) for octets in costly() for times in (1, 60_000 // len(octets))]
+    return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *least, *fragments, *messages)]
 
 
 def write_seeds(target: str, folder: Path) -> list[Path]:
