@@ -32,9 +32,6 @@ ALL_LANES = re.compile(r"express lane: pump and codec \(\w+\)$", re.MULTILINE)
 
 NO_LANE = re.compile(r"express lane: off, Autobahn serves everything$", re.MULTILINE)
 
-START_TRIES = 300
-"""Looks at what `make run` has printed, 0.2 seconds apart, until it serves."""
-
 PIP_SETTINGS = ("index-url", "extra-index-url", "proxy", "trusted-host", "default-timeout")
 """How pip reaches a registry, beside `cert`."""
 
@@ -86,7 +83,7 @@ class Stock:
     def serve(self, run: str, command: str) -> str:
         """Run a command in a second terminal, as it were, while `run` serves; return what both printed."""
         has_started = "grep -q 'max-message-size' served.log"
-        wait = f"for _ in $(seq {START_TRIES}); do {has_started} && break; sleep 0.2; done"
+        wait = f"until {has_started}; do kill -0 $! || break; sleep 0.2; done"
         return self.run(f"{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}")
 
 
