@@ -615,7 +615,7 @@ def messages_of(frames: list[Frame]) -> list[Frame]:
     return whole
 
 
-LONG = ["/?fragment=10", "/?delay=1ms&fragment=10", "/?compression=deflate", "/?compression=deflate&fragment=10", "/json"]
+LONG = ["/?fragment=50", "/?delay=1ms&fragment=50", "/?compression=deflate", "/?compression=deflate&fragment=50", "/json"]
 
 
 def begin_long(clock: SlowClock, target: str, behind: bytes = b"", **settings: Any) -> tuple[Peer, Frame]:
@@ -712,7 +712,7 @@ def test_a_reset_drops_what_is_still_to_be_done(slow: SlowClock, target: str) ->
 
 
 def test_a_connection_that_is_lost_within_its_work_is_freed_when_its_turn_comes(slow: SlowClock) -> None:
-    peer, _ = begin_long(slow, "/?fragment=10", text("behind"))
+    peer, _ = begin_long(slow, "/?fragment=50", text("behind"))
     reference = weakref.ref(peer.protocol)
     gc.collect()
     gc.disable()
@@ -726,20 +726,20 @@ def test_a_connection_that_is_lost_within_its_work_is_freed_when_its_turn_comes(
 
 
 def test_a_ping_does_not_come_between_fragments(slow: SlowClock) -> None:
-    peer, answer = begin_long(slow, "/?fragment=10")
+    peer, answer = begin_long(slow, "/?fragment=50")
     peer.protocol.ping()
     assert work_off(peer) == [answer, Frame(PING, b"")]
 
 
 @pytest.mark.parametrize(("end", "last"), [("close=4000", [close(4000)]), ("close=1006", []), ("abort", []), ("stall", [])])
 def test_the_end_comes_after_a_message_that_takes_long(slow: SlowClock, end: str, last: list[Frame]) -> None:
-    peer, answer = begin_long(slow, f"/?delay=1ms&fragment=10&{end}&after=1")
+    peer, answer = begin_long(slow, f"/?delay=1ms&fragment=50&{end}&after=1")
     assert work_off(peer) == [answer, *last]
     assert (peer.protocol.is_held_up, peer.protocol.in_open_state) == (end == "stall", end == "stall")
 
 
 def test_what_is_held_behind_a_message_that_takes_long_comes_after_it_and_before_the_close(slow: SlowClock) -> None:
-    peer = opened(slow, "/?delay=1s&fragment=10")
+    peer = opened(slow, "/?delay=1s&fragment=50")
     peer.protocol.dataReceived(client_frame(BINARY, NOISE))
     peer.protocol.dataReceived(text("b", "c"))
     assert come(peer) == []
@@ -762,10 +762,10 @@ def test_thousands_of_held_messages_are_sent_in_turns(slow: SlowClock) -> None:
 
 
 def test_too_many_fragments_are_found_behind_what_takes_long(slow: SlowClock) -> None:
-    peer, _ = begin_long(slow, "/?delay=1ms&compression=deflate&fragment=10", max_fragments=100)
+    peer, _ = begin_long(slow, "/?delay=1ms&compression=deflate&fragment=50", max_fragments=100)
     assert work_off(peer) == [close(1008, "too many fragments")]
     assert peer.transport.half_closed
-    peer, _ = begin_long(slow, "/?compression=deflate&fragment=10", max_fragments=100)
+    peer, _ = begin_long(slow, "/?compression=deflate&fragment=50", max_fragments=100)
     peer.protocol.go_away(at_once=True)
     assert work_off(peer) == [close(1001, "going away")], "it was decided on before"
 
@@ -781,7 +781,7 @@ def test_what_is_found_not_to_be_json_closes_in_its_turn(slow: SlowClock) -> Non
 
 
 def test_a_failure_within_work_closes_with_1011(slow: SlowClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    peer, _ = begin_long(slow, "/?fragment=10")
+    peer, _ = begin_long(slow, "/?fragment=50")
     come(peer)
     monkeypatch.setattr(peer.protocol, "_note_sent", lambda *_: 1 / 0)
     frames = come_after_work(peer)
