@@ -135,7 +135,7 @@ class EchoFactory(WebSocketServerFactory):
     # What becomes of a connection.
 
     def opened(self, connection: EchoProtocol) -> None:
-        """Take in a new connection, or refuse it: there are only so many descriptors, and for each address perhaps fewer."""
+        """Take in a new connection, or refuse it: descriptors have a limit, and so may the connections of an address."""
         self.live[connection] = None
         self._opening.add(connection)
         if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
@@ -153,7 +153,7 @@ class EchoFactory(WebSocketServerFactory):
             connection.refuse_when_asked(refusal)
 
     def admit(self, connection: EchoProtocol, address: str | None) -> bool:
-        """Count a connection under the client's address, when that is known first; tell whether the address may have it."""
+        """Count a connection for its client's address as soon as that is known; tell whether there may be one more."""
         limit = self.settings.max_connections_per_address
         if limit is None or address is None or connection.place is not None:
             return True

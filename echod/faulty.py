@@ -53,9 +53,9 @@ def refusal(status: int) -> Refusal:
 
 
 def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[bytes]:
-    """Give a message in frames of at most `size` octets of payload (RFC 6455 section 5.4), and at each step some of them.
+    """Give a message in frames of at most `size` octets of payload (RFC 6455 section 5.4), some frames at each step.
 
-    Text may be cut in a character (section 5.6). Not by Autobahn, which ends a message of a multiple of `size` with an empty frame.
+    Text may be cut in a character (section 5.6). Autobahn would end a message of a multiple of `size` with an empty frame.
     """
     count = max(1, -(-len(payload) // size))
     some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))

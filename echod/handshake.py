@@ -319,9 +319,9 @@ def plain_address(address: str) -> str:
 
 
 def place_of(address: str) -> str:
-    """Return what a client has one of, where connections are counted by address: of IPv6 the network of 64 bits.
+    """Return what a client's connections are counted under: its address, or of IPv6 the network of 64 bits.
 
-    That is what a host or a home is given at least (RFC 6177 section 2), and its addresses are as many as it likes (RFC 8981).
+    A host or a home is given such a network at least (RFC 6177 section 2), and takes any addresses in it (RFC 8981).
     """
     if ":" not in address:
         return address

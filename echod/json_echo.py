@@ -1,12 +1,13 @@
 """What `/json` does with a message: prove that it is JSON (RFC 8259) and take out the white space between its tokens.
 
-A pure function. msgspec does the work in C without building a value, so the tokens are never converted: a number of any size or
-precision, any escape, the order of members and duplicate names come back as they were sent. Knows nothing of connections; the caller
-turns the errors into close codes.
+A pure function. msgspec does the work in C without building a value, so the tokens are never converted: a number of any
+size or precision, any escape, the order of members and duplicate names come back as they were sent. Knows nothing of
+connections; the caller turns the errors into close codes.
 
 Decided:
 - `NaN`, `Infinity` and `-Infinity` are not JSON (RFC 8259 section 6).
-- An escaped lone surrogate (`"\\ud800"`) is within the grammar (section 8.2) and passes as the escape it is. msgspec refuses it.
+- An escaped lone surrogate (`"\\ud800"`) is within the grammar (section 8.2) and passes as the escape it is, though
+  msgspec refuses it: see `_HIDDEN`.
 - Duplicate names are within the grammar (section 4) and pass as they are.
 - Nesting deeper than Python lets C code go is refused; section 9 lets a parser set a limit. That is Python's recursion limit up to Python
   3.11, and from Python 3.14 on what a stack of 8 MiB holds, more than 100,000 levels.
@@ -19,8 +20,9 @@ from collections.abc import Generator
 import msgspec
 
 _HIDDEN = ((rb"\\", b"\xfe\xfe"), (rb"\ud", b"\xff\\u0"), (rb"\uD", b"\xfd\\u0"))
-"""What is put in the place of escapes of surrogates, so that msgspec takes them: an escape with as many digits behind an octet that UTF-8
-never has. Escaped backslashes come first, and with them those that begin no escape. msgspec does not look at what UTF-8 is."""
+"""What stands in the text while msgspec proves it, so that it takes any surrogate: an octet that UTF-8 never has, which
+msgspec does not look at, and an escape whose four digits it checks. Escaped backslashes are hidden first: what is behind
+one of them is no escape."""
 
 
 class NotJSONError(ValueError):
@@ -36,8 +38,8 @@ def echo(payload: bytes, max_values: int) -> Generator[bytes, None, bytes]:
 
     The longest step takes some 30 ms for 16 MiB, and gives nothing to be sent, as all of them.
 
-    `payload` must be valid UTF-8, as a text message is. Raises `NotJSONError`, or `TooManyValuesError` when there may be more
-    than `max_values` values, or escapes of surrogates: commas and brackets are counted, wherever they stand.
+    `payload` must be valid UTF-8, as a text message is. Raises `NotJSONError`, or `TooManyValuesError` when there may be
+    more than `max_values` values, or escapes of surrogates: commas and brackets are counted, wherever they stand.
     """
     _check_count(payload, (b",", b"[", b"{"), max_values)
     yield b""

@@ -57,8 +57,8 @@ def escape(text: str) -> str:
 
 def describe_message(payload: bytes, is_binary: bool, cut: int) -> str:
     """Return a message for a line of the log: text as text, binary as octets, escaped, at most `cut` characters or octets of it."""
-    # A character takes at most 4 octets, so no more of a long message than may be shown is decoded, be it 16 MiB; half a character at
-    # the end of that piece is dropped with the rest.
+    # A character takes at most 4 octets, so no more of a long message than may be shown is decoded; half a character
+    # at the end of that piece is dropped with the rest.
     shown = repr(payload[:cut])[2:-1] if is_binary else escape(payload[: 4 * cut].decode(errors="ignore")[:cut])
     text_fits = not is_binary and len(payload) <= 4 * cut and len(payload.decode(errors="ignore")) <= cut
     return shown if len(payload) <= cut or text_fits else f"{shown}… ({len(payload)} octets)"

@@ -130,7 +130,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     @property
     def is_behind_proxy(self) -> bool:
-        """Whether the client's address is not yet known when the connection is accepted, but told by a proxy in front."""
+        """Whether a proxy tells the client's address, which is not known yet when the connection is accepted."""
         # A transport has the attribute where the connection begins with a PROXY header, also with TLS on it.
         return bool(self.factory.settings.trust_proxy) or hasattr(self.transport, "header_fault")
 
@@ -237,9 +237,9 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._receive(self, data)
 
     def do(self, task: Iterator[bytes], size: int, is_long: bool = False) -> None:
-        """Do what may take long, and holds `size` octets, in turns and behind all that came before; if it `is_long`, not begin now.
+        """Do what may take long, in turns, and after all that was to be done before. A task that `is_long` is not begun now.
 
-        Until it is done nothing is read, and what is sent meanwhile is sent after it.
+        `size` is how many octets the task holds. Until it is done nothing is read, and what is sent meanwhile waits.
         """
         if self._tasks is not None:
             self._tasks.add(task, size)
@@ -935,7 +935,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         self.dropConnection()
 
     def _fail_instead(self, code: int, reason: str) -> None:
-        """Fail the connection in the place of an answer: what was to come behind that is not sent, unless it is our Close frame."""
+        """Fail the connection in the place of an answer. What was to come behind the answer is left, but for a Close frame."""
         if self.state == self.STATE_OPEN:
             assert self._tasks is not None
             self._tasks.clear()

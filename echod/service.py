@@ -46,7 +46,7 @@ MOST_DESCRIPTORS = 2**20
 """What is reckoned with where there is no limit: Linux's own for one process, unless it is raised (fs.nr_open)."""
 
 SELECT_DESCRIPTORS = 1024
-"""What select(2) can watch (FD_SETSIZE): a number in the C library's headers. macOS has that reactor unless another is chosen."""
+"""FD_SETSIZE in the C library's headers: select(2) watches descriptors below it. macOS has that reactor by default."""
 
 _log = Logger()
 
@@ -317,7 +317,7 @@ def _tell_not_closed(failure: Failure, text: str) -> None:
 def set_descriptor_limit(reactor: Any) -> int:
     """Set `RLIMIT_NOFILE` to as many as the system lets this process have and its reactor can use, and return that.
 
-    A descriptor that the reactor can't use would break the first connection that gets it; at the limit, accepting waits.
+    A descriptor that the reactor can't use would break the connection that gets it; at the limit, accepting waits.
     """
     most = SELECT_DESCRIPTORS if isinstance(reactor, SelectReactor) else MOST_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -50,7 +50,8 @@ every handshake over them. RSA for PSS alone is such a one here: cryptography re
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 PROTOCOL = b"http/1.1"
-"""The one for ALPN (RFC 7301), which browsers offer for `wss://`; Twisted's own answer to any offer is the alert "internal error"."""
+"""The one for ALPN (RFC 7301), which browsers offer for `wss://`. Twisted's own answer to any offer is the alert
+"internal error"."""
 
 _UNREADABLE = (
     ValueError,

@@ -2,7 +2,8 @@
 
 Python needs some 10 µs for a small frame, so that one read of 64 KiB may be a tenth of a second of work, and a hundred clients
 that send such reads ten seconds in which nobody else is served. So a connection works for `SHARE` at a time; then it stands in
-line, and in each turn of the reactor those in line have `TURN` together. What takes longer than a share is cut into steps (`Tasks`).
+line, and in each turn of the reactor those in line have `TURN` together. Work that takes longer than a share is cut into
+steps (`Tasks`).
 
 Knows time. Must never know what the work is.
 """
@@ -30,7 +31,10 @@ STEP = 32 * KIB
 
 
 class Tasks:
-    """What one connection has still to do, in order. Each task is an iterator: a step is short and gives octets to be sent, or none."""
+    """What one connection has still to do, in order.
+
+    Each task is an iterator. A step of it is short, and gives octets to be sent, or none.
+    """
 
     __slots__ = ("_tasks", "size")
 

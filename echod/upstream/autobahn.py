@@ -72,7 +72,7 @@ class ServerProtocol(WebSocketServerProtocol):
     _is_bad_gateway = False
 
     is_held = False
-    """While it is set Autobahn goes no further in what it was fed; to be fed again, be it with nothing, when it no longer is."""
+    """While this is set, Autobahn takes nothing of what it was fed. Who unsets it has to feed it again, be it with nothing."""
 
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]  # an attribute of Autobahn's
