@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
-from collections.abc import Generator
+import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -211,8 +213,13 @@ def test_other_endpoints_are_left_as_they_are() -> None:
     assert endpoint.reactor is reactor
 
 
-# Twisted leaves a socket that could not be bound to the garbage collector.
-leaves_sockets = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.fixture
+def leaves_sockets() -> Iterator[None]:
+    """Collect here, and not within a later test, what Twisted leaves to the garbage collector: a socket that could not be bound."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def take(text: str) -> Any:
@@ -228,7 +235,8 @@ def leave_dead_socket(path: Path) -> None:
         dead.listen()
 
 
-@leaves_sockets
+@pytest.mark.usefixtures("leaves_sockets")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest_twisted.inlineCallbacks
 def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
     path = tmp_path / "socket"
@@ -250,7 +258,8 @@ def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[
     assert list(tmp_path.iterdir()) == [], "no lock is made, nor left"
 
 
-@leaves_sockets
+@pytest.mark.usefixtures("leaves_sockets")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest_twisted.inlineCallbacks
 def test_a_path_of_something_else_is_not_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
     path, dead, full = (tmp_path / name for name in ("file", "dead", "full"))
