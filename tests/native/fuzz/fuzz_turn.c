@@ -1,6 +1,7 @@
 /*
- * How long the pump serves one lease: the input is terms (1 octet) and octets that a client sends again and again, masked with zeros or
- * not, until it has sent a MiB or its lease has ended. In each turn the pump serves one that is ready. What is answered is other targets'.
+ * How long the pump serves one lease: the input is terms (1 octet) and octets that a client sends again and again, until it has sent
+ * 160 KiB, some reads of the pump, or its lease has ended. In each turn the pump serves one lease that is ready. Other targets compare the
+ * answers.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -17,7 +18,7 @@ extern int inflateSetDictionary(void *, const uint8_t *, unsigned int);
 extern int deflateInit2_(void *, int, int, int, int, int, const char *, int);
 extern int deflate(void *, int), deflateReset(void *), deflateEnd(void *);
 
-enum { WINDOW = 1 << 15, SENT = 1 << 20, IDLE = 4 };
+enum { WINDOW = 1 << 15, SENT = 160 * 1024, IDLE = 4 };
 
 static void take_turn(echod_pump *pump, echod_lease **lease)
 {
