@@ -54,6 +54,8 @@ class Stock:
         self._environment = [f"PIP_{name.upper().replace('-', '_')}={value}" for name, value in pip.items()]
         self._environment.append("DEBIAN_FRONTEND=noninteractive")
         (root / "etc/apt/apt.conf.d/90stock").write_text(_apt_settings())
+        # Debian's installer writes it, and debootstrap does from Debian 13 on.
+        (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
         _copy_checkout(root / CHECKOUT.removeprefix("/"))
 
     def run(self, script: str, has_network: bool = False) -> str:
