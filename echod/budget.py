@@ -174,8 +174,8 @@ class Budget:
                     room -= turn.most - holder.held
         waiting = [holder for holder in greedy if holder not in self._turns and holder not in self._idle and not holder.is_backlogged]
         for missing, _, holder in sorted((holder.count_missing(), i, holder) for i, holder in enumerate(waiting)):
-            # One at a time there is always room for: it makes some.
-            if missing > room and self._turns:
+            # One at a time there is room for also in the last quarter: it makes some, unless its client reads nothing.
+            if missing > room and (self._turns or self.held + missing > self._limit):
                 break
             room -= missing
             self._turns[holder] = _Turn(holder.held, holder.held + missing)

@@ -10,6 +10,7 @@ Knows the native module and leases. Must never know frames: what a connection is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -115,7 +116,8 @@ class Codec:
     def __init__(self, native: Native, limit: int) -> None:
         """`limit` is that of a message, in octets."""
         self._native = native
-        self._limit = limit
+        # A longer frame is Autobahn's: where a size has 32 bits, none wraps around (as in native/lease.h).
+        self._limit = min(limit, sys.maxsize // 4)
         self._sums: Any = native.ffi.new("echod_sums *")
 
     @property
@@ -161,6 +163,8 @@ class Large:
         self._state = collected.state
         self._octets = collected.octets
         self._sums = sums
+        self._room = native.lib.ECHOD_LARGE_ROOM + int(self._state.length)
+        self._touched = max(0, native.lib.echod_resident(self._octets, self._room) - self.size)
         self.is_complete = False
         # What is whole, and was left nevertheless, ends within a character.
         self.is_invalid = self._state.utf8 == native.lib.ECHOD_UTF8_REJECT or not self.missing
@@ -169,6 +173,11 @@ class Large:
     def size(self) -> int:
         """Octets of the payload that have come."""
         return int(self._state.done)
+
+    @property
+    def held(self) -> int:
+        """Octets of memory that it takes: which pages took some before, when they were another's, nobody knows."""
+        return min(self._room, self._touched + self.size)
 
     @property
     def missing(self) -> int:
@@ -381,6 +390,9 @@ class Lane:
         if not _caught("a lease could not be given back", self._hand_over, lease, borrower):
             _caught("a connection whose lease is lost could not be reset", borrower.lease_lost)
 
+    def _octets(self, start: Any, size: int) -> bytes:
+        return bytes(self._ffi.buffer(start, size)) if size else b""
+
     def _release(self, lease: Any, borrower: Borrower) -> None:
         messages, octets = lease.messages, lease.octets
         self._lib.echod_lease_free(lease)
@@ -389,9 +401,10 @@ class Lane:
 
     def _hand_over(self, lease: Any, borrower: Borrower) -> None:
         try:
-            unsent = bytes(self._ffi.buffer(lease.unsent, lease.unsent_size)) if lease.unsent_size else b""
+            later_size = lease.unsent_size - lease.unsent_first
+            unsent = self._octets(lease.unsent, lease.unsent_first) + self._octets(lease.later, later_size)
             is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
-            window = bytes(self._ffi.buffer(lease.window, lease.window_size)) if lease.window_size else b""
+            window = self._octets(lease.window, lease.window_size)
             ended = Ended(unsent, self._rest_of(lease), is_over, is_lost, window, lease.fragments, self._large_of(lease))
         finally:
             self._release(lease, borrower)
@@ -400,7 +413,7 @@ class Lane:
     def _rest_of(self, lease: Any) -> Octets:
         """Return what was received and not echoed; that of a large message is the lease's buffer, for there is too much to copy."""
         if lease.rest_size < LARGE:
-            return bytes(self._ffi.buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
+            return self._octets(lease.rest, lease.rest_size)
         buffer = self._ffi.gc(lease.rest_buffer, self._lib.echod_buffer_free)
         lease.rest_buffer = self._ffi.NULL
         start = int(lease.rest - buffer)

@@ -774,6 +774,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def wait_for_room(self) -> None:
         """Read no more: all connections together hold too much, and this one more than its share."""
+        transports.give_back_sent(self._layers)
         if not self.is_waiting and self.state == self.STATE_OPEN:
             # First, so that what the lease gives back isn't lent again.
             self.is_waiting = True
@@ -833,23 +834,25 @@ class EchoProtocol(autobahn.ServerProtocol):
         return self.state == self.STATE_OPEN
 
     def count(self) -> int:
-        """Return the octets held: of a request head or a message that is not whole yet, and of answers that the kernel has not taken."""
+        """Return the octets held: for a request head or a message that is not whole yet, and for answers that the kernel has not taken."""
         if self.lease is not None:
             return int(self.lease.held)
         head = 0 if self._head is None else self._head.held
-        gathered = len(self._gathered) if self._large is None else self._large.size
+        gathered = len(self._gathered) if self._large is None else self._large.held
         delayed = 0 if self._faulty is None else self._faulty.held_size
         deflated = 0 if self.extension is None else self.extension.held
         # A view keeps all of its buffer.
         put_off = memoryview(self._put_off.obj).nbytes if isinstance(self._put_off, memoryview) else len(self._put_off)
-        return head + gathered + deflated + put_off + self._task_size + transports.unsent(self._layers) + delayed
+        return head + gathered + deflated + put_off + self._task_size + transports.held(self._layers) + delayed
 
     @property
     def _task_size(self) -> int:
         return 0 if self._tasks is None else self._tasks.size
 
     def count_missing(self) -> int:
-        """Return the octets that are to come of the current frame; between two frames, of the longest message."""
+        """Return the octets that are to come of the current frame; between two frames and in a lease, of the longest message."""
+        if self.lease is not None:
+            return max(0, self.factory.settings.message_limit - int(self.lease.held))
         missing = self.open_frame_rest() if self._large is None else self._large.missing
         return missing or self.factory.settings.message_limit - len(self._gathered)
 

@@ -153,16 +153,32 @@ def test_a_turn_ends_with_what_was_missing() -> None:
 def test_there_is_always_room_for_one() -> None:
     clock, holders, budget = make(2)
     for holder in holders:
-        holder.missing = LIMIT
+        holder.missing = LIMIT // 6
         hold(budget, holder, LIMIT // 3)
     clock.advance(RECOUNT_INTERVAL)
     assert sorted(holder.waits for holder in holders) == [False, True]
+
+
+def test_nobody_has_a_turn_that_would_exceed_the_limit() -> None:
+    """Those whose clients read nothing keep what they hold, and would be followed by one after the other."""
+    clock, holders, budget = make(3)
+    for holder in holders[:2]:
+        hold(budget, holder, LIMIT * 2 // 5)
+        holder.is_backlogged = True
+    holders[2].missing = LIMIT // 5
+    hold(budget, holders[2], LIMIT // 20)
+    clock.advance(RECOUNT_INTERVAL)
+    assert [holder.waits for holder in holders] == [True, True, True]
+    holders[2].missing = LIMIT // 10
+    clock.advance(RECOUNT_INTERVAL)
+    assert [holder.waits for holder in holders] == [True, True, False]
 
 
 def test_a_turn_is_nothing_for_who_has_no_message_to_finish() -> None:
     _, holders, budget = make(3)
     holders[0].in_open_state = False
     holders[0].missing = 0
+    holders[1].missing = holders[2].missing = LIMIT // 4
     for holder in holders:
         hold(budget, holder, LIMIT // 4)
     assert [holder.waits for holder in holders] == [True, False, True]

@@ -51,9 +51,10 @@ bool echod_cut_keep(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_
         return false;
     }
     lease->is_gathered = false;
+    lease->message_room = ECHOD_LARGE_ROOM + (size_t)large->length;
     if (!pump->is_tight)
-        /* Not touched until it is filled, so a claim alone takes no memory. */
-        lease->message = echod_spares_take(&pump->spares, ECHOD_LARGE_ROOM + (size_t)large->length);
+        /* Not touched until it is filled, so a claim alone takes no memory but what is touched already. */
+        lease->message = echod_spares_take(&pump->spares, lease->message_room, &lease->message_touched);
     if (!lease->message) {
         echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
         return false;

@@ -3,9 +3,12 @@
 
 #include "lease.h"
 
-size_t echod_lease_message_size(const lease_t *lease)
+size_t echod_lease_message_held(const lease_t *lease)
 {
-    return lease->is_gathered ? echod_gather_restored_size(gather_of(lease)) : (size_t)lease->large.done;
+    size_t size = lease->is_gathered ? GATHER_ROOM + echod_gather_size(gather_of(lease)) : ECHOD_LARGE_ROOM + (size_t)lease->large.done;
+    /* Which octets were touched before, nobody knows: perhaps those that are not filled yet. */
+    size_t touched = lease->message_touched, most = lease->message_room < touched ? touched : lease->message_room;
+    return touched + size < most ? touched + size : most;
 }
 
 void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *large)
@@ -77,8 +80,11 @@ void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint
         is_kept = false;
         pump->sealed.size = 0;
     }
-    if (lease->public.unsent_size)
-        memmove(lease->public.unsent, lease->public.unsent + lease->sent, lease->public.unsent_size);
+    lease->public.unsent_size = lease->unsent_size + lease->later_size;
+    if (lease->unsent)
+        lease->public.unsent = lease->unsent + lease->sent;
+    lease->public.unsent_first = lease->unsent_size;
+    lease->public.later = lease->later;
     if (lease->window)
         lease->public.window_size = echod_window_octets(lease->window, &lease->public.window);
     pump->held -= lease->public.held;
@@ -98,16 +104,18 @@ void echod_buffer_free(uint8_t *buffer)
     free(buffer);
 }
 
-void echod_lease_free(echod_lease *lease)
+void echod_lease_free(echod_lease *public)
 {
-    free(lease->rest_buffer);
-    free(lease->large_octets);
+    lease_t *lease = (lease_t *)public;
+    free(public->rest_buffer);
+    free(public->large_octets);
     free(lease->unsent);
-    free(((lease_t *)lease)->message);
-    free(((lease_t *)lease)->tls);
-    if (((lease_t *)lease)->window)
-        free(((lease_t *)lease)->window->octets);
-    free(((lease_t *)lease)->window);
+    free(lease->later);
+    free(lease->message);
+    free(lease->tls);
+    if (lease->window)
+        free(lease->window->octets);
+    free(lease->window);
     free(lease);
 }
 

@@ -47,8 +47,16 @@ typedef struct {
     uint8_t *message;
     echod_large large;
     size_t message_room;
-    /* What is to be sent is unsent[sent, sent + unsent_size). */
+    /* Octets of the message's buffer that took memory before anything was put there. */
+    size_t message_touched;
+    /* What is to be sent: unsent[sent, sent + unsent_size), in a buffer so many octets of which take memory. Then what came behind it. */
+    uint8_t *unsent;
     size_t sent;
+    size_t unsent_size;
+    size_t unsent_room;
+    uint8_t *later;
+    size_t later_size;
+    size_t later_room;
     bool is_writing;
     bool is_gathered;
     /* `partial` is what a read had no time for. It is served before any more is received. */
@@ -84,6 +92,9 @@ struct echod_pump {
     echod_deflate *deflate;
     uint8_t received[SEALED_SIZE];
 };
+
+/* A longer message is the owner's. Where a size_t has 32 bits, no size wraps around that comes of this one, doubled and with some headers. */
+static const uint64_t LARGEST_MESSAGE = SIZE_MAX / 8;
 
 /* How much may go to or come from one socket, so that those with large messages don't hold up the others that are ready. */
 static inline size_t piece_size(const echod_pump *pump)
@@ -131,13 +142,15 @@ static inline void give_buffer(echod_pump *pump, uint8_t *buffer)
         echod_spares_give(&pump->spares, buffer);
 }
 
-/* Octets that a lease holds of the message that has a buffer. */
-size_t echod_lease_message_size(const lease_t *lease);
+/* Octets of memory that the message which has a buffer takes. A header alone claims a whole buffer, whose pages take none until they are
+   written to. */
+size_t echod_lease_message_held(const lease_t *lease);
 
 /* Note what a lease holds now. */
 static inline void set_held(echod_pump *pump, lease_t *lease)
 {
-    size_t held = lease->partial_size + lease->public.unsent_size + (lease->message ? echod_lease_message_size(lease) : 0);
+    size_t held = lease->partial_size + lease->unsent_room + lease->later_room + (lease->message ? echod_lease_message_held(lease) : 0);
+    lease->public.unsent_size = lease->unsent_size + lease->later_size;
     if (lease->tls) {
         const uint8_t *octets;
         lease->public.sealed_size = echod_tls_unsent(lease->tls, &octets);

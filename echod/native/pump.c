@@ -228,7 +228,7 @@ echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
         free(pump);
         return NULL;
     }
-    pump->max_message_size = max_message_size;
+    pump->max_message_size = max_message_size < LARGEST_MESSAGE ? max_message_size : LARGEST_MESSAGE;
     pump->max_fragments = max_fragments;
     return pump;
 }

@@ -43,15 +43,16 @@ typedef struct echod_lease {
     uint64_t messages;
     uint64_t octets;
     uint64_t reads;
-    /* Octets held now: of a frame that is not whole yet, and of answers that the kernel has not taken. */
+    /* Octets of memory held now: for a message that is not whole yet, and for answers that the kernel has not taken. A buffer counts with
+       all of it that takes memory, not with what is left in it. */
     size_t held;
-    /* Answers that the kernel has not taken, in part of `held`. */
+    /* Octets of answers that the kernel has not taken. */
     size_t unsent_size;
     /* Over TLS: octets of records, likewise. When the lease has ended they are in the session, and go before the unsent answers. */
     size_t sealed_size;
     /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease. */
     echod_end why;
-    uint8_t *rest;
+    const uint8_t *rest;
     size_t rest_size;
     /* What they are in. This buffer, and that of a large frame, can be taken from the lease: then NULL is to be put in its place. */
     uint8_t *rest_buffer;
@@ -65,13 +66,17 @@ typedef struct echod_lease {
     /* Likewise the window (deflate.h) with which the next deflated message is to be inflated. */
     const uint8_t *window;
     size_t window_size;
-    /* Likewise the unsent answers, which go before anything else that is written. */
-    uint8_t *unsent;
+    /* Likewise the unsent answers, which go before anything else that is written: so many octets of them first, then those that came behind
+       while these waited. */
+    const uint8_t *unsent;
+    size_t unsent_first;
+    const uint8_t *later;
     /* The next in the list of those that ended in a turn. */
     struct echod_lease *next;
 } echod_lease;
 
-/* A pump for messages of at most this size, in at most so many frames. NULL, with errno, if there can be none. */
+/* A pump for messages of at most this size, in at most so many frames. NULL, with errno, if there can be none. Messages that a processor of
+   32 bits can't address are left to the owner, whatever the size allows. */
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments);
 
 /* Release a pump; its leases must be released before. */
@@ -124,6 +129,10 @@ size_t echod_pump_spare(const echod_pump *pump);
 
 /* Release them. */
 void echod_pump_trim(echod_pump *pump);
+
+/* Of octets[0, size), those in pages that take memory; where that can't be told, all of them. An allocator hands out pages that were
+   another's and take memory, and such that take none until they are written to. */
+size_t echod_resident(const uint8_t *octets, size_t size);
 
 /* cffi: end */
 

@@ -101,4 +101,10 @@ void echod_pump_trim(echod_pump *pump)
     (void)pump;
 }
 
+size_t echod_resident(const uint8_t *octets, size_t size)
+{
+    (void)octets;
+    return size;
+}
+
 #endif

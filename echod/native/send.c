@@ -26,18 +26,37 @@ static size_t most_to_send(const echod_pump *pump, const lease_t *lease)
     return (lease->tls ? 1 : 4) * piece_size(pump);
 }
 
+/* Have the octets [start, start + size) of a buffer wait, so many of which take memory. */
+static void wait_in(lease_t *lease, uint8_t *buffer, size_t start, size_t size, size_t room)
+{
+    lease->unsent = buffer;
+    lease->sent = start;
+    lease->unsent_size = size;
+    lease->unsent_room = room;
+}
+
+bool echod_send_keep(lease_t *lease, const uint8_t *octets, size_t size)
+{
+    uint8_t *copied = copy_octets(octets, size);
+    if (copied)
+        wait_in(lease, copied, 0, size, size);
+    return copied != NULL;
+}
+
 bool echod_send_later(lease_t *lease, const uint8_t *octets, size_t size)
 {
-    size_t waiting = lease->public.unsent_size;
-    uint8_t *unsent = malloc(waiting + size);
-    if (!unsent)
-        return false;
-    memcpy(unsent, lease->public.unsent + lease->sent, waiting);
-    memcpy(unsent + waiting, octets, size);
-    free(lease->public.unsent);
-    lease->public.unsent = unsent;
-    lease->public.unsent_size += size;
-    lease->sent = 0;
+    size_t whole = lease->later_size + size;
+    if (whole > lease->later_room) {
+        /* Twice as much each time, so that many small answers are not copied over and over. */
+        size_t room = whole < 2 * lease->later_room ? 2 * lease->later_room : whole;
+        uint8_t *larger = realloc(lease->later, room);
+        if (!larger)
+            return false;
+        lease->later = larger;
+        lease->later_room = room;
+    }
+    memcpy(lease->later + lease->later_size, octets, size);
+    lease->later_size = whole;
     return true;
 }
 
@@ -45,38 +64,37 @@ void echod_send_message(echod_pump *pump, lease_t *lease, size_t start, size_t s
 {
     size_t most = most_to_send(pump, lease);
     size_t sent = send_some(lease, lease->message + start, size < most ? size : most);
-    if (sent == size) {
+    if (sent == size)
         give_buffer(pump, lease->message);
-    } else {
-        lease->public.unsent = lease->message;
-        lease->public.unsent_size = size - sent;
-        lease->sent = start + sent;
-    }
+    else
+        wait_in(lease, lease->message, start + sent, size - sent, echod_lease_message_held(lease));
     lease->message = NULL;
 }
 
+/* What waits first has been sent: what came behind it is next. */
 static void drop_unsent(echod_pump *pump, lease_t *lease)
 {
-    give_buffer(pump, lease->public.unsent);
-    lease->public.unsent = NULL;
-    lease->public.unsent_size = lease->sent = 0;
+    give_buffer(pump, lease->unsent);
+    wait_in(lease, lease->later, 0, lease->later_size, lease->later_room);
+    lease->later = NULL;
+    lease->later_size = lease->later_room = 0;
 }
 
 void echod_send_unsent(echod_pump *pump, lease_t *lease)
 {
     size_t most = most_to_send(pump, lease);
-    size_t size = lease->public.unsent_size < most ? lease->public.unsent_size : most;
-    size_t sent = send_some(lease, lease->public.unsent + lease->sent, size);
+    size_t size = lease->unsent_size < most ? lease->unsent_size : most;
+    size_t sent = send_some(lease, lease->unsent + lease->sent, size);
     lease->sent += sent;
-    lease->public.unsent_size -= sent;
-    if (!lease->public.unsent_size)
+    lease->unsent_size -= sent;
+    if (!lease->unsent_size)
         drop_unsent(pump, lease);
 }
 
 size_t echod_send_waiting(const lease_t *lease)
 {
     const uint8_t *octets;
-    return lease->public.unsent_size + (lease->tls ? echod_tls_unsent(lease->tls, &octets) : 0);
+    return lease->unsent_size + lease->later_size + (lease->tls ? echod_tls_unsent(lease->tls, &octets) : 0);
 }
 
 #endif

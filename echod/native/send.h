@@ -41,22 +41,21 @@ FOR_EACH size_t send_some(lease_t *lease, const uint8_t *octets, size_t size)
    decision. */
 FOR_EACH bool try_to_flush(lease_t *lease)
 {
-    return !lease->public.unsent_size && (!lease->tls || echod_send_rest(lease));
+    return !lease->unsent_size && (!lease->tls || echod_send_rest(lease));
 }
 
-/* Send answers from a buffer that is not the lease's; what is not taken is kept. */
-FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size)
-{
-    size_t sent = send_some(lease, octets, size);
-    if (sent == size)
-        return true;
-    lease->public.unsent = copy_octets(octets + sent, size - sent);
-    lease->public.unsent_size = lease->public.unsent ? size - sent : 0;
-    return lease->public.unsent != NULL;
-}
+/* Keep a copy of answers that are not taken, where none wait. False: there is no memory. */
+bool echod_send_keep(lease_t *lease, const uint8_t *octets, size_t size);
 
 /* Let answers wait behind those that wait already. False: there is no memory. */
 bool echod_send_later(lease_t *lease, const uint8_t *octets, size_t size);
+
+/* Send answers from a buffer that is not the lease's, where none wait; what is not taken is kept. False: there is no memory for it. */
+FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size)
+{
+    size_t sent = send_some(lease, octets, size);
+    return sent == size || echod_send_keep(lease, octets + sent, size - sent);
+}
 
 /* Send the answer that is in the message's buffer, which is over then, or holds what waits. */
 void echod_send_message(echod_pump *pump, lease_t *lease, size_t start, size_t size);

@@ -36,7 +36,7 @@ static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it)
     it->produced = 0;
     if (!size)
         return true;
-    return lease->public.unsent_size ? echod_send_later(lease, pump->buffer, size) : answer(lease, pump->buffer, size);
+    return lease->unsent_size ? echod_send_later(lease, pump->buffer, size) : answer(lease, pump->buffer, size);
 }
 
 /* Put an answer behind those so far, if it fits between them and what is still to be looked at: one send takes them all. */
@@ -58,7 +58,7 @@ static outcome answer_next(echod_pump *pump, lease_t *lease, reading *it, uint8_
     if (!answer_so_far(pump, lease, it))
         return NO_MEMORY;
     uint8_t *frame = payload - header_size;
-    bool is_kept = lease->public.unsent_size ? echod_send_later(lease, frame, size) : answer(lease, frame, size);
+    bool is_kept = lease->unsent_size ? echod_send_later(lease, frame, size) : answer(lease, frame, size);
     return is_kept ? TAKEN : NO_MEMORY;
 }
 
@@ -102,7 +102,8 @@ static bool make_room(echod_pump *pump, lease_t *lease, size_t size)
         room = 2 * lease->message_room;
     if (room < GATHER_ROOM + GATHER_SIZE)
         room = GATHER_ROOM + GATHER_SIZE;
-    uint8_t *message = echod_spares_take(&pump->spares, room);
+    size_t touched;
+    uint8_t *message = echod_spares_take(&pump->spares, room, &touched);
     if (!message)
         return false;
     if (lease->message) {
@@ -111,6 +112,7 @@ static bool make_room(echod_pump *pump, lease_t *lease, size_t size)
     }
     lease->message = message;
     lease->message_room = room;
+    lease->message_touched = touched;
     return true;
 }
 
@@ -132,7 +134,7 @@ static outcome answer_gathered(echod_pump *pump, lease_t *lease, reading *it, co
     }
     if (!answer_so_far(pump, lease, it))
         return NO_MEMORY;
-    if (!lease->public.unsent_size) {
+    if (!lease->unsent_size) {
         echod_send_message(pump, lease, GATHER_ROOM - header_size, size);
         return TAKEN;
     }

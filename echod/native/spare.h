@@ -17,8 +17,9 @@ typedef struct {
     size_t size; /* their octets in all */
 } echod_spares;
 
-/* A buffer of at least `size` octets, and of less than twice as many: else a few could hold more than was reckoned with. */
-uint8_t *echod_spares_take(echod_spares *spares, size_t size);
+/* A buffer of at least `size` octets, and of less than twice as many: else a few could hold more than was reckoned with. *touched: its
+   octets that take memory already, as they were another's; of the others those do that are written to. NULL: there is no memory. */
+uint8_t *echod_spares_take(echod_spares *spares, size_t size, size_t *touched);
 
 /* Keep a buffer for later, if there is room, or release it. */
 void echod_spares_give(echod_spares *spares, uint8_t *buffer);

@@ -51,6 +51,19 @@ def unsent(layers: Sequence[Any]) -> int:
     return octets
 
 
+def held(layers: Sequence[Any]) -> int:
+    """Return the octets of memory that what is unsent takes: of a buffer, the begin of which was sent, all is still there."""
+    return unsent(layers) + sum(layer.offset for layer in layers if isinstance(layer, Connection))
+
+
+def give_back_sent(layers: Sequence[Any]) -> None:
+    """Let go of what was sent, where that is more than half of a buffer: so all that is copied is less than what was sent."""
+    connection = layers[-1]
+    if isinstance(connection, Connection) and connection.offset > len(connection.dataBuffer) // 2:
+        connection.dataBuffer = connection.dataBuffer[connection.offset :]
+        connection.offset = 0
+
+
 def unacknowledged(layers: Sequence[Any]) -> int:
     """Return the octets that the kernel has taken but the peer's has not confirmed; 0 where that can't be told."""
     return _ioctl(layers[-1], termios.TIOCOUTQ)

@@ -25,3 +25,15 @@ def test_seeds(target: str, tmp_path: Path) -> None:
     done = subprocess.run([program, *files], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{len(files)} inputs scalar")
+
+
+def test_seeds_in_32_bits(tmp_path: Path) -> None:
+    """Where a size has 32 bits, a frame that claims 4 GiB has the pump reckon with none that wrapped around."""
+    compiler = needed("cc", "gcc")
+    files = run.write_seeds("pump", tmp_path / "seeds")
+    try:
+        program = run.replayer("pump", tmp_path, compiler, *run.IN_32_BITS)
+    except subprocess.CalledProcessError:
+        pytest.skip("this compiler makes no programs of 32 bits: apt-get install gcc-multilib, on x86")
+    done = subprocess.run([program, *files], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr

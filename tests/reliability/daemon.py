@@ -26,11 +26,14 @@ class Daemon(daemon.Daemon):
         *options: str,
         nofile: int | None = None,
         interface: str = "127.0.0.1",
+        certificate: Path | None = None,
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`nofile` is its RLIMIT_NOFILE; `prefix` is a command that runs another one, in the same process; `env` is as there."""
-        super().__init__(*options, ports=(f"tcp:0:interface={interface}",), env=env)
+        """`nofile` is its RLIMIT_NOFILE; with a `certificate` and its key it speaks TLS; `prefix` is a command that runs another one,
+        in the same process; `env` is as there."""
+        kind, key = ("tcp", "") if certificate is None else ("ssl", f":privateKey={certificate}")
+        super().__init__(*options, ports=(f"{kind}:0:interface={interface}{key}",), env=env)
         # The hard limit too: the daemon raises the soft one to it.
         self._prefix = [*prefix, *([f"prlimit --nofile={nofile}:{nofile}"] if nofile is not None else [])]
 

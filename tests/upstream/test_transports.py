@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Generator, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -75,6 +76,25 @@ def test_what_is_unsent_unacknowledged_and_unread_is_counted(layers: tuple[Any, 
         protocol.transport.abortConnection()
         yield lost
     assert transports.unread(layers_) == 0
+
+
+def test_what_was_sent_of_a_buffer_is_held_until_more_than_half_was() -> None:
+    """Twisted's buffer keeps its begin, however little is left of it."""
+    client, served = socket.socketpair()
+    with client, served:
+        transport = Connection(served, Kept(), cast(Any, SimpleNamespace(addWriter=id, removeWriter=id)))
+        transport.connected = 1
+        found = transports.layers(cast(Any, transport))
+        transport.write(bytes(2**20))
+        assert transports.held(found) == transports.unsent(found) == 2**20
+        while transports.unsent(found) >= 2**19:
+            transports.give_back_sent(found)
+            assert transports.held(found) == 2**20
+            transport.doWrite()
+            client.recv(100_000)
+        transports.give_back_sent(found)
+        assert transports.held(found) == transports.unsent(found) == len(transport.dataBuffer) < 2**19
+    transports.give_back_sent([object()])
 
 
 @pytest_twisted.inlineCallbacks

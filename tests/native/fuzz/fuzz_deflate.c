@@ -1,19 +1,31 @@
 /*
- * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its opcode (1), its size (2) and
- * its octets, as they come; if the opcode's high half is all ones, they come again and again, up to a MiB.
+ * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its kind (1: whether it is text,
+ * and whether there is no memory for it), its size (2) and its octets, as they come; if the kind's high half is all ones, they come again
+ * and again, up to a MiB.
  *
  * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which is put back when a
  * message was not one. What it says of a message, and how much of that there is, has to be what is said here; the window has to be its
  * last octets; and an answer has to inflate to the message.
  *
- * This file is compiled with deflate.c in it, for its z_stream, and linked with zlib; its header need not be there.
+ * This file is compiled with deflate.c in it, for its z_stream and its allocations, and linked with zlib; its header need not be there.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
 
 #include "cpu.h"
 
+static int is_out_of_memory;
+static int was_out_of_memory;
+
+static void *deflate_realloc(void *octets, size_t size)
+{
+    was_out_of_memory |= is_out_of_memory;
+    return is_out_of_memory ? NULL : realloc(octets, size);
+}
+
+#define realloc deflate_realloc
 #include "deflate.c"
+#undef realloc
 
 extern const char *zlibVersion(void);
 extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int), inflateReset(void *), inflateEnd(void *);
@@ -104,18 +116,23 @@ static void judge_window(const echod_window *window, const history *it)
     CHECK(size == 0 || memcmp(octets, it->all + it->size - size, size) == 0);
 }
 
-static void take(echod_deflate *deflate_, echod_window *window, history *it, int is_text, const uint8_t *octets, size_t len, uint64_t limit)
+static void take(echod_deflate *deflate_, echod_window *window, history *it, int kind, const uint8_t *octets, size_t len, uint64_t limit)
 {
+    int is_text = kind & 1;
     z_stream *before = copy_stream(it->stream);
     size_t size;
     int is_right = oracle_inflate(it->stream, octets, len, (size_t)limit, &size);
     is_right = is_right && (!is_text || oracle_text(said_by_oracle, size) == TEXT_ENDS);
     uint8_t *copied = exact(octets, len);
     echod_inflated said;
+    is_out_of_memory = kind & 2;
+    was_out_of_memory = 0;
     uint64_t began = cpu_ns();
     int is_taken = echod_deflate_take(deflate_, window, copied, len, is_text, limit, &said);
     CHECK(cpu_ns() - began < MOST_TIME);
-    CHECK(is_taken == is_right || (!is_taken && len > SMALL)); /* it may have too many blocks */
+    is_out_of_memory = 0;
+    /* It may have too many blocks. */
+    CHECK(is_taken == (is_right && !was_out_of_memory) || (!is_taken && len > SMALL));
     is_right = is_taken;
     CHECK(memcmp(copied, octets, len) == 0);
     free(copied);
@@ -169,9 +186,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (len > (size_t)(end - at - 3))
             len = (size_t)(end - at - 3);
         if (at[0] >> 4 == 0xF && len != 0)
-            take_repeated(deflate_, &window, &it, at[0] & 1, at + 3, len, limit);
+            take_repeated(deflate_, &window, &it, at[0], at + 3, len, limit);
         else
-            take(deflate_, &window, &it, at[0] & 1, at + 3, len, limit);
+            take(deflate_, &window, &it, at[0], at + 3, len, limit);
         judge_window(&window, &it);
         at += 3 + len;
     }

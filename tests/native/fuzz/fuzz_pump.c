@@ -3,31 +3,50 @@
  * what plain loops make of the same octets.
  *
  * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end the client's
- * half, be out of memory once), in the next two whose lease it is, and above them how much. What a client sends is written by the
- * harness: each step of it takes three octets of the input (kind, size, key), so that most of it is frames.
+ * half, have the allocation fail that is so many ahead), in the next two whose lease it is, and above them how much. What a client sends
+ * is written by the harness: each step of it takes three octets of the input (kind, size, key), so that most of it is frames.
  *
  * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
  * read is what is given back, the whole frames of a message that was under way as one. Nothing may be lost but what is behind a fault in
  * a large text, and what there was no memory for.
  *
- * This file is compiled with the pump's files in it, so that an allocation of its own can be made to fail.
+ * This file is compiled with the pump's files in it, so that allocations of its own can be made to fail.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
 
-static int is_out_of_memory; /* for once */
+/* How many allocations it is to the one that fails; 0: none does. */
+static int until_failure;
 static int was_out_of_memory;
+
+/* Whether an allocation is to succeed. What a header claims of many octets never does. */
+static int can_allocate(size_t size)
+{
+    if (until_failure != 0 && --until_failure == 0) {
+        was_out_of_memory = 1;
+        return 0;
+    }
+    return size <= 1 << 20;
+}
 
 static void *pump_malloc(size_t size)
 {
-    if (!is_out_of_memory)
-        return malloc(size);
-    is_out_of_memory = 0;
-    was_out_of_memory = 1;
-    return NULL;
+    return can_allocate(size) ? malloc(size) : NULL;
+}
+
+static void *pump_calloc(size_t count, size_t size)
+{
+    return can_allocate(count * size) ? calloc(count, size) : NULL;
+}
+
+static void *pump_realloc(void *octets, size_t size)
+{
+    return can_allocate(size) ? realloc(octets, size) : NULL;
 }
 
 #define malloc pump_malloc
+#define calloc pump_calloc
+#define realloc pump_realloc
 #include "spare.c"
 #include "lease.c"
 #include "send.c"
@@ -35,8 +54,13 @@ static void *pump_malloc(size_t size)
 #include "serve.c"
 #include "pump.c"
 #undef malloc
+#undef calloc
+#undef realloc
 
 enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, FRAGMENTS = 5, SMALL_BUFFER = 4608 };
+
+/* Octets of a message: LIMIT, or more than any buffer of these has. */
+static size_t limit;
 
 typedef struct {
     echod_lease *lease; /* NULL once it has ended */
@@ -64,7 +88,8 @@ static void write_frame(actor *it, input *in)
     if (it->sent_size + length + 14 > LARGEST)
         return;
     uint8_t *frame = it->sent + it->sent_size;
-    size_t longer = length < 126 ? 0 : 2;
+    int is_claim = size_choice >= 0xC0; /* of 2^n octets, less some */
+    size_t longer = is_claim ? 8 : length < 126 ? 0 : 2;
     frame[0] = 0x81 + (kind & 1);
     if ((kind & 0x38) == 0x38)
         frame[0] = next_octet(in); /* anything */
@@ -72,9 +97,10 @@ static void write_frame(actor *it, input *in)
         frame[0] &= kind & 0x10 ? 0x80 : 0x03; /* a continuation, the last of a message; or the first of one */
     else if (kind & 0x10)
         frame[0] = 0; /* one that goes on */
-    frame[1] = (uint8_t)(0x80 | (longer ? 126 : length));
-    if (longer)
-        frame[2] = (uint8_t)(length >> 8), frame[3] = (uint8_t)length;
+    frame[1] = (uint8_t)(0x80 | (is_claim ? 127 : longer ? 126 : length));
+    uint64_t said = is_claim ? ((uint64_t)1 << (size_choice & 0x3F)) - (kind >> 6) * 7 : length;
+    for (size_t i = 0; i < longer; i++)
+        frame[2 + i] = (uint8_t)(said >> (8 * (longer - 1 - i)));
     uint8_t *keys = frame + 2 + longer;
     memset(keys, key, 4);
     keys[3] ^= 0x5A;
@@ -117,17 +143,17 @@ static void receive_all(actor *it)
     } while (it->received_size != before);
 }
 
-/* One whole frame at octets[0, len) whose payload is at most `limit` octets: its size, that of its header, and its payload, unmasked, at
+/* One whole frame at octets[0, len) whose payload is at most `most` octets: its size, that of its header, and its payload, unmasked, at
    *out. 0: there is none, or it is wrong behind its first octet. */
-static size_t plain_frame(const uint8_t *octets, size_t len, size_t limit, uint8_t *out, size_t *header)
+static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_t *out, size_t *header)
 {
-    if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF)
+    if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF) /* nothing that is that long is sent whole */
         return 0;
     size_t length = octets[1] - 0x80u, longer = length == 126 ? 2 : 0;
     if (longer)
         length = (size_t)octets[2] << 8 | octets[3];
     *header = 6 + longer;
-    if ((longer && length < 126) || length > limit || len < *header + length)
+    if ((longer && length < 126) || length > most || len < *header + length)
         return 0;
     memcpy(out, octets + *header, length);
     oracle_mask(out, length, octets + 2 + longer, 0);
@@ -139,7 +165,7 @@ typedef struct {
     size_t size;  /* octets of the whole frames, */
     size_t count; /* how many they are, */
     size_t payload_size;
-    uint8_t payload[LIMIT];
+    uint8_t payload[LARGEST];
     uint8_t opcode;
     int is_whole;
 } plain_message;
@@ -155,7 +181,7 @@ static void plain_gather(const uint8_t *octets, size_t len, plain_message *it)
             it->opcode = first;
         if (it->count == 0 ? first != 1 && first != 2 : first != 0)
             return;
-        size_t header, size = plain_frame(at, len - it->size, LIMIT - it->payload_size, it->payload + it->payload_size, &header);
+        size_t header, size = plain_frame(at, len - it->size, limit - it->payload_size, it->payload + it->payload_size, &header);
         if (size == 0)
             return;
         text_verdict verdict = it->opcode == 1 ? oracle_text(it->payload, it->payload_size + size - header) : TEXT_ENDS;
@@ -195,15 +221,20 @@ static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
 /* Whether octets[0, len) begin a text frame that is large and has a fault: what is behind it may be left out. */
 static int is_faulty_and_large(const uint8_t *octets, size_t len)
 {
-    if (len < 8 || octets[0] != 0x81 || octets[1] != 0xFE)
+    if (len < 8 || octets[0] != 0x81 || octets[1] < 0xFE)
         return 0;
-    size_t length = (size_t)octets[2] << 8 | octets[3];
-    uint8_t *payload = exact(octets + 8, len - 8);
-    oracle_mask(payload, len - 8, octets + 4, 0);
-    int is_fault = oracle_text(payload, len - 8 < length ? len - 8 : length) == NO_TEXT ||
-                   (len - 8 >= length && oracle_text(payload, length) != TEXT_ENDS);
+    size_t longer = octets[1] == 0xFE ? 2 : 8, header = 2 + longer + 4;
+    if (len < header)
+        return 0;
+    uint64_t length = 0;
+    for (size_t i = 0; i < longer; i++)
+        length = length << 8 | octets[2 + i];
+    uint8_t *payload = exact(octets + header, len - header);
+    oracle_mask(payload, len - header, octets + 2 + longer, 0);
+    int is_fault = oracle_text(payload, len - header < length ? len - header : (size_t)length) == NO_TEXT ||
+                   (len - header >= length && oracle_text(payload, (size_t)length) != TEXT_ENDS);
     free(payload);
-    return length + 8 > KEEP_SIZE && is_fault;
+    return length + header > KEEP_SIZE && is_fault;
 }
 
 /* The octets that a lease gives back, as the client sent them. */
@@ -226,7 +257,7 @@ static size_t given_back(echod_lease *lease, uint8_t *target)
 /* What was sent and not echoed is given back, or is still to be read. */
 static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
 {
-    static uint8_t unread[LARGEST], left[LARGEST + 16], rest[LARGEST + 16];
+    static uint8_t unread[LARGEST], left[2 * LARGEST], rest[LARGEST + 16];
     static plain_message begun;
     echod_lease *lease = it->lease;
     size_t rest_size = given_back(lease, rest);
@@ -259,6 +290,7 @@ static void judge(actor *it)
 {
     echod_lease *lease = it->lease;
     CHECK(lease->held == 0);
+    CHECK(lease->rest_size == 0 || lease->rest != NULL);
     receive_all(it);
     uint8_t *right = malloc(LARGEST), *end = right;
     CHECK(right != NULL);
@@ -269,7 +301,9 @@ static void judge(actor *it)
         at += size;
     CHECK((size_t)(end - right) == echoed || (is_lost && (size_t)(end - right) > echoed));
     CHECK(it->received_size == 0 || memcmp(right, it->received, it->received_size) == 0);
-    CHECK(lease->unsent_size == 0 || memcmp(right + it->received_size, lease->unsent, lease->unsent_size) == 0);
+    uint8_t *unsent = right + it->received_size, *later = unsent + lease->unsent_first;
+    CHECK(lease->unsent_size == 0 || memcmp(unsent, lease->unsent, lease->unsent_first) == 0);
+    CHECK(lease->unsent_size == lease->unsent_first || memcmp(later, lease->later, lease->unsent_size - lease->unsent_first) == 0);
     if (!is_lost)
         judge_rest(it, it->sent + at, it->queued - at);
     if (lease->why == ECHOD_END_CLOSED)
@@ -301,7 +335,9 @@ static void begin_actor(echod_pump *pump, actor *it, uint32_t slot)
     CHECK(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
     *it = (actor){.client = pair[0], .served = pair[1], .sent = malloc(LARGEST), .received = malloc(LARGEST)};
     CHECK(it->sent != NULL && it->received != NULL);
-    it->lease = echod_pump_lend(pump, it->served, slot);
+    do
+        it->lease = echod_pump_lend(pump, it->served, slot);
+    while (it->lease == NULL && was_out_of_memory);
     CHECK(it->lease != NULL);
 }
 
@@ -344,8 +380,8 @@ static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
         } else if (what >> 5 == 3) {
             CHECK(shutdown(it->client, SHUT_WR) == 0);
             it->is_shut = 1;
-        } else if (what >> 5 == 4) {
-            is_out_of_memory = 1;
+        } else {
+            until_failure = (what >> 5) - 3;
         }
         break;
     default: /* the common course of things */
@@ -360,9 +396,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    is_out_of_memory = was_out_of_memory = 0;
+    was_out_of_memory = 0;
+    until_failure = data[0] >> 2 & 7;
+    limit = data[0] & 2 ? LARGEST : LIMIT;
     echod_codec_set_isa(data[0] & 1 ? "scalar" : NULL);
-    echod_pump *pump = echod_pump_new(LIMIT, FRAGMENTS);
+    echod_pump *pump;
+    do
+        pump = echod_pump_new(data[0] & 2 ? UINT64_MAX : LIMIT, FRAGMENTS);
+    while (pump == NULL && was_out_of_memory);
     CHECK(pump != NULL && echod_pump_fd(pump) >= 0);
     actor all[LEASES];
     for (uint32_t i = 0; i < LEASES; i++)

@@ -30,8 +30,11 @@ CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 INSIDE = {"deflate": ("deflate",), "pump": ("spare", "lease", "send", "cut", "serve", "pump")}
 """The C files that targets have inside them."""
 
-LIBRARIES = ("-l:libz.so.1",)
-"""zlib itself, without what is installed to build with it."""
+LIBRARIES = {"deflate": ("-l:libz.so.1",)}
+"""What targets are linked with: zlib itself, without what is installed to build with it."""
+
+IN_32_BITS = ("-m32", "-g", "-O1")
+"""For a program of a processor on which a size has 32 bits. The sanitizers' libraries of that size are seldom there."""
 
 LARGEST_INPUT = 6000
 """More than a piece of 4,096 octets, so that text is found invalid in the second one."""
@@ -66,6 +69,7 @@ def seeds(target: str) -> list[bytes]:
 def pump_seeds() -> list[bytes]:
     """Steps (fuzz_pump.c says what the octets mean): each size sent whole, in pieces, and with nobody who receives."""
     send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
+    ping = [0, 0x38, 1, 0x5A, 0x89]
     found = []
     for kind in (0, 1, 6, 0x38):
         for size in range(13):
@@ -87,7 +91,18 @@ def pump_seeds() -> list[bytes]:
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
             ]
-    return [bytes([place & 1, *steps]) for place, steps in enumerate(found)]
+            for fails in (0x84, 0xA4, 0xC4, 0xE4):  # at the first allocation from there on, or the next ones
+                found += [
+                    [*frame, *ping, fails, send, turn],
+                    [*frame, 0x81, turn, fails, send, turn, recall],
+                    [*frame, 0x81, turn, fails, recall],
+                    [*first, *middle, 0x81, fails, turn, send, fails, turn, recall],
+                    [*first, *last, *first, *last, 0xA1, fails, turn, send, fails, turn, receive, turn],
+                ]
+    # Without a limit: one claims 2 to the power of `bits` octets, or some less.
+    for bits in range(16, 64):
+        found += [[0, kind, 0xC0 | bits, 0x5A, 0x61, turn, send, turn, recall] for kind in (0, 1, 0x40, 0x41)]
+    return [bytes([place & 0x1F | (2 if steps[2] >= 0xC0 else 0), *steps]) for place, steps in enumerate(found)]
 
 
 def deflate_seeds() -> list[bytes]:
@@ -102,7 +117,9 @@ def deflate_seeds() -> list[bytes]:
             ]
             odd = [b"", b"\x00", b"\x01\x00\x00\xff\xff", messages[2][:-1], messages[2] + b"\x00", b"\x06", messages[-1]]
             for limit in range(6):
-                octets = b"".join(bytes([place & 1]) + len(it).to_bytes(2, "big") + it for place, it in enumerate([*messages, *odd]))
+                octets = b"".join(
+                    bytes([place & (1 if limit else 3)]) + len(it).to_bytes(2, "big") + it for place, it in enumerate([*messages, *odd])
+                )
                 found.append(bytes([terms, limit]) + octets)
         found += [bytes([terms, 0, 0xF0]) + len(octets).to_bytes(2, "big") + octets for octets in costly()]
     return found
@@ -141,7 +158,17 @@ def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Pa
     """The target's program."""
     program = folder / f"fuzz_{target}"
     sources = [source for source in build.sources() if source.stem not in INSIDE.get(target, ())]
-    command = [compiler, *CFLAGS, *flags, f"-I{build.HERE}", str(HERE / f"fuzz_{target}.c"), *sources, *LIBRARIES, "-o", program]
+    command = [
+        compiler,
+        *CFLAGS,
+        *flags,
+        f"-I{build.HERE}",
+        str(HERE / f"fuzz_{target}.c"),
+        *sources,
+        *LIBRARIES.get(target, ()),
+        "-o",
+        program,
+    ]
     subprocess.run([str(word) for word in command], check=True)
     return program
 

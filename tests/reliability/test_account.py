@@ -1,0 +1,117 @@
+"""What the daemon says it holds, against what the kernel says it has: answers that are read but for their end, or not at all."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from urllib.request import urlopen
+
+import pytest
+
+from tests import frames
+from tests.reliability.conftest import Figure, Form
+from tests.reliability.daemon import KIB, MIB, Daemon
+from tests.tls import Certificate
+
+CLIENTS = 40
+
+RECEIVE_BUFFER = 32 * KIB
+"""Of a client: what waits there and in the daemon's kernel is not in the daemon."""
+
+PATIENCE = 30.0
+"""Seconds that a client waits for the daemon: longer than a connection waits for room."""
+
+
+def buffered(daemon: Daemon) -> int:
+    """Return what the daemon says that its connections hold."""
+    with urlopen(f"{daemon.admin_urls[0]}/metrics", timeout=PATIENCE) as answer:
+        match = re.search(r"^echod_buffered_bytes (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert match is not None
+    return int(float(match[1]))
+
+
+def connect(daemon: Daemon, certificate: Certificate | None) -> socket.socket:
+    """Open a connection whose window stays small."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    sock.settimeout(PATIENCE)
+    sock.connect(daemon.address)
+    if certificate is not None:
+        sock = certificate.client().wrap_socket(sock, server_hostname="localhost")
+    sock.sendall(frames.handshake())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    return sock
+
+
+def receive(sock: socket.socket, size: int) -> None:
+    """Read so many octets and no more."""
+    while size:
+        octets = sock.recv(min(size, 256 * KIB))
+        if not octets:
+            raise ConnectionError("the daemon has closed")
+        size -= len(octets)
+
+
+@contextmanager
+def at_work(work: Callable[[socket.socket], None], sockets: list[socket.socket]) -> Iterator[list[threading.Thread]]:
+    """Have each socket's client at work. One that the daemon has had enough of is done."""
+
+    def run(sock: socket.socket) -> None:
+        with suppress(OSError):
+            work(sock)
+
+    threads = [threading.Thread(target=run, args=(sock,)) for sock in sockets]
+    for thread in threads:
+        thread.start()
+    try:
+        yield threads
+    finally:
+        for sock in sockets:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("left", [3 * MIB, None], ids=["all but 3 MiB", "nothing"])
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("native", ["1", "0"], ids=["with the lane", "without"])
+def test_answers_that_are_not_read_to_their_end(
+    left: int | None, is_secure: bool, native: str, form: Form, figure: Figure, certificate: Certificate
+) -> None:
+    """The limit holds for what is allocated: a buffer is as large after its begin was sent as before."""
+    limit = form.pick(256, 128) * MIB
+    size = limit // 16
+    message = frames.client_frame(frames.BINARY, bytes(size))
+    unread = size if left is None else left
+
+    def work(sock: socket.socket) -> None:
+        sock.sendall(message)
+        receive(sock, size - unread)
+
+    options = ("--admin", "tcp:0:interface=127.0.0.1", f"--max-buffered={limit}")
+    key = certificate.path if is_secure else None
+    with Daemon(*options, certificate=key, env={"ECHOD_NATIVE": native}) as daemon, ExitStack() as stack:
+        first = stack.enter_context(connect(daemon, certificate if is_secure else None))
+        first.sendall(frames.client_frame(frames.BINARY, bytes(KIB)))
+        receive(first, KIB)
+        assert buffered(daemon) < MIB
+        sockets = [stack.enter_context(connect(daemon, certificate if is_secure else None)) for _ in range(CLIENTS)]
+        idle = daemon.memory()
+        daemon.reset_peak()
+        with at_work(work, sockets) as threads:
+            end = time.monotonic() + PATIENCE
+            for thread in threads:
+                thread.join(max(0, end - time.monotonic()))
+            growth = daemon.peak() - idle
+            daemon.wait_until_it_rests()
+            uncounted = daemon.memory() - idle - buffered(daemon)
+    name = f"{'TLS' if is_secure else 'plain'}, {'with' if native == '1' else 'without'} the lane"
+    figure(f"memory that is in no account, {name}", uncounted / MIB, 32, "MiB")
+    figure(f"growth, {name}", growth / MIB, limit / MIB + 32, "MiB")
