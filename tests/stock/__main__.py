@@ -84,9 +84,10 @@ class Stock:
 
     def serve(self, run: str, command: str) -> str:
         """Run a command in a second terminal, as it were, while `run` serves; return what both printed."""
-        has_started = "grep -q 'max-message-size' served.log"
+        has_started = "grep -qs 'max-message-size' served.log"
         wait = f"until {has_started}; do kill -0 $! || break; sleep 0.2; done"
-        return self.run(f"{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}")
+        # Before it starts: what an earlier one has printed says nothing of this one.
+        return self.run(f"rm -f served.log\n{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}")
 
 
 def _pip_settings() -> dict[str, str]:
