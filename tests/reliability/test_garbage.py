@@ -66,7 +66,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     "FIN amid a message": (frames.handshake() + PART, "fin"),
     "compressed, reset amid a message": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100) + PART, "reset"),
     "refused": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "wait"),
-    "refused, head too large": (b"GET / HTTP/1.1\r\nX: " + b"a" * Settings().max_head_size, "wait"),
+    "refused, head too large": (b"GET / HTTP/1.1\r\nX: " + b"a" * Settings().max_request_head, "wait"),
     "failed, protocol": (frames.handshake() + frames.client_frame(frames.BINARY, b"x", rsv=7), "wait"),
     "failed, UTF-8": (frames.handshake() + frames.client_frame(frames.TEXT, b"\xff"), "wait"),
     "failed, too long": (frames.handshake() + frames.client_frame(frames.BINARY, claim=1 << 40), "wait"),
