@@ -85,10 +85,11 @@ def base(release: str | None = None, packages: Sequence[str] = PACKAGES) -> Path
     suite, address = release or mirror[0], mirror[1]
     root = FOLDER / f"{suite}-{sha256(' '.join(packages).encode()).hexdigest()[:8]}"
     cache = package_cache(suite)
-    with (FOLDER / "lock").open("w") as lock:
+    # Those of one release share downloaded packages, so that they are made one after the other.
+    with (FOLDER / f"{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            unfinished = FOLDER / "unfinished"
+            unfinished = FOLDER / f"{suite}.unfinished"
             remove(unfinished)
             # In a mount namespace, so that what it mounts is gone with it, however it ends.
             build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--cache-dir={cache}"]
