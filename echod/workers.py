@@ -116,8 +116,18 @@ class Process(ProcessProtocol):
     def kill(self) -> None:
         """End it without asking."""
         self.is_killed = True
+        self._signal("KILL")
+
+    def stop(self) -> None:
+        """Have it drain; one that still loads ends at once, by SIGTERM, as it would hear the link only when it has loaded."""
+        if self.is_serving:
+            self.link.tell("drain")
+        else:
+            self._signal("TERM")
+
+    def _signal(self, name: str) -> None:
         with suppress(ProcessExitedAlready):
-            self.transport.signalProcess("KILL")
+            self.transport.signalProcess(name)
 
     def processEnded(self, reason: Failure) -> None:
         """Take note of its end: all that it said has been read."""
@@ -220,7 +230,8 @@ class Worker:
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
-        self.tell("drain")
+        if self.process is not None:
+            self.process.stop()
 
     def tell(self, kind: str) -> None:
         """Tell the process, if there is one."""

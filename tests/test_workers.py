@@ -253,6 +253,8 @@ def test_a_signal_while_they_start_is_told_and_readiness_never(tmp_path: Path) -
         with pytest.raises(BlockingIOError):
             manager.recv(4096)
         started.service.stopService()
+        assert (first.heard, first.signals) == (["drain"], [])
+        assert (second.heard, second.signals) == ([], ["TERM"])
         assert manager.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=")
         assert manager.recv(4096).startswith(b"STOPPING=1\n")
         second.serve()
@@ -482,8 +484,10 @@ def test_one_that_never_serves_is_killed_later(started: Started) -> None:
 
 
 def test_one_that_does_not_end_is_killed_at_last(started: Started) -> None:
-    stopped = started.service.stopService()
     quick, slow = started.processes
+    quick.serve()
+    slow.serve()
+    stopped = started.service.stopService()
     quick.end()
     started.reactor.advance(7)
     assert (quick.signals, slow.signals) == ([], ["KILL"])

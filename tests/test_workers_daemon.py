@@ -378,12 +378,22 @@ def test_they_end_with_their_parent(when: str) -> None:
                 os.close(end)
 
 
+LOAD_FOR_EVER = """
+import os, time
+if "ECHOD_WORKER" in os.environ:
+    time.sleep(3600)
+"""
+
+
 def test_a_signal_while_they_start_ends_all_and_systemd_hears_of_that_alone(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LOAD_FOR_EVER)
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(START_DEADLINE)
         command = [script("twistd"), "-n", "--pidfile=", "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2"]
-        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        command += ["--drain-timeout", "1m"]
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "PYTHONPATH": path}
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as daemon:
             assert daemon.stdout is not None
             assert any("listening on" in line for line in daemon.stdout)
