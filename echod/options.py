@@ -107,12 +107,12 @@ def pid_file_fault(path: Path) -> str | None:
     try:
         text = path.read_text(errors="replace")
     except FileNotFoundError:
-        return None if os.access(path.absolute().parent, os.W_OK) else "can't be written"
+        return None if os.access(path.resolve().parent, os.W_OK) else "can't be written"
     except OSError as error:
         return f"can't be read: {error.strerror}"
-    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text):
+    # To signal process 0 would be to signal this one's whole group (kill(2)).
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text) or (pid := int(text)) == 0:
         return "holds no process id: remove it"
-    pid = int(text)
     if pid == os.getpid():  # as the first process of each container has it
         return f"is of an earlier process, whose id, {pid}, is this one's, too: remove it"
     try:
@@ -121,7 +121,7 @@ def pid_file_fault(path: Path) -> str | None:
         return None
     except PermissionError:  # it runs as another user
         pass
-    return f"says that process {pid} runs already: stop that"
+    return f"says that process {pid} runs already: stop that, remove the file if that is another program"
 
 
 def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
@@ -141,8 +141,8 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
     except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises, be it a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
-        why = _meant_endpoint(below) or " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"is not a server endpoint: {why}") from error
+        prefix = text.removesuffix(below)
+        raise ValueError(f"is not a server endpoint: {_meant_endpoint(prefix, below) or _endpoint_fault(below, error)}") from error
     endpoints.leave_path(endpoint)
     endpoints.take_path(endpoint)
     endpoints.serve_both_families(endpoint)
@@ -152,18 +152,32 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
     return tls.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
 
 
-def _meant_endpoint(text: str) -> str:
-    """Return what to write instead of a port, or of an address with one; empty where `text` is neither."""
+def _endpoint_fault(text: str, error: Exception) -> str:
+    """Return in an operator's words what an endpoint's parser raised for `text`."""
+    words = " ".join(str(error).split())
+    if isinstance(error, IndexError):
+        return "it begins with no type, such as tcp:"
+    if (number := re.fullmatch(r"invalid literal for int\(\) with base (8|10): (.*)", words)) is not None:
+        return f"{number[2]} is not {'an octal' if number[1] == '8' else 'a'} number"
+    # An argument that the type does not have, or one too many or too few, is told of the Python function that takes them.
+    kind, _, _ = text.partition(":")
+    return re.sub(r"^_parse\w*\(\)", f"{kind}:", words) or type(error).__name__
+
+
+def _meant_endpoint(prefix: str, text: str) -> str:
+    """Return what to write behind the prefix instead of a port, or of an address with one; empty where `text` is neither."""
     match = re.fullmatch(r"(?:\[?([^\]]*)\]?:)?([0-9]{1,5})", text)
     if match is None:
         return ""
-    if not match[1]:
-        return f"a port is tcp:{match[2]}"
-    try:
-        interface = str(ip_address(match[1]))
-    except ValueError:
-        return ""
-    return f"this address and port are tcp:{match[2]}:interface={quoteStringArgument(interface)}"
+    host, endpoint = match[1], f"{prefix}tcp:{match[2]}"
+    if not host or host == "*":
+        return f"a port is {endpoint}"
+    if host != "localhost":
+        try:
+            host = str(ip_address(host))
+        except ValueError:
+            return ""
+    return f"this address and port are {endpoint}:interface={quoteStringArgument(host)}"
 
 
 _VALUES: dict[str, Callable[[str], Any]] = {
@@ -304,7 +318,7 @@ class Options(usage.Options):
         # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_pid_file()
-        self._check_chroot()
+        self._check_folders()
         self._check_shares()
         self.endpoints = self._make_endpoints(
             "port",
@@ -328,10 +342,14 @@ class Options(usage.Options):
         if name and not twistd.get("chroot") and (fault := pid_file_fault(Path(name))) is not None:
             raise usage.UsageError(f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none")
 
-    def _check_chroot(self) -> None:
-        chroot = self.parent.get("chroot") if self.parent is not None else None
+    def _check_folders(self) -> None:
+        twistd: Any = self.parent or {}  # twist, too, which changes none
+        chroot, rundir = twistd.get("chroot"), twistd.get("rundir")
+        # twistd goes there once it has another root, and says in a traceback that there is no such folder.
+        if rundir and not Path(f"{chroot}/{rundir}" if chroot else rundir).is_dir():
+            raise usage.UsageError(f"--rundir {rundir}: there is no such folder")
         if chroot and self.settings.workers > 1:
-            raise usage.UsageError("--workers goes not with --chroot of twistd: there is no Python to start them with")
+            raise usage.UsageError("--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with")
         if chroot and not Path(chroot, "dev/null").exists():
             raise usage.UsageError(f"--chroot {chroot}: Twisted needs a dev/null there")
 

@@ -173,9 +173,20 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
         (":9000", "a port is tcp:9000"),
         ("127.0.0.1:9000", "this address and port are tcp:9000:interface=127.0.0.1"),
         ("[::1]:9000", r"this address and port are tcp:9000:interface=\:\:1"),
-        ("haproxy:9000", "a port is tcp:9000"),
+        ("*:9000", "a port is tcp:9000"),
+        ("localhost:9000", "this address and port are tcp:9000:interface=localhost"),
+        ("haproxy:9000", "a port is haproxy:tcp:9000"),
+        ("haproxy:[::1]:9000", r"this address and port are haproxy:tcp:9000:interface=\:\:1"),
         ("999999", "Unknown endpoint type: '999999'"),
+        ("tpc:9000", "Unknown endpoint type: 'tpc'"),
         ("echod.example:9000", "Unknown endpoint type: 'echod.example'"),
+        ("tcp", "tcp: missing 1 required positional argument: 'port'"),
+        ("tcp:9000:interfce=::1", "tcp: got an unexpected keyword argument 'interfce'"),
+        ("ssl:9000:key=a.pem", "ssl: got an unexpected keyword argument 'key'"),
+        ("haproxy:tcp:http", "'http' is not a number"),
+        ("tcp:", "'' is not a number"),
+        ("unix:/run/echod:mode=rw", "'rw' is not an octal number"),
+        ("tcp=9000", "it begins with no type, such as tcp:"),
     ],
 )
 def test_a_port_that_is_no_endpoint_is_told_as_one(option: str, text: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +240,7 @@ FOREIGN = 1
         ("", "holds no process id"),
         ("\xff", "holds no process id"),
         ("99999999999", "holds no process id"),
+        ("0", "holds no process id"),
         # With a name that is the same in each process that shares the tests out.
         pytest.param(f"{os.getpid()}\n", f"is of an earlier process, whose id, {os.getpid()}, is this one's", id="own"),
         (f"{FOREIGN}", f"says that process {FOREIGN} runs already"),
@@ -247,6 +259,8 @@ def test_a_pid_file_that_twistd_would_stop_at(text: str | None, fault: str | Non
 def test_a_pid_file_that_can_not_be_read_or_written(tmp_path: Path) -> None:
     assert pid_file_fault(tmp_path) == "can't be read: Is a directory"
     assert pid_file_fault(tmp_path / "no" / "twistd.pid") == "can't be written"
+    (tmp_path / "link").symlink_to(tmp_path / "no" / "twistd.pid")
+    assert pid_file_fault(tmp_path / "link") == "can't be written"
 
 
 def test_a_process_of_another_user_runs_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -255,7 +269,8 @@ def test_a_process_of_another_user_runs_as_well(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(os, "kill", kill)
     (tmp_path / "twistd.pid").write_text("12")
-    assert pid_file_fault(tmp_path / "twistd.pid") == "says that process 12 runs already: stop that"
+    told = "says that process 12 runs already: stop that, remove the file if that is another program"
+    assert pid_file_fault(tmp_path / "twistd.pid") == told
 
 
 @pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"chroot": "/"}, False), ({"pidfile": ""}, False)])
@@ -272,8 +287,8 @@ def test_a_pid_file_in_the_way_is_a_usage_error(
     if is_told:
         with pytest.raises(SystemExit):
             options.parseOptions([])
-        told = f"echod: the pid file {path} says that process 1 runs already: stop that, or start twistd with --pidfile= for none\n"
-        assert err.getvalue() == told
+        fault = pid_file_fault(path)
+        assert err.getvalue() == f"echod: the pid file {path} {fault}, or start twistd with --pidfile= for none\n"
     else:
         options.parseOptions([])
 
@@ -353,7 +368,7 @@ def test_a_worker_tells_its_parent_what_is_wrong(monkeypatch: pytest.MonkeyPatch
     [
         (["--max-connections", "1"], {}, "--max-connections 1 is less than one for each of 2 workers"),
         (["--max-buffered", "100KiB"], {}, "--max-buffered is less than 128KiB, the size of one read for each of 2 workers"),
-        ([], {"chroot": "/srv"}, "--workers goes not with --chroot of twistd: there is no Python to start them with"),
+        ([], {"chroot": "/srv"}, "--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with"),
     ],
 )
 def test_what_workers_can_not_share(words: list[str], twistd: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,6 +394,17 @@ def test_a_chroot_without_what_twisted_needs_is_refused(
     with pytest.raises(SystemExit) if is_refused else nullcontext():
         options.parseOptions([])
     assert err.getvalue() == (f"echod: --chroot {tmp_path}: Twisted needs a dev/null there\n" if is_refused else "")
+
+
+@pytest.mark.parametrize("chroot", [None, "/"])
+def test_a_rundir_that_is_not_there_is_told_in_one_line(chroot: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    options.parent = cast(Any, {"chroot": chroot, "rundir": str(tmp_path / "no")})
+    with pytest.raises(SystemExit):
+        options.parseOptions([])
+    assert err.getvalue() == f"echod: --rundir {tmp_path}/no: there is no such folder\n"
 
 
 # Sockets that systemd passes.
