@@ -114,6 +114,7 @@ class PageRequest:
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
 TOO_LARGE = Refusal(431, "The request head is too large")
+TOO_MANY_LINES = Refusal(431, "The request head has too many lines")
 NOT_ALLOWED = Refusal(405, "Only GET and HEAD are answered here", (("Allow", "GET, HEAD"),))
 NO_UPGRADE_OF_HEAD = Refusal(405, "Only a GET can be upgraded", (("Allow", "GET"),))
 BAD_HTTP_VERSION = Refusal(505, "HTTP/1.1 is needed")
@@ -168,7 +169,7 @@ class HandshakeGuard:
         """Judge a complete request head, its blank line included, in which no octet is bad."""
         line_count = head.count(b"\r\n") - 2
         if line_count > self.max_head_lines:
-            return TOO_LARGE
+            return TOO_MANY_LINES
         match = _REQUEST_LINE.match(head)
         if match is None:
             return bad_request("the request line")

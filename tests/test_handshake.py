@@ -463,6 +463,8 @@ def test_the_answer_to_head_has_no_body() -> None:
         ),
         (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), "HTTP/1.1 is needed", "HTTP/1.1 is needed."),
         (b"G" * 20_000, "The request head is too large", "The request head is too large."),
+        # No size of --max-request-head would help.
+        (GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n", "The request head has too many lines", "The request head has too many lines."),
     ],
 )
 def test_the_answer_says_why_in_the_words_of_the_log(octets: bytes, why: str, body: str) -> None:
