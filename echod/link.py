@@ -43,7 +43,8 @@ class Link(Int32StringReceiver):
         self._answer = answer
         self._asked: dict[int, Deferred[Any]] = {}
         self._last = 0
-        self._is_lost = False
+        self.is_lost = False
+        """Whether the other end has gone."""
 
     def tell(self, kind: str, value: Any = None) -> None:
         """Tell the other end; nobody answers."""
@@ -52,7 +53,7 @@ class Link(Int32StringReceiver):
     def ask(self, kind: str, value: Any = None) -> Deferred[Any]:
         """Ask the other end, and fire with its answer, or fail when there is nobody any more."""
         asked: Deferred[Any] = Deferred()
-        if self._is_lost:
+        if self.is_lost:
             asked.errback(ConnectionDone())
             return asked
         self._last += 1
@@ -61,7 +62,7 @@ class Link(Int32StringReceiver):
         return asked
 
     def _send(self, message: list[Any]) -> None:
-        if not self._is_lost:
+        if not self.is_lost:
             self.transport.write(encode(message))  # type: ignore[union-attr]
 
     def stringReceived(self, string: bytes) -> None:
@@ -76,7 +77,7 @@ class Link(Int32StringReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take note that the other end has gone; whatever it was asked fails."""
-        self._is_lost = True
+        self.is_lost = True
         asked, self._asked = self._asked, {}
         for waiting in asked.values():
             waiting.errback(reason)

@@ -274,7 +274,8 @@ class EchoService(Service):
     def _obey(self, number: signal.Signals) -> None:
         _log.info("received {name}", name=number.name)
         if number == signal.SIGHUP and not has_lost_terminal():
-            self._notifier.reload(self.reload)
+            if self.running:  # a drain takes no connections that new certificates would be for
+                self._notifier.reload(self.reload)
         elif self.running:
             # A second one in the same turn of the reactor is one with the first: it may be the same end told twice, as to a worker, by
             # the service manager's signal and by the parent.

@@ -260,7 +260,8 @@ class Worker:
     def reload(self) -> Deferred[list[str]]:
         """Have the process read the certificates again; fires with what can't be used.
 
-        One that starts does it as soon as it serves: by now it may have read them. Where there is no process the next one reads them.
+        One that starts does it as soon as it serves: by now it may have read them. Where there is no process the next one reads them, also
+        in the place of one that ends meanwhile.
         """
         process = self.process
         if process is None:
@@ -268,7 +269,13 @@ class Worker:
         if not process.is_serving:
             process.has_to_reload = True
             return succeed([])
-        return self.ask("reload").addCallback(lambda faults: [f"worker {process.pid} has not answered"] if faults is None else faults)
+        return self.ask("reload").addCallback(lambda faults: self._faults(process, faults))
+
+    @staticmethod
+    def _faults(process: Process, faults: list[str] | None) -> list[str]:
+        if faults is None:
+            return [] if process.link.is_lost else [f"worker {process.pid} has not answered"]
+        return faults
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of the process; its counts alone, when it doesn't answer."""

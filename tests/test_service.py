@@ -344,6 +344,10 @@ def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypat
         stopped = service.stopService()
         assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
         assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
+        service._obey(signal.SIGHUP)
+        assert lines[-1] == "received SIGHUP"
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
         yield deferToThread(client.frame)
         yield deferToThread(client.leave)
         yield stopped
@@ -390,6 +394,7 @@ def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[st
     text = f"ssl:0:privateKey={file}"
     endpoints, admins = [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], [(text, parse_endpoint(REAL, text))]
     service = EchoService(Settings(), endpoints, fake, admin_endpoints=admins)
+    service.running = True
     service._handle_signals()
     signal.raise_signal(signal.SIGHUP)
     assert lines[0] == "received SIGHUP"

@@ -277,6 +277,18 @@ def test_a_reload_fails_when_a_worker_does_not_answer(started: Started, lines: l
     assert lines[-1] == "reload failed: worker 101 has not answered"
 
 
+def test_a_reload_does_not_fail_by_a_worker_that_ends(started: Started, lines: list[str]) -> None:
+    first, second = started.processes
+    first.serve()
+    second.serve()
+    second.answers = DEAF
+    reloaded = started.service.reload()
+    second.end(ProcessTerminated(None, 9))
+    assert reloaded.called
+    assert "reloaded" in lines
+    assert "has not answered" not in "".join(lines)
+
+
 def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started, lines: list[str]) -> None:
     first, second = started.processes
     first.serve()
