@@ -1,8 +1,8 @@
 """How long a close may take, from its first step to the reset of a connection that is still there.
 
-A peer has the close timeout. While it takes octets, each look that finds fewer of them waiting begins the timeout anew: a slow but honest
-reader gets everything that was written for it. The longest time bounds that, so that nobody is kept for ever by one octet a second; in a
-drain the end of the drain is the only bound.
+A peer has the close timeout. Each look that finds fewer octets pending than the look before starts the timeout
+anew: a slow but honest reader gets everything that was written for it. The longest time bounds that, so that a peer
+that takes one octet a second is not waited for without end; in a drain, the end of the drain is the only bound.
 
 Knows time and progress. Must never touch a transport: it asks a `Leaver`.
 """
@@ -50,7 +50,7 @@ class Closing(Generic[Connection]):
 
     def begin(self, connection: Connection) -> None:
         """Take note of the first step of a close."""
-        # Nothing is pending yet as far as this knows: the last answers and the Close frame are perhaps still to be written.
+        # Counted as nothing until the first look: the last answers and the Close frame may still have to be written.
         self._pending[connection] = 0
         self._ends.add(connection)
         self._looks.add(connection)

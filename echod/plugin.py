@@ -1,7 +1,8 @@
 """What `twistd echod` loads: the options and the service; but first of all it hears SIGTERM.
 
-The rest takes half of the start's time to load. Until the service has its own handlers SIGTERM ends the process by its default, but for
-process 1 of a container: there is no default for that one, and the kernel drops the signal. Knows signals. Must never know options.
+What it imports takes half of the start's time. Until the service sets its own handlers, SIGTERM's default action ends
+the process. Process 1 of a container has no default action: the kernel drops the signal. Knows signals. Must never
+know options.
 """
 
 from __future__ import annotations

@@ -225,7 +225,8 @@ class EchoService(Service):
     def reload(self) -> Deferred[Any]:
         """Read the certificates again, for the connections to come; fires when it is done.
 
-        Nobody notices who is connected. Of an endpoint whose files can't be used all stays as it was, and a line says why.
+        Open connections are not affected. An endpoint whose files can't be used keeps what it has, and a line of the
+        log says why.
         """
         self._tell_reload(self._read_certificates())
         return succeed(None)
@@ -262,7 +263,7 @@ class EchoService(Service):
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_signal)
         for number in (signal.SIGINT, signal.SIGHUP):
-            # Who started the process may have it ignore these: nohup does, and a shell does for what runs in its background.
+            # These may be ignored since before the start: nohup does so with SIGHUP, a shell with SIGINT of a background job.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 

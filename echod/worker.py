@@ -56,7 +56,7 @@ class Role:
     others: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
     """The other workers by their index, with the descriptors of their sockets, one for each of `ports`; None where all share it."""
     folder: str = "."
-    """Where relative paths of the command line begin; the parent may have left it (twistd's `--rundir`)."""
+    """The folder that the command line's relative paths start from; the parent may have left it (`--rundir`)."""
 
     def encode(self) -> str:
         """Return the variable's value."""
@@ -77,7 +77,7 @@ def take_role(environment: MutableMapping[str, str]) -> Role | None:
 
 
 def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent ends: the end of the pipe is not seen while the event loop is stuck."""
+    """Have the kernel send this process SIGTERM when its parent ends: a stuck event loop doesn't see the pipe's end."""
     with suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -186,7 +186,7 @@ class Worker(EchoService):
         self._parent_id = os.getppid()
         self._others = dict(role.others)
         self._covered: dict[int, list[IListeningPort]] = {}
-        """The ports on sockets of other workers, by whose they are."""
+        """The ports on other workers' sockets, by the index of the worker."""
 
     def startService(self) -> None:
         """Begin to serve, and say so."""
@@ -226,7 +226,7 @@ class Worker(EchoService):
         return super()._reserved + 2 * len(self._descriptors_of_others())
 
     def _cover(self, indices: Sequence[int]) -> None:
-        """Serve the sockets of these other workers beside our own, and stop serving those of any other."""
+        """Serve the sockets of these workers beside our own, and no longer those of any other worker."""
         for index in self._covered.keys() - set(indices):
             for port in self._covered.pop(index):
                 port.stopListening()
@@ -265,7 +265,7 @@ class Worker(EchoService):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getppid() != self._parent_id:
-            # Nobody is left to kill a process whose loop is stuck: the kernel does, when a drain would be over.
+            # No parent is left to kill this process if its loop is stuck. SIGALRM does it, when a drain would be over.
             signal.alarm(math.ceil(self._settings.drain_timeout + self._settings.worker_stop_margin))
         super()._on_signal(number, frame)
 

@@ -55,7 +55,7 @@ _worker_log = Logger(namespace="echod.worker")
 
 
 class _Nobody(Factory):
-    """Stands where a listening socket has who serves it: that are others."""
+    """The factory of the parent's listening sockets: the parent accepts nothing, the workers do."""
 
     noisy = False
 
@@ -119,7 +119,7 @@ class Process(ProcessProtocol):
         self._signal("KILL")
 
     def stop(self) -> None:
-        """Have it drain; one that still loads ends at once, by SIGTERM, as it would hear the link only when it has loaded."""
+        """Have it drain. One that still loads would hear that over the link only once it has loaded: SIGTERM ends it."""
         if self.is_serving:
             self.link.tell("drain")
         else:
@@ -260,8 +260,8 @@ class Worker:
     def reload(self) -> Deferred[list[str]]:
         """Have the process read the certificates again; fires with what can't be used.
 
-        One that starts does it as soon as it serves: by now it may have read them. Where there is no process the next one reads them, also
-        in the place of one that ends meanwhile.
+        A process that still starts may have read the old ones: it reads them again as soon as it serves. If there is
+        no process, or if it ends before it answers, the next process reads the new ones anyway.
         """
         process = self.process
         if process is None:
@@ -348,7 +348,7 @@ class Supervisor(EchoService):
             self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=childFDs)
 
     def cover(self) -> None:
-        """Have the sockets of workers that accept nothing served by the others: the kernel still gives them their share of connections."""
+        """Have other workers serve the sockets of those that accept nothing: the kernel still gives these their share."""
         serving = [worker for worker in self._workers if worker.is_serving]
         if self.running and self.is_ready:
             orphaned = [index for index, worker in enumerate(self._workers) if not worker.is_serving]
@@ -464,7 +464,7 @@ class Supervisor(EchoService):
         return asked.addCallback(lambda found: self._tell_reload([fault for faults in found for fault in faults]))
 
     def tell_late_reload(self, faults: Sequence[str]) -> None:
-        """Take note of what a worker that was only starting at the time of a reload found that can't be used."""
+        """Take note of the faults that a worker found after the reload, as it was still starting then."""
         if faults:
             self._tell_reload(faults)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 
 def make_monotonic(reactor: Any) -> None:
-    """Have `reactor` count its seconds by a clock that is never set; the calls that wait already keep the time that is left to them.
+    """Have `reactor` count its seconds by a clock that is never set; delayed calls keep the time that is left to them.
 
-    Under every reactor of Twisted's `seconds` is `time.time` (twisted#2424). When the wall clock was put back, no deadline came until it
-    was again what it had been; when it was put on, all came at once.
+    Every reactor of Twisted uses `time.time` for `seconds` (twisted#2424). When the wall clock was set back, no deadline
+    came until the clock had caught up; when it was set forward, all came at once.
     """
     step = monotonic() - reactor.seconds()
     for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):  # the cancelled ones, too, which have a place in the order
