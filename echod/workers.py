@@ -233,11 +233,6 @@ class Worker:
         if self.process is not None:
             self.process.stop()
 
-    def tell(self, kind: str) -> None:
-        """Tell the process, if there is one."""
-        if self.process is not None:
-            self.process.link.tell(kind)
-
     def cover(self, indices: list[int]) -> None:
         """Tell the process whose sockets to serve beside its own, if that has changed; there must be a process."""
         assert self.process is not None
@@ -456,7 +451,8 @@ class Supervisor(EchoService):
         return super()._stopped(result)
 
     def _abort(self) -> None:
-        self._for_each(lambda worker: worker.tell("abort"))
+        for process in self._processes():
+            process.link.tell("abort")
 
     def reload(self) -> Deferred[Any]:
         """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done it."""
