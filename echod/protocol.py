@@ -82,6 +82,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     _answers: list[bytes] | None = None
     is_backlogged = False
     _put_off: Octets = b""
+    _read_ahead: bytes | bytearray = b""
     _has_unread_session = False
     _tasks: Tasks | None = None
     _pending_before = 0
@@ -150,7 +151,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Forget everything."""
         if self.state == self.STATE_CONNECTING and self._outcome is None:
             self._note_early_end(reason.value)
-        self._gathered = self._put_off = b""
+        self._gathered = self._put_off = self._read_ahead = b""
         self._receive = _ignore
         self._large = self._tasks = None
         if self._faulty is not None:
@@ -186,8 +187,9 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Take octets, whatever they are. No exception leaves."""
         self._last_seen = self.factory.clock.seconds()
         if self._is_behind:
-            # TLS has read more than it was asked to.
-            self._put_off = bytes(self._put_off) + data
+            # TLS has read more than it was asked to, perhaps in thousands of records. What is put off is too much to be copied for each.
+            self._read_ahead = self._read_ahead or bytearray()
+            self._read_ahead += data
         else:
             self._act(lambda: self._receive(self, data))
 
@@ -214,7 +216,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     @property
     def _is_behind(self) -> bool:
         """Whether there is something to do before more is read."""
-        return bool(self._put_off) or self.is_held or self._tasks is not None
+        return bool(self._put_off or self._read_ahead) or self.is_held or self._tasks is not None
 
     def work(self) -> None:
         """Go on with what was put off."""
@@ -225,7 +227,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         self._last_seen = self.factory.clock.seconds()
         self._act(self._catch_up)
         self._read_session()
-        if self._tasks is not None:
+        if self._tasks is not None or (self._read_ahead and not self.is_held_up):
             self.factory.turns.add(self)
         elif self._receive is not _ignore:
             self._pause_or_resume()
@@ -234,6 +236,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         self._do_tasks()
         if self._tasks is None:
             data, self._put_off = self._put_off, b""
+            if not data:
+                data, self._read_ahead = bytes(self._read_ahead), b""
             self._receive(self, data)
 
     def do(self, task: Iterator[bytes], size: int, is_long: bool = False) -> None:
@@ -843,6 +847,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         deflated = 0 if self.extension is None else self.extension.held
         # A view keeps all of its buffer.
         put_off = memoryview(self._put_off.obj).nbytes if isinstance(self._put_off, memoryview) else len(self._put_off)
+        put_off += len(self._read_ahead)
         return head + gathered + deflated + put_off + self._task_size + transports.held(self._layers) + delayed
 
     @property
@@ -1013,7 +1018,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             self.transport.loseConnection()
 
     def _forget_what_came(self) -> None:
-        self._gathered = self._put_off = b""
+        self._gathered = self._put_off = self._read_ahead = b""
         self._large = None
         self.is_held = False
         if self.extension is not None:

@@ -10,7 +10,7 @@ Knows time. Must never know what the work is.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -74,7 +74,7 @@ class Turns(Generic[Busy]):
         """`work` does a share of what somebody has to do, who comes back into the line by `add`, if something is left."""
         self._clock = clock
         self._work = work
-        self._line: deque[Busy] = deque()
+        self._line: OrderedDict[Busy, None] = OrderedDict()
         self._call: IDelayedCall | None = None
         self._share_end = 0.0
 
@@ -88,8 +88,8 @@ class Turns(Generic[Busy]):
         return self._clock.seconds() >= self._share_end
 
     def add(self, busy: Busy) -> None:
-        """Let somebody stand in line, at its end."""
-        self._line.append(busy)
+        """Let somebody stand in line, at its end. Nobody has two places there, however often it is called for one."""
+        self._line[busy] = None
         if self._call is None:
             self._call = self._clock.callLater(0, self._turn)
 
@@ -107,7 +107,7 @@ class Turns(Generic[Busy]):
         for _ in range(len(self._line)):
             if not self._line:  # all were sent home within the turn
                 return
-            self._work(self._line.popleft())
+            self._work(self._line.popitem(last=False)[0])
             if self._clock.seconds() >= end:
                 break
         if self._line and self._call is None:

@@ -171,3 +171,21 @@ def test_a_lease_ends_within_a_large_message(native: Native, certificate: Certif
             return of_hand_over
 
     assert best(longest) <= LIMIT
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_many_small_records_behind_much_that_is_put_off(native: Native, certificate: Certificate, is_native: bool) -> None:
+    """Twisted opens all records of a read, whether it was asked to pause or not, and hands each over by itself."""
+    octets = client_frame(TEXT, TEXT_16 + b"\xff")
+
+    def longest() -> float:
+        with timed_bed(native, "codec" if is_native else "autobahn") as (made, loop):
+            link = made.secure_link(certificate)
+            link.send(octets[:-1])
+            loop.until(lambda: link.protocol.count() >= len(TEXT_16))
+            loop.longest = 0.0
+            link.push_sealed(link.seal(octets[-1:]) + b"".join(link.seal(b"x") for _ in range(1_000)))
+            loop.until(lambda: is_failed(1007, link))
+            return loop.longest
+
+    assert best(longest) <= LIMIT

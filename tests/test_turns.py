@@ -54,6 +54,19 @@ def test_in_line() -> None:
     assert not clock.getDelayedCalls()
 
 
+def test_nobody_has_two_places() -> None:
+    """Else one connection, which several of its events let stand in line, would work for several shares of a turn."""
+    clock = Clock()
+    turns, done = make(clock)
+    a, b = Worker("a", 3), Worker("b", 3)
+    for worker in (a, b, a, a):
+        turns.add(worker)
+    turn(clock)
+    assert "".join(done) == "ab"
+    turn(clock)
+    assert "".join(done) == "abab"
+
+
 def test_a_turn_has_its_time() -> None:
     clock = Clock()
     turns, done = make(clock)

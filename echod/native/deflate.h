@@ -79,7 +79,8 @@ size_t echod_window_octets(const echod_window *window, const uint8_t **octets);
 size_t echod_deflate_largest(const echod_terms *terms);
 
 /* Inflate a message whose deflated octets are octets[0, len). False: it is malformed or not whole, longer than max_size, text that is not
-   UTF-8, or not as compressors write them (with a last block); it has too many blocks to be inflated in one go; or there is no memory. Then nothing has happened. */
+   UTF-8, or not as compressors write them (with a last block); it has too many blocks to be inflated in one go; or there is no memory.
+   Then nothing has happened. */
 bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *octets, size_t len, bool is_text, uint64_t max_size,
                         echod_inflated *said);
 
