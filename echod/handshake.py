@@ -270,7 +270,7 @@ def _has_bad_octet(octets: bytes | bytearray) -> bool:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether `text` is as `pattern` has it, in which `*` stands for any characters, and all else for itself.
+    """Tell whether `text` matches `pattern`, in which `*` stands for any characters, and every other character for itself.
 
     In linear time, whatever the text: a regular expression with several `*` would try every way to divide it.
     """

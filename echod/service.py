@@ -304,8 +304,8 @@ def listen_on(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFact
 def close_ports(endpoints: Sequence[tuple[str, IStreamServerEndpoint]], ports: Sequence[IListeningPort]) -> list[Deferred[Any]]:
     """Stop listening on `ports`, the first of `endpoints`; each Deferred fires when its port is closed, or can't be.
 
-    That is a line in the log and no failure, with which the others' end would not be waited for: the path of a Unix socket may be in a
-    folder that the user whom the daemon runs as by now can't write.
+    A port that can't be closed is a line in the log: a failure would end the wait for the other ports. The path of a Unix socket may be in
+    a folder that the user whom the daemon runs as by now can't write.
     """
     # A start that failed has left some endpoints without a port.
     pairs = zip(endpoints, ports, strict=False)

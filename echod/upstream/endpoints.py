@@ -59,7 +59,7 @@ def adopted_descriptor(endpoint: object) -> int | None:
 
 
 class _BothFamilies:
-    """Stands where a `tcp:` endpoint without an interface has the reactor."""
+    """Takes the reactor's place in a `tcp:` endpoint without an interface."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -116,7 +116,7 @@ class _AdoptedUnixPort(_QuietUnixPort):
 
 
 class _UnixAdopter:
-    """Stands where an adopted endpoint has the reactor."""
+    """Takes the reactor's place in an adopted endpoint."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -174,7 +174,7 @@ def _is_abandoned(path: bytes) -> bool:
                 client.connect(path)
     except ConnectionRefusedError:
         return True
-    except OSError:  # there is nothing, or somebody who has no room at present
+    except OSError:  # there is nothing at the path, or a server whose backlog is full
         pass
     return False
 
@@ -188,7 +188,7 @@ def _identify(path: bytes) -> tuple[int, int] | None:
 
 
 class _UnixListener:
-    """Stands where a `unix:` endpoint has the reactor."""
+    """Takes the reactor's place in a `unix:` endpoint."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -207,7 +207,7 @@ def take_path(endpoint: object) -> None:
 
 
 def abandon(port: IListeningPort) -> None:
-    """Remove the path of a `unix:` endpoint's port at once, of which the reactor won't: it never runs after a start that failed."""
+    """Remove the path of a `unix:` endpoint's port at once: after a start that failed the reactor, which would do it, never runs."""
     if isinstance(port, _OwnUnixPort):
         port.remove_path()
 

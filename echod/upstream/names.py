@@ -1,6 +1,6 @@
 """The names that echod uses of its libraries' insides, looked up before it serves.
 
-Knows who has each name, and what goes without it. Must never know what it is for: that stands where it is used.
+Knows the owner of each name, and what echod does without it. Must never know what a name is for: the module that uses it says so.
 """
 
 from __future__ import annotations
