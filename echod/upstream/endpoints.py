@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from errno import EEXIST
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,6 +146,9 @@ class _OwnUnixPort(_QuietUnixPort):
 
     def startListening(self) -> None:
         """Listen; raises `OSError` or `CannotListenError`."""
+        # bind(2) would say that the address is in use, and have the operator look for a program.
+        if os.path.lexists(self._bindPath) and not stat.S_ISSOCK(os.lstat(self._bindPath).st_mode):
+            raise FileExistsError(EEXIST, "there is something at that path that is no socket")
         if _is_abandoned(self._bindPath):
             os.remove(self._bindPath)
         super().startListening()

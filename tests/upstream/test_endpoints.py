@@ -264,12 +264,12 @@ def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[
 def test_a_path_of_something_else_is_not_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
     path, dead, full = (tmp_path / name for name in ("file", "dead", "full"))
     path.write_text("kept")
-    with pytest.raises(CannotListenError, match="in use"):
+    with pytest.raises(FileExistsError, match="that is no socket"):
         yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
     assert path.read_text() == "kept"
     leave_dead_socket(dead)
     (tmp_path / "link").symlink_to(dead)
-    with pytest.raises(CannotListenError, match="in use"):
+    with pytest.raises(FileExistsError, match="that is no socket"):
         yield take(f"unix:{tmp_path / 'link'}").listen(Factory.forProtocol(Kept))
     # Of somebody who accepts, but so late that the kernel's queue is full.
     with socket.socket(socket.AF_UNIX) as slow, socket.socket(socket.AF_UNIX) as waiting:
