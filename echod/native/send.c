@@ -84,7 +84,9 @@ void echod_send_unsent(echod_pump *pump, lease_t *lease)
 {
     size_t most = most_to_send(pump, lease);
     size_t size = lease->unsent_size < most ? lease->unsent_size : most;
-    size_t sent = send_some(lease, lease->unsent + lease->sent, size);
+    /* Perhaps nothing waits but records in the session, or what was put off. */
+    const uint8_t *octets = size ? lease->unsent + lease->sent : NULL;
+    size_t sent = send_some(lease, octets, size);
     lease->sent += sent;
     lease->unsent_size -= sent;
     if (!lease->unsent_size)

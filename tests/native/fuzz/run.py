@@ -30,7 +30,7 @@ CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 INSIDE = {"deflate": ("deflate",), "pump": ("spare", "lease", "send", "cut", "serve", "pump")}
 """The C files that targets have inside them."""
 
-LIBRARIES = {"deflate": ("-l:libz.so.1",)}
+LIBRARIES = {"deflate": ("-l:libz.so.1",), "turn": ("-l:libz.so.1",)}
 """What targets are linked with: zlib itself, without what is installed to build with it."""
 
 IN_32_BITS = ("-m32", "-g", "-O1")
