@@ -117,9 +117,9 @@ class Budget:
             self._check()
 
     def note_leased(self, octets: int) -> None:
-        """Take note of what all leased connections together hold now."""
-        self._leased = octets
-        if not self.is_tight:
+        """Take note of what all leased connections together hold now. That is less when a lease is ended, within a recount perhaps."""
+        is_more, self._leased = octets > self._leased, octets
+        if is_more and not self.is_tight:
             self._check()
 
     def release(self, holder: Holder) -> None:

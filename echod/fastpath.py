@@ -309,16 +309,19 @@ class Lane:
         while lease:
             self._ended.append(lease)
             lease = lease.next
+        self._tell_held()
         while self._ended:
             self._give_back(self._ended.pop())
         if self._is_stopped:  # by the last connection that went, at the end of a drain
             return
+        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
+            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
+
+    def _tell_held(self) -> None:
         held = self._lib.echod_pump_held(self._pump)
         if held != self._held:
             self._held = held
             _caught("what leases hold could not be counted", self._note_held, held)
-        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
-            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
 
     def _trim(self) -> None:
         self._trim_call = None
@@ -383,6 +386,7 @@ class Lane:
             self._ended.remove(lease)
         else:
             self._lib.echod_pump_recall(self._pump, lease)
+            self._tell_held()  # there may be no turn of the pump for long
 
     def _give_back(self, lease: Any) -> None:
         borrower = self._borrowers.pop(lease.slot)

@@ -1271,3 +1271,13 @@ def test_plain_sockets_are_told_from_others(lane_bed: Bed, link: Link) -> None:
     peer = Peer(lane_bed.factory)
     assert not transports.is_plain(transports.layers(peer.transport))
     peer.lose()
+
+
+def test_what_a_lease_held_is_not_counted_once_it_is_ended(lane_bed: Bed, link: Link) -> None:
+    """Also where the pump has nothing to do any more, so that no turn of it tells."""
+    link.send(client_frame(BINARY, noise(100_000))[:-1])
+    lane_bed.loop.until(lambda: link.protocol.count() >= 99_999)
+    lane_bed.loop.until(lambda: lane_bed.factory.budget.total >= 99_999)
+    link.protocol.give_up()
+    lane_bed.loop.until(lambda: not lane_bed.factory.live)
+    assert lane_bed.factory.budget.total == 0
