@@ -90,6 +90,10 @@ class Deadlines(Generic[Thing]):
         """Drop `thing`, if it waits."""
         self._due.pop(thing, None)
 
+    def pop(self) -> Thing:
+        """Take out the first that is due, of one at least, without a call for it."""
+        return self._due.popitem(last=False)[0]
+
     def clear(self) -> None:
         """Drop everything."""
         self._due.clear()

@@ -28,6 +28,12 @@ from echod.settings import Compression, Settings
 from echod.turns import Turns
 from echod.upstream import autobahn, tls_sessions
 
+GROWN_TIME = 1.0
+"""Seconds for which a TLS connection keeps the buffers that a large message has made grow: the next message may be large, too."""
+
+MOST_GROWN = 256
+"""TLS connections that keep them at a time: of some 110 KiB for each, less than 32 MiB in all, which `--max-buffered` doesn't count."""
+
 
 class State(StrEnum):
     """What the daemon is about."""
@@ -81,6 +87,9 @@ class EchoFactory(WebSocketServerFactory):
         self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
         self._stalled: Deadlines[EchoProtocol] = Deadlines(ticker, settings.max_stall, EchoProtocol.give_up)
         self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
+        self._shrinking: Turns[EchoProtocol] = Turns(clock, self._shrink)
+        self._grown: Deadlines[EchoProtocol] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
+        self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
@@ -196,8 +205,29 @@ class EchoFactory(WebSocketServerFactory):
             self._forget_deadlines(connection)
             self._closing.begin(connection)
 
+    def grew(self, connection: EchoProtocol) -> None:
+        """Take note that the buffers of TLS of a connection may have grown. They are given back soon; the oldest at once, if many have."""
+        if connection not in self._grown:
+            self._grown.add(connection)
+            if len(self._grown) > MOST_GROWN:
+                self._shrinking.add(self._grown.pop())
+
+    def shrinks_later(self, connection: EchoProtocol) -> None:
+        """Take note that these buffers are in use, or may soon be in use again."""
+        self._grown.add(connection)
+
+    def shrank(self, connection: EchoProtocol) -> None:
+        """Take note that these buffers have been given back."""
+        self._grown.discard(connection)
+
+    def _shrink(self, connection: EchoProtocol) -> None:
+        connection.shrink()
+        if self not in self._trims:  # once a second at most, since the C library looks at all that is free
+            self._trims.add(self)
+
     def lost(self, connection: EchoProtocol) -> None:
         """Forget a connection."""
+        self._grown.discard(connection)
         self.live.pop(connection, None)
         self._turned_away.discard(connection)
         self._unread.discard(connection)
@@ -267,6 +297,7 @@ class EchoFactory(WebSocketServerFactory):
                 call.cancel()
         self._ticker.stop()
         self.turns.stop()
+        self._shrinking.stop()
         if self.lane is not None:
             self._pumped = self.lane.sums
             self.lane.stop()

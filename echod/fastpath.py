@@ -105,6 +105,10 @@ class Borrower(Protocol):
         """Take the socket back."""
         ...
 
+    def lease_grown(self) -> None:
+        """Take note that the buffers of a leased TLS session have grown, of which a lease tells once."""
+        ...
+
     def lease_lost(self) -> None:
         """Reset the connection: what the lease would have left is lost."""
         ...
@@ -309,6 +313,8 @@ class Lane:
         while lease:
             self._ended.append(lease)
             lease = lease.next
+        if self._lib.echod_pump_grown(self._pump):  # first: what follows may release leases
+            _caught("which sessions have grown could not be told", self._tell_grown)
         self._tell_held()
         while self._ended:
             self._give_back(self._ended.pop())
@@ -322,6 +328,12 @@ class Lane:
         if held != self._held:
             self._held = held
             _caught("what leases hold could not be counted", self._note_held, held)
+
+    def _tell_grown(self) -> None:
+        lease = self._lib.echod_pump_grown(self._pump)
+        while lease:
+            self._borrowers[lease.slot].lease_grown()
+            lease = lease.next_grown
 
     def _trim(self) -> None:
         self._trim_call = None

@@ -59,6 +59,9 @@ PER_MESSAGE_COMPRESSED = 4
 PIECE = 64 * 1024
 """Octets of a frame that Autobahn is given at a time, at most; it takes about as long for them as for `SLICE` octets of small frames."""
 
+MOST_MOVED = 64 * 1024
+"""Octets that a lease may hold and be ended all the same, so that the buffers of its TLS session can be given back: what it holds moves."""
+
 ORDINARY = b"\x81\x82"
 """The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
 
@@ -100,7 +103,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     _codec: Codec | None = None
     _large: Large | None = None
     _layers: tuple[Any, ...] = ()
-    _is_plain = _is_tls = False
+    _is_plain = _is_tls = _has_tls = False
 
     # `faulty.Afflicted`.
     _faulty: faulty.Faulty | None = None
@@ -143,6 +146,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         self._receive = EchoProtocol._receive_head
         self._layers = transports.layers(self.transport)
         self._is_plain, self._is_tls = transports.is_plain(self._layers), transports.is_tls(self._layers)
+        self._has_tls = transports.tls_of(self._layers) is not None
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
         eager.read_first(self.transport)
@@ -279,6 +283,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         self._answers = None
         if not self._layers:
             return  # the connection is lost
+        if self._has_tls:
+            self.factory.grew(self)
         self.factory.budget.settle(self)
         if self._tasks is not None:
             return
@@ -705,6 +711,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         if not self._can_be_leased:
             return
         assert self.factory.lane is not None
+        if self._is_tls:
+            self._renew_buffers()
         session = tls_sessions.session(self._layers) if self._is_tls else None
         if (self._is_plain or session is not None) and self._lend_socket(self._layers[-1].fileno(), session):
             self._reads = 0
@@ -726,6 +734,7 @@ class EchoProtocol(autobahn.ServerProtocol):
             self.lease_lost()
             return
         if self._is_tls:
+            self.factory.shrinks_later(self)
             tls_sessions.flush_session(self._layers)
         elif ended.is_over and not ended.unsent and not ended.rest and not self._is_leaving:
             transports.close_now(self._layers[0])
@@ -744,6 +753,26 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._act(lambda: self._receive(self, ended.rest))
         self._has_unread_session = self._is_tls
         self._read_session()
+
+    def lease_grown(self) -> None:
+        """Have the buffers of the TLS session given back later."""
+        self.factory.grew(self)
+
+    def shrink(self) -> None:
+        """Give back what the buffers of TLS have grown to, or later, if they are in use. After a lease, a new one begins with new ones."""
+        if self.lease is None:
+            self._renew_buffers()
+        elif self.lease.held > MOST_MOVED:
+            self.factory.shrinks_later(self)
+        else:
+            self._take_back()
+            self._lend()
+
+    def _renew_buffers(self) -> None:
+        if tls_sessions.renew_buffers(self._layers):
+            self.factory.shrank(self)
+        else:
+            self.factory.shrinks_later(self)
 
     def _read_session(self) -> None:
         """Read what a TLS session has left that was in other hands, when what was received before it is done with."""

@@ -771,6 +771,9 @@ class FakeBorrower:
     def lease_ended(self, ended: Ended) -> None:
         self.ended.append(ended)
 
+    def lease_grown(self) -> None:
+        raise AssertionError
+
     def lease_lost(self) -> None:
         raise AssertionError
 

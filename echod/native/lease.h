@@ -79,6 +79,7 @@ struct echod_pump {
     uint64_t share_end;
     echod_sums sums;
     echod_lease *ended;
+    echod_lease *grown;
     /* Events that were fetched and are still to be served: what one turn had no time for comes first in the next. */
     int count;
     int served;
@@ -146,6 +147,16 @@ static inline void give_buffer(echod_pump *pump, uint8_t *buffer)
    written to. */
 size_t echod_lease_message_held(const lease_t *lease);
 
+/* Put a lease on the list of those whose session has grown, once. */
+static inline void tell_grown(echod_pump *pump, lease_t *lease)
+{
+    if (lease->public.has_grown || !echod_tls_has_grown(lease->tls))
+        return;
+    lease->public.has_grown = 1;
+    lease->public.next_grown = pump->grown;
+    pump->grown = &lease->public;
+}
+
 /* Note what a lease holds now. */
 static inline void set_held(echod_pump *pump, lease_t *lease)
 {
@@ -154,7 +165,8 @@ static inline void set_held(echod_pump *pump, lease_t *lease)
     if (lease->tls) {
         const uint8_t *octets;
         lease->public.sealed_size = echod_tls_unsent(lease->tls, &octets);
-        held += lease->public.sealed_size + echod_tls_unopened(lease->tls);
+        held += echod_tls_held(lease->tls);
+        tell_grown(pump, lease);
     }
     pump->held += held - lease->public.held;
     lease->public.held = held;

@@ -270,6 +270,7 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
     if (!tls)
         return NULL;
     *tls = (echod_tls){.openssl = &pump->openssl, .ssl = ssl, .in = in, .out = out};
+    tls->most_in = echod_tls_unopened(tls);
     lease_t *lease = echod_tls_unsent(tls, &octets) ? NULL : (lease_t *)echod_pump_lend(pump, fd, slot);
     if (!lease) {
         free(tls);
@@ -303,7 +304,7 @@ void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl)
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
 {
     uint64_t now = now_ns(), deadline = now + budget_ns;
-    pump->ended = NULL;
+    pump->ended = pump->grown = NULL;
     do {
         if (pump->served == pump->count) {
             pump->served = 0;
@@ -330,6 +331,11 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
 void echod_pump_recall(echod_pump *pump, echod_lease *lease)
 {
     echod_lease_end(pump, (lease_t *)lease, ECHOD_END_RECALLED, NULL, 0);
+}
+
+echod_lease *echod_pump_grown(const echod_pump *pump)
+{
+    return pump->grown;
 }
 
 size_t echod_pump_held(const echod_pump *pump)

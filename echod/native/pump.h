@@ -73,6 +73,9 @@ typedef struct echod_lease {
     const uint8_t *later;
     /* The next in the list of those that ended in a turn. */
     struct echod_lease *next;
+    /* Over TLS: whether the session's BIOs have grown, and the next in the list of those of which this was first seen in the same turn. */
+    int has_grown;
+    struct echod_lease *next_grown;
 } echod_lease;
 
 /* A pump for messages of at most this size, in at most so many frames. NULL, with errno, if there can be none. Messages that a processor of
@@ -105,6 +108,10 @@ int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_t
 
 /* Serve the ready sockets, for about as long as budget_ns says, and answer with the list of leases that ended. */
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);
+
+/* The list of leases whose BIOs were first seen in the last turn to have grown. It is good until a lease is released. Memory BIOs never
+   shrink: their owner may end the lease, and put new ones in their place. */
+echod_lease *echod_pump_grown(const echod_pump *pump);
 
 /* End a lease that has not ended. */
 void echod_pump_recall(echod_pump *pump, echod_lease *lease);

@@ -7,7 +7,20 @@ enum {
     PIECE = RECORD,
     /* Octets sealed at a time, likewise; but each piece is a system call. */
     SEAL = 4 * RECORD,
+    GROWN = 4 * 1024, /* octets in a BIO from which on it is worth the trouble to give back what it takes */
 };
+
+static void note_most(size_t *most, size_t size)
+{
+    if (*most < size)
+        *most = size;
+}
+
+/* Octets of memory of a BIO that has had so many in it (OpenSSL, BUF_MEM_grow_clean). */
+static size_t room_of(size_t most)
+{
+    return (most + 3) / 3 * 4;
+}
 
 /* Whether the session waits for more of what the peer sends. What else there is to be met, the owner meets again: an error's reason stays
    behind in the queue of this thread, and the next who asks about another session would take it for that one's. */
@@ -25,6 +38,7 @@ static bool put(echod_tls *tls, echod_sealed *sealed, size_t size)
     int n = tls->openssl->BIO_write(tls->in, sealed->octets, (int)size);
     if (n <= 0)
         return false;
+    note_most(&tls->most_in, echod_tls_unopened(tls));
     sealed->octets += n;
     sealed->size -= (size_t)n;
     return true;
@@ -73,6 +87,8 @@ size_t echod_tls_seal(echod_tls *tls, const uint8_t *octets, size_t size)
             tls->is_odd = true;
         }
     }
+    const uint8_t *unsent;
+    note_most(&tls->most_out, echod_tls_unsent(tls, &unsent));
     return sealed;
 }
 
@@ -100,4 +116,16 @@ size_t echod_tls_unopened(const echod_tls *tls)
     char *begin = NULL;
     long size = tls->openssl->BIO_get_mem_data(tls->in, &begin);
     return size > 0 ? (size_t)size : 0;
+}
+
+size_t echod_tls_held(const echod_tls *tls)
+{
+    const uint8_t *octets;
+    bool is_in_use = echod_tls_unsent(tls, &octets) || echod_tls_unopened(tls);
+    return is_in_use ? room_of(tls->most_in) + room_of(tls->most_out) : 0;
+}
+
+bool echod_tls_has_grown(const echod_tls *tls)
+{
+    return tls->most_in > GROWN || tls->most_out > GROWN;
 }

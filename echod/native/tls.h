@@ -40,6 +40,9 @@ typedef struct {
     void *out; /* what is to be sent to it */
     /* Something else than octets is next: a close_notify, an alert, a fault, or a handshake in which nothing can be written. */
     bool is_odd;
+    /* The most octets that were in each BIO at a time. */
+    size_t most_in;
+    size_t most_out;
 } echod_tls;
 
 /* Sealed octets that were received and have not been put into the session yet. */
@@ -69,5 +72,11 @@ void echod_tls_sent(echod_tls *tls, size_t size);
 
 /* Octets received that the session has not begun to open. */
 size_t echod_tls_unopened(const echod_tls *tls);
+
+/* Octets of memory that the BIOs take, as far as they are in use: nothing, while both are empty. */
+size_t echod_tls_held(const echod_tls *tls);
+
+/* Whether the BIOs take much more memory than when they were new. */
+bool echod_tls_has_grown(const echod_tls *tls);
 
 #endif

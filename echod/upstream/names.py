@@ -46,7 +46,7 @@ TLS_LANE: Names = {
     "OpenSSL.SSL": ("_ffi",),
     "OpenSSL.SSL:Connection": ("_ssl", "_into_ssl", "_from_ssl"),
 }
-"""Without one of these TLS stays out of the express lane."""
+"""Without one of these TLS stays out of the express lane, and its buffers keep the size that they have grown to."""
 
 _DISTRIBUTIONS = {"autobahn": "autobahn", "twisted": "Twisted", "OpenSSL": "pyOpenSSL"}
 
@@ -66,7 +66,7 @@ def fault() -> str | None:
 
 def losses() -> list[str]:
     """Return a line for each faster way that echod leaves out, and what is missing for it."""
-    ways = ((EAGER, "new connections are read a little later"), (TLS_LANE, "TLS is served without the pump"))
+    ways = ((EAGER, "new connections are read a little later"), (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"))
     return [f"{what}, for want of {', '.join(gone)}" for names, what in ways if (gone := missing(names))]
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 from OpenSSL import SSL
 
 from echod.upstream import names
-from echod.upstream.transports import RECORD_SIZE, is_tls, send_now
+from echod.upstream.transports import RECORD_SIZE, is_tls, send_now, tls_of
 
 
 def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
@@ -54,6 +54,10 @@ _OPENSSL_FUNCTIONS = {
     "BIO_write": "int(*)(BIO *, void *, int)",
     "BIO_get_mem_data": "long(*)(BIO *, char * *)",
     "ERR_clear_error": "void(*)()",
+    "BIO_new": "BIO *(*)(BIO_METHOD *)",
+    "BIO_s_mem": "BIO_METHOD *(*)()",
+    "BIO_free": "int(*)(BIO *)",
+    "SSL_set_bio": "void(*)(SSL *, BIO *, BIO *)",
 }
 
 
@@ -93,6 +97,32 @@ def session(layers: Sequence[Any]) -> Session | None:
         )
     except (AttributeError, TypeError):
         return None
+
+
+def renew_buffers(layers: Sequence[Any]) -> bool:
+    """Give back the memory that the buffers of a TLS session have grown to; tell whether they are as small as they can be now.
+
+    The memory BIOs of OpenSSL never shrink, so new ones take their place. This is only possible while both are empty: part of a
+    record that was received is in the session itself, which keeps it. A session in other hands is not to be touched.
+    """
+    tls = tls_of(layers)
+    if tls is None or openssl() is None:
+        return True  # there is nothing that could be done later
+    if not tls._handshakeDone or tls._lostTLSConnection or tls._aborted:
+        return False
+    connection, library, ffi = tls.getHandle(), cast(Any, SSL)._lib, cast(Any, SSL)._ffi
+    octets = ffi.new("char **")
+    if any(library.BIO_get_mem_data(bio, octets) for bio in (connection._into_ssl, connection._from_ssl)):
+        return False
+    incoming, outgoing = library.BIO_new(library.BIO_s_mem()), library.BIO_new(library.BIO_s_mem())
+    if ffi.NULL in (incoming, outgoing):  # there is no memory
+        library.BIO_free(incoming)
+        library.BIO_free(outgoing)
+        library.ERR_clear_error()
+        return False
+    library.SSL_set_bio(connection._ssl, incoming, outgoing)  # frees the old ones
+    connection._into_ssl, connection._from_ssl = incoming, outgoing
+    return True
 
 
 def flush_session(layers: Sequence[Any]) -> None:

@@ -40,6 +40,11 @@ def is_tls(layers: Sequence[Any]) -> bool:
     return len(layers) == 2 and isinstance(layers[0], TLSMemoryBIOProtocol) and isinstance(layers[1], Connection)
 
 
+def tls_of(layers: Sequence[Any]) -> Any:
+    """Return the layer that is TLS, wherever it is; None if there is none."""
+    return next((layer for layer in layers if isinstance(layer, TLSMemoryBIOProtocol)), None)
+
+
 def unsent(layers: Sequence[Any]) -> int:
     """Return the octets written that the kernel has not taken yet."""
     octets = 0
@@ -96,7 +101,7 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
             TLSMemoryBIOProtocol.write(top, rest)
     elif is_plain(layers):
         send_now(bottom, octets)
-    elif (tls := next((layer for layer in layers if isinstance(layer, TLSMemoryBIOProtocol)), None)) is not None:
+    elif (tls := tls_of(layers)) is not None:
         # Past Twisted's buffer for small writes, which `unsent` doesn't know: who looks there would take them for sent.
         TLSMemoryBIOProtocol.write(tls, octets)
     elif isinstance(bottom, Connection):
