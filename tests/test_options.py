@@ -181,8 +181,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
         ("tpc:9000", "Unknown endpoint type: 'tpc'"),
         ("echod.example:9000", "Unknown endpoint type: 'echod.example'"),
         ("tcp", "tcp: missing 1 required positional argument: 'port'"),
-        # Of a name like one that there is Python 3.13 says so.
-            ("tcp:9000:colour=red", "tcp: got an unexpected keyword argument 'colour'"),
+        # Python 3.13 would add a guess to a name that is nearly right.
+        ("tcp:9000:colour=red", "tcp: got an unexpected keyword argument 'colour'"),
         ("ssl:9000:key=a.pem", "ssl: got an unexpected keyword argument 'key'"),
         ("haproxy:tcp:http", "'http' is not a number"),
         ("tcp:", "'' is not a number"),
