@@ -188,4 +188,5 @@ def test_many_small_records_behind_much_that_is_put_off(native: Native, certific
             loop.until(lambda: is_failed(1007, link))
             return loop.longest
 
-    assert best(longest) <= LIMIT
+    # Most of it is Twisted's own work on each record, longer where coverage is measured. With a copy for each record it was 1.8 s.
+    assert best(longest) <= 4 * LIMIT
