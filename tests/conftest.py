@@ -36,9 +36,12 @@ from tests.loop import DEADLINE, Bed, Loop, bed, needed_native
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-# A shell has its background jobs ignore it, and so would what they start: the tests send it.
+# A shell has its background jobs ignore SIGINT, and nohup has its command ignore SIGHUP. What they start ignores these, too, and so would
+# daemons; the tests send both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
