@@ -315,11 +315,11 @@ class _Check:
             case _Message() as got:
                 if number == 1 and difference(payload, is_binary, got.payload, got.is_binary):
                     got = await self._behind_greeting(got, payload, is_binary)
-                self._report.round_trips.append(perf_counter() - began)
+                round_trip = perf_counter() - began
                 if differs := difference(payload, is_binary, got.payload, got.is_binary):
-                    self._report.round_trips.pop()
                     seen = describe_message(got.payload, got.is_binary, _SHOWN)
                     raise Fault(Step.ECHO, f"{self._sending} came back wrong: {differs}", [f"came back: {seen}"])
+                self._report.round_trips.append(round_trip)
             case _Closed() as closed:
                 raise Fault(Step.ECHO, f"{closed} came instead of an echo of {self._sending}")
             case end:

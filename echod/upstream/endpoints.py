@@ -170,12 +170,11 @@ class _OwnUnixPort(_QuietUnixPort):
 
 
 def _is_abandoned(path: bytes) -> bool:
-    """Tell whether there is a socket at `path` from which nobody accepts."""
+    """Tell whether nobody accepts from `path`, where there is a socket or nothing."""
     try:
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.setblocking(False)
-                client.connect(path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(path)
     except ConnectionRefusedError:
         return True
     except OSError:  # there is nothing at the path, or a server whose backlog is full
