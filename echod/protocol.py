@@ -787,7 +787,9 @@ class EchoProtocol(autobahn.ServerProtocol):
     def _take_back(self) -> None:
         if self.lease is not None:
             assert self.factory.lane is not None
+            last_seen = self.last_seen
             self.factory.lane.recall(self)
+            self._last_seen = last_seen  # that a lease is ended here is no sign of life of the client
 
     # Backpressure: reasons not to read, each on its own.
 
@@ -920,9 +922,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        last_seen = self.last_seen
         self._take_back()
-        self._last_seen = last_seen  # that a lease ends is no sign of life, when it was ended here
         self.sendPing()
 
     def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:

@@ -469,6 +469,15 @@ def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, dial: Callable[[B
         loop.until(lambda: not made.factory.live)
 
 
+def test_what_ends_a_lease_here_is_no_sign_of_life(lane_bed: Bed, link: Link) -> None:
+    """A ping would come later for it, such as when the buffers of TLS are given back."""
+    before = link.protocol.last_seen
+    lane_bed.loop.pump([TICK] * 10)
+    link.protocol.shrink()
+    assert is_leased(link)
+    assert link.protocol.last_seen == before
+
+
 def test_who_is_given_up_is_reset(lane_bed: Bed, link: Link) -> None:
     link.send(client_frame(BINARY, bytes(100_000))[:-1])
     lane_bed.loop.until(lambda: held(lane_bed) > 0)

@@ -109,7 +109,10 @@ def test_select_watches_no_more_than_it_can() -> None:
     try:
         with Daemon("--handshake-timeout", "60s", "--ping-interval", "0", reactor="select") as daemon, ExitStack() as clients:
             assert "max-connections 960," in daemon.log()
-            opened = [clients.enter_context(socket.create_connection(daemon.address, timeout=30)) for _ in range(1100)]
+            opened: list[socket.socket] = []
+            for _ in range(1100):
+                with suppress(ConnectionResetError):  # one over the limit may be reset before connect() returns
+                    opened.append(clients.enter_context(socket.create_connection(daemon.address, timeout=30)))
             answers = [answer_to(client, handshake())[:12] for client in opened]
             assert answers[:960] == [b"HTTP/1.1 101"] * 960
             assert not any(answer.startswith(b"HTTP/1.1 101") for answer in answers[960:])
