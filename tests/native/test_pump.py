@@ -494,7 +494,7 @@ def test_a_new_buffer_counts_with_what_was_written_to(native: Native) -> None:
         leased.send(b"\x82\xff" + (40 << 20).to_bytes(8, "big") + KEY)
         pump.turn()
         before = pump.held
-        assert before <= 2 * 4096
+        assert before <= 3 * 4096  # two pages, and what a sanitizer's allocator has in front
         leased.send(bytes(1 << 20))
         pump.turn()
         assert pump.held == before + (1 << 20)
