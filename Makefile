@@ -22,12 +22,12 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_
 HAS_LANE := $(BIN)/python -c 'from echod.native import load; raise SystemExit(load(None) is None)'
 NO_LANE := "The express lane is not compiled, echod serves in pure Python. For speed: apt-get install gcc python3-dev, then make clean."
 
-# Left out under sanitizers: fuzzing has some of its own; valgrind, browsers, curl and man don't take one that is loaded before them; its
-# malloc gives no memory back; an installation builds without; CI runs none of our code; and workers, which are started over and over,
-# take long to load it.
+# Left out under sanitizers: fuzzing has some of its own; valgrind, browsers, curl and man don't take one that is loaded before them, and
+# test_wall_clock.py loads a library of its own there; its malloc gives no memory back; an installation builds without; CI runs none of our
+# code; and workers, which are started over and over, take long to load it.
 NOT_SANITIZED := tests/browser tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_admin_daemon.py \
   tests/test_checking.py tests/test_ci.py tests/test_manual.py tests/test_memory.py tests/test_packaging.py tests/test_url.py \
-  tests/test_workers_daemon.py
+  tests/test_wall_clock.py tests/test_workers_daemon.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py \
