@@ -78,7 +78,7 @@ def read(connection: Any, has_begun: Callable[[], object] = bool) -> Seen:
             if not seen:
                 has_begun()
             seen += octets
-            time.sleep(PAUSE)
+            time.sleep(PAUSE)  # as slow as the reader is to be, not for luck
     except OSError:
         return Seen(bytes(seen), False)
     finally:

@@ -29,6 +29,7 @@ from tests.tls import Certificate
 class Mallinfo(ctypes.Structure):
     """What glibc's allocator has handed out: `struct mallinfo2` (mallinfo(3))."""
 
+    # As a string, so that the ten names stand in a line.
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]  # noqa: SIM905
 
 

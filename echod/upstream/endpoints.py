@@ -197,7 +197,7 @@ class _UnixListener:
         self._reactor = reactor
 
     def listenUNIX(self, address: str, factory: IProtocolFactory, backlog: int, mode: int, wantPID: bool) -> IListeningPort:  # noqa: ARG002
-        """Listen on a Unix socket, without Twisted's lock."""
+        """Listen on a Unix socket, without Twisted's lock, which `wantPID` asks for: the signature is the reactor's."""
         port = _OwnUnixPort(os.fsencode(address), factory, backlog, mode, self._reactor)
         port.startListening()
         return cast(IListeningPort, port)
