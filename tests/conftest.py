@@ -30,11 +30,16 @@ match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
 from twisted.internet import reactor
 
 from echod.native import Native
+from echod.upstream.clock import make_monotonic
 from tests.loop import DEADLINE, Bed, Loop, bed, needed_native
 
 # Hypothesis fails what takes an example more than 200 ms, as each does where the machine stands still for so long.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+# Here, before the reactor runs: a service that a test makes would otherwise change the clock within a turn of the reactor. The asyncio
+# reactor then compares new calls with the old clock's time, finds them due, and never ends the turn.
+make_monotonic(reactor)
 
 # A shell has its background jobs ignore SIGINT, and nohup has its command ignore SIGHUP. What they start ignores these, too, and so would
 # daemons; the tests send both.

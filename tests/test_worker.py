@@ -103,6 +103,13 @@ class Reactor:
             self.stopped.callback(None)
 
 
+class Deaf(Reactor):
+    """One that never runs what a signal handler gives it, so that nothing is left for another test's turn of the real reactor."""
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        """Drop it."""
+
+
 class Serving:
     """A worker that serves on a socket, and may be told to serve others."""
 
@@ -224,7 +231,7 @@ def test_the_kernel_ends_it_with_its_parent() -> None:
 
 @pytest.mark.usefixtures("pipes")
 def test_without_a_parent_a_stuck_one_is_killed_when_a_drain_would_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = Worker(Settings(drain_timeout=600), [], Reactor(), None, None, log=ParentLog(), role=Role(0, ()))
+    service = Worker(Settings(drain_timeout=600), [], Deaf(), None, None, log=ParentLog(), role=Role(0, ()))
     service._on_signal(signal.SIGTERM, None)
     assert signal.alarm(0) == 0
     monkeypatch.setattr(os, "getppid", lambda: 1)
