@@ -15,22 +15,22 @@ BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
 PLUGIN := twisted/plugins/echod_plugin.py
-NATIVE := $(wildcard echod/native/*.[ch]) echod/native/build.py
+NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -g -O1
 
 # Without the express lane its tests are skipped, as ECHOD_NATIVE=0 has it, unless no tool may be missing.
-HAS_LANE := $(BIN)/python -c 'from echod.native import load; raise SystemExit(load(None) is None)'
+HAS_LANE := $(BIN)/python -c 'from echod.lane.native import load; raise SystemExit(load(None) is None)'
 NO_LANE := "The express lane is not compiled, echod serves in pure Python. For speed: apt-get install gcc python3-dev, then make clean."
 
 # Left out under sanitizers: fuzzing has some of its own; valgrind, browsers, curl and man don't take one that is loaded before them, and
 # test_wall_clock.py loads a library of its own there; its malloc gives no memory back; an installation builds without; CI runs none of our
 # code; and workers, which are started over and over, take long to load it.
-NOT_SANITIZED := tests/browser tests/native/test_fuzz.py tests/native/test_instructions.py tests/reliability tests/test_admin_daemon.py \
-  tests/test_checking.py tests/test_ci.py tests/test_manual.py tests/test_memory.py tests/test_packaging.py tests/test_url.py \
+NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/test_instructions.py tests/reliability tests/test_admin_daemon.py \
+  tests/test_checking.py tests/test_ci.py tests/test_manual.py tests/core/test_memory.py tests/test_packaging.py tests/test_url.py \
   tests/test_wall_clock.py tests/test_workers_daemon.py
 
 # What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
-COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/native/test_fuzz.py \
+COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/lane/native/test_fuzz.py \
   tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py \
   tests/test_url.py tests/test_workers_daemon.py
 
@@ -72,13 +72,13 @@ soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 1
 
 fuzz: $(VENV)/.test  ## fuzz the daemon, then its C code, for FUZZ_SECONDS each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
-	$(BIN)/python -m tests.native.fuzz.run --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.lane.native.fuzz.run --seconds $(FUZZ_SECONDS)
 
 native: $(VENV)/.test  ## compile the express lane after a change to its C code
-	$(BIN)/python -m echod.native.build
+	$(BIN)/python -m echod.lane.native.build
 
 instructions: $(VENV)/.test  ## count the C code's instructions and compare with the recorded figures
-	$(BIN)/python -m tests.native.instructions
+	$(BIN)/python -m tests.lane.native.instructions
 
 # In a copy, as nothing else should meet what is built here. Python itself is not built with the sanitizer, so its run-time library has
 # to be there first; what Python leaks at its end is its own.
@@ -86,7 +86,7 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemo
 	rm -rf build/sanitized
 	mkdir -p build/sanitized
 	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . .gitignore | tar -xf - -C build/sanitized
-	cd build/sanitized && ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(abspath $(BIN))/python -m echod.native.build
+	cd build/sanitized && ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(abspath $(BIN))/python -m echod.lane.native.build
 	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
@@ -116,7 +116,7 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
 	mv build/deb/*.deb dist
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # The set-up.

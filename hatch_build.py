@@ -1,7 +1,7 @@
 """The build hook: the express lane is compiled into the wheel, or the wheel goes without it.
 
 Knows hatchling's hooks, and what to do when there is no compiler: a working daemon of pure Python, and one line that says so. Must
-never know how the extension is made; that is ``echod/native/build.py``, which it loads from its file, as nothing is installed yet.
+never know how the extension is made; that is ``echod/lane/native/build.py``, which it loads from its file, as nothing is installed yet.
 
 ``ECHOD_NATIVE`` means here what it means at run time: ``1`` the build fails without the extension, ``0`` it isn't built, unset it is
 built where it can be.
@@ -27,8 +27,8 @@ SHIPPED_CFLAGS = ("-g0",)
 
 
 def load_builder(root: Path) -> ModuleType:
-    """``echod/native/build.py`` as a module, without importing the package around it."""
-    spec = importlib.util.spec_from_file_location("echod_native_build", root / "echod" / "native" / "build.py")
+    """``echod/lane/native/build.py`` as a module, without importing the package around it."""
+    spec = importlib.util.spec_from_file_location("echod_native_build", root / "echod" / "lane" / "native" / "build.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -45,7 +45,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
         if self.target_name != "wheel" or wanted == "0":
             return
         root = Path(self.root)
-        native = root / "echod" / "native"
+        native = root / "echod" / "lane" / "native"
         # An editable installation imports from the source tree, so that is where the extension has to be.
         self.folder = None if version == "editable" else tempfile.TemporaryDirectory()
         try:
@@ -64,7 +64,7 @@ class NativeBuildHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         if self.folder is not None:
-            build_data["force_include"][str(built)] = f"echod/native/{built.name}"
+            build_data["force_include"][str(built)] = f"echod/lane/native/{built.name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's signature
         """Called by hatchling once the wheel is written."""

@@ -28,7 +28,16 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 # Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds and loads.
 WITH_DAEMON = ["interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py", "test_workers_daemon.py"]
 WITH_DAEMON = [f"tests/{name}" for name in WITH_DAEMON]
-APART = ["browser", "conformance", "fuzz", "reliability", "system", "native/fuzz", "native/test_fuzz.py", "native/test_instructions.py"]
+APART = [
+    "browser",
+    "conformance",
+    "fuzz",
+    "reliability",
+    "system",
+    "lane/native/fuzz",
+    "lane/native/test_fuzz.py",
+    "lane/native/test_instructions.py",
+]
 APART += ["test_ci.py", "test_manual.py", "test_packaging.py", "test_readme.py"]
 IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
 

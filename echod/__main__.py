@@ -14,7 +14,7 @@ from errno import EBADF
 from typing import TextIO
 
 from echod import __version__
-from echod.log import escape
+from echod.core.log import escape
 
 HELP = f"""\
 echod {__version__}, a WebSocket echo daemon
@@ -32,9 +32,9 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
         case ["--version", *_]:
             out.write(f"echod {__version__}\n")
         case ["check", *rest]:
-            from echod import check  # noqa: PLC0415  # takes some tenths of a second that help and version can do without
+            from echod.check import command  # noqa: PLC0415  # takes some tenths of a second that help and version can do without
 
-            return check.main(rest, out, error_out)
+            return command.main(rest, out, error_out)
         case _:
             error_out.write(f"echod: {escape(arguments[0])} is no command; python -m echod shows what there is\n")
             return os.EX_USAGE

@@ -21,15 +21,19 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
-from echod import __version__, log_place, native, proxy_header, systemd, tls, worker
-from echod.budget import READ_SIZE
-from echod.log import Limiter, stderr_line
-from echod.quantities import KIB, format_duration, format_size, parse_duration, parse_size
-from echod.service import EchoService
-from echod.settings import Compression, LogFormat, Settings, parse_choice
+from echod import __version__
+from echod.core.budget import READ_SIZE
+from echod.core.log import Limiter, LogFormat, stderr_line
+from echod.core.quantities import KIB, format_duration, format_size, parse_count, parse_duration, parse_positive_duration, parse_size
+from echod.lane import native
+from echod.net import proxy_header, tls
+from echod.run import log_place, systemd
+from echod.run.service import EchoService
+from echod.run.workers import worker
+from echod.run.workers.supervisor import Supervisor, make_command, make_environment
+from echod.run.workers.worker import Worker
+from echod.settings import Compression, Settings, parse_choice
 from echod.upstream import clock, endpoints, names
-from echod.worker import Worker
-from echod.workers import Supervisor, make_command, make_environment
 
 MAX_WORKERS = 256
 """More are a slip of the hand."""
@@ -55,21 +59,6 @@ def parse_head_size(text: str) -> int:
     if not LEAST_HEAD <= size <= MOST_HEAD:
         raise ValueError(f"is not between {format_size(LEAST_HEAD)} and {format_size(MOST_HEAD)}")
     return size
-
-
-def parse_positive_duration(text: str) -> float:
-    """Return the seconds of a duration that can't be 0."""
-    seconds = parse_duration(text)
-    if not seconds:
-        raise ValueError("can't be 0: no connection may outlive it")
-    return seconds
-
-
-def parse_count(text: str) -> int:
-    """Return a whole number of at least 1; raises `ValueError`."""
-    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
-        raise ValueError("is not a whole number of at least 1")
-    return int(text)
 
 
 def parse_hops(text: str) -> int:

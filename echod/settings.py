@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from echod.quantities import KIB, MIB
+from echod.core.log import LogFormat
+from echod.core.quantities import KIB, MIB
 
 
 class Compression(StrEnum):
@@ -24,14 +25,6 @@ class Compression(StrEnum):
     """Taken; each echo is deflated anew."""
     OFF = "off"
     """Taken from nobody."""
-
-
-class LogFormat(StrEnum):
-    """How a line of the log is written."""
-
-    TEXT = "text"
-    JSON = "json"
-    JOURNAL = "journal"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
 
 from twisted.internet import reactor
 
-from echod.native import Native
+from echod.lane.native import Native
 from echod.upstream.clock import make_monotonic
 from tests.loop import DEADLINE, Bed, Loop, bed, needed_native
 

@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from echod.deadlines import TICK
-from echod.factory import EchoFactory
-from echod.handshake import PageRequest
-from echod.protocol import EchoProtocol
+from echod.core.deadlines import TICK
+from echod.http.handshake import PageRequest
 from echod.settings import Settings
+from echod.websocket.factory import EchoFactory
+from echod.websocket.protocol import EchoProtocol
 from tests import frames
 
 

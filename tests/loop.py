@@ -25,10 +25,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod.factory import EchoFactory
-from echod.native import Native, load
-from echod.protocol import EchoProtocol
+from echod.lane.native import Native, load
 from echod.settings import Settings
+from echod.websocket.factory import EchoFactory
+from echod.websocket.protocol import EchoProtocol
 from tests.frames import handshake
 from tests.tls import Certificate
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from echod import __version__, check
+from echod import __version__
 from echod.__main__ import HELP, main
 from echod.__main__ import run as run_process
+from echod.check import command
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -42,7 +43,7 @@ def test_check_gets_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
         out.write(repr(list(arguments)))
         return 3
 
-    monkeypatch.setattr(check, "main", fake)
+    monkeypatch.setattr(command, "main", fake)
     assert run("check", "ws://a", "--json") == (3, "['ws://a', '--json']", "")
 
 

@@ -14,13 +14,14 @@ import pytest
 from twisted.internet.endpoints import _SystemdParser
 from twisted.python.systemd import ListenFDs
 
-from echod import __version__, worker
-from echod.log import Limiter
+from echod import __version__
+from echod.core.log import Limiter, LogFormat
 from echod.options import Options, makeService, pid_file_fault
-from echod.service import EchoService
-from echod.settings import Compression, LogFormat, Settings
-from echod.worker import VARIABLE, Role, Worker
-from echod.workers import Supervisor
+from echod.run.service import EchoService
+from echod.run.workers import worker
+from echod.run.workers.supervisor import Supervisor
+from echod.run.workers.worker import VARIABLE, Role, Worker
+from echod.settings import Compression, Settings
 from tests.tls import Certificate
 
 

@@ -153,7 +153,7 @@ def test_what_is_imported_is_declared() -> None:
 def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     information = {name for name in names if name.startswith(f"echod-{__version__}.dist-info/")}
-    native = {name for name in names if re.fullmatch(r"echod/native/_native\.[\w.-]+\.so", name)}
+    native = {name for name in names if re.fullmatch(r"echod/lane/native/_native\.[\w.-]+\.so", name)}
     # py.typed: PEP 561 has it say what the classifier `Typing :: Typed` promises.
     assert "echod/py.typed" in names
     assert names - information - native == files_of("echod") | {PLUGIN}
@@ -333,7 +333,7 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
     environment.pip("install", "--no-index", "--no-build-isolation", *sources[kind])
     assert_found(environment, tmp_path / "empty")
     if kind == "wheel":
-        environment.run(["python", "-c", f"import echod.native; echod.native.load('{NATIVE}')"], tmp_path)
+        environment.run(["python", "-c", f"import echod.lane.native; echod.lane.native.load('{NATIVE}')"], tmp_path)
     assert_gone(environment, tmp_path / "empty", before)
 
 

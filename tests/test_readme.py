@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from echod import log, ws_url
-from echod.check import INTERRUPTED
+from echod.check.command import INTERRUPTED
+from echod.check.probe import MAX_SIZE, CheckOutcome, Plan
+from echod.core import log
+from echod.core.quantities import format_duration, format_size
+from echod.http import ws_url
 from echod.options import Options
-from echod.probe import MAX_SIZE, CheckOutcome, Plan
-from echod.quantities import format_duration, format_size
-from echod.service import describe_lane
+from echod.run.service import describe_lane
 from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon

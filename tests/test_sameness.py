@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from echod.factory import EchoFactory
-from echod.native import Native
-from echod.protocol import EchoProtocol
+from echod.lane.native import Native
 from echod.settings import Settings
+from echod.websocket.factory import EchoFactory
+from echod.websocket.protocol import EchoProtocol
 from tests.fakes import Peer
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload
 from tests.loop import Bed, Link, SecureLink, bed, wait_for_lease

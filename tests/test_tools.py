@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_a_reason_to_skip_is_told_once() -> None:
-    command = [sys.executable, "-m", "pytest", "--quiet", "tests/native/test_load.py", "tests/native/test_unmask.py"]
+    command = [sys.executable, "-m", "pytest", "--quiet", "tests/lane/native/test_load.py", "tests/lane/native/test_unmask.py"]
     environment = {**os.environ, "ECHOD_NATIVE": "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout

@@ -17,11 +17,11 @@ from typing import Any, cast
 import pytest
 from twisted.internet.interfaces import IDelayedCall
 
-from echod.native import Native
+from echod.lane.native import Native
 from tests.empty_blocks import empty_blocks
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, client_frame, server_frame, split
+from tests.lane.test_fastpath import fragmented
 from tests.loop import Bed, Link, Loop, bed, wait_for_lease
-from tests.test_fastpath import fragmented
 from tests.tls import Certificate
 
 LIMIT = 0.025

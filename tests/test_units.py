@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from echod.quantities import format_duration
+from echod.core.quantities import format_duration
+from echod.run.systemd import STATUS_INTERVAL
 from echod.settings import Settings
-from echod.systemd import STATUS_INTERVAL
 
 ROOT = Path(__file__).parents[1]
 UNITS = ROOT / "etc/systemd"

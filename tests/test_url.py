@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from echod import faults
-from echod.faulty import refusal
-from echod.quantities import format_duration, format_size
+from echod.core.quantities import format_duration, format_size
+from echod.faults import query
+from echod.faults.stages import refusal
 from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_there_is_a_line_for_each_parameter() -> None:
     lines = "\n".join(line for line, _ in EXAMPLES)
     assert len(EXAMPLES) == TEXT.count("```sh\n")
-    for name in faults._READERS:
+    for name in query._READERS:
         assert re.search(rf"[?&]{name}\b", lines), name
 
 
@@ -69,15 +69,15 @@ def test_caps_and_parameters_are_those_in_force() -> None:
     settings = Settings()
     table = {re.sub("`", "", cells[0]): cells[1:] for cells in rows(TEXT) if len(cells) == 3}
     del table["parameter"], table["---"]
-    assert table.keys() == faults._READERS.keys()
+    assert table.keys() == query._READERS.keys()
     assert table["delay"][1] == format_duration(settings.max_delay)
     assert table["handshake-delay"][1] == format_duration(settings.max_handshake_delay)
     assert table["ping"] == [f"a duration, from {format_duration(settings.min_ping)}", format_duration(settings.max_ping)]
     assert table["after"][1] == f"{settings.max_after:,}"
-    assert table["seed"][1] == f"{faults.MAX_SEED:,}"
+    assert table["seed"][1] == f"{query.MAX_SEED:,}"
     assert table["stall"][1] == f"kept for {format_duration(settings.max_stall)}"
     assert f"resets it after {format_duration(settings.max_stall)};" in TEXT
-    assert table["reason"][1] == f"{faults.MAX_REASON} octets in UTF-8"
+    assert table["reason"][1] == f"{query.MAX_REASON} octets in UTF-8"
     assert f"above {format_size(settings.max_delayed)} of it" in TEXT
     assert f"more than {settings.max_fragments:,} frames" in TEXT
 

@@ -22,14 +22,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
-from echod import metrics
-from echod.deadlines import Deadlines, Ticker
-from echod.factory import State
-from echod.metrics import AllValues
-from echod.web import connections, overview
+from echod.core.deadlines import Deadlines, Ticker
+from echod.web import connections, metrics, overview
 from echod.web.connections import JSON
+from echod.web.metrics import AllValues
 from echod.web.resources import Answer, QuietRequest, Render, accepts_gzip, make_site, text
 from echod.web.sources import Source
+from echod.websocket.factory import State
 
 LAST_WORDS = 1.0
 """Seconds in which, at the end, answers that were given may still be taken."""

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from echod import ws_url
-from echod.handshake import plain_address
-from echod.log import escape
-from echod.protocol import EchoProtocol
+from echod.core.log import escape
+from echod.http import ws_url
+from echod.http.handshake import plain_address
 from echod.settings import Compression
 from echod.web.resources import Answer, text
+from echod.websocket.protocol import EchoProtocol
 
 if TYPE_CHECKING:
     from echod.web.sources import Source

@@ -17,7 +17,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, gatherResults
 
 from echod import __version__
-from echod.metrics import AllValues, Observed, Values
+from echod.web.metrics import AllValues, Observed, Values
 from echod.web.resources import HTML, Answer, inline_policy
 from echod.web.sources import Source
 

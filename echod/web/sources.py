@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
-from echod import metrics
-from echod.factory import EchoFactory, State
-from echod.metrics import AllValues
 from echod.settings import Settings
+from echod.web import metrics
 from echod.web.connections import describe
+from echod.web.metrics import AllValues
+from echod.websocket.factory import EchoFactory, State
 
 
 class Source(Protocol):

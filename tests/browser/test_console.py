@@ -12,11 +12,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from echod.faults import Faults
+from echod.faults.query import Faults
 from tests.browser.conftest import SCREENSHOTS, open_page
 from tests.daemon import Daemon
+from tests.faults.test_query import RIGHT, WRONG
 from tests.ports import held_port
-from tests.test_faults import RIGHT, WRONG
 from tests.tls import Certificate
 
 WIDTHS = (1280, 800, 360, 320)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from echod.quantities import KIB, MIB
+from echod.core.quantities import KIB, MIB
 from echod.settings import Settings
 from echod.web.pages import Pages
 from tests import frames

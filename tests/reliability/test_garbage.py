@@ -21,8 +21,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from echod.factory import EchoFactory
 from echod.settings import Settings
+from echod.websocket.factory import EchoFactory
 from tests import frames
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"

@@ -64,7 +64,7 @@ def test_neither_compiler_nor_pip_nor_a_test_is_in_it(root: Path) -> None:
     home = root / "opt/echod"
     assert not list(home.glob("bin/pip*"))
     assert not list(home.glob("lib/python3.*/site-packages/pip"))
-    assert len(list(home.glob("lib/python3.*/site-packages/echod/native/_native.*.so"))) == 1
+    assert len(list(home.glob("lib/python3.*/site-packages/echod/lane/native/_native.*.so"))) == 1
     assert not (root / "src").exists()
     assert not (root / "build").exists()
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from echod.metrics import METRICS
+from echod.core.quantities import MIB
 from echod.options import Options
-from echod.quantities import MIB
 from echod.settings import Settings
+from echod.web.metrics import METRICS
 from tests.daemon import run
 from tests.system.proxies import ETC, SAMPLES, find_tool
 from tests.tools import needed

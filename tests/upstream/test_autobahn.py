@@ -15,8 +15,8 @@ from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffe
 from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.protocol import connectionDone
 
-from echod.compression import TAIL, Deflate
 from echod.upstream import autobahn
+from echod.websocket.compression import TAIL, Deflate
 from tests.fakes import Peer, Transport, make_factory
 from tests.frames import ACCEPT, CLOSE, PING, TEXT, client_frame, close_payload, handshake, server_frame, split
 

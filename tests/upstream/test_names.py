@@ -18,11 +18,11 @@ import pytest_twisted
 from twisted.internet.tcp import Port
 
 from echod import upstream
-from echod.native import Native
+from echod.lane.native import Native
 from echod.options import Options
 from echod.upstream import names, tls_sessions
+from tests.run.test_service import lines, make
 from tests.test_layout import private
-from tests.test_service import lines, make
 from tests.tls import Certificate
 
 __all__ = ["lines"]

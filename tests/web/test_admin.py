@@ -16,14 +16,14 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
-from echod.factory import EchoFactory, State
 from echod.settings import Compression, Settings
 from echod.web.admin import LAST_WORDS, AdminSite
 from echod.web.sources import Local
+from echod.websocket.factory import EchoFactory, State
 from tests.client import Client
 from tests.fakes import Transport, make_factory
 from tests.frames import close_payload
-from tests.test_service import REAL, address, lines, make
+from tests.run.test_service import REAL, address, lines, make
 
 __all__ = ["lines"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from echod.factory import EchoFactory
 from echod.web.connections import SHOWN, describe_peer, render
 from echod.web.resources import Answer
 from echod.web.sources import Local
+from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, TEXT, client_frame
 

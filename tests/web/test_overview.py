@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import pytest
 from twisted.internet.task import Clock
 
-from echod.factory import EchoFactory
 from echod.web.overview import NEWEST, Overview, describe_size, describe_time
 from echod.web.resources import Answer
 from echod.web.sources import Local
+from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory
 from tests.frames import TEXT, client_frame
 

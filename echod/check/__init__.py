@@ -1,0 +1,1 @@
+"""`python -m echod check`: the test of any echo server."""

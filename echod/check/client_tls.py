@@ -1,0 +1,107 @@
+"""TLS of a client that can say why it doesn't trust a server: expired, self-signed, wrong name.
+
+Twisted's own `optionsForClientTLS` verifies as strictly, and tells no more than "certificate verify failed". Knows pyOpenSSL and
+service_identity. Must never know what is sent over the connection: until `check_name` has returned, nothing may be.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from service_identity import CertificateError, VerificationError
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import CertificateOptions, platformTrust
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from echod.http.ws_url import Target
+
+# openssl-verification-options(1), X509_STORE_CTX_get_error(3).
+_REASONS = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is self-signed, and not among those that this machine trusts",
+    19: "leads to a self-signed one that this machine doesn't trust",
+    20: "is from an issuer that this machine doesn't know",
+    21: "can't be verified, for its issuer's is missing",
+    23: "is revoked",
+    26: "is not for servers",
+}
+
+MAX_NAMES = 5
+"""Names of a certificate that are told."""
+
+
+class UntrustedError(Exception):
+    """The server's certificate is not for the host that was asked for."""
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class Verifier:
+    """Makes the TLS connection to one target, and keeps why its certificate was turned down."""
+
+    def __init__(self, target: Target, is_insecure: bool) -> None:
+        self._target = target
+        self._is_insecure = is_insecure
+        options = CertificateOptions() if is_insecure else CertificateOptions(trustRoot=platformTrust())
+        self._context = options.getContext()
+        self._connection: SSL.Connection | None = None
+        self.why = ""
+        """What is wrong with the certificate: a sentence, once something is."""
+
+    def clientConnectionForTLS(self, _protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make a connection with the server's name in its hello (SNI); an address is no name there (RFC 6066 section 3)."""
+        connection = self._connection = SSL.Connection(self._context, None)
+        if not self._target.is_address:
+            connection.set_tlsext_host_name(self._target.host.removesuffix(".").encode())
+        connection.set_verify(SSL.VERIFY_NONE if self._is_insecure else SSL.VERIFY_PEER, self._note)
+        return connection
+
+    def _note(self, _connection: SSL.Connection, certificate: X509, error: int, _depth: int, is_right: int) -> bool:
+        if not is_right and not self.why:
+            self.why = f"the certificate {_REASONS.get(error, f'was turned down with error {error} (X509_STORE_CTX_get_error(3))')}"
+            self.why += f": {_describe(certificate.to_cryptography())}"
+        return self._is_insecure or bool(is_right)
+
+    def check_name(self) -> None:
+        """Prove, after the TLS handshake, that the certificate is the target's; raises `UntrustedError`."""
+        if self._is_insecure or self._connection is None:
+            return
+        verify = verify_ip_address if self._target.is_address else verify_hostname
+        try:
+            with warnings.catch_warnings():
+                # service_identity asks pyOpenSSL for its own X509, as pyOpenSSL's users once did.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                verify(self._connection, self._target.host.removesuffix("."))
+        except (VerificationError, CertificateError) as error:
+            certificate = self._connection.get_peer_certificate(as_cryptography=True)
+            assert certificate is not None
+            names = list(_names(certificate))
+            more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            whose = f"for {', '.join(names[:MAX_NAMES])}{more}" if names else "for nobody: it has no subjectAltName"
+            raise UntrustedError(f"the certificate is {whose}, and not for {self._target.host}") from error
+
+    def describe(self) -> str:
+        """Return version, cipher and the certificate's last day of a connection that is made."""
+        assert self._connection is not None
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        until = f", certificate until {certificate.not_valid_after_utc:%Y-%m-%d}" if certificate is not None else ""
+        return f"{self._connection.get_protocol_version_name()}, {self._connection.get_cipher_name()}{until}"
+
+
+def _describe(certificate: Certificate) -> str:
+    valid = f"valid {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
+    return f"subject {certificate.subject.rfc4514_string()}, issuer {certificate.issuer.rfc4514_string()}, {valid}"
+
+
+def _names(certificate: Certificate) -> Iterable[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    except ExtensionNotFound:
+        return ()
+    return [*names.get_values_for_type(DNSName), *map(str, names.get_values_for_type(IPAddress))]

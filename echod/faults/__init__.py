@@ -1,0 +1,1 @@
+"""What a URL asks for: how it is read, and what it does to a connection."""

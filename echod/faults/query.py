@@ -1,0 +1,194 @@
+"""What a URL asks of its connection: `?delay=250ms&drop=0.1&seed=7` becomes a frozen value, or the one line that says why not.
+
+Read as browsers read it (the URL standard's `application/x-www-form-urlencoded`, that is `URLSearchParams`): parameters are parted
+by `&`, a `+` is a space, `%C3%BC` an ü, and a `%` before anything else is itself. Names that are none of ours are ignored: proxies and
+clients have parameters of their own (`?token=…`). Ours are read strictly, each has a cap in `Settings`, and what can't be meant (a
+`reason` for no `close`) is refused.
+
+Pure. Knows names, values and caps. Must never know a connection, and never puts into an error what the client sent, but for the
+fixed name of a parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import unquote_plus
+
+from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
+from echod.core.quantities import format_duration, parse_duration
+from echod.settings import Compression, Settings, parse_choice
+
+MAX_REASON = 123
+"""Octets of a Close frame's reason: 125 (RFC 6455 section 5.5) less those of the code."""
+
+MAX_SEED = 2**32 - 1
+"""A larger `seed` finds no more sequences that anybody tells apart."""
+
+
+class FaultError(ValueError):
+    """A parameter that can't be read, in words that name it and send back nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is asked for; the defaults stand for nothing. Durations are in seconds."""
+
+    delay: float = 0.0
+    """Each echo is sent so much later, in order."""
+
+    close: int | None = None
+    """The connection is closed with this code; with `NO_CODE` and `NO_CLOSE_FRAME` in the way that has the client's end report these."""
+
+    reason: str = ""
+    """The reason in that Close frame."""
+
+    abort: bool = False
+    """The connection is reset (a TCP RST)."""
+
+    stall: bool = False
+    """The connection is read no more."""
+
+    after: int = 0
+    """The echoes that are sent before that; 0: it happens as soon as the connection is open."""
+
+    status: int | None = None
+    """The opening handshake is refused with this HTTP status."""
+
+    handshake_delay: float = 0.0
+    """The opening handshake is answered so much later."""
+
+    fragment: int | None = None
+    """Echoes come in frames whose payload is so many octets at most."""
+
+    ping: float | None = None
+    """A ping is sent at this interval."""
+
+    drop: float = 0.0
+    """The probability that a message is not echoed."""
+
+    seed: int | None = None
+    """What the choice of those messages depends on; None: each connection loses others."""
+
+    compression: Compression | None = None
+    """What becomes of an offer of permessage-deflate, unless the operator takes none; None: what the operator has chosen."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The faults that differ from their defaults, as they are spelt in a URL; another compression is none."""
+        found = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        return tuple(_spell(name) for name in found if name != "compression")
+
+
+NONE = Faults()
+"""Nothing is asked for."""
+
+
+def parse(query: str, settings: Settings) -> Faults:
+    """Return what the query of a request target, without its `?`, asks for; raises `FaultError`."""
+    texts: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, _, text = pair.partition("=")
+        name = unquote_plus(name)
+        if name in texts:
+            raise FaultError(f"the parameter {name} is given twice")
+        if name in _READERS:
+            texts[name] = text
+    faults = Faults(**{name.replace("-", "_"): _read(name, text, settings) for name, text in texts.items()})
+    _check(faults, texts.keys())
+    return faults
+
+
+def _spell(field: str) -> str:
+    return field.replace("_", "-")
+
+
+def _read(name: str, text: str, settings: Settings) -> Any:
+    try:
+        return _READERS[name](unquote_plus(text, errors="strict"), settings)
+    except UnicodeDecodeError:
+        raise FaultError(f"the parameter {name} is not UTF-8") from None
+    except ValueError as error:
+        raise FaultError(f"the parameter {name} {error}") from None
+
+
+def _check(faults: Faults, given: Any) -> None:
+    """Refuse what can't be meant."""
+    for name, needed in (("reason", ("close",)), ("seed", ("drop",)), ("after", ("close", "abort", "stall"))):
+        if name in given and not any(other in given for other in needed):
+            raise FaultError(f"the parameter {name} is of no use without {' or '.join(needed)}")
+    if faults.reason and faults.close in (NO_CODE, NO_CLOSE_FRAME):
+        raise FaultError("the parameter reason is of no use without a close code to send")
+    if faults.abort and faults.stall:
+        raise FaultError("the parameter abort is of no use with stall")
+    if faults.close == NO_CLOSE_FRAME and (faults.abort or faults.stall):
+        raise FaultError(f"the parameter close can't be {NO_CLOSE_FRAME} with abort or stall")
+
+
+# Values. What a reader raises is the end of a sentence that begins with the parameter.
+
+
+def _duration(low: str, high: str) -> Callable[[str, Settings], float]:
+    def read(text: str, settings: Settings) -> float:
+        seconds = parse_duration(text)
+        least, most = getattr(settings, low) if low else 0.0, getattr(settings, high)
+        if not least <= seconds <= most:
+            raise ValueError(f"is not within {format_duration(least)} and {format_duration(most)}")
+        return seconds
+
+    return read
+
+
+def _count(text: str, least: int, most: int) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text) or not least <= int(text) <= most:
+        raise ValueError(f"is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def _flag(text: str, _: Settings) -> bool:
+    if text:
+        raise ValueError("takes no value")
+    return True
+
+
+def _close_code(text: str, _: Settings) -> int:
+    # RFC 6455 section 7.4 and IANA's registry: 1004 and 1015 are never sent, 1016 to 2999 are not assigned.
+    code = int(text) if re.fullmatch("[0-9]{4}", text) else 0
+    if not (1000 <= code <= 1014 and code != 1004) and not 3000 <= code <= 4999:
+        raise ValueError("is not a close code: 1000 to 1003, 1005 to 1014, or 3000 to 4999")
+    return code
+
+
+def _reason(text: str, _: Settings) -> str:
+    if not 1 <= len(text.encode()) <= MAX_REASON:
+        raise ValueError(f"is not of 1 to {MAX_REASON} octets")
+    return text
+
+
+def _probability(text: str, _: Settings) -> float:
+    if not re.fullmatch(r"[0-9]\.?|[0-9]?\.[0-9]{1,15}", text) or float(text) > 1:
+        raise ValueError("is not a number from 0 to 1")
+    return float(text)
+
+
+def _compression(text: str, _: Settings) -> Compression:
+    return parse_choice(Compression, text)
+
+
+_READERS: dict[str, Callable[[str, Settings], Any]] = {
+    "delay": _duration("", "max_delay"),
+    "close": _close_code,
+    "reason": _reason,
+    "abort": _flag,
+    "stall": _flag,
+    "after": lambda text, settings: _count(text, 0, settings.max_after),
+    "status": lambda text, _: _count(text, 300, 599),
+    "handshake-delay": _duration("", "max_handshake_delay"),
+    "fragment": lambda text, settings: _count(text, 1, settings.max_message_size),
+    "ping": _duration("min_ping", "max_ping"),
+    "drop": _probability,
+    "seed": lambda text, _: _count(text, 0, MAX_SEED),
+    "compression": _compression,
+}

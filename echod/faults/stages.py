@@ -1,0 +1,300 @@
+"""`Faulty`: what becomes of the messages of a connection whose URL asked for faults (`faults`): late, lost, cut, or the end of it.
+
+It stands between a message and its echo, and only on connections that asked for something. Knows time and chance. Must never know
+frames in or a transport: what is to be done, it asks of an `Afflicted`.
+
+Decided:
+- What is lost is chosen first; what is not is echoed, perhaps later. `after` counts the echoes that were sent.
+- What is held when a close begins, whoever begins it, is sent before the Close frame and not at its time: nothing is lost, and no
+  close takes longer. Only a fault that ends the connection leaves what comes after it behind.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from math import inf
+from random import Random
+from typing import Any, NamedTuple, Protocol
+
+from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
+from echod.core.quantities import MIB
+from echod.faults.query import MAX_SEED, Faults
+from echod.http.handshake import Refusal
+
+OVERHEAD = 200
+"""Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""
+
+LOOK = 0.01
+"""Seconds to the second look at whether the peer's end has taken all, before it is reset; each pause is twice the one before, so that
+thousands that take nothing cost nine looks each and not hundreds."""
+
+STEP_FRAMES = 512
+"""Frames that are made in one step, in half a millisecond."""
+
+STEP_OCTETS = MIB
+"""Octets of payload in these frames, if each frame has less: so many are copied in as long."""
+
+_HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
+    401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
+    405: (("Allow", "GET"),),  # section 15.5.6
+    407: (("Proxy-Authenticate", 'Basic realm="echod"'),),  # section 15.5.8
+    426: (("Upgrade", "websocket"),),  # section 15.5.22
+    429: (("Retry-After", "5"),),
+    503: (("Retry-After", "5"),),
+}
+
+
+def refusal(status: int) -> Refusal:
+    """Return the answer to an opening handshake whose URL asks for `status`."""
+    return Refusal(status, "The URL asks for this status", _HEADERS.get(status, ()))
+
+
+def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[bytes]:
+    """Give a message in frames of at most `size` octets of payload (RFC 6455 section 5.4), some frames at each step.
+
+    Text may be cut in a character (section 5.6). Autobahn would end a message of a multiple of `size` with an empty frame.
+    """
+    count = max(1, -(-len(payload) // size))
+    some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))
+    for first in range(0, count, some):
+        octets: list[bytes] = []
+        for number in range(first, min(first + some, count)):
+            piece = payload[number * size : (number + 1) * size]
+            octets.append(_header((0 if number else rsv << 4 | opcode) | (0x80 if number == count - 1 else 0), len(piece)))
+            octets.append(piece)
+        yield b"".join(octets)
+
+
+def _header(first: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((first, length))
+    return struct.pack("!BBH", first, 126, length) if length < 65536 else struct.pack("!BBQ", first, 127, length)
+
+
+class Afflicted(Protocol):
+    """A connection, as far as its faults are concerned."""
+
+    @property
+    def in_open_state(self) -> bool:
+        """Whether the opening handshake is over, and no Close frame was sent."""
+        ...
+
+    def perform(self, action: Callable[[], None]) -> None:
+        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
+        ...
+
+    def do(self, task: Iterator[bytes], size: int) -> None:
+        """Do what may take long, and holds `size` octets, in turns and behind all that came before."""
+        ...
+
+    def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> Iterator[bytes]:
+        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
+        ...
+
+    def ping(self) -> None:
+        """Send a ping."""
+        ...
+
+    def begin_close(self, code: int | None, reason: str) -> None:
+        """Send a Close frame; None: without a code."""
+        ...
+
+    def dropConnection(self) -> None:
+        """End the TCP connection without a Close frame."""
+        ...
+
+    def stop_reading(self, is_to_be_reset: bool) -> None:
+        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from happening."""
+        ...
+
+    def count_pending(self) -> int:
+        """Return the octets that were written and that the peer's end has not taken yet."""
+        ...
+
+    def give_up(self) -> None:
+        """Reset the connection."""
+        ...
+
+
+class _Held(NamedTuple):
+    due: float
+    payload: bytes
+    is_binary: bool
+    is_plain: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.payload) + OVERHEAD
+
+
+class Faulty:
+    """The faults of one connection."""
+
+    __slots__ = (
+        "_calls",
+        "_clock",
+        "_connection",
+        "_echoed",
+        "_held",
+        "_is_over",
+        "_look",
+        "_max_held",
+        "_random",
+        "faults",
+        "held_size",
+        "is_stalled",
+        "seed",
+    )
+
+    def __init__(self, faults: Faults, max_held: int, clock: Any, connection: Afflicted) -> None:
+        """`max_held` is in octets; `clock` is the reactor."""
+        self.faults = faults
+        self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
+        """What the choice of lost messages depends on, given or drawn."""
+        # `random()` after `seed(int)` is one of the few things that Python promises to keep the same.
+        self._random = Random(self.seed)
+        self._max_held = max_held
+        self._clock = clock
+        self._connection = connection
+        self._held: deque[_Held] = deque()
+        self.held_size = 0
+        """Octets that are held, to be echoed later."""
+        self._echoed = 0
+        self._is_over = False
+        self._look = LOOK
+        self.is_stalled = False
+        # The calls to come, by what is to be done.
+        self._calls: dict[Callable[[], None], Any] = {}
+
+    # The opening handshake.
+
+    def postpone(self, answer: Callable[[], None]) -> None:
+        """Call `answer` when the opening handshake may be answered."""
+        self._call_later(self.faults.handshake_delay, answer)
+
+    def begin(self) -> None:
+        """Take note that the connection is open."""
+        self._plan_ping()
+        self._end_if_due()
+
+    # Messages.
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more messages may be taken."""
+        return self.is_stalled or self.held_size >= self._max_held
+
+    def take(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
+        """Take a message: it is lost, held, or echoed."""
+        if self._is_over or (self.faults.drop and self._random.random() < self.faults.drop):
+            return
+        if not self.faults.delay:
+            self._connection.do(self._echo(payload, is_binary, is_plain), len(payload))
+            return
+        held = _Held(self._clock.seconds() + self.faults.delay, payload, is_binary, is_plain)
+        self._held.append(held)
+        self.held_size += held.size
+        if len(self._held) == 1:
+            self._call_later(self.faults.delay, self._release)
+
+    def flush(self) -> None:
+        """Echo all that is held, before anything that is sent from now on."""
+        self._cancel(self._release)
+        if self._held:
+            self._connection.do(self._echo_held(inf), 0)
+
+    def stop(self) -> None:
+        """Forget everything: the connection is over."""
+        self._forget_held()
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+
+    def _release(self) -> None:
+        self._connection.do(self._echo_held(self._clock.seconds()), 0)
+
+    def _echo_held(self, now: float) -> Iterator[bytes]:
+        while self._held and self._held[0].due <= now:
+            held = self._held[0]
+            yield from self._answer(held.payload, held.is_binary, held.is_plain)
+            self._held.popleft()
+            self.held_size -= held.size
+            self._count_echo()
+        if self._held:
+            self._call_later(max(0, self._held[0].due - self._clock.seconds()), self._release)
+
+    def _echo(self, payload: bytes, is_binary: bool, is_plain: bool) -> Iterator[bytes]:
+        yield from self._answer(payload, is_binary, is_plain)
+        self._count_echo()
+
+    def _answer(self, payload: bytes, is_binary: bool, is_plain: bool) -> Iterator[bytes]:
+        return self._connection.answering(payload, is_binary, is_plain, self.faults.fragment)
+
+    def _count_echo(self) -> None:
+        self._echoed += 1
+        self._end_if_due()
+
+    def _forget_held(self) -> None:
+        self._held.clear()
+        self.held_size = 0
+
+    # The end.
+
+    def _end_if_due(self) -> None:
+        faults = self.faults
+        if self._echoed != faults.after or not self._connection.in_open_state:
+            return
+        if faults.close is not None or faults.abort or faults.stall:
+            self._is_over = True
+            self._forget_held()
+            self._cancel(self._release)
+            self._close()
+        if faults.abort:
+            self._connection.stop_reading(is_to_be_reset=True)
+            # Not now: what this read was answered with is still to be written.
+            self._call_later(0, self._reset_when_taken)
+        elif faults.stall:
+            self.is_stalled = True
+            self._connection.stop_reading(is_to_be_reset=False)
+
+    def _close(self) -> None:
+        code = self.faults.close
+        if code == NO_CLOSE_FRAME:
+            self._connection.dropConnection()
+        elif code is not None:
+            self._connection.begin_close(None if code == NO_CODE else code, self.faults.reason)
+
+    def _reset_when_taken(self) -> None:
+        # A reset overtakes what is under way, and makes the kernel at the other end forget what was not read there.
+        if self._connection.count_pending():
+            self._call_later(self._look, self._reset_when_taken)
+            self._look *= 2
+        else:
+            self._connection.give_up()
+
+    # Pings.
+
+    def _plan_ping(self) -> None:
+        if self.faults.ping is not None and self._connection.in_open_state:
+            self._call_later(self.faults.ping, self._ping)
+
+    def _ping(self) -> None:
+        self._connection.ping()
+        self._plan_ping()
+
+    # Time.
+
+    def _call_later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._calls[action] = self._clock.callLater(seconds, self._called, action)
+
+    def _called(self, action: Callable[[], None]) -> None:
+        del self._calls[action]
+        self._connection.perform(action)
+
+    def _cancel(self, action: Callable[[], None]) -> None:
+        call = self._calls.pop(action, None)
+        if call is not None:
+            call.cancel()

@@ -1,0 +1,444 @@
+"""The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
+
+Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to the pump
+(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts fragmented messages together.
+Where that can't be (the PROXY protocol, a compressor that is kept, no epoll) the codec alone takes what it can from the front of a
+read. What else comes ends the lease, and goes to Autobahn untouched; of a fragmented message, in as many frames as that takes.
+
+Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echod.core.counts import Sums
+from echod.http.extensions import Terms
+from echod.lane.native import Native
+from echod.upstream.tls_sessions import Session
+
+Octets: TypeAlias = bytes | memoryview
+"""What was received. A view is of a buffer that was filled natively, and is too large to be copied in one go."""
+
+LARGE = 4096
+"""Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
+
+TURN = 1_000_000
+"""Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
+
+SPARE_TIME = 1.0
+"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/spare.c)."""
+
+_log = Logger()
+
+
+class Deflating(NamedTuple):
+    """How deflated messages are served."""
+
+    functions: Mapping[str, int]
+    """Those of zlib by their addresses: see `native.zlib_functions`."""
+
+    level: int
+    """How hard zlib tries, from 0 to 9."""
+
+    memory_level: int
+    """How much memory it takes for that, from 1 to 9."""
+
+    min_deflated: int
+    """Octets of a message below which it is not deflated anew but answered plain."""
+
+
+class Collected(NamedTuple):
+    """A large frame of which some has come."""
+
+    state: Any
+    """Its `echod_large`."""
+
+    octets: Any
+    """What owns its buffer, with ECHOD_LARGE_ROOM octets in front of the payload."""
+
+
+class Ended(NamedTuple):
+    """What a lease leaves."""
+
+    unsent: bytes
+    """Answers to be sent first; a TLS session's own remains go before these."""
+
+    rest: Octets
+    """Octets to be taken for received; a TLS session's own remains come behind these."""
+
+    is_over: bool
+    """The peer sends no more, or the connection is broken."""
+
+    is_lost: bool
+    """Octets were lost, so abort."""
+
+    window: bytes = b""
+    """Where deflated messages were taken: the last octets that these said, which the next may refer to."""
+
+    fragments: int = 0
+    """Frames that the first one in `rest` stands for, which says what all of them said; 0: it is what came."""
+
+    large: Collected | None = None
+    """A large frame that is not whole, or is invalid; then there is no `rest`."""
+
+
+class Borrower(Protocol):
+    """A connection, as far as the lane is concerned."""
+
+    lease: Any
+    """The lease, or None: the lane's to write."""
+
+    def echoed(self, messages: int, octets: int) -> None:
+        """Take note of messages that were echoed, and of the octets of their payloads."""
+        ...
+
+    def lease_ended(self, ended: Ended) -> None:
+        """Take the socket back."""
+        ...
+
+    def lease_grown(self) -> None:
+        """Take note that the buffers of a leased TLS session have grown, of which a lease tells once."""
+        ...
+
+    def lease_lost(self) -> None:
+        """Reset the connection: what the lease would have left is lost."""
+        ...
+
+
+class Codec:
+    """The codec on octets that were read by somebody else."""
+
+    def __init__(self, native: Native, limit: int) -> None:
+        """`limit` is that of a message, in octets."""
+        self._native = native
+        # A longer frame is Autobahn's: where a size has 32 bits, none wraps around (as in native/lease.h).
+        self._limit = min(limit, sys.maxsize // 4)
+        self._sums: Any = native.ffi.new("echod_sums *")
+
+    @property
+    def sums(self) -> Sums:
+        """What was echoed in all."""
+        return Sums.of_native(self._sums)
+
+    def echo(self, octets: Octets, note: Callable[[int, int], None]) -> tuple[bytes, Octets]:
+        """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left.
+
+        `note` is told how many messages these are, and the octets of their payloads.
+        """
+        buffer = bytearray(octets)
+        echoed = self._native.lib.echod_codec_echo(self._native.ffi.from_buffer(buffer), len(buffer), self._limit, self._sums)
+        if echoed.messages:
+            note(echoed.messages, echoed.octets)
+        return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
+
+    def begin(self, octets: Octets) -> Large | None:
+        """Take the begin of an ordinary frame that is not whole; None if it is none, or not worth it."""
+        lib, ffi = self._native.lib, self._native.ffi
+        state: Any = ffi.new("echod_large *")
+        header_size = lib.echod_large_begin(state, ffi.from_buffer(octets), len(octets), self._limit)
+        if not header_size or state.length < LARGE:
+            return None
+        # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
+        make = ffi.new_allocator(should_clear_after_alloc=False)
+        large = self.go_on(Collected(state, make("uint8_t[]", lib.ECHOD_LARGE_ROOM + state.length)))
+        large.feed(octets[header_size:])
+        return None if large.is_invalid else large
+
+    def go_on(self, collected: Collected) -> Large:
+        """Take a frame that a lease has left."""
+        return Large(self._native, collected, self._sums)
+
+
+class Large:
+    """One ordinary frame that comes in pieces: unmasked and validated as they come, in a buffer of the final size."""
+
+    def __init__(self, native: Native, collected: Collected, sums: Any) -> None:
+        """`sums`, an `echod_sums`, is what it is added to when it is complete."""
+        self._native = native
+        self._state = collected.state
+        self._octets = collected.octets
+        self._sums = sums
+        self._room = native.lib.ECHOD_LARGE_ROOM + int(self._state.length)
+        self._touched = max(0, native.lib.echod_resident(self._octets, self._room) - self.size)
+        self.is_complete = False
+        # What is whole, and was left nevertheless, ends within a character.
+        self.is_invalid = self._state.utf8 == native.lib.ECHOD_UTF8_REJECT or not self.missing
+
+    @property
+    def size(self) -> int:
+        """Octets of the payload that have come."""
+        return int(self._state.done)
+
+    @property
+    def held(self) -> int:
+        """Octets of memory that it takes: which pages took some before, when they were another's, nobody knows."""
+        return min(self._room, self._touched + self.size)
+
+    @property
+    def missing(self) -> int:
+        """Octets of the payload that are to come."""
+        return int(self._state.length - self._state.done)
+
+    def feed(self, octets: Octets) -> Octets:
+        """Take octets; return those that are behind the frame. Not to be called again once it is complete or invalid."""
+        lib, ffi = self._native.lib, self._native.ffi
+        before = self.size
+        room = self._octets + lib.ECHOD_LARGE_ROOM + before
+        outcome = lib.echod_large_feed(self._state, room, ffi.from_buffer(octets), len(octets))
+        self.is_complete = outcome == lib.ECHOD_LARGE_COMPLETE
+        self.is_invalid = outcome == lib.ECHOD_LARGE_INVALID
+        if self.is_complete:
+            lib.echod_large_sum(self._state, self._sums)
+        return octets[self.size - before :]
+
+    def answer(self) -> bytes:
+        """Return the frame that echoes it, once it is complete."""
+        return bytes(self._behind_header(self._native.lib.echod_large_server_header))
+
+    def taken(self) -> memoryview:
+        """Return what was taken, as the client sent it, for Autobahn to judge. It is the buffer itself: there may be too much to copy."""
+        size = self.size
+        self._native.lib.echod_large_restore(self._state, self._octets + self._native.lib.ECHOD_LARGE_ROOM)
+        return self._behind_header(self._native.lib.echod_large_client_header, size)
+
+    def _behind_header(self, write_header: Callable[[Any, Any], int], size: int | None = None) -> memoryview:
+        """Write a header in front of the payload, and return it with the first `size` octets of that."""
+        ffi, room = self._native.ffi, self._native.lib.ECHOD_LARGE_ROOM
+        header = ffi.new("uint8_t[]", room)
+        header_size = write_header(self._state, header)
+        ffi.memmove(self._octets + room - header_size, header, header_size)
+        whole = room + (self._state.length if size is None else size)
+        return memoryview(ffi.buffer(self._octets, whole))[room - header_size :]
+
+
+def _caught(failure: str, call: Callable[..., object], *arguments: Any) -> bool:
+    """Call, log an exception as this `failure`, and tell whether there was none.
+
+    No exception leaves: the reactor would let go of the pump, and with it of all connections.
+    """
+    try:
+        call(*arguments)
+    except Exception:
+        with suppress(Exception):  # where memory is short, the log may fail as well
+            _log.failure(failure)
+        return False
+    return True
+
+
+@implementer(IReadDescriptor)
+class Lane:
+    """The pump, as the reactor sees it: something to read from."""
+
+    def __init__(
+        self,
+        native: Native,
+        limit: int,
+        reactor: Any,
+        note_held: Callable[[int], None],
+        openssl: Mapping[str, int] | None = None,
+        *,
+        max_fragments: int,
+        deflating: Deflating | None = None,
+    ) -> None:
+        """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
+        when that has changed.
+
+        With `openssl` (see `upstream.tls_sessions`) it takes TLS sessions, too, and with `deflating` deflated messages.
+        """
+        self._ffi = native.ffi
+        self._lib = native.lib
+        self._pump = native.lib.echod_pump_new(limit, max_fragments)
+        if self._pump == native.ffi.NULL:
+            raise OSError(native.ffi.errno, "the pump can't be made")
+        self.takes_tls = openssl is not None
+        if openssl is not None:
+            native.lib.echod_pump_set_openssl(self._pump, self._table("echod_openssl", openssl))
+        self.takes_deflate = deflating is not None and self._set_zlib(deflating)
+        self._reactor = reactor
+        self._note_held = note_held
+        self._held = 0
+        self._is_stopped = False
+        self._trim_call: IDelayedCall | None = None
+        self._borrowers: dict[int, Borrower] = {}
+        # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
+        self._ended: list[Any] = []
+        reactor.addReader(self)
+
+    def _set_zlib(self, deflating: Deflating) -> bool:
+        settings = {"level": deflating.level, "mem_level": deflating.memory_level, "min_deflated": deflating.min_deflated}
+        how = self._ffi.new("echod_deflate_settings *", settings)
+        return self._lib.echod_pump_set_zlib(self._pump, self._table("echod_zlib", deflating.functions), how) == 0
+
+    def _table(self, struct: str, values: Mapping[str, int]) -> Any:
+        """Return what a library's functions, by their addresses, and constants are told in; the pump copies it."""
+        fields = self._ffi.typeof(struct).fields
+        return self._ffi.new(f"{struct} *", {name: self._ffi.cast(field.type, values[name]) for name, field in fields})
+
+    def stop(self) -> None:
+        """End all leases and let go of the reactor."""
+        for borrower in list(self._borrowers.values()):
+            self.drop(borrower)
+        self._is_stopped = True
+        self._reactor.removeReader(self)
+        if self._trim_call is not None:
+            self._trim_call.cancel()
+        self._lib.echod_pump_free(self._pump)
+
+    @property
+    def sums(self) -> Sums:
+        """What all leases have echoed, those that are gone included."""
+        return Sums.of_native(self._lib.echod_pump_sums(self._pump))
+
+    # What the reactor asks.
+
+    def fileno(self) -> int:
+        """Return the pump's descriptor."""
+        return self._lib.echod_pump_fd(self._pump)
+
+    def doRead(self) -> None:
+        """Serve every ready socket."""
+        _caught("a turn of the pump failed", self._take_turn)
+
+    def _take_turn(self) -> None:
+        lease = self._lib.echod_pump_turn(self._pump, TURN)
+        while lease:
+            self._ended.append(lease)
+            lease = lease.next
+        if self._lib.echod_pump_grown(self._pump):  # first: what follows may release leases
+            _caught("which sessions have grown could not be told", self._tell_grown)
+        self._tell_held()
+        while self._ended:
+            self._give_back(self._ended.pop())
+        if self._is_stopped:  # by the last connection that went, at the end of a drain
+            return
+        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
+            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
+
+    def _tell_held(self) -> None:
+        held = self._lib.echod_pump_held(self._pump)
+        if held != self._held:
+            self._held = held
+            _caught("what leases hold could not be counted", self._note_held, held)
+
+    def _tell_grown(self) -> None:
+        lease = self._lib.echod_pump_grown(self._pump)
+        while lease:
+            self._borrowers[lease.slot].lease_grown()
+            lease = lease.next_grown
+
+    def _trim(self) -> None:
+        self._trim_call = None
+        self._lib.echod_pump_trim(self._pump)
+
+    def logPrefix(self) -> str:
+        """Return how the reactor calls this in the log."""
+        return "pump"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Do nothing: the reactor is going, and the service stops the lane."""
+
+    # What connections ask.
+
+    def lend(
+        self, borrower: Borrower, descriptor: int, session: Session | None = None, deflate: Terms | None = None, window: bytes = b""
+    ) -> bool:
+        """Lease a socket, with the TLS session on it if there is one; tell whether it worked.
+
+        With `deflate`, where it `takes_deflate`, deflated messages are taken on these terms: mirrored, or deflated anew, each by itself,
+        so that `server_keeps_context` must be false then. `window`: the last octets of what the client's deflated messages said.
+        """
+        if session is None:
+            lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
+        else:
+            parts = [self._ffi.cast("void *", part) for part in session]
+            lease = self._lib.echod_pump_lend_tls(self._pump, descriptor, descriptor, *parts)
+        if not lease:
+            return False
+        if deflate is not None and not self._take_deflated(lease, deflate, window):
+            self._lib.echod_pump_recall(self._pump, lease)
+            self._lib.echod_lease_free(lease)
+            return False
+        borrower.lease = lease
+        self._borrowers[descriptor] = borrower
+        return True
+
+    def _take_deflated(self, lease: Any, terms: Terms, window: bytes) -> bool:
+        native: Any = self._ffi.new("echod_terms *")
+        native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
+        native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
+        return self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window)) == 0
+
+    def recall(self, borrower: Borrower) -> None:
+        """End the lease."""
+        self._end(borrower.lease)
+        self._give_back(borrower.lease)
+
+    def drop(self, borrower: Borrower) -> None:
+        """End the lease of a connection that nothing is to be done for any more."""
+        lease, borrower.lease = borrower.lease, None
+        self._end(lease)
+        del self._borrowers[lease.slot]
+        self._release(lease, borrower)
+
+    def set_tight(self, is_tight: bool) -> None:
+        """Let no lease hold more than a little, or let them again."""
+        self._lib.echod_pump_set_tight(self._pump, is_tight)
+
+    def _end(self, lease: Any) -> None:
+        if lease in self._ended:
+            self._ended.remove(lease)
+        else:
+            self._lib.echod_pump_recall(self._pump, lease)
+            self._tell_held()  # there may be no turn of the pump for long
+
+    def _give_back(self, lease: Any) -> None:
+        borrower = self._borrowers.pop(lease.slot)
+        borrower.lease = None
+        if not _caught("a lease could not be given back", self._hand_over, lease, borrower):
+            _caught("a connection whose lease is lost could not be reset", borrower.lease_lost)
+
+    def _octets(self, start: Any, size: int) -> bytes:
+        return bytes(self._ffi.buffer(start, size)) if size else b""
+
+    def _release(self, lease: Any, borrower: Borrower) -> None:
+        messages, octets = lease.messages, lease.octets
+        self._lib.echod_lease_free(lease)
+        if messages:
+            borrower.echoed(messages, octets)
+
+    def _hand_over(self, lease: Any, borrower: Borrower) -> None:
+        try:
+            later_size = lease.unsent_size - lease.unsent_first
+            unsent = self._octets(lease.unsent, lease.unsent_first) + self._octets(lease.later, later_size)
+            is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
+            window = self._octets(lease.window, lease.window_size)
+            ended = Ended(unsent, self._rest_of(lease), is_over, is_lost, window, lease.fragments, self._large_of(lease))
+        finally:
+            self._release(lease, borrower)
+        borrower.lease_ended(ended)
+
+    def _rest_of(self, lease: Any) -> Octets:
+        """Return what was received and not echoed; that of a large message is the lease's buffer, for there is too much to copy."""
+        if lease.rest_size < LARGE:
+            return self._octets(lease.rest, lease.rest_size)
+        buffer = self._ffi.gc(lease.rest_buffer, self._lib.echod_buffer_free)
+        lease.rest_buffer = self._ffi.NULL
+        start = int(lease.rest - buffer)
+        return memoryview(self._ffi.buffer(buffer, start + lease.rest_size))[start:]
+
+    def _large_of(self, lease: Any) -> Collected | None:
+        """Return the large frame that is not whole, or is invalid."""
+        if not lease.large_octets:
+            return None
+        octets = self._ffi.gc(lease.large_octets, self._lib.echod_buffer_free)
+        lease.large_octets = self._ffi.NULL
+        return Collected(self._ffi.new("echod_large *", lease.large), octets)

@@ -1,0 +1,1 @@
+"""What endpoints add below a connection: certificates that are read again, and PROXY headers."""

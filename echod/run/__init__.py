@@ -1,0 +1,1 @@
+"""Running the daemon: the service, systemd, the log, and worker processes."""

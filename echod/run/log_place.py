@@ -1,0 +1,87 @@
+"""Where the log goes: what twistd or twist was told of it, with every line in our format and within our limits.
+
+Knows the options of the two programs. Must never know what is logged.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from twisted.logger import ILogObserver, LegacyLogObserverWrapper
+from twisted.python.syslog import SyslogObserver
+
+from echod.core.log import Limiter, LogFormat, make_observer
+from echod.upstream.log_file import AppendedLogFile
+
+
+def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequence[str] = ()) -> Limiter | None:
+    """Return the observer for all of the log, and have `twist` use it; twistd looks for it at the application.
+
+    `program` is the options of twistd or twist, or None where there is neither, and `arguments` are its command line. `is_chosen`
+    says that echod was given the format. Raises `ValueError` for what can't be had.
+    """
+    if program is None:
+        return None
+    if "logFile" in program:
+        return _take_from_twist(program, log_format, is_chosen, _has_log_format(arguments))
+    return _make_for_twistd(program, log_format, is_chosen)
+
+
+def put(program: Any, observer: Limiter) -> None:
+    """Have `twist`, whose options `program` are, give all of the log to `observer`."""
+    program["fileLogObserverFactory"] = lambda _: observer
+
+
+def _has_log_format(arguments: Sequence[str]) -> bool:
+    """Tell whether twist was given a format: it fills in its own default first, which is JSON where there is no terminal."""
+    own = takewhile(lambda argument: argument != "echod", arguments)
+    return any(argument.startswith("--log-f") and not argument.startswith("--log-fi") for argument in own)
+
+
+def _take_from_twist(twist: Any, log_format: LogFormat, is_chosen: bool, is_twists_chosen: bool) -> Limiter:
+    if is_twists_chosen and is_chosen:
+        raise ValueError("--log-format of echod goes with none of twist's own")
+    out = twist["logFile"]
+    observer = Limiter(twist["fileLogObserverFactory"](out)) if is_twists_chosen else make_observer(out, log_format)
+    twist["fileLogObserverFactory"] = lambda _: observer
+    return observer
+
+
+def _make_for_twistd(twistd: Any, log_format: LogFormat, is_chosen: bool) -> Limiter:
+    if (twistd.get("logger") or twistd.get("syslog")) and is_chosen:
+        raise ValueError("--log-format goes neither with --logger nor with --syslog of twistd")
+    if twistd.get("logger"):
+        make = twistd["logger"]
+        observer = Limiter(_as_observer(make()))
+        # twistd prefers this to what it finds at the application.
+        twistd["logger"] = lambda: observer
+        return observer
+    if twistd.get("syslog"):
+        return Limiter(_as_observer(SyslogObserver(twistd["prefix"]).emit))
+    return make_observer(_open(twistd), log_format)
+
+
+def _as_observer(observer: Any) -> Any:
+    return observer if ILogObserver.providedBy(observer) else LegacyLogObserverWrapper(observer)
+
+
+def _open(twistd: Any) -> Any:
+    """Return what twistd itself would write to."""
+    name = twistd.get("logfile")
+    is_foreground = twistd.get("nodaemon") or twistd.get("debug")
+    if is_foreground and name in (None, "", "-"):
+        return sys.stdout
+    if name == "-":
+        raise ValueError("a daemon can't log to standard output")
+    try:
+        log_file = AppendedLogFile.fromFullPath(name or "twistd.log")
+    except OSError as error:
+        raise ValueError(f"can't write the log: {error}") from error
+    if not signal.getsignal(signal.SIGUSR1):
+        # As twistd does for its own: a signal to rotate.
+        signal.signal(signal.SIGUSR1, lambda *_: log_file.rotate())
+    return log_file

@@ -1,0 +1,1 @@
+"""`--workers`: the parent, its workers, and what they say to each other."""

@@ -1,0 +1,308 @@
+"""`EchoFactory`: admits connections, knows the live ones, and holds what they share: clock, budget, keepalive, deadlines.
+
+Must never know how a frame is read or a socket is written; must never reach for a reactor: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+
+from echod.core import memory
+from echod.core.budget import Budget
+from echod.core.closing import Closing
+from echod.core.counts import Counts, Outcome, Sums
+from echod.core.deadlines import Deadlines, Ticker
+from echod.core.keepalive import Keepalive
+from echod.core.turns import Turns
+from echod.http import extensions
+from echod.http.handshake import ADDRESS_FULL, DAEMON_FULL, JSON_PATH, HandshakeGuard, PageRequest, Refusal, Request, place_of
+from echod.lane.fastpath import Codec, Deflating, Lane
+from echod.lane.native import Native, zlib_functions
+from echod.settings import Compression, Settings
+from echod.upstream import autobahn, tls_sessions
+from echod.websocket import json_echo
+from echod.websocket.protocol import EchoProtocol
+
+GROWN_TIME = 1.0
+"""Seconds for which a TLS connection keeps the buffers that a large message has made grow: the next message may be large, too."""
+
+MOST_GROWN = 256
+"""TLS connections that keep them at a time: of some 110 KiB for each, less than 32 MiB in all, which `--max-buffered` doesn't count."""
+
+
+class State(StrEnum):
+    """What the daemon is about."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class EchoFactory(WebSocketServerFactory):
+    """Makes an `EchoProtocol` for each connection."""
+
+    noisy = False
+    transforms: ClassVar = {JSON_PATH: json_echo.echo}
+    """What becomes of a text message, by path; any other path echoes it as it is."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Any,
+        max_connections: int,
+        native: Native | None = None,
+        pages: Callable[[PageRequest], bytes] | None = None,
+    ) -> None:
+        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers plain HTTP."""
+        # The server's name would tell the library's version.
+        super().__init__(server="", reactor=clock)
+        self.settings = settings
+        self.clock = clock
+        self.pages = pages
+        self.guard = HandshakeGuard(settings, has_pages=pages is not None)
+        self.protocol = self._make_protocol_class()
+        self.live: dict[EchoProtocol, None] = {}
+        """In the order in which they were accepted."""
+        self.state = State.STARTING
+        """The service's to write, until it drains."""
+        self.counts = Counts()
+        self.certificates: Callable[[], dict[tuple[str, ...], float]] = dict
+        """Returns when those end that clients are shown, as `tls.ends` has it; the service's to set."""
+        self._pumped = Sums()
+        self.max_connections = max_connections
+        self._addresses: Counter[str] = Counter()
+        self._turned_away: set[EchoProtocol] = set()
+        self._unread: set[EchoProtocol] = set()
+        self._drained: Deferred[None] | None = None
+        self._drain_calls: list[IDelayedCall] = []
+
+        ticker = self._ticker = Ticker(clock)
+        self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
+        self._closing: Closing[EchoProtocol] = Closing(ticker, settings.close_timeout, settings.max_close_time)
+        self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
+        self._stalled: Deadlines[EchoProtocol] = Deadlines(ticker, settings.max_stall, EchoProtocol.give_up)
+        self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
+        self._shrinking: Turns[EchoProtocol] = Turns(clock, self._shrink)
+        self._grown: Deadlines[EchoProtocol] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
+        self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
+        self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
+        self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
+        self.codec = Codec(native, settings.message_limit) if native is not None else None
+        self.lane = self._make_lane(native) if native is not None else None
+
+    def _make_lane(self, native: Native) -> Lane | None:
+        try:
+            return Lane(
+                native,
+                self.settings.message_limit,
+                self.clock,
+                self.budget.note_leased,
+                tls_sessions.openssl(),
+                max_fragments=self.settings.max_fragments,
+                deflating=self._deflating,
+            )
+        except OSError:  # no epoll on this platform: the codec goes on alone
+            return None
+
+    @property
+    def _deflating(self) -> Deflating | None:
+        functions, settings = zlib_functions.find(), self.settings
+        if functions is None or settings.compression is Compression.OFF:
+            return None
+        return Deflating(functions, settings.deflate_level, settings.deflate_memory_level, settings.min_deflated)
+
+    def _set_tight(self, is_tight: bool) -> None:
+        if self.lane is not None:
+            self.lane.set_tight(is_tight)
+
+    def _make_protocol_class(self) -> type[EchoProtocol]:
+        """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have else."""
+        options = autobahn.options_of(self) | {
+            "maxMessagePayloadSize": self.settings.message_limit,
+            "failByDrop": False,
+            "echoCloseCodeReason": True,
+            "webStatus": False,
+            "versions": [13],
+            # These have deadlines of ours.
+            "openHandshakeTimeout": 0,
+            "closeHandshakeTimeout": 0,
+            "autoPingInterval": 0,
+        }
+        return type("EchoProtocol", (EchoProtocol,), options)
+
+    def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
+        """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where there is none."""
+        chosen = self.settings.compression
+        mode = chosen if asked is None or chosen is Compression.OFF else asked
+        return extensions.agree(request.extensions, self.settings, mode, may_mirror)
+
+    # What becomes of a connection.
+
+    def opened(self, connection: EchoProtocol) -> None:
+        """Take in a new connection, or refuse it: descriptors have a limit, and so may the connections of an address."""
+        self.live[connection] = None
+        self._opening.add(connection)
+        if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
+            self._turn_away(connection, ADDRESS_FULL)
+        elif len(self.live) - len(self._turned_away) > self.max_connections:
+            self._turn_away(connection, DAEMON_FULL)
+
+    def _turn_away(self, connection: EchoProtocol, refusal: Refusal) -> None:
+        """Refuse it when it asks, without a place among those that may be; with none left to wait for that, at once."""
+        self._turned_away.add(connection)
+        if len(self._turned_away) > self.settings.reserved_descriptors // 2:
+            self.counts.refuse(0, refusal.why)
+            connection.give_up(Outcome.REFUSED)
+        else:
+            connection.refuse_when_asked(refusal)
+
+    def admit(self, connection: EchoProtocol, address: str | None) -> bool:
+        """Count a connection for its client's address as soon as that is known; tell whether there may be one more."""
+        limit = self.settings.max_connections_per_address
+        if limit is None or address is None or connection.place is not None:
+            return True
+        place = place_of(address)
+        if self._addresses[place] >= limit:
+            return False
+        self._addresses[place] += 1
+        connection.place = place
+        return True
+
+    def admit_unread(self, connection: EchoProtocol) -> bool:
+        """Count a connection whose URL asks for not being read; tell whether there may be one more."""
+        if len(self._unread) >= self.max_connections * self.settings.max_unread:
+            return False
+        self._unread.add(connection)
+        return True
+
+    def reads_again(self, connection: EchoProtocol) -> None:
+        """Take note that a connection whose URL asked for not being read is from now on read like any other."""
+        self._unread.discard(connection)
+
+    def established(self, connection: EchoProtocol) -> None:
+        """Take note that the opening handshake is over."""
+        self._opening.discard(connection)
+        self._keepalive.watch(connection)
+
+    def postponed(self, connection: EchoProtocol) -> None:
+        """Take note that the client has done its part of the opening handshake, and that ours comes later."""
+        self._opening.discard(connection)
+
+    def stalled(self, connection: EchoProtocol) -> None:
+        """Take note that a connection is read no more. What its client would say to a ping would not be heard."""
+        if connection not in self._closing:
+            self._forget_deadlines(connection)
+            self._stalled.add(connection)
+
+    def began_to_close(self, connection: EchoProtocol) -> None:
+        """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
+        if connection not in self._closing:
+            self._forget_deadlines(connection)
+            self._closing.begin(connection)
+
+    def grew(self, connection: EchoProtocol) -> None:
+        """Take note that the buffers of TLS of a connection may have grown. They are given back soon; the oldest at once, if many have."""
+        if connection not in self._grown:
+            self._grown.add(connection)
+            if len(self._grown) > MOST_GROWN:
+                self._shrinking.add(self._grown.pop())
+
+    def shrinks_later(self, connection: EchoProtocol) -> None:
+        """Take note that these buffers are in use, or may soon be in use again."""
+        self._grown.add(connection)
+
+    def shrank(self, connection: EchoProtocol) -> None:
+        """Take note that these buffers have been given back."""
+        self._grown.discard(connection)
+
+    def _shrink(self, connection: EchoProtocol) -> None:
+        connection.shrink()
+        if self not in self._trims:  # once a second at most, since the C library looks at all that is free
+            self._trims.add(self)
+
+    def lost(self, connection: EchoProtocol) -> None:
+        """Forget a connection."""
+        self._grown.discard(connection)
+        self.live.pop(connection, None)
+        self._turned_away.discard(connection)
+        self._unread.discard(connection)
+        self._count_end(connection)
+        self.budget.release(connection)
+        self._forget_deadlines(connection)
+        self._closing.forget(connection)
+        if connection.place is not None:
+            self._addresses[connection.place] -= 1
+            if not self._addresses[connection.place]:
+                del self._addresses[connection.place]
+        if self._drained is not None and not self.live:
+            self._finish_drain()
+
+    def _count_end(self, connection: EchoProtocol) -> None:
+        outcome = connection.outcome
+        self.counts.outcomes[outcome] += 1
+        if connection.is_established:
+            self.counts.closes[connection.closing] += 1
+            self.counts.durations.observe(self.clock.seconds() - connection.since)
+
+    def traffic(self) -> dict[str, tuple[Sums, Sums]]:
+        """Return the messages received and sent, by the lane that they took."""
+        pumped = self._pumped if self.lane is None else self.lane.sums
+        coded = Sums() if self.codec is None else self.codec.sums
+        return {"pump": (pumped, pumped), "codec": (coded, coded), "autobahn": (self.counts.received, self.counts.sent)}
+
+    def _forget_deadlines(self, connection: EchoProtocol) -> None:
+        self._opening.discard(connection)
+        self.waiting.discard(connection)
+        self._stalled.discard(connection)
+        self._keepalive.forget(connection)
+
+    # The end.
+
+    def drain(self) -> Deferred[None]:
+        """Close all connections with 1001, and fire when the last has gone, which takes `drain_timeout` at most."""
+        self.state = State.DRAINING
+        self._closing.leave_longest_to_drain()
+        self._drained = Deferred()
+        drained, timeout = self._drained, self.settings.drain_timeout
+        # Who keeps on sending gets half of the time to come to an end.
+        self._drain_calls = [
+            self.clock.callLater(min(self.settings.drain_grace, timeout / 2), self._close_all, at_once=True, only_opening=True),
+            self.clock.callLater(timeout / 2, self._close_all, at_once=True),
+            self.clock.callLater(timeout, self.abort_all),
+        ]
+        self._close_all(at_once=False)
+        if self._drained is not None and not self.live:  # else the last went meanwhile, and it is over
+            self._finish_drain()
+        return drained
+
+    def _close_all(self, at_once: bool, only_opening: bool = False) -> None:
+        for connection in list(self.live):
+            if not only_opening or connection.state == connection.STATE_CONNECTING:
+                connection.go_away(at_once)
+
+    def abort_all(self) -> None:
+        """Reset all connections that are left."""
+        for connection in list(self.live):
+            connection.give_up()
+
+    def _finish_drain(self) -> None:
+        drained, self._drained = self._drained, None
+        for call in self._drain_calls:
+            if call.active():
+                call.cancel()
+        self._ticker.stop()
+        self.turns.stop()
+        self._shrinking.stop()
+        if self.lane is not None:
+            self._pumped = self.lane.sums
+            self.lane.stop()
+            self.lane = None
+        assert drained is not None
+        drained.callback(None)

@@ -1,0 +1,235 @@
+"""The command line of a check, and its report. Servers are in test_probe.py, and the command itself in test_checking.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+
+from echod.check import command, probe
+from echod.check.command import INTERRUPTED, Progress, as_json, as_text, statistics_of
+from echod.check.probe import CheckOutcome, Plan, Report, Step
+from echod.http.ws_url import parse
+
+URL = "ws://localhost:9000/x"
+
+
+def ok(**values: Any) -> Report:
+    plan = Plan(parse(URL), count=2, size=64 * 1024)
+    report = Report(plan, step=Step.CLOSE, addresses=["::1", "127.0.0.1"], peer="[::1]:9000", **values)
+    report.round_trips = [0.002, 0.001, 0.004, 1.5]
+    report.times = {Step.DNS: 0.0001, Step.TCP: 0.25}
+    return report
+
+
+def failed(**values: Any) -> Report:
+    return Report(Plan(parse(URL)), outcome=CheckOutcome.NO_CONNECTION, step=Step.TCP, what="refused | by x", addresses=["::1"], **values)
+
+
+# The command line.
+
+
+def test_without_options_all_is_as_the_plan_says() -> None:
+    assert command.parse([URL]) == (Plan(parse(URL)), False)
+
+
+def test_every_option_is_in_the_plan() -> None:
+    arguments = [
+        *["--count", "7", "--size", "1MiB", "--timeout", "500ms", "--subprotocol", "a", "--subprotocol", "b", "--compress", "--insecure"],
+        *["--header", "Authorization: Basic eDp5", "--header", "X-Empty:", "--header=X-Tab: \ta\tb ", "--json", "wss://a.example"],
+    ]
+    plan = Plan(
+        target=parse("wss://a.example"),
+        count=7,
+        size=2**20,
+        timeout=0.5,
+        is_insecure=True,
+        subprotocols=("a", "b"),
+        fields=(("Authorization", "Basic eDp5"), ("X-Empty", ""), ("X-Tab", "a\tb")),
+        offers_compression=True,
+    )
+    assert command.parse(arguments) == (plan, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "the following arguments are required: URL"),
+        ([URL, URL], "unrecognized arguments"),
+        (["http://localhost"], "argument URL: 'http://localhost' is not a WebSocket URL"),
+        (["ws://a:b@localhost"], "has user information in it"),
+        ([URL, "--cou", "3"], "unrecognized arguments: --cou 3"),
+        ([URL, "--count", "0"], "argument --count: '0' is not a whole number"),
+        ([URL, "--count", "1000001"], "is more than 1000000"),
+        ([URL, "--size", "0"], "argument --size: '0' is not a size"),
+        ([URL, "--size", "257MiB"], "is more than 256MiB"),
+        ([URL, "--timeout", "0"], "can't be 0"),
+        ([URL, "--timeout", "soon"], "is not a duration"),
+        ([URL, "--subprotocol", "a b"], "is no name of a subprotocol"),
+        ([URL, "--header", "no colon"], "is no header, such as 'Name: value'"),
+        ([URL, "--header", "a b: c"], "is no header, such as 'Name: value'"),
+        ([URL, "--header", "A: b\r\nC: d"], "has a control character in it"),
+        ([URL, "--header", "A: \x00"], "has a control character in it"),
+        ([URL, "--header", "Sec-WebSocket-Key: AAAA"], "belongs to the opening handshake itself"),
+        ([URL, "--header", "content-length: 3"], "belongs to the opening handshake itself"),
+        (["\x1b[2J"], "has a space or a control character"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_64(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.parse(arguments)
+    assert end.value.code == os.EX_USAGE == 64
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("echod check: ")
+    assert why in error
+    assert error.count("\n") == 1
+    assert error.removesuffix("\n").isprintable()
+
+
+def test_help_has_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.parse(["--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for outcome in CheckOutcome:
+        assert f"\n  {int(outcome)}   " in out
+    assert "\n  64  " in out
+
+
+# The report.
+
+
+def test_statistics() -> None:
+    assert statistics_of([]) == {}
+    assert statistics_of([3.0]) == {"min": 3.0, "median": 3.0, "p99": 3.0, "max": 3.0}
+    hundred = [float(number) for number in range(100, 0, -1)]
+    assert statistics_of(hundred) == {"min": 1.0, "median": 50.5, "p99": 99.0, "max": 100.0}
+
+
+def test_a_good_report() -> None:
+    report = ok(tls="TLSv1.3, A", subprotocol="a", extensions=["permessage-deflate"], notes=["odd"])
+    assert as_text(report).splitlines() == [
+        "OK - 4 messages of 64KiB echoed, median 3 ms | min=0.001000s median=0.003000s p99=1.500000s max=1.500000s",
+        "note: odd",
+        f"URL: {URL}",
+        "address: [::1]:9000",
+        "TLS: TLSv1.3, A",
+        "subprotocol: a",
+        "extensions: permessage-deflate",
+        "steps: DNS 0.1 ms, TCP 250 ms",
+        "round trip: min 1 ms, median 3 ms, p99 1.5 s, max 1.5 s",
+    ]
+    record = json.loads(as_json(report))
+    assert record == {
+        "ok": True,
+        "status": 0,
+        "summary": "OK - 4 messages of 64KiB echoed, median 3 ms",
+        "step": None,
+        "what": None,
+        "seen": [],
+        "notes": ["odd"],
+        "url": URL,
+        "addresses": ["::1", "127.0.0.1"],
+        "peer": "[::1]:9000",
+        "tls": "TLSv1.3, A",
+        "subprotocol": "a",
+        "extensions": ["permessage-deflate"],
+        "size": 65536,
+        "messages": 4,
+        "echoed": 4,
+        "steps": {"DNS": 0.0001, "TCP": 0.25},
+        "round_trip": {"min": 0.001, "median": 0.003, "p99": 1.5, "max": 1.5},
+    }
+
+
+def test_a_bad_report() -> None:
+    report = failed(seen=["came: x"])
+    assert as_text(report).splitlines() == ["CRITICAL - TCP: refused \\x7c by x", "came: x", f"URL: {URL}", "address: ::1"]
+    record = json.loads(as_json(report))
+    assert (record["ok"], record["status"], record["step"], record["what"]) == (False, 2, "TCP", "refused | by x")
+    assert (record["seen"], record["round_trip"], record["peer"], record["echoed"]) == (["came: x"], None, None, 0)
+    assert as_json(report).count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_for_terminals_and_not_faster_than_one_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(command, "monotonic", lambda: now)
+    monkeypatch.setenv("COLUMNS", "10")
+    terminal, file = Terminal(), io.StringIO()
+    for out in (terminal, file):
+        progress = Progress(out)
+        progress.tell("one")
+        progress.tell("too soon")
+        now += 0.1
+        progress.tell("a line longer than that")
+        progress.end()
+    assert terminal.getvalue() == "\r\x1b[Kone\r\x1b[Ka line lo\r\x1b[K"
+    assert file.getvalue() == ""
+
+
+# All of it.
+
+
+class FakeReactor:
+    """Knows what is to be called when it stops, and has a clock that can be changed."""
+
+    seconds = staticmethod(time.time)
+    _pendingTimedCalls = _newTimedCalls = ()
+
+    def addSystemEventTrigger(self, phase: str, event: str, call: Callable[..., object], *arguments: object) -> None:
+        assert (phase, event) == ("before", "shutdown")
+        self.stop = lambda: call(*arguments)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str, is_stopped: bool = False) -> tuple[int, str, str]:
+    async def run_probe(reactor: FakeReactor, plan: Plan, tell: Callable[[str], None]) -> Report:
+        assert plan == command.parse([URL, *arguments])[0]
+        assert reactor.seconds is time.monotonic
+        tell("TCP")
+        if is_stopped:
+            reactor.stop()
+        return report
+
+    def react(main: Callable[[object], Any]) -> NoReturn:
+        with pytest.raises(StopIteration):
+            main(FakeReactor()).send(None)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(probe, "run", run_probe)
+    out, error = io.StringIO(), Terminal()
+    return command.main([URL, *arguments], out, error, react), out.getvalue(), error.getvalue()
+
+
+@pytest.mark.parametrize("outcome", CheckOutcome)
+def test_the_exit_status_is_the_outcome(outcome: CheckOutcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = failed() if outcome else ok()
+    report.outcome = outcome
+    assert run(monkeypatch, report) == (int(outcome), as_text(report), "\r\x1b[KTCP\r\x1b[K")
+    assert run(monkeypatch, report, "--json") == (int(outcome), as_json(report), "\r\x1b[KTCP\r\x1b[K")
+
+
+def test_what_an_interrupt_does_is_not_the_servers_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, failed(), is_stopped=True) == (INTERRUPTED, "", "\r\x1b[KTCP\r\x1b[K")
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, INTERRUPTED), (1, os.EX_SOFTWARE)])
+def test_a_reactor_that_stopped_early(code: int, status: int) -> None:
+    def react(_: object) -> NoReturn:
+        raise SystemExit(code)
+
+    out = io.StringIO()
+    assert command.main([URL], out, io.StringIO(), react) == status
+    assert out.getvalue() == ""

@@ -1,0 +1,168 @@
+"""The log: each format is one that can be read back, and no client makes it grow or forges a line."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, Logger, LogLevel
+from twisted.python.failure import Failure
+
+from echod.core import log
+from echod.core.log import LogFormat
+
+
+def logger(log_format: LogFormat) -> tuple[Logger, io.StringIO, log.Limiter]:
+    out = io.StringIO()
+    observer = log.make_observer(out, log_format)
+    return Logger(namespace="here", observer=observer), out, observer
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("plain text, naïve 🙂", "plain text, naïve 🙂"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("\\n", r"\\n"),
+        ("\u202eevil\u2028\x85", r"\u202eevil\u2028\x85"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_a_terminal_would_act_on_is_escaped(text: str, escaped: str) -> None:
+    assert log.escape(text) == escaped
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_binary", "line"),
+    [
+        (b"hello", False, "hello"),
+        (b"", False, ""),
+        ("é".encode() * 10, False, "é" * 10),
+        ("é".encode() * 11, False, "é" * 10 + "… (22 octets)"),
+        (b"x" * 1_000_000, False, "x" * 10 + "… (1000000 octets)"),
+        (b"\x00\xff'", True, r"\x00\xff'"),
+        (b"\x00" * 11, True, r"\x00" * 10 + "… (11 octets)"),
+    ],
+)
+def test_messages_are_described_in_a_bounded_way(payload: bytes, is_binary: bool, line: str) -> None:
+    assert log.describe_message(payload, is_binary, 10) == line
+
+
+def test_text() -> None:
+    here, out, _ = logger(LogFormat.TEXT)
+    here.info("one {x}", x=1)
+    here.debug("never")
+    here.info("two\nlines")
+    here.info("")
+    assert re.sub(r"^\S+", "TIME", out.getvalue(), flags=re.M).startswith("TIME [here] one 1\nTIME [here] two\n")
+    assert out.getvalue().count("\n") == 3
+    assert out.getvalue().splitlines()[2] == "\tlines", "a second line can't be taken for a record"
+
+
+def test_json() -> None:
+    here, out, _ = logger(LogFormat.JSON)
+    here.warn("one\n{x}", x="é")
+    here.failure("broken", Failure(ValueError("why")))
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert first["time"][4] == "-"
+    del first["time"]
+    assert first == {"level": "warn", "namespace": "here", "message": "one\né"}
+    assert second["level"] == "critical"
+    assert "ValueError: why" in second["traceback"]
+
+
+def test_journal() -> None:
+    here, out, _ = logger(LogFormat.JOURNAL)
+    for level in LogLevel.iterconstants():
+        here.emit(level, "a\nb")
+    here.info("")
+    priorities = re.findall(r"^<(\d)>[ab]$", out.getvalue(), flags=re.M)
+    assert priorities == ["6", "6", "4", "4", "3", "3", "2", "2"]
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_lines_are_cut_but_tracebacks_are_not(log_format: LogFormat) -> None:
+    here, out, _ = logger(log_format)
+    here.info("{x}", x="é" * 10_000)
+    assert log.TEXT_SIZE - 4 < len(out.getvalue().encode()) <= 512
+    long_text = "y" * (log.LONG_TEXT_SIZE + 1)
+    for emit in (lambda: here.error("{x}", x=long_text), lambda: here.info("{x}", x=long_text, **{log.UNLIMITED: True})):
+        out.seek(0)
+        out.truncate()
+        emit()
+        assert log.LONG_TEXT_SIZE - 4 < len(out.getvalue().encode()) <= log.LONG_TEXT_SIZE + 112
+
+
+def test_each_kind_has_its_rate_and_what_is_left_out_is_counted() -> None:
+    here, out, observer = logger(LogFormat.TEXT)
+    clock = Clock()
+    observer.start(clock)
+    for number in range(1000):
+        here.info("kind one {n}", n=number)
+    here.info("kind two")
+    assert out.getvalue().count("kind one") == log.EVENTS_PER_SECOND
+    assert "kind two" in out.getvalue()
+    clock.advance(1)
+    left_out = 1000 - log.EVENTS_PER_SECOND
+    assert f"{left_out} lines left out in the last second: {left_out} of here" in out.getvalue()
+    here.info("kind one {n}", n=0)
+    assert out.getvalue().count("kind one") == log.EVENTS_PER_SECOND + 1
+    clock.advance(1)
+    assert out.getvalue().count("left out") == 1
+    assert not clock.getDelayedCalls()
+
+
+def test_kinds_are_bounded_too() -> None:
+    here, out, observer = logger(LogFormat.TEXT)
+    observer.start(Clock())
+    for number in range(log.KINDS + 100):
+        here.info(f"kind {number}")
+    assert out.getvalue().count("kind") == log.KINDS + log.EVENTS_PER_SECOND
+
+
+def test_nothing_is_left_out_before_the_start_after_the_stop_or_when_asked_for() -> None:
+    here, out, observer = logger(LogFormat.TEXT)
+    clock = Clock()
+    for _ in range(10):
+        here.info("before")
+    observer.start(clock)
+    for _ in range(10):
+        here.info("recv", **{log.UNLIMITED: True})
+        here.info("other")
+    observer.stop()
+    assert not clock.getDelayedCalls()
+    for _ in range(10):
+        here.info("after")
+    observer.stop()
+    text = out.getvalue()
+    assert [text.count(word) for word in ("before", "recv", "after", "other", "6 lines left out")] == [10, 10, 10, 4, 1]
+
+
+def test_a_stream_without_utf8_loses_no_line() -> None:
+    octets = io.BytesIO()
+    out = io.TextIOWrapper(octets, encoding="ascii")
+    Logger(observer=log.make_observer(out, LogFormat.TEXT)).info("café")
+    assert rb"caf\xe9" in octets.getvalue()
+
+
+def test_autobahn_may_log_errors_alone() -> None:
+    events: list[str] = []
+    log.AutobahnLog._log = Logger(namespace="autobahn", observer=lambda event: events.append(event["log_format"]))  # type: ignore[arg-type]
+    autobahn = log.AutobahnLog()
+    for name in ("trace", "debug", "info", "warn", "error", "critical", "failure"):
+        getattr(autobahn, name)(name)
+    assert events == ["error", "critical", "failure"]
+
+
+def test_the_limiter_is_an_observer() -> None:
+    assert ILogObserver.providedBy(log.make_observer(io.StringIO(), LogFormat.TEXT))
+
+
+def test_stderr_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    log.stderr_line("one line")
+    assert capfd.readouterr().err in ("one line\n", "")

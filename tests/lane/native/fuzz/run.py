@@ -1,0 +1,216 @@
+"""Fuzzes the native code with libFuzzer, or replays inputs without it.
+
+    python -m tests.lane.native.fuzz.run --seconds 60 [--corpus FOLDER] [TARGET ...]
+
+Knows the targets (fuzz_*.c beside this), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer, and what inputs to
+begin with. Must never know what a target holds to be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+from echod.lane.native import build
+from tests.empty_blocks import empty_blocks
+from tests.lane.native.oracle import BINARY, TEXT, client_frame
+
+HERE = Path(__file__).parent
+TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
+
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+
+INSIDE = {"deflate": ("deflate",), "pump": ("spare", "lease", "send", "cut", "serve", "pump")}
+"""The C files that targets have inside them."""
+
+LIBRARIES = {"deflate": ("-l:libz.so.1",), "turn": ("-l:libz.so.1",)}
+"""What targets are linked with: zlib itself, without what is installed to build with it."""
+
+IN_32_BITS = ("-m32", "-g", "-O1")
+"""For a program of a processor on which a size has 32 bits. The sanitizers' libraries of that size are seldom there."""
+
+LARGEST_INPUT = 6000
+"""More than a piece of 4,096 octets, so that text is found invalid in the second one."""
+
+KEYS = (bytes(4), b"\x37\xfa\x21\x3d")
+"""With no mask a fuzzer sees the text; with one it sees what a client sends."""
+
+TEXTS = tuple(text.encode() for text in ("", "Hello", "é€😀" * 30, "a" * 63 + "é", "a" * 62 + "€" + "b" * 70, "ж" * 2100))
+FAULTS = tuple(map(bytes.fromhex, ("80", "C0AF", "C1BF", "E09FBF", "EDA080", "F08FBFBF", "F4908080", "F5808080", "FF", "E282", "F09F98")))
+PAYLOADS = (*TEXTS, *FAULTS, *(b"a" * 61 + fault + b"b" * 66 for fault in FAULTS), "é".encode() * 2060 + b"\xff", bytes(range(256)))
+
+
+def seeds(target: str) -> list[bytes]:
+    """Inputs to begin with: each kind of frame and of text once."""
+    if target == "codec":
+        frames = [client_frame(payload, opcode, key) for key in KEYS for payload in PAYLOADS for opcode in (TEXT, BINARY)]
+        odd = [b"\x89\x80" + KEYS[1], b"\x01\x81" + KEYS[1] + b"a", b"\x81\x01a", b"\x82\xff" + b"\x7f" * 8, b"\x82\xfe\x00\x05"]
+        pairs = [first + second for first, second in zip(frames, frames[7:], strict=False)]
+        return [bytes([place % 9]) + stream for place, stream in enumerate([*frames, *odd, *pairs, b"".join(frames[:12]) + odd[0]])]
+    if target == "large":
+        heads = [bytes([way, *key, len(sizes), *sizes]) for way in range(8) for key in KEYS for sizes in ((), (1, 2, 3, 4), (64, 65, 7))]
+        return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
+    if target == "pump":
+        return pump_seeds()
+    if target == "deflate":
+        return deflate_seeds()
+    if target == "turn":
+        return turn_seeds()
+    return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
+
+
+def pump_seeds() -> list[bytes]:
+    """Steps (fuzz_pump.c says what the octets mean): each size sent whole, in pieces, and with nobody who receives."""
+    send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
+    ping = [0, 0x38, 1, 0x5A, 0x89]
+    found = []
+    for kind in (0, 1, 6, 0x38):
+        for size in range(13):
+            frame = [0, kind, size, 0x5A, *([7, 0xFF] if kind == 6 else [0x89] if kind == 0x38 else [])]
+            first, middle, last = ([0, kind | more, *frame[2:]] for more in (8, 0x10, 0x18))
+            found += [
+                [*frame, send, turn, receive] * 3,
+                [*frame, 0x61, turn, 0x81, turn, 0xA1, turn, receive, recall],
+                [*frame, *frame, send, turn, tight, *frame, send, turn, receive, turn, wide, *frame, send, turn],
+                [*frame, 0xA1, turn, out, *frame, send, turn, receive, turn],
+                [*frame, *frame, 0xA1, turn, out, recall],
+                # The same in three frames and a whole one behind; then with memory that is out, and over and over.
+                [*first, *middle, *last, *frame, send, turn],
+                [*first, *last, 0xA1, turn, out, 0xA1, turn, recall],
+                [*first, *last, send, turn] * 8,
+                [*frame, send, turn] * 10 + [out, *frame, send, turn],
+                [*frame, send, turn] * 10 + [end, turn, receive, turn],
+                # All are ready, one is served, and before the next turn two of the others are recalled.
+                [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
+                + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
+            ]
+            for fails in (0x84, 0xA4, 0xC4, 0xE4):  # at the first allocation from there on, or the next ones
+                found += [
+                    [*frame, *ping, fails, send, turn],
+                    [*frame, 0x81, turn, fails, send, turn, recall],
+                    [*frame, 0x81, turn, fails, recall],
+                    [*first, *middle, 0x81, fails, turn, send, fails, turn, recall],
+                    [*first, *last, *first, *last, 0xA1, fails, turn, send, fails, turn, receive, turn],
+                ]
+    # Without a limit: one claims 2 to the power of `bits` octets, or some less.
+    for bits in range(16, 64):
+        found += [[0, kind, 0xC0 | bits, 0x5A, 0x61, turn, send, turn, recall] for kind in (0, 1, 0x40, 0x41)]
+    return [bytes([place & 0x1F | (2 if steps[2] >= 0xC0 else 0), *steps]) for place, steps in enumerate(found)]
+
+
+def deflate_seeds() -> list[bytes]:
+    """Messages (fuzz_deflate.c says how they are written) that refer to those before, of each level, and some that are none."""
+    found = []
+    for terms in (0, 1, 2, 3, 3 | 6 << 2):
+        for level in (0, 1, 9):
+            compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
+            messages = [
+                (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
+                for payload in (*PAYLOADS, *TEXTS, b"a" * 60_000)
+            ]
+            odd = [b"", b"\x00", b"\x01\x00\x00\xff\xff", messages[2][:-1], messages[2] + b"\x00", b"\x06", messages[-1]]
+            for limit in range(6):
+                octets = b"".join(
+                    bytes([place & (1 if limit else 3)]) + len(it).to_bytes(2, "big") + it for place, it in enumerate([*messages, *odd])
+                )
+                found.append(bytes([terms, limit]) + octets)
+        found += [bytes([terms, 0, 0xF0]) + len(octets).to_bytes(2, "big") + octets for octets in costly()]
+    return found
+
+
+def costly() -> list[bytes]:
+    """Deflated octets that take long for how few they are: blocks that say nothing, of each kind, and some that say much."""
+    zeros = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return [
+        empty_blocks(5_000)[:-1],
+        b"\0\0\0\xff\xff",
+        b"\x02\x08\x20\x80\0",
+        (zeros.compress(bytes(60_000)) + zeros.flush(zlib.Z_SYNC_FLUSH)),
+    ]
+
+
+def turn_seeds() -> list[bytes]:
+    """What a client sends again and again (fuzz_turn.c): thousands of the least messages and frames, and what is costly."""
+    empty = [client_frame(b"", opcode, KEYS[0]) for opcode in (TEXT, BINARY)]
+    least = [client_frame(octets, 0x40 | BINARY, KEYS[0]) for octets in (b"\0", b"\x02\0", b"\x4a\0")]
+    fragments = [b"\x01\x80" + KEYS[0] + b"\x80\x80" + KEYS[0], b"\x01\x80" + KEYS[0] + b"\x00\x80" + KEYS[0] * 500]
+    messages = [client_frame(octets * times + b"\0", 0x40 | BINARY, KEYS[0]) for octets in costly() for times in (1, 60_000 // len(octets))]
+    return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *least, *fragments, *messages)]
+
+
+def write_seeds(target: str, folder: Path) -> list[Path]:
+    """As one file each; the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"seed-{place:03}" for place in range(len(seeds(target)))]
+    for file, octets in zip(files, seeds(target), strict=True):
+        file.write_bytes(octets)
+    return files
+
+
+def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Path:
+    """The target's program."""
+    program = folder / f"fuzz_{target}"
+    sources = [source for source in build.sources() if source.stem not in INSIDE.get(target, ())]
+    command = [
+        compiler,
+        *CFLAGS,
+        *flags,
+        f"-I{build.HERE}",
+        str(HERE / f"fuzz_{target}.c"),
+        *sources,
+        *LIBRARIES.get(target, ()),
+        "-o",
+        program,
+    ]
+    subprocess.run([str(word) for word in command], check=True)
+    return program
+
+
+def replayer(target: str, folder: Path, compiler: str = "cc", *flags: str) -> Path:
+    """A program that runs the files it is given, under sanitizers if no flags say otherwise."""
+    return compiled(target, folder, compiler, *(flags or SANITIZERS), HERE / "replay.c")
+
+
+def fuzz(target: str, compiler: str, seconds: int, corpus: Path) -> int:
+    """Fuzz for so long; libFuzzer's exit code. What it finds is kept as corpus/crash-*."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = Path(folder) / "seeds"
+        write_seeds(target, begin)
+        program = compiled(target, Path(folder), compiler, *SANITIZERS, "-fsanitize=fuzzer")
+        grown = corpus / target
+        grown.mkdir(parents=True, exist_ok=True)
+        limits = (f"-max_total_time={seconds}", f"-max_len={LARGEST_INPUT}", "-timeout=10", "-rss_limit_mb=1024")
+        report = ("-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={corpus}/{target}-")
+        return subprocess.run([program, *limits, *report, grown, begin], check=False, env={**os.environ, "ASAN_OPTIONS": ""}).returncode
+
+
+def main() -> int:
+    """Each target in turn; 1 if one found something."""
+    parser = argparse.ArgumentParser(description="Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", default=TARGETS, help=f"of {', '.join(TARGETS)}; all")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--corpus", type=Path, help="folder to begin from, to add to, and to keep findings in; else a new one")
+    parser.add_argument("--compiler", default="clang", help="a compiler with libFuzzer (clang)")
+    options = parser.parse_args()
+    if shutil.which(options.compiler) is None:
+        print(f"fuzz: no {options.compiler}; it takes a compiler with libFuzzer, e.g. apt-get install clang", file=sys.stderr)
+        return 2
+    corpus = options.corpus or Path(tempfile.mkdtemp(prefix="echod-fuzz-"))
+    found = 0
+    for target in options.targets:
+        print(f"fuzz: {target} for {options.seconds} s", flush=True)
+        if fuzz(target, options.compiler, options.seconds, corpus) != 0:
+            print(f"fuzz: {target} failed; the input is in {corpus}", file=sys.stderr)
+            found = 1
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The choice between native and none, in interpreters of their own, with a copy of the package that is built, not built, or broken."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import echod
+from echod.lane.native import NativeError, load
+
+if TYPE_CHECKING:
+    from echod.lane.native import Native
+
+ASK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from echod.lane.native import NativeError, load
+try:
+    found = load(None if sys.argv[2] == "unset" else sys.argv[2])
+    print("none" if found is None else found.isa)
+except NativeError as error:
+    print("error:", error)
+"""
+
+
+@pytest.fixture
+def unbuilt(tmp_path: Path) -> Path:
+    """A copy of the package without the extension."""
+    shutil.copytree(Path(echod.__file__).parent, tmp_path / "echod", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    return tmp_path
+
+
+def ask(folder: Path, mode: str, *options: str) -> str:
+    """What ``load`` says there."""
+    command = [sys.executable, *options, "-c", ASK, str(folder), mode]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=folder).stdout.strip()
+
+
+def test_built(native: Native) -> None:
+    """Taken when there, and when required; off when off."""
+    assert load(None) == load("1") == native
+    assert load("0") is None
+    assert native.isa in {"scalar", "ssse3", "avx2", "neon"}
+
+
+@pytest.mark.parametrize("mode", ["", "2", "yes"])
+def test_no_other_mode(mode: str) -> None:
+    """A wish that cannot be read is not guessed."""
+    with pytest.raises(NativeError, match=f"ECHOD_NATIVE={mode}: expected 1"):
+        load(mode)
+
+
+def test_not_built(unbuilt: Path) -> None:
+    """An error only for who requires it, and it says how to get it."""
+    assert ask(unbuilt, "unset") == "none"
+    assert ask(unbuilt, "0") == "none"
+    assert ask(unbuilt, "1").startswith("error: ECHOD_NATIVE=1, and the native module is not built; a C compiler")
+
+
+@pytest.mark.parametrize("mode", ["unset", "1"])
+def test_broken(unbuilt: Path, mode: str) -> None:
+    """Built, and of no use: said even to who does not require it."""
+    (unbuilt / "echod" / "lane" / "native" / "_native.so").write_bytes(b"")
+    assert ask(unbuilt, mode).startswith("error: the native module cannot be loaded")
+    assert ask(unbuilt, "0") == "none"
+
+
+@pytest.mark.parametrize("mode", ["unset", "1"])
+@pytest.mark.usefixtures("native")
+def test_without_cffi(unbuilt: Path, mode: str) -> None:
+    """The extension needs cffi's runtime; that, too, is said by name. (-S: no installed package is in sight.)"""
+    file = sys.modules["echod.lane.native._native"].__file__
+    assert file is not None
+    shutil.copy(file, unbuilt / "echod" / "lane" / "native")
+    assert ask(unbuilt, mode, "-S").startswith("error: the native module needs _cffi_backend, which is not installed")

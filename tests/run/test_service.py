@@ -1,0 +1,547 @@
+"""The service on a real reactor with real sockets: listening, serving, draining."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_twisted
+from twisted.application.service import Application, IService
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
+from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
+
+from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
+from echod.http.handshake import HEALTH_PATH, PageRequest
+from echod.options import parse_endpoint
+from echod.run.service import (
+    MOST_DESCRIPTORS,
+    CannotStartError,
+    EchoService,
+    describe_address,
+    describe_failure,
+    fail_at_exit,
+    has_lost_terminal,
+    prepare_socket,
+    set_descriptor_limit,
+)
+from echod.run.systemd import Notifier
+from echod.settings import Settings
+from echod.websocket.factory import State
+from tests.client import Client
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
+from tests.tls import Certificate
+
+REAL: Any = reactor
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """Everything that is logged, as formatted."""
+    found: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_format"):
+            found.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+    yield found
+    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
+
+
+def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
+    settings = Settings(ports=ports, drain_timeout=5)
+    endpoints = [(port, serverFromString(REAL, port)) for port in ports]
+    return EchoService(settings, endpoints, reactor, **({"take_signals": False} | options))
+
+
+def address(lines: list[str]) -> tuple[str, int]:
+    """Return host and port of the first TCP socket that is said to listen."""
+    url = urlsplit(next(line for line in lines if line.startswith("listening on ws")).removeprefix("listening on "))
+    assert url.hostname is not None
+    assert url.port is not None
+    return url.hostname, url.port
+
+
+@pytest.mark.parametrize("port", ["tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1"])
+@pytest_twisted.inlineCallbacks
+def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, None]:
+    service = make(port)
+    service.privilegedStartService()
+    service.startService()
+    client = yield deferToThread(Client, address(lines))
+    assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+    assert service.factory is not None
+    (connection,) = service.factory.live
+    assert connection.transport.getTcpNoDelay()
+    stopped = service.stopService()
+    assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
+    assert not stopped.called
+    assert (yield deferToThread(client.leave)) == b"", "the server closes first, in order"
+    yield stopped
+    assert sum("max-message-size 16MiB" in line for line in lines) == 1
+
+
+def test_the_health_check_tells_of_the_end() -> None:
+    service = make()
+    service.startService()
+    assert service.factory is not None
+    assert service.factory.pages is not None
+    request = PageRequest(b"GET", HEALTH_PATH, {})
+    assert service.factory.pages(request).startswith(b"HTTP/1.1 200 ")
+    service.stopService()
+    assert service.factory.pages(request).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest_twisted.inlineCallbacks
+def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    path = tmp_path / "socket"
+    service = make("tcp:0:interface=127.0.0.1", f"unix:{path}")
+    service.startService()
+    assert f"listening on unix:{path}" in lines
+    clients = [(yield deferToThread(Client, address(lines))), (yield deferToThread(Client, str(path)))]
+    for client in clients:
+        assert (yield deferToThread(client.echo, b"x" * 200_000)) == b"x" * 200_000
+    stopped = service.stopService()
+    for client in clients:
+        yield deferToThread(client.frame)
+        yield deferToThread(client.leave)
+    yield stopped
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    """Twisted's own port, that is, as it removes the path first."""
+    port, admin = f"unix:{tmp_path / 'port'}", f"unix:{tmp_path / 'admin'}"
+    service = make(port, "tcp:0:interface=127.0.0.1", admin_endpoints=[(admin, serverFromString(REAL, admin))])
+    service.startService()
+    left = [service._ports[0], service._admin_ports[0]]
+    client = yield deferToThread(Client, str(tmp_path / "port"))
+    frame = client_frame(TEXT, b"begun before the end")
+    # In one piece, so that the beginning has been read when the answer is there.
+    client.socket.sendall(client_frame(TEXT, b"before") + frame[:10])
+    assert (yield deferToThread(client.frame)) == Frame(TEXT, b"before")
+    for name in ("port", "admin"):
+        (tmp_path / name).unlink()
+    stopped = service.stopService()
+    yield deferLater(REAL, 0, lambda: None)
+    assert f"{port} could not be closed: No such file or directory" in lines
+    assert not stopped.called
+    client.socket.sendall(frame[10:])
+    assert (yield deferToThread(client.frame)) == Frame(TEXT, b"begun before the end")
+    assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))
+    yield deferToThread(client.leave)
+    yield stopped
+    told = [line for line in lines if "could not be closed" in line]
+    assert told == [f"{text} could not be closed: No such file or directory" for text in (port, admin)]
+    # In a process that goes on they are to be closed after all.
+    for name, open_ in zip(("port", "admin"), left, strict=True):
+        (tmp_path / name).touch()
+        yield open_.stopListening()
+
+
+@contextmanager
+def listening() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", err)
+    others: list[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: others.append(error))
+    with listening() as port:
+        service = make(f"tcp:{port}:interface=127.0.0.1")
+        with pytest.raises(CannotStartError) as error:
+            service.privilegedStartService()
+    sys.excepthook(CannotStartError, error.value, None)
+    assert err.getvalue() == f"echod: can't listen on tcp:{port}:interface=127.0.0.1: Address already in use\n"
+    sys.excepthook(ValueError, ValueError(), None)
+    assert len(others) == 1
+    assert service.stopService() is not None
+
+
+@pytest.mark.parametrize("is_admin", [False, True])
+@pytest_twisted.inlineCallbacks
+def test_a_start_that_fails_leaves_no_socket(is_admin: bool, tmp_path: Path) -> Generator[Any, Any, None]:
+    """The reactor would remove it, but never runs."""
+    with listening() as port:
+        texts = [f"unix:{tmp_path / 'socket'}", f"tcp:{port}:interface=127.0.0.1"]
+        made = [(text, parse_endpoint(REAL, text)) for text in texts]
+        service = EchoService(Settings(), [] if is_admin else made, REAL, take_signals=False, admin_endpoints=made if is_admin else [])
+        with pytest.raises(CannotStartError):
+            service.privilegedStartService()
+    assert list(tmp_path.iterdir()) == []
+    yield service.stopService()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CannotListenError("any", 80, OSError(13, "Permission denied")), "Permission denied"),
+        (CannotListenError("any", "/socket", OSError(98, "Address already in use")), "Address already in use"),
+        (ValueError("one\ntwo"), "one two"),
+    ],
+)
+def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
+    assert describe_failure(error) == text
+
+
+def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with listening() as port:
+        text = f"tcp:{port}:interface=127.0.0.1"
+        with pytest.raises(CannotStartError, match=f"^can't listen on {text}: Address already in use$"):
+            make(admin_endpoints=[(text, serverFromString(REAL, text))]).privilegedStartService()
+
+
+def test_a_service_that_never_started_can_be_stopped() -> None:
+    assert make().stopService().called
+
+
+def test_the_application_gets_our_log() -> None:
+    out = io.StringIO()
+    observer = make_observer(out, LogFormat.JOURNAL)
+    service = make(observer=observer)
+    application = Application("echod")
+    service.setServiceParent(application)
+    assert application.getComponent(ILogObserver) is observer
+    make().setServiceParent(IService(Application("another")))
+    service.startService()
+    log = Logger(observer=observer)
+    for _ in range(EVENTS_PER_SECOND + 1):
+        log.info("limited from the start to the stop")
+    assert service.stopService().called
+    log.info("limited from the start to the stop")
+    assert out.getvalue().count("limited") == EVENTS_PER_SECOND + 1
+
+
+class FakeReactor:
+    """A reactor, as far as signals are concerned."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self.is_running = True
+
+    def callWhenRunning(self, call: Any) -> None:
+        call()
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        call(*arguments)
+
+    def seconds(self) -> float:
+        return 0.0
+
+    def callLater(self, *_: Any, **__: Any) -> Any:
+        return SimpleNamespace(active=lambda: False)
+
+    def stop(self) -> None:
+        if not self.is_running:
+            raise ReactorNotRunning
+        self.is_running = False
+        self.stops += 1
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: list[str]) -> None:
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    assert service.factory is not None
+    aborted: list[bool] = []
+    service.factory.abort_all = lambda: aborted.append(True)  # type: ignore[method-assign]
+    signal.raise_signal(number)
+    signal.raise_signal(number)
+    assert fake.stops == 1
+    assert aborted == []
+    service.stopService()
+    signal.raise_signal(number)
+    assert aborted == [True]
+    assert f"received {number.name}" in lines
+
+
+@pytest.mark.usefixtures("_signals")
+def test_what_is_ignored_already_stays_so() -> None:
+    """As nohup has it for SIGHUP, and a shell for SIGINT of what runs in its background."""
+    ignored = (signal.SIGINT, signal.SIGHUP)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    service = make(reactor=FakeReactor(), take_signals=True)
+    service._handle_signals()
+    assert [signal.getsignal(number) for number in ignored] == 2 * [signal.SIG_IGN]
+    assert signal.getsignal(signal.SIGTERM) == service._on_signal
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
+    monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: True)
+    fake = FakeReactor()
+    service = make(reactor=fake, take_signals=True)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    assert fake.stops == 1
+    assert "reloaded" not in lines
+    service.stopService()
+
+
+def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
+    master, slave = os.openpty()
+    assert not has_lost_terminal(slave)
+    os.close(master)
+    assert has_lost_terminal(slave)
+    os.close(slave)
+    with open(os.devnull) as null:
+        assert not has_lost_terminal(null.fileno())
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        service = make("tcp:0:interface=127.0.0.1", notifier=Notifier(str(tmp_path / "notify")))
+        service.privilegedStartService()
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        service.startService()
+        ready = manager.recv(4096).decode()
+        assert service.factory is not None
+        assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
+        monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: False)
+        service._obey(signal.SIGHUP)
+        assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(4096).decode() == ready
+        assert lines[-2:] == ["received SIGHUP", "reloaded"]
+        client = yield deferToThread(Client, address(lines))
+        stopped = service.stopService()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
+        assert manager.recv(4096) == b"STOPPING=1\nSTATUS=draining, connections left: 1"
+        service._obey(signal.SIGHUP)
+        assert lines[-1] == "received SIGHUP"
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+        yield deferToThread(client.frame)
+        yield deferToThread(client.leave)
+        yield stopped
+
+
+def test_a_service_that_ends_before_it_is_ready_never_says_so(tmp_path: Path) -> None:
+    class Late(FakeReactor):
+        """Runs what waits for it when it is told to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting: list[Callable[[], object]] = []
+
+        def callWhenRunning(self, call: Callable[[], object]) -> None:
+            self.waiting.append(call)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        late = Late()
+        service = make(reactor=late, notifier=Notifier(str(tmp_path / "notify")))
+        service.startService()
+        service._obey(signal.SIGTERM)
+        assert service.stopService().called
+        for call in late.waiting:
+            call()
+        assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=10000000"
+        assert manager.recv(4096).startswith(b"STOPPING=1\n")
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_signal_before_anything_listens_is_no_error() -> None:
+    service = make(reactor=FakeReactor(), take_signals=True)
+    service._handle_signals()
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: False)
+    fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
+    text = f"ssl:0:privateKey={file}"
+    endpoints, admins = [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], [(text, parse_endpoint(REAL, text))]
+    service = EchoService(Settings(), endpoints, fake, admin_endpoints=admins)
+    service.running = True
+    service._handle_signals()
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[0] == "received SIGHUP"
+    for line in lines[1:3]:
+        assert line.startswith(f"{text} has certificates for localhost until ")
+    assert lines[3:] == ["reloaded"]
+    file.write_text("broken\n")
+    signal.raise_signal(signal.SIGHUP)
+    why = f"{text} keeps its old certificates: {file}: there is nothing in PEM format in it"
+    assert lines[5:] == [why, why, f"reload failed: {why}"]
+    monkeypatch.setattr(service, "_describe_status", lambda: "as it is")
+    assert service._status() == f"as it is; reload failed: {why}"
+    Certificate(file)
+    signal.raise_signal(signal.SIGHUP)
+    assert lines[-1] == "reloaded"
+    assert service._status() == "as it is"
+    assert fake.stops == 0
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_certificate_that_clients_will_not_take_is_told(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    old = Certificate(tmp_path / "a.pem", age=2, rest=-1)
+    text = f"ssl:0:privateKey={old.path}:interface=127.0.0.1"
+    service = EchoService(Settings(), [(text, parse_endpoint(REAL, text))], REAL, take_signals=False)
+    service.privilegedStartService()
+    service.startService()
+    try:
+        end = old.certificate.not_valid_after_utc
+        line = f"{text}: the certificate for localhost until {end:%Y-%m-%d %H:%M} UTC has expired"
+        assert lines.count(line) == 1
+        assert service.factory is not None
+        assert service.factory.certificates() == {(text, "localhost"): end.timestamp()}
+        service.reload()
+        assert lines.count(line) == 2
+        new = Certificate(old.path)
+        service.reload()
+        assert lines.count(line) == 2
+        assert service.factory.certificates() == {(text, "localhost"): new.certificate.not_valid_after_utc.timestamp()}
+    finally:
+        yield service.stopService()
+
+
+def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
+    for is_drained in (False, True):
+        fake: Any = FakeReactor()
+        calls: list[Any] = []
+        fake.callWhenRunning = calls.append
+        service = make(reactor=fake)
+        service.startService()
+        assert service.factory is not None
+        assert service.factory.state is State.STARTING
+        if is_drained:
+            service.stopService()
+        for call in calls:
+            call()
+        assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
+
+
+@pytest.mark.parametrize("before", [500, 1500])
+@pytest.mark.parametrize("reactor", [Clock(), SelectReactor.__new__(SelectReactor)], ids=["any reactor", "select"])
+def test_the_limit_on_descriptors_is_what_the_reactor_can_use(before: int, reactor: Any) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1024 if isinstance(reactor, SelectReactor) else MOST_DESCRIPTORS
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(before, hard), hard))
+        assert set_descriptor_limit(reactor) == min(hard, most)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, most), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("before", "hard", "most", "found"),
+    [
+        (256, resource.RLIM_INFINITY, 2**30, MOST_DESCRIPTORS),
+        # macOS, whose kernel has a limit of its own and refuses more.
+        (256, resource.RLIM_INFINITY, 10_240, 8192),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_240, 8192),
+        (8000, resource.RLIM_INFINITY, 8000, 8000),
+        # Nothing may be changed at all.
+        (300, 5000, 0, 300),
+    ],
+)
+def test_the_limit_on_descriptors_is_what_the_system_lets(
+    monkeypatch: pytest.MonkeyPatch, before: int, hard: int, most: int, found: int
+) -> None:
+    def set_limit(_: int, limits: tuple[int, int]) -> None:
+        if not 0 < limits[0] <= most:
+            raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (before, hard))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    with capturedLogs() as events:
+        assert set_descriptor_limit(Clock()) == found
+    wanted = min(hard, MOST_DESCRIPTORS) if hard > 0 else MOST_DESCRIPTORS
+    lines = [formatEvent(event) for event in events]
+    assert lines == ([] if found == wanted else [f"the system lets this process have {found} descriptors, and not {wanted}"])
+
+
+def test_the_backlog_is_set_where_there_is_a_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        port: Any = SimpleNamespace(socket=server)
+        prepare_socket(port, 100)
+        clients = [socket.create_connection(server.getsockname(), timeout=5) for _ in range(50)]
+        for client in clients:
+            client.close()
+    other: Any = SimpleNamespace()
+    prepare_socket(other, 100)
+
+
+@pytest.mark.parametrize(
+    ("address_", "text"),
+    [
+        (IPv4Address("TCP", "0.0.0.0", 8080), "ws://0.0.0.0:8080"),
+        (IPv6Address("TCP", "::1", 8080), "ws://[::1]:8080"),
+        (UNIXAddress(b"/run/echod"), "unix:/run/echod"),
+        (SimpleNamespace(name="text"), "unix:text"),
+        (SimpleNamespace(), "namespace()"),
+    ],
+)
+def test_addresses(address_: Any, text: str) -> None:
+    assert describe_address(address_) == text
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_start_says_which_families_are_served(lines: list[str]) -> Generator[Any, Any, None]:
+    admin = [("tcp:0", parse_endpoint(REAL, "tcp:0"))]
+    service = EchoService(Settings(), [("tcp:0", parse_endpoint(REAL, "tcp:0"))], REAL, take_signals=False, admin_endpoints=admin)
+    service.startService()
+    (port,) = [line for line in lines if line.startswith("listening on")]
+    assert re.fullmatch(r"listening on ws://\[::\]:[0-9]+ \(IPv6 and IPv4\)", port)
+    (admin_port,) = [line for line in lines if line.startswith("admin on")]
+    assert re.fullmatch(r"admin on http://\[::\]:[0-9]+ \(IPv6 and IPv4\)", admin_port)
+    yield service.stopService()
+
+
+def test_a_failure_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], object]] = []
+    statuses: list[int] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    fail_at_exit()
+    assert not statuses
+    (end,) = at_exit
+    end()
+    assert statuses == [1]
+
+
+def test_an_address_with_tls() -> None:
+    assert describe_address(IPv4Address("TCP", "0.0.0.0", 8443), is_tls=True) == "wss://0.0.0.0:8443"

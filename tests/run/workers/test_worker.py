@@ -1,0 +1,298 @@
+"""A worker as its parent sees it: over real pipes, on a socket that the test made."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger, LogLevel
+
+from echod.run.workers import link
+from echod.run.workers.link import encode
+from echod.run.workers.worker import VARIABLE, Parent, ParentLog, Role, Worker, end_with_parent, make_log, take_role, tell_refusal
+from echod.settings import Settings
+from echod.upstream import endpoints
+from echod.web.metrics import unpack
+from echod.websocket.factory import State
+from tests.client import Client
+from tests.frames import handshake
+from tests.reactor import until
+from tests.run.test_service import REAL, lines
+
+__all__ = ["lines"]
+
+
+def test_a_role_is_taken_from_the_environment() -> None:
+    role = Role(1, (("tcp:0", 5), ("unix:/run/echod", 6)), ((0, (7, None)), (2, (8, None))), "/")
+    environment = {VARIABLE: role.encode(), "HOME": "/"}
+    assert take_role(environment) == role
+    assert environment == {"HOME": "/"}, "it is for this process alone"
+    assert take_role(environment) is None
+
+
+class Pipes:
+    """The parent's end of a worker's pipes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._out, theirs = os.pipe()
+        theirs_too, self._in = os.pipe()
+        monkeypatch.setattr(link, "TO_PARENT", theirs)
+        monkeypatch.setattr(link, "FROM_PARENT", theirs_too)
+        self._theirs = [theirs, theirs_too]
+
+    def read(self) -> Any:
+        """The next message."""
+        size = int.from_bytes(self._read(4), "big")
+        return json.loads(self._read(size))
+
+    def _read(self, size: int) -> bytes:
+        octets = b""
+        while len(octets) < size:
+            piece = self._read_some(size - len(octets))
+            assert piece, "the worker has closed its end"
+            octets += piece
+        return octets
+
+    def _read_some(self, size: int) -> bytes:
+        assert select.select([self._out], [], [], 10)[0], "the worker says nothing"
+        return os.read(self._out, size)
+
+    def write(self, message: Any) -> None:
+        os.write(self._in, encode(message))
+
+    def close(self) -> None:
+        """Go, as a parent that dies."""
+        os.close(self._in)
+        self._in = -1
+
+    def close_all(self) -> None:
+        # Twisted leaves its ends open: they are a process's own, which ends.
+        for descriptor in (self._out, self._in, *self._theirs):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+@pytest.fixture
+def pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipes]:
+    pipes = Pipes(monkeypatch)
+    yield pipes
+    pipes.close_all()
+
+
+class Reactor:
+    """The real one, but that what would end it is noted."""
+
+    def __init__(self) -> None:
+        self.stopped: Deferred[None] = Deferred()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(REAL, name)
+
+    def stop(self) -> None:
+        if not self.stopped.called:
+            self.stopped.callback(None)
+
+
+class Deaf(Reactor):
+    """One that never runs what a signal handler gives it, so that nothing is left for another test's turn of the real reactor."""
+
+    def callFromThread(self, call: Any, *arguments: Any) -> None:
+        """Drop it."""
+
+
+class Serving:
+    """A worker that serves on a socket, and may be told to serve others."""
+
+    def __init__(self, *others: tuple[int, int | None]) -> None:
+        role = Role(0, (("tcp:0", 0),), tuple((index, (descriptor,)) for index, descriptor in others))
+        self.reactor = Reactor()
+        self.log, observer = make_log()
+        with socket.create_server(("127.0.0.1", 0)) as made:
+            self.address = made.getsockname()
+            adopted = [("tcp:0", endpoints.adopt(self.reactor, os.dup(made.fileno())))]
+            settings = Settings(drain_timeout=5, workers=2)
+            self.service = Worker(settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log, role=role)
+            self.service.startService()
+
+
+def without_log(pipes: Pipes) -> Any:
+    while True:
+        message = pipes.read()
+        if message[:2] != ["tell", "log"]:
+            return message
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
+    serving = Serving()
+    service = serving.service
+    assert service.factory is not None
+    assert (yield deferToThread(without_log, pipes)) == ["tell", "serving", service.factory.max_connections]
+    assert service.factory.state is State.SERVING
+    assert not any("listening" in line for line in lines), "the parent says it"
+    client = yield deferToThread(Client, serving.address)
+    yield deferToThread(client.echo, b"hello")
+
+    def ask(kind: str, value: Any = None) -> Any:
+        pipes.write(["ask", 1, kind, value])
+        return without_log(pipes)[2]
+
+    open_, counts = yield deferToThread(ask, "pulse")
+    assert open_ == 1
+    assert unpack(counts)["echod_messages_received_total"]["text", "autobahn"] == 1
+    assert "echod_connections_open" not in counts
+    assert unpack((yield deferToThread(ask, "values")))["echod_connections_open"] == {(): 1}
+    assert (yield deferToThread(ask, "total")) == 1
+    for kind, value in (("part", [0, 10]), ("newest", 5)):
+        (told,) = yield deferToThread(ask, kind, value)
+        assert (told["process"], told["path"]) == (os.getpid(), "/")
+    assert (yield deferToThread(ask, "part", [1, 10])) == []
+    assert (yield deferToThread(ask, "reload")) == []
+    assert lines[-1] == "reloaded"
+    pipes.write(["tell", "drain", None])
+    yield serving.reactor.stopped
+    stopped = service.stopService()
+    yield deferToThread(client.frame)
+    assert not stopped.called
+    pipes.write(["tell", "abort", None])
+    assert (yield deferToThread(without_log, pipes)) == ["tell", "leaving", None]
+    kind, name, counts = yield deferToThread(without_log, pipes)
+    assert (kind, name) == ("tell", "last")
+    assert sum(unpack(counts)["echod_connections_total"].values()) == 1  # type: ignore[arg-type]
+    yield stopped
+    client.socket.close()
+
+
+@pytest_twisted.inlineCallbacks
+def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
+    with socket.create_server(("127.0.0.1", 0)) as second, socket.create_server(("127.0.0.1", 0)) as third:
+        closed = os.dup(third.fileno())
+        serving = Serving((1, os.dup(second.fileno())), (2, closed), (3, None))
+        yield deferToThread(without_log, pipes)
+        waiting = socket.create_connection(second.getsockname(), 60)
+        pipes.write(["tell", "cover", [1, 3]])  # the last shares its socket
+        client = yield deferToThread(Client, second.getsockname())
+        assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+        waiting.sendall(handshake())
+        assert (yield deferToThread(waiting.recv, 4096)).startswith(b"HTTP/1.1 101 "), "it has waited for that"
+        # The other one is back: who is connected stays so, and what comes from now on is not for this one.
+        pipes.write(["tell", "cover", []])
+        yield until(lambda: not serving.service._covered)
+        assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+        late = socket.create_connection(second.getsockname(), 60)
+        accepted, _ = second.accept()
+        for left in (late, accepted, waiting):
+            left.close()
+        # One that can't be served is one line.
+        os.close(closed)
+        serving.service._others[2] = (closed,)
+        pipes.write(["tell", "cover", [2]])
+        yield until(lambda: "another worker's socket can't be served: Bad file descriptor" in lines)
+        serving.service._others[2] = (os.dup(third.fileno()),)
+    stopped = serving.service.stopService()
+    yield deferToThread(client.frame)
+    yield deferToThread(client.leave)
+    yield stopped
+
+
+@pytest_twisted.inlineCallbacks
+def test_without_its_parent_it_ends(pipes: Pipes) -> Generator[Any, Any, None]:
+    serving = Serving()
+    yield deferToThread(without_log, pipes)
+    pipes.close()
+    yield serving.reactor.stopped
+    yield serving.service.stopService()
+
+
+@pytest.mark.usefixtures("pipes")
+def test_one_that_never_ran_can_be_stopped() -> None:
+    log = ParentLog()
+    service = Worker(Settings(), [], REAL, None, None, take_signals=False, log=log, role=Role(0, ()))
+    assert service.stopService().called
+
+
+def test_the_kernel_ends_it_with_its_parent() -> None:
+    libc, death_signal = ctypes.CDLL(None), ctypes.c_int()
+    end_with_parent()
+    libc.prctl(2, ctypes.byref(death_signal))  # PR_GET_PDEATHSIG
+    libc.prctl(1, 0)
+    assert death_signal.value == signal.SIGTERM
+
+
+@pytest.mark.usefixtures("pipes")
+def test_without_a_parent_a_stuck_one_is_killed_when_a_drain_would_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Worker(Settings(drain_timeout=600), [], Deaf(), None, None, log=ParentLog(), role=Role(0, ()))
+    service._on_signal(signal.SIGTERM, None)
+    assert signal.alarm(0) == 0
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    service._on_signal(signal.SIGTERM, None)
+    assert 600 <= signal.alarm(0) <= 602
+
+
+@pytest.mark.usefixtures("pipes")
+def test_of_the_signals_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    reactor = Reactor()
+    service = Worker(Settings(), [], reactor, None, None, log=ParentLog(), role=Role(0, ()))
+    try:
+        service._handle_signals()
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)] == 2 * [signal.SIG_IGN]
+        monkeypatch.setattr(service, "running", True)
+        service._obey(signal.SIGTERM)
+        assert reactor.stopped.called
+        # The service manager sends it to all, and so does the parent what it got: no second one aborts.
+        aborted: list[bool] = []
+        monkeypatch.setattr(service, "running", False)
+        monkeypatch.setattr(service, "_abort", lambda: aborted.append(True))
+        service._obey(signal.SIGTERM)
+        assert not aborted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
+    log = ParentLog()
+    logger = Logger(namespace="some.where", observer=log)
+    logger.warn("{what} {{}}", what="ä {b}", echod_unlimited=True)
+    expected = {"namespace": "some.where", "level": "warn", "kind": "{what} {{}}", "unlimited": True, "text": "ä {b} {}"}
+    assert pipes.read() == ["tell", "log", expected]
+    told: list[Any] = []
+    log.tell = lambda kind, value: told.append((kind, value["text"], value["level"]))
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logger.failure("failed")
+    ((kind, text, level),) = told
+    assert (kind, level) == ("log", LogLevel.critical.name)
+    assert text.startswith("failed\nTraceback")
+
+
+def test_why_it_can_not_start_goes_to_the_parent(pipes: Pipes) -> None:
+    tell_refusal("no ä")
+    assert pipes.read() == ["tell", "refused", "no ä"]
+
+
+def test_a_parent_that_is_behind_gets_no_more_lines() -> None:
+    log = ParentLog()
+    told: list[str] = []
+    log.tell = lambda _, value: told.append(value["text"])
+    parent = Parent(lambda *_: None, lambda *_: None, lambda: None, log)
+    logger = Logger(observer=log)
+    parent.pauseProducing()
+    for _ in range(3):
+        logger.info("too much")
+    parent.resumeProducing()
+    logger.info("one more")
+    assert told == ["3 lines left out, which the log had no time for", "one more"]
+    parent.stopProducing()
