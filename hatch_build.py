@@ -1,10 +1,11 @@
 """The build hook: the express lane is compiled into the wheel, or the wheel goes without it.
 
-Knows hatchling's hooks, and what to do when there is no compiler: a working daemon of pure Python, and one line that says so. Must
-never know how the extension is made; that is ``echod/lane/native/build.py``, which it loads from its file, as nothing is installed yet.
+Knows hatchling's hooks, and what to do when there is no compiler: a working daemon of pure Python, and one line that
+says so. Must never know how the extension is made; that is ``echod/lane/native/build.py``, which it loads from its
+file, as nothing is installed yet.
 
-``ECHOD_NATIVE`` means here what it means at run time: ``1`` the build fails without the extension, ``0`` it isn't built, unset it is
-built where it can be.
+``ECHOD_NATIVE`` means here what it means at run time: ``1`` the build fails without the extension, ``0`` it isn't
+built, unset it is built where it can be.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Debugging information, which Python's own flags ask for, is three quarters of the file and names the folder it was built in: with it no
-# two builds would be the same.
+# Debugging information, which Python's own flags ask for, is three quarters of the file and names the folder it was
+# built in: with it no two builds would be the same.
 SHIPPED_CFLAGS = ("-g0",)
 
 
@@ -66,7 +67,8 @@ class NativeBuildHook(BuildHookInterface[Any]):
         if self.folder is not None:
             build_data["force_include"][str(built)] = f"echod/lane/native/{built.name}"
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - hatchling's signature
+    # hatchling's signature
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Called by hatchling once the wheel is written."""
         folder = getattr(self, "folder", None)
         if folder is not None:

@@ -1,7 +1,8 @@
-"""The tests under other Pythons, other reactors, and the oldest and newest Autobahn and Twisted: `nox`, or `make compatibility`.
+"""The tests under other Pythons, other reactors, and the oldest and newest Autobahn and Twisted: `nox`, or `make
+compatibility`.
 
-Knows which of them echod promises to run with. Must never know what the tests are; a Python that is not here is left out, with a line,
-unless ECHOD_TEST_REQUIRE=all has it fail.
+Knows which of them echod promises to run with. Must never know what the tests are; a Python that is not here is left
+out, with a line, unless ECHOD_TEST_REQUIRE=all has it fail.
 """
 
 from __future__ import annotations
@@ -20,13 +21,23 @@ nox.options.error_on_missing_interpreters = os.environ.get("ECHOD_TEST_REQUIRE")
 
 if pyenv := shutil.which("pyenv"):
     # Its programs on the PATH, such as python3.13, run only what is active: here all that is installed.
-    installed = subprocess.run([pyenv, "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+    installed = subprocess.run(
+        [pyenv, "versions", "--bare"], capture_output=True, text=True, check=False
+    ).stdout.split()
     os.environ.setdefault("PYENV_VERSION", ":".join(installed))
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 
-# Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds and loads.
-WITH_DAEMON = ["interop", "test_admin_daemon.py", "test_checking.py", "test_running.py", "test_url.py", "test_workers_daemon.py"]
+# Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds
+# and loads.
+WITH_DAEMON = [
+    "interop",
+    "test_admin_daemon.py",
+    "test_checking.py",
+    "test_running.py",
+    "test_url.py",
+    "test_workers_daemon.py",
+]
 WITH_DAEMON = [f"tests/{name}" for name in WITH_DAEMON]
 APART = [
     "browser",
@@ -47,7 +58,8 @@ REACTORS = ["epoll", "poll", "asyncio"]
 SHARED_OUT = ["--numprocesses", os.environ.get("WORKERS", "4"), "--dist", "worksteal"]
 
 
-# What pip is told for either end of what pyproject.toml lets in: of Autobahn, Twisted and others; released versions only.
+# What pip is told for either end of what pyproject.toml lets in: of Autobahn, Twisted and others; released versions
+# only.
 OLDEST = ("--constraint", "tests/oldest.txt")
 NEWEST = ("--upgrade", "--upgrade-strategy", "eager")
 
@@ -59,13 +71,18 @@ def install(session: nox.Session, *options: str) -> None:
 
 def run_in_process(session: nox.Session, reactor: str = "epoll", interpreter: str = "python") -> None:
     """Run the tests in process under a reactor."""
-    session.run(interpreter, "-m", "pytest", "--quiet", *SHARED_OUT, *IN_PROCESS, env={"ECHOD_TEST_OWN_REACTOR": reactor})
+    session.run(
+        interpreter, "-m", "pytest", "--quiet", *SHARED_OUT, *IN_PROCESS, env={"ECHOD_TEST_OWN_REACTOR": reactor}
+    )
 
 
 def run_tests(session: nox.Session, reactor: str = "epoll", *options: str) -> None:
-    """Run the tests under a reactor: those in process, and those whose daemon runs under it, these with pytest's `options`."""
+    """Run the tests under a reactor: those in process, and those whose daemon runs under it, these with pytest's
+    `options`."""
     run_in_process(session, reactor)
-    session.run("python", "-m", "pytest", "--quiet", *SHARED_OUT, *WITH_DAEMON, *options, env={"ECHOD_TEST_REACTOR": reactor})
+    session.run(
+        "python", "-m", "pytest", "--quiet", *SHARED_OUT, *WITH_DAEMON, *options, env={"ECHOD_TEST_REACTOR": reactor}
+    )
 
 
 def test(session: nox.Session, *options: str) -> None:
@@ -109,10 +126,12 @@ def in_process(session: nox.Session) -> None:
     run_in_process(session, interpreter=sys.executable)
 
 
-# Named by its path, as nox would take the Python that it runs on itself: in CI that is Debian's, and this one is pyenv's.
+# Named by its path, as nox would take the Python that it runs on itself: in CI that is Debian's, and this one is
+# pyenv's.
 @nox.session(python=shutil.which("python3.11") or "3.11", tags=["ci"], default=False)
 def oldest_under_poll(session: nox.Session) -> None:
-    """Three of the above at once: with the next two and `make test` each Python, reactor and end of the versions is met."""
+    """Three of the above at once: with the next two and `make test` each Python, reactor and end of the versions is
+    met."""
     install(session, *OLDEST)
     run_tests(session, "poll")
 
@@ -126,6 +145,7 @@ def between(session: nox.Session) -> None:
 
 @nox.session(python="3.13", tags=["ci"], default=False)
 def newest_under_asyncio(session: nox.Session) -> None:
-    """Likewise; without a long file, in which the reactor makes no difference, and `make test` has the newest versions."""
+    """Likewise; without a long file, in which the reactor makes no difference, and `make test` has the newest
+    versions."""
     install(session, *NEWEST)
     run_tests(session, "asyncio", "--ignore=tests/interop/test_deflate.py")

@@ -25,14 +25,18 @@ QUICK = {"seconds": 0.4, "warmup": 0.2, "rounds": 1, "budget": 110.0}
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure echod beside other WebSocket echo servers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure echod beside other WebSocket echo servers."
+    )
     parser.add_argument("--quick", action="store_true", help="few servers, short runs, one round: under two minutes")
     parser.add_argument("--servers", metavar="A,B", help="only these: " + ", ".join(server.key for server in SERVERS))
     parser.add_argument("--columns", metavar="X,Y", help="only these: " + ", ".join(column.key for column in COLUMNS))
     parser.add_argument("--rounds", type=int, help="how often each is measured; the median counts")
     parser.add_argument("--seconds", type=float, help="how long each measurement takes")
     parser.add_argument("--output", type=Path, default=build.BUILD / "results.json", help="where the raw figures go")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show the raw figures of an earlier run again")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FILE", help="show the raw figures of an earlier run again"
+    )
     parser.add_argument("--write-docs", action="store_true", help="put tables and picture into docs/performance.md")
     return parser.parse_args()
 

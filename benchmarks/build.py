@@ -1,4 +1,5 @@
-"""Gets what the benchmark runs: compiles the C and Go programs, installs the peers from their registries, makes a certificate.
+"""Gets what the benchmark runs: compiles the C and Go programs, installs the peers from their registries, makes a
+certificate.
 
 Everything is put under ``build/benchmarks``, which is never committed, and kept there for the next run.
 
@@ -34,7 +35,9 @@ class Unavailable(Exception):
 def run(command: list[str], hint: str, **environment: str) -> str:
     """Run a tool to its end, or raise ``Unavailable`` with the hint and the tool's last words."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=os.environ | environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=600, check=False, env=os.environ | environment
+        )
     except OSError as error:
         raise Unavailable(f"{hint} ({error.strerror}: {command[0]})") from error
     if done.returncode != 0:
@@ -50,7 +53,8 @@ def is_newer(product: Path, sources: list[Path]) -> bool:
 
 @contextmanager
 def made_once() -> Iterator[None]:
-    """Holds ``BUILD`` for one process: of several, as the tests are, one makes what is missing and the others find it whole."""
+    """Holds ``BUILD`` for one process: of several, as the tests are, one makes what is missing and the others find it
+    whole."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -123,7 +127,9 @@ def peers_python() -> Path:
         if not is_newer(directory / ".stamp", [pinned]):
             hint = "the Python peers need pip and its registry"
             run([sys.executable, "-m", "venv", str(directory)], hint)
-            run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pinned)], hint)
+            run(
+                [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pinned)], hint
+            )
             (directory / ".stamp").touch()
     return python
 
@@ -134,7 +140,17 @@ def certificate() -> tuple[Path, Path]:
     with made_once():
         if pem.exists() and key.exists():
             return pem, key
-        request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"]
+        request = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "3650",
+        ]
         names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
         run(["openssl", *request, *names, "-keyout", str(key), "-out", str(pem)], "TLS: install openssl")
     return pem, key

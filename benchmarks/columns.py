@@ -1,6 +1,7 @@
 """What is measured: one ``Column`` for each kind of traffic.
 
-Knows: shapes of traffic, and which words make the load generator produce them. Must never know: servers, processes, figures.
+Knows: shapes of traffic, and which words make the load generator produce them. Must never know: servers, processes,
+figures.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ class Column:
     rounds: int = 99
     """At most so many rounds: what takes long, or hardly differs from run to run, is not repeated as often."""
     longer: int = 1
-    """Measured so many times as long: some servers read from all of 10,000 connections before they write to the first."""
+    """Measured so many times as long: some servers read from all of 10,000 connections before they write to the
+    first."""
     quick: bool = True
     shared: bool = False
-    """Server and load generator have all cores together, and not one each: for what several processes of a server are worth."""
+    """Server and load generator have all cores together, and not one each: for what several processes of a server are
+    worth."""
 
     @property
     def opened(self) -> int:

@@ -36,7 +36,8 @@ def hypervisor() -> str:
 
 
 class Bystanders:
-    """How much of the machine went to processes that are no part of the benchmark: they take their share from every figure."""
+    """How much of the machine went to processes that are no part of the benchmark: they take their share from every
+    figure."""
 
     def __init__(self) -> None:
         """From now on."""

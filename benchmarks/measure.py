@@ -1,7 +1,9 @@
-"""Runs the rounds: each column, each server in turn, the load generator on one core and the server on another, or both on both.
+"""Runs the rounds: each column, each server in turn, the load generator on one core and the server on another, or both
+on both.
 
-A fresh process serves each measurement, so that nothing of the one before is left in it. The servers of a column follow directly
-on each other, and the order turns from round to round, so that what else goes on in the machine falls on all alike.
+A fresh process serves each measurement, so that nothing of the one before is left in it. The servers of a column follow
+directly on each other, and the order turns from round to round, so that what else goes on in the machine falls on all
+alike.
 
 Knows: rounds, the generator's protocol. Must never know: tables, targets.
 """
@@ -133,7 +135,9 @@ def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory
     return outcome, seen
 
 
-def to_sample(server: Server, column: Column, turn: int, outcome: Outcome, memory: tuple[list[Memory], Memory]) -> Sample:
+def to_sample(
+    server: Server, column: Column, turn: int, outcome: Outcome, memory: tuple[list[Memory], Memory]
+) -> Sample:
     """The generator's words as figures."""
     if "error" in outcome:
         return Sample(server.key, column.key, turn, error=str(outcome["error"]))

@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from benchmarks.results import Results
     from benchmarks.servers import Server
 
-SHOWN = ("small", "small-1k", "deep", "deep-1k", "medium", "large", "large-text", "fragments", "deflate", "takeover", "tls", "opens")
+SHOWN = (
+    "small",
+    "small-1k",
+    "deep",
+    "deep-1k",
+    "medium",
+    "large",
+    "large-text",
+    "fragments",
+    "deflate",
+    "takeover",
+    "tls",
+    "opens",
+)
 COLOURS = {
     "floor": "#9aa0a6",
     "echod": "#c5221f",
@@ -48,7 +61,8 @@ class Box:
 
 def text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", size: int = 11) -> str:
     """Words on the picture."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" font-size="{size}">{escape(words)}</text>'
+    font = f'font-weight="{weight}" font-size="{size}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {font}>{escape(words)}</text>'
 
 
 def plain_title(server: Server) -> str:
@@ -60,7 +74,15 @@ def bars(results: Results, column: Column, servers: list[Server], box: Box) -> l
     """One panel: the highest rate fills the width."""
     rates = {server.key: results.rate(server.key, column.key) for server in servers}
     most = max((rate for rate in rates.values() if rate), default=1.0)
-    parts = [text(box.x, box.y + 12, column.title if column.mode == "echo" else f"{column.title} ({column.unit})", weight="bold", size=12)]
+    parts = [
+        text(
+            box.x,
+            box.y + 12,
+            column.title if column.mode == "echo" else f"{column.title} ({column.unit})",
+            weight="bold",
+            size=12,
+        )
+    ]
     shown = [server for server in servers if rates[server.key] is not None]
     for row, server in enumerate(shown):
         rate = rates[server.key] or 0.0
@@ -68,7 +90,8 @@ def bars(results: Results, column: Column, servers: list[Server], box: Box) -> l
         length = (box.width - LABEL - FIGURE) * rate / most
         parts.append(text(box.x + LABEL - 6, y + 11, plain_title(server), anchor="end"))
         parts.append(
-            f'<rect x="{box.x + LABEL:.1f}" y="{y + 1:.1f}" width="{max(length, 1):.1f}" height="{BAR - 3}" fill="{COLOURS[server.key]}"/>'
+            f'<rect x="{box.x + LABEL:.1f}" y="{y + 1:.1f}" width="{max(length, 1):.1f}" '
+            f'height="{BAR - 3}" fill="{COLOURS[server.key]}"/>'
         )
         mark = " ¹" if results.limited(server.key, column.key) else ""
         parts.append(text(box.x + LABEL + length + 4, y + 11, significant(rate) + mark))
@@ -91,7 +114,9 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Where a value lies."""
-        return self.start + (self.end - self.start) * (log10(value) - log10(self.low)) / (log10(self.high) - log10(self.low))
+        return self.start + (self.end - self.start) * (log10(value) - log10(self.low)) / (
+            log10(self.high) - log10(self.low)
+        )
 
     def decades(self) -> list[float]:
         """The powers of ten within."""
@@ -109,13 +134,27 @@ def growth_lines(results: Results, servers: list[Server], box: Box) -> list[str]
         return []
     across = Scale(1, 10_000, box.x + 60, box.x + box.width - LEGEND)
     up = Scale(min(rates) * 0.8, max(rates) * 1.25, box.y + box.height - 30, box.y + TITLE)
-    parts = [text(box.x, box.y + 12, "Messages per second over connections, 16 B text, one in flight on each", weight="bold", size=12)]
+    parts = [
+        text(
+            box.x,
+            box.y + 12,
+            "Messages per second over connections, 16 B text, one in flight on each",
+            weight="bold",
+            size=12,
+        )
+    ]
     for value in across.decades():
         parts.append(text(across(value), box.y + box.height - 12, f"{value:,.0f}", anchor="middle"))
-        parts.append(f'<line x1="{across(value):.1f}" x2="{across(value):.1f}" y1="{up.start:.1f}" y2="{up.end:.1f}" stroke="#ddd"/>')
+        parts.append(
+            f'<line x1="{across(value):.1f}" x2="{across(value):.1f}" '
+            f'y1="{up.start:.1f}" y2="{up.end:.1f}" stroke="#ddd"/>'
+        )
     for value in up.decades():
         parts.append(text(box.x + 54, up(value) + 4, f"{value:,.0f}", anchor="end"))
-        parts.append(f'<line x1="{across.start:.1f}" x2="{across.end:.1f}" y1="{up(value):.1f}" y2="{up(value):.1f}" stroke="#ddd"/>')
+        parts.append(
+            f'<line x1="{across.start:.1f}" x2="{across.end:.1f}" '
+            f'y1="{up(value):.1f}" y2="{up(value):.1f}" stroke="#ddd"/>'
+        )
     for server in servers:
         line = points[server.key]
         if line:
@@ -151,5 +190,8 @@ def svg(results: Results) -> str:
         height += row_height
     lines = growth_lines(results, servers, Box(10, height, width - 20, LINES_HEIGHT))
     height += LINES_HEIGHT + 20 if lines else 0
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" fill="#202124">'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'font-family="sans-serif" fill="#202124">'
+    )
     return "\n".join([head, f'<rect width="{width}" height="{height}" fill="#fff"/>', *parts, *lines, "</svg>"]) + "\n"

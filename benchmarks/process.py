@@ -29,7 +29,8 @@ class ServerFault(Exception):
 
 @dataclass(frozen=True)
 class Memory:
-    """KiB of all processes of a server: resident, and proportional (shared pages divided among those who share them)."""
+    """KiB of all processes of a server: resident, and proportional (shared pages divided among those who share
+    them)."""
 
     rss: int
     pss: int

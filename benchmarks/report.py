@@ -27,13 +27,21 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 RATE_WORDS = "Messages, or opens, per second."
 CPU_WORDS = "Microseconds of CPU time of all the server's processes, per message or open."
-LATENCY_WORDS = "Microseconds from sending a message to the last octet of its answer (opens: from connecting to the end), 50 % / 99 %."
-GROWTH_WORDS = "Messages per second / MiB of the whole server, while so many connections each have one message in flight."
+LATENCY_WORDS = (
+    "Microseconds from sending a message to the last octet of its answer (opens: from connecting to the "
+    "end), 50 % / 99 %."
+)
+GROWTH_WORDS = (
+    "Messages per second / MiB of the whole server, while so many connections each have one message in flight."
+)
 SHARED_WORDS = (
-    "Messages, or opens, per second / microseconds of CPU time of all the server's processes for each, where server and load generator"
+    "Messages, or opens, per second / microseconds of CPU time of all the server's processes for each, "
+    "where server and load generator"
     " have both cores together."
 )
-MEMORY_WORDS = "KiB per idle connection: proportional set size of the server's processes, without what the kernel keeps."
+MEMORY_WORDS = (
+    "KiB per idle connection: proportional set size of the server's processes, without what the kernel keeps."
+)
 
 OTHER = [*MEMORY, *PACED, *MANY, *SHARED]
 """Columns whose rates are told apart from the others'."""
@@ -142,7 +150,8 @@ def processes(results: Results) -> str:
         if each:
             mebibytes = " + ".join(significant(median(of_process) / 1024) for of_process in zip(*each, strict=False))
             lines.append(
-                f"- {server.title}: {mebibytes} MiB without a connection; proportional set size of each process, the parent's first"
+                f"- {server.title}: {mebibytes} MiB without a connection; proportional set size of each "
+                "process, the parent's first"
             )
     return "\n".join(lines)
 
@@ -218,7 +227,10 @@ def notes(results: Results) -> str:
     lines = [f"¹ the load generator used more than {LIMITED_SHARE:.0%} of its core: the server may do more."]
     spread = results.spread()
     if spread is not None:
-        lines.append(f"Between the rounds a rate differed by {spread:.0%} (the median over all cells of the range divided by the median).")
+        lines.append(
+            f"Between the rounds a rate differed by {spread:.0%} (the median over all cells of the range "
+            "divided by the median)."
+        )
     for server in measured_servers(results):
         for column in measured_columns(results):
             error = results.error(server.key, column.key)

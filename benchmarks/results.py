@@ -23,7 +23,8 @@ LIMITED_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Sample:
-    """One server under one column, once. Times in microseconds, memory in KiB; ``error`` says why there is nothing else."""
+    """One server under one column, once. Times in microseconds, memory in KiB; ``error`` says why there is nothing
+    else."""
 
     server: str
     column: str
@@ -93,7 +94,8 @@ class Results:
         return share is not None and share > LIMITED_SHARE
 
     def spread(self) -> float | None:
-        """The median, over all cells with two rounds or more, of (highest - lowest) / median: how noisy the machine was."""
+        """The median, over all cells with two rounds or more, of (highest - lowest) / median: how noisy the machine
+        was."""
         cells: dict[tuple[str, str], list[float]] = {}
         for sample in self.samples:
             if not sample.error and sample.rate:

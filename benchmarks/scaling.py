@@ -1,10 +1,13 @@
-"""``python -m benchmarks.scaling``: what a connection that only waits costs, for docs/scaling.md: memory, handshake, pings.
+"""``python -m benchmarks.scaling``: what a connection that only waits costs, for docs/scaling.md: memory, handshake,
+pings.
 
-Many connections over loopback from one process to one daemon: plain, with TLS, and to one with two workers, which share the core that
-the daemon has. Memory is the proportional set size of the daemon's processes, and what the kernel's caches for sockets grow by: both
-ends of each connection are in them, and half is the server's. A processor's time is that which the kernel charges these processes with.
+Many connections over loopback from one process to one daemon: plain, with TLS, and to one with two workers, which share
+the core that the daemon has. Memory is the proportional set size of the daemon's processes, and what the kernel's
+caches for sockets grow by: both ends of each connection are in them, and half is the server's. A processor's time is
+that which the kernel charges these processes with.
 
-Knows: one daemon, many clients that only answer pings. Must never know: other servers, rates; those are the other benchmarks'.
+Knows: one daemon, many clients that only answer pings. Must never know: other servers, rates; those are the other
+benchmarks'.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ READY = "max-message-size"
 
 @dataclass(frozen=True)
 class Look:
-    """The daemon at one moment: KiB of each of its processes, octets in the kernel's slabs, seconds of processor time."""
+    """The daemon at one moment: KiB of each of its processes, octets in the kernel's slabs, seconds of processor
+    time."""
 
     processes: tuple[int, ...]
     kernel: int
@@ -135,7 +139,9 @@ class Clients:
         command = [sys.executable, "-m", "benchmarks.scaling", "--clients", str(count), "--port", str(port)]
         command += ["--certificate", str(certificate)] if certificate else []
         with on_cores({core}):
-            self._process = subprocess.Popen(command, cwd=build.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                command, cwd=build.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "open\n":
             raise SystemExit("benchmarks: the clients could not all connect")
@@ -195,18 +201,33 @@ def measure(process: Process, count: int, certificate: Path | None, seconds: flo
     )
 
 
-def daemon(folder: Path, port: int, certificate: tuple[Path, Path] | None, workers: int, interval: float, core: int) -> Launch:
+def daemon(
+    folder: Path, port: int, certificate: tuple[Path, Path] | None, workers: int, interval: float, core: int
+) -> Launch:
     endpoint = f"tcp:{port}:interface={HOST}"
     if certificate is not None:
         endpoint = f"ssl:{port}:interface={HOST}:certKey={certificate[0]}:privateKey={certificate[1]}"
     twistd = Path(sysconfig.get_path("scripts")) / "twistd"
-    options = ["--port", endpoint, "--ping-interval", f"{interval:g}s", "--compression", "off", "--workers", str(workers)]
-    return Launch([str(twistd), "-n", "--pidfile=", "echod", *options], {}, folder, folder / "log", port, frozenset({core}), READY)
+    options = [
+        "--port",
+        endpoint,
+        "--ping-interval",
+        f"{interval:g}s",
+        "--compression",
+        "off",
+        "--workers",
+        str(workers),
+    ]
+    return Launch(
+        [str(twistd), "-n", "--pidfile=", "echod", *options], {}, folder, folder / "log", port, frozenset({core}), READY
+    )
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description="Measure what a waiting connection costs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scaling", description="Measure what a waiting connection costs."
+    )
     parser.add_argument("--connections", type=int, default=10_000, help="plain ones; with TLS a fifth of them")
     parser.add_argument("--seconds", type=float, default=60, help="how long pings are counted")
     parser.add_argument("--interval", type=float, default=20, help="--ping-interval, in seconds")
@@ -229,7 +250,11 @@ def main() -> None:
             launch = daemon(Path(folder), port, certificate, workers, wishes.interval, server_core)
             with running(launch) as process:
                 cost = measure(process, count, certificate and certificate[0], wishes.seconds, client_core)
-        what = f"{count:,} connections" + (" with TLS" if certificate else "") + (f" to {workers} workers" if workers > 1 else "")
+        what = (
+            f"{count:,} connections"
+            + (" with TLS" if certificate else "")
+            + (f" to {workers} workers" if workers > 1 else "")
+        )
         memory = f"{cost.own:.2f} KiB in the daemon, {cost.kernel:.2f} KiB in the kernel"
         times = f"{cost.handshake:.0f} us to open, {cost.ping:.1f} us for each of {cost.pings:,} pings"
         empty = " + ".join(f"{kib / 1024:.1f}" for kib in cost.processes)

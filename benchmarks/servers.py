@@ -25,7 +25,8 @@ ANY_DEFLATE: frozenset[Deflate] = frozenset({"off", "no-takeover", "takeover"})
 
 @dataclass(frozen=True)
 class Server:
-    """A server under test. ``command`` makes its command line for a port and a column; ``version`` asks what is installed."""
+    """A server under test. ``command`` makes its command line for a port and a column; ``version`` asks what is
+    installed."""
 
     key: str
     title: str
@@ -47,7 +48,12 @@ class Server:
     def serves(self, column: Column) -> bool:
         """Whether this server can take that traffic at all."""
         has_cores = self.shared if column.shared else self.exclusive
-        return has_cores and column.deflate in self.deflate and (self.plain or column.deflate != "off") and (self.tls or not column.tls)
+        return (
+            has_cores
+            and column.deflate in self.deflate
+            and (self.plain or column.deflate != "off")
+            and (self.tls or not column.tls)
+        )
 
 
 def words(column: Column) -> list[str]:
@@ -61,7 +67,9 @@ def words(column: Column) -> list[str]:
 @cache
 def python_versions(python: str, *packages: str) -> str:
     """The versions of packages that an interpreter has."""
-    script = "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
+    script = (
+        "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
+    )
     return build.run([python, "-c", script, *packages], f"cannot ask {python} for versions")
 
 
@@ -71,7 +79,13 @@ def python_peer(key: str, title: str, deflate: frozenset[Deflate], *, quick: boo
         key=key,
         title=title,
         version=lambda: python_versions(str(build.peers_python()), key, "uvloop"),
-        command=lambda port, column: [str(build.peers_python()), "-m", f"benchmarks.peers.{key}_echo", str(port), *words(column)],
+        command=lambda port, column: [
+            str(build.peers_python()),
+            "-m",
+            f"benchmarks.peers.{key}_echo",
+            str(port),
+            *words(column),
+        ],
         deflate=deflate,
         quick=quick,
     )
@@ -80,7 +94,9 @@ def python_peer(key: str, title: str, deflate: frozenset[Deflate], *, quick: boo
 def gorilla_version() -> str:
     """As Debian numbers it, with Go's."""
     build.gorilla()
-    library = build.run(["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"], "gorilla: a Debian package")
+    library = build.run(
+        ["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"], "gorilla: a Debian package"
+    )
     return f"{library}, {build.run(['go', 'env', 'GOVERSION'], 'gorilla: needs Go')}"
 
 
@@ -147,7 +163,14 @@ def echod_server(
 
 
 SERVERS = [
-    Server("floor", "bare C epoll echo", floor_version, lambda port, _column: [str(build.floor()), str(port)], NO_DEFLATE, tls=False),
+    Server(
+        "floor",
+        "bare C epoll echo",
+        floor_version,
+        lambda port, _column: [str(build.floor()), str(port)],
+        NO_DEFLATE,
+        tls=False,
+    ),
     echod_server("echod", "echod", shared=True),
     echod_server("echod-2", "echod, `--workers 2`", workers=2, quick=False),
     echod_server("echod-deflate", "echod, `--compression deflate`", compression="deflate", packed_only=True),

@@ -16,7 +16,8 @@ Quantity = Literal["rate", "cpu", "KiB per connection"]
 
 @dataclass(frozen=True)
 class Target:
-    """``server``'s quantity in ``column``: as a multiple of ``against``'s, or by itself. ``at_most`` turns the comparison round."""
+    """``server``'s quantity in ``column``: as a multiple of ``against``'s, or by itself. ``at_most`` turns the
+    comparison round."""
 
     column: str
     bound: float

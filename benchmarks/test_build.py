@@ -24,7 +24,9 @@ exec {compiler} "$@"
 """Leaves what could be taken for the program for half a second."""
 
 
-def test_processes_that_want_a_program_at_once_get_one_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_want_a_program_at_once_get_one_that_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiler = needed("cc", "gcc")
     slow, log = tmp_path / "cc", tmp_path / "log"
     slow.write_text(SLOW_COMPILER.format(compiler=compiler, log=log))

@@ -1,7 +1,8 @@
 """The load generator notices everything that an echo server can do wrong, and takes offence at nothing that it may do.
 
-A generator that overlooks a wrong octet would award the fastest wrong server, so it is pointed here at servers that each make one
-mistake. The server is a few lines over a blocking socket: it is no WebSocket library, so that it can be wrong on purpose.
+A generator that overlooks a wrong octet would award the fastest wrong server, so it is pointed here at servers that
+each make one mistake. The server is a few lines over a blocking socket: it is no WebSocket library, so that it can be
+wrong on purpose.
 """
 
 from __future__ import annotations
@@ -207,7 +208,8 @@ def flipped(payload: bytes, at: int) -> bytes:
     return payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
 
 
-# --- what is right passes ---------------------------------------------------------------------------------------------------------
+# --- what is right passes
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_right_server_passes_and_its_messages_are_counted(start: Start) -> None:
@@ -226,7 +228,11 @@ def test_every_length_form_passes(start: Start, size: int) -> None:
 
 def test_a_fragmented_answer_passes(start: Start) -> None:
     def in_three(frame: Frame, _number: int) -> bytes:
-        parts = [server_frame(frame.opcode, frame.payload[:5]), server_frame(0, b""), server_frame(FIN, frame.payload[5:])]
+        parts = [
+            server_frame(frame.opcode, frame.payload[:5]),
+            server_frame(0, b""),
+            server_frame(FIN, frame.payload[5:]),
+        ]
         return b"".join(parts)
 
     assert load(start(EchoServer(in_three)))["errors"] == 0
@@ -234,7 +240,11 @@ def test_a_fragmented_answer_passes(start: Start) -> None:
 
 def test_a_ping_between_the_fragments_of_an_answer_is_answered(start: Start) -> None:
     def with_ping(frame: Frame) -> bytes:
-        return server_frame(TEXT, frame.payload[:3]) + server_frame(FIN | PING, b"are you there") + server_frame(FIN, frame.payload[3:])
+        return (
+            server_frame(TEXT, frame.payload[:3])
+            + server_frame(FIN | PING, b"are you there")
+            + server_frame(FIN, frame.payload[3:])
+        )
 
     server = start(EchoServer(once(1, with_ping)))
     assert load(server)["errors"] == 0
@@ -247,7 +257,8 @@ def test_an_idle_connection_answers_pings(start: Start) -> None:
     assert [frame.payload for frame in server.frames if frame.opcode == PONG] == [b"idle"] * 3
 
 
-# --- what it sends ----------------------------------------------------------------------------------------------------------------
+# --- what it sends
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def messages(frames: list[Frame], opcode: int) -> list[bytes]:
@@ -314,7 +325,8 @@ def test_held_connections_wait_for_the_word_to_go_on(start: Start) -> None:
     assert json.loads(words)["errors"] == 0
 
 
-# --- what is wrong is noticed -----------------------------------------------------------------------------------------------------
+# --- what is wrong is noticed
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", [0, 7, 15])
@@ -374,11 +386,15 @@ def test_a_short_answer(start: Start) -> None:
 
 
 def test_a_long_answer(start: Start) -> None:
-    assert "too long" in fault(start(EchoServer(once(2, lambda frame: server_frame(frame.first, frame.payload + b"x")))))
+    assert "too long" in fault(
+        start(EchoServer(once(2, lambda frame: server_frame(frame.first, frame.payload + b"x"))))
+    )
 
 
 def test_half_an_answer(start: Start) -> None:
-    assert "missing message" in fault(start(EchoServer(once(2, lambda frame: server_frame(frame.first, frame.payload)[:9]))))
+    assert "missing message" in fault(
+        start(EchoServer(once(2, lambda frame: server_frame(frame.first, frame.payload)[:9])))
+    )
 
 
 def test_a_message_that_nobody_asked_for(start: Start) -> None:
@@ -415,7 +431,9 @@ def test_an_extension_that_was_not_offered(start: Start) -> None:
 
 def test_no_server() -> None:
     with held_port() as port:
-        done = subprocess.run([generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(
+            [generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
     assert "is the server there" in json.loads(done.stdout)["error"]
 
 
@@ -423,7 +441,8 @@ def test_nothing_but_loopback_is_loaded(start: Start) -> None:
     assert "127.0.0.0/8" in fault(start(EchoServer()), "--host", "192.0.2.1")
 
 
-# --- permessage-deflate -----------------------------------------------------------------------------------------------------------
+# --- permessage-deflate
+# -----------------------------------------------------------------------------------------------------------
 
 
 def repack(payload: bytes, change: Callable[[bytes], bytes] = bytes) -> bytes:
@@ -469,7 +488,9 @@ def test_a_compressed_answer_with_one_wrong_bit(start: Start) -> None:
 
 @pytest.mark.parametrize("change", [lambda plain: plain[:-1], lambda plain: plain + b"x"], ids=["short", "long"])
 def test_a_compressed_answer_of_another_length(start: Start, change: Callable[[bytes], bytes]) -> None:
-    server = start(EchoServer(once(2, lambda frame: packed_frame(repack(frame.payload, change))), extensions=NO_TAKEOVER))
+    server = start(
+        EchoServer(once(2, lambda frame: packed_frame(repack(frame.payload, change))), extensions=NO_TAKEOVER)
+    )
     assert "wrong octet" in fault(server, "--deflate", "no-takeover", "--size", "1024", features=DEFLATE)
 
 
@@ -526,7 +547,8 @@ def test_a_server_that_refuses_what_the_column_is_about(start: Start) -> None:
     assert "refused context takeover" in fault(server, "--deflate", "takeover", features=DEFLATE)
 
 
-# --- TLS --------------------------------------------------------------------------------------------------------------------------
+# --- TLS
+# --------------------------------------------------------------------------------------------------
 
 TLS = frozenset({"tls"})
 
@@ -543,11 +565,15 @@ def context() -> ssl.SSLContext:
 @pytest.mark.parametrize("size", ["16", "65536"])
 def test_a_right_server_passes_over_tls(start: Start, context: ssl.SSLContext, size: str) -> None:
     server = start(EchoServer(tls=context))
-    outcome = load(server, "--tls", "--ca", str(build.certificate()[0]), "--size", size, "--connections", "2", features=TLS)
+    outcome = load(
+        server, "--tls", "--ca", str(build.certificate()[0]), "--size", size, "--connections", "2", features=TLS
+    )
     assert outcome["errors"] == 0
     assert float(outcome["messages"]) > 0
 
 
 def test_one_wrong_bit_over_tls(start: Start, context: ssl.SSLContext) -> None:
-    server = start(EchoServer(once(2, lambda frame: server_frame(frame.first, flipped(frame.payload, 15))), tls=context))
+    server = start(
+        EchoServer(once(2, lambda frame: server_frame(frame.first, flipped(frame.payload, 15))), tls=context)
+    )
     assert "at 15 of 16" in fault(server, "--tls", "--ca", str(build.certificate()[0]), features=TLS)

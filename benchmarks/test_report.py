@@ -64,7 +64,11 @@ def test_memory_is_what_a_connection_adds() -> None:
 
 def test_both_cores_have_a_table_of_their_own() -> None:
     each = {"cpu_per_message": 4.0, "processes": [40 * 1024, 30 * 1024, 30 * 1024]}
-    found = of(sample("echod", "small-shared", 1000), sample("echod-2", "small-shared", 2000, **each), sample("echod", "small", 1))  # type: ignore[arg-type]
+    found = of(
+        sample("echod", "small-shared", 1000),
+        sample("echod-2", "small-shared", 2000, **each),  # type: ignore[arg-type]
+        sample("echod", "small", 1),
+    )
     text = report.markdown(found)
     assert "| both cores: c64 d1, 16 B text | 1,000 / 0 | 2,000 / 4 |" in text
     assert "echod, `--workers 2`: 40 + 30 + 30 MiB without a connection" in text

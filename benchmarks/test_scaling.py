@@ -28,7 +28,17 @@ def test_only_the_caches_of_sockets_count() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read /proc/slabinfo: run the tests as root")
 def test_it_measures() -> None:
-    command = [sys.executable, "-m", "benchmarks.scaling", "--connections", "200", "--seconds", "4", "--interval", "0.5"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scaling",
+        "--connections",
+        "200",
+        "--seconds",
+        "4",
+        "--interval",
+        "0.5",
+    ]
     done = subprocess.run(command, cwd=build.ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     line = r"^(\d+) connections.* KiB in the daemon, .* us for each of ([\d,]+) pings; without any ([\d. +]+) MiB$"

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
         case ["--version", *_]:
             out.write(f"echod {__version__}\n")
         case ["check", *rest]:
-            from echod.check import command  # noqa: PLC0415  # takes some tenths of a second that help and version can do without
+            # takes some tenths of a second that help and version can do without
+            from echod.check import command  # noqa: PLC0415
 
             return command.main(rest, out, error_out)
         case _:

@@ -24,7 +24,15 @@ from twisted.python import usage
 from echod import __version__
 from echod.core.budget import READ_SIZE
 from echod.core.log import Limiter, LogFormat, stderr_line
-from echod.core.quantities import KIB, format_duration, format_size, parse_count, parse_duration, parse_positive_duration, parse_size
+from echod.core.quantities import (
+    KIB,
+    format_duration,
+    format_size,
+    parse_count,
+    parse_duration,
+    parse_positive_duration,
+    parse_size,
+)
 from echod.lane import native
 from echod.net import proxy_header, tls
 from echod.run import log_place, systemd
@@ -42,7 +50,8 @@ LEAST_HEAD = KIB
 """Octets: a browser's own fields take some 600."""
 
 MOST_HEAD = 64 * KIB
-"""Octets: a head is judged in one turn of the event loop, which for so many takes 0.6 ms, and 10 ms where all are offers of extensions."""
+"""Octets: a head is judged in one turn of the event loop, which for so many takes 0.6 ms, and 10 ms where all are
+offers of extensions."""
 
 
 def parse_buffer_size(text: str) -> int:
@@ -89,7 +98,8 @@ def parse_host(text: str) -> str:
 
 
 def pid_file_fault(path: Path) -> str | None:
-    """Return why twistd would not start with this pid file; None: it would, or it removes the file, whose process is gone.
+    """Return why twistd would not start with this pid file; None: it would, or it removes the file, whose process is
+    gone.
 
     twistd itself says it in several lines or by a traceback, and without the way out.
     """
@@ -131,7 +141,9 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
         if below.startswith("systemd:") and isinstance(error, LookupError):
             error = ValueError("systemd passed no such socket")
         prefix = text.removesuffix(below)
-        raise ValueError(f"is not a server endpoint: {_meant_endpoint(prefix, below) or _endpoint_fault(below, error)}") from error
+        raise ValueError(
+            f"is not a server endpoint: {_meant_endpoint(prefix, below) or _endpoint_fault(below, error)}"
+        ) from error
     endpoints.leave_path(endpoint)
     endpoints.take_path(endpoint)
     endpoints.serve_both_families(endpoint)
@@ -148,13 +160,15 @@ def _endpoint_fault(text: str, error: Exception) -> str:
         return "it begins with no type, such as tcp:"
     if (number := re.fullmatch(r"invalid literal for int\(\) with base (8|10): (.*)", words)) is not None:
         return f"{number[2]} is not {'an octal' if number[1] == '8' else 'a'} number"
-    # An argument that the type does not have, or one too many or too few, is told of the Python function that takes them.
+    # An argument that the type does not have, or one too many or too few, is told of the Python function that takes
+    # them.
     kind, _, _ = text.partition(":")
     return re.sub(r"^_parse\w*\(\)", f"{kind}:", words) or type(error).__name__
 
 
 def _meant_endpoint(prefix: str, text: str) -> str:
-    """Return what to write behind the prefix instead of a port, or of an address with one; empty where `text` is neither."""
+    """Return what to write behind the prefix instead of a port, or of an address with one; empty where `text` is
+    neither."""
     match = re.fullmatch(r"(?:\[?([^\]]*)\]?:)?([0-9]{1,5})", text)
     if match is None:
         return ""
@@ -198,20 +212,65 @@ class Options(usage.Options):
 
     # None stands for the default in `Settings`, which the help shows.
     optParameters = [  # noqa: RUF012
-        ["max-message-size", None, None, f"SIZE of the longest message; longer: close 1009 [{format_size(_DEFAULT.max_message_size)}]"],
-        ["max-buffered", None, None, f"SIZE of what all connections together may hold [{format_size(_DEFAULT.max_buffered)}]"],
+        [
+            "max-message-size",
+            None,
+            None,
+            f"SIZE of the longest message; longer: close 1009 [{format_size(_DEFAULT.max_message_size)}]",
+        ],
+        [
+            "max-buffered",
+            None,
+            None,
+            f"SIZE of what all connections together may hold [{format_size(_DEFAULT.max_buffered)}]",
+        ],
         ["max-connections", None, None, "number of connections; more: HTTP 503 [what RLIMIT_NOFILE allows]"],
-        ["max-connections-per-address", None, None, "number of connections from one address; more: HTTP 429 [no limit]"],
-        ["max-request-head", None, None, f"SIZE of a request head; longer: HTTP 431 [{format_size(_DEFAULT.max_request_head)}]"],
+        [
+            "max-connections-per-address",
+            None,
+            None,
+            "number of connections from one address; more: HTTP 429 [no limit]",
+        ],
+        [
+            "max-request-head",
+            None,
+            None,
+            f"SIZE of a request head; longer: HTTP 431 [{format_size(_DEFAULT.max_request_head)}]",
+        ],
         ["trust-proxy", None, None, f"hops of X-Forwarded-For to believe [{_DEFAULT.trust_proxy}]"],
         ["compression", None, None, f"permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]"],
-        ["ping-interval", None, None, f"DURATION of silence before a ping; 0: none [{format_duration(_DEFAULT.ping_interval)}]"],
-        ["ping-timeout", None, None, f"DURATION of silence after it; 0: no end [{format_duration(_DEFAULT.ping_timeout)}]"],
-        ["handshake-timeout", None, None, f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]"],
+        [
+            "ping-interval",
+            None,
+            None,
+            f"DURATION of silence before a ping; 0: none [{format_duration(_DEFAULT.ping_interval)}]",
+        ],
+        [
+            "ping-timeout",
+            None,
+            None,
+            f"DURATION of silence after it; 0: no end [{format_duration(_DEFAULT.ping_timeout)}]",
+        ],
+        [
+            "handshake-timeout",
+            None,
+            None,
+            f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]",
+        ],
         ["close-timeout", None, None, f"DURATION of a close [{format_duration(_DEFAULT.close_timeout)}]"],
-        ["max-close-time", None, None, f"DURATION of a close whose peer takes octets [{format_duration(_DEFAULT.max_close_time)}]"],
+        [
+            "max-close-time",
+            None,
+            None,
+            f"DURATION of a close whose peer takes octets [{format_duration(_DEFAULT.max_close_time)}]",
+        ],
         ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
-        ["workers", None, None, f"number of processes that serve, or auto: one for each processor [{_DEFAULT.workers}]"],
+        [
+            "workers",
+            None,
+            None,
+            f"number of processes that serve, or auto: one for each processor [{_DEFAULT.workers}]",
+        ],
         ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
     ]
     optFlags = [  # noqa: RUF012
@@ -232,7 +291,8 @@ class Options(usage.Options):
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
-        """Twisted server ENDPOINT to listen on, or systemd for its sockets, the default if it passes any; may be given again [tcp:8080]"""
+        """Twisted server ENDPOINT to listen on, or systemd for its sockets, the default if it passes any; may be given
+        again [tcp:8080]"""
         self["port"].append(endpoint)
 
     opt_p = opt_port
@@ -242,7 +302,8 @@ class Options(usage.Options):
         self["admin"].append(endpoint)
 
     def opt_admin_host(self, name: str) -> None:
-        """NAME that the admin site answers to, beside IP addresses and localhost; may be given again; others: HTTP 421 [none]"""
+        """NAME that the admin site answers to, beside IP addresses and localhost; may be given again; others: HTTP 421
+        [none]"""
         self["admin-host"].append(name)
 
     def opt_origin(self, pattern: str) -> None:
@@ -314,7 +375,9 @@ class Options(usage.Options):
             [
                 text
                 for given in self.settings.ports
-                for text in self._checked("port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX))
+                for text in self._checked(
+                    "port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX)
+                )
             ],
         )
         self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
@@ -329,7 +392,9 @@ class Options(usage.Options):
         twistd: Any = self.parent or {}  # twist, too, which has no pid file
         name = twistd.get("pidfile")
         if name and not twistd.get("chroot") and (fault := pid_file_fault(Path(name))) is not None:
-            raise usage.UsageError(f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none")
+            raise usage.UsageError(
+                f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none"
+            )
 
     def _check_folders(self) -> None:
         twistd: Any = self.parent or {}  # twist, too, which changes none
@@ -338,22 +403,32 @@ class Options(usage.Options):
         if rundir and not Path(f"{chroot}/{rundir}" if chroot else rundir).is_dir():
             raise usage.UsageError(f"--rundir {rundir}: there is no such folder")
         if chroot and self.settings.workers > 1:
-            raise usage.UsageError("--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with")
+            raise usage.UsageError(
+                "--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with"
+            )
         if chroot and not Path(chroot, "dev/null").exists():
             raise usage.UsageError(f"--chroot {chroot}: Twisted needs a dev/null there")
 
     def _check_shares(self) -> None:
         settings = self.settings
         if settings.max_connections is not None and settings.max_connections < settings.workers:
-            raise usage.UsageError(f"--max-connections {settings.max_connections} is less than one for each of {settings.workers} workers")
+            raise usage.UsageError(
+                f"--max-connections {settings.max_connections} is less than one for each of {settings.workers} workers"
+            )
         if settings.workers > 1 and settings.max_buffered // settings.workers < READ_SIZE:
             least = format_size(settings.workers * READ_SIZE)
-            raise usage.UsageError(f"--max-buffered is less than {least}, the size of one read for each of {settings.workers} workers")
+            raise usage.UsageError(
+                f"--max-buffered is less than {least}, the size of one read for each of {settings.workers} workers"
+            )
 
     def _check_sockets(self, sockets: Sequence[int]) -> None:
         # The wrapper for the PROXY protocol doesn't tell what it wraps.
         texts = [text.removeprefix(proxy_header.PREFIX) for text, _ in (*self.endpoints, *self.admin_endpoints)]
-        served = Counter(endpoints.adopted_descriptor(parse_endpoint(self.reactor, text)) for text in texts if text.startswith("systemd:"))
+        served = Counter(
+            endpoints.adopted_descriptor(parse_endpoint(self.reactor, text))
+            for text in texts
+            if text.startswith("systemd:")
+        )
         for index, socket in enumerate(sockets):
             if served[socket] != 1:
                 how = "by no --port; add --port systemd" if not served[socket] else "by more than one --port"
@@ -361,7 +436,9 @@ class Options(usage.Options):
 
     def _make_settings(self, ports: tuple[str, ...]) -> Settings:
         values = {
-            name.replace("-", "_"): self._checked(name, self[name], parse) for name, parse in _VALUES.items() if self[name] is not None
+            name.replace("-", "_"): self._checked(name, self[name], parse)
+            for name, parse in _VALUES.items()
+            if self[name] is not None
         }
         return Settings(
             ports=tuple(self["port"]) or ports,

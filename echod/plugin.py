@@ -16,8 +16,8 @@ __all__ = ["Options", "makeService"]
 def hear_sigterm(pid: int) -> None:
     """Let SIGTERM end this process, whose id is `pid`, from now on.
 
-    The process may have been started with SIGTERM blocked, as in the image (`env --block-signal=TERM`). The kernel keeps a blocked signal,
-    also for process 1, and delivers it here.
+    The process may have been started with SIGTERM blocked, as in the image (`env --block-signal=TERM`). The kernel
+    keeps a blocked signal, also for process 1, and delivers it here.
     """
     if pid == 1:
         # Nothing is served yet, nor is there anything to leave behind. An exception could be caught on the way.

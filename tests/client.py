@@ -16,7 +16,8 @@ class Client:
     """A connection whose opening handshake was answered with 101."""
 
     def __init__(self, target: Any, context: ssl.SSLContext | None = None, path: str = "/", first: bytes = b"") -> None:
-        """`target` is host and port, or the path of a Unix socket. `first` is sent before all else; with `context` TLS follows."""
+        """`target` is host and port, or the path of a Unix socket. `first` is sent before all else; with `context` TLS
+        follows."""
         plain = socket.socket(family(target))
         plain.settimeout(60)
         plain.connect(target)

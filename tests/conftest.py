@@ -16,7 +16,8 @@ from twisted.internet import default
 
 from tests.tls import Certificate
 
-# The reactor of this process; that of the daemons is another matter, as clients on asyncio can't run within a reactor that does, too.
+# The reactor of this process; that of the daemons is another matter, as clients on asyncio can't run within a reactor
+# that does, too.
 match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
     case None:
         pass
@@ -37,12 +38,13 @@ from tests.loop import DEADLINE, Bed, Loop, bed, needed_native
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-# Here, before the reactor runs: a service that a test makes would otherwise change the clock within a turn of the reactor. The asyncio
-# reactor then compares new calls with the old clock's time, finds them due, and never ends the turn.
+# Here, before the reactor runs: a service that a test makes would otherwise change the clock within a turn of the
+# reactor. The asyncio reactor then compares new calls with the old clock's time, finds them due, and never ends the
+# turn.
 make_monotonic(reactor)
 
-# A shell has its background jobs ignore SIGINT, and nohup has its command ignore SIGHUP. What they start ignores these, too, and so would
-# daemons; the tests send both.
+# A shell has its background jobs ignore SIGINT, and nohup has its command ignore SIGHUP. What they start ignores these,
+# too, and so would daemons; the tests send both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -50,7 +52,8 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Have pytest's summary tell each reason for a skip in one line, however many tests have it: it folds what is skipped at one place."""
+    """Have pytest's summary tell each reason for a skip in one line, however many tests have it: it folds what is
+    skipped at one place."""
     for report in terminalreporter.stats.get("skipped", ()):
         _, _, reason = report.longrepr
         report.longrepr = (report.nodeid.partition("/")[0], None, reason)

@@ -4,7 +4,8 @@
         ...  # connect to daemon.url
     # SIGTERM was sent, the exit status was 0, and the log holds no traceback
 
-Knows the programs that run echod, processes, signals and log files. Must never know what is asked of the daemon in between.
+Knows the programs that run echod, processes, signals and log files. Must never know what is asked of the daemon in
+between.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ _LIMITS = re.compile(r"echod [0-9.]+[^\s:]*: max-message-size ")
 _PASS = """
 import fcntl, os, sys
 count = int(sys.argv[1])
-for to, moved in enumerate([fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 3 + count) for word in sys.argv[2 : 2 + count]], 3):
+aside = [fcntl.fcntl(int(word), fcntl.F_DUPFD_CLOEXEC, 3 + count) for word in sys.argv[2 : 2 + count]]
+for to, moved in enumerate(aside, 3):
     os.dup2(moved, to)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count)}
 os.execv(sys.argv[2 + count], sys.argv[2 + count :])
@@ -71,7 +73,14 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself; its output is text, and its exit status the caller's to judge."""
     return subprocess.run(
-        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=deadline, check=False
+        command,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=deadline,
+        check=False,
     )
 
 
@@ -84,10 +93,12 @@ def wait_until(is_so: Callable[[], object], what: str, deadline: float = START_D
 
 
 class Daemon:
-    """A context manager: `options` are echod's own; the daemon runs in a folder of its own, `folder`, which is removed at the end.
+    """A context manager: `options` are echod's own; the daemon runs in a folder of its own, `folder`, which is removed
+    at the end.
 
     - `ports`: endpoint strings; port 0 lets the kernel choose. Each is `--port`.
-    - `program`: `twistd` (as `twistd -n --pidfile=`) or `twist`; `program_options` come before `echod` on its command line.
+    - `program`: `twistd` (as `twistd -n --pidfile=`) or `twist`; `program_options` come before `echod` on its
+      command line.
     - `reactor`: a name for `--reactor`; else that of ECHOD_TEST_REACTOR, if it is set.
     - `has_log_file`: the log goes to a file in `folder`, and not to standard output.
     - `is_daemonized`: without `-n`, with a pid file and a log file in `folder`.
@@ -124,7 +135,8 @@ class Daemon:
         self._has_ended = False
         self.pid = 0
         self.status: int | None = None
-        """The exit status, once the daemon has ended; negative: the signal that ended it. A daemonized one's is not told: None."""
+        """The exit status, once the daemon has ended; negative: the signal that ended it. A daemonized one's is not
+        told: None."""
 
     # The start.
 
@@ -145,11 +157,19 @@ class Daemon:
     @property
     def command(self) -> list[str]:
         """The command line."""
-        passed = [sys.executable, "-c", _PASS, *map(str, (len(self._descriptors), *self._descriptors))] if self._descriptors else []
+        passed = (
+            [sys.executable, "-c", _PASS, *map(str, (len(self._descriptors), *self._descriptors))]
+            if self._descriptors
+            else []
+        )
         return [*passed, script(self._program), *self._run_options(), *self._program_options, "echod", *self._options]
 
     def _run_options(self) -> list[str]:
-        log = [f"--{'logfile' if self._program == 'twistd' else 'log-file'}={self._log_path}"] if self._has_log_file else []
+        log = (
+            [f"--{'logfile' if self._program == 'twistd' else 'log-file'}={self._log_path}"]
+            if self._has_log_file
+            else []
+        )
         if self._program == "twist":
             return log
         user = [] if self._uid is None else [f"--uid={self._uid}"]
@@ -181,7 +201,9 @@ class Daemon:
 
     def _is_serving(self) -> bool:
         assert not self.has_ended(), f"the daemon ended by itself with {self.status}"
-        return _LIMITS.search(self.log()) is not None and len(self.urls) >= self._port_count and _is_in_its_loop(self.pid)
+        return (
+            _LIMITS.search(self.log()) is not None and len(self.urls) >= self._port_count and _is_in_its_loop(self.pid)
+        )
 
     # What a test asks.
 
@@ -276,7 +298,9 @@ class Daemon:
         fault = _FAULTS.search(self.log())
         assert fault is None, f"a fault in the log: {fault[0]}\n{self._describe()}"
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Stop the daemon, unless the test has; what the test itself failed with comes first."""
         try:
             if error is not None:
@@ -317,9 +341,12 @@ class Daemon:
 
 
 def _is_in_its_loop(pid: int) -> bool:
-    """Tell whether the process sleeps with a handler for SIGTERM: the reactor runs, so that a signal ends it in good order.
+    """Tell whether the process sleeps with a handler for SIGTERM: the reactor runs, so that a signal ends it in good
+    order.
 
     Between the last line of the start-up and the reactor's first turn, SIGTERM still kills outright.
     """
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
     return status["State"].startswith("S") and bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)

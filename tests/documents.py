@@ -1,6 +1,7 @@
 """Lines of the README and of docs/, run as they stand.
 
-Knows that they are for a shell, in a checkout where `make` has made .venv, beside a daemon on port 8080. Must never know what they print.
+Knows that they are for a shell, in a checkout where `make` has made .venv, beside a daemon on port 8080. Must never
+know what they print.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ ADDRESS = "127.0.0.1:8080"
 
 
 def prepare(folder: Path) -> None:
-    """Have `.venv` in `folder` be the virtual environment that the tests run in, so that the lines that name it can be run there."""
+    """Have `.venv` in `folder` be the virtual environment that the tests run in, so that the lines that name it can be
+    run there."""
     (folder / ".venv").symlink_to(sys.prefix)
 
 

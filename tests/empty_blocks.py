@@ -1,4 +1,5 @@
-"""A deflated message of blocks that say nothing, each with Huffman codes of its own: the most work for the fewest octets.
+"""A deflated message of blocks that say nothing, each with Huffman codes of its own: the most work for the fewest
+octets.
 
 Knows RFC 1951. An inflater has to build the tables for both codes of each block, 286 and 30 symbols, from 35 octets.
 """

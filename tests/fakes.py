@@ -1,4 +1,5 @@
-"""Fakes of time and of a transport, and a connection between them; what stands on them is the real protocol and factory."""
+"""Fakes of time and of a transport, and a connection between them; what stands on them is the real protocol and
+factory."""
 
 from __future__ import annotations
 
@@ -93,7 +94,10 @@ class Peer:
 
 
 def make_factory(
-    clock: Clock | None = None, max_connections: int = 100, pages: Callable[[PageRequest], bytes] | None = None, **settings: Any
+    clock: Clock | None = None,
+    max_connections: int = 100,
+    pages: Callable[[PageRequest], bytes] | None = None,
+    **settings: Any,
 ) -> EchoFactory:
     """Make a factory on a fake clock."""
     return EchoFactory(Settings(**settings), clock or Clock(), max_connections, pages=pages)

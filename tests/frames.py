@@ -36,7 +36,13 @@ def masked(payload: bytes, mask: bytes) -> bytes:
 
 
 def client_frame(
-    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\x12\x34\x56\x78", claim: int | None = None
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    mask: bytes | None = b"\x12\x34\x56\x78",
+    claim: int | None = None,
 ) -> bytes:
     """Return a frame as a client sends it; `claim` puts another length into its header."""
     header = _header(opcode, len(payload) if claim is None else claim, fin, rsv, 0x80 if mask else 0)
@@ -54,7 +60,8 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 def take(octets: bytes | bytearray, *, is_masked: bool) -> tuple[Frame, int] | None:
-    """Return the frame at the begin of `octets` and its size; None: it is not whole. A client masks all, a server nothing (section 5.1)."""
+    """Return the frame at the begin of `octets` and its size; None: it is not whole. A client masks all, a server
+    nothing (section 5.1)."""
     if len(octets) < 2:
         return None
     assert octets[1] >> 7 == is_masked
@@ -66,7 +73,9 @@ def take(octets: bytes | bytearray, *, is_masked: bool) -> tuple[Frame, int] | N
     if len(octets) < start + length:
         return None
     payload = bytes(octets[start : start + length])
-    frame = Frame(octets[0] & 15, masked(payload, mask) if is_masked else payload, bool(octets[0] & 0x80), octets[0] >> 4 & 7)
+    frame = Frame(
+        octets[0] & 15, masked(payload, mask) if is_masked else payload, bool(octets[0] & 0x80), octets[0] >> 4 & 7
+    )
     return frame, start + length
 
 

@@ -1,6 +1,7 @@
 """A reactor in small: fake time and real sockets, turned by hand, so that a test says what happens when.
 
-Knows just what `twisted.internet.tcp` asks of a reactor. Must never know what is sent over the sockets, but for the opening handshake.
+Knows just what `twisted.internet.tcp` asks of a reactor. Must never know what is sent over the sockets, but for the
+opening handshake.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def needed_native() -> Native:
     """Return the native module; missing, it is a failure, but for who has turned it off."""
     if os.environ.get("ECHOD_NATIVE") == "0":
         pytest.skip(
-            "no express lane (ECHOD_NATIVE=0, which make sets where it is not compiled): apt-get install gcc python3-dev, make clean"
+            "no express lane (ECHOD_NATIVE=0, which make sets where it is not compiled): apt-get install "
+            "gcc python3-dev, make clean"
         )
     native = load("1")
     assert native is not None
@@ -66,7 +68,9 @@ class Loop(Clock):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._listener.close()
 
     def addReader(self, reader: Any) -> None:
@@ -161,7 +165,9 @@ class Loop(Clock):
 class Link:
     """A client's socket, and the real protocol on the real transport at the other end of it."""
 
-    def __init__(self, loop: Loop, factory: EchoFactory, *headers: str, target: str = "/", send_buffer: int = 0) -> None:
+    def __init__(
+        self, loop: Loop, factory: EchoFactory, *headers: str, target: str = "/", send_buffer: int = 0
+    ) -> None:
         self.loop = loop
         self.socket, served, address = loop.pair()
         if send_buffer:
@@ -246,7 +252,14 @@ class SecureLink(Link):
     """The same over TLS; the client's end is Python's `ssl`, whose records the test may hold back or change."""
 
     def __init__(
-        self, loop: Loop, factory: EchoFactory, options: Any, client: ssl.SSLContext, *headers: str, target: str = "/", send_buffer: int = 0
+        self,
+        loop: Loop,
+        factory: EchoFactory,
+        options: Any,
+        client: ssl.SSLContext,
+        *headers: str,
+        target: str = "/",
+        send_buffer: int = 0,
     ) -> None:
         """`options` are the server's, `client` the client's."""
         self._options = options
@@ -256,7 +269,9 @@ class SecureLink(Link):
         super().__init__(loop, factory, *headers, target=target, send_buffer=send_buffer)
 
     def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:
-        self.outer = cast(Any, TLSMemoryBIOFactory(self._options, False, factory, self.loop).buildProtocol(cast(Any, None)))
+        self.outer = cast(
+            Any, TLSMemoryBIOFactory(self._options, False, factory, self.loop).buildProtocol(cast(Any, None))
+        )
         return self.outer.wrappedProtocol, self.outer
 
     def seal(self, octets: bytes | memoryview) -> bytes:
@@ -310,7 +325,8 @@ class SecureLink(Link):
 def wait_for_lease(protocol: EchoProtocol, loop: Loop, echo: Callable[[], object]) -> None:
     """Wait for a lease over TLS, which begins a turn after a read.
 
-    Where the end of TLS's own handshake had not been sent yet when the answer to the opening one was written, the next read begins it.
+    Where the end of TLS's own handshake had not been sent yet when the answer to the opening one was written, the next
+    read begins it.
     """
     for _ in range(5):
         loop.turn(0.01)
@@ -338,7 +354,12 @@ class Bed:
     ) -> SecureLink:
         """Likewise over TLS, of the newest version, or as `client` has it."""
         link = SecureLink(
-            self.loop, self.factory, certificate.server_options(), client or certificate.client(), *headers, send_buffer=send_buffer
+            self.loop,
+            self.factory,
+            certificate.server_options(),
+            client or certificate.client(),
+            *headers,
+            send_buffer=send_buffer,
         )
         self.links.append(link)
         return link

@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 class OddCertificate:
     """A self-signed certificate, and its key beside it in the PEM file `path`.
 
-    `hosts` are names and addresses; with none there is no subjectAltName. It is valid between two `days`, counted from now.
+    `hosts` are names and addresses; with none there is no subjectAltName. It is valid between two `days`, counted from
+    now.
     """
 
     def __init__(self, path: Path, *hosts: str, days: tuple[float, float] = (-1, 1)) -> None:
@@ -28,11 +29,14 @@ class OddCertificate:
         start, end = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=day) for day in days)
         builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), start, end)
         if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False
+            )
         self.certificate = builder.sign(key, hashes.SHA256())
         encoding, no_encryption = serialization.Encoding.PEM, serialization.NoEncryption()
         path.write_bytes(
-            key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, no_encryption) + self.certificate.public_bytes(encoding)
+            key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, no_encryption)
+            + self.certificate.public_bytes(encoding)
         )
 
 

@@ -51,8 +51,11 @@ class Peer:
         self.head, _, self._received = self._received.partition(b"\r\n\r\n")
         return self.head
 
-    def answer(self, *, without: str = "", status: str = "101 Switching Protocols", fields: str = "", accept: str = "") -> bytes:
-        """Read the opening handshake and return an answer to it, `without` one of its fields, or with other or more `fields`."""
+    def answer(
+        self, *, without: str = "", status: str = "101 Switching Protocols", fields: str = "", accept: str = ""
+    ) -> bytes:
+        """Read the opening handshake and return an answer to it, `without` one of its fields, or with other or more
+        `fields`."""
         head = self.read_head().decode("latin-1")
         keys = [line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Key: ")]
         # RFC 6455 section 4.2.2, item 5.
@@ -109,7 +112,9 @@ class Peer:
 class OddServer:
     """A context manager that serves one connection after the other; `certificate` is a PEM file, for TLS."""
 
-    def __init__(self, script: Callable[[Peer], object], certificate: Path | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, script: Callable[[Peer], object], certificate: Path | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self._script = script
         self._context: ssl.SSLContext | None = None
         if certificate is not None:
@@ -130,7 +135,9 @@ class OddServer:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         # Wakes the thread out of its accept, which a plain close does not.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

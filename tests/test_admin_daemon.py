@@ -48,7 +48,9 @@ def samples(daemon: Daemon) -> dict[str, float]:
 
 
 @contextmanager
-def connected(daemon: Daemon, *headers: str, path: str = "/", context: ssl.SSLContext | None = None) -> Iterator[socket.socket]:
+def connected(
+    daemon: Daemon, *headers: str, path: str = "/", context: ssl.SSLContext | None = None
+) -> Iterator[socket.socket]:
     with socket.create_connection(daemon.address, 20) as plain:
         client = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
         client.sendall(handshake(path, *headers))
@@ -73,7 +75,9 @@ def echo(client: socket.socket, opcode: int, payload: bytes, fragment: int | Non
     if fragment is None:
         client.sendall(client_frame(opcode, payload))
     else:
-        client.sendall(client_frame(opcode, payload[:fragment], fin=False) + client_frame(CONTINUATION, payload[fragment:]))
+        client.sendall(
+            client_frame(opcode, payload[:fragment], fin=False) + client_frame(CONTINUATION, payload[fragment:])
+        )
     expected = server_frame(opcode, payload)
     assert receive(client, len(expected)) == expected
 
@@ -101,12 +105,16 @@ def expected(lane: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for way in ("received", "sent"):
         found |= {f"echod_messages_{way}_total {lane} text": 5, f"echod_messages_{way}_total {lane} binary": 2}
-        found |= {f"echod_payload_{way}_bytes_total {lane} text": 5028, f"echod_payload_{way}_bytes_total {lane} binary": 200_100}
+        found |= {
+            f"echod_payload_{way}_bytes_total {lane} text": 5028,
+            f"echod_payload_{way}_bytes_total {lane} binary": 200_100,
+        }
     return found
 
 
 def counted(samples: dict[str, float], lane: str) -> dict[str, float]:
-    """What was counted of messages. Over TLS a lease waits for the reactor's turn: a message that comes first, the codec has."""
+    """What was counted of messages. Over TLS a lease waits for the reactor's turn: a message that comes first, the
+    codec has."""
     found: dict[str, float] = {}
     for name, value in samples.items():
         if name.startswith(("echod_messages", "echod_payload")):
@@ -145,8 +153,18 @@ def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) ->
         assert "echod_connections_total clean" not in live
         assert (ended["echod_connections_total clean"], ended["echod_closes_total client 1000"]) == (1, 1)
         assert ended["echod_connection_duration_seconds_count"] == 1
-        sizes = {key.removeprefix("echod_message_size_bytes_"): value for key, value in ended.items() if "message_size" in key}
-        of_text = {"bucket 4 text": None, "bucket 16 text": 4, "bucket 4096 text": 4, "bucket 16384 text": 5, "sum text": 5028}
+        sizes = {
+            key.removeprefix("echod_message_size_bytes_"): value
+            for key, value in ended.items()
+            if "message_size" in key
+        }
+        of_text = {
+            "bucket 4 text": None,
+            "bucket 16 text": 4,
+            "bucket 4096 text": 4,
+            "bucket 16384 text": 5,
+            "sum text": 5028,
+        }
         of_binary = {"bucket 64 binary": None, "bucket 256 binary": 1, "bucket 262144 binary": 2, "count binary": 2}
         for key, value in {**of_text, **of_binary}.items():
             assert sizes.get(key) == value, key
@@ -160,7 +178,9 @@ def test_promtool_finds_no_fault_with_it() -> None:
         with connected(daemon) as client:
             echo(client, TEXT, b"x")
             close(client, 3000)
-        done = subprocess.run([promtool, "check", "metrics"], input=get(daemon, "/metrics"), capture_output=True, timeout=30, check=False)
+        done = subprocess.run(
+            [promtool, "check", "metrics"], input=get(daemon, "/metrics"), capture_output=True, timeout=30, check=False
+        )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
@@ -181,7 +201,11 @@ def test_what_is_held_is_told() -> None:
 
         wait_until(is_told_alike, "what is held to be told")
         client.close()
-        wait_until(lambda: samples(daemon).get("echod_buffered_bytes", 0) == 0, "it to be given back, long before a ping is missed", 20)
+        wait_until(
+            lambda: samples(daemon).get("echod_buffered_bytes", 0) == 0,
+            "it to be given back, long before a ping is missed",
+            20,
+        )
 
 
 def test_not_ready_while_it_drains() -> None:
@@ -250,7 +274,11 @@ def test_a_flood_of_idle_visitors_does_no_harm() -> None:
                 visitors.append(socket.create_connection((url[1], int(url[2])), 20))
                 visitors[-1].sendall(b"GET /metrics HTTP/1.1\r\nX: " + bytes([97]) * (i % 50))
             echo(client, TEXT, b"still here")
-            wait_until(lambda: samples(daemon)["process_open_fds"] <= before + 30, "the oldest to go, before their time is over", 20)
+            wait_until(
+                lambda: samples(daemon)["process_open_fds"] <= before + 30,
+                "the oldest to go, before their time is over",
+                20,
+            )
             assert json.loads(get(daemon, "/connections"))["total"] == 1
             assert curl(daemon, "/readyz")[0] == 200
         finally:
@@ -283,7 +311,14 @@ def test_a_person_sees_the_figures(tmp_path: Path) -> None:
     chromium = needed("chromium")
     with Daemon(*ADMIN) as daemon, connected(daemon, path="/<b>") as client:
         echo(client, TEXT, b"hello")
-        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--enable-logging=stderr"]
+        command = [
+            chromium,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path}",
+            "--enable-logging=stderr",
+        ]
         done = subprocess.run(
             [*command, "--virtual-time-budget=6000", "--dump-dom", daemon.admin_urls[0] + "/"],
             capture_output=True,

@@ -1,4 +1,5 @@
-"""`python -m echod check` as its users run it: against the real daemon, behind a real nginx, on a terminal, in a script.
+"""`python -m echod check` as its users run it: against the real daemon, behind a real nginx, on a terminal, in a
+script.
 
 Knows processes, their output and their exit status. What is told of each odd server is in test_probe.py.
 """
@@ -138,7 +139,10 @@ def test_a_daemon_without_tls(daemon: Daemon) -> None:
 
 
 def test_a_daemon_with_no_room() -> None:
-    with Daemon("--max-connections", "1", "--handshake-timeout", "5m") as daemon, socket.create_connection(daemon.address) as only:
+    with (
+        Daemon("--max-connections", "1", "--handshake-timeout", "5m") as daemon,
+        socket.create_connection(daemon.address) as only,
+    ):
         # Its turn is over once it has been answered.
         only.sendall(b"GET / HTTP/1.1\r\n")
         status, out = check(daemon.url, "--json")
@@ -171,7 +175,10 @@ def test_a_wrong_echo() -> None:
 
     with OddServer(serve) as server:
         status, out = check(server.url)
-    assert (status, out.startswith("CRITICAL - echo: message 1 of 10 (text, 1KiB) came back wrong: length: 1024 octets sent, 1028")) == (
+    assert (
+        status,
+        out.startswith("CRITICAL - echo: message 1 of 10 (text, 1KiB) came back wrong: length: 1024 octets sent, 1028"),
+    ) == (
         1,
         True,
     )
@@ -200,7 +207,9 @@ def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:
     assert done.stdout.startswith("CRITICAL - DNS: a.example didn't resolve within 200ms\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["http://a.example"], ["ws://a.example", "--size", "0"], ["--no-such-option"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["http://a.example"], ["ws://a.example", "--size", "0"], ["--no-such-option"]]
+)
 def test_a_mistake(arguments: list[str]) -> None:
     done = run(*CHECK, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
@@ -352,7 +361,11 @@ def test_behind_nginx(daemon: Daemon) -> None:
         # HTTP/1.0, which nginx speaks until it is told otherwise, with an Upgrade or without.
         for path in ("/old", "/bare"):
             status, out = check(f"{url}{path}")
-            assert (status, out.startswith("CRITICAL - HTTP: status 505 "), "body: HTTP/1.1 is needed." in out) == (2, True, True), out
+            assert (status, out.startswith("CRITICAL - HTTP: status 505 "), "body: HTTP/1.1 is needed." in out) == (
+                2,
+                True,
+                True,
+            ), out
             assert "nginx needs `proxy_http_version 1.1`" in out, out
         daemon.wait_for_log("refused a handshake from 127.0.0.1: 505 HTTP/1.1 is needed\n")
 
@@ -361,7 +374,11 @@ def test_behind_nginx(daemon: Daemon) -> None:
         assert "body: Bad request: the Sec-WebSocket-Key header is missing. Does a proxy drop it?" in out, out
 
         status, out = check(f"{url}/dead")
-        assert (status, out.startswith("CRITICAL - HTTP: status 502 Bad Gateway"), "body: 502 Bad Gateway" in out) == (2, True, True), out
+        assert (status, out.startswith("CRITICAL - HTTP: status 502 Bad Gateway"), "body: 502 Bad Gateway" in out) == (
+            2,
+            True,
+            True,
+        ), out
 
         status, out = check(f"{url}/moved")
         assert (status, "Location: https://a.example/" in out, "not followed" in out) == (2, True, True), out

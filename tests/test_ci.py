@@ -43,7 +43,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         # As a shell starts what is followed by `&`.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            process = subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            process = subprocess.Popen(
+                ["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
         finally:
             signal.signal(signal.SIGINT, before)
         started.append(process)
@@ -55,7 +57,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
             process.kill()
 
 
-def test_a_stage_that_fails_is_named_and_ends_the_others(start: Callable[[str], subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_a_stage_that_fails_is_named_and_ends_the_others(
+    start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+) -> None:
     process = start('start "one that waits" waits\nstart "one that fails" fails\nfinish_all\n')
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

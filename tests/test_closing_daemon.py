@@ -47,7 +47,12 @@ def daemon(certificate: Certificate, lane: str, *options: str) -> Iterator[Daemo
     if lane == "1":
         needed_native()
     loopback = "0:interface=127.0.0.1"
-    ports = (f"tcp:{loopback}", f"ssl:{loopback}:privateKey={certificate.path}", "unix:echod.sock", f"haproxy:tcp:{loopback}")
+    ports = (
+        f"tcp:{loopback}",
+        f"ssl:{loopback}:privateKey={certificate.path}",
+        "unix:echod.sock",
+        f"haproxy:tcp:{loopback}",
+    )
     with Daemon(*CLOSE_TIMEOUT, *options, ports=ports, env={"ECHOD_NATIVE": lane}) as started:
         yield started
 

@@ -24,7 +24,8 @@ ROOMS = [
     "check",
     "__main__",
 ]
-"""From the ground up: each may import what stands before it. Most are folders, and the files of a folder may name each other."""
+"""From the ground up: each may import what stands before it. Most are folders, and the files of a folder may name each
+other."""
 
 OF_CHECK = {"check", "core", "upstream", "http"}
 """What the check may import: it must start without loading the daemon."""
@@ -95,7 +96,11 @@ def test_private_names_of_upstream_stay_in_one_room() -> None:
                 case ast.Attribute(attr=name) if private(name):
                     used[name] = path.name
                 case ast.ImportFrom(module=str(module), names=aliases) if module.split(".")[0] != "echod":
-                    used |= {part: path.name for part in [*module.split("."), *(alias.name for alias in aliases)] if private(part)}
+                    used |= {
+                        part: path.name
+                        for part in [*module.split("."), *(alias.name for alias in aliases)]
+                        if private(part)
+                    }
     assert {name: file for name, file in used.items() if name not in defined} == {}
 
 

@@ -1,4 +1,5 @@
-"""The manual page docs/echod.8 and the Debian package's words stay true: every option with its default, and the version.
+"""The manual page docs/echod.8 and the Debian package's words stay true: every option with its default, and the
+version.
 
 Knows how the page is written. The page's form is for the linters of manual pages: man and mandoc.
 """
@@ -20,7 +21,10 @@ from tests.tools import needed
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "echod.8"
 
-LINTERS = (("mandoc", "mandoc", "-Tlint", "-Wstyle"), ("man", "man-db", "--warnings", "--encoding=utf8", "--local-file"))
+LINTERS = (
+    ("mandoc", "mandoc", "-Tlint", "-Wstyle"),
+    ("man", "man-db", "--warnings", "--encoding=utf8", "--local-file"),
+)
 
 
 def options() -> dict[str, str]:
@@ -49,7 +53,9 @@ def test_the_versions_are_the_one() -> None:
     assert heading[1] == package[1] == __version__
 
 
-@pytest.mark.parametrize(("program", "package", "options"), [(name, package, options) for name, package, *options in LINTERS])
+@pytest.mark.parametrize(
+    ("program", "package", "options"), [(name, package, options) for name, package, *options in LINTERS]
+)
 def test_the_page_is_well_formed(program: str, package: str, options: list[str]) -> None:
     done = run(needed(program, package), *options, str(PAGE), env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"})
     assert done.returncode == 0, done.stdout

@@ -37,9 +37,36 @@ def test_without_options_all_is_as_the_settings_say() -> None:
 
 def test_every_option_is_a_setting() -> None:
     settings = parse(
-        *["-p", "tcp:0", "--port", "tcp:1:interface=127.0.0.1", "--max-message-size", "1GiB", "--max-buffered", "192KiB"],
-        *["--admin", "tcp:2", "--admin", "tcp:3:interface=127.0.0.1", "--admin-host", "echod", "--admin-host", "A.example."],
-        *["--max-connections", "10", "--max-connections-per-address", "2", "--origin", "https://a", "--origin", "https://*.b"],
+        *[
+            "-p",
+            "tcp:0",
+            "--port",
+            "tcp:1:interface=127.0.0.1",
+            "--max-message-size",
+            "1GiB",
+            "--max-buffered",
+            "192KiB",
+        ],
+        *[
+            "--admin",
+            "tcp:2",
+            "--admin",
+            "tcp:3:interface=127.0.0.1",
+            "--admin-host",
+            "echod",
+            "--admin-host",
+            "A.example.",
+        ],
+        *[
+            "--max-connections",
+            "10",
+            "--max-connections-per-address",
+            "2",
+            "--origin",
+            "https://a",
+            "--origin",
+            "https://*.b",
+        ],
         *[
             "--max-request-head",
             "64KiB",
@@ -191,7 +218,9 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
         ("tcp=9000", "it begins with no type, such as tcp:"),
     ],
 )
-def test_a_port_that_is_no_endpoint_is_told_as_one(option: str, text: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_no_endpoint_is_told_as_one(
+    option: str, text: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert refusal(monkeypatch, option, text) == f"echod: {option} {text!r} is not a server endpoint: {meant}\n"
 
 
@@ -304,7 +333,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_names_every_option_with_its_default() -> None:
     text = " ".join(str(Options()).split())
-    for words in ("--port= Twisted server ENDPOINT", "[tcp:8080]", "[16MiB]", "[256MiB]", "[20s]", "--log-messages", "--origin="):
+    for words in (
+        "--port= Twisted server ENDPOINT",
+        "[tcp:8080]",
+        "[16MiB]",
+        "[256MiB]",
+        "[20s]",
+        "--log-messages",
+        "--origin=",
+    ):
         assert words in text
 
 
@@ -351,7 +388,9 @@ def test_in_a_worker_it_is_another_too(tmp_path: Path) -> None:
         assert isinstance(makeService(options), Worker)
 
 
-def test_a_worker_tells_its_parent_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_tells_its_parent_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     told: list[str] = []
     monkeypatch.setattr(worker, "tell_refusal", told.append)
     missing = "ssl:8443:privateKey=/nowhere/key.pem"
@@ -369,8 +408,16 @@ def test_a_worker_tells_its_parent_what_is_wrong(monkeypatch: pytest.MonkeyPatch
     ("words", "twistd", "told"),
     [
         (["--max-connections", "1"], {}, "--max-connections 1 is less than one for each of 2 workers"),
-        (["--max-buffered", "100KiB"], {}, "--max-buffered is less than 128KiB, the size of one read for each of 2 workers"),
-        ([], {"chroot": "/srv"}, "--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with"),
+        (
+            ["--max-buffered", "100KiB"],
+            {},
+            "--max-buffered is less than 128KiB, the size of one read for each of 2 workers",
+        ),
+        (
+            [],
+            {"chroot": "/srv"},
+            "--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with",
+        ),
     ],
 )
 def test_what_workers_can_not_share(words: list[str], twistd: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,7 +446,9 @@ def test_a_chroot_without_what_twisted_needs_is_refused(
 
 
 @pytest.mark.parametrize("chroot", [None, "/"])
-def test_a_rundir_that_is_not_there_is_told_in_one_line(chroot: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rundir_that_is_not_there_is_told_in_one_line(
+    chroot: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     err = io.StringIO()
     monkeypatch.setattr("sys.__stderr__", err)
     options = Options({})
@@ -419,7 +468,9 @@ def passed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[soc
         unix.bind(str(tmp_path / "socket"))
         unix.listen()
         sockets = [tcp, unix]
-        monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs([found.fileno() for found in sockets], ["first", "second"]))
+        monkeypatch.setattr(
+            _SystemdParser, "_sddaemon", ListenFDs([found.fileno() for found in sockets], ["first", "second"])
+        )
         yield sockets
 
 
@@ -445,14 +496,26 @@ def test_passed_sockets_are_served(ports: list[str], passed: list[socket.socket]
     ("ports", "told"),
     [
         (["tcp:0"], "socket 0 of those that systemd passed is served by no --port; add --port systemd"),
-        (["systemd:domain=INET:index=0"], "socket 1 of those that systemd passed is served by no --port; add --port systemd"),
-        (["systemd", "systemd:domain=UNIX:index=1"], "socket 1 of those that systemd passed is served by more than one --port"),
-        (["systemd:domain=UNIX:index=2"], "--port 'systemd:domain=UNIX:index=2' is not a server endpoint: systemd passed no such socket"),
+        (
+            ["systemd:domain=INET:index=0"],
+            "socket 1 of those that systemd passed is served by no --port; add --port systemd",
+        ),
+        (
+            ["systemd", "systemd:domain=UNIX:index=1"],
+            "socket 1 of those that systemd passed is served by more than one --port",
+        ),
+        (
+            ["systemd:domain=UNIX:index=2"],
+            "--port 'systemd:domain=UNIX:index=2' is not a server endpoint: systemd passed no such socket",
+        ),
         (
             ["haproxy:systemd:domain=INET:name=x"],
             "--port 'haproxy:systemd:domain=INET:name=x' is not a server endpoint: systemd passed no such socket",
         ),
-        (["systemd:domain=UNIX:name=x"], "--port 'systemd:domain=UNIX:name=x' is not a server endpoint: systemd passed no such socket"),
+        (
+            ["systemd:domain=UNIX:name=x"],
+            "--port 'systemd:domain=UNIX:name=x' is not a server endpoint: systemd passed no such socket",
+        ),
     ],
 )
 @pytest.mark.usefixtures("passed")

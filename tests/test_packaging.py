@@ -1,8 +1,9 @@
 """What is built, what is in it, and that Twisted finds the plugin wherever it is installed, and nowhere afterwards.
 
-Each way of installing has a virtual environment of its own, without echod and apart from the one that the tests run in. echod's
-dependencies and its build backend are copied into it, file by file as their records have them: no network is needed, pip still
-checks that they suffice, and a link into the environment of the tests would let echod's own files there be found.
+Each way of installing has a virtual environment of its own, without echod and apart from the one that the tests run in.
+echod's dependencies and its build backend are copied into it, file by file as their records have them: no network is
+needed, pip still checks that they suffice, and a link into the environment of the tests would let echod's own files
+there be found.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ PLUGIN = "twisted/plugins/echod_plugin.py"
 NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "*dropin.cache*", "node_modules")
 
 DEADLINE = 600.0
-"""Seconds for pip, or for a start of Python where nothing is compiled yet: half a minute where four of them share two cores."""
+"""Seconds for pip, or for a start of Python where nothing is compiled yet: half a minute where four of them share two
+cores."""
 
 # Without a compiler the express lane is left out, unless nothing may be.
 NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
@@ -62,7 +64,15 @@ BUILD_REQUIREMENTS: list[str] = PROJECT["build-system"]["requires"]
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of this checkout, with some litter in it."""
     path: Path = tmp_path_factory.mktemp("checkout") / "echod"
-    names = {"echod", "twisted", "tests", "benchmarks", "docs", "etc", *(file.name for file in ROOT.iterdir() if file.is_file())}
+    names = {
+        "echod",
+        "twisted",
+        "tests",
+        "benchmarks",
+        "docs",
+        "etc",
+        *(file.name for file in ROOT.iterdir() if file.is_file()),
+    }
     for name in names:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns(*NOT_SHIPPED))
@@ -77,7 +87,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the wheel and the sdist; the wheel is made from the sdist, as `build` does it when told nothing else."""
+    """The folder with the wheel and the sdist; the wheel is made from the sdist, as `build` does it when told nothing
+    else."""
     path: Path = tmp_path_factory.mktemp("dist")
     build(checkout, path)
     assert len(list(path.iterdir())) == 2
@@ -129,7 +140,9 @@ def test_the_oldest_versions_are_those_that_are_let_in() -> None:
 
 
 def test_what_upstream_rests_on_inside_has_an_upper_bound() -> None:
-    bounded = {Requirement(line).name for line in PROJECT["project"]["dependencies"] if "<" in str(Requirement(line).specifier)}
+    bounded = {
+        Requirement(line).name for line in PROJECT["project"]["dependencies"] if "<" in str(Requirement(line).specifier)
+    }
     assert bounded == {"autobahn", "Twisted"}
 
 
@@ -173,7 +186,9 @@ def test_the_sdist_holds_what_it_takes_to_build_and_to_test(sdist: Path) -> None
 def files_of(folder: str) -> set[str]:
     """Return the names of the files below a folder of this checkout that are not made by running or building it."""
     paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
-    return {str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)}
+    return {
+        str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)
+    }
 
 
 def test_another_build_elsewhere_gives_the_same_octets(checkout: Path, dist: Path, tmp_path: Path) -> None:
@@ -193,13 +208,23 @@ def test_an_index_would_take_them(wheel: Path, sdist: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(NATIVE == "0", reason="a wheel without the express lane is for every platform: apt-get install gcc python3-dev")
+@pytest.mark.skipif(
+    NATIVE == "0", reason="a wheel without the express lane is for every platform: apt-get install gcc python3-dev"
+)
 def test_the_wheel_can_be_for_any_linux_with_the_c_library_of_2012(wheel: Path, tmp_path: Path) -> None:
     """glibc 2.17, whatever it was built against; and again the same octets each time."""
     names = set()
     for folder in (tmp_path / "1", tmp_path / "2"):
         done = run(
-            *[tool("auditwheel"), "repair", "--plat", f"manylinux_2_17_{platform.machine()}", "--wheel-dir", str(folder), str(wheel)],
+            *[
+                tool("auditwheel"),
+                "repair",
+                "--plat",
+                f"manylinux_2_17_{platform.machine()}",
+                "--wheel-dir",
+                str(folder),
+                str(wheel),
+            ],
             env={
                 **os.environ,
                 "PATH": f"{Path(tool('patchelf')).parent}{os.pathsep}{os.environ['PATH']}",
@@ -235,8 +260,8 @@ class Environment:
         for needed in closure(["echod", *BUILD_REQUIREMENTS]):
             if needed.name != "echod":
                 self._copy(needed)
-        # An import that the tests' own environment would answer proves nothing. Once is enough to compile the express lane: for
-        # the wheel, which is made from the sdist.
+        # An import that the tests' own environment would answer proves nothing. Once is enough to compile the express
+        # lane: for the wheel, which is made from the sdist.
         self._variables = {**os.environ, "ECHOD_NATIVE": "0"}
         self._variables.pop("PYTHONPATH", None)
 
@@ -264,7 +289,13 @@ class Environment:
 
     def run(self, command: Sequence[str], folder: Path, **variables: str) -> str:
         """Run a program of this environment in `folder`, and return what it printed."""
-        done = run(str(self.bin / command[0]), *command[1:], cwd=folder, env={**self._variables, **variables}, deadline=DEADLINE)
+        done = run(
+            str(self.bin / command[0]),
+            *command[1:],
+            cwd=folder,
+            env={**self._variables, **variables},
+            deadline=DEADLINE,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         return done.stdout
@@ -339,6 +370,10 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
 
 def test_from_a_checkout(checkout: Path, environment: Environment) -> None:
     # Twisted looks on sys.path alone, where Python puts the current folder for `-m` and for nothing else.
-    for command, variables in ((["python", "-m", "twisted"], {}), (["twistd"], {"PYTHONPATH": "."}), (["twist"], {"PYTHONPATH": "."})):
+    for command, variables in (
+        (["python", "-m", "twisted"], {}),
+        (["twistd"], {"PYTHONPATH": "."}),
+        (["twist"], {"PYTHONPATH": "."}),
+    ):
         assert LISTED.search(environment.run([*command, "--help"], checkout, **variables))
         assert environment.run([*command, "echod", "--version"], checkout, **variables) == f"echod {__version__}\n"

@@ -74,7 +74,12 @@ def test_it_ends_process_1_while_it_loads(tmp_path: Path) -> None:
 
 
 def test_as_in_the_image_process_1_hears_what_came_before_it_loaded(tmp_path: Path) -> None:
-    signalled = (sys.executable, "-c", "import os, sys; os.kill(os.getpid(), 15); os.execv(sys.argv[1], sys.argv[1:])", *COMMAND)
+    signalled = (
+        sys.executable,
+        "-c",
+        "import os, sys; os.kill(os.getpid(), 15); os.execv(sys.argv[1], sys.argv[1:])",
+        *COMMAND,
+    )
     ended = run(*as_process_1("env", "--block-signal=TERM", *signalled), cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert STARTED not in ended.stdout

@@ -1,4 +1,5 @@
-"""The README and docs/ stay true: options and defaults, limits, the line to try, the targets of make, the rooms, figures, links.
+"""The README and docs/ stay true: options and defaults, limits, the line to try, the targets of make, the rooms,
+figures, links.
 
 Knows how their tables are written. What echod does is for other tests; here it only must say the same.
 """
@@ -118,7 +119,10 @@ def test_the_limits_are_those_in_force() -> None:
     assert limits["a connection with `?stall`"][0] == format_duration(settings.max_stall)
     assert (limits["connections with `?stall` or `?handshake-delay`"][0], settings.max_unread) == ("half of all", 0.5)
     assert f"after {format_duration(settings.full_timeout)} " in limits["held by all connections together"][2]
-    kept_back = f"less {settings.reserved_descriptors} for other use, and less {settings.max_admin_connections} for the admin site"
+    kept_back = (
+        f"less {settings.reserved_descriptors} for other use, and less {settings.max_admin_connections} for "
+        "the admin site"
+    )
     assert kept_back in text.replace("\n", " ")
     assert f"at most {settings.max_admin_connections} connections" in admin
     assert f"{format_duration(settings.admin_timeout)} for each answer" in admin
@@ -132,10 +136,16 @@ def test_the_limits_are_those_in_force() -> None:
 def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
     cells = rows(CHECK)
     listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
-    done = subprocess.run([sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True
+    )
     assert set(listed) == set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
     plan = Plan(ws_url.parse("ws://localhost"))
-    defaults = {"--count": str(plan.count), "--size": format_size(plan.size), "--timeout": format_duration(plan.timeout)}
+    defaults = {
+        "--count": str(plan.count),
+        "--size": format_size(plan.size),
+        "--timeout": format_duration(plan.timeout),
+    }
     assert {name: default for name, default in listed.items() if name in defaults} == defaults
     assert f"up to {format_size(MAX_SIZE)} " in CHECK.replace(" |", " ")
     statuses = {int(cell[0]) for cell in cells if cell[0].isdigit()}
@@ -144,7 +154,10 @@ def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
 
 def test_the_lines_about_the_express_lane_are_those_it_has() -> None:
     native: Any = SimpleNamespace(isa="avx2")
-    lanes = [SimpleNamespace(takes_tls=tls, takes_deflate=deflate) for tls, deflate in ((True, True), (False, True), (True, False))]
+    lanes = [
+        SimpleNamespace(takes_tls=tls, takes_deflate=deflate)
+        for tls, deflate in ((True, True), (False, True), (True, False))
+    ]
     factories: list[Any] = [SimpleNamespace(lane=lane, settings=Settings()) for lane in (None, *lanes)]
     said = {describe_lane(None, factories[0]), *(describe_lane(native, factory) for factory in factories)}
     listed = re.findall(r"^    express lane: (.*?)  +\S", section(OPERATING, "Log"), re.MULTILINE)
@@ -170,17 +183,22 @@ def test_the_lines_of_the_first_five_minutes_are_found() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_no_line_takes_what_a_stock_debian_lacks(name: str) -> None:
-    """Debian has no `python` and no `pip`, and its `python3` may make virtual environments, but have nothing installed."""
+    """Debian has no `python` and no `pip`, and its `python3` may make virtual environments, but have nothing
+    installed."""
     text = re.sub(r"^```python\n.*?^```$", "", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = re.findall(
-        r"^(?: {4})?(\S.*)$", "\n".join(re.findall(r"^ {4}\S.*$|^```sh\n.*?^```$", text, re.MULTILINE | re.DOTALL)), re.MULTILINE
+        r"^(?: {4})?(\S.*)$",
+        "\n".join(re.findall(r"^ {4}\S.*$|^```sh\n.*?^```$", text, re.MULTILINE | re.DOTALL)),
+        re.MULTILINE,
     )
     for line in lines:
         assert not re.match(r"(python|pip|pip3|twistd|twist) ", line), line
         assert not re.match(r"python3 (?!-m venv )", line), line
 
 
-@pytest.mark.parametrize("path", [*(ROOT / name for name in DOCUMENTS), *(path for path in (ROOT / "etc").rglob("*") if path.is_file())])
+@pytest.mark.parametrize(
+    "path", [*(ROOT / name for name in DOCUMENTS), *(path for path in (ROOT / "etc").rglob("*") if path.is_file())]
+)
 def test_no_line_leaves_a_pid_file_in_the_current_folder(path: Path) -> None:
     """The README says in its prose what happens then."""
     for line in re.findall(r"^(?: {4}|# {5}).*twistd -n.*", path.read_text(), re.MULTILINE):
@@ -188,7 +206,9 @@ def test_no_line_leaves_a_pid_file_in_the_current_folder(path: Path) -> None:
 
 
 def test_make_has_the_targets_and_lists_them() -> None:
-    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stderr
     listed = set(re.findall(r"^  make ([a-z-]+) +\S", done.stdout, re.MULTILINE))
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -208,7 +228,10 @@ def test_the_architecture_lists_the_rooms_in_their_order() -> None:
 def test_the_figures_are_those_of_the_benchmarks() -> None:
     """Which docs/performance.md has, as of the same day."""
     text = section(README, "Benchmarks")
-    (heads, _, *lines), (all_heads, _, *all_lines) = rows(text), rows(PERFORMANCE.partition("\n### Rates\n")[2].partition("\n### ")[0])
+    (heads, _, *lines), (all_heads, _, *all_lines) = (
+        rows(text),
+        rows(PERFORMANCE.partition("\n### Rates\n")[2].partition("\n### ")[0]),
+    )
     rates = {cells[0]: dict(zip(all_heads, cells, strict=True)) for cells in all_lines}
     assert lines
     for name, *figures in lines:

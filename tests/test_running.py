@@ -107,7 +107,10 @@ def test_select_watches_no_more_than_it_can() -> None:
         pytest.skip("the limit on descriptors is too low for as many clients")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3000), hard))
     try:
-        with Daemon("--handshake-timeout", "60s", "--ping-interval", "0", reactor="select") as daemon, ExitStack() as clients:
+        with (
+            Daemon("--handshake-timeout", "60s", "--ping-interval", "0", reactor="select") as daemon,
+            ExitStack() as clients,
+        ):
             assert "max-connections 960," in daemon.log()
             opened: list[socket.socket] = []
             for _ in range(1100):
@@ -194,7 +197,10 @@ def test_serves_from_a_folder_with_nothing_in_it(tmp_path: Path, reactor: str | 
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
-    with Daemon("--drain-timeout", "60s", "--close-timeout", "60s") as daemon, socket.create_connection(daemon.address) as client:
+    with (
+        Daemon("--drain-timeout", "60s", "--close-timeout", "60s") as daemon,
+        socket.create_connection(daemon.address) as client,
+    ):
         # A client that answers no Close frame: the drain waits for it.
         client.sendall(
             b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -225,7 +231,9 @@ def first_process(folder: Path, *arguments: str) -> Iterator[Path]:
     with log.open("wb") as output:
         process = subprocess.Popen([*isolated, script("twistd"), *arguments], cwd=folder, stdout=output, stderr=output)
     try:
-        wait_until(lambda: process.poll() is not None or "echod " + __version__ in log.read_text(), "it to serve or to end")
+        wait_until(
+            lambda: process.poll() is not None or "echod " + __version__ in log.read_text(), "it to serve or to end"
+        )
         yield log
     finally:
         process.kill()
@@ -257,7 +265,8 @@ def test_a_container_that_was_killed_says_what_its_pid_file_is_about(tmp_path: P
     wait_until(lambda: not accepts(tmp_path / "socket"), "it to be gone")
     with first_process(tmp_path, "-n", "echod", "--port=unix:socket") as log:
         assert log.read_text().splitlines() == [
-            f"echod: the pid file {tmp_path / 'twistd.pid'} is of an earlier process, whose id, 1, is this one's, too: remove it, "
+            f"echod: the pid file {tmp_path / 'twistd.pid'} is of an earlier process, whose id, 1, is "
+            "this one's, too: remove it, "
             "or start twistd with --pidfile= for none"
         ]
 
@@ -304,14 +313,22 @@ def test_a_socket_without_a_name_is_called_unknown() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_without_an_interface_it_serves_ipv4_and_ipv6(workers: int, certificate: Certificate) -> None:
     path = str(certificate.path).replace(":", "\\:")
-    ports = ["tcp:0", f"ssl:0:privateKey={path}", f"tls:{Path(path).parent}:port=0", "haproxy:tcp:0", f"haproxy:ssl:0:privateKey={path}"]
+    ports = [
+        "tcp:0",
+        f"ssl:0:privateKey={path}",
+        f"tls:{Path(path).parent}:port=0",
+        "haproxy:tcp:0",
+        f"haproxy:ssl:0:privateKey={path}",
+    ]
     with Daemon("--workers", str(workers), "--admin", "tcp:0", ports=ports) as daemon:
         assert daemon.log().count(" (IPv6 and IPv4)") == len(ports) + 1
         numbers = [urlsplit(url).port for url in daemon.urls]
         for host, kind in (("127.0.0.1", "TCP4"), ("::1", "TCP6")):
             header = f"PROXY {kind} {host} {host} 1 2\r\n".encode()
             contexts = [None, certificate.client()]
-            for number, context, first in zip(numbers, [None, *2 * [contexts[1]], *contexts], [*3 * [b""], header, header], strict=True):
+            for number, context, first in zip(
+                numbers, [None, *2 * [contexts[1]], *contexts], [*3 * [b""], header, header], strict=True
+            ):
                 client = Client((host, number), context, "/info", first)
                 assert json.loads(client.frame().payload)["peer"]["address"] == host
                 assert client.echo() == b"hello"
@@ -326,7 +343,9 @@ def test_a_port_for_both_families_and_one_for_ipv6_are_the_same(program: Program
     with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1]
         assert "in use" in assert_refused(start(program, "--port", f"tcp:{number}", cwd=tmp_path))
-    assert "in use" in assert_refused(start(program, "--port", f"tcp:{number}", "--port", f"tcp6:{number}", cwd=tmp_path))
+    assert "in use" in assert_refused(
+        start(program, "--port", f"tcp:{number}", "--port", f"tcp6:{number}", cwd=tmp_path)
+    )
 
 
 # What it makes of who calls over a Unix socket.
@@ -348,7 +367,16 @@ def test_a_proxy_at_a_unix_socket_is_believed_as_at_any_other(tmp_path: Path) ->
 def test_prints_one_line_per_address_and_one_with_the_limits(program: Program, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     ports = ["tcp:0:interface=127.0.0.1", r"tcp:0:interface=\:\:1", f"unix:{path}"]
-    limits = ["--max-message-size", "64KiB", "--compression", "off", "--handshake-timeout", "250ms", "--max-connections", "7"]
+    limits = [
+        "--max-message-size",
+        "64KiB",
+        "--compression",
+        "off",
+        "--handshake-timeout",
+        "250ms",
+        "--max-connections",
+        "7",
+    ]
     with Daemon(*limits, program=program, ports=ports) as daemon:
         log = daemon.log()
         assert log.count("listening on") == len(ports)
@@ -376,7 +404,14 @@ def test_version(program: Program, tmp_path: Path) -> None:
 def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Path) -> None:
     status, output, error = start(program, "--help", cwd=tmp_path)
     assert (status, error) == (0, "")
-    for option in ("--port=", "--max-message-size=", "--compression=", "--handshake-timeout=", "--log-messages", "--log-format="):
+    for option in (
+        "--port=",
+        "--max-message-size=",
+        "--compression=",
+        "--handshake-timeout=",
+        "--log-messages",
+        "--log-format=",
+    ):
         assert option in output
     for default in ("[tcp:8080]", "[16MiB]", "[mirror]", "[5s]", "[text]"):
         assert default in output
@@ -439,8 +474,17 @@ def test_a_port_in_use_is_one_line_and_status_1(program: Program, port_in_use: i
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("option", ["--port", "--admin"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_start_that_fails_leaves_nothing_behind(workers: str, option: str, program: Program, port_in_use: int, tmp_path: Path) -> None:
-    options = ["--port", f"unix:{tmp_path / 'socket'}", option, f"tcp:{port_in_use}:interface=127.0.0.1", "--workers", workers]
+def test_a_start_that_fails_leaves_nothing_behind(
+    workers: str, option: str, program: Program, port_in_use: int, tmp_path: Path
+) -> None:
+    options = [
+        "--port",
+        f"unix:{tmp_path / 'socket'}",
+        option,
+        f"tcp:{port_in_use}:interface=127.0.0.1",
+        "--workers",
+        workers,
+    ]
     assert "in use" in assert_refused(start(program, *options, cwd=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == []
 
@@ -464,7 +508,13 @@ def assert_refused(ended: tuple[int, str, str]) -> str:
 
 def test_daemonized_a_port_in_use_is_told_in_the_log(port_in_use: int, tmp_path: Path) -> None:
     done = run(
-        script("twistd"), "--pidfile=pid", "--logfile=log", "echod", "--port", f"tcp:{port_in_use}:interface=127.0.0.1", cwd=tmp_path
+        script("twistd"),
+        "--pidfile=pid",
+        "--logfile=log",
+        "echod",
+        "--port",
+        f"tcp:{port_in_use}:interface=127.0.0.1",
+        cwd=tmp_path,
     )
     log = (tmp_path / "log").read_text()
     # twistd tells that there was an error, cuts its text, and points to the log.
@@ -564,7 +614,9 @@ def test_log_messages_prints_each_message_escaped_on_one_line(log_format: str) -
             for message, _ in LOGGED.values():
                 echo(client, message)
         messages = [LOG_FORMATS[log_format](line) for line in daemon.log().split("\n")[:-1]]
-    assert [message for message in messages if message.startswith("recv:")] == [f"recv: {logged}" for _, logged in LOGGED.values()]
+    assert [message for message in messages if message.startswith("recv:")] == [
+        f"recv: {logged}" for _, logged in LOGGED.values()
+    ]
 
 
 @pytest.mark.parametrize("message", [1000 * b"\xff", 1000 * "\u202e"], ids=["binary", "text"])
@@ -604,7 +656,9 @@ def daemon() -> Iterator[Daemon]:
         yield daemon
 
 
-@pytest.mark.parametrize("target", ["/", "/any/path", "/?redirect=http://example.com/&after=x", "/?redirect=http://example.com/&after=1"])
+@pytest.mark.parametrize(
+    "target", ["/", "/any/path", "/?redirect=http://example.com/&after=x", "/?redirect=http://example.com/&after=1"]
+)
 def test_plain_http_is_told_to_upgrade(daemon: Daemon, target: str) -> None:
     response = ask(daemon, target)
     body = response.read()
@@ -664,7 +718,10 @@ def test_on_a_socket_for_both_a_client_of_ipv4_is_told_of_as_such(kind: str, cer
 @pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twistd, asyncio", "twist"])
 def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_path: Path) -> None:
     old = Certificate(tmp_path / "a.pem")
-    with Daemon(ports=[f"tls:{tmp_path}:port=0:interface=127.0.0.1"], **WAYS[way]) as daemon, wss(daemon, old) as before:
+    with (
+        Daemon(ports=[f"tls:{tmp_path}:port=0:interface=127.0.0.1"], **WAYS[way]) as daemon,
+        wss(daemon, old) as before,
+    ):
         new = Certificate(tmp_path / "a.pem")
         daemon.send_signal(signal.SIGHUP)
         daemon.wait_for_log("reloaded")
@@ -699,9 +756,19 @@ def test_what_nohup_has_it_ignore_stays_ignored() -> None:
 def test_a_terminal_that_is_closed_takes_its_daemon_along(tmp_path: Path) -> None:
     """As before SIGHUP had another meaning: else it would go on with nobody to stop it."""
     master, slave = os.openpty()
-    command = [script("twistd"), "-n", "--pidfile=", f"--logfile={tmp_path}/log", "echod", "--port", "tcp:0:interface=127.0.0.1"]
+    command = [
+        script("twistd"),
+        "-n",
+        "--pidfile=",
+        f"--logfile={tmp_path}/log",
+        "echod",
+        "--port",
+        "tcp:0:interface=127.0.0.1",
+    ]
     log = tmp_path / "log"
-    with subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path) as daemon:
+    with subprocess.Popen(
+        ["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path
+    ) as daemon:
         os.close(slave)
         try:
             wait_until(lambda: log.exists() and "max-message-size" in log.read_text(), "the daemon to start")

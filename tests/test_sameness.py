@@ -1,9 +1,10 @@
-"""Whatever a client sends, cut wherever: with the lane and without it the same octets come back, as early, and the same close.
+"""Whatever a client sends, cut wherever: with the lane and without it the same octets come back, as early, and the same
+close.
 
-The specification is the protocol without native code, over a fake transport, which is handed one piece after the other. It is compared
-with the codec over a fake transport, where each piece must have the very same answer; and with the pump over a real socket, plain or
-with TLS on it, where the answers must have come as far after each piece, and be the same in the end. How answers are put together
-into writes doesn't matter.
+The specification is the protocol without native code, over a fake transport, which is handed one piece after the other.
+It is compared with the codec over a fake transport, where each piece must have the very same answer; and with the pump
+over a real socket, plain or with TLS on it, where the answers must have come as far after each piece, and be the same
+in the end. How answers are put together into writes doesn't matter.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Grounds:
         if not is_tls:
             link = Link(self.bed.loop, self.bed.factory, *way.headers, target=way.target)
         else:
-            link = SecureLink(self.bed.loop, self.bed.factory, self.options, self.client, *way.headers, target=way.target)
+            link = SecureLink(
+                self.bed.loop, self.bed.factory, self.options, self.client, *way.headers, target=way.target
+            )
             if way.is_leased:
                 wait_for_lease(link.protocol, self.bed.loop, partial(echo_nothing, link))
         assert (link.protocol.lease is not None) == way.is_leased
@@ -109,7 +112,8 @@ def ending(protocol: EchoProtocol) -> Ending:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to each piece, how the transport was closed, and what the connection has come to before and after the client's end."""
+    """The answer to each piece, how the transport was closed, and what the connection has come to before and after the
+    client's end."""
 
     answers: list[bytes]
     closed: tuple[bool, bool, bool]
@@ -136,7 +140,8 @@ def echo_nothing(link: Link) -> None:
 
 
 def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Outcome, is_tls: bool) -> None:
-    """Send one piece after the other, wait for what is expected after each, then send the FIN, and see that nothing else came."""
+    """Send one piece after the other, wait for what is expected after each, then send the FIN, and see that nothing
+    else came."""
     bed_, link = grounds.bed, grounds.link(way, is_tls)
     try:
         right = b""
@@ -149,7 +154,8 @@ def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Out
                 bed_.loop.turn(0.002)
                 assert right.startswith(link.take())
             else:
-                bed_.loop.until(lambda: len(link.take()) >= len(right), 5)  # noqa: B023  # it is called before the next piece
+                # it is called before the next piece
+                bed_.loop.until(lambda: len(link.take()) >= len(right), 5)  # noqa: B023
                 assert link.received == right
         link.end()
         assert link.receive_all() == right
@@ -200,13 +206,20 @@ STREAMS = {
     "nothing": b"",
     "ordinary": ORDINARY * 3,
     "empty": client_frame(TEXT) + client_frame(BINARY) + client_frame(TEXT, b"x"),
-    "with control frames": ORDINARY + client_frame(PING, b"1") + ORDINARY + client_frame(PONG) + client_frame(PING) + ORDINARY,
+    "with control frames": ORDINARY
+    + client_frame(PING, b"1")
+    + ORDINARY
+    + client_frame(PONG)
+    + client_frame(PING)
+    + ORDINARY,
     "fragmented": ORDINARY
     + client_frame(TEXT, b"a\xe2\x82", fin=False)
     + client_frame(PING)
     + client_frame(CONTINUATION, b"\xac")
     + ORDINARY,
-    "fragments, too many": client_frame(TEXT, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False) * 9 + ORDINARY,
+    "fragments, too many": client_frame(TEXT, b"a", fin=False)
+    + client_frame(CONTINUATION, b"b", fin=False) * 9
+    + ORDINARY,
     "fragments, just as many": client_frame(TEXT, b"a", fin=False)
     + client_frame(CONTINUATION, b"b", fin=False) * 6
     + client_frame(CONTINUATION)
@@ -215,15 +228,27 @@ STREAMS = {
     + client_frame(CONTINUATION, b"b", fin=False) * 4
     + client_frame(PING)
     + client_frame(CONTINUATION, b"b", fin=False) * 9,
-    "fragments of just the limit": (client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(9))) * 2,
-    "fragments above the limit": client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(10)) + ORDINARY,
+    "fragments of just the limit": (
+        client_frame(BINARY, bytes(LIMIT - 9), fin=False) + client_frame(CONTINUATION, bytes(9))
+    )
+    * 2,
+    "fragments above the limit": client_frame(BINARY, bytes(LIMIT - 9), fin=False)
+    + client_frame(CONTINUATION, bytes(10))
+    + ORDINARY,
     "fragments above the limit behind a ping": client_frame(BINARY, bytes(LIMIT - 9), fin=False)
     + client_frame(PING)
     + client_frame(CONTINUATION, bytes(10)),
-    "fragments with faulty text": client_frame(TEXT, b"a\xe2", fin=False) + client_frame(CONTINUATION, b"\x82a" + bytes(50)) + ORDINARY,
-    "fragments with text that is cut": client_frame(TEXT, b"a\xe2", fin=False) + client_frame(CONTINUATION, b"\x82") + ORDINARY,
-    "fragments, the last without an end": client_frame(TEXT, MIXED, fin=False) + client_frame(CONTINUATION, MIXED * 500)[:-1],
-    "a close between fragments": client_frame(TEXT, MIXED, fin=False) + client_frame(CLOSE, close_payload(1000)) + ORDINARY,
+    "fragments with faulty text": client_frame(TEXT, b"a\xe2", fin=False)
+    + client_frame(CONTINUATION, b"\x82a" + bytes(50))
+    + ORDINARY,
+    "fragments with text that is cut": client_frame(TEXT, b"a\xe2", fin=False)
+    + client_frame(CONTINUATION, b"\x82")
+    + ORDINARY,
+    "fragments, the last without an end": client_frame(TEXT, MIXED, fin=False)
+    + client_frame(CONTINUATION, MIXED * 500)[:-1],
+    "a close between fragments": client_frame(TEXT, MIXED, fin=False)
+    + client_frame(CLOSE, close_payload(1000))
+    + ORDINARY,
     "fragments of wrong length forms": client_frame(TEXT, MIXED, fin=False)
     + with_length_form(client_frame(CONTINUATION, b"abc"), 2, 3)
     + ORDINARY,
@@ -249,7 +274,9 @@ STREAMS = {
     "a small frame without an end": ORDINARY + client_frame(TEXT, MIXED * 20)[:-1],
     "a text without an end": ORDINARY + client_frame(TEXT, MIXED * 2000)[:-1],
 } | {
-    f"text with {fault.hex()} at {place} of {size}": ORDINARY + client_frame(TEXT, b"a" * place + fault + b"b" * (size - place)) + ORDINARY
+    f"text with {fault.hex()} at {place} of {size}": ORDINARY
+    + client_frame(TEXT, b"a" * place + fault + b"b" * (size - place))
+    + ORDINARY
     for fault in GRAMMAR
     for place, size in ((0, 1), (10, 130), (3, 4_090), (4_089, 4_090), (4_050, 5_000), (66_000, 68_000))
 }
@@ -263,7 +290,8 @@ class Deflater:
         self._compressor = zlib.compressobj(wbits=-12)
 
     def octets(self, payload: bytes, level: int = 6, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
-        """Deflate a message. With Z_FINISH its last block but the empty one behind it is marked as such, and what it says is forgotten."""
+        """Deflate a message. With Z_FINISH its last block but the empty one behind it is marked as such, and what it
+        says is forgotten."""
         if not self._keeps_context or level != 6 or flush == zlib.Z_FINISH:
             self._compressor = zlib.compressobj(level, wbits=-12)
         octets = self._compressor.compress(payload) + self._compressor.flush(flush)
@@ -299,7 +327,9 @@ def deflated_streams(keeps_context: bool) -> dict[str, bytes]:
     return {
         "of all sizes": talk(b"", b"a", b"", text, text, b"1234567", b"12345678", text * 100, text),
         "binary, of all sizes": talk(b"", b"\xff", noise, noise, noise * 3, noise[:1], opcode=BINARY),
-        "among plain ones": some + ORDINARY + talk(b"1") + ORDINARY if not keeps_context else ORDINARY + some + ORDINARY,
+        "among plain ones": some + ORDINARY + talk(b"1") + ORDINARY
+        if not keeps_context
+        else ORDINARY + some + ORDINARY,
         "in fragments": talk(text, b"", text, step=5),
         "in fragments with pings": talk(text, text, step=30, between=client_frame(PING, b"1")),
         "in too many fragments": some + talk(text, step=1),
@@ -319,8 +349,11 @@ def deflated_streams(keeps_context: bool) -> dict[str, bytes]:
         "with its own end": in_frames(hello + b"\0\0\xff\xff\0"),
         "no deflate": some + in_frames(b"\xff\xff\xff") + some,
         "of what was never said": some + in_frames(Deflater().octets(text) + b"\x02\x13\0\0"),
-        "with a last block": in_frames(b"\xf3\x48\xcd\xc9\xc9\7\0\0") * 2 + in_frames(b"\xf3\x48\xcd\xc9\xc9\7\0") + in_frames(b"\3\0"),
-        "with a last block in the middle": in_frames(Deflater().octets(text, flush=zlib.Z_FINISH)[:-1] + hello) + in_frames(hello),
+        "with a last block": in_frames(b"\xf3\x48\xcd\xc9\xc9\7\0\0") * 2
+        + in_frames(b"\xf3\x48\xcd\xc9\xc9\7\0")
+        + in_frames(b"\3\0"),
+        "with a last block in the middle": in_frames(Deflater().octets(text, flush=zlib.Z_FINISH)[:-1] + hello)
+        + in_frames(hello),
         "the extension's bit in a continuation": client_frame(TEXT, hello[:2], rsv=4, fin=False)
         + client_frame(CONTINUATION, hello[2:], rsv=4),
         "the extension's bit in a ping": some + client_frame(PING, rsv=4),
@@ -334,7 +367,11 @@ DEFLATED = {True: deflated_streams(keeps_context=True), False: deflated_streams(
 @pytest.mark.parametrize("name", DEFLATED[True])
 def test_deflated_by_hand(grounds: Grounds, name: str, way: str) -> None:
     stream = DEFLATED["without context" not in way][name]
-    for pieces in ([stream], cut(stream, [len(stream) // 2]), cut(stream, [*range(30), *range(len(stream) - 30, len(stream))])):
+    for pieces in (
+        [stream],
+        cut(stream, [len(stream) // 2]),
+        cut(stream, [*range(30), *range(len(stream) - 30, len(stream))]),
+    ):
         compare(grounds, WAYS[way], pieces)
     compare(grounds, WAYS[way], cut(stream, [len(stream) // 3, len(stream) // 2]), is_tls=True)
     if len(stream) < 300:
@@ -374,7 +411,9 @@ def payloads(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def ordinary(draw: st.DrawFn) -> bytes:
-    return client_frame(draw(st.sampled_from([TEXT, BINARY])), draw(payloads()), mask=draw(st.binary(min_size=4, max_size=4)))
+    return client_frame(
+        draw(st.sampled_from([TEXT, BINARY])), draw(payloads()), mask=draw(st.binary(min_size=4, max_size=4))
+    )
 
 
 @st.composite
@@ -385,7 +424,9 @@ def odd(draw: st.DrawFn) -> bytes:
         payload = deflated(payload)
     return client_frame(
         draw(st.sampled_from([TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE, 3, 11])),
-        draw(st.sampled_from([payload, payload[:125], close_payload(draw(st.integers(999, 5000)), "bye") + payload[:20]])),
+        draw(
+            st.sampled_from([payload, payload[:125], close_payload(draw(st.integers(999, 5000)), "bye") + payload[:20]])
+        ),
         fin=draw(st.booleans()),
         rsv=draw(st.sampled_from([0, 0, 0, 4, 1])),
         mask=draw(st.sampled_from([b"\x01\x02\x03\x04", b"\x81\x82\x83\x84", bytes(4), None])),
@@ -397,7 +438,9 @@ def odd(draw: st.DrawFn) -> bytes:
 def fragmented(draw: st.DrawFn) -> bytes:
     """A message in two to five frames, with control frames between."""
     payload, opcode, rsv = draw(payloads()), draw(st.sampled_from([TEXT, BINARY])), draw(st.sampled_from([0, 4]))
-    parts = cut(deflated(payload) if rsv else payload, draw(st.lists(st.integers(0, len(payload)), min_size=1, max_size=4))) or [b""]
+    parts = cut(
+        deflated(payload) if rsv else payload, draw(st.lists(st.integers(0, len(payload)), min_size=1, max_size=4))
+    ) or [b""]
     frames = [
         client_frame(CONTINUATION if place else opcode, part, fin=place == len(parts) - 1, rsv=0 if place else rsv)
         for place, part in enumerate(parts)
@@ -409,9 +452,16 @@ def fragmented(draw: st.DrawFn) -> bytes:
 def streams(draw: st.DrawFn) -> bytes:
     """Mostly ordinary; cut short, or with some octets changed."""
     frames = st.one_of(
-        ordinary(), ordinary(), ordinary(), fragmented(), odd(), st.builds(client_frame, st.just(PING), st.binary(max_size=125))
+        ordinary(),
+        ordinary(),
+        ordinary(),
+        fragmented(),
+        odd(),
+        st.builds(client_frame, st.just(PING), st.binary(max_size=125)),
     )
-    octets = bytearray(b"".join(draw(st.lists(frames, max_size=8))) + draw(st.one_of(st.just(b""), st.binary(max_size=20))))
+    octets = bytearray(
+        b"".join(draw(st.lists(frames, max_size=8))) + draw(st.one_of(st.just(b""), st.binary(max_size=20)))
+    )
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
         if octets:
             octets[draw(st.integers(0, len(octets) - 1))] = draw(st.integers(0, 255))

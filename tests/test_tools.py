@@ -1,4 +1,5 @@
-"""What a newcomer is told of tools that are missing: why tests are skipped, in one line for all that want the same, and how to get it."""
+"""What a newcomer is told of tools that are missing: why tests are skipped, in one line for all that want the same, and
+how to get it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_a_reason_to_skip_is_told_once() -> None:
-    command = [sys.executable, "-m", "pytest", "--quiet", "tests/lane/native/test_load.py", "tests/lane/native/test_unmask.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--quiet",
+        "tests/lane/native/test_load.py",
+        "tests/lane/native/test_unmask.py",
+    ]
     environment = {**os.environ, "ECHOD_NATIVE": "0"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
@@ -29,7 +37,9 @@ def test_a_reason_to_skip_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("require", ["", "all"])
-def test_npm_that_fails_is_one_line_and_a_failure_only_where_nothing_may_be_missing(require: str, tmp_path: Path) -> None:
+def test_npm_that_fails_is_one_line_and_a_failure_only_where_nothing_may_be_missing(
+    require: str, tmp_path: Path
+) -> None:
     needed("npm")
     (tmp_path / "tests/interop").mkdir(parents=True)
     for name in ("Makefile", "tests/interop/package.json", "tests/interop/package-lock.json"):
@@ -38,6 +48,8 @@ def test_npm_that_fails_is_one_line_and_a_failure_only_where_nothing_may_be_miss
     command = ["make", "--no-print-directory", "tests/interop/node_modules/.done"]
     with held_port() as port:
         environment["npm_config_registry"] = f"http://127.0.0.1:{port}/"
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
     assert re.fullmatch(r"npm ci failed, so that there is no Node client to test with: .*ECONNREFUSED.*\n", done.stdout)
     assert (done.returncode == 0) == (require == "")

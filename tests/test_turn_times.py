@@ -1,7 +1,8 @@
-"""Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without either, and over TLS.
+"""Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without either,
+and over TLS.
 
-What is measured is the processor's time of this thread, which others that keep the machine busy do not add to, but for what they do to its
-caches. The best of some runs counts.
+What is measured is the processor's time of this thread, which others that keep the machine busy do not add to, but for
+what they do to its caches. The best of some runs counts.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ WINDOW = in_one(deflated(random.Random(1).randbytes(2**15)))
 CASES: dict[str, tuple[str, bytes, Callable[[Link], bool]]] = {
     "blocks that say nothing": (ALONE, in_one(EMPTY_BLOCKS), partial(is_echoed, EMPTY_BLOCKS)),
     "a bomb": (ALONE, in_one(deflated(bytes(2**25))), partial(is_failed, 1009)),
-    "empty messages behind a full window": (DEFLATE, WINDOW + in_one(b"\0") * 2_000, partial(is_echoed, WINDOW[4:] + b"xxx" * 2_000)),
+    "empty messages behind a full window": (
+        DEFLATE,
+        WINDOW + in_one(b"\0") * 2_000,
+        partial(is_echoed, WINDOW[4:] + b"xxx" * 2_000),
+    ),
     "text with a bad last octet": (NOTHING, client_frame(TEXT, TEXT_16 + b"\xff"), partial(is_failed, 1007)),
     "text that ends within a character": (NOTHING, client_frame(TEXT, TEXT_16 + b"\xe2\x82"), partial(is_failed, 1007)),
     "fragments with a bad last octet": (
@@ -151,7 +156,9 @@ def test_no_octets_take_long(native: Native, certificate: Certificate, name: str
 
 @pytest.mark.parametrize("mode", ["pump", "tls"])
 @pytest.mark.parametrize("is_fragmented", [False, True])
-def test_a_lease_ends_within_a_large_message(native: Native, certificate: Certificate, mode: str, is_fragmented: bool) -> None:
+def test_a_lease_ends_within_a_large_message(
+    native: Native, certificate: Certificate, mode: str, is_fragmented: bool
+) -> None:
     """A ping that is due takes the socket back; the message is echoed all the same."""
     octets = b"".join(HALVES) if is_fragmented else client_frame(TEXT, TEXT_16)
 
@@ -174,7 +181,9 @@ def test_a_lease_ends_within_a_large_message(native: Native, certificate: Certif
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-def test_many_small_records_behind_much_that_is_put_off(native: Native, certificate: Certificate, is_native: bool) -> None:
+def test_many_small_records_behind_much_that_is_put_off(
+    native: Native, certificate: Certificate, is_native: bool
+) -> None:
     """Twisted opens all records of a read, whether it was asked to pause or not, and hands each over by itself."""
     octets = client_frame(TEXT, TEXT_16 + b"\xff")
 
@@ -188,5 +197,6 @@ def test_many_small_records_behind_much_that_is_put_off(native: Native, certific
             loop.until(lambda: is_failed(1007, link))
             return loop.longest
 
-    # Most of it is Twisted's own work on each record, longer where coverage is measured. With a copy for each record it was 1.8 s.
+    # Most of it is Twisted's own work on each record, longer where coverage is measured. With a copy for each record it
+    # was 1.8 s.
     assert best(longest) <= 4 * LIMIT

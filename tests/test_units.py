@@ -1,4 +1,5 @@
-"""The units of etc/systemd/, by their text: the instances are in the same sandbox, and docs/operating.md says what is in the files.
+"""The units of etc/systemd/, by their text: the instances are in the same sandbox, and docs/operating.md says what is
+in the files.
 
 Knows how units are written. What systemd makes of them is for tests/system/test_systemd.py.
 """
@@ -31,7 +32,9 @@ def service(name: str) -> dict[str, list[str]]:
 
 def test_an_instance_runs_as_the_one_service_does() -> None:
     one, instance = service("echod.service"), service("echod@.service")
-    assert {key: value for key, value in one.items() if key not in OF_ONE} == {k: v for k, v in instance.items() if k not in OF_ONE}
+    assert {key: value for key, value in one.items() if key not in OF_ONE} == {
+        k: v for k, v in instance.items() if k not in OF_ONE
+    }
     assert len(one) > 40
     assert instance["ExecStart"] == [one["ExecStart"][0].replace("echod --log", "echod --port systemd --log")]
     assert set(one["EnvironmentFile"]) < set(instance["EnvironmentFile"])
@@ -47,7 +50,11 @@ def test_a_drain_fits_into_the_time_to_stop() -> None:
 
 
 def test_the_document_names_each_file() -> None:
-    files = {str(path.relative_to(ROOT / "etc")) for folder in ("systemd", "default") for path in (ROOT / "etc" / folder).iterdir()}
+    files = {
+        str(path.relative_to(ROOT / "etc"))
+        for folder in ("systemd", "default")
+        for path in (ROOT / "etc" / folder).iterdir()
+    }
     table = "\n".join(line for line in OPERATING.splitlines() if line.startswith("| `"))
     assert files == set(re.findall(r"`((?:systemd|default)/[^`]+)`", table))
 

@@ -1,4 +1,5 @@
-"""docs/url.md stays true: each of its lines, run as it is, prints what stands under it, and its tables are those in force.
+"""docs/url.md stays true: each of its lines, run as it is, prints what stands under it, and its tables are those in
+force.
 
 Knows how that file is written. What parameters do is for test_faulty.py; here the documentation only must say the same.
 """
@@ -53,7 +54,9 @@ def test_there_is_a_line_for_each_parameter() -> None:
         assert re.search(rf"[?&]{name}\b", lines), name
 
 
-@pytest.mark.parametrize(("line", "printed"), EXAMPLES, ids=[re.findall(r"8080/([^'\"]*)", line)[0] for line, _ in EXAMPLES])
+@pytest.mark.parametrize(
+    ("line", "printed"), EXAMPLES, ids=[re.findall(r"8080/([^'\"]*)", line)[0] for line, _ in EXAMPLES]
+)
 def test_each_line_prints_what_it_says(daemon: Daemon, folder: Path, line: str, printed: str) -> None:
     if line.startswith("curl "):
         needed("curl")
@@ -72,7 +75,10 @@ def test_caps_and_parameters_are_those_in_force() -> None:
     assert table.keys() == query._READERS.keys()
     assert table["delay"][1] == format_duration(settings.max_delay)
     assert table["handshake-delay"][1] == format_duration(settings.max_handshake_delay)
-    assert table["ping"] == [f"a duration, from {format_duration(settings.min_ping)}", format_duration(settings.max_ping)]
+    assert table["ping"] == [
+        f"a duration, from {format_duration(settings.min_ping)}",
+        format_duration(settings.max_ping),
+    ]
     assert table["after"][1] == f"{settings.max_after:,}"
     assert table["seed"][1] == f"{query.MAX_SEED:,}"
     assert table["stall"][1] == f"kept for {format_duration(settings.max_stall)}"

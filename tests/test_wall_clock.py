@@ -1,6 +1,7 @@
 """A wall clock that is set while a real daemon runs: no deadline moves with it, under any reactor.
 
-A small library moves the wall clock of the daemon's processes alone. Knows processes and frames. Must never import what it looks at.
+A small library moves the wall clock of the daemon's processes alone. Knows processes and frames. Must never import what
+it looks at.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from tests.tools import needed
 
 HOUR = 3600
 
-SHORT = ("--handshake-timeout", "1s", "--ping-interval", "1s", "--ping-timeout", "60s", "--close-timeout", "1s", "--drain-timeout", "2s")
+SHORT = (
+    "--handshake-timeout",
+    "1s",
+    "--ping-interval",
+    "1s",
+    "--ping-timeout",
+    "60s",
+    "--close-timeout",
+    "1s",
+    "--drain-timeout",
+    "2s",
+)
 """Deadlines that a test waits for."""
 
 PATIENCE = 30.0
@@ -109,7 +121,8 @@ either_way = pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 
 
 def assert_deadlines_hold(daemon: Daemon, manager: Manager, set_clock: Callable[[], None]) -> None:
-    """Assert that a handshake ends, a silent client is pinged, a close ends, and the service manager hears of it all."""
+    """Assert that a handshake ends, a silent client is pinged, a close ends, and the service manager hears of it
+    all."""
     with socket.create_connection(daemon.address, START_DEADLINE) as never, Client(daemon.address).socket as silent:
         closing = Client(daemon.address)
         # Each deadline runs by now.
@@ -144,7 +157,10 @@ def test_a_clock_put_back_stops_no_deadline(how: dict[str, Any], seconds: int, c
 
 @either_way
 def test_a_clock_put_on_cuts_nothing_short(how: dict[str, Any], clock: Clock, manager: Manager) -> None:
-    with start(clock, manager, *LONG, **how) as daemon, socket.create_connection(daemon.address, START_DEADLINE) as opening:
+    with (
+        start(clock, manager, *LONG, **how) as daemon,
+        socket.create_connection(daemon.address, START_DEADLINE) as opening,
+    ):
         idle = Client(daemon.address)
         head = handshake("/")
         opening.sendall(head[:20])
@@ -173,7 +189,10 @@ def test_with_workers_neither_they_nor_their_parent_mind(clock: Clock, manager: 
         victim = int(Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()[0])
         os.kill(victim, signal.SIGKILL)
         daemon.wait_for_log("the next starts in")
-        wait_until(lambda: len(Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()) == 2, "another worker")
+        wait_until(
+            lambda: len(Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()) == 2,
+            "another worker",
+        )
         clock.shift(2 * HOUR)
         manager.wait_for_signs_of_life(3)
         assert "has not answered" not in daemon.log()

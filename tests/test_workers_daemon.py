@@ -110,7 +110,9 @@ def test_the_admin_site_adds_up_exactly() -> None:
         assert ended.is_lost()
         numbers = samples(daemon)
         assert numbers["echod_connections_open"] == len(open_)
-        assert sum(value for name, value in numbers.items() if name.startswith("echod_messages_received_total")) == len(found)
+        assert sum(value for name, value in numbers.items() if name.startswith("echod_messages_received_total")) == len(
+            found
+        )
         assert numbers['echod_closes_total{by="client",code="1000"}'] == 1
         assert numbers['echod_message_size_bytes_sum{type="text"}'] == 10 * len(found)
         assert numbers["echod_buffered_limit_bytes"] == 2**28
@@ -119,10 +121,16 @@ def test_the_admin_site_adds_up_exactly() -> None:
         settings = json.loads(get(daemon, "/settings")[1])
         assert settings["max-connections"] == numbers["echod_connections_limit"]
         pages = [json.loads(get(daemon, f"/connections?per-page=7&page={number}")[1]) for number in (1, 2, 3, 4)]
-        assert [(page["total"], page["pages"], len(page["connections"])) for page in pages] == [(19, 3, n) for n in (7, 7, 5, 0)]
+        assert [(page["total"], page["pages"], len(page["connections"])) for page in pages] == [
+            (19, 3, n) for n in (7, 7, 5, 0)
+        ]
         listed = [(told["process"], told["peer"]) for page in pages for told in page["connections"]]
-        assert sorted(listed) == sorted((client.process, "{}:{}".format(*client.socket.getsockname())) for client in open_)
-        assert len({process for process, _ in listed[: [process for process, _ in listed].index(listed[-1][0])]}) == 1, "worker by worker"
+        assert sorted(listed) == sorted(
+            (client.process, "{}:{}".format(*client.socket.getsockname())) for client in open_
+        )
+        assert (
+            len({process for process, _ in listed[: [process for process, _ in listed].index(listed[-1][0])]}) == 1
+        ), "worker by worker"
         status, page = get(daemon, "/")
         assert status == 200
         assert ">19<" in page
@@ -134,7 +142,9 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
     with Daemon(*TWO) as daemon, on_both(daemon) as found:
         for client in found:
             client.echo()
-        before = sum(value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total"))
+        before = sum(
+            value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total")
+        )
         # What it has told is kept.
         victim = found[0].process
         os.kill(victim, signal.SIGKILL)
@@ -150,7 +160,9 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
         with on_both(daemon) as others:
             assert {client.process for client in others} == workers(daemon)
             # Who waited at the dead worker's socket was served, and no sum has fallen.
-            after = sum(value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total"))
+            after = sum(
+                value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total")
+            )
             survivors = sum(client.process != victim for client in found)
             assert after == before + survivors
         for client in found:
@@ -238,16 +250,24 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
     first, second = Certificate(tmp_path / "first.pem", rest=12), Certificate(tmp_path / "second.pem")
     expired = Certificate(tmp_path / "expired.pem", ["a.example"], age=2, rest=-1)
     path = str(tmp_path / "socket")
-    tls, other = (f"{kind}:0:privateKey={each.path}:interface=127.0.0.1" for kind, each in (("ssl", first), ("haproxy:ssl", expired)))
+    tls, other = (
+        f"{kind}:0:privateKey={each.path}:interface=127.0.0.1"
+        for kind, each in (("ssl", first), ("haproxy:ssl", expired))
+    )
 
     def certificates() -> dict[str, float]:
         name = "echod_certificate_not_after_timestamp_seconds"
-        return {labels.removeprefix(name): value for labels, value in samples(daemon).items() if labels.startswith(name)}
+        return {
+            labels.removeprefix(name): value for labels, value in samples(daemon).items() if labels.startswith(name)
+        }
 
     def told(end: Certificate) -> dict[str, float]:
         """Once, and not for each worker."""
         ends = {(tls, "localhost"): end.certificate, (other, "a.example"): expired.certificate}
-        return {f'{{endpoint="{port}",names="{names}"}}': each.not_valid_after_utc.timestamp() for (port, names), each in ends.items()}
+        return {
+            f'{{endpoint="{port}",names="{names}"}}': each.not_valid_after_utc.timestamp()
+            for (port, names), each in ends.items()
+        }
 
     with Daemon(*TWO, *ADMIN, ports=(tls, f"unix:{path}", other)) as daemon:
         assert certificates() == told(first)
@@ -316,7 +336,9 @@ def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> N
         (tmp_path / "elsewhere").rename(certificate.path)
         wait_until(lambda: is_ready(daemon), "the next worker")
         client = InfoClient(daemon.address, certificate.client())
-        with client.socket:  # whose process serves until the end of its drain, and has the other's sockets served meanwhile
+        with (
+            client.socket
+        ):  # whose process serves until the end of its drain, and has the other's sockets served meanwhile
             os.kill(client.process, signal.SIGTERM)
             assert client.frame() == GOING_AWAY
             for _ in range(20):
@@ -332,7 +354,8 @@ def test_relative_paths_begin_where_the_daemon_was_started(tmp_path: Path) -> No
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     # The daemon is started in a folder of its own.
-    port = f"ssl:0:privateKey=../{Certificate(tmp_path / 'a.pem').path.relative_to(tempfile.gettempdir())}:interface=127.0.0.1"
+    relative = Certificate(tmp_path / "a.pem").path.relative_to(tempfile.gettempdir())
+    port = f"ssl:0:privateKey=../{relative}:interface=127.0.0.1"
     with Daemon(*TWO, ports=[port], program_options=(f"--rundir={elsewhere}",)) as daemon:
         assert is_ready(daemon)
 
@@ -340,7 +363,17 @@ def test_relative_paths_begin_where_the_daemon_was_started(tmp_path: Path) -> No
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
 def test_with_standard_streams_closed_a_worker_has_none_of_its_parents(closed: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    command = [script("twistd"), "-n", "--pidfile=", f"--logfile={log}", "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2"]
+    command = [
+        script("twistd"),
+        "-n",
+        "--pidfile=",
+        f"--logfile={log}",
+        "echod",
+        "--port",
+        "tcp:0:interface=127.0.0.1",
+        "--workers",
+        "2",
+    ]
     with subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *command], cwd=tmp_path) as daemon:
         try:
             wait_until(lambda: log.exists() and "for each of 2 workers" in log.read_text(), "the workers")
@@ -391,13 +424,24 @@ def test_a_signal_while_they_start_ends_all_and_systemd_hears_of_that_alone(tmp_
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(START_DEADLINE)
-        command = [script("twistd"), "-n", "--pidfile=", "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2"]
+        command = [
+            script("twistd"),
+            "-n",
+            "--pidfile=",
+            "echod",
+            "--port",
+            "tcp:0:interface=127.0.0.1",
+            "--workers",
+            "2",
+        ]
         command += ["--drain-timeout", "1m"]
         environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "PYTHONPATH": path}
         with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as daemon:
             assert daemon.stdout is not None
             assert any("listening on" in line for line in daemon.stdout)
-            wait_until(lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text(), "a worker that starts")
+            wait_until(
+                lambda: Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text(), "a worker that starts"
+            )
             daemon.terminate()
             told = [manager.recv(4096).decode(), manager.recv(4096).decode()]
             daemon.communicate(timeout=STOP_DEADLINE)
@@ -415,10 +459,15 @@ def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
     certificate = Certificate(tmp_path / "localhost.pem")
     certificate.path.chmod(0o600)
     port = f"ssl:0:privateKey={certificate.path}:interface=127.0.0.1"
-    done = run(script("twistd"), "-n", "--pidfile=", "--uid=65534", "echod", "--port", port, "--workers", "2", cwd=tmp_path)
+    done = run(
+        script("twistd"), "-n", "--pidfile=", "--uid=65534", "echod", "--port", port, "--workers", "2", cwd=tmp_path
+    )
     assert done.returncode == 1, done.stdout
     # Where nobody may not even run the tests' Python, that is what can't be done.
-    why = rf"(?:worker \d+ can't start: --port: {re.escape(str(certificate.path))}|a worker can't start): Permission denied"
+    why = (
+        rf"(?:worker \d+ can't start: --port: {re.escape(str(certificate.path))}|a worker can't start): "
+        r"Permission denied"
+    )
     assert re.fullmatch(rf"echod: {why}\n", done.stderr)
     assert re.search(why, done.stdout)
     assert "Traceback" not in done.stdout
@@ -427,7 +476,9 @@ def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
 def test_a_first_start_fails_under_twist_too(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os\nif 'ECHOD_WORKER' in os.environ: os._exit(3)\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    done = run(script("twist"), "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2", cwd=tmp_path, env=environment)
+    done = run(
+        script("twist"), "echod", "--port", "tcp:0:interface=127.0.0.1", "--workers", "2", cwd=tmp_path, env=environment
+    )
     assert done.returncode == 1, done.stdout
     assert re.fullmatch(r"echod: worker \d+ ended with exit status 3\n", done.stderr)
 

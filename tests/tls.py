@@ -1,4 +1,5 @@
-"""Certificates and keys made on the spot, by themselves or from an authority, with revocations; and a client in memory."""
+"""Certificates and keys made on the spot, by themselves or from an authority, with revocations; and a client in
+memory."""
 
 from __future__ import annotations
 
@@ -22,8 +23,9 @@ from OpenSSL import SSL
 class OneAtATime(ssl.SSLSocket):
     """A TLS socket that one thread may read while another writes, as websockets' threaded client does.
 
-    Python's own takes that only from 3.13 on. Before, both are in OpenSSL at once with one session, and where the server's session
-    tickets come as the request is sent, the session breaks, or AddressSanitizer sees its buffer used after it was freed.
+    Python's own takes that only from 3.13 on. Before, both are in OpenSSL at once with one session, and where the
+    server's session tickets come as the request is sent, the session breaks, or AddressSanitizer sees its buffer used
+    after it was freed.
     """
 
     _turn = threading.Lock()
@@ -59,7 +61,9 @@ class OneAtATime(ssl.SSLSocket):
                 raise TimeoutError("nothing came, or went, in time")
             poll = select.poll()
             poll.register(self, event)
-            poll.poll(1000 * min(left, 0.1))  # at most so long: nobody wakes it up when the other thread closes the socket
+            poll.poll(
+                1000 * min(left, 0.1)
+            )  # at most so long: nobody wakes it up when the other thread closes the socket
 
 
 def trusting(**certificates: Any) -> ssl.SSLContext:
@@ -101,7 +105,9 @@ class Certificate:
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         )
         if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
+            )
         self.certificate = builder.sign((issuer or self).key, hashes.SHA256())
         path.write_bytes(self.key_pem + self.pem)
 
@@ -120,14 +126,25 @@ class Certificate:
     def revoke(self, other: Certificate) -> bytes:
         """Return a list of revocations with the one in it that this one issued."""
         now = datetime.datetime.now(datetime.UTC)
-        revoked = x509.RevokedCertificateBuilder().serial_number(other.certificate.serial_number).revocation_date(now).build()
-        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(now - datetime.timedelta(hours=1))
-        revocations = builder.next_update(now + datetime.timedelta(days=1)).add_revoked_certificate(revoked).sign(self.key, hashes.SHA256())
+        revoked = (
+            x509.RevokedCertificateBuilder().serial_number(other.certificate.serial_number).revocation_date(now).build()
+        )
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.name)
+            .last_update(now - datetime.timedelta(hours=1))
+        )
+        revocations = (
+            builder.next_update(now + datetime.timedelta(days=1))
+            .add_revoked_certificate(revoked)
+            .sign(self.key, hashes.SHA256())
+        )
         return revocations.public_bytes(serialization.Encoding.PEM)
 
     def server_options(self) -> Any:
         """Return the context factory of a Twisted server."""
-        from twisted.internet.ssl import PrivateCertificate  # noqa: PLC0415 - not for the conformance tests, which know no Twisted
+        # not for the conformance tests, which know no Twisted
+        from twisted.internet.ssl import PrivateCertificate  # noqa: PLC0415
 
         return PrivateCertificate.loadPEM(self.path.read_bytes()).options()
 

@@ -1,4 +1,5 @@
-"""An aiohttp echo server on uvloop, with that library's defaults but for a message limit that the largest column needs."""
+"""An aiohttp echo server on uvloop, with that library's defaults but for a message limit that the largest column
+needs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""A plain Autobahn echo server on Twisted, as Autobahn's own examples write one, with its defaults: what echod is built on.
+"""A plain Autobahn echo server on Twisted, as Autobahn's own examples write one, with its defaults: what echod is built
+on.
 
-Only what the columns need is added: permessage-deflate is accepted as the client offers it, and TLS comes from Twisted's endpoint.
+Only what the columns need is added: permessage-deflate is accepted as the client offers it, and TLS comes from
+Twisted's endpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A picows echo server on uvloop, as its own documentation writes one: frame by frame, text not validated, no compression."""
+"""A picows echo server on uvloop, as its own documentation writes one: frame by frame, text not validated, no
+compression."""
 
 from __future__ import annotations
 

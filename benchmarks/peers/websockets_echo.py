@@ -1,4 +1,5 @@
-"""A `websockets` echo server on uvloop, with that library's defaults but for a message limit that the largest column needs."""
+"""A `websockets` echo server on uvloop, with that library's defaults but for a message limit that the largest column
+needs."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ async def main(arguments: Arguments) -> None:
     """Serve until killed."""
     compression = "deflate" if arguments.deflate else None
     context = arguments.ssl_context()
-    async with serve(echo, "127.0.0.1", arguments.port, ssl=context, compression=compression, max_size=MAX_SIZE, backlog=1024):
+    async with serve(
+        echo, "127.0.0.1", arguments.port, ssl=context, compression=compression, max_size=MAX_SIZE, backlog=1024
+    ):
         await asyncio.Event().wait()
 
 

@@ -1,7 +1,8 @@
 """TLS of a client that can say why it doesn't trust a server: expired, self-signed, wrong name.
 
-Twisted's own `optionsForClientTLS` verifies as strictly, and tells no more than "certificate verify failed". Knows pyOpenSSL and
-service_identity. Must never know what is sent over the connection: until `check_name` has returned, nothing may be.
+Twisted's own `optionsForClientTLS` verifies as strictly, and tells no more than "certificate verify failed". Knows
+pyOpenSSL and service_identity. Must never know what is sent over the connection: until `check_name` has returned,
+nothing may be.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Verifier:
         """What is wrong with the certificate: a sentence, once something is."""
 
     def clientConnectionForTLS(self, _protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make a connection with the server's name in its hello (SNI); an address is no name there (RFC 6066 section 3)."""
+        """Make a connection with the server's name in its hello (SNI); an address is no name there (RFC 6066 section
+        3)."""
         connection = self._connection = SSL.Connection(self._context, None)
         if not self._target.is_address:
             connection.set_tlsext_host_name(self._target.host.removesuffix(".").encode())
@@ -64,7 +66,10 @@ class Verifier:
 
     def _note(self, _connection: SSL.Connection, certificate: X509, error: int, _depth: int, is_right: int) -> bool:
         if not is_right and not self.why:
-            self.why = f"the certificate {_REASONS.get(error, f'was turned down with error {error} (X509_STORE_CTX_get_error(3))')}"
+            self.why = (
+                "the certificate "
+                f"{_REASONS.get(error, f'was turned down with error {error} (X509_STORE_CTX_get_error(3))')}"
+            )
             self.why += f": {_describe(certificate.to_cryptography())}"
         return self._is_insecure or bool(is_right)
 

@@ -49,7 +49,8 @@ exit status:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line and exits with 64 (EX_USAGE of sysexits.h): argparse's own 2 stands for no connection."""
+    """Tells a mistake in one line and exits with 64 (EX_USAGE of sysexits.h): argparse's own 2 stands for no
+    connection."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(os.EX_USAGE, f"{self.prog}: {escape(message)}\n")
@@ -110,9 +111,21 @@ def _make_parser() -> _Parser:
     )
     add = parser.add_argument
     add("url", metavar="URL", type=_type(ws_url.parse), help="ws://… or wss://…")
-    add("--count", metavar="N", type=_type(_parse_count), default=default.count, help=f"messages of each type [{default.count}]")
+    add(
+        "--count",
+        metavar="N",
+        type=_type(_parse_count),
+        default=default.count,
+        help=f"messages of each type [{default.count}]",
+    )
     size = format_size(default.size)
-    add("--size", metavar="SIZE", type=_type(_parse_size), default=default.size, help=f"octets of each: 64KiB, 1MiB [{size}]")
+    add(
+        "--size",
+        metavar="SIZE",
+        type=_type(_parse_size),
+        default=default.size,
+        help=f"octets of each: 64KiB, 1MiB [{size}]",
+    )
     add(
         *("--timeout",),
         metavar="DURATION",
@@ -120,8 +133,20 @@ def _make_parser() -> _Parser:
         default=default.timeout,
         help=f"for all of it: 500ms, 5s [{format_duration(default.timeout)}]",
     )
-    add("--subprotocol", metavar="NAME", type=_type(_parse_subprotocol), action="append", help="offer it; one has to be chosen")
-    add("--header", metavar="'NAME: VALUE'", type=_type(_parse_field), action="append", help="send it with the opening handshake")
+    add(
+        "--subprotocol",
+        metavar="NAME",
+        type=_type(_parse_subprotocol),
+        action="append",
+        help="offer it; one has to be chosen",
+    )
+    add(
+        "--header",
+        metavar="'NAME: VALUE'",
+        type=_type(_parse_field),
+        action="append",
+        help="send it with the opening handshake",
+    )
     add("--compress", action="store_true", help="offer permessage-deflate")
     add("--insecure", action="store_true", help="take any certificate")
     add("--json", action="store_true", help="write the report as one JSON object")
@@ -173,7 +198,8 @@ def _summary(report: Report) -> str:
 
 
 def as_text(report: Report) -> str:
-    """Return the lines for a person. The first is for a monitor, too: Nagios cuts it at the bar, behind which are the figures."""
+    """Return the lines for a person. The first is for a monitor, too: Nagios cuts it at the bar, behind which are the
+    figures."""
     figures = statistics_of(report.round_trips)
     performance = " ".join(f"{name}={seconds:.6f}s" for name, seconds in figures.items())
     # Nothing else in the line may look like the bar.

@@ -1,4 +1,5 @@
-"""The answer to an opening handshake as a person wants it told: status, fields, and the line of the body that says something.
+"""The answer to an opening handshake as a person wants it told: status, fields, and the line of the body that says
+something.
 
 Pure: octets in, an `Answer` out. Whether a 101 is a right one is Autobahn's to say. Must never touch a transport.
 """
@@ -92,7 +93,10 @@ class Answer:
             case 502 | 504:
                 why = "a proxy in between doesn't reach the server behind it"
             case 505:
-                why = "a proxy in between may speak HTTP/1.0 to the server behind it; nginx needs `proxy_http_version 1.1`"
+                why = (
+                    "a proxy in between may speak HTTP/1.0 to the server behind it; nginx needs "
+                    "`proxy_http_version 1.1`"
+                )
             case _:
                 return ""
         return why + by

@@ -1,7 +1,8 @@
-"""The check of one WebSocket server: connect, have messages echoed, close; and at which step it failed, and what was seen there.
+"""The check of one WebSocket server: connect, have messages echoed, close; and at which step it failed, and what was
+seen there.
 
-Knows the steps in their order, and the one deadline that all of them share. Must never print, read a command line or end the process:
-a `Plan` comes in, a `Report` goes out.
+Knows the steps in their order, and the one deadline that all of them share. Must never print, read a command line or
+end the process: a `Plan` comes in, a `Report` goes out.
 """
 
 from __future__ import annotations
@@ -19,13 +20,23 @@ from typing import Any, cast
 
 from autobahn.exception import Disconnected
 from autobahn.twisted.websocket import WebSocketClientFactory
-from autobahn.websocket.compress_deflate import PerMessageDeflateOffer, PerMessageDeflateResponse, PerMessageDeflateResponseAccept
+from autobahn.websocket.compress_deflate import (
+    PerMessageDeflateOffer,
+    PerMessageDeflateResponse,
+    PerMessageDeflateResponseAccept,
+)
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone, DNSLookupError
-from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IHostnameResolver, IHostResolution, IResolutionReceiver
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IHostnameResolver,
+    IHostResolution,
+    IResolutionReceiver,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -174,7 +185,12 @@ def request_head(plan: Plan, key: str) -> bytes:
     fields = [("Host", plan.target.host_field), ("User-Agent", f"echod/{__version__}")]
     names = {name.lower() for name, _ in plan.fields}
     fields = [(name, value) for name, value in fields if name.lower() not in names]
-    fields += [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", key), ("Sec-WebSocket-Version", "13")]
+    fields += [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", "13"),
+    ]
     if plan.subprotocols:
         fields.append(("Sec-WebSocket-Protocol", ", ".join(plan.subprotocols)))
     if plan.offers_compression:
@@ -289,16 +305,20 @@ class _Check:
 
     async def _connect(self) -> None:
         factory = _Factory(self)
-        # HostnameEndpoint takes no name with an underscore in it, which those of containers may have; the resolver knows the real one.
-        # The check's own deadline comes first.
-        endpoint: Any = HostnameEndpoint(self._reactor, "target.invalid", self.plan.target.port, timeout=self.plan.timeout + 1)
+        # HostnameEndpoint takes no name with an underscore in it, which those of containers may have; the resolver
+        # knows the real one. The check's own deadline comes first.
+        endpoint: Any = HostnameEndpoint(
+            self._reactor, "target.invalid", self.plan.target.port, timeout=self.plan.timeout + 1
+        )
         if self._verifier is not None:
             endpoint = wrapClientTLS(self._verifier, endpoint)
         previous = self._reactor.installNameResolver(self._resolver)
         try:
             await endpoint.connect(factory)
         except DNSLookupError as error:
-            raise Fault(Step.DNS, f"{self.plan.target.host} doesn't resolve: {self._resolver.why or 'it has no address'}") from error
+            raise Fault(
+                Step.DNS, f"{self.plan.target.host} doesn't resolve: {self._resolver.why or 'it has no address'}"
+            ) from error
         except ConnectError as error:
             why = os.strerror(error.osError) if (error.osError or 0) > 0 else str(error).rstrip(".")
             raise Fault(Step.TCP, f"{why}, at {self._addresses()}") from error
@@ -328,14 +348,18 @@ class _Check:
                 raise cast(_Lost, end).fault
 
     async def _behind_greeting(self, first: _Message, payload: bytes, is_binary: bool) -> _Message:
-        """Return the echo that comes behind the server's first message, which is none; without an echo, that message."""
+        """Return the echo that comes behind the server's first message, which is none; without an echo, that
+        message."""
         call = self._reactor.callLater(GREETING_WAIT, self._events.put, _Silence())
         second = await self._events.get()
         if call.active():
             call.cancel()
         if not isinstance(second, _Message) or difference(payload, is_binary, second.payload, second.is_binary):
             return first
-        self._note(f"the server greets: before the first echo it sent {describe_message(first.payload, first.is_binary, _SHOWN)}")
+        self._note(
+            "the server greets: before the first echo it sent "
+            f"{describe_message(first.payload, first.is_binary, _SHOWN)}"
+        )
         return second
 
     async def _close(self) -> None:
@@ -422,8 +446,12 @@ class _Check:
         assert self._client is not None
         try:
             self._client.feed(data)
-        except Exception as error:  # Autobahn raises bare ones for some of what a server may send, such as deflate that is none
-            self._lose(Fault(self._report.step, f"what the server sent is not valid: {str(error) or type(error).__name__}"))
+        except (
+            Exception
+        ) as error:  # Autobahn raises bare ones for some of what a server may send, such as deflate that is none
+            self._lose(
+                Fault(self._report.step, f"what the server sent is not valid: {str(error) or type(error).__name__}")
+            )
 
     def _refused(self) -> None:
         self._lose(self._refusal())
@@ -627,11 +655,13 @@ class _Resolution:
 class _Resolver:
     """Resolves the target's host with the system's resolver.
 
-    The reactor's own uses its thread pool, for whose threads the process waits at its end, and so for a name server that is
-    silent for half a minute; and it keeps the reason of a failure to itself.
+    The reactor's own uses its thread pool, for whose threads the process waits at its end, and so for a name server
+    that is silent for half a minute; and it keeps the reason of a failure to itself.
     """
 
-    def __init__(self, reactor: Any, target: Target, getaddrinfo: Callable[..., Any], tell: Callable[[Sequence[str]], None]) -> None:
+    def __init__(
+        self, reactor: Any, target: Target, getaddrinfo: Callable[..., Any], tell: Callable[[Sequence[str]], None]
+    ) -> None:
         self._reactor = reactor
         self._target = target
         self._getaddrinfo = getaddrinfo
@@ -665,5 +695,7 @@ class _Resolver:
         if found:
             self._tell([str(address[0]) for _, address in found])
         for family, address in found:
-            receiver.addressResolved(IPv6Address("TCP", *address) if family == socket.AF_INET6 else IPv4Address("TCP", *address[:2]))
+            receiver.addressResolved(
+                IPv6Address("TCP", *address) if family == socket.AF_INET6 else IPv4Address("TCP", *address[:2])
+            )
         receiver.resolutionComplete()

@@ -1,11 +1,12 @@
 """`--max-buffered`: how much all connections together may hold, and who is not read when it gets tight.
 
-What a connection holds is a message that is not whole yet and answers that the kernel has not taken. Below half of the limit
-nobody is asked to wait. Above it, a quarter is shared out evenly: who holds more than its share is not read until there
-is room, and all others are read in pieces of a share, so that an honest client with small messages is served while a hundred
-others sit on what they will never read. So the sum stays under the limit: half of it before anyone is asked to wait, for
-each connection a share held and a share read, each an eighth of the limit divided by their number, and a quarter for a few whose
-turn it is to send the rest of their message: else all would wait, each with a part of one, for room that none of them makes.
+What a connection holds is a message that is not whole yet and answers that the kernel has not taken. Below half of the
+limit nobody is asked to wait. Above it, a quarter is shared out evenly: who holds more than its share is not read until
+there is room, and all others are read in pieces of a share, so that an honest client with small messages is served
+while a hundred others sit on what they will never read. So the sum stays under the limit: half of it before anyone is
+asked to wait, for each connection a share held and a share read, each an eighth of the limit divided by their number,
+and a quarter for a few whose turn it is to send the rest of their message: else all would wait, each with a part of
+one, for room that none of them makes.
 
 Knows numbers. Must never know what a connection is: it asks a `Holder`.
 """
@@ -40,7 +41,8 @@ class Holder(Protocol):
 
     @property
     def in_open_state(self) -> bool:
-        """Whether it is between its opening handshake and its Close frame: before and behind them no message is to become whole."""
+        """Whether it is between its opening handshake and its Close frame: before and behind them no message is to
+        become whole."""
         ...
 
     def count(self) -> int:
@@ -48,7 +50,8 @@ class Holder(Protocol):
         ...
 
     def count_missing(self) -> int:
-        """Return the octets that are to come until its message is whole, as far as that is known, else as many as may come.
+        """Return the octets that are to come until its message is whole, as far as that is known, else as many as may
+        come.
 
         Asked only of one that is in an OPEN state.
         """
@@ -88,7 +91,8 @@ class Budget:
         on_tight: Callable[[bool], object] = bool,
         give_back: Callable[[], object] = bool,
     ) -> None:
-        """`on_tight` is told when it gets tight, and when that is over; `give_back` is called for memory that was freed."""
+        """`on_tight` is told when it gets tight, and when that is over; `give_back` is called for memory that was
+        freed."""
         self._limit = limit
         self._give_back = give_back
         self._on_tight = on_tight
@@ -105,7 +109,8 @@ class Budget:
 
     @property
     def total(self) -> int:
-        """The octets that all hold together, as far as is known: of what leases hold, `held` has what they held at the last recount."""
+        """The octets that all hold together, as far as is known: of what leases hold, `held` has what they held at the
+        last recount."""
         return max(0, self.held + self._leased - self._leased_counted)
 
     def settle(self, holder: Holder) -> None:
@@ -117,7 +122,8 @@ class Budget:
             self._check()
 
     def note_leased(self, octets: int) -> None:
-        """Take note of what all leased connections together hold now. That is less when a lease is ended, within a recount perhaps."""
+        """Take note of what all leased connections together hold now. That is less when a lease is ended, within a
+        recount perhaps."""
         is_more, self._leased = octets > self._leased, octets
         if is_more and not self.is_tight:
             self._check()
@@ -157,7 +163,11 @@ class Budget:
     def _choose(self) -> None:
         """Choose whose turn it is: first those who need the least room until their message is whole."""
         share = self._share
-        greedy = [holder for holder in self._holders if holder.held > share and holder.in_open_state] if self.is_tight else []
+        greedy = (
+            [holder for holder in self._holders if holder.held > share and holder.in_open_state]
+            if self.is_tight
+            else []
+        )
         self._idle.intersection_update(greedy)
         turns, self._turns = self._turns, {}
         room = self._limit * 3 // 4 - self.held
@@ -172,7 +182,11 @@ class Budget:
                 elif not turn.is_over:
                     self._turns[holder] = turn
                     room -= turn.most - holder.held
-        waiting = [holder for holder in greedy if holder not in self._turns and holder not in self._idle and not holder.is_backlogged]
+        waiting = [
+            holder
+            for holder in greedy
+            if holder not in self._turns and holder not in self._idle and not holder.is_backlogged
+        ]
         for missing, _, holder in sorted((holder.count_missing(), i, holder) for i, holder in enumerate(waiting)):
             # One at a time there is room for also in the last quarter: it makes some, unless its client reads nothing.
             if missing > room and (self._turns or self.held + missing > self._limit):

@@ -1,7 +1,7 @@
 """What has happened since the start, as plain numbers: cheap to count, for whoever asks (`metrics`) to read.
 
-The express lane counts in C (`echod_sums` in native/codec.h), everything else here, and no number costs more than an addition. All of
-them only grow, and all are sums over events, so that those of several processes can be added up.
+The express lane counts in C (`echod_sums` in native/codec.h), everything else here, and no number costs more than an
+addition. All of them only grow, and all are sums over events, so that those of several processes can be added up.
 
 Knows what is counted, and keeps the kinds of it few whatever clients do. Must never know how a number is shown.
 """
@@ -19,7 +19,8 @@ EMPTY = 63
 """The place of an empty message in `Sum.sizes`."""
 
 KINDS = 256
-"""Kinds of refused handshakes and of faults that are told apart; more would be a mistake of ours, and share one place."""
+"""Kinds of refused handshakes and of faults that are told apart; more would be a mistake of ours, and share one
+place."""
 
 DURATIONS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 """Seconds: a test client's connection, a health check's, a browser's, and one that is held open."""
@@ -34,13 +35,15 @@ class Outcome(StrEnum):
     CLEAN = "clean"
     """After a whole closing handshake, whoever began it."""
     FAILED = "failed"
-    """By a Close frame of ours for what the client did, or for want of room (RFC 6455 section 7.1.7); reset by us for want of memory."""
+    """By a Close frame of ours for what the client did, or for want of room (RFC 6455 section 7.1.7); reset by us for
+    want of memory."""
     TIMEOUT = "timeout"
     """Reset by us, when a deadline had passed."""
     LOST = "lost"
     """By the client, without a whole closing handshake."""
     REFUSED = "refused"
-    """The opening handshake was answered with something else than 101, or with nothing, or a PROXY header or TLS failed before it."""
+    """The opening handshake was answered with something else than 101, or with nothing, or a PROXY header or TLS failed
+    before it."""
     PAGE = "page"
     """Plain HTTP was answered."""
     FAULT = "fault"
@@ -130,7 +133,8 @@ class Traffic:
 
 
 class Histogram:
-    """Observations by size: how many were at most each of `bounds`, and above the one before it; the last place is for those above all."""
+    """Observations by size: how many were at most each of `bounds`, and above the one before it; the last place is for
+    those above all."""
 
     __slots__ = ("bounds", "places", "total")
 
@@ -168,9 +172,11 @@ class Counts:
         """How late the event loop was, in seconds."""
 
     def refuse(self, status: int, why: str) -> None:
-        """Count an opening handshake that was refused; `status` 0: without an answer. `why` is in our words, not in the client's.
+        """Count an opening handshake that was refused; `status` 0: without an answer. `why` is in our words, not in the
+        client's.
 
-        A status that is not registered is one of `other`: a URL can ask for each of 300, which would leave no place for our own refusals.
+        A status that is not registered is one of `other`: a URL can ask for each of 300, which would leave no place for
+        our own refusals.
         """
         label = ("other" if status else "none") if status not in _STATUSES else str(int(status))
         _count(self.refusals, (label, why), ("other", "other"))

@@ -1,8 +1,8 @@
 """One clock for all deadlines of all connections: queues of things that fall due after a fixed time.
 
-All things in one queue wait equally long, so the first in is the first due: to add, to move and to drop one is O(1), and a
-tick looks at the head of each queue and no further. (Autobahn's own batched timers are rounded to whole seconds, may fire
-early, and cost O(n) to cancel.)
+All things in one queue wait equally long, so the first in is the first due: to add, to move and to drop one is O(1),
+and a tick looks at the head of each queue and no further. (Autobahn's own batched timers are rounded to whole seconds,
+may fire early, and cost O(n) to cancel.)
 
 Knows time. Must never know what a deadline means.
 """

@@ -1,9 +1,10 @@
 """Which connections get a ping, and which are dead.
 
-A sign of life is any octet received, and any octet that the peer's end has taken of what was sent: a slow but honest reader,
-whose pong waits behind megabytes of echoes, is never dropped. A connection is looked at eight times in an interval, so that
-each look costs little and a dead peer is found within the interval, an eighth of it, and the timeout. Without a timeout nobody is
-dropped, and who stays silent is pinged again after each interval: what is between, a NAT or a proxy, is to keep the connection.
+A sign of life is any octet received, and any octet that the peer's end has taken of what was sent: a slow but honest
+reader, whose pong waits behind megabytes of echoes, is never dropped. A connection is looked at eight times in an
+interval, so that each look costs little and a dead peer is found within the interval, an eighth of it, and the timeout.
+Without a timeout nobody is dropped, and who stays silent is pinged again after each interval: what is between, a NAT or
+a proxy, is to keep the connection.
 
 Knows time and signs of life. Must never touch a transport: it asks a `Watched`.
 """
@@ -76,7 +77,8 @@ class Keepalive:
             _note_progress(connection, now)
             is_due = now - connection.last_seen >= self._interval
         if not is_due:
-            # Also after a pong: it was the last sign of life, and so it is from then on that a proxy counts its idle time.
+            # Also after a pong: it was the last sign of life, and so it is from then on that a proxy counts its idle
+            # time.
             self._pinged.discard(connection)
         elif not is_pinged:
             # Not counted as pending: that the peer's kernel takes the ping is no sign of life, the pong is.
@@ -85,7 +87,8 @@ class Keepalive:
         self._looks.add(connection)
 
     def _has_rested(self, connection: Watched, now: float) -> bool:
-        """Tell whether nothing was pending at the last look, nor read since, so that there is nothing to count (which asks the kernel).
+        """Tell whether nothing was pending at the last look, nor read since, so that there is nothing to count (which
+        asks the kernel).
 
         Should something be pending all the same, it is counted before the ping, which may then be one too many.
         """

@@ -1,7 +1,7 @@
 """How the log is written, and how much of it: formats, a rate for each kind of event, and text that a client sent.
 
-Knows Twisted's log events and the three formats. Must never know what an event is about: who logs gives a format and values,
-and a client's octets only through `escape` and `cut`.
+Knows Twisted's log events and the three formats. Must never know what an event is about: who logs gives a format and
+values, and a client's octets only through `escape` and `cut`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from enum import StrEnum
 from typing import TextIO
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, Logger, LogLevel, eventAsText, formatEvent, formatTime
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    eventAsText,
+    formatEvent,
+    formatTime,
+)
 from zope.interface import implementer
 
 
@@ -55,16 +64,19 @@ KIND = "echod_kind"
 def escape(text: str) -> str:
     r"""Return `text` on one line with nothing in it that a terminal would act on.
 
-    What is not printable (controls, line and paragraph separators, bidirectional overrides, surrogates) and the backslash
-    itself become Python's escapes, so that two different texts never look the same.
+    What is not printable (controls, line and paragraph separators, bidirectional overrides, surrogates) and the
+    backslash itself become Python's escapes, so that two different texts never look the same.
     """
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in text)
+    return "".join(
+        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def describe_message(payload: bytes, is_binary: bool, cut: int) -> str:
-    """Return a message for a line of the log: text as text, binary as octets, escaped, at most `cut` characters or octets of it."""
+    """Return a message for a line of the log: text as text, binary as octets, escaped, at most `cut` characters or
+    octets of it."""
     # A character takes at most 4 octets, so no more of a long message than may be shown is decoded; half a character
     # at the end of that piece is dropped with the rest.
     shown = repr(payload[:cut])[2:-1] if is_binary else escape(payload[: 4 * cut].decode(errors="ignore")[:cut])
@@ -116,8 +128,8 @@ _LINES: dict[LogFormat, Callable[[LogEvent], str | None]] = {
 class Limiter:
     """Pass on what may be written: nothing below `info`, and `EVENTS_PER_SECOND` of each kind.
 
-    What was left out in a second is counted in one line at its end. The clock comes with `start`; before that nothing is left
-    out, so that no line of the start-up is lost.
+    What was left out in a second is counted in one line at its end. The clock comes with `start`; before that nothing
+    is left out, so that no line of the start-up is lost.
     """
 
     def __init__(self, observer: ILogObserver) -> None:

@@ -1,9 +1,9 @@
 """Work that takes long, done in short turns: whoever has more to do than fits in one stands in line with the others.
 
-Python needs some 10 µs for a small frame, so that one read of 64 KiB may be a tenth of a second of work, and a hundred clients
-that send such reads ten seconds in which nobody else is served. So a connection works for `SHARE` at a time; then it stands in
-line, and in each turn of the reactor those in line have `TURN` together. Work that takes longer than a share is cut into
-steps (`Tasks`).
+Python needs some 10 µs for a small frame, so that one read of 64 KiB may be a tenth of a second of work, and a hundred
+clients that send such reads ten seconds in which nobody else is served. So a connection works for `SHARE` at a time;
+then it stands in line, and in each turn of the reactor those in line have `TURN` together. Work that takes longer than
+a share is cut into steps (`Tasks`).
 
 Knows time. Must never know what the work is.
 """
@@ -71,7 +71,8 @@ class Turns(Generic[Busy]):
     """The line."""
 
     def __init__(self, clock: IReactorTime, work: Callable[[Busy], None]) -> None:
-        """`work` does a share of what somebody has to do, who comes back into the line by `add`, if something is left."""
+        """`work` does a share of what somebody has to do, who comes back into the line by `add`, if something is
+        left."""
         self._clock = clock
         self._work = work
         self._line: OrderedDict[Busy, None] = OrderedDict()

@@ -1,12 +1,13 @@
-"""What a URL asks of its connection: `?delay=250ms&drop=0.1&seed=7` becomes a frozen value, or the one line that says why not.
+"""What a URL asks of its connection: `?delay=250ms&drop=0.1&seed=7` becomes a frozen value, or the one line that says
+why not.
 
-Read as browsers read it (the URL standard's `application/x-www-form-urlencoded`, that is `URLSearchParams`): parameters are parted
-by `&`, a `+` is a space, `%C3%BC` an ü, and a `%` before anything else is itself. Names that are none of ours are ignored: proxies and
-clients have parameters of their own (`?token=…`). Ours are read strictly, each has a cap in `Settings`, and what can't be meant (a
-`reason` for no `close`) is refused.
+Read as browsers read it (the URL standard's `application/x-www-form-urlencoded`, that is `URLSearchParams`): parameters
+are parted by `&`, a `+` is a space, `%C3%BC` an ü, and a `%` before anything else is itself. Names that are none of
+ours are ignored: proxies and clients have parameters of their own (`?token=…`). Ours are read strictly, each has a cap
+in `Settings`, and what can't be meant (a `reason` for no `close`) is refused.
 
-Pure. Knows names, values and caps. Must never know a connection, and never puts into an error what the client sent, but for the
-fixed name of a parameter.
+Pure. Knows names, values and caps. Must never know a connection, and never puts into an error what the client sent, but
+for the fixed name of a parameter.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Faults:
     """Each echo is sent so much later, in order."""
 
     close: int | None = None
-    """The connection is closed with this code; with `NO_CODE` and `NO_CLOSE_FRAME` in the way that has the client's end report these."""
+    """The connection is closed with this code; with `NO_CODE` and `NO_CLOSE_FRAME` in the way that has the client's end
+    report these."""
 
     reason: str = ""
     """The reason in that Close frame."""
@@ -73,7 +75,8 @@ class Faults:
     """What the choice of those messages depends on; None: each connection loses others."""
 
     compression: Compression | None = None
-    """What becomes of an offer of permessage-deflate, unless the operator takes none; None: what the operator has chosen."""
+    """What becomes of an offer of permessage-deflate, unless the operator takes none; None: what the operator has
+    chosen."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,12 +1,13 @@
-"""`Faulty`: what becomes of the messages of a connection whose URL asked for faults (`faults`): late, lost, cut, or the end of it.
+"""`Faulty`: what becomes of the messages of a connection whose URL asked for faults (`faults`): late, lost, cut, or the
+end of it.
 
-It stands between a message and its echo, and only on connections that asked for something. Knows time and chance. Must never know
-frames in or a transport: what is to be done, it asks of an `Afflicted`.
+It stands between a message and its echo, and only on connections that asked for something. Knows time and chance. Must
+never know frames in or a transport: what is to be done, it asks of an `Afflicted`.
 
 Decided:
 - What is lost is chosen first; what is not is echoed, perhaps later. `after` counts the echoes that were sent.
-- What is held when a close begins, whoever begins it, is sent before the Close frame and not at its time: nothing is lost, and no
-  close takes longer. Only a fault that ends the connection leaves what comes after it behind.
+- What is held when a close begins, whoever begins it, is sent before the Close frame and not at its time: nothing is
+  lost, and no close takes longer. Only a fault that ends the connection leaves what comes after it behind.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ OVERHEAD = 200
 """Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""
 
 LOOK = 0.01
-"""Seconds to the second look at whether the peer's end has taken all, before it is reset; each pause is twice the one before, so that
-thousands that take nothing cost nine looks each and not hundreds."""
+"""Seconds to the second look at whether the peer's end has taken all, before it is reset; each pause is twice the one
+before, so that thousands that take nothing cost nine looks each and not hundreds."""
 
 STEP_FRAMES = 512
 """Frames that are made in one step, in half a millisecond."""
@@ -55,7 +56,8 @@ def refusal(status: int) -> Refusal:
 def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[bytes]:
     """Give a message in frames of at most `size` octets of payload (RFC 6455 section 5.4), some frames at each step.
 
-    Text may be cut in a character (section 5.6). Autobahn would end a message of a multiple of `size` with an empty frame.
+    Text may be cut in a character (section 5.6). Autobahn would end a message of a multiple of `size` with an empty
+    frame.
     """
     count = max(1, -(-len(payload) // size))
     some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))
@@ -63,7 +65,9 @@ def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[byte
         octets: list[bytes] = []
         for number in range(first, min(first + some, count)):
             piece = payload[number * size : (number + 1) * size]
-            octets.append(_header((0 if number else rsv << 4 | opcode) | (0x80 if number == count - 1 else 0), len(piece)))
+            octets.append(
+                _header((0 if number else rsv << 4 | opcode) | (0x80 if number == count - 1 else 0), len(piece))
+            )
             octets.append(piece)
         yield b"".join(octets)
 
@@ -83,7 +87,8 @@ class Afflicted(Protocol):
         ...
 
     def perform(self, action: Callable[[], None]) -> None:
-        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
+        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that
+        may be."""
         ...
 
     def do(self, task: Iterator[bytes], size: int) -> None:
@@ -107,7 +112,8 @@ class Afflicted(Protocol):
         ...
 
     def stop_reading(self, is_to_be_reset: bool) -> None:
-        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from happening."""
+        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from
+        happening."""
         ...
 
     def count_pending(self) -> int:

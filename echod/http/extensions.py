@@ -1,7 +1,7 @@
 """`Sec-WebSocket-Extensions`: which offer of permessage-deflate (RFC 7692) is taken, and what was agreed on.
 
-Knows the extension's parameters and what zlib can do. `docs/compression.md` says when a deflated message may be mirrored. Must never know a
-message: `websocket/compression.py` inflates and deflates by these terms.
+Knows the extension's parameters and what zlib can do. `docs/compression.md` says when a deflated message may be
+mirrored. Must never know a message: `websocket/compression.py` inflates and deflates by these terms.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Terms:
 
     @property
     def answer_window_bits(self) -> int:
-        """By how much an answer refers back at most: a mirrored one as far as the client's message, another as far as our compressor."""
+        """By how much an answer refers back at most: a mirrored one as far as the client's message, another as far as
+        our compressor."""
         return max(self.client_window_bits, self.server_window_bits) if self.can_mirror else self.server_window_bits
 
     @property
@@ -63,14 +64,19 @@ class Agreement(NamedTuple):
 
 
 def agree(extensions: str, settings: Settings, mode: Compression, may_mirror: bool) -> Agreement | None:
-    """Take the first offer of `extensions`, a header's value, that can be taken: section 5.1 has a server decline the others.
+    """Take the first offer of `extensions`, a header's value, that can be taken: section 5.1 has a server decline the
+    others.
 
-    `mode` is what the operator or the URL has chosen; without `may_mirror` there is more to a connection's messages than their echo.
+    `mode` is what the operator or the URL has chosen; without `may_mirror` there is more to a connection's messages
+    than their echo.
     """
     if mode is Compression.OFF:
         return None
     offers = (_Offer.parse(text) for text in extensions.split(", "))
-    return next((offer.accept(settings, mode is Compression.MIRROR and may_mirror) for offer in offers if offer is not None), None)
+    return next(
+        (offer.accept(settings, mode is Compression.MIRROR and may_mirror) for offer in offers if offer is not None),
+        None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,8 @@ class _Offer:
 
     @classmethod
     def parse(cls, text: str) -> _Offer | None:
-        """Read one extension with its parameters; None, if it is another, has a parameter that is none (7.1), or is more than zlib can."""
+        """Read one extension with its parameters; None, if it is another, has a parameter that is none (7.1), or is
+        more than zlib can."""
         name, *parts = (part.strip() for part in text.split(";"))
         parameters: dict[str, str | None] = {}
         for part in parts:
@@ -94,7 +101,9 @@ class _Offer:
             if key.lower() in parameters:
                 return None
             parameters[key.lower()] = value.strip('"') if equals else None
-        if name.lower() != NAME or not all(key in _PARAMETERS and _PARAMETERS[key](value) for key, value in parameters.items()):
+        if name.lower() != NAME or not all(
+            key in _PARAMETERS and _PARAMETERS[key](value) for key, value in parameters.items()
+        ):
             return None
         server_window = parameters.get("server_max_window_bits")
         return cls(
@@ -109,7 +118,9 @@ class _Offer:
     def accept(self, settings: Settings, wants_mirror: bool) -> Agreement:
         """Take it, in the memory that `settings` allow, and if `wants_mirror` so that it can be."""
         promised = self.server_window_bits or FULL_WINDOW_BITS
-        asked = self._client_window_to_ask(min(settings.deflate_window_bits, promised) if wants_mirror else settings.deflate_window_bits)
+        asked = self._client_window_to_ask(
+            min(settings.deflate_window_bits, promised) if wants_mirror else settings.deflate_window_bits
+        )
         client_window_bits = asked or FULL_WINDOW_BITS
         keeps_up = self.server_keeps_context or not self.client_keeps_context
         terms = Terms(
@@ -122,14 +133,15 @@ class _Offer:
         return Agreement(self._answer(asked), terms)
 
     def _client_window_to_ask(self, wanted: int) -> int | None:
-        """Return what the client's window is to be, which can't be more than it offers; None, if it must be left to the client."""
+        """Return what the client's window is to be, which can't be more than it offers; None, if it must be left to the
+        client."""
         if self.client_window_bits is None or self.client_window_bits < _LEAST_WINDOW_BITS:
             return None
         return min(wanted, self.client_window_bits)
 
     def _answer(self, client_window_bits: int | None) -> str:
-        # What the client offers to do without is a hint, by which it is bound only when the answer has it, too (7.1.1.2); gorilla's
-        # client takes no other answer.
+        # What the client offers to do without is a hint, by which it is bound only when the answer has it, too
+        # (7.1.1.2); gorilla's client takes no other answer.
         parts = [
             NAME,
             *([] if self.server_keeps_context else ["server_no_context_takeover"]),

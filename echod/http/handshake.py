@@ -1,11 +1,12 @@
 """The request head, which Autobahn never sees: collect it, judge it, and hand on what was asked for.
 
-Autobahn splits lines with `str.splitlines()` (so that the octet 0x85 begins a header), takes folded lines, NUL, headers without a
-colon and version `+1_3`, has no limit on the head and searches it from the start with each read. Therefore Autobahn never gets the head:
-what is handed on are the values that the opening handshake needs (RFC 6455 section 4.2.1), each of them checked.
+Autobahn splits lines with `str.splitlines()` (so that the octet 0x85 begins a header), takes folded lines, NUL, headers
+without a colon and version `+1_3`, has no limit on the head and searches it from the start with each read. Therefore
+Autobahn never gets the head: what is handed on are the values that the opening handshake needs (RFC 6455 section
+4.2.1), each of them checked.
 
-Pure: octets in, a verdict out. Knows HTTP/1.1 (RFC 9112) and the opening handshake. Must never know a transport, and never puts
-what a client sent into an answer.
+Pure: octets in, a verdict out. Knows HTTP/1.1 (RFC 9112) and the opening handshake. Must never know a transport, and
+never puts what a client sent into an answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Fields = dict[bytes, list[bytes]]
 
 _METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(TOKEN, bytes([octet])))
 
-# No controls but HTAB, CR and LF. All octets above ASCII are obs-text (RFC 9110 section 5.5), which browsers send in cookies.
+# No controls but HTAB, CR and LF. All octets above ASCII are obs-text (RFC 9110 section 5.5), which browsers send in
+# cookies.
 _GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F})
 
 _EMPTY_LINE = (b"", b"\r", b"\r\n")
@@ -48,8 +50,9 @@ _LIST_ITEM = re.compile(TOKEN)
 _PARAMETER = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb'|"' + TOKEN + rb'"))?'
 _EXTENSION = re.compile(TOKEN + rb"(?:" + _PARAMETER + rb")*")
 
-# An address, which may have a port behind it (Azure's gateways) and is in brackets then if it is of IPv6, as in a URL. No zone
-# (`fe80::1%eth0`), which says nothing elsewhere (RFC 4007 section 6), and for which Python takes any text of any length.
+# An address, which may have a port behind it (Azure's gateways) and is in brackets then if it is of IPv6, as in a URL.
+# No zone (`fe80::1%eth0`), which says nothing elsewhere (RFC 4007 section 6), and for which Python takes any text of
+# any length.
 _HOP = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -70,7 +73,8 @@ _ONLY_WEBSOCKET = (JSON_PATH, INFO_PATH)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer other than 101, in fixed words. `status` 0 stands for no answer at all: the peer does not speak HTTP."""
+    """An answer other than 101, in fixed words. `status` 0 stands for no answer at all: the peer does not speak
+    HTTP."""
 
     status: int
     why: str
@@ -89,7 +93,8 @@ class Refusal:
 
 
 class Request(NamedTuple):
-    """An opening handshake that may be answered with 101. A tuple, which is made in a third of the time of a frozen dataclass."""
+    """An opening handshake that may be answered with 101. A tuple, which is made in a third of the time of a frozen
+    dataclass."""
 
     path: str
     query: str
@@ -124,7 +129,9 @@ PLAIN_HTTP = Refusal(
     (("Upgrade", "websocket"),),
     hint="Open this URL with ws:// (or wss://) in a WebSocket client.",
 )
-BAD_VERSION = Refusal(426, "WebSocket version 13 is needed", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")))
+BAD_VERSION = Refusal(
+    426, "WebSocket version 13 is needed", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+)
 ORIGIN_REFUSED = Refusal(403, "This origin may not connect")
 DAEMON_FULL = Refusal(503, "Too many connections", (("Retry-After", "5"),))
 NO_ROOM = Refusal(503, "Too much is buffered", (("Retry-After", "5"),))
@@ -150,7 +157,11 @@ def render(refusal: Refusal, date: str) -> bytes:
         *(f"{name}: {value}" for name, value in refusal.headers),
     ]
     if not is_bare:
-        lines += ["Content-Type: text/plain; charset=utf-8", f"Content-Length: {len(body)}", "X-Content-Type-Options: nosniff"]
+        lines += [
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "X-Content-Type-Options: nosniff",
+        ]
     return "\r\n".join([*lines, "", ""]).encode() + (body if refusal.has_body and not is_bare else b"")
 
 
@@ -263,14 +274,16 @@ class HeadReader:
 
 
 def _has_bad_octet(octets: bytes | bytearray) -> bool:
-    """Tell whether there is an octet that no head may hold, a bare CR or LF among them; a CR at the end may yet get its LF."""
+    """Tell whether there is an octet that no head may hold, a bare CR or LF among them; a CR at the end may yet get its
+    LF."""
     pairs = octets.count(b"\r\n")
     is_paired = octets.count(b"\n") == pairs == octets.count(b"\r") - octets.endswith(b"\r")
     return not is_paired or bool(octets.translate(None, _GOOD_OCTETS))
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether `text` matches `pattern`, in which `*` stands for any characters, and every other character for itself.
+    """Tell whether `text` matches `pattern`, in which `*` stands for any characters, and every other character for
+    itself.
 
     In linear time, whatever the text: a regular expression with several `*` would try every way to divide it.
     """
@@ -292,8 +305,9 @@ def matches(pattern: str, text: str) -> bool:
 def client_address(request: Request, peer: str | None, trusted_hops: int) -> str | None:
     """Return the client's IP address: `peer`, or what the trusted proxies in front say of it in `X-Forwarded-For`.
 
-    Each of them appends the address it was called from, so the client's is the `trusted_hops`-th from the end; what stands
-    before it, the client may have made up. What is no address is not believed. `peer` is None over a Unix socket, which has none.
+    Each of them appends the address it was called from, so the client's is the `trusted_hops`-th from the end; what
+    stands before it, the client may have made up. What is no address is not believed. `peer` is None over a Unix
+    socket, which has none.
     """
     hops = _list(request.fields, b"x-forwarded-for") if trusted_hops else []
     if not hops:
@@ -308,7 +322,8 @@ def client_address(request: Request, peer: str | None, trusted_hops: int) -> str
 
 
 def plain_address(address: str) -> str:
-    """Return an IPv4 address as such that is in the form of IPv6 (RFC 4291 section 2.5.5.2), as over a socket for both; others as they are.
+    """Return an IPv4 address as such that is in the form of IPv6 (RFC 4291 section 2.5.5.2), as over a socket for both;
+    others as they are.
 
     One client has one name then, whichever endpoint it comes to.
     """
@@ -330,7 +345,8 @@ def place_of(address: str) -> str:
 
 
 def _list(fields: Fields, name: bytes) -> list[bytes]:
-    """Return the members of a header that is a list (RFC 9110 section 5.6.1: empty ones are ignored), over all its lines."""
+    """Return the members of a header that is a list (RFC 9110 section 5.6.1: empty ones are ignored), over all its
+    lines."""
     if name not in fields:
         return []
     return [item for value in fields[name] for part in value.split(b",") if (item := part.strip(b" \t"))]
@@ -343,7 +359,8 @@ def _has(fields: Fields, name: bytes, token: bytes) -> bool:
 
 
 def _check_message(method: bytes, version: bytes, fields: Fields) -> Refusal | None:
-    """Check what any HTTP request must have, and that there is no body: what came behind the head would be taken for frames."""
+    """Check what any HTTP request must have, and that there is no body: what came behind the head would be taken for
+    frames."""
     if not version.startswith(b"1."):  # RFC 9110 section 2.5: a higher minor version is served
         return BAD_HTTP_VERSION
     if method not in (b"GET", b"HEAD"):
@@ -359,7 +376,8 @@ def _check_message(method: bytes, version: bytes, fields: Fields) -> Refusal | N
 def _check_upgrade(method: bytes, version: bytes, fields: Fields) -> Refusal | None:
     """Check that the request asks for an upgrade to WebSocket, as RFC 6455 section 4.2.1 has it in items 1 and 3.
 
-    RFC 9110 section 7.8: a server may ignore an Upgrade, as this one does to other protocols, and must do so in HTTP/1.0.
+    RFC 9110 section 7.8: a server may ignore an Upgrade, as this one does to other protocols, and must do so in
+    HTTP/1.0.
     """
     if version == b"1.0":
         return BAD_HTTP_VERSION if method == b"GET" and b"sec-websocket-key" in fields else PLAIN_HTTP
@@ -384,7 +402,9 @@ def _check_handshake(fields: Fields) -> Refusal | None:
 
 def _make_request(target: bytes, fields: Fields, lines: Sequence[tuple[bytes, bytes]]) -> Request | Refusal:
     subprotocols = _list(fields, b"sec-websocket-protocol")
-    if subprotocols and (len(set(subprotocols)) < len(subprotocols) or not all(map(_LIST_ITEM.fullmatch, subprotocols))):
+    if subprotocols and (
+        len(set(subprotocols)) < len(subprotocols) or not all(map(_LIST_ITEM.fullmatch, subprotocols))
+    ):
         return bad_request("the Sec-WebSocket-Protocol header")
     extensions = _list(fields, b"sec-websocket-extensions")
     if extensions and not all(map(_EXTENSION.fullmatch, extensions)):
@@ -407,7 +427,8 @@ def _split(target: bytes) -> tuple[str, str] | None:
         url = urlsplit(text)
     except ValueError:
         return None
-    # Else it is in absolute-form: twisted.web takes off the first octet of any other, and would find /healthz for `xhealthz`.
+    # Else it is in absolute-form: twisted.web takes off the first octet of any other, and would find /healthz for
+    # `xhealthz`.
     if text != "*" and not (url.scheme and url.netloc):
         return None
     return url.path, url.query

@@ -1,5 +1,5 @@
-"""A WebSocket URL taken apart, as RFC 6455 section 3 has it: host, port, resource name, and whether it is secure; and host and port written
-as a URL has them.
+"""A WebSocket URL taken apart, as RFC 6455 section 3 has it: host, port, resource name, and whether it is secure; and
+host and port written as a URL has them.
 
 Pure: text in, a value out. Must never resolve a name or open a connection.
 """
@@ -19,7 +19,8 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 MAX_HOST_SIZE = 253
 """Octets of the longest name (RFC 1035 section 2.3.4, without the lengths that its wire format adds)."""
 
-# What may stand in a path or query as it is (RFC 3986 section 3.3 and 3.4, with the square brackets that browsers leave alone).
+# What may stand in a path or query as it is (RFC 3986 section 3.3 and 3.4, with the square brackets that browsers leave
+# alone).
 _RESOURCE_CHARACTERS = "/?%:@!$&'()*+,;=-._~[]"
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
@@ -44,7 +45,8 @@ class Target:
 
     @property
     def host_field(self) -> str:
-        """The value of the Host field: with a port only where it is not the default (RFC 6455 section 4.1, item 4 of its requirements)."""
+        """The value of the Host field: with a port only where it is not the default (RFC 6455 section 4.1, item 4 of
+        its requirements)."""
         is_default = self.port == _DEFAULT_PORTS["wss" if self.is_secure else "ws"]
         return bracket(self.host) if is_default else join(self.host, self.port)
 
@@ -72,13 +74,17 @@ def parse(url: str) -> Target:
     if parts.scheme not in _DEFAULT_PORTS or not url[len(parts.scheme) :].startswith("://"):
         raise ValueError("is not a WebSocket URL: it has to begin with ws:// or wss://")
     if "@" in parts.netloc:
-        raise ValueError("has user information in it, which a WebSocket URL can't have (RFC 6455 section 3); use --header")
+        raise ValueError(
+            "has user information in it, which a WebSocket URL can't have (RFC 6455 section 3); use --header"
+        )
     if "#" in url:
         raise ValueError("has a fragment, which a WebSocket URL can't have (RFC 6455 section 3)")
     if port == 0:
         raise ValueError("has port 0")
     resource = quote((parts.path or "/") + ("?" + parts.query if "?" in url else ""), safe=_RESOURCE_CHARACTERS)
-    return Target(url, parts.scheme == "wss", _parse_host(parts.hostname or ""), port or _DEFAULT_PORTS[parts.scheme], resource)
+    return Target(
+        url, parts.scheme == "wss", _parse_host(parts.hostname or ""), port or _DEFAULT_PORTS[parts.scheme], resource
+    )
 
 
 def _parse_host(host: str) -> str:

@@ -1,9 +1,10 @@
 """The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
 
-Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to the pump
-(native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts fragmented messages together.
-Where that can't be (the PROXY protocol, a compressor that is kept, no epoll) the codec alone takes what it can from the front of a
-read. What else comes ends the lease, and goes to Autobahn untouched; of a fragmented message, in as many frames as that takes.
+Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to
+the pump (native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts
+fragmented messages together. Where that can't be (the PROXY protocol, a compressor that is kept, no epoll) the codec
+alone takes what it can from the front of a read. What else comes ends the lease, and goes to Autobahn untouched; of a
+fragmented message, in as many frames as that takes.
 
 Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
 """
@@ -29,13 +30,15 @@ Octets: TypeAlias = bytes | memoryview
 """What was received. A view is of a buffer that was filled natively, and is too large to be copied in one go."""
 
 LARGE = 4096
-"""Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is Autobahn's."""
+"""Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is
+Autobahn's."""
 
 TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
 
 SPARE_TIME = 1.0
-"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them (native/spare.c)."""
+"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them
+(native/spare.c)."""
 
 _log = Logger()
 
@@ -135,7 +138,9 @@ class Codec:
         `note` is told how many messages these are, and the octets of their payloads.
         """
         buffer = bytearray(octets)
-        echoed = self._native.lib.echod_codec_echo(self._native.ffi.from_buffer(buffer), len(buffer), self._limit, self._sums)
+        echoed = self._native.lib.echod_codec_echo(
+            self._native.ffi.from_buffer(buffer), len(buffer), self._limit, self._sums
+        )
         if echoed.messages:
             note(echoed.messages, echoed.octets)
         return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
@@ -189,7 +194,8 @@ class Large:
         return int(self._state.length - self._state.done)
 
     def feed(self, octets: Octets) -> Octets:
-        """Take octets; return those that are behind the frame. Not to be called again once it is complete or invalid."""
+        """Take octets; return those that are behind the frame. Not to be called again once it is complete or
+        invalid."""
         lib, ffi = self._native.lib, self._native.ffi
         before = self.size
         room = self._octets + lib.ECHOD_LARGE_ROOM + before
@@ -205,7 +211,8 @@ class Large:
         return bytes(self._behind_header(self._native.lib.echod_large_server_header))
 
     def taken(self) -> memoryview:
-        """Return what was taken, as the client sent it, for Autobahn to judge. It is the buffer itself: there may be too much to copy."""
+        """Return what was taken, as the client sent it, for Autobahn to judge. It is the buffer itself: there may be
+        too much to copy."""
         size = self.size
         self._native.lib.echod_large_restore(self._state, self._octets + self._native.lib.ECHOD_LARGE_ROOM)
         return self._behind_header(self._native.lib.echod_large_client_header, size)
@@ -249,8 +256,8 @@ class Lane:
         max_fragments: int,
         deflating: Deflating | None = None,
     ) -> None:
-        """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much all leases hold,
-        when that has changed.
+        """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much
+        all leases hold, when that has changed.
 
         With `openssl` (see `upstream.tls_sessions`) it takes TLS sessions, too, and with `deflating` deflated messages.
         """
@@ -269,12 +276,17 @@ class Lane:
         self._is_stopped = False
         self._trim_call: IDelayedCall | None = None
         self._borrowers: dict[int, Borrower] = {}
-        # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end another's.
+        # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end
+        # another's.
         self._ended: list[Any] = []
         reactor.addReader(self)
 
     def _set_zlib(self, deflating: Deflating) -> bool:
-        settings = {"level": deflating.level, "mem_level": deflating.memory_level, "min_deflated": deflating.min_deflated}
+        settings = {
+            "level": deflating.level,
+            "mem_level": deflating.memory_level,
+            "min_deflated": deflating.min_deflated,
+        }
         how = self._ffi.new("echod_deflate_settings *", settings)
         return self._lib.echod_pump_set_zlib(self._pump, self._table("echod_zlib", deflating.functions), how) == 0
 
@@ -349,12 +361,18 @@ class Lane:
     # What connections ask.
 
     def lend(
-        self, borrower: Borrower, descriptor: int, session: Session | None = None, deflate: Terms | None = None, window: bytes = b""
+        self,
+        borrower: Borrower,
+        descriptor: int,
+        session: Session | None = None,
+        deflate: Terms | None = None,
+        window: bytes = b"",
     ) -> bool:
         """Lease a socket, with the TLS session on it if there is one; tell whether it worked.
 
-        With `deflate`, where it `takes_deflate`, deflated messages are taken on these terms: mirrored, or deflated anew, each by itself,
-        so that `server_keeps_context` must be false then. `window`: the last octets of what the client's deflated messages said.
+        With `deflate`, where it `takes_deflate`, deflated messages are taken on these terms: mirrored, or deflated
+        anew, each by itself, so that `server_keeps_context` must be false then. `window`: the last octets of what the
+        client's deflated messages said.
         """
         if session is None:
             lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
@@ -375,7 +393,10 @@ class Lane:
         native: Any = self._ffi.new("echod_terms *")
         native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
         native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
-        return self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window)) == 0
+        return (
+            self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window))
+            == 0
+        )
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease."""
@@ -421,13 +442,16 @@ class Lane:
             unsent = self._octets(lease.unsent, lease.unsent_first) + self._octets(lease.later, later_size)
             is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
             window = self._octets(lease.window, lease.window_size)
-            ended = Ended(unsent, self._rest_of(lease), is_over, is_lost, window, lease.fragments, self._large_of(lease))
+            ended = Ended(
+                unsent, self._rest_of(lease), is_over, is_lost, window, lease.fragments, self._large_of(lease)
+            )
         finally:
             self._release(lease, borrower)
         borrower.lease_ended(ended)
 
     def _rest_of(self, lease: Any) -> Octets:
-        """Return what was received and not echoed; that of a large message is the lease's buffer, for there is too much to copy."""
+        """Return what was received and not echoed; that of a large message is the lease's buffer, for there is too much
+        to copy."""
         if lease.rest_size < LARGE:
             return self._octets(lease.rest, lease.rest_size)
         buffer = self._ffi.gc(lease.rest_buffer, self._lib.echod_buffer_free)

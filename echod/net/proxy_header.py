@@ -1,9 +1,11 @@
-"""`haproxy:` endpoints that take the PROXY protocol's header also when it comes in pieces, and take nothing else for one.
+"""`haproxy:` endpoints that take the PROXY protocol's header also when it comes in pieces, and take nothing else for
+one.
 
-Twisted's own wrapper decides by the first read alone (twisted/protocols/haproxy/_wrapper.py), and drops a connection whose first
-read is shorter than the signature. Of a version 1 header it takes any text for an address and what Python takes for a number for a
-port; an IPv6 address of version 2 it writes at full length, so that one client has two names. It stays, and here is one more wrapper,
-below it, that holds the header until it is whole, and hands on one that it has checked.
+Twisted's own wrapper decides by the first read alone (twisted/protocols/haproxy/_wrapper.py), and drops a connection
+whose first read is shorter than the signature. Of a version 1 header it takes any text for an address and what Python
+takes for a number for a port; an IPv6 address of version 2 it writes at full length, so that one client has two names.
+It stays, and here is one more wrapper, below it, that holds the header until it is whole, and hands on one that it has
+checked.
 
 Knows the header (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt), and nothing of what is behind it.
 """
@@ -27,13 +29,15 @@ V1_SIZE = 107
 """Octets of a version 1 header at most, with its CRLF (section 2.1)."""
 
 V2_SIZE = 4096
-"""Octets of a version 2 header at most, where its length field could say 65,551. nginx's limit (NGX_PROXY_PROTOCOL_MAX_HEADER); the
-addresses take 232 at most, and what proxies and clouds put behind them some hundreds. It is held, and in no account."""
+"""Octets of a version 2 header at most, where its length field could say 65,551. nginx's limit
+(NGX_PROXY_PROTOCOL_MAX_HEADER); the addresses take 232 at most, and what proxies and clouds put behind them some
+hundreds. It is held, and in no account."""
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED = struct.Struct("!12sBBH")
-"""The fixed part of a version 2 header: signature, version with command, family with transport, octets behind it (section 2.2)."""
+"""The fixed part of a version 2 header: signature, version with command, family with transport, octets behind it
+(section 2.2)."""
 _V2_ADDRESSES = struct.Struct("!16s16s2H")
 """What is behind it over IPv6."""
 _LOCAL, _PROXY = 0x20, 0x21
@@ -44,14 +48,17 @@ _V2_SIZES = {0x11: 12, 0x12: 12, 0x21: _V2_ADDRESSES.size, 0x22: _V2_ADDRESSES.s
 
 # Ports have no leading zeros (section 2.1), and an address has no zone, for which Python takes any text.
 _PORT = rb"(0|[1-9][0-9]{0,4})"
-_V1_LINE = re.compile(rb"PROXY (?:TCP4 ([0-9.]+) ([0-9.]+)|TCP6 ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+)) " + _PORT + b" " + _PORT + rb"\r\n")
+_V1_LINE = re.compile(
+    rb"PROXY (?:TCP4 ([0-9.]+) ([0-9.]+)|TCP6 ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+)) " + _PORT + b" " + _PORT + rb"\r\n"
+)
 _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: .*)?\r\n", re.DOTALL)
 _UNKNOWN = b"PROXY UNKNOWN \r\n"
 """A header that names no addresses, in the form that Twisted takes: it looks for a space behind the word."""
 
 
 def split(octets: bytes) -> tuple[bytes, bytes] | None:
-    """Return the header that `octets` begin with, as Twisted is to have it, and what is behind it; None: it isn't whole yet.
+    """Return the header that `octets` begin with, as Twisted is to have it, and what is behind it; None: it isn't whole
+    yet.
 
     Raises `ValueError` for what is no header.
     """
@@ -121,8 +128,8 @@ class Holder(ProtocolWrapper):
 
     _held: bytes | None = b""
     header_fault: str | None = None
-    """Why the connection is closed: what is against the header, perhaps in the peer's words. Whoever is behind may look for it, also
-    through TLS, which has a reason of its own for the end."""
+    """Why the connection is closed: what is against the header, perhaps in the peer's words. Whoever is behind may look
+    for it, also through TLS, which has a reason of its own for the end."""
 
     def dataReceived(self, data: bytes) -> None:
         """Pass octets on."""

@@ -1,7 +1,9 @@
-"""`ssl:` and `tls:` endpoints: certificates from files, chosen by name (SNI), and read again while connections stay open.
+"""`ssl:` and `tls:` endpoints: certificates from files, chosen by name (SNI), and read again while connections stay
+open.
 
-Twisted's own never read a renewed file again, leave out what follows the first certificate of a `certKey`, can't ask a client for one,
-and take key exchanges without forward secrecy. The strings are Twisted's, and so is what becomes of a folder's files.
+Twisted's own never read a renewed file again, leave out what follows the first certificate of a `certKey`, can't ask a
+client for one, and take key exchanges without forward secrecy. The strings are Twisted's, and so is what becomes of a
+folder's files.
 
 Knows PEM files and OpenSSL's contexts. Must never know WebSocket, or which endpoint is below.
 """
@@ -26,7 +28,12 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IListeningPort, IOpenSSLServerConnectionCreator, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
@@ -37,15 +44,17 @@ CIPHERS = ":".join(
     for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
     for signature in ("ECDSA", "RSA")
 )
-"""Of TLS 1.2, those with forward secrecy and authenticated encryption: Mozilla's "intermediate" list without finite fields. All of
-TLS 1.3's are such."""
+"""Of TLS 1.2, those with forward secrecy and authenticated encryption: Mozilla's "intermediate" list without finite
+fields. All of TLS 1.3's are such."""
 
 GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
-"""For the key exchange: Mozilla's, and before them, where OpenSSL has it (3.5), one that a quantum computer won't break."""
+"""For the key exchange: Mozilla's, and before them, where OpenSSL has it (3.5), one that a quantum computer won't
+break."""
 
 KEYS = (PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5, PublicKeyAlgorithmOID.ED25519, PublicKeyAlgorithmOID.ED448)
-"""Those that TLS 1.3 has signatures for (RFC 8446 section 4.2.3), with the elliptic curves below. OpenSSL takes others, and then fails
-every handshake over them. RSA for PSS alone is such a one here: cryptography reads it as any RSA key, which doesn't fit its certificate."""
+"""Those that TLS 1.3 has signatures for (RFC 8446 section 4.2.3), with the elliptic curves below. OpenSSL takes others,
+and then fails every handshake over them. RSA for PSS alone is such a one here: cryptography reads it as any RSA key,
+which doesn't fit its certificate."""
 
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
@@ -61,7 +70,8 @@ _UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What cryptography raises over a file's content, some of it only when a part is asked for. TypeError: a key behind a passphrase."""
+"""What cryptography raises over a file's content, some of it only when a part is asked for. TypeError: a key behind a
+passphrase."""
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 
@@ -115,7 +125,8 @@ class Pem:
 
 
 def read_pem(path: Path) -> Pem:
-    """Read a PEM file; raises `ValueError` or `OSError`, and both name it: also where a block is cut, for the file is being written."""
+    """Read a PEM file; raises `ValueError` or `OSError`, and both name it: also where a block is cut, for the file is
+    being written."""
     octets = path.read_bytes()
     blocks = [(match[1], match[0]) for match in _BLOCK.finditer(octets)]
     with _reading(path):
@@ -166,7 +177,8 @@ def read_certificates(path: Path) -> Pem:
 def read_folder(folder: Path) -> list[Identity]:
     """Read every `*.pem` in and below `folder`; raises `ValueError` or `OSError`.
 
-    However it is spread over files, a key goes with each certificate for it, the newest first, and that with its issuers.
+    However it is spread over files, a key goes with each certificate for it, the newest first, and that with its
+    issuers.
     """
     files = {path: read_pem(path) for path in _find(folder)}
     by_key: dict[bytes, list[x509.Certificate]] = defaultdict(list)
@@ -213,8 +225,13 @@ def _public(holder: Any) -> bytes:
 
 def _identify(path: Path, key: Any, chain: tuple[x509.Certificate, ...]) -> Identity:
     own = chain[0].public_key()
-    if not (chain[0].public_key_algorithm_oid in KEYS or (isinstance(own, EllipticCurvePublicKey) and own.curve.name in CURVES)):
-        raise ValueError("its key is none of RSA (other than for PSS alone), ECDSA with P-256, P-384 or P-521, Ed25519 and Ed448")
+    if not (
+        chain[0].public_key_algorithm_oid in KEYS
+        or (isinstance(own, EllipticCurvePublicKey) and own.curve.name in CURVES)
+    ):
+        raise ValueError(
+            "its key is none of RSA (other than for PSS alone), ECDSA with P-256, P-384 or P-521, Ed25519 and Ed448"
+        )
     try:
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -227,7 +244,9 @@ def _rank(certificate: x509.Certificate) -> tuple[bool, datetime]:
     return begin <= datetime.now(UTC), begin
 
 
-def _chain(certificate: x509.Certificate, issuers: Mapping[x509.Name, Sequence[x509.Certificate]]) -> tuple[x509.Certificate, ...]:
+def _chain(
+    certificate: x509.Certificate, issuers: Mapping[x509.Name, Sequence[x509.Certificate]]
+) -> tuple[x509.Certificate, ...]:
     """Return `certificate` and its issuers. The authority's own is not among these: who trusts that one has it."""
     chain = [certificate]
     while chain[-1].issuer != chain[-1].subject:
@@ -279,7 +298,9 @@ class Certificates:
             try:
                 contexts[identity] = _make_context(identity, clients)
             except (SSL.Error, crypto.Error, TypeError) as error:
-                raise FileFault(f"{identity.path}: the certificate for {identity} can't be used: {_reason(error)}") from error
+                raise FileFault(
+                    f"{identity.path}: the certificate for {identity} can't be used: {_reason(error)}"
+                ) from error
         first = contexts[identities[0]]
         _choose_by_name(first, {name: contexts[identity] for name, identity in best.items()})
         self._context, self.used = first, used
@@ -293,8 +314,8 @@ class Certificates:
 def _make_context(identity: Identity, clients: Pem | None) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # No tickets and no cache: there is no key to rotate, and a client's certificate is looked at each time. No renegotiation: with one,
-    # a client has a handshake done for the price of a few octets.
+    # No tickets and no cache: there is no key to rotate, and a client's certificate is looked at each time. No
+    # renegotiation: with one, a client has a handshake done for the price of a few octets.
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
@@ -336,7 +357,8 @@ def _ask_for_certificate(context: SSL.Context, clients: Pem) -> None:
 
 
 def _choose_by_name(first: SSL.Context, by_name: dict[str, SSL.Context]) -> None:
-    """Let connections that begin with `first` go on with the context for the name that the client says; an unknown one stays with it."""
+    """Let connections that begin with `first` go on with the context for the name that the client says; an unknown one
+    stays with it."""
 
     def choose(connection: SSL.Connection) -> None:
         name = (connection.get_servername() or b"").decode(errors="replace").lower()
@@ -375,7 +397,8 @@ def served(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[t
 
 
 def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[str, ...], float]:
-    """Return when the certificates end that clients are shown, in seconds since 1970, by the endpoint's text and their names.
+    """Return when the certificates end that clients are shown, in seconds since 1970, by the endpoint's text and their
+    names.
 
     Of several for the same names it is the first to end.
     """
@@ -412,7 +435,10 @@ def _parse_ssl(
     clientCa: str | None = None,
 ) -> tuple[Certificates, str]:
     key = _path("ssl: privateKey", privateKey)
-    certificate, chain = _optional_path("ssl: certKey", certKey) or key, _optional_path("ssl: extraCertChain", extraCertChain)
+    certificate, chain = (
+        _optional_path("ssl: certKey", certKey) or key,
+        _optional_path("ssl: extraCertChain", extraCertChain),
+    )
     authorities = _optional_path("ssl: clientCa", clientCa)
     return Certificates(lambda: read_pair(key, certificate, chain), authorities), _tcp(port, interface, backlog)
 

@@ -21,8 +21,8 @@ from echod.upstream.log_file import AppendedLogFile
 def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequence[str] = ()) -> Limiter | None:
     """Return the observer for all of the log, and have `twist` use it; twistd looks for it at the application.
 
-    `program` is the options of twistd or twist, or None where there is neither, and `arguments` are its command line. `is_chosen`
-    says that echod was given the format. Raises `ValueError` for what can't be had.
+    `program` is the options of twistd or twist, or None where there is neither, and `arguments` are its command line.
+    `is_chosen` says that echod was given the format. Raises `ValueError` for what can't be had.
     """
     if program is None:
         return None
@@ -37,7 +37,8 @@ def put(program: Any, observer: Limiter) -> None:
 
 
 def _has_log_format(arguments: Sequence[str]) -> bool:
-    """Tell whether twist was given a format: it fills in its own default first, which is JSON where there is no terminal."""
+    """Tell whether twist was given a format: it fills in its own default first, which is JSON where there is no
+    terminal."""
     own = takewhile(lambda argument: argument != "echod", arguments)
     return any(argument.startswith("--log-f") and not argument.startswith("--log-fi") for argument in own)
 

@@ -115,12 +115,13 @@ class EchoService(Service):
         if self._lag is not None:
             self._lag.start()
         if self._take_signals:
-            # Now, for a signal before the reactor's first turn; and again before all else, since the reactor puts its own in place when it
-            # starts.
+            # Now, for a signal before the reactor's first turn; and again before all else, since the reactor puts its
+            # own in place when it starts.
             self._handle_signals()
             self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._begin)
-        # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good order.
+        # Every endpoint listens; from the reactor's first turn on, what connects is served and a signal ends it in good
+        # order.
         self._reactor.callWhenRunning(self._tell_ready)
 
     def _tell_ready(self) -> None:
@@ -171,7 +172,9 @@ class EchoService(Service):
     @property
     def _reserved(self) -> int:
         """Descriptors that are not for connections."""
-        return self._settings.reserved_descriptors + (self._settings.max_admin_connections if self._admin_endpoints else 0)
+        return self._settings.reserved_descriptors + (
+            self._settings.max_admin_connections if self._admin_endpoints else 0
+        )
 
     def _listen_for_admin(self, source: Source) -> None:
         self._admin = AdminSite(source, self._reactor)
@@ -265,13 +268,14 @@ class EchoService(Service):
     def _handle_signals(self) -> None:
         signal.signal(signal.SIGTERM, self._on_signal)
         for number in (signal.SIGINT, signal.SIGHUP):
-            # These may be ignored since before the start: nohup does so with SIGHUP, a shell with SIGINT of a background job.
+            # These may be ignored since before the start: nohup does so with SIGHUP, a shell with SIGINT of a
+            # background job.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # Python passes it
-        # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit status 0;
-        # and a second signal is an unhandled error.
+        # Not the reactor's own handler: with that, twistd ends by the signal after a clean drain, and not with exit
+        # status 0; and a second signal is an unhandled error.
         self._reactor.callFromThread(self._obey, signal.Signals(number))
 
     def _obey(self, number: signal.Signals) -> None:
@@ -280,8 +284,8 @@ class EchoService(Service):
             if self.running:  # a drain takes no connections that new certificates would be for
                 self._notifier.reload(self.reload)
         elif self.running:
-            # A second one in the same turn of the reactor is one with the first: it may be the same end told twice, as to a worker, by
-            # the service manager's signal and by the parent.
+            # A second one in the same turn of the reactor is one with the first: it may be the same end told twice, as
+            # to a worker, by the service manager's signal and by the parent.
             self.stop_process()
         else:
             self._abort()
@@ -303,11 +307,13 @@ def listen_on(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFact
     return ports[0]
 
 
-def close_ports(endpoints: Sequence[tuple[str, IStreamServerEndpoint]], ports: Sequence[IListeningPort]) -> list[Deferred[Any]]:
+def close_ports(
+    endpoints: Sequence[tuple[str, IStreamServerEndpoint]], ports: Sequence[IListeningPort]
+) -> list[Deferred[Any]]:
     """Stop listening on `ports`, the first of `endpoints`; each Deferred fires when its port is closed, or can't be.
 
-    A port that can't be closed is a line in the log: a failure would end the wait for the other ports. The path of a Unix socket may be in
-    a folder that the user whom the daemon runs as by now can't write.
+    A port that can't be closed is a line in the log: a failure would end the wait for the other ports. The path of a
+    Unix socket may be in a folder that the user whom the daemon runs as by now can't write.
     """
     # A start that failed has left some endpoints without a port.
     pairs = zip(endpoints, ports, strict=False)
@@ -345,7 +351,8 @@ def _has_set_limit(limit: int, hard: int) -> bool:
 def prepare_socket(port: IListeningPort, backlog: int) -> None:
     """Let the kernel hold `backlog` connections until they are accepted, and send at once what is written to them.
 
-    A second listen(2) changes the one. The other (no Nagle) is inherited by each accepted socket, which saves a system call for each.
+    A second listen(2) changes the one. The other (no Nagle) is inherited by each accepted socket, which saves a system
+    call for each.
     """
     listener = getattr(port, "socket", None)
     if isinstance(listener, socket.socket):
@@ -355,7 +362,8 @@ def prepare_socket(port: IListeningPort, backlog: int) -> None:
 
 
 def has_lost_terminal(descriptor: int = 0) -> bool:
-    """Tell whether the terminal that the process was started from is gone: then a hangup means that nobody is left who could stop it."""
+    """Tell whether the terminal that the process was started from is gone: then a hangup means that nobody is left who
+    could stop it."""
     try:
         termios.tcgetattr(descriptor)
     except termios.error as error:
@@ -390,7 +398,12 @@ def tell_faults(text: str, certificates: tls.Certificates) -> None:
     """Write to the log which of the certificates that clients are shown they won't take at this time."""
     for identity in certificates.used:
         if (fault := identity.fault) is not None:
-            _log.warn("{endpoint}: the certificate for {certificate} {fault}", endpoint=text, certificate=identity, fault=fault)
+            _log.warn(
+                "{endpoint}: the certificate for {certificate} {fault}",
+                endpoint=text,
+                certificate=identity,
+                fault=fault,
+            )
 
 
 def tell_lane(native: Native | None, factory: EchoFactory) -> None:
@@ -454,7 +467,8 @@ def describe_failure(error: BaseException | None) -> str:
 def refuse_to_start(reason: str) -> NoReturn:
     """Raise `CannotStartError`, which will be one line on standard error instead of a traceback.
 
-    It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that waits.
+    It must be an exception that twistd may see: so it removes its pid file, and when daemonized tells the process that
+    waits.
     """
     reason = " ".join(reason.split())
     # The log, too: a daemonized twistd cuts the error that it prints, and points there.
@@ -464,7 +478,8 @@ def refuse_to_start(reason: str) -> NoReturn:
 
 
 def fail_at_exit() -> None:
-    """Have the process end with exit status 1, once the reactor has stopped: of a start that fails later neither twistd nor twist knows."""
+    """Have the process end with exit status 1, once the reactor has stopped: of a start that fails later neither twistd
+    nor twist knows."""
     atexit.register(_exit_with_failure)
 
 

@@ -1,7 +1,8 @@
-"""What systemd passes to a service, and what it wants to hear: listening sockets (sd_listen_fds(3)) and the state (sd_notify(3)).
+"""What systemd passes to a service, and what it wants to hear: listening sockets (sd_listen_fds(3)) and the state
+(sd_notify(3)).
 
-Knows the protocol and its environment variables, which are read once and taken out, so that no child process takes them for its
-own. Must never know what is served. Without systemd nothing happens.
+Knows the protocol and its environment variables, which are read once and taken out, so that no child process takes them
+for its own. Must never know what is served. Without systemd nothing happens.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _DOMAINS = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "U
 
 
 def name_domain(descriptor: int) -> str:
-    """Return the address family of a listening socket, as a `systemd:` endpoint has it; raises `ValueError` for what is none."""
+    """Return the address family of a listening socket, as a `systemd:` endpoint has it; raises `ValueError` for what is
+    none."""
     try:
         with socket.socket(fileno=os.dup(descriptor)) as passed:
             if passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and passed.type == socket.SOCK_STREAM:
@@ -40,10 +42,11 @@ def name_domain(descriptor: int) -> str:
 
 
 def expand(text: str, descriptors: Sequence[int], prefix: str = "") -> list[str]:
-    """Return the endpoint strings that `text` stands for: itself; or for `systemd`, also behind `prefix`, one for each passed socket.
+    """Return the endpoint strings that `text` stands for: itself; or for `systemd`, also behind `prefix`, one for each
+    passed socket.
 
-    The order of the sockets is that of the `ListenStream=` lines; names don't tell those of one unit apart. Raises `ValueError`
-    when there is no socket, or something else is passed.
+    The order of the sockets is that of the `ListenStream=` lines; names don't tell those of one unit apart. Raises
+    `ValueError` when there is no socket, or something else is passed.
     """
     if text not in (ALL, prefix + ALL):
         return [text]
@@ -55,12 +58,13 @@ def expand(text: str, descriptors: Sequence[int], prefix: str = "") -> list[str]
 class Notifier:
     """Tells the service manager what the service does; a message that can't be sent is left at that.
 
-    Each is a datagram to a socket that is not waited for. The state is told again with every tick: it makes no difference to
-    systemd, and a message that found the queue full does no harm.
+    Each is a datagram to a socket that is not waited for. The state is told again with every tick: it makes no
+    difference to systemd, and a message that found the queue full does no harm.
     """
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
-        """`address` is a path, or a name in Linux's abstract namespace behind an `@`; `watchdog` the seconds it waits, 0: for ever."""
+        """`address` is a path, or a name in Linux's abstract namespace behind an `@`; `watchdog` the seconds it waits,
+        0: for ever."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._interval = min(STATUS_INTERVAL, watchdog / 2) if watchdog else STATUS_INTERVAL
         self._has_watchdog = bool(watchdog)
@@ -82,10 +86,12 @@ class Notifier:
             self._loop.start(self._interval, now=False)
 
     def reload(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
-        """Do `work`, told of as a reload until the Deferred fires, which is returned; before the service is ready nothing is told."""
+        """Do `work`, told of as a reload until the Deferred fires, which is returned; before the service is ready
+        nothing is told."""
         if not self._state:
             return work()
-        # notify-reload (systemd 253) compares it with its own time of the signal: CLOCK_MONOTONIC, which is Python's on Linux.
+        # notify-reload (systemd 253) compares it with its own time of the signal: CLOCK_MONOTONIC, which is Python's on
+        # Linux.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         return maybeDeferred(work).addBoth(self._reloaded)
 

@@ -1,4 +1,5 @@
-"""Autobahn's protocols, with what echod needs and their public interface lacks, and without what each connection would pay for.
+"""Autobahn's protocols, with what echod needs and their public interface lacks, and without what each connection would
+pay for.
 
 Knows what is inside a connection of Autobahn's. Must never know what its octets go through: that is the transport's.
 """
@@ -19,7 +20,8 @@ from autobahn.websocket.utf8validator import Utf8Validator
 
 
 class _NobodyWaits:
-    """Stands for the Deferreds that fire when a connection is open and closed. They would hold the connection, which holds them."""
+    """Stands for the Deferreds that fire when a connection is open and closed. They would hold the connection, which
+    holds them."""
 
     def callback(self, result: object) -> None:
         """Tell nobody."""
@@ -36,8 +38,8 @@ BAD_GATEWAY = 1014
 class ServerProtocol(WebSocketServerProtocol):
     """Autobahn's server protocol with one way out: every failure and every drop comes through `fail` or `drop`."""
 
-    # Copying some thirty options into each connection, and formatting them for a debug line, is three quarters of what a
-    # connection costs. `options_of` makes them attributes of the class.
+    # Copying some thirty options into each connection, and formatting them for a debug line, is three quarters of what
+    # a connection costs. `options_of` makes them attributes of the class.
     CONFIG_ATTRS: list[str] = []  # noqa: RUF012  # Autobahn's declaration
 
     transport: Any  # is there from `connectionMade` to `forget`
@@ -49,8 +51,9 @@ class ServerProtocol(WebSocketServerProtocol):
     def __init__(self) -> None:
         """Make none of what only other users of Autobahn look at: Deferreds, observers, details of the transport."""
 
-    # What Autobahn sets on each connection in `_connectionMade`, with debug lines around it that nobody reads: here it is on the
-    # class, and a connection has of its own what differs from it. tests/upstream/test_autobahn.py compares the two.
+    # What Autobahn sets on each connection in `_connectionMade`, with debug lines around it that nobody reads: here it
+    # is on the class, and a connection has of its own what differs from it. tests/upstream/test_autobahn.py compares
+    # the two.
     state = WebSocketProtocol.STATE_CONNECTING
     send_state = WebSocketProtocol.SEND_STATE_GROUND
     data = b""
@@ -61,7 +64,9 @@ class ServerProtocol(WebSocketServerProtocol):
     wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
     closedByMe = failedByMe = droppedByMe = wasClean = False
     wasNotCleanReason = cast(str, None)
-    wasServerConnectionDropTimeout = wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = wasServingFlashSocketPolicyFile = False
+    wasServerConnectionDropTimeout = wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = (
+        wasServingFlashSocketPolicyFile
+    ) = False
     localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
     openHandshakeTimeoutCall = closeHandshakeTimeoutCall = autoPingTimeoutCall = autoPingPendingCall = None
     autoPingPending = autoPingPendingSent = None
@@ -72,19 +77,24 @@ class ServerProtocol(WebSocketServerProtocol):
     _is_bad_gateway = False
 
     is_held = False
-    """While this is set, Autobahn takes nothing of what it was fed. Who unsets it has to feed it again, be it with nothing."""
+    """While this is set, Autobahn takes nothing of what it was fed. Who unsets it has to feed it again, be it with
+    nothing."""
 
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]  # an attribute of Autobahn's
         """The validator, from the first text that Autobahn takes on."""
         return Utf8Validator()
 
-    def open(self, key: str, subprotocol: str | None, extension: PerMessageCompress | None, headers: Mapping[str, str]) -> None:
-        """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`; `headers` go into the answer.
+    def open(
+        self, key: str, subprotocol: str | None, extension: PerMessageCompress | None, headers: Mapping[str, str]
+    ) -> None:
+        """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`; `headers` go
+        into the answer.
 
-        Autobahn's own `succeedHandshake` says `Upgrade: WebSocket`, where RFC 6455 section 4.2.2 has `websocket`. It would also choose an
-        extension by itself, make it of its own class, forget the value of `client_max_window_bits`, and take twice the time. In all else
-        its answer is this one; tests/upstream/test_autobahn.py compares the two.
+        Autobahn's own `succeedHandshake` says `Upgrade: WebSocket`, where RFC 6455 section 4.2.2 has `websocket`. It
+        would also choose an extension by itself, make it of its own class, forget the value of
+        `client_max_window_bits`, and take twice the time. In all else its answer is this one;
+        tests/upstream/test_autobahn.py compares the two.
         """
         self.websocket_version = 13
         if extension is not None:
@@ -101,11 +111,14 @@ class ServerProtocol(WebSocketServerProtocol):
         self.onOpen()
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
-        """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as itself."""
+        """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as
+        itself."""
         if code != BAD_GATEWAY:
-            return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]  # Autobahn's annotation forgets its None
+            # Autobahn's annotation forgets its None
+            return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
         self._is_bad_gateway = True
-        is_over = super().onCloseFrame(BAD_GATEWAY - 1, reasonRaw)  # type: ignore[arg-type]  # Autobahn's annotation forgets its None
+        # Autobahn's annotation forgets its None
+        is_over = super().onCloseFrame(BAD_GATEWAY - 1, reasonRaw)  # type: ignore[arg-type]
         self.remoteCloseCode = code
         return is_over
 
@@ -126,17 +139,21 @@ class ServerProtocol(WebSocketServerProtocol):
         self.fail(code, reason)
 
     def _protocol_violation(self, reason: str) -> bool:
-        # True: stop. Autobahn would go on with the frame at fault, and gather what it claims, unless it drops the connection.
+        # True: stop. Autobahn would go on with the frame at fault, and gather what it claims, unless it drops the
+        # connection.
         self._fail_connection(1002, reason)
         return True
 
     def _invalid_payload(self, reason: str) -> bool:
-        # How much is inflated at a time depends on how it comes, and so does which is seen first: what can't be inflated, or what
-        # is not UTF-8.
-        self._fail_connection(1007, "invalid deflated message" if self.inside_message and self._isMessageCompressed else reason)
+        # How much is inflated at a time depends on how it comes, and so does which is seen first: what can't be
+        # inflated, or what is not UTF-8.
+        self._fail_connection(
+            1007, "invalid deflated message" if self.inside_message and self._isMessageCompressed else reason
+        )
         return True
 
-    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002  # Autobahn passes it
+    # Autobahn passes it
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
         self._fail_connection(1009, f"message longer than {max_msg_size} octets when inflated")
 
     def _closeConnection(self, abort: bool = False) -> None:  # noqa: ARG002  # Autobahn passes it
@@ -161,7 +178,8 @@ class ServerProtocol(WebSocketServerProtocol):
         self.data = b""
 
     def forget(self) -> None:
-        """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage collector."""
+        """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage
+        collector."""
         self.state = self.STATE_CLOSED
         self._perMessageCompress = None
         self.transport = None
@@ -199,8 +217,8 @@ class _NoLog:
 class ClientProtocol(WebSocketClientProtocol):
     """Autobahn's client protocol whose opening handshake is written by its user.
 
-    Autobahn writes the Host field with the port even where it is the default one, without the brackets of an IPv6 address, and takes
-    each field once.
+    Autobahn writes the Host field with the port even where it is the default one, without the brackets of an IPv6
+    address, and takes each field once.
     """
 
     log = _NoLog()
@@ -227,7 +245,11 @@ class ClientProtocol(WebSocketClientProtocol):
     @property
     def why(self) -> str:
         """Why Autobahn failed the connection; empty where it was the server's doing."""
-        return (self.wasNotCleanReason or "").removeprefix("I dropped the WebSocket TCP connection: ") if self.droppedByMe else ""
+        return (
+            (self.wasNotCleanReason or "").removeprefix("I dropped the WebSocket TCP connection: ")
+            if self.droppedByMe
+            else ""
+        )
 
 
 def options_of(factory: object) -> dict[str, Any]:

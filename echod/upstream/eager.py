@@ -1,6 +1,7 @@
 """A first read before the reactor is told of a new connection, which mostly brings its request along.
 
-Knows how a port of Twisted's accepts, and how the transport of a connection begins to read. Must never know what the octets say.
+Knows how a port of Twisted's accepts, and how the transport of a connection begins to read. Must never know what the
+octets say.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from echod.upstream import names
 class _EagerServer(Server):
     """A socket that the reactor is told of only after a first read, which mostly finds the request head.
 
-    A client sends it right behind its part of the TCP handshake. For the reactor to watch the socket, to say that there is something, and
-    to watch it no longer because it is leased, is 7 µs.
+    A client sends it right behind its part of the TCP handshake. For the reactor to watch the socket, to say that there
+    is something, and to watch it no longer because it is leased, is 7 µs.
     """
 
     _is_watched: bool | None = None
@@ -55,7 +56,8 @@ class _EagerServer(Server):
 
 
 class _Listener(socket.socket):
-    """A listening socket that tells each that it accepts its family and type as numbers: Python's own makes enums of them, in 1.5 µs."""
+    """A listening socket that tells each that it accepts its family and type as numbers: Python's own makes enums of
+    them, in 1.5 µs."""
 
     __slots__ = ()
 
@@ -73,7 +75,8 @@ _FAMILY = cast(Any, socket.SocketType).family.__get__
 
 
 def make_eager(port: Any, factory: IProtocolFactory) -> None:
-    """Have each connection that `port` accepts read at once by `read_first`, if there is nothing between its socket and `factory`.
+    """Have each connection that `port` accepts read at once by `read_first`, if there is nothing between its socket and
+    `factory`.
 
     Where a name that this takes is gone (`names.EAGER`), the port stays as it is.
     """

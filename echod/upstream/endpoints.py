@@ -29,16 +29,18 @@ UNNAMED = "unknown"
 
 
 def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
-    """Return the arguments of an endpoint string, those without a name and those with, after unquoting; the first is the prefix."""
+    """Return the arguments of an endpoint string, those without a name and those with, after unquoting; the first is
+    the prefix."""
     arguments, named = endpoints._parse(text)
     return arguments, named
 
 
 def passed_descriptors() -> list[int]:
-    """Return the descriptors of what systemd passed, which `systemd:` endpoints find from now on, also those without names.
+    """Return the descriptors of what systemd passed, which `systemd:` endpoints find from now on, also those without
+    names.
 
-    Twisted takes the environment variables as it is imported, and forgets descriptors that have not as many names. But names are optional
-    (sd_listen_fds(3)), and systemd-socket-activate has none unless it is told some.
+    Twisted takes the environment variables as it is imported, and forgets descriptors that have not as many names. But
+    names are optional (sd_listen_fds(3)), and systemd-socket-activate has none unless it is told some.
     """
     if not endpoints._SystemdParser._sddaemon.inheritedDescriptors():
         with suppress(OSError):
@@ -47,7 +49,8 @@ def passed_descriptors() -> list[int]:
 
 
 def _unnamed(environment: bytes) -> ListenFDs:
-    """Return what is passed by these environment variables (each ends in a NUL), all by the same name, as are those of one unit."""
+    """Return what is passed by these environment variables (each ends in a NUL), all by the same name, as are those of
+    one unit."""
     variables = dict(variable.split("=", 1) for variable in os.fsdecode(environment).split("\0") if "=" in variable)
     with suppress(ValueError):  # Twisted tells by itself that there is no number
         variables["LISTEN_FDNAMES"] = ":".join([UNNAMED] * int(variables.get("LISTEN_FDS", "")))
@@ -94,7 +97,8 @@ def serves_both_families(port: IListeningPort) -> bool:
 
 
 class _QuietUnixPort(UnixPort):
-    """Says nothing at its end. Twisted would write the path to the log, which has a NUL before it here, where it is left alone."""
+    """Says nothing at its end. Twisted would write the path to the log, which has a NUL before it here, where it is
+    left alone."""
 
     def _leave_path(self) -> None:
         # An abstract name, by its NUL, which Twisted doesn't remove; the address itself is asked of the socket.
@@ -105,8 +109,8 @@ class _QuietUnixPort(UnixPort):
 
 
 class _AdoptedUnixPort(_QuietUnixPort):
-    """Leaves the socket to who made it, who goes on to listen there. Twisted would shut it down in the end, which ends it for all that
-    have it, and remove its path; at the start it would set the path's mode, which takes its owner."""
+    """Leaves the socket to who made it, who goes on to listen there. Twisted would shut it down in the end, which ends
+    it for all that have it, and remove its path; at the start it would set the path's mode, which takes its owner."""
 
     # As Twisted has it for an adopted TCP socket.
     _shouldShutdown = False
@@ -136,10 +140,11 @@ def leave_path(endpoint: object) -> None:
 
 
 class _OwnUnixPort(_QuietUnixPort):
-    """Takes over a path where nobody accepts any more, and in the end removes the path only if it still leads to this socket.
+    """Takes over a path where nobody accepts any more, and in the end removes the path only if it still leads to this
+    socket.
 
-    Twisted's own has a lock beside the path, with the process id of its owner. In a container that is 1: a daemon that was killed would
-    find its own id there, take itself for another that lives, and never start again.
+    Twisted's own has a lock beside the path, with the process id of its owner. In a container that is 1: a daemon that
+    was killed would find its own id there, take itself for another that lives, and never start again.
     """
 
     _own: tuple[int, int] | None = None
@@ -196,7 +201,14 @@ class _UnixListener:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
-    def listenUNIX(self, address: str, factory: IProtocolFactory, backlog: int, mode: int, wantPID: bool) -> IListeningPort:  # noqa: ARG002
+    def listenUNIX(
+        self,
+        address: str,
+        factory: IProtocolFactory,
+        backlog: int,
+        mode: int,
+        wantPID: bool,  # noqa: ARG002
+    ) -> IListeningPort:
         """Listen on a Unix socket, without Twisted's lock, which `wantPID` asks for: the signature is the reactor's."""
         port = _OwnUnixPort(os.fsencode(address), factory, backlog, mode, self._reactor)
         port.startListening()
@@ -210,19 +222,22 @@ def take_path(endpoint: object) -> None:
 
 
 def abandon(port: IListeningPort) -> None:
-    """Remove the path of a `unix:` endpoint's port at once: after a start that failed the reactor, which would do it, never runs."""
+    """Remove the path of a `unix:` endpoint's port at once: after a start that failed the reactor, which would do it,
+    never runs."""
     if isinstance(port, _OwnUnixPort):
         port.remove_path()
 
 
 def adopt(reactor: Any, descriptor: int) -> IStreamServerEndpoint:
-    """Return an endpoint for a listening socket that another process made and goes on to listen on; `descriptor` is closed."""
+    """Return an endpoint for a listening socket that another process made and goes on to listen on; `descriptor` is
+    closed."""
     with socket.socket(fileno=os.dup(descriptor)) as passed:
         return cast(IStreamServerEndpoint, AdoptedStreamServerEndpoint(reactor, descriptor, passed.family))
 
 
 def hold(port: IListeningPort) -> socket.socket:
-    """Accept nothing at `port`, which other processes are to do, and return its socket; raises `ValueError` when there is none.
+    """Accept nothing at `port`, which other processes are to do, and return its socket; raises `ValueError` when there
+    is none.
 
     In the end it is only closed: Twisted would shut it down, which ends it for all that have it.
     """

@@ -1,7 +1,7 @@
 """twistd's log file, opened for appending.
 
-Twisted's own writes where its last line ended: the lines of two processes overwrite each other, and a file that is copied and cut by
-whoever rotates logs (logrotate's `copytruncate`) goes on behind a hole of zeros.
+Twisted's own writes where its last line ended: the lines of two processes overwrite each other, and a file that is
+copied and cut by whoever rotates logs (logrotate's `copytruncate`) goes on behind a hole of zeros.
 
 Knows the file. Must never know what is written.
 """

@@ -1,6 +1,7 @@
 """The names that echod uses of its libraries' insides, looked up before it serves.
 
-Knows the owner of each name, and what echod does without it. Must never know what a name is for: the module that uses it says so.
+Knows the owner of each name, and what echod does without it. Must never know what a name is for: the module that uses
+it says so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ NEEDED: Names = {
     "autobahn.twisted.websocket:WebSocketServerProtocol": (
         *("CONFIG_ATTRS", "data", "state", "inside_message", "current_frame", "current_frame_masker"),
         *("_WS_MAGIC", "_dataReceived", "_isMessageCompressed", "_perMessageCompress"),
-        *("_fail_connection", "_protocol_violation", "_invalid_payload", "_max_message_size_exceeded", "_closeConnection"),
+        *(
+            "_fail_connection",
+            "_protocol_violation",
+            "_invalid_payload",
+            "_max_message_size_exceeded",
+            "_closeConnection",
+        ),
     ),
     "twisted.internet.base:ReactorBase": ("seconds", "_pendingTimedCalls", "_newTimedCalls"),
     "twisted.internet.base:DelayedCall": ("time", "seconds"),
@@ -52,21 +59,29 @@ _DISTRIBUTIONS = {"autobahn": "autobahn", "twisted": "Twisted", "OpenSSL": "pyOp
 
 
 def missing(names: Names) -> list[str]:
-    """Return those that aren't there, each with its library and that one's version, such as `Twisted 26.10.0: tcp.Port._buildAddr`."""
+    """Return those that aren't there, each with its library and that one's version, such as `Twisted 26.10.0:
+    tcp.Port._buildAddr`."""
     return [_describe(owner, name) for owner, its in names.items() for name in its if not _is_there(owner, name)]
 
 
 def fault() -> str | None:
-    """Return in one line why echod can't serve with the libraries that are here, and which would do; None, if it can."""
+    """Return in one line why echod can't serve with the libraries that are here, and which would do; None, if it
+    can."""
     found = missing(NEEDED)
     if not found:
         return None
-    return f"can't serve without these names, which it uses and which are gone: {', '.join(found)}; install {', '.join(_wanted())}"
+    return (
+        f"can't serve without these names, which it uses and which are gone: {', '.join(found)}; install "
+        f"{', '.join(_wanted())}"
+    )
 
 
 def losses() -> list[str]:
     """Return a line for each faster way that echod leaves out, and what is missing for it."""
-    ways = ((EAGER, "new connections are read a little later"), (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"))
+    ways = (
+        (EAGER, "new connections are read a little later"),
+        (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),
+    )
     return [f"{what}, for want of {', '.join(gone)}" for names, what in ways if (gone := missing(names))]
 
 
@@ -76,13 +91,20 @@ def _is_there(owner: str, name: str) -> bool:
     except (ImportError, AttributeError):
         return False
     # What is not on the class may be set on each object, by a method.
-    methods = [method for kind in getattr(has, "__mro__", ()) for method in vars(kind).values() if isinstance(method, FunctionType)]
+    methods = [
+        method
+        for kind in getattr(has, "__mro__", ())
+        for method in vars(kind).values()
+        if isinstance(method, FunctionType)
+    ]
     return hasattr(has, name) or any(_sets(method, name) for method in methods)
 
 
 def _sets(method: FunctionType, name: str) -> bool:
     code = method.__code__
-    return name in code.co_names and any(step.opname == "STORE_ATTR" and step.argval == name for step in dis.get_instructions(code))
+    return name in code.co_names and any(
+        step.opname == "STORE_ATTR" and step.argval == name for step in dis.get_instructions(code)
+    )
 
 
 def _describe(owner: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """TLS sessions: which groups they may agree on, what ended one, and its parts for as long as it is in other hands.
 
-Knows pyOpenSSL, the binding under it, and how Twisted drives both. Must never know certificates, nor what is done with the parts.
+Knows pyOpenSSL, the binding under it, and how Twisted drives both. Must never know certificates, nor what is done with
+the parts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from echod.upstream.transports import RECORD_SIZE, is_tls, send_now, tls_of
 def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
     """Allow these groups alone for the key exchange: the first of `choices` that the OpenSSL in use knows every one of.
 
-    pyOpenSSL has a way to set a single elliptic curve; OpenSSL's own default has others that are slower and hardly looked at (X448).
+    pyOpenSSL has a way to set a single elliptic curve; OpenSSL's own default has others that are slower and hardly
+    looked at (X448).
     """
     library = cast(Any, SSL)._lib
     for groups in choices:
@@ -31,7 +33,8 @@ def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
 
 
 def tls_fault(error: BaseException | None) -> str | None:
-    """Return what OpenSSL has against what the peer did, as pyOpenSSL tells it; None if that is not what ended a connection."""
+    """Return what OpenSSL has against what the peer did, as pyOpenSSL tells it; None if that is not what ended a
+    connection."""
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         return ", ".join(str(entry[-1]) for entry in error.args[0]) or None
     return None
@@ -63,10 +66,11 @@ _OPENSSL_FUNCTIONS = {
 
 @cache
 def openssl() -> dict[str, int] | None:
-    """Return, of the OpenSSL that makes Twisted's TLS sessions, the functions (their addresses) and constants that serve one.
+    """Return, of the OpenSSL that makes Twisted's TLS sessions, the functions (their addresses) and constants that
+    serve one.
 
-    They are in cryptography's binding, which promises neither them nor their types to anybody but pyOpenSSL: None, if they are not
-    what they were, or if a name by which a session is taken apart is gone (`names.TLS_LANE`).
+    They are in cryptography's binding, which promises neither them nor their types to anybody but pyOpenSSL: None, if
+    they are not what they were, or if a name by which a session is taken apart is gone (`names.TLS_LANE`).
     """
     if names.missing(names.TLS_LANE):
         return None
@@ -84,7 +88,8 @@ def openssl() -> dict[str, int] | None:
 
 
 def session(layers: Sequence[Any]) -> Session | None:
-    """Return the TLS session between two reads, if that is all there is on the socket, with nothing under way but octets."""
+    """Return the TLS session between two reads, if that is all there is on the socket, with nothing under way but
+    octets."""
     if not is_tls(layers) or openssl() is None:
         return None
     tls = layers[0]
@@ -93,17 +98,22 @@ def session(layers: Sequence[Any]) -> Session | None:
     connection = tls.getHandle()
     try:
         return Session(
-            *(int(cast(Any, SSL)._ffi.cast("uintptr_t", part)) for part in (connection._ssl, connection._into_ssl, connection._from_ssl))
+            *(
+                int(cast(Any, SSL)._ffi.cast("uintptr_t", part))
+                for part in (connection._ssl, connection._into_ssl, connection._from_ssl)
+            )
         )
     except (AttributeError, TypeError):
         return None
 
 
 def renew_buffers(layers: Sequence[Any]) -> bool:
-    """Give back the memory that the buffers of a TLS session have grown to; tell whether they are as small as they can be now.
+    """Give back the memory that the buffers of a TLS session have grown to; tell whether they are as small as they can
+    be now.
 
-    The memory BIOs of OpenSSL never shrink, so new ones take their place. This is only possible while both are empty: part of a
-    record that was received is in the session itself, which keeps it. A session in other hands is not to be touched.
+    The memory BIOs of OpenSSL never shrink, so new ones take their place. This is only possible while both are empty:
+    part of a record that was received is in the session itself, which keeps it. A session in other hands is not to be
+    touched.
     """
     tls = tls_of(layers)
     if tls is None or openssl() is None:

@@ -1,6 +1,7 @@
 """What is between a connection and the kernel, as layers: what waits in there, and how octets pass it at once.
 
-Knows the buffers of Twisted's transports, TLS among them, and what the kernel tells of a socket. Must never know what is written.
+Knows the buffers of Twisted's transports, TLS among them, and what the kernel tells of a socket. Must never know what
+is written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ RECORD_SIZE = 2**14
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:
-    """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they stay the same."""
+    """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they
+    stay the same."""
     found: list[Any] = [transport]
     while not isinstance(found[-1], Connection) and getattr(found[-1], "transport", None) is not None:
         found.append(found[-1].transport)
@@ -57,12 +59,14 @@ def unsent(layers: Sequence[Any]) -> int:
 
 
 def held(layers: Sequence[Any]) -> int:
-    """Return the octets of memory that what is unsent takes: of a buffer, the begin of which was sent, all is still there."""
+    """Return the octets of memory that what is unsent takes: of a buffer, the begin of which was sent, all is still
+    there."""
     return unsent(layers) + sum(layer.offset for layer in layers if isinstance(layer, Connection))
 
 
 def give_back_sent(layers: Sequence[Any]) -> None:
-    """Let go of what was sent, where that is more than half of a buffer: so all that is copied is less than what was sent."""
+    """Let go of what was sent, where that is more than half of a buffer: so all that is copied is less than what was
+    sent."""
     connection = layers[-1]
     if isinstance(connection, Connection) and connection.offset > len(connection.dataBuffer) // 2:
         connection.dataBuffer = connection.dataBuffer[connection.offset :]
@@ -89,8 +93,9 @@ def _ioctl(connection: Any, request: int) -> int:
 def write_now(layers: Sequence[Any], octets: bytes) -> None:
     """Write, and let the kernel have at once what it takes.
 
-    Twisted's own `write` waits for the reactor's next turn, and over TLS for one more, in which small writes are put together:
-    that is done before this is called. All that a connection writes must come this way, for it overtakes what waits in there.
+    Twisted's own `write` waits for the reactor's next turn, and over TLS for one more, in which small writes are put
+    together: that is done before this is called. All that a connection writes must come this way, for it overtakes what
+    waits in there.
     """
     top, bottom = layers[0], layers[-1]
     if is_tls(layers):
@@ -111,9 +116,11 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
 
 
 def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
-    """Encrypt; return the records, and the octets that are Twisted's to write: during a handshake, after the end, or in error.
+    """Encrypt; return the records, and the octets that are Twisted's to write: during a handshake, after the end, or in
+    error.
 
-    Twisted itself hands each record of 16 KiB to the transport by itself, which costs the reactor two system calls beside the write.
+    Twisted itself hands each record of 16 KiB to the transport by itself, which costs the reactor two system calls
+    beside the write.
     """
     records: list[bytes] = []
     start = 0
@@ -127,7 +134,8 @@ def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
 
 
 def send_now(connection: Connection, octets: bytes) -> None:
-    """Write to the socket's own transport what is ready for the wire: the kernel takes what it can, the transport has the rest."""
+    """Write to the socket's own transport what is ready for the wire: the kernel takes what it can, the transport has
+    the rest."""
     sent = 0
     if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
         try:

@@ -1,8 +1,8 @@
 """The admin site, `--admin`: whether the daemon is alive and ready, its metrics, its live connections, its settings.
 
-It has limits of its own, so that whoever can reach it does no harm: few connections, of which the oldest goes when there are too many, a
-deadline for each answer, no request bodies. Knows what is shown where, and the endings of its own connections. Must never touch a
-WebSocket connection: it only looks.
+It has limits of its own, so that whoever can reach it does no harm: few connections, of which the oldest goes when
+there are too many, a deadline for each answer, no request bodies. Knows what is shown where, and the endings of its own
+connections. Must never touch a WebSocket connection: it only looks.
 """
 
 from __future__ import annotations
@@ -35,18 +35,22 @@ LAST_WORDS = 1.0
 
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]*?)\.?)(?::[0-9]*)?")
-"""A host with or without a port (RFC 9110 section 7.2): in one group an IPv6 address, in the other an IPv4 address or a name."""
+"""A host with or without a port (RFC 9110 section 7.2): in one group an IPv6 address, in the other an IPv4 address or a
+name."""
 
 MISDIRECTED = text(
     HTTPStatus.MISDIRECTED_REQUEST,
-    "The admin site answers to IP addresses, to localhost, and to names given by --admin-host NAME; this request is for none of them.",
+    "The admin site answers to IP addresses, to localhost, and to names given by --admin-host NAME; this "
+    "request is for none of them.",
 )
 
 
 def is_own_host(authority: bytes, names: Sequence[str]) -> bool:
-    """Tell whether a request for this host, perhaps with a port, is answered; `names` are those that the operator allows.
+    """Tell whether a request for this host, perhaps with a port, is answered; `names` are those that the operator
+    allows.
 
-    No page of another site can have a browser send an IP address, `localhost`, or no host at all: that page has a name of its own.
+    No page of another site can have a browser send an IP address, `localhost`, or no host at all: that page has a name
+    of its own.
     """
     host = _HOST.fullmatch(authority.decode("latin-1"))
     if host is None:
@@ -115,7 +119,8 @@ class AdminSite(WrappingFactory):
     def __init__(self, source: Source, clock: Any) -> None:
         """`clock` is the reactor."""
         site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None)
-        site.requestFactory = partial(AdminRequest, source.settings.admin_hosts)  # type: ignore[assignment]  # called as one is
+        # called as one is
+        site.requestFactory = partial(AdminRequest, source.settings.admin_hosts)  # type: ignore[assignment]
         super().__init__(site)
         self._clock = clock
         self._most = source.settings.max_admin_connections
@@ -218,8 +223,12 @@ def describe_readiness(state: State) -> Answer:
 
 
 def describe_settings(source: Source, values: AllValues) -> Answer:
-    """Answer with every setting and what follows from it, with the names of the options; sizes in octets, durations in seconds."""
-    in_force = {"max_message_size": source.settings.message_limit, "max_connections": values["echod_connections_limit"].get((), 0)}
+    """Answer with every setting and what follows from it, with the names of the options; sizes in octets, durations in
+    seconds."""
+    in_force = {
+        "max_message_size": source.settings.message_limit,
+        "max_connections": values["echod_connections_limit"].get((), 0),
+    }
     settings = {name.replace("_", "-"): value for name, value in (asdict(source.settings) | in_force).items()}
     return Answer(HTTPStatus.OK, JSON, json.dumps(settings, indent=2).encode() + b"\n")
 
@@ -229,12 +238,18 @@ def _squeezed(render: Render) -> Render:
 
     def squeezed(request: Any) -> Answer | Deferred[Answer]:
         answer = render(request)
-        return squeeze(request, answer) if isinstance(answer, Answer) else answer.addCallback(lambda answer: squeeze(request, answer))
+        return (
+            squeeze(request, answer)
+            if isinstance(answer, Answer)
+            else answer.addCallback(lambda answer: squeeze(request, answer))
+        )
 
     def squeeze(request: Any, answer: Answer) -> Answer:
         vary = (*answer.headers, ("Vary", "Accept, Accept-Encoding"))
         if not accepts_gzip(request.getHeader(b"Accept-Encoding") or b""):
             return replace(answer, headers=vary)
-        return replace(answer, body=gzip.compress(answer.body, 1, mtime=0), headers=(*vary, ("Content-Encoding", "gzip")))
+        return replace(
+            answer, body=gzip.compress(answer.body, 1, mtime=0), headers=(*vary, ("Content-Encoding", "gzip"))
+        )
 
     return squeezed

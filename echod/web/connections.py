@@ -1,7 +1,7 @@
 """The list of live connections, a page at a time.
 
-Knows what a connection tells of itself. What a client had a say in (path, subprotocol) is escaped and cut, so that it does nothing to
-the terminal of whoever looks. Must never go through all connections for the sake of a page.
+Knows what a connection tells of itself. What a client had a say in (path, subprotocol) is escaped and cut, so that it
+does nothing to the terminal of whoever looks. Must never go through all connections for the sake of a page.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class Page:
 
     @classmethod
     def parse(cls, arguments: Mapping[bytes, list[bytes]], largest: int) -> Page:
-        """Read `page` and `per-page`, of which no more than `largest` is given; raises `ValueError`, whose text names the parameter."""
+        """Read `page` and `per-page`, of which no more than `largest` is given; raises `ValueError`, whose text names
+        the parameter."""
         return cls(_parse(arguments, "page", 1), min(_parse(arguments, "per-page", PER_PAGE), largest))
 
 

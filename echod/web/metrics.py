@@ -1,9 +1,9 @@
 """Every metric of the admin site, declared once, and where its numbers are found when somebody asks.
 
-Nothing is kept here: a scrape reads the plain numbers of `counts`, the sums that the express lane counts in C, and the state of the
-live connections. Each metric is a function from a daemon to numbers by label values, and all but those of the process can be added
-up: what several processes have is the sum of these mappings, key by key (`add_up`), or the least where all tell of the same (`ALIKE`).
-Those of the process each process has for itself.
+Nothing is kept here: a scrape reads the plain numbers of `counts`, the sums that the express lane counts in C, and the
+state of the live connections. Each metric is a function from a daemon to numbers by label values, and all but those of
+the process can be added up: what several processes have is the sum of these mappings, key by key (`add_up`), or the
+least where all tell of the same (`ALIKE`). Those of the process each process has for itself.
 
 Knows Prometheus: names, types, labels, buckets. Must never know HTTP.
 """
@@ -33,7 +33,8 @@ LARGEST_SIZE = 28
 
 
 class Observed(NamedTuple):
-    """A histogram's numbers: observations by the upper bound of their bucket, none counted twice, and the sum of all."""
+    """A histogram's numbers: observations by the upper bound of their bucket, none counted twice, and the sum of
+    all."""
 
     places: Mapping[float, int]
     total: float
@@ -41,7 +42,9 @@ class Observed(NamedTuple):
     def __add__(self, other: object) -> Observed:
         """Add up two of the same buckets."""
         assert isinstance(other, Observed)
-        return Observed({bound: count + other.places[bound] for bound, count in self.places.items()}, self.total + other.total)
+        return Observed(
+            {bound: count + other.places[bound] for bound, count in self.places.items()}, self.total + other.total
+        )
 
 
 Value = float | Observed
@@ -67,7 +70,9 @@ class Declared:
                 assert isinstance(observed, Observed)
                 histogram.add_metric(labels, list(_cumulative(observed)), observed.total)
             return histogram
-        family = (CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily)(self.name, self.help, labels=self.labels)
+        family = (CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily)(
+            self.name, self.help, labels=self.labels
+        )
         for labels, number in values.items():
             assert not isinstance(number, Observed)
             family.add_metric(labels, number)
@@ -199,14 +204,23 @@ BUILD = "echod_build_info"
 CERTIFICATES = "echod_certificate_not_after_timestamp_seconds"
 
 ALIKE = {BUILD, CERTIFICATES}
-"""What each of several processes tells of the same thing. Of a certificate that only some have read again the older one counts."""
+"""What each of several processes tells of the same thing. Of a certificate that only some have read again the older one
+counts."""
 
 WORKERS = "echod_workers_wanted"
 
 METRICS: Sequence[Declared] = (
-    Declared(BUILD, "gauge", ("version", "python", "twisted", "autobahn"), "Always 1; the labels are the versions in use.", _build),
+    Declared(
+        BUILD,
+        "gauge",
+        ("version", "python", "twisted", "autobahn"),
+        "Always 1; the labels are the versions in use.",
+        _build,
+    ),
     Declared("echod_connections_open", "gauge", (), "Live connections, in whatever state.", _open),
-    Declared("echod_connections_limit", "gauge", (), "Connections there may be; more get HTTP 503.", _connections_limit),
+    Declared(
+        "echod_connections_limit", "gauge", (), "Connections there may be; more get HTTP 503.", _connections_limit
+    ),
     Declared("echod_connections_backpressured", "gauge", (), "Connections that are not read for now.", _backpressured),
     Declared("echod_connections_total", "counter", ("outcome",), "Connections that have ended, by how.", _outcomes),
     Declared(
@@ -216,18 +230,42 @@ METRICS: Sequence[Declared] = (
         "From the end of the opening handshake to the end of the connection.",
         _durations,
     ),
-    Declared("echod_closes_total", "counter", ("code", "by"), "Ends of established connections, by close code and who began.", _closes),
     Declared(
-        "echod_handshakes_refused_total", "counter", ("status", "reason"), "Opening handshakes not answered with 101, by status.", _refusals
+        "echod_closes_total",
+        "counter",
+        ("code", "by"),
+        "Ends of established connections, by close code and who began.",
+        _closes,
     ),
-    Declared("echod_messages_received_total", "counter", ("type", "lane"), "Whole messages received.", _traffic(0, _messages)),
+    Declared(
+        "echod_handshakes_refused_total",
+        "counter",
+        ("status", "reason"),
+        "Opening handshakes not answered with 101, by status.",
+        _refusals,
+    ),
+    Declared(
+        "echod_messages_received_total", "counter", ("type", "lane"), "Whole messages received.", _traffic(0, _messages)
+    ),
     Declared("echod_messages_sent_total", "counter", ("type", "lane"), "Messages sent.", _traffic(1, _messages)),
-    Declared("echod_payload_received_bytes_total", "counter", ("type", "lane"), "Octets of received messages.", _traffic(0, _octets)),
-    Declared("echod_payload_sent_bytes_total", "counter", ("type", "lane"), "Octets of sent messages.", _traffic(1, _octets)),
+    Declared(
+        "echod_payload_received_bytes_total",
+        "counter",
+        ("type", "lane"),
+        "Octets of received messages.",
+        _traffic(0, _octets),
+    ),
+    Declared(
+        "echod_payload_sent_bytes_total", "counter", ("type", "lane"), "Octets of sent messages.", _traffic(1, _octets)
+    ),
     Declared("echod_message_size_bytes", "histogram", ("type",), "Octets of each received message.", _sizes),
-    Declared("echod_faults_total", "counter", ("fault",), "Connections whose URL asked for a fault, by parameter.", _faults),
+    Declared(
+        "echod_faults_total", "counter", ("fault",), "Connections whose URL asked for a fault, by parameter.", _faults
+    ),
     Declared("echod_buffered_bytes", "gauge", (), "Octets of unfinished and unsent messages that are held.", _buffered),
-    Declared("echod_buffered_limit_bytes", "gauge", (), "Octets there may be of these (--max-buffered).", _buffered_limit),
+    Declared(
+        "echod_buffered_limit_bytes", "gauge", (), "Octets there may be of these (--max-buffered).", _buffered_limit
+    ),
     Declared(
         CERTIFICATES,
         "gauge",
@@ -237,7 +275,13 @@ METRICS: Sequence[Declared] = (
     ),
     Declared("echod_workers_serving", "gauge", (), "Processes that serve.", _serving),
     Declared(WORKERS, "gauge", (), "Processes that ought to (--workers).", _workers),
-    Declared("echod_event_loop_lag_seconds", "histogram", (), "How late the event loop was for a call, twice a second.", _lags),
+    Declared(
+        "echod_event_loop_lag_seconds",
+        "histogram",
+        (),
+        "How late the event loop was for a call, twice a second.",
+        _lags,
+    ),
 )
 
 
@@ -258,7 +302,9 @@ def read_counts(factory: EchoFactory) -> AllValues:
 def add_up_all(parts: Sequence[AllValues]) -> AllValues:
     """Return the numbers of several daemons together, each of which may lack some metrics."""
     names = dict.fromkeys(name for part in parts for name in part)
-    return {name: add_up((part.get(name, {}) for part in parts), min if name in ALIKE else operator.add) for name in names}
+    return {
+        name: add_up((part.get(name, {}) for part in parts), min if name in ALIKE else operator.add) for name in names
+    }
 
 
 def pack(values: AllValues) -> dict[str, Any]:
@@ -298,7 +344,8 @@ class _OfOne(ProcessCollector):
 
 
 class _Processes(Collector):
-    """What the kernel knows of each process, however stuck that is: of this one without a label, of a worker with its number.
+    """What the kernel knows of each process, however stuck that is: of this one without a label, of a worker with its
+    number.
 
     A number and no process id, which would be a new series with each restart.
     """
@@ -320,7 +367,8 @@ class _Processes(Collector):
 
 
 def make_registry(read: Callable[[], AllValues], workers: Callable[[], Mapping[str, int]] = dict) -> CollectorRegistry:
-    """Return a registry of a daemon's metrics, which are `read` anew each time, and of those of this process and its workers.
+    """Return a registry of a daemon's metrics, which are `read` anew each time, and of those of this process and its
+    workers.
 
     `workers` returns the process ids of the workers by their numbers.
     """

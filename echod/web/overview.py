@@ -1,7 +1,8 @@
 """The admin site's first page: what a person wants to know at a glance, drawn anew every two seconds.
 
-The figures are in the page itself, so that it tells them without a script, too; the script fetches it again and shows what the numbers
-do from one time to the next. Knows HTML. Must never count: it shows what `counts`, the budget and the connections say.
+The figures are in the page itself, so that it tells them without a script, too; the script fetches it again and shows
+what the numbers do from one time to the next. Knows HTML. Must never count: it shows what `counts`, the budget and the
+connections say.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Overview:
         return gatherResults(asked).addCallback(lambda found: self._answer(*found))
 
     def _answer(self, values: AllValues, newest: Iterable[dict[str, Any]]) -> Answer:
-        return Answer(HTTPStatus.OK, HTML, self._template.substitute(self._figures(values, newest)).encode(), (self._policy,))
+        return Answer(
+            HTTPStatus.OK, HTML, self._template.substitute(self._figures(values, newest)).encode(), (self._policy,)
+        )
 
     def _figures(self, values: AllValues, newest: Iterable[dict[str, Any]]) -> dict[str, str]:
         def gauge(name: str) -> int:
@@ -76,7 +79,9 @@ class Overview:
             "backpressured": f"{gauge('echod_connections_backpressured'):,}",
             **_lag(values["echod_event_loop_lag_seconds"]),
             "connections": _rows((_connection(told) for told in newest), 4),
-            "traffic": _rows(([lane, kind, f"{count:,}", describe_size(size)] for lane, kind, count, size in received), 2),
+            "traffic": _rows(
+                ([lane, kind, f"{count:,}", describe_size(size)] for lane, kind, count, size in received), 2
+            ),
             "outcomes": _counted(values["echod_connections_total"]),
             "closes": _counted(values["echod_closes_total"]),
             "refusals": _counted(values["echod_handshakes_refused_total"]),
@@ -99,7 +104,9 @@ def _lag(values: Values) -> dict[str, str]:
 
 
 def _connection(told: dict[str, Any]) -> list[str]:
-    received, sent = (f"{told[way]['messages']:,} · {describe_size(told[way]['octets'])}" for way in ("received", "sent"))
+    received, sent = (
+        f"{told[way]['messages']:,} · {describe_size(told[way]['octets'])}" for way in ("received", "sent")
+    )
     waits = ", not read" if told["backpressured"] else ""
     lane = "+".join([told["lane"], *told["extensions"]])
     return [
@@ -110,7 +117,10 @@ def _connection(told: dict[str, Any]) -> list[str]:
 
 def _rows(rows: Iterable[list[str]], words: int) -> str:
     """Return rows of a table whose first columns, `words` in number, are words, and the others numbers."""
-    cells = [[f'<td class="{"words" if i < words else "number"}">{escape(cell)}</td>' for i, cell in enumerate(row)] for row in rows]
+    cells = [
+        [f'<td class="{"words" if i < words else "number"}">{escape(cell)}</td>' for i, cell in enumerate(row)]
+        for row in rows
+    ]
     return "\n".join(f"<tr>{''.join(row)}</tr>" for row in cells) or '<tr><td class="soft" colspan="8">none</td></tr>'
 
 

@@ -1,7 +1,7 @@
 """What the WebSocket port answers to plain HTTP: the console page, and `/healthz`.
 
-Knows which pages there are, and twisted.web's channel. Must never know a connection: a request in, the octets of its answer out. The
-connection stays `EchoProtocol`'s, with its place among the live ones, its limits and its deadline.
+Knows which pages there are, and twisted.web's channel. Must never know a connection: a request in, the octets of its
+answer out. The connection stays `EchoProtocol`'s, with its place among the live ones, its limits and its deadline.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _FIELDS = (b"accept-encoding", b"if-none-match")
 """All that twisted.web is told of a request beside its path: with that nothing in it can be misread."""
 
 _ISOLATED = (("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Embedder-Policy", "require-corp"))
-"""To a page that shares its process with no other site, browsers give a clock of 5 µs and not 100 µs (W3C High Resolution Time)."""
+"""To a page that shares its process with no other site, browsers give a clock of 5 µs and not 100 µs (W3C High
+Resolution Time)."""
 
 _CONSOLE = files("echod.web").joinpath("console.html").read_bytes()
 """Read with the module, while it can be: with twistd's `--chroot` there is no such file when the daemon starts."""
@@ -81,7 +82,11 @@ class Pages:
 
 def health(is_healthy: bool) -> Answer:
     """Return what a health check gets."""
-    return text(HTTPStatus.OK, "ok") if is_healthy else text(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", ("Retry-After", "1"))
+    return (
+        text(HTTPStatus.OK, "ok")
+        if is_healthy
+        else text(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down", ("Retry-After", "1"))
+    )
 
 
 def console() -> Callable[[Any], Answer]:

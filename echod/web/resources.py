@@ -1,7 +1,7 @@
 """What all pages have in common: an answer as a value, and the one kind of resource that sends it.
 
-twisted.web's own answers name its version, and its error pages send back what the client sent; a resource here does neither. GET and
-HEAD are answered, anything else gets 405, every error is one line of plain text in fixed words.
+twisted.web's own answers name its version, and its error pages send back what the client sent; a resource here does
+neither. GET and HEAD are answered, anything else gets 405, every error is one line of plain text in fixed words.
 
 Knows twisted.web and the headers of HTTP (RFC 9110). Must never know what is on a page.
 """
@@ -28,12 +28,14 @@ HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
 _ALWAYS = (("Cache-Control", "no-cache"), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"))
-"""Headers of every answer. no-cache: a kept copy is good after it was asked for with its ETag (RFC 9111 section 5.2.2.4)."""
+"""Headers of every answer. no-cache: a kept copy is good after it was asked for with its ETag (RFC 9111 section
+5.2.2.4)."""
 
 _ENTITY_TAG = re.compile(rb'"[\x21\x23-\x7e]*"')
 
 _AUTHORITY = re.compile(rb"https?://([^/]*)", re.IGNORECASE)
-"""What comes before the path of a target in absolute-form, and in a group the host with its port; the query is gone by then."""
+"""What comes before the path of a target in absolute-form, and in a group the host with its port; the query is gone by
+then."""
 
 _INLINE = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)
 
@@ -42,7 +44,8 @@ _log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered to GET; to HEAD, too, without the body. No `content_type`: there is no content at all, as with 304."""
+    """What is answered to GET; to HEAD, too, without the body. No `content_type`: there is no content at all, as with
+    304."""
 
     status: int
     content_type: str
@@ -125,8 +128,8 @@ class QuietRequest(Request):
     def process(self) -> None:
         """Take a target in any form for a path.
 
-        Absolute-form has to be taken from everybody (RFC 9112 section 3.2.2), and twisted.web takes all of it for a path. `*` (RFC 9110
-        section 9.3.7) is a path that isn't there: twisted.web answers it past all resources.
+        Absolute-form has to be taken from everybody (RFC 9112 section 3.2.2), and twisted.web takes all of it for a
+        path. `*` (RFC 9110 section 9.3.7) is a path that isn't there: twisted.web answers it past all resources.
         """
         if self.path == b"*":
             self.path = b"/*"
@@ -151,7 +154,8 @@ class QuietSite(Site):
 
 
 def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, timeout: float | None) -> QuietSite:
-    """Return the site with these pages by path, `/` and such as `/name`, and one line for all others; `timeout`: seconds without a read."""
+    """Return the site with these pages by path, `/` and such as `/name`, and one line for all others; `timeout`:
+    seconds without a read."""
     nothing = text(HTTPStatus.NOT_FOUND, not_found)
     root = Page(lambda _: nothing, nothing)
     for path, render in pages.items():
@@ -160,7 +164,8 @@ def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, 
 
 
 def fixed(content_type: str, body: bytes, *headers: tuple[str, str]) -> RenderNow:
-    """Return what answers with `body`, always the same: compressed for who takes that, and 304 for who has it (RFC 9110 section 13)."""
+    """Return what answers with `body`, always the same: compressed for who takes that, and 304 for who has it (RFC 9110
+    section 13)."""
     tag = b64encode(sha256(body).digest()[:12], b"-_").decode()
     squeezed = gzip.compress(body, mtime=0)
 
@@ -188,12 +193,15 @@ def accepts_gzip(accept_encoding: bytes) -> bool:
     weights = {}
     for item in accept_encoding.lower().split(b","):
         name, *parameters = (part.strip() for part in item.split(b";"))
-        weights[name] = all(re.fullmatch(rb"q=(?:1(?:\.0{0,3})?|0\.(?=0{0,2}[1-9])[0-9]{1,3})", part) for part in parameters)
+        weights[name] = all(
+            re.fullmatch(rb"q=(?:1(?:\.0{0,3})?|0\.(?=0{0,2}[1-9])[0-9]{1,3})", part) for part in parameters
+        )
     return weights.get(b"gzip", weights.get(b"*", False))
 
 
 def inline_policy(html: bytes, *directives: str) -> tuple[str, str]:
-    """Return the Content-Security-Policy header under which only the page's own inline scripts and styles run, plus `directives`."""
+    """Return the Content-Security-Policy header under which only the page's own inline scripts and styles run, plus
+    `directives`."""
     hashes: dict[bytes, list[str]] = {b"script": [], b"style": []}
     for kind, source in _INLINE.findall(html):
         hashes[kind].append(f"'sha256-{b64encode(sha256(source).digest()).decode()}'")

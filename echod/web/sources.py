@@ -1,4 +1,5 @@
-"""Whom the admin site asks: the daemon in this process, or its workers (`workers.Supervisor`), who take a moment to answer.
+"""Whom the admin site asks: the daemon in this process, or its workers (`workers.Supervisor`), who take a moment to
+answer.
 
 Knows what there is to ask. Must never know how it is shown.
 """
@@ -33,7 +34,8 @@ class Source(Protocol):
         """Return the numbers of every metric."""
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
-        """Return how many live connections there are, and a part of the list, as `connections.describe` tells of each."""
+        """Return how many live connections there are, and a part of the list, as `connections.describe` tells of
+        each."""
 
     def newest(self, count: int) -> Deferred[list[dict[str, Any]]]:
         """Return the connections that were accepted last, the last first."""

@@ -1,11 +1,12 @@
-"""permessage-deflate (RFC 7692) at work: what one connection's messages inflate to, and what their echoes are deflated to.
+"""permessage-deflate (RFC 7692) at work: what one connection's messages inflate to, and what their echoes are deflated
+to.
 
-Knows deflate (RFC 1951) and zlib; docs/compression.md says why the mirror is right. Must never know an offer, a frame or a connection:
-`Deflate` gets the terms that were agreed on, then octets, and returns octets.
+Knows deflate (RFC 1951) and zlib; docs/compression.md says why the mirror is right. Must never know an offer, a frame
+or a connection: `Deflate` gets the terms that were agreed on, then octets, and returns octets.
 
-Nothing of zlib's is kept for a connection between two messages, but for the compressor of one that can't mirror and whose client wants
-context takeover: what a message may refer to is the *window*, the end of what the client's deflated messages have said so far, and an
-inflater that begins with it as its dictionary goes on where the one before ended.
+Nothing of zlib's is kept for a connection between two messages, but for the compressor of one that can't mirror and
+whose client wants context takeover: what a message may refer to is the *window*, the end of what the client's deflated
+messages have said so far, and an inflater that begins with it as its dictionary goes on where the one before ended.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ from echod.http.extensions import FULL_WINDOW_BITS, NAME, Terms
 from echod.settings import Settings
 
 _RAW = -FULL_WINDOW_BITS
-"""zlib's `wbits` for deflate without a header. An inflater gets the full window, whatever was agreed on: that is a promise of the other
-end, and with a smaller one it would depend on how the octets are cut what zlib finds fault with."""
+"""zlib's `wbits` for deflate without a header. An inflater gets the full window, whatever was agreed on: that is a
+promise of the other end, and with a smaller one it would depend on how the octets are cut what zlib finds fault
+with."""
 
 TAIL = b"\x00\x00\xff\xff"
 """What a sender leaves out at the end of a message, and a receiver adds (sections 7.2.1 and 7.2.2)."""
 
 _LAST_BLOCK = b"\x01\x00\x00\xff\xff"
-"""A block that is empty, stored and marked as the last (RFC 1951 section 3.2.4): it ends any stream that stands between two blocks and
-on an octet's boundary, and no other."""
+"""A block that is empty, stored and marked as the last (RFC 1951 section 3.2.4): it ends any stream that stands between
+two blocks and on an octet's boundary, and no other."""
 
 
 class Deflate(PerMessageCompress):
     """The extension at work on one connection, with the methods by which Autobahn has a message inflated.
 
-    Autobahn's own loses what is behind a block that is marked as the last, and with context takeover all that comes after; echoes a
-    stream that ends too early as far as it goes; and keeps an inflater for each connection (tests/upstream/test_autobahn.py).
+    Autobahn's own loses what is behind a block that is marked as the last, and with context takeover all that comes
+    after; echoes a stream that ends too early as far as it goes; and keeps an inflater for each connection
+    (tests/upstream/test_autobahn.py).
     """
 
     EXTENSION_NAME = NAME
@@ -76,16 +79,19 @@ class Deflate(PerMessageCompress):
         self._came = bytearray() if self.terms.can_mirror else None
 
     def decompress_message_data(self, data: bytes, max_output_len: int) -> bytes:
-        """Return what `data` inflates to; raises what Autobahn's does: over `max_output_len` octets, and where it is not deflate."""
+        """Return what `data` inflates to; raises what Autobahn's does: over `max_output_len` octets, and where it is
+        not deflate."""
         if self._came is not None:
             self._came += data
         pieces = []
         while data:
             if self._inflater.eof:
-                # Behind a block that is marked as the last (7.2.3.4) others may follow. What they refer to is not said; they find all.
+                # Behind a block that is marked as the last (7.2.3.4) others may follow. What they refer to is not said;
+                # they find all.
                 self._came = None
                 self._inflater = zlib.decompressobj(_RAW, zdict=bytes(self._said_last(2**FULL_WINDOW_BITS)))
-            # One octet more than there may be tells that there is more, and nothing but that is left within the inflater.
+            # One octet more than there may be tells that there is more, and nothing but that is left within the
+            # inflater.
             pieces.append(self._inflate(data, max_output_len + 1))
             max_output_len -= len(pieces[-1])
             if max_output_len < 0:
@@ -124,10 +130,11 @@ class Deflate(PerMessageCompress):
     # Its answer.
 
     def answer(self, payload: bytes) -> Generator[bytes, None, bytes | bytearray]:
-        """Return the octets that inflate to `payload`, at the client's end, as the next of our messages; mirrored they are its own.
+        """Return the octets that inflate to `payload`, at the client's end, as the next of our messages; mirrored they
+        are its own.
 
-        It is done in steps (`turns.Tasks`), none of which gives anything to be sent yet.
-        `payload` is that of the message that was inflated last, on a connection that can mirror; on another it may be any.
+        It is done in steps (`turns.Tasks`), none of which gives anything to be sent yet. `payload` is that of the
+        message that was inflated last, on a connection that can mirror; on another it may be any.
         """
         came, self._came = self._came, None
         if came is not None:
@@ -144,6 +151,7 @@ class Deflate(PerMessageCompress):
             self._made += compressor.compress(payload[start : start + STEP])
         self._made += compressor.flush(zlib.Z_SYNC_FLUSH)
         made, self._made = self._made, None
-        # Where others are mirrored, what this compressor remembers is not what the client's inflater does: there each begins anew.
+        # Where others are mirrored, what this compressor remembers is not what the client's inflater does: there each
+        # begins anew.
         self._compressor = None if terms.stands_alone else compressor
         return made[: -len(TAIL)]

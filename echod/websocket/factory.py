@@ -1,4 +1,5 @@
-"""`EchoFactory`: admits connections, knows the live ones, and holds what they share: clock, budget, keepalive, deadlines.
+"""`EchoFactory`: admits connections, knows the live ones, and holds what they share: clock, budget, keepalive,
+deadlines.
 
 Must never know how a frame is read or a socket is written; must never reach for a reactor: the clock is passed in.
 """
@@ -22,7 +23,16 @@ from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
 from echod.http import extensions
-from echod.http.handshake import ADDRESS_FULL, DAEMON_FULL, JSON_PATH, HandshakeGuard, PageRequest, Refusal, Request, place_of
+from echod.http.handshake import (
+    ADDRESS_FULL,
+    DAEMON_FULL,
+    JSON_PATH,
+    HandshakeGuard,
+    PageRequest,
+    Refusal,
+    Request,
+    place_of,
+)
 from echod.lane.fastpath import Codec, Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.settings import Compression, Settings
@@ -31,10 +41,12 @@ from echod.websocket import json_echo
 from echod.websocket.protocol import EchoProtocol
 
 GROWN_TIME = 1.0
-"""Seconds for which a TLS connection keeps the buffers that a large message has made grow: the next message may be large, too."""
+"""Seconds for which a TLS connection keeps the buffers that a large message has made grow: the next message may be
+large, too."""
 
 MOST_GROWN = 256
-"""TLS connections that keep them at a time: of some 110 KiB for each, less than 32 MiB in all, which `--max-buffered` doesn't count."""
+"""TLS connections that keep them at a time: of some 110 KiB for each, less than 32 MiB in all, which `--max-buffered`
+doesn't count."""
 
 
 class State(StrEnum):
@@ -60,7 +72,8 @@ class EchoFactory(WebSocketServerFactory):
         native: Native | None = None,
         pages: Callable[[PageRequest], bytes] | None = None,
     ) -> None:
-        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers plain HTTP."""
+        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers
+        plain HTTP."""
         # The server's name would tell the library's version.
         super().__init__(server="", reactor=clock)
         self.settings = settings
@@ -123,7 +136,8 @@ class EchoFactory(WebSocketServerFactory):
             self.lane.set_tight(is_tight)
 
     def _make_protocol_class(self) -> type[EchoProtocol]:
-        """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have else."""
+        """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have
+        else."""
         options = autobahn.options_of(self) | {
             "maxMessagePayloadSize": self.settings.message_limit,
             "failByDrop": False,
@@ -138,7 +152,8 @@ class EchoFactory(WebSocketServerFactory):
         return type("EchoProtocol", (EchoProtocol,), options)
 
     def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
-        """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where there is none."""
+        """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where
+        there is none."""
         chosen = self.settings.compression
         mode = chosen if asked is None or chosen is Compression.OFF else asked
         return extensions.agree(request.extensions, self.settings, mode, may_mirror)
@@ -146,7 +161,8 @@ class EchoFactory(WebSocketServerFactory):
     # What becomes of a connection.
 
     def opened(self, connection: EchoProtocol) -> None:
-        """Take in a new connection, or refuse it: descriptors have a limit, and so may the connections of an address."""
+        """Take in a new connection, or refuse it: descriptors have a limit, and so may the connections of an
+        address."""
         self.live[connection] = None
         self._opening.add(connection)
         if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
@@ -208,7 +224,8 @@ class EchoFactory(WebSocketServerFactory):
             self._closing.begin(connection)
 
     def grew(self, connection: EchoProtocol) -> None:
-        """Take note that the buffers of TLS of a connection may have grown. They are given back soon; the oldest at once, if many have."""
+        """Take note that the buffers of TLS of a connection may have grown. They are given back soon; the oldest at
+        once, if many have."""
         if connection not in self._grown:
             self._grown.add(connection)
             if len(self._grown) > MOST_GROWN:
@@ -273,7 +290,9 @@ class EchoFactory(WebSocketServerFactory):
         drained, timeout = self._drained, self.settings.drain_timeout
         # Who keeps on sending gets half of the time to come to an end.
         self._drain_calls = [
-            self.clock.callLater(min(self.settings.drain_grace, timeout / 2), self._close_all, at_once=True, only_opening=True),
+            self.clock.callLater(
+                min(self.settings.drain_grace, timeout / 2), self._close_all, at_once=True, only_opening=True
+            ),
             self.clock.callLater(timeout / 2, self._close_all, at_once=True),
             self.clock.callLater(timeout, self.abort_all),
         ]

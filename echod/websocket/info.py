@@ -1,10 +1,12 @@
 """What `/info` says of a connection: one JSON text, made once, before anything is echoed.
 
-Knows what is told, and under what name. Must never know how a message is sent: it gets a request and `Facts`, and returns octets.
+Knows what is told, and under what name. Must never know how a message is sent: it gets a request and `Facts`, and
+returns octets.
 
-Any page may open a connection here and read the answer, for the opening handshake knows no same-origin policy (RFC 6455 section 10.2).
-So it must not learn what the browser sends and hides from scripts, such as the user's cookies, nor what an authenticating proxy adds,
-such as the user's name or an access token. Nobody knows the names of all such fields: values are told of the fields in `SHOWN` alone.
+Any page may open a connection here and read the answer, for the opening handshake knows no same-origin policy (RFC 6455
+section 10.2). So it must not learn what the browser sends and hides from scripts, such as the user's cookies, nor what
+an authenticating proxy adds, such as the user's name or an access token. Nobody knows the names of all such fields:
+values are told of the fields in `SHOWN` alone.
 """
 
 from __future__ import annotations
@@ -27,26 +29,97 @@ from echod.settings import Compression, Settings
 SHOWN = frozenset(
     (
         # The request itself, and the opening handshake.
-        *(b"host", b"origin", b"user-agent", b"connection", b"upgrade", b"keep-alive", b"proxy-connection", b"te", b"content-length"),
+        *(
+            b"host",
+            b"origin",
+            b"user-agent",
+            b"connection",
+            b"upgrade",
+            b"keep-alive",
+            b"proxy-connection",
+            b"te",
+            b"content-length",
+        ),
         *(b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-protocol", b"sec-websocket-extensions"),
         # What clients say of themselves and want.
-        *(b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"cache-control", b"pragma", b"priority"),
-        *(b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-fetch-storage-access", b"sec-fetch-user", b"sec-gpc", b"dnt"),
+        *(
+            b"accept",
+            b"accept-charset",
+            b"accept-encoding",
+            b"accept-language",
+            b"cache-control",
+            b"pragma",
+            b"priority",
+        ),
+        *(
+            b"sec-fetch-dest",
+            b"sec-fetch-mode",
+            b"sec-fetch-site",
+            b"sec-fetch-storage-access",
+            b"sec-fetch-user",
+            b"sec-gpc",
+            b"dnt",
+        ),
         *(b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform"),
         # What proxies say of the way: whom they serve, under what name, and how often.
-        *(b"via", b"forwarded", b"x-forwarded-for", b"x-forwarded-by", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-prefix"),
-        *(b"x-forwarded-proto", b"x-forwarded-protocol", b"x-forwarded-scheme", b"x-forwarded-server", b"x-forwarded-ssl", b"x-scheme"),
-        *(b"x-real-ip", b"x-client-ip", b"x-cluster-client-ip", b"x-original-forwarded-for", b"true-client-ip", b"fastly-client-ip"),
-        *(b"cf-connecting-ip", b"cf-ipcountry", b"cf-ray", b"cf-visitor", b"cdn-loop", b"x-envoy-external-address", b"front-end-https"),
+        *(
+            b"via",
+            b"forwarded",
+            b"x-forwarded-for",
+            b"x-forwarded-by",
+            b"x-forwarded-host",
+            b"x-forwarded-port",
+            b"x-forwarded-prefix",
+        ),
+        *(
+            b"x-forwarded-proto",
+            b"x-forwarded-protocol",
+            b"x-forwarded-scheme",
+            b"x-forwarded-server",
+            b"x-forwarded-ssl",
+            b"x-scheme",
+        ),
+        *(
+            b"x-real-ip",
+            b"x-client-ip",
+            b"x-cluster-client-ip",
+            b"x-original-forwarded-for",
+            b"true-client-ip",
+            b"fastly-client-ip",
+        ),
+        *(
+            b"cf-connecting-ip",
+            b"cf-ipcountry",
+            b"cf-ray",
+            b"cf-visitor",
+            b"cdn-loop",
+            b"x-envoy-external-address",
+            b"front-end-https",
+        ),
         # Marks by which a request is found again in logs.
-        *(b"traceparent", b"x-request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context", b"x-request-start"),
+        *(
+            b"traceparent",
+            b"x-request-id",
+            b"x-correlation-id",
+            b"x-amzn-trace-id",
+            b"x-cloud-trace-context",
+            b"x-request-start",
+        ),
         *(b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"),
     )
 )
-"""The header fields, in lower case, whose values a tester of clients and proxies needs, and which hold nobody's secret."""
+"""The header fields, in lower case, whose values a tester of clients and proxies needs, and which hold nobody's
+secret."""
 
 LIMITS = (
-    *("max_message_size", "max_buffered", "max_fragments", "max_connections_per_address", "max_request_head", "compression"),
+    *(
+        "max_message_size",
+        "max_buffered",
+        "max_fragments",
+        "max_connections_per_address",
+        "max_request_head",
+        "compression",
+    ),
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
     *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
 )
@@ -58,7 +131,8 @@ class Facts:
     """What is known of a connection beside its request."""
 
     address: str | None
-    """The client's, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None over a Unix socket."""
+    """The client's, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None over a Unix
+    socket."""
     port: int | None
     """The client's; None also where only the address is known."""
     subprotocol: str | None
@@ -100,7 +174,8 @@ def describe(request: Request, facts: Facts) -> bytes:
 
 
 def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
-    """Return what was agreed on: the windows in powers of two, and who may refer to earlier messages (RFC 7692 section 7.1)."""
+    """Return what was agreed on: the windows in powers of two, and who may refer to earlier messages (RFC 7692 section
+    7.1)."""
     if terms is None:
         return {"mode": Compression.OFF}
     agreed = asdict(terms) | {"server_window_bits": terms.answer_window_bits}

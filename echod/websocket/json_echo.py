@@ -9,8 +9,8 @@ Decided:
 - An escaped lone surrogate (`"\\ud800"`) is within the grammar (section 8.2) and passes as the escape it is, though
   msgspec refuses it: see `_HIDDEN`.
 - Duplicate names are within the grammar (section 4) and pass as they are.
-- Nesting deeper than Python lets C code go is refused; section 9 lets a parser set a limit. That is Python's recursion limit up to Python
-  3.11, and from Python 3.14 on what a stack of 8 MiB holds, more than 100,000 levels.
+- Nesting deeper than Python lets C code go is refused; section 9 lets a parser set a limit. That is Python's recursion
+  limit up to Python 3.11, and from Python 3.14 on what a stack of 8 MiB holds, more than 100,000 levels.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import msgspec
 
 _HIDDEN = ((rb"\\", b"\xfe\xfe"), (rb"\ud", b"\xff\\u0"), (rb"\uD", b"\xfd\\u0"))
 """What stands in the text while msgspec proves it, so that it takes any surrogate: an octet that UTF-8 never has, which
-msgspec does not look at, and an escape whose four digits it checks. Escaped backslashes are hidden first: what is behind
-one of them is no escape."""
+msgspec does not look at, and an escape whose four digits it checks. Escaped backslashes are hidden first: what is
+behind one of them is no escape."""
 
 
 class NotJSONError(ValueError):
@@ -38,8 +38,8 @@ def echo(payload: bytes, max_values: int) -> Generator[bytes, None, bytes]:
 
     The longest step takes some 30 ms for 16 MiB, and gives nothing to be sent, as all of them.
 
-    `payload` must be valid UTF-8, as a text message is. Raises `NotJSONError`, or `TooManyValuesError` when there may be
-    more than `max_values` values, or escapes of surrogates: commas and brackets are counted, wherever they stand.
+    `payload` must be valid UTF-8, as a text message is. Raises `NotJSONError`, or `TooManyValuesError` when there may
+    be more than `max_values` values, or escapes of surrogates: commas and brackets are counted, wherever they stand.
     """
     _check_count(payload, (b",", b"[", b"{"), max_values)
     yield b""

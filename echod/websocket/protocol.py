@@ -1,9 +1,9 @@
 """`EchoProtocol`: one connection, from its first octet to its last. Opens, echoes, closes.
 
-Autobahn is the specification: it takes frames apart, validates, inflates, deflates and answers control frames. Around it stand the
-handshake guard and the answer to the opening handshake (before), the gathering of a message in one buffer and of a read's answers in one
-write (within), and one path for every close (after). Must never know endpoints or options; what it shares with other connections it
-reaches through its factory.
+Autobahn is the specification: it takes frames apart, validates, inflates, deflates and answers control frames. Around
+it stand the handshake guard and the answer to the opening handshake (before), the gathering of a message in one buffer
+and of a read's answers in one write (within), and one path for every close (after). Must never know endpoints or
+options; what it shares with other connections it reaches through its factory.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
     from echod.websocket.factory import EchoFactory
 
 SLICE = 1024
-"""Octets that Autobahn is given at a time, but for a frame or the rest of one: it copies what it has left for each frame that it takes
-from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying. A frame that is cut costs more than a whole one."""
+"""Octets that Autobahn is given at a time, but for a frame or the rest of one: it copies what it has left for each
+frame that it takes from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying. A frame that
+is cut costs more than a whole one."""
 
 SMALL_ANSWER = 1024
 """Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
@@ -60,13 +61,16 @@ PER_MESSAGE_COMPRESSED = 4
 """RSV1 in the first frame of a message that is deflated (RFC 7692 section 6)."""
 
 PIECE = 64 * 1024
-"""Octets of a frame that Autobahn is given at a time, at most; it takes about as long for them as for `SLICE` octets of small frames."""
+"""Octets of a frame that Autobahn is given at a time, at most; it takes about as long for them as for `SLICE` octets of
+small frames."""
 
 MOST_MOVED = 64 * 1024
-"""Octets that a lease may hold and be ended all the same, so that the buffers of its TLS session can be given back: what it holds moves."""
+"""Octets that a lease may hold and be ended all the same, so that the buffers of its TLS session can be given back:
+what it holds moves."""
 
 ORDINARY = b"\x81\x82"
-"""The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section 5.2)."""
+"""The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section
+5.2)."""
 
 _log = Logger()
 
@@ -169,7 +173,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         self.forget()
 
     def _note_early_end(self, reason: BaseException | None) -> None:
-        """Tell of a client that didn't come as far as a request: else nobody knows why, such as that a list of revocations has expired."""
+        """Tell of a client that didn't come as far as a request: else nobody knows why, such as that a list of
+        revocations has expired."""
         if (why := getattr(self.transport, "header_fault", None)) is not None:
             self._tell_refusal(f"bad PROXY header: {log.escape(why)}")
             self.factory.counts.refuse(0, "bad PROXY header")
@@ -194,7 +199,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Take octets, whatever they are. No exception leaves."""
         self._last_seen = self.factory.clock.seconds()
         if self._is_behind:
-            # TLS has read more than it was asked to, perhaps in thousands of records. What is put off is too much to be copied for each.
+            # TLS has read more than it was asked to, perhaps in thousands of records. What is put off is too much to be
+            # copied for each.
             self._read_ahead = self._read_ahead or bytearray()
             self._read_ahead += data
         else:
@@ -248,7 +254,8 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._receive(self, data)
 
     def do(self, task: Iterator[bytes], size: int, is_long: bool = False) -> None:
-        """Do what may take long, in turns, and after all that was to be done before. A task that `is_long` is not begun now.
+        """Do what may take long, in turns, and after all that was to be done before. A task that `is_long` is not begun
+        now.
 
         `size` is how many octets the task holds. Until it is done nothing is read, and what is sent meanwhile waits.
         """
@@ -351,7 +358,8 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._answer_handshake(request, asked)
 
     def _keep(self, data: Octets) -> None:
-        """Keep what comes before the opening handshake is answered: of one read at most, but for what TLS has read already."""
+        """Keep what comes before the opening handshake is answered: of one read at most, but for what TLS has read
+        already."""
         self._put_off = data
 
     def _answer_late(self, request: Request, asked: query.Faults) -> None:
@@ -398,7 +406,8 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     @property
     def _lane_to_be(self) -> str:
-        """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is over."""
+        """Who will serve ordinary messages: `pump`, `codec` or `autobahn`. The pump has its lease when this read is
+        over."""
         if self._codec is None:
             return "autobahn"
         return "pump" if self._has_lane else "codec"
@@ -411,7 +420,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         return self.extension is None or (lane.takes_deflate and self.extension.terms.stands_alone)
 
     def _answer_page(self, request: PageRequest) -> None:
-        """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an opening handshake."""
+        """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an
+        opening handshake."""
         assert self.factory.pages is not None
         answer = self.factory.pages(request)
         if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
@@ -422,8 +432,8 @@ class EchoProtocol(autobahn.ServerProtocol):
             self.dropConnection()
 
     def refuse_when_asked(self, refusal: Refusal) -> None:
-        """Refuse as soon as a request begins to come. An answer that is there before it is more than many expect: nginx (1.22) tries the
-        next server, and takes what it has read of this one's body for that one's header.
+        """Refuse as soon as a request begins to come. An answer that is there before it is more than many expect: nginx
+        (1.22) tries the next server, and takes what it has read of this one's body for that one's header.
         """
 
         def receive(connection: EchoProtocol, _: Octets) -> None:
@@ -483,13 +493,15 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._pause_or_resume()
 
     def _frame_rest(self, data: Octets, start: int) -> int:
-        # What is deflated goes in slices: each is inflated in one go, to a thousand times as much, or to nothing after as long a time.
+        # What is deflated goes in slices: each is inflated in one go, to a thousand times as much, or to nothing after
+        # as long a time.
         if self.is_between_frames:
             return 0 if self.extension is not None else _frame_size(data, start)
         return 0 if self.inside_message and self.is_message_compressed else self.open_frame_rest()
 
     def _receive_large(self, large: Large, data: Octets) -> Octets:
-        """Go on with a large frame past Autobahn; return what is behind it, or of an invalid one what has come, for Autobahn to judge."""
+        """Go on with a large frame past Autobahn; return what is behind it, or of an invalid one what has come, for
+        Autobahn to judge."""
         rest: Octets = b"" if large.is_invalid else large.feed(data)
         if large.is_invalid:
             self._large = self._codec = None  # Autobahn finds the fault, and what is behind it is not looked at
@@ -508,8 +520,8 @@ class EchoProtocol(autobahn.ServerProtocol):
     def onMessageFrameBegin(self, length: int) -> None:
         """Hold the frame against the limits on octets and on the number of frames, of which many may be empty.
 
-        Autobahn's own limit takes the octets of a deflated frame for those of the message, and refuses an incompressible one
-        of just the limit, which deflate makes longer: by 4 % at zlib's lowest memLevel.
+        Autobahn's own limit takes the octets of a deflated frame for those of the message, and refuses an
+        incompressible one of just the limit, which deflate makes longer: by 4 % at zlib's lowest memLevel.
         """
         self._fragments += 1
         self._wire_size += length
@@ -580,7 +592,8 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._echo(payload, False)
 
     def _echo(self, payload: bytes, is_binary: bool) -> None:
-        # On a connection that can mirror each history has what the other has: what is deflated there is so here, however short it is.
+        # On a connection that can mirror each history has what the other has: what is deflated there is so here,
+        # however short it is.
         is_plain = not self.is_message_compressed or (
             len(payload) < self.factory.settings.min_deflated and not self.extension.terms.can_mirror
         )
@@ -599,10 +612,12 @@ class EchoProtocol(autobahn.ServerProtocol):
         else:
             self.do(self.answering(payload, is_binary, is_plain), len(payload))
 
-    def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None = None) -> Iterator[bytes]:
+    def answering(
+        self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None = None
+    ) -> Iterator[bytes]:
         """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
-        # Not by Autobahn's sendMessage, which has the extension deflate it, and holds that against the limit for what is received, and
-        # raises: an incompressible message of just that size is a few octets more when deflated.
+        # Not by Autobahn's sendMessage, which has the extension deflate it, and holds that against the limit for what
+        # is received, and raises: an incompressible message of just that size is a few octets more when deflated.
         octets = payload if is_plain else (yield from self.extension.answer(payload))
         size = frame_size or max(1, len(octets))
         if len(octets) > size * self.factory.settings.max_fragments:
@@ -762,7 +777,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         self.factory.grew(self)
 
     def shrink(self) -> None:
-        """Give back what the buffers of TLS have grown to, or later, if they are in use. After a lease, a new one begins with new ones."""
+        """Give back what the buffers of TLS have grown to, or later, if they are in use. After a lease, a new one
+        begins with new ones."""
         if self.lease is None:
             self._renew_buffers()
         elif self.lease.held > MOST_MOVED:
@@ -842,8 +858,14 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     @property
     def is_backpressured(self) -> bool:
-        """Whether it is not read for now: it doesn't take its answers, there is no room for what it would send, or its URL says so."""
-        return self.is_backlogged or self.is_waiting or self.is_held_up or (self.lease is not None and self.lease.unsent_size > 0)
+        """Whether it is not read for now: it doesn't take its answers, there is no room for what it would send, or its
+        URL says so."""
+        return (
+            self.is_backlogged
+            or self.is_waiting
+            or self.is_held_up
+            or (self.lease is not None and self.lease.unsent_size > 0)
+        )
 
     @property
     def subprotocol(self) -> str | None:
@@ -868,11 +890,13 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     @property
     def in_open_state(self) -> bool:
-        """Whether the opening handshake is over, and no Close frame was sent (RFC 6455 section 4.1: in an OPEN state)."""
+        """Whether the opening handshake is over, and no Close frame was sent (RFC 6455 section 4.1: in an OPEN
+        state)."""
         return self.state == self.STATE_OPEN
 
     def count(self) -> int:
-        """Return the octets held: for a request head or a message that is not whole yet, and for answers that the kernel has not taken."""
+        """Return the octets held: for a request head or a message that is not whole yet, and for answers that the
+        kernel has not taken."""
         if self.lease is not None:
             return int(self.lease.held)
         head = 0 if self._head is None else self._head.held
@@ -889,7 +913,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         return 0 if self._tasks is None else self._tasks.size
 
     def count_missing(self) -> int:
-        """Return the octets that are to come of the current frame; between two frames and in a lease, of the longest message."""
+        """Return the octets that are to come of the current frame; between two frames and in a lease, of the longest
+        message."""
         if self.lease is not None:
             return max(0, self.factory.settings.message_limit - int(self.lease.held))
         missing = self.open_frame_rest() if self._large is None else self._large.missing
@@ -908,7 +933,8 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     @property
     def last_seen(self) -> float:
-        """When there was a sign of life. Of what the pump reads it is only known that there was some since the last look."""
+        """When there was a sign of life. Of what the pump reads it is only known that there was some since the last
+        look."""
         if self.lease is not None and self.lease.reads != self._reads:
             self._reads = self.lease.reads
             self._last_seen = self.factory.clock.seconds()
@@ -940,7 +966,8 @@ class EchoProtocol(autobahn.ServerProtocol):
     # Faults that the URL asked for.
 
     def perform(self, action: Callable[[], None]) -> None:
-        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that may be."""
+        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that
+        may be."""
         was_held_up = self.is_held_up or self.state == self.STATE_CONNECTING
         self._act(action)
         if was_held_up and not self.is_held_up and self._tasks is None and self._receive is not _ignore:
@@ -952,7 +979,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         self.sendCloseFrame(code, reason.encode() or None)
 
     def stop_reading(self, is_to_be_reset: bool) -> None:
-        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from happening."""
+        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from
+        happening."""
         self.forget_rest()
         if is_to_be_reset:
             self._outcome = self._outcome or Outcome.FAULT
@@ -975,7 +1003,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         self.dropConnection()
 
     def _fail_instead(self, code: int, reason: str) -> None:
-        """Fail the connection in the place of an answer. What was to come behind the answer is left, but for a Close frame."""
+        """Fail the connection in the place of an answer. What was to come behind the answer is left, but for a Close
+        frame."""
         if self.state == self.STATE_OPEN:
             assert self._tasks is not None
             self._tasks.clear()
@@ -1007,7 +1036,8 @@ class EchoProtocol(autobahn.ServerProtocol):
         return self._is_behind or (self._faulty is not None and bool(self._faulty.held_size))
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        """Send a Close frame, from when on the deadline runs, and read on for the peer's, whatever has kept it from being read."""
+        """Send a Close frame, from when on the deadline runs, and read on for the peer's, whatever has kept it from
+        being read."""
         if self._faulty is not None:
             self._faulty.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
@@ -1024,11 +1054,12 @@ class EchoProtocol(autobahn.ServerProtocol):
             self._pause_or_resume()
 
     def drop(self) -> None:
-        """End the TCP connection once what was written is sent; the last thing that happens to a connection but being lost.
+        """End the TCP connection once what was written is sent; the last thing that happens to a connection but being
+        lost.
 
-        After a whole closing handshake that is all there is to do, and `_settle` does it when the read is over. Else the peer may
-        still be sending, and a socket that is closed over unread octets is reset by the kernel, which loses what the peer has not
-        read yet: so half-close, and read on to the end.
+        After a whole closing handshake that is all there is to do, and `_settle` does it when the read is over. Else
+        the peer may still be sending, and a socket that is closed over unread octets is reset by the kernel, which
+        loses what the peer has not read yet: so half-close, and read on to the end.
         """
         self._forget_what_came()
         self._do_in_order(self._hang_up)
@@ -1061,7 +1092,8 @@ class EchoProtocol(autobahn.ServerProtocol):
 
 
 def _frame_size(data: Octets, start: int) -> int:
-    """Return the octets of the frame that begins there, with its header (RFC 6455 section 5.2), or fewer where that is cut."""
+    """Return the octets of the frame that begins there, with its header (RFC 6455 section 5.2), or fewer where that is
+    cut."""
     length = data[start + 1] & 0x7F if start + 1 < len(data) else 0
     if length < 126:
         return 6 + length

@@ -34,7 +34,8 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium for one file's tests: as long as Playwright is there, no other test of this thread can run an asyncio loop."""
+    """Chromium for one file's tests: as long as Playwright is there, no other test of this thread can run an asyncio
+    loop."""
     path = needed("chromium")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
@@ -57,7 +58,9 @@ def errors() -> list[str]:
 
 def open_page(browser: Browser, daemon: Daemon, errors: list[str], path: str = "/", **context: Any) -> Page:
     """Open the console in a window of its own."""
-    page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "ignore_https_errors": True, **context}).new_page()
+    page = browser.new_context(
+        **{"viewport": {"width": 1280, "height": 900}, "ignore_https_errors": True, **context}
+    ).new_page()
     page.set_default_timeout(PATIENCE)
 
     def note(message: ConsoleMessage) -> None:

@@ -73,7 +73,9 @@ def test_the_url_is_that_of_the_page(browser: Browser, daemon: Daemon, errors: l
     assert not errors
 
 
-def test_a_page_that_came_over_tls_connects_over_tls(browser: Browser, certificate: Certificate, errors: list[str]) -> None:
+def test_a_page_that_came_over_tls_connects_over_tls(
+    browser: Browser, certificate: Certificate, errors: list[str]
+) -> None:
     port = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}:certKey={certificate.path}"
     with Daemon(ports=[port]) as daemon:
         page = open_page(browser, daemon, errors)
@@ -208,7 +210,9 @@ def test_a_file_and_hex(page: Page) -> None:
     content = bytes(range(256)) * 4096
     field(page, "File").set_input_files({"name": "data.bin", "mimeType": "application/octet-stream", "buffer": content})
     send(page)
-    expect(rows(page).first).to_contain_text(re.compile(r"Received .*binary .*1,048,576 octets .*echo of #1", re.DOTALL))
+    expect(rows(page).first).to_contain_text(
+        re.compile(r"Received .*binary .*1,048,576 octets .*echo of #1", re.DOTALL)
+    )
     expect(rows(page).first).to_contain_text("00 01 02 03")
     button(page, "No file").click()
     field(page, "Octets in hex").fill("C0 ffee\n01")
@@ -289,7 +293,9 @@ def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(p
     expect(status(page)).to_contain_text("Closed: 1001 (going away)")
     expect(rows(page).filter(has_text="echo of #3")).to_have_count(1)
     # No promise of what is over.
-    expect(page.locator("#promise")).to_have_text("Connect again, and the server will echo 3 messages, then close with 1001.")
+    expect(page.locator("#promise")).to_have_text(
+        "Connect again, and the server will echo 3 messages, then close with 1001."
+    )
     expect(page.locator("#plan")).to_have_text("The server will echo 3 messages, then close with 1001.")
     button(page, "Connect").click()
     expect(status(page)).to_contain_text("Connected.")
@@ -395,7 +401,9 @@ def test_the_form_has_every_parameter(page: Page) -> None:
         expect(page.locator(f"#fault-{parameter.name.replace('_', '-')}")).to_have_count(1)
 
 
-@pytest.mark.parametrize(("mode", "promise"), [("mirror", "deflated as it came"), ("deflate", "deflated anew"), ("off", "not deflated")])
+@pytest.mark.parametrize(
+    ("mode", "promise"), [("mirror", "deflated as it came"), ("deflate", "deflated anew"), ("off", "not deflated")]
+)
 def test_another_compression(page: Page, mode: str, promise: str) -> None:
     field(page, "Compression compression").fill(mode)
     expect(page.locator("#promise")).to_have_text(f"The server will echo each message {promise}.")
@@ -428,8 +436,12 @@ def test_what_the_server_would_refuse_is_told(page: Page, label: str, value: str
     expect(page.locator("#promise")).to_have_text("Connect again, and the server will echo each message.")
 
 
-@pytest.mark.parametrize(("queries", "is_refused"), [([query for query, _ in RIGHT], False), ([query for query, _ in WRONG], True)])
-def test_the_page_and_the_server_refuse_the_same(page: Page, daemon: Daemon, queries: list[str], is_refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("queries", "is_refused"), [([query for query, _ in RIGHT], False), ([query for query, _ in WRONG], True)]
+)
+def test_the_page_and_the_server_refuse_the_same(
+    page: Page, daemon: Daemon, queries: list[str], is_refused: bool
+) -> None:
     promised = {}
     for query in queries:
         field(page, "URL").fill(f"{daemon.url}/?{query}")
@@ -458,8 +470,15 @@ def test_a_burst(page: Page, is_binary: bool) -> None:
     for name in ("Rate", "Median", "p99", "Slowest"):
         expect(page.locator("dl div", has_text=name).locator("dd")).to_contain_text(re.compile("[0-9]"))
     expect(page.locator("dl div", has_text="Lost").locator("dd")).to_have_text("0")
-    expect(page.get_by_role("img", name="Round-trip times")).to_have_attribute("aria-label", re.compile("3,000 of 3,000"))
-    assert page.evaluate("new Set(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 300, 200).data).size") > 10
+    expect(page.get_by_role("img", name="Round-trip times")).to_have_attribute(
+        "aria-label", re.compile("3,000 of 3,000")
+    )
+    assert (
+        page.evaluate(
+            "new Set(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 300, 200).data).size"
+        )
+        > 10
+    )
     assert page.evaluate("document.querySelectorAll('*').length") < before + 30
     page.screenshot(path=SCREENSHOTS / "burst.png", full_page=True)
     send(page)
@@ -487,7 +506,9 @@ def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
     expect(button(page, "Start")).to_be_disabled()
 
 
-@pytest.mark.parametrize(("name", "value"), [("Messages", "0"), ("Octets in each", "7"), ("In flight", ""), ("In flight", "1.5")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("Messages", "0"), ("Octets in each", "7"), ("In flight", ""), ("In flight", "1.5")]
+)
 def test_what_is_no_burst(page: Page, name: str, value: str) -> None:
     connect(page)
     field(page, name).last.fill(value)
@@ -511,7 +532,9 @@ def test_by_keyboard_alone(page: Page) -> None:
         for _ in range(most):
             press("Tab")
             outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-            around = page.evaluate("getComputedStyle(document.activeElement.closest('label') || document.body).outlineStyle")
+            around = page.evaluate(
+                "getComputedStyle(document.activeElement.closest('label') || document.body).outlineStyle"
+            )
             assert "none" not in (outline, around) or outline != around, f"no focus is seen on {focused()}"
             if focused() == name:
                 return
@@ -580,7 +603,8 @@ def test_at_any_width_in_light_and_dark(browser: Browser, daemon: Daemon, errors
 
 
 def test_what_axe_finds(browser: Browser, daemon: Daemon, errors: list[str], colours: str) -> None:
-    """axe-core's rules: names and roles of all controls, contrast (WCAG 2.2 AA), order of headings, and some eighty more."""
+    """axe-core's rules: names and roles of all controls, contrast (WCAG 2.2 AA), order of headings, and some eighty
+    more."""
     page = open_page(browser, daemon, errors, color_scheme=colours)
     options = {"resultTypes": ["violations", "incomplete"]}
     for prepare in (lambda _: None, fill_with_life):
@@ -596,7 +620,8 @@ def test_what_axe_finds(browser: Browser, daemon: Daemon, errors: list[str], col
 def test_nothing_moves_for_who_wants_that(browser: Browser, daemon: Daemon, errors: list[str]) -> None:
     page = open_page(browser, daemon, errors, reduced_motion="reduce")
     durations = page.evaluate(
-        "[...document.querySelectorAll('*')].map(e => getComputedStyle(e)).flatMap(s => [s.transitionDuration, s.animationName])"
+        "[...document.querySelectorAll('*')].map(e => getComputedStyle(e)).flatMap(s => "
+        "[s.transitionDuration, s.animationName])"
     )
     assert set(durations) == {"0s", "none"}
     page.context.close()
@@ -605,7 +630,9 @@ def test_nothing_moves_for_who_wants_that(browser: Browser, daemon: Daemon, erro
 
 def test_the_policy_is_in_force(page: Page, errors: list[str]) -> None:
     assert page.evaluate("crossOriginIsolated")
-    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = true'}))")
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = true'}))"
+    )
     page.evaluate("fetch('/healthz').catch(() => 0)")
     assert page.evaluate("window.ran") is None
     assert len(errors) >= 2

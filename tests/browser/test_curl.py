@@ -30,7 +30,17 @@ def curl(daemon: Daemon, folder: Path, path: str, *options: str) -> Reply:
     body = folder / "body"
     body.unlink(missing_ok=True)
     url = daemon.url.replace("ws", "http", 1) + path
-    command = [needed("curl"), "--silent", "--show-error", "--max-time", "20", "--dump-header", "-", "--output", str(body)]
+    command = [
+        needed("curl"),
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "20",
+        "--dump-header",
+        "-",
+        "--output",
+        str(body),
+    ]
     done = run(*command, *options, url)
     assert done.returncode == 0, done.stderr
     first, *lines = done.stdout.split("\n\n")[-2].splitlines()
@@ -127,11 +137,21 @@ def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
     key = str(certificate.path).replace(":", "\\:")
     (tmp_path / "pem").mkdir()
     (tmp_path / "pem" / "localhost.pem").write_bytes(certificate.path.read_bytes())
-    ports = [f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={key}", f"tls:{tmp_path / 'pem'}:port=0:interface=127.0.0.1"]
+    ports = [
+        f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={key}",
+        f"tls:{tmp_path / 'pem'}:port=0:interface=127.0.0.1",
+    ]
     with Daemon(ports=ports) as daemon:
         for url in daemon.urls:
             name = f"localhost:{urlsplit(url).port}"
-            command = ["--silent", "--show-error", "--verbose", "--cacert", str(certificate.path), f"https://{name}/healthz"]
+            command = [
+                "--silent",
+                "--show-error",
+                "--verbose",
+                "--cacert",
+                str(certificate.path),
+                f"https://{name}/healthz",
+            ]
             done = run(needed("curl"), *command)
             assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
             assert "server accepted http/1.1" in done.stderr.lower()

@@ -1,6 +1,8 @@
-"""What docs/url.md promises, as Chromium tells a page: close codes and reasons, resets, stalls, refusals, messages late or lost.
+"""What docs/url.md promises, as Chromium tells a page: close codes and reasons, resets, stalls, refusals, messages late
+or lost.
 
-A page never learns the HTTP status of a handshake that failed: that is 1006 to it (the WebSockets standard, section 7.1).
+A page never learns the HTTP status of a handshake that failed: that is 1006 to it (the WebSockets standard, section
+7.1).
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ WATCH = """
 """What a page sees, when the connection has ended or nothing has come for so long."""
 
 
-def watch(page: Page, daemon: Daemon, query: str, messages: Sequence[str] = (), patience: float = 30.0) -> dict[str, Any]:
+def watch(
+    page: Page, daemon: Daemon, query: str, messages: Sequence[str] = (), patience: float = 30.0
+) -> dict[str, Any]:
     seen: dict[str, Any] = page.evaluate(WATCH, [f"{daemon.url}/?{query}", list(messages), patience])
     return seen
 
@@ -52,7 +56,9 @@ def test_a_close_code_and_its_reason(page: Page, daemon: Daemon, code: int) -> N
         assert (seen["code"], seen["reason"], seen["wasClean"]) == (code, reason, True)
 
 
-@pytest.mark.parametrize(("query", "code", "was_clean"), [("close=1005", 1005, True), ("close=1006", 1006, False), ("abort", 1006, False)])
+@pytest.mark.parametrize(
+    ("query", "code", "was_clean"), [("close=1005", 1005, True), ("close=1006", 1006, False), ("abort", 1006, False)]
+)
 def test_an_end_without_a_code(page: Page, daemon: Daemon, query: str, code: int, was_clean: bool) -> None:
     seen = watch(page, daemon, f"{query}&after=2", ["one", "two"])
     assert seen["messages"] == ["one", "two"]
@@ -112,13 +118,15 @@ ECHO = """
   const chance = random(7), words = parts.split(" ");
   const make = () => {
     const size = [0, 1, 63, 64, 65, 2000, Math.floor(300 * 1024 * chance() ** 3)][Math.floor(chance() * 7)];
-    const text = Array.from({ length: size / 3 + 1 }, () => words[Math.floor(chance() * words.length)]).join(" ").slice(0, size);
+    const text = Array.from({ length: size / 3 + 1 }, () => words[Math.floor(chance() * words.length)])
+        .join(" ").slice(0, size);
     if (chance() < 0.5) return text;
     const octets = chance() < 0.5 ? new TextEncoder().encode(text) : new Uint8Array(size).map(() => chance() * 256);
     return octets.buffer;
   };
   const same = (one, other) => typeof one === typeof other && (typeof one === "string" ? one === other
-    : one.byteLength === other.byteLength && new Uint8Array(one).every((octet, at) => octet === new Uint8Array(other)[at]));
+    : one.byteLength === other.byteLength
+        && new Uint8Array(one).every((octet, at) => octet === new Uint8Array(other)[at]));
   const socket = new WebSocket(url), sent = [];
   let right = 0, left = 300;
   const send = (count) => { for (; count && left; count--, left--) { sent.push(make()); socket.send(sent.at(-1)); } };

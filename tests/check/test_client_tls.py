@@ -61,7 +61,9 @@ def test_right_names(certificate_for: Any) -> None:
     Verifier(parse("wss://other"), False).check_name()
 
 
-@pytest.mark.parametrize(("error", "text"), [(10, "has expired"), (99, "was turned down with error 99 (X509_STORE_CTX_get_error(3))")])
+@pytest.mark.parametrize(
+    ("error", "text"), [(10, "has expired"), (99, "was turned down with error 99 (X509_STORE_CTX_get_error(3))")]
+)
 def test_the_first_reason_is_told(error: int, text: str, certificate_for: Any) -> None:
     made = Verifier(parse("wss://localhost"), False)
     odd = certificate_for("a")
@@ -78,6 +80,7 @@ def test_the_first_reason_is_told(error: int, text: str, certificate_for: Any) -
 def test_a_connection_is_described(certificate_for: Any) -> None:
     certificate = certificate_for("localhost")
     assert (
-        verifier("wss://localhost", certificate).describe() == f"TLSv1.3, A, certificate until {certificate.not_valid_after_utc:%Y-%m-%d}"
+        verifier("wss://localhost", certificate).describe()
+        == f"TLSv1.3, A, certificate until {certificate.not_valid_after_utc:%Y-%m-%d}"
     )
     assert verifier("wss://localhost", None).describe() == "TLSv1.3, A"

@@ -1,4 +1,5 @@
-"""The command line of a check, and its report. Servers are in test_probe.py, and the command itself in test_checking.py."""
+"""The command line of a check, and its report. Servers are in test_probe.py, and the command itself in
+test_checking.py."""
 
 from __future__ import annotations
 
@@ -28,7 +29,14 @@ def ok(**values: Any) -> Report:
 
 
 def failed(**values: Any) -> Report:
-    return Report(Plan(parse(URL)), outcome=CheckOutcome.NO_CONNECTION, step=Step.TCP, what="refused | by x", addresses=["::1"], **values)
+    return Report(
+        Plan(parse(URL)),
+        outcome=CheckOutcome.NO_CONNECTION,
+        step=Step.TCP,
+        what="refused | by x",
+        addresses=["::1"],
+        **values,
+    )
 
 
 # The command line.
@@ -40,8 +48,29 @@ def test_without_options_all_is_as_the_plan_says() -> None:
 
 def test_every_option_is_in_the_plan() -> None:
     arguments = [
-        *["--count", "7", "--size", "1MiB", "--timeout", "500ms", "--subprotocol", "a", "--subprotocol", "b", "--compress", "--insecure"],
-        *["--header", "Authorization: Basic eDp5", "--header", "X-Empty:", "--header=X-Tab: \ta\tb ", "--json", "wss://a.example"],
+        *[
+            "--count",
+            "7",
+            "--size",
+            "1MiB",
+            "--timeout",
+            "500ms",
+            "--subprotocol",
+            "a",
+            "--subprotocol",
+            "b",
+            "--compress",
+            "--insecure",
+        ],
+        *[
+            "--header",
+            "Authorization: Basic eDp5",
+            "--header",
+            "X-Empty:",
+            "--header=X-Tab: \ta\tb ",
+            "--json",
+            "wss://a.example",
+        ],
     ]
     plan = Plan(
         target=parse("wss://a.example"),
@@ -80,7 +109,9 @@ def test_every_option_is_in_the_plan() -> None:
         (["\x1b[2J"], "has a space or a control character"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_64(arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_one_line_and_status_64(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         command.parse(arguments)
     assert end.value.code == os.EX_USAGE == 64
@@ -150,7 +181,12 @@ def test_a_good_report() -> None:
 
 def test_a_bad_report() -> None:
     report = failed(seen=["came: x"])
-    assert as_text(report).splitlines() == ["CRITICAL - TCP: refused \\x7c by x", "came: x", f"URL: {URL}", "address: ::1"]
+    assert as_text(report).splitlines() == [
+        "CRITICAL - TCP: refused \\x7c by x",
+        "came: x",
+        f"URL: {URL}",
+        "address: ::1",
+    ]
     record = json.loads(as_json(report))
     assert (record["ok"], record["status"], record["step"], record["what"]) == (False, 2, "TCP", "refused | by x")
     assert (record["seen"], record["round_trip"], record["peer"], record["echoed"]) == (["came: x"], None, None, 0)
@@ -194,7 +230,9 @@ class FakeReactor:
         self.stop = lambda: call(*arguments)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str, is_stopped: bool = False) -> tuple[int, str, str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, report: Report, *arguments: str, is_stopped: bool = False
+) -> tuple[int, str, str]:
     async def run_probe(reactor: FakeReactor, plan: Plan, tell: Callable[[str], None]) -> Report:
         assert plan == command.parse([URL, *arguments])[0]
         assert reactor.seconds is time.monotonic

@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from echod.check.http_answer import MAX_ANSWER_SIZE, MAX_BODY_SIZE, MAX_HEAD_SIZE, Answer, NotHttpError, parse, skip_interim, split_head
+from echod.check.http_answer import (
+    MAX_ANSWER_SIZE,
+    MAX_BODY_SIZE,
+    MAX_HEAD_SIZE,
+    Answer,
+    NotHttpError,
+    parse,
+    skip_interim,
+    split_head,
+)
 
 
 def answer(status: str, *fields: str, body: bytes = b"") -> Answer:
@@ -37,7 +46,12 @@ def test_what_is_no_head(octets: bytes, why: str) -> None:
 
 @pytest.mark.parametrize(
     "octets",
-    [b"HTTP/1.1 x\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 20 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"],
+    [
+        b"HTTP/1.1 x\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+    ],
 )
 def test_what_begins_like_http_only(octets: bytes) -> None:
     assert split_head(octets)
@@ -45,10 +59,16 @@ def test_what_begins_like_http_only(octets: bytes) -> None:
         parse(octets)
 
 
-INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", b"HTTP/1.0 199\r\nA: HTTP/1.1 101 x\r\n\r\n"
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    b"HTTP/1.0 199\r\nA: HTTP/1.1 101 x\r\n\r\n",
+)
 
 
-@pytest.mark.parametrize("final", [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 1000 x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "final", [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 1000 x\r\n\r\n"]
+)
 def test_interim_answers_are_skipped_octet_by_octet(final: bytes) -> None:
     octets = b"".join(INTERIM) + final
     kept = b""
@@ -107,7 +127,9 @@ def test_the_line_of_a_body_that_says_something(fields: list[str], body: bytes, 
 def test_an_answer_without_end_is_whole_at_some_time() -> None:
     got = answer("503 Service Unavailable", "Transfer-Encoding: chunked", body=b"1;" + b"x" * 60_000 + b"\r\na\r\n")
     assert not got.is_whole
-    got = answer("503 Service Unavailable", "Transfer-Encoding: chunked", body=(b"1;" + b"x" * 60_000 + b"\r\na\r\n") * 5)
+    got = answer(
+        "503 Service Unavailable", "Transfer-Encoding: chunked", body=(b"1;" + b"x" * 60_000 + b"\r\na\r\n") * 5
+    )
     assert got.is_whole
 
 

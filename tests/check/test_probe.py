@@ -1,4 +1,5 @@
-"""A check against servers that do what a script says: at each step what is right, what goes wrong, and what takes too long."""
+"""A check against servers that do what a script says: at each step what is right, what goes wrong, and what takes too
+long."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ TIMEOUT = 3.0
 """Seconds for what comes too late, in which all that is before it has to be over on a busy machine."""
 
 
-async def check(url: str, tell: Callable[[str], None] = lambda _: None, getaddrinfo: Any = socket.getaddrinfo, **plan: Any) -> Report:
+async def check(
+    url: str, tell: Callable[[str], None] = lambda _: None, getaddrinfo: Any = socket.getaddrinfo, **plan: Any
+) -> Report:
     """Run a check in this process; 2 messages, of which the first is text."""
     values = {"count": 1, "size": 100, "timeout": 10.0, **plan}
     began = time.monotonic()
@@ -69,7 +72,13 @@ async def test_an_echo_server_is_right() -> None:
     lines: list[str] = []
     with OddServer(good) as server:
         report = await check(server.url, tell=lines.append)
-    assert (report.outcome, report.step, report.what, report.notes, report.seen) == (CheckOutcome.OK, Step.CLOSE, "", [], ())
+    assert (report.outcome, report.step, report.what, report.notes, report.seen) == (
+        CheckOutcome.OK,
+        Step.CLOSE,
+        "",
+        [],
+        (),
+    )
     assert report.addresses == ["127.0.0.1"]
     assert report.peer == f"127.0.0.1:{server.port}"
     assert list(report.times) == [Step.DNS, Step.TCP, Step.HTTP, Step.UPGRADE, Step.ECHO, Step.CLOSE]
@@ -190,7 +199,11 @@ async def test_a_name_server_that_is_silent() -> None:
         report = await check("ws://a.example", getaddrinfo=resolve, timeout=0.2)
     finally:
         go_on.set()
-    assert (report.outcome, report.step, report.what) == (CheckOutcome.TIMEOUT, Step.DNS, "a.example didn't resolve within 200ms")
+    assert (report.outcome, report.step, report.what) == (
+        CheckOutcome.TIMEOUT,
+        Step.DNS,
+        "a.example didn't resolve within 200ms",
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -284,13 +297,17 @@ async def test_a_certificate_for_an_address(trusted: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_is_self_signed(make: Any) -> None:
     report = await secure(make("localhost"))
-    fails_in_tls(report, "the certificate is self-signed, and not among those that this machine trusts: subject CN=someone, issuer CN=")
+    fails_in_tls(
+        report,
+        "the certificate is self-signed, and not among those that this machine trusts: subject CN=someone, issuer CN=",
+    )
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_has_expired(trusted: Any) -> None:
     fails_in_tls(
-        await secure(trusted("localhost", days=(-3, -1))), "the certificate has expired: subject CN=someone, issuer CN=someone, valid 20"
+        await secure(trusted("localhost", days=(-3, -1))),
+        "the certificate has expired: subject CN=someone, issuer CN=someone, valid 20",
     )
 
 
@@ -315,7 +332,9 @@ async def test_a_certificate_for_another(trusted: Any, hosts: list[str], host: s
     def serve(peer: Peer) -> None:
         heads.append(peer.read_head())
 
-    fails_in_tls(await secure(trusted(*hosts), host, serve, fields=(("Authorization", "secret"),)), f"the certificate is {whose}")
+    fails_in_tls(
+        await secure(trusted(*hosts), host, serve, fields=(("Authorization", "secret"),)), f"the certificate is {whose}"
+    )
     assert not heads, "nothing is sent to a stranger"
 
 
@@ -370,7 +389,9 @@ def refuses(octets: bytes, is_left_open: bool = False) -> Script:
 @pytest_twisted.ensureDeferred
 async def test_503_with_a_body() -> None:
     octets = b"HTTP/1.1 503 Service Unavailable\r\nServer: a\r\nContent-Length: 22\r\n\r\n\r\nNo room.\r\nCome later"
-    await fails(refuses(octets, True), Step.HTTP, "status 503 Service Unavailable, and not 101", "body: No room.", "Server: a")
+    await fails(
+        refuses(octets, True), Step.HTTP, "status 503 Service Unavailable, and not 101", "body: No room.", "Server: a"
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -397,18 +418,31 @@ async def test_a_body_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_twisted.ensureDeferred
 async def test_301() -> None:
     octets = b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://a.example/\x1b[2J\r\nContent-Length: 0\r\n\r\n"
-    await fails(refuses(octets), Step.HTTP, "status 301", "Location: https://a.example/\\x1b[2J", "perhaps: a redirect is not followed")
+    await fails(
+        refuses(octets),
+        Step.HTTP,
+        "status 301",
+        "Location: https://a.example/\\x1b[2J",
+        "perhaps: a redirect is not followed",
+    )
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_proxy_that_drops_the_upgrade_is_named() -> None:
     octets = b"HTTP/1.1 426 Upgrade Required\r\nServer: nginx/1.22.1\r\nContent-Length: 0\r\n\r\n"
-    await fails(refuses(octets), Step.HTTP, "status 426", "doesn't pass Upgrade and Connection on (nginx/1.22.1 answered)")
+    await fails(
+        refuses(octets), Step.HTTP, "status 426", "doesn't pass Upgrade and Connection on (nginx/1.22.1 answered)"
+    )
 
 
 @pytest_twisted.ensureDeferred
 async def test_garbage() -> None:
-    await fails(refuses(b"\x1b[2Jgarbage|\xff" * 100, True), Step.HTTP, "the answer is not HTTP", "came: \\\\x1b[2Jgarbage|\\\\xff")
+    await fails(
+        refuses(b"\x1b[2Jgarbage|\xff" * 100, True),
+        Step.HTTP,
+        "the answer is not HTTP",
+        "came: \\\\x1b[2Jgarbage|\\\\xff",
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -444,7 +478,9 @@ async def test_a_refusal_behind_an_interim_answer() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_half_an_answer() -> None:
-    await fails(refuses(b"HTTP/1.1 101 Sw"), Step.HTTP, "before it had answered the opening handshake", "came: HTTP/1.1 101 Sw")
+    await fails(
+        refuses(b"HTTP/1.1 101 Sw"), Step.HTTP, "before it had answered the opening handshake", "came: HTTP/1.1 101 Sw"
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -473,7 +509,12 @@ async def test_a_reset() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_tls_server_that_answers_in_plain_http(text: str) -> None:
     octets = f"HTTP/1.0 400 Bad Request\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
-    await fails(refuses(octets), Step.HTTP, "status 400 Bad Request", "perhaps: the server speaks TLS on this port; then it is wss://")
+    await fails(
+        refuses(octets),
+        Step.HTTP,
+        "status 400 Bad Request",
+        "perhaps: the server speaks TLS on this port; then it is wss://",
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -483,13 +524,21 @@ async def test_a_tls_server() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent() -> None:
-    await fails(Peer.wait, Step.HTTP, "the opening handshake wasn't answered within 3s", outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT)
+    await fails(
+        Peer.wait,
+        Step.HTTP,
+        "the opening handshake wasn't answered within 3s",
+        outcome=CheckOutcome.TIMEOUT,
+        timeout=TIMEOUT,
+    )
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_is_silent_after_a_few_octets() -> None:
     script = refuses(b"HTTP/1.1", True)
-    await fails(script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT)
+    await fails(
+        script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT
+    )
 
 
 # The upgrade.
@@ -619,7 +668,9 @@ async def test_a_frame_that_is_none() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_text_that_is_not_utf_8() -> None:
-    await fails_in_echo(answers(lambda *_: server_frame(TEXT, b"\xff")), "message 1 of 2 (text, 100): encountered invalid UTF-8")
+    await fails_in_echo(
+        answers(lambda *_: server_frame(TEXT, b"\xff")), "message 1 of 2 (text, 100): encountered invalid UTF-8"
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -651,7 +702,9 @@ async def test_a_server_that_greets_first(is_late: bool) -> None:
     assert "\x1b" not in note
 
 
-@pytest.mark.parametrize("then", [lambda _: None, lambda peer: peer.send(server_frame(TEXT, b"no echo, too")), Peer.wait])
+@pytest.mark.parametrize(
+    "then", [lambda _: None, lambda peer: peer.send(server_frame(TEXT, b"no echo, too")), Peer.wait]
+)
 @pytest_twisted.ensureDeferred
 async def test_a_wrong_echo_is_no_greeting(then: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "GREETING_WAIT", 0.1)
@@ -693,7 +746,10 @@ async def test_compression_that_is_declined_is_noted() -> None:
         report = await check(server.url, offers_compression=True)
     assert report.outcome is CheckOutcome.OK
     assert report.notes == ["the server didn't accept permessage-deflate"]
-    assert b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; client_max_window_bits" in server.heads[0]
+    assert (
+        b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; client_max_window_bits"
+        in server.heads[0]
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -704,7 +760,9 @@ async def test_deflate_that_is_none() -> None:
         peer.send(server_frame(TEXT, b"\xff" * 20, rsv=4))
         peer.wait()
 
-    await fails_in_echo(serve, "message 1 of 2 (text, 100): received WebSocket message cannot be decompressed", offers_compression=True)
+    await fails_in_echo(
+        serve, "message 1 of 2 (text, 100): received WebSocket message cannot be decompressed", offers_compression=True
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -732,11 +790,17 @@ def closes(close: Script) -> Script:
 @pytest.mark.parametrize(
     ("close", "note"),
     [
-        (lambda peer: peer.send(server_frame(CLOSE, close_payload(1001, "bye"))), "Close 1001 bye answered our Close 1000"),
+        (
+            lambda peer: peer.send(server_frame(CLOSE, close_payload(1001, "bye"))),
+            "Close 1001 bye answered our Close 1000",
+        ),
         (lambda peer: peer.read_close(), "the connection ended with no answer to our Close frame"),
         (lambda _: None, "the connection ended with no answer to our Close frame"),
         (Peer.wait, "the server kept silent with no answer to our Close frame"),
-        (lambda peer: (peer.close(), peer.wait()), "the server didn't close the connection after the closing handshake"),
+        (
+            lambda peer: (peer.close(), peer.wait()),
+            "the server didn't close the connection after the closing handshake",
+        ),
     ],
 )
 @pytest_twisted.ensureDeferred

@@ -1,4 +1,5 @@
-"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--compression WORD] [-- arguments…]``.
+"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--compression WORD]
+[-- arguments…]``.
 
 Exit status 0: all is as it must be (or the suite is not to be had, which a line says); 1: something is not; 2: usage.
 """
@@ -40,11 +41,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.conformance",
         description="Run the Autobahn testsuite against a daemon of its own and judge every case.",
-        epilog=f"The suite comes from PyPI for a CPython 2.7 (`python2.7` or pyenv's), or from the container image {IMAGE}.",
+        epilog="The suite comes from PyPI for a CPython 2.7 (`python2.7` or pyenv's), or from the container "
+        f"image {IMAGE}.",
     )
-    parser.add_argument("--sections", default="all", help="all, or sections and cases with commas between: 1-7,10, 12.*, 9.*.1 [all]")
     parser.add_argument(
-        "--report", type=Path, metavar="DIR", default=ROOT / "reports" / "conformance", help="folder for the report [reports/conformance]"
+        "--sections", default="all", help="all, or sections and cases with commas between: 1-7,10, 12.*, 9.*.1 [all]"
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        default=ROOT / "reports" / "conformance",
+        help="folder for the report [reports/conformance]",
     )
     parser.add_argument(
         "--jobs",
@@ -54,11 +62,19 @@ def _parser() -> argparse.ArgumentParser:
         help="daemons at a time; one job fills one core [one per core]",
     )
     parser.add_argument(
-        "--timeout", type=positive_number, metavar="SECONDS", default=DEFAULT_SECONDS, help=f"seconds for the whole run [{DEFAULT_SECONDS}]"
+        "--timeout",
+        type=positive_number,
+        metavar="SECONDS",
+        default=DEFAULT_SECONDS,
+        help=f"seconds for the whole run [{DEFAULT_SECONDS}]",
     )
     parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made on the spot")
-    parser.add_argument("--compression", metavar="WORD", help="the daemon's --compression, whose words the daemon knows [its default]")
-    parser.add_argument("arguments", nargs="*", help="after `--`: echod's options; words before an `echod` there are twistd's")
+    parser.add_argument(
+        "--compression", metavar="WORD", help="the daemon's --compression, whose words the daemon knows [its default]"
+    )
+    parser.add_argument(
+        "arguments", nargs="*", help="after `--`: echod's options; words before an `echod` there are twistd's"
+    )
     return parser
 
 
@@ -113,10 +129,16 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     print(f"{head}\n{len(expected)} of {CASE_COUNT} cases", flush=True)
     began = time.monotonic()
     setup = Setup(suite, report, arguments, Certificate(report / "localhost.pem").path if options.tls else None)
-    outcomes = await run_units(share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True))
+    outcomes = await run_units(
+        share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True)
+    )
     results = gather(report, outcomes, AGENT)
-    failures = {failure.case: explain(report, failure, results.get(failure.case)) for failure in judge(expected, results)}
-    faults = count_faults(listed) + [f"unit {outcome.unit.name}: {fault}" for outcome in outcomes for fault in outcome.faults]
+    failures = {
+        failure.case: explain(report, failure, results.get(failure.case)) for failure in judge(expected, results)
+    }
+    faults = count_faults(listed) + [
+        f"unit {outcome.unit.name}: {fault}" for outcome in outcomes for fault in outcome.faults
+    ]
     tallies = tally(expected, results)
     table = summary(tallies)
     page = write_page(report, "\n".join([head, "", table, "", *faults]), expected, results, failures)
@@ -134,7 +156,14 @@ def _head(suite: Suite, words: Sequence[str]) -> str:
     versions = [f"{name} {_version(name)}" for name in ("echod", "autobahn", "Twisted")]
     switches = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
     return ", ".join(
-        [time.strftime("%Y-%m-%d", time.gmtime()), suite.description, *versions, f"Python {platform.python_version()}", *switches, *words]
+        [
+            time.strftime("%Y-%m-%d", time.gmtime()),
+            suite.description,
+            *versions,
+            f"Python {platform.python_version()}",
+            *switches,
+            *words,
+        ]
     )
 
 

@@ -81,7 +81,9 @@ def _answers(case: str, item: str) -> bool:
         first = int(sections[1])
         return first <= section_of(case) <= int(sections[2] or first)
     if not re.fullmatch(r"[\d.*]+", item):
-        raise SelectionError(f"{item!r} is neither 'all', a section, a range of sections, a subsection, a case nor a pattern of cases")
+        raise SelectionError(
+            f"{item!r} is neither 'all', a section, a range of sections, a subsection, a case nor a pattern of cases"
+        )
     return case.startswith(f"{item}.") or fnmatchcase(case, item)
 
 

@@ -73,7 +73,8 @@ class Tally:
 def read_index(index: object) -> dict[str, Result]:
     """The results in an ``index.json`` of the suite: agent, then case, then what came out.
 
-    Whatever else a file may hold is a ValueError: a report that can't be understood must not count as one without faults.
+    Whatever else a file may hold is a ValueError: a report that can't be understood must not count as one without
+    faults.
     """
     if not isinstance(index, dict) or len(index) > 1:
         raise ValueError("the suite's index is not that of one agent")

@@ -92,7 +92,11 @@ def failure_lines(reasons: Mapping[str, str]) -> list[str]:
 
 def summary(tallies: Mapping[int, Tally]) -> str:
     """The counts by section and of all, as a table of text."""
-    rows = [COLUMNS, *(_row(str(section), counts) for section, counts in tallies.items()), _row("all", total(tallies.values()))]
+    rows = [
+        COLUMNS,
+        *(_row(str(section), counts) for section, counts in tallies.items()),
+        _row("all", total(tallies.values())),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -102,7 +106,9 @@ def _row(name: str, counts: Tally) -> tuple[str, ...]:
     return (name, *map(str, numbers), f"{counts.milliseconds / 1000:.1f}")
 
 
-def write_page(report: Path, text: str, expected: Iterable[str], results: Mapping[str, Result], faults: Mapping[str, str]) -> Path:
+def write_page(
+    report: Path, text: str, expected: Iterable[str], results: Mapping[str, Result], faults: Mapping[str, str]
+) -> Path:
     """The index of the report, which leads to the suite's own page of each case."""
     rows: list[str] = []
     section = None

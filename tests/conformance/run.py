@@ -47,7 +47,8 @@ class Setup:
     certificate: Path | None = None  # with TLS, by this and its key in one file
 
     def daemon(self) -> Daemon:
-        """A daemon, to be started. It inherits the environment, so that AUTOBAHN_USE_NVX, ECHOD_NATIVE and the like reach it."""
+        """A daemon, to be started. It inherits the environment, so that AUTOBAHN_USE_NVX, ECHOD_NATIVE and the like
+        reach it."""
         cut = list(self.arguments).index("echod") if "echod" in self.arguments else -1
         endpoint = f"ssl:0:privateKey={self.certificate}" if self.certificate else "tcp:0"
         own, options = self.arguments[: max(cut, 0)], self.arguments[cut + 1 :]
@@ -69,7 +70,8 @@ def specification(port: int, cases: Sequence[str], outdir: str, scheme: str = "w
     """A fuzzingclient specification of the suite. By `wss` it looks at no certificate."""
     server = {"agent": AGENT, "url": f"{scheme}://{HOST}:{port}"}
     return json.dumps(
-        {"outdir": outdir, "servers": [server], "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {}}, indent=2
+        {"outdir": outdir, "servers": [server], "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {}},
+        indent=2,
     )
 
 
@@ -92,7 +94,9 @@ async def list_cases(suite: Suite, folder: Path) -> list[str]:
     return listed_cases((folder / "wstest.log").read_text(errors="replace"))
 
 
-async def run_units(units: Sequence[Unit], setup: Setup, *, jobs: int, seconds: float, say: Callable[[str], None]) -> list[Outcome]:
+async def run_units(
+    units: Sequence[Unit], setup: Setup, *, jobs: int, seconds: float, say: Callable[[str], None]
+) -> list[Outcome]:
     """Run all units, at most `jobs` at a time, until `seconds` from now; one outcome each, in order."""
     places = asyncio.Semaphore(jobs)
     deadline = asyncio.get_running_loop().time() + seconds
@@ -147,7 +151,9 @@ def _read_results(folder: Path) -> dict[str, Result]:
         raise SuiteError(f"wstest left no report that can be read: {type(error).__name__}: {error}") from error
 
 
-async def _run_wstest(suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float, scheme: str = "ws") -> list[str]:
+async def _run_wstest(
+    suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float, scheme: str = "ws"
+) -> list[str]:
     """Run wstest once; what was wrong with the run itself."""
     call = suite.invocation(folder)
     (folder / "spec.json").write_text(specification(port, cases, call.outdir, scheme))
@@ -175,7 +181,9 @@ async def _run_wstest(suite: Suite, folder: Path, port: int, cases: Sequence[str
 async def _abort(process: asyncio.subprocess.Process, command: Sequence[str]) -> None:
     """End wstest, whatever it is doing. A container outlives the command that started it and is ended by name."""
     if command:
-        ender = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+        ender = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
         await ender.wait()
     else:
         process.kill()

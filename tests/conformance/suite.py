@@ -97,7 +97,9 @@ class ContainedSuite:
         owner = "--userns=keep-id" if Path(self.engine).name == "podman" else f"--user={os.getuid()}:{os.getgid()}"
         run = (self.engine, "run", "--rm", f"--name={name}", "--network=host", owner, "--env=PYTHONUNBUFFERED=1")
         wstest = (f"--volume={folder}:/report", IMAGE, "wstest", "-m", "fuzzingclient", "-s", "/report/spec.json")
-        return Invocation((*run, *wstest), outdir="/report", environment=dict(os.environ), abort=(self.engine, "kill", name))
+        return Invocation(
+            (*run, *wstest), outdir="/report", environment=dict(os.environ), abort=(self.engine, "kill", name)
+        )
 
 
 def find_suite() -> Suite:
@@ -112,7 +114,9 @@ def find_suite() -> Suite:
     engine = _find_engine()
     if engine:
         return ContainedSuite(engine)
-    raise SuiteMissingError(f"the Autobahn testsuite is missing: {complaint}, and no docker or podman that has or gets the image {IMAGE}")
+    raise SuiteMissingError(
+        f"the Autobahn testsuite is missing: {complaint}, and no docker or podman that has or gets the image {IMAGE}"
+    )
 
 
 def find_python27() -> Path | None:
@@ -126,7 +130,9 @@ def _pyenv_pythons() -> list[Path]:
     """The 2.7 interpreters that pyenv has installed, active or not, the newest first."""
     pyenv = shutil.which("pyenv")
     listed = (_output([pyenv, "versions", "--bare"]) or "").split() if pyenv else []
-    versions = sorted((name for name in listed if re.fullmatch(r"2\.7\.\d+", name)), key=lambda name: int(name[4:]), reverse=True)
+    versions = sorted(
+        (name for name in listed if re.fullmatch(r"2\.7\.\d+", name)), key=lambda name: int(name[4:]), reverse=True
+    )
     prefixes = [_output([str(pyenv), "prefix", version]) for version in versions]
     return [Path(prefix) / "bin" / "python2.7" for prefix in prefixes if prefix]
 
@@ -142,13 +148,18 @@ def _find_engine() -> str | None:
 
 
 def _has_image(engine: str) -> bool:
-    return _output([engine, "image", "inspect", IMAGE]) is not None or _output([engine, "pull", IMAGE], INSTALL_SECONDS) is not None
+    return (
+        _output([engine, "image", "inspect", IMAGE]) is not None
+        or _output([engine, "pull", IMAGE], INSTALL_SECONDS) is not None
+    )
 
 
 def _output(command: Sequence[str], seconds: float = PROBE_SECONDS) -> str | None:
     """What a command prints, or None when it can't be run, fails or hangs."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True, env=_clean_environment())
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, check=True, env=_clean_environment()
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -156,7 +167,11 @@ def _output(command: Sequence[str], seconds: float = PROBE_SECONDS) -> str | Non
 
 def _clean_environment() -> dict[str, str]:
     """The caller's environment without what would lead one Python into the packages of another."""
-    kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"}}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"}
+    }
     # wstest tells its progress by printing; into a file it would come in blocks, and be lost when the run is ended.
     return kept | {"PYTHONUNBUFFERED": "1"}
 
@@ -172,7 +187,11 @@ def install(python27: Path, home: Path) -> Path:
     python, ready = suite / "bin" / "python", suite / "ready"
     recipe = hashlib.sha256(REQUIREMENTS.read_bytes() + VIRTUALENV.encode() + str(python27).encode()).hexdigest()
     with _locked(home / "lock"):
-        if not (ready.exists() and ready.read_text() == recipe and _output([str(python), "-c", "import autobahntestsuite"]) is not None):
+        if not (
+            ready.exists()
+            and ready.read_text() == recipe
+            and _output([str(python), "-c", "import autobahntestsuite"]) is not None
+        ):
             print(f"installing autobahntestsuite {VERSION} into {suite}", file=sys.stderr, flush=True)
             _make_environment(python27, home)
             ready.write_text(recipe)
@@ -198,7 +217,9 @@ def _make_environment(python27: Path, home: Path) -> None:
     with (home / "install.log").open("w") as log:
         for command in commands:
             print("$", *command, file=log, flush=True)
-            subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=INSTALL_SECONDS, check=True, env=environment)
+            subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, timeout=INSTALL_SECONDS, check=True, env=environment
+            )
 
 
 @contextmanager

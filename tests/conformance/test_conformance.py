@@ -36,7 +36,13 @@ def conformance(report: Path, *words: str, **environment: str) -> subprocess.Com
     """The command, as a person would type it."""
     command = [sys.executable, "-m", "tests.conformance", "--report", str(report), "--timeout", str(SECONDS), *words]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS + 120, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 120,
+        check=False,
     )
 
 
@@ -62,7 +68,9 @@ def test_a_daemon_that_does_not_start_fails_the_run(tmp_path: Path, words: list[
     assert done.stdout.endswith("conformance: 0 passed, 9 failed\n")
 
 
-@pytest.mark.parametrize("words", [["--sections", "11"], ["--sections", "nonsense"], ["--jobs", "0"], ["--no-such-option"]])
+@pytest.mark.parametrize(
+    "words", [["--sections", "11"], ["--sections", "nonsense"], ["--jobs", "0"], ["--no-such-option"]]
+)
 def test_wrong_usage_is_status_2(tmp_path: Path, words: list[str]) -> None:
     done = conformance(tmp_path, *words)
     assert done.returncode == 2

@@ -57,7 +57,8 @@ def test_anything_but_ok_in_both_is_a_failure(outcome: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("case", INFORMATIONAL_CASES)
 @pytest.mark.parametrize(
-    "outcome", [("OK", "OK"), ("NON-STRICT", "OK"), ("OK", "INFORMATIONAL"), ("INFORMATIONAL", "OK"), ("FAILED", "FAILED")]
+    "outcome",
+    [("OK", "OK"), ("NON-STRICT", "OK"), ("OK", "INFORMATIONAL"), ("INFORMATIONAL", "OK"), ("FAILED", "FAILED")],
 )
 def test_an_informational_case_that_is_anything_else_is_a_failure(case: str, outcome: tuple[str, str]) -> None:
     (failure,) = judge([case], {case: Result(case, *outcome)})
@@ -80,11 +81,19 @@ def test_tally_counts_each_case_once_under_the_worse_of_its_words() -> None:
         10: Tally(cases=1, failed=1, milliseconds=1500),
     }
     assert list(counted) == [7, 9, 10]
-    assert total(counted.values()) == Tally(cases=7, ok=1, non_strict=1, informational=1, failed=3, missing=1, milliseconds=9000)
+    assert total(counted.values()) == Tally(
+        cases=7, ok=1, non_strict=1, informational=1, failed=3, missing=1, milliseconds=9000
+    )
 
 
 def test_read_index() -> None:
-    found = {"behavior": "OK", "behaviorClose": "UNCLEAN", "duration": 12, "remoteCloseCode": None, "reportfile": "echod_case_1_1_1.json"}
+    found = {
+        "behavior": "OK",
+        "behaviorClose": "UNCLEAN",
+        "duration": 12,
+        "remoteCloseCode": None,
+        "reportfile": "echod_case_1_1_1.json",
+    }
     assert read_index({"echod": {"1.1.1": found}}) == {
         "1.1.1": Result("1.1.1", "OK", "UNCLEAN", milliseconds=12, close_code=None, reportfile="echod_case_1_1_1.json")
     }

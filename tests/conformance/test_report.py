@@ -23,7 +23,13 @@ def unit_folder(report: Path, name: str, *cases: str) -> Outcome:
     index = {}
     for case in cases:
         file = f"{AGENT}_case_{case.replace('.', '_')}"
-        index[case] = {"behavior": "OK", "behaviorClose": "OK", "duration": 5, "remoteCloseCode": 1000, "reportfile": f"{file}.json"}
+        index[case] = {
+            "behavior": "OK",
+            "behaviorClose": "OK",
+            "duration": 5,
+            "remoteCloseCode": 1000,
+            "reportfile": f"{file}.json",
+        }
         (folder / f"{file}.json").write_text(json.dumps({"result": f"result of {case}", "resultClose": "closed"}))
         (folder / f"{file}.html").write_text(case)
     (folder / "index.json").write_text(json.dumps({AGENT: index}))
@@ -62,7 +68,10 @@ def test_explain_adds_what_the_suite_says(tmp_path: Path) -> None:
 
 
 def test_cases_with_the_same_reason_share_a_line() -> None:
-    assert failure_lines({"1.1.1": "missing", "2.1": "wrong", "3.1": "missing"}) == ["case 1.1.1, 3.1: missing", "case 2.1: wrong"]
+    assert failure_lines({"1.1.1": "missing", "2.1": "wrong", "3.1": "missing"}) == [
+        "case 1.1.1, 3.1: missing",
+        "case 2.1: wrong",
+    ]
 
 
 def test_summary_is_a_table_by_section() -> None:
@@ -77,7 +86,9 @@ def test_summary_is_a_table_by_section() -> None:
 
 def test_page_links_each_case_and_marks_faults(tmp_path: Path) -> None:
     found = {"1.1.1": Result("1.1.1", "FAILED", "OK", 3, 1000, "echod_case_1_1_1.json")}
-    page = write_page(tmp_path, "a < b", ["1.1.1", "2.1"], found, {"1.1.1": "expected <this>", "2.1": "missing from the report"})
+    page = write_page(
+        tmp_path, "a < b", ["1.1.1", "2.1"], found, {"1.1.1": "expected <this>", "2.1": "missing from the report"}
+    )
     text = page.read_text()
     assert "<pre>a &lt; b</pre>" in text
     assert '<tr class="bad"><td><a href="echod_case_1_1_1.html">1.1.1</a></td><td>FAILED</td>' in text

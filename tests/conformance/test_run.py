@@ -50,7 +50,9 @@ class ScriptedSuite:
         return Invocation((sys.executable, "-c", WSTEST + self.script), str(folder), dict(os.environ), self.abort)
 
 
-def run(tmp_path: Path, script: str, units: Sequence[Unit] = (Unit("short", ("1.1.1", "1.1.2")),), seconds: float = 60) -> list[Outcome]:
+def run(
+    tmp_path: Path, script: str, units: Sequence[Unit] = (Unit("short", ("1.1.1", "1.1.2")),), seconds: float = 60
+) -> list[Outcome]:
     setup = Setup(ScriptedSuite(script), tmp_path / "report")
     return asyncio.run(run_units(units, setup, jobs=2, seconds=seconds, say=lambda _: None))
 
@@ -137,7 +139,9 @@ def test_an_interrupted_run_leaves_no_daemon(tmp_path: Path, monkeypatch: pytest
 
     async def interrupt() -> None:
         setup = Setup(ScriptedSuite("time.sleep(600)"), tmp_path / "report")
-        running = asyncio.ensure_future(run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=60, say=lambda _: None))
+        running = asyncio.ensure_future(
+            run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=60, say=lambda _: None)
+        )
         while not begun:
             await asyncio.sleep(POLL_INTERVAL)
         running.cancel()

@@ -37,7 +37,10 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pyenv(on_path: Path, *versions: str) -> None:
     """A pyenv that has these versions."""
     prefix = on_path.parent / "versions"
-    program(on_path / "pyenv", f'case "$1" in versions) printf "%s\\n" {" ".join(versions)};; prefix) echo {prefix}/$2;; esac')
+    program(
+        on_path / "pyenv",
+        f'case "$1" in versions) printf "%s\\n" {" ".join(versions)};; prefix) echo {prefix}/$2;; esac',
+    )
     for version in versions:
         program(prefix / version / "bin" / "python2.7", RUNS)
 
@@ -72,7 +75,10 @@ def test_without_either_way_one_line_names_both(on_path: Path) -> None:
 
 def test_an_engine_that_answers_takes_the_place_of_python27(on_path: Path, tmp_path: Path) -> None:
     program(on_path / "docker", "exit 1")
-    podman = program(on_path / "podman", f'case "$1 $2" in "version ") ;; "image inspect") exit 1;; "pull {IMAGE}") ;; *) exit 1;; esac')
+    podman = program(
+        on_path / "podman",
+        f'case "$1 $2" in "version ") ;; "image inspect") exit 1;; "pull {IMAGE}") ;; *) exit 1;; esac',
+    )
     found = find_suite()
     assert found == ContainedSuite(str(podman))
     call = found.invocation(tmp_path)
@@ -84,7 +90,9 @@ def test_an_engine_that_answers_takes_the_place_of_python27(on_path: Path, tmp_p
     assert f"--name={call.abort[2]}" in call.command
 
 
-def test_an_install_that_fails_is_told_with_its_log(on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_install_that_fails_is_told_with_its_log(
+    on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program(on_path / "python2.7", RUNS)
     monkeypatch.setenv(suite.HOME_VARIABLE, str(tmp_path / "home"))
     monkeypatch.setattr(sys, "executable", str(program(tmp_path / "python3", "echo no venv here; exit 3")))
@@ -94,7 +102,9 @@ def test_an_install_that_fails_is_told_with_its_log(on_path: Path, tmp_path: Pat
     assert not (tmp_path / "home" / "suite" / "ready").exists()
 
 
-def test_an_install_is_done_once_and_anew_when_broken(on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_install_is_done_once_and_anew_when_broken(
+    on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv(suite.HOME_VARIABLE, str(home))
     program(on_path / "python2.7", RUNS)

@@ -1,4 +1,5 @@
-"""How long a close may take: a peer that takes nothing has the timeout, one that takes octets has until the longest time."""
+"""How long a close may take: a peer that takes nothing has the timeout, one that takes octets has until the longest
+time."""
 
 from __future__ import annotations
 

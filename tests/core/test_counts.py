@@ -16,7 +16,8 @@ from tests.loop import needed_native
 
 
 @pytest.mark.parametrize(
-    ("size", "place"), [(0, 63), (1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (1025, 11), (2**24, 24), (2**24 + 1, 25)]
+    ("size", "place"),
+    [(0, 63), (1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (1024, 10), (1025, 11), (2**24, 24), (2**24 + 1, 25)],
 )
 def test_a_size_has_the_same_place_here_and_in_c(size: int, place: int) -> None:
     counted = Sum()
@@ -42,13 +43,27 @@ def test_a_copy_of_traffic_is_apart() -> None:
     traffic.echoed(2, 10)
     copy = traffic.copy()
     copy.echoed(1, 1)
-    assert (traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets) == (2, 10, 2, 10)
+    assert (traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets) == (
+        2,
+        10,
+        2,
+        10,
+    )
     assert (copy.received_messages, copy.received_octets, copy.sent_messages, copy.sent_octets) == (3, 11, 3, 11)
 
 
 @pytest.mark.parametrize(
     ("code", "label"),
-    [(1000, "1000"), (1015, "1015"), (1016, "other"), (2999, "other"), (3000, "3xxx"), (4999, "4xxx"), (999, "other"), (5000, "other")],
+    [
+        (1000, "1000"),
+        (1015, "1015"),
+        (1016, "other"),
+        (2999, "other"),
+        (3000, "3xxx"),
+        (4999, "4xxx"),
+        (999, "other"),
+        (5000, "other"),
+    ],
 )
 def test_close_codes_are_few(code: int, label: str) -> None:
     assert close_label(code) == label
@@ -150,7 +165,10 @@ def test_timed_out(factory: EchoFactory, clock: Clock) -> None:
     assert dead.transport.aborted
     for peer in (silent, dead, late):
         peer.lose()
-    assert ends(factory) == ({Outcome.TIMEOUT: 2, Outcome.CLEAN: 1}, {("1006", Closer.SERVER): 1, ("1000", Closer.CLIENT): 1})
+    assert ends(factory) == (
+        {Outcome.TIMEOUT: 2, Outcome.CLEAN: 1},
+        {("1006", Closer.SERVER): 1, ("1000", Closer.CLIENT): 1},
+    )
 
 
 def test_refused(clock: Clock) -> None:
@@ -223,13 +241,22 @@ def test_messages_are_counted_each_way() -> None:
     factory = make_factory()
     peer = Peer(factory)
     peer.open("/json")
-    peer.send(client_frame(TEXT, b'{ "a": [1,  2] }') + client_frame(TEXT, b"{", fin=False) + client_frame(CONTINUATION, b"}"))
+    peer.send(
+        client_frame(TEXT, b'{ "a": [1,  2] }') + client_frame(TEXT, b"{", fin=False) + client_frame(CONTINUATION, b"}")
+    )
     assert factory.counts.received.text.sizes[4] == factory.counts.received.text.sizes[1] == 1
     assert (factory.counts.received.text.octets, factory.counts.sent.text.octets) == (18, 13)
     traffic = peer.protocol.traffic
-    assert (traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets) == (2, 18, 2, 13)
+    assert (traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets) == (
+        2,
+        18,
+        2,
+        13,
+    )
     peer.send(client_frame(BINARY, b"x"))
-    assert (factory.counts.received.binary.messages, factory.counts.sent.binary.messages) == (1, 0), "binary is not JSON"
+    assert (factory.counts.received.binary.messages, factory.counts.sent.binary.messages) == (1, 0), (
+        "binary is not JSON"
+    )
     assert peer.protocol.traffic.received_messages == 3
 
 

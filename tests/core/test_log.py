@@ -90,7 +90,10 @@ def test_lines_are_cut_but_tracebacks_are_not(log_format: LogFormat) -> None:
     here.info("{x}", x="é" * 10_000)
     assert log.TEXT_SIZE - 4 < len(out.getvalue().encode()) <= 512
     long_text = "y" * (log.LONG_TEXT_SIZE + 1)
-    for emit in (lambda: here.error("{x}", x=long_text), lambda: here.info("{x}", x=long_text, **{log.UNLIMITED: True})):
+    for emit in (
+        lambda: here.error("{x}", x=long_text),
+        lambda: here.info("{x}", x=long_text, **{log.UNLIMITED: True}),
+    ):
         out.seek(0)
         out.truncate()
         emit()

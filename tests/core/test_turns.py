@@ -32,7 +32,8 @@ def make(clock: Clock) -> tuple[Turns[Worker], list[str]]:
 
 
 def turn(clock: Clock) -> None:
-    """Have one turn of the reactor, which leaves to the next what is asked for in this one, other than the fake clock."""
+    """Have one turn of the reactor, which leaves to the next what is asked for in this one, other than the fake
+    clock."""
     (call,) = clock.calls
     clock.calls = []
     call.called = 1

@@ -94,7 +94,10 @@ WRONG = [
     ("drop=.", "the parameter drop is not a number from 0 to 1"),
     ("seed=7", "the parameter seed is of no use without drop"),
     ("drop=1&seed=4294967296", "the parameter seed is not a whole number from 0 to 4294967295"),
-    *[(f"compression={mode}", "the parameter compression is none of mirror, deflate, off") for mode in ("", "on", "Deflate", "deflate+")],
+    *[
+        (f"compression={mode}", "the parameter compression is none of mirror, deflate, off")
+        for mode in ("", "on", "Deflate", "deflate+")
+    ],
     ("compression=off&compression=off", "the parameter compression is given twice"),
     ("drop=1&seed=-1", "the parameter seed is not a whole number from 0 to 4294967295"),
 ]
@@ -112,7 +115,14 @@ def test_caps_are_settings() -> None:
     queries = ["delay=1s", "handshake-delay=2s", "ping=3s", "ping=4s", "abort&after=5", "fragment=6"]
     for query in queries:
         assert parse(query, low) != NONE
-    for query in ("delay=1001ms", "handshake-delay=2001ms", "ping=2999ms", "ping=4001ms", "abort&after=6", "fragment=7"):
+    for query in (
+        "delay=1001ms",
+        "handshake-delay=2001ms",
+        "ping=2999ms",
+        "ping=4001ms",
+        "abort&after=6",
+        "fragment=7",
+    ):
         with pytest.raises(FaultError):
             parse(query, low)
 

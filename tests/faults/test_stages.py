@@ -25,7 +25,20 @@ from echod.http.handshake import render
 from echod.lane.native import Native
 from echod.settings import Compression
 from tests.fakes import Peer, assert_freed_at_once, make_factory
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+    handshake,
+    server_frame,
+    split,
+)
 from tests.loop import bed
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
@@ -165,7 +178,10 @@ def test_what_is_held_counts_for_all_connections_together(clock: Clock) -> None:
 
 def test_what_is_held_is_sent_before_the_answer_to_a_close(clock: Clock) -> None:
     peer = opened(clock, "/?delay=10s")
-    assert peer.frames(text("a", "b") + client_frame(CLOSE, close_payload(1000, "bye"))) == [*texts("a", "b"), close(1000, "bye")]
+    assert peer.frames(text("a", "b") + client_frame(CLOSE, close_payload(1000, "bye"))) == [
+        *texts("a", "b"),
+        close(1000, "bye"),
+    ]
     assert peer.transport.disconnecting
 
 
@@ -370,8 +386,12 @@ def test_who_is_not_read_may_take_half_of_the_places(clock: Clock, query: str) -
     assert not Peer(factory).send(handshake(f"/?{query}")).startswith(b"HTTP/1.1 503 ")
 
 
-@pytest.mark.parametrize(("query", "is_read"), [("handshake-delay=1s", True), ("handshake-delay=1s&stall&after=1", False)])
-def test_who_has_its_late_answer_is_read_and_leaves_the_place_to_another(clock: Clock, query: str, is_read: bool) -> None:
+@pytest.mark.parametrize(
+    ("query", "is_read"), [("handshake-delay=1s", True), ("handshake-delay=1s&stall&after=1", False)]
+)
+def test_who_has_its_late_answer_is_read_and_leaves_the_place_to_another(
+    clock: Clock, query: str, is_read: bool
+) -> None:
     factory = make_factory(clock, max_connections=4)
     first = [Peer(factory), Peer(factory)]
     for peer in first:
@@ -434,7 +454,10 @@ def test_what_is_held_behind_the_end_is_left(clock: Clock, end: str) -> None:
 
 def test_an_end_that_comes_while_what_is_held_is_sent(clock: Clock) -> None:
     peer = opened(clock, "/?delay=1s&close=4000&after=2")
-    assert peer.frames(text("a", "b", "c") + client_frame(CLOSE, close_payload(1000))) == [*texts("a", "b"), close(4000)]
+    assert peer.frames(text("a", "b", "c") + client_frame(CLOSE, close_payload(1000))) == [
+        *texts("a", "b"),
+        close(4000),
+    ]
     assert peer.transport.disconnecting
 
 
@@ -462,7 +485,9 @@ def test_status(clock: Clock, status: int, line: bytes, header: bytes) -> None:
     answer = peer.send(handshake(f"/?status={status}&close=1000&ping=1s") + text("x"))
     assert answer.startswith(line + b"\r\n")
     assert b"\r\n" + header + b"\r\n" in answer
-    assert answer.endswith(b"\r\nContent-Length: 30\r\nX-Content-Type-Options: nosniff\r\n\r\nThe URL asks for this status.\n")
+    assert answer.endswith(
+        b"\r\nContent-Length: 30\r\nX-Content-Type-Options: nosniff\r\n\r\nThe URL asks for this status.\n"
+    )
     assert peer.transport.half_closed
     clock.pump([1] * 7)
     assert peer.take() == b""
@@ -593,7 +618,8 @@ NOISE = random.Random(3).randbytes(6 * STEP)
 
 
 def work_off(peer: Peer) -> list[Frame]:
-    """Let the line have its turns until nothing is left to do; return what has come, whole messages where that is in order."""
+    """Let the line have its turns until nothing is left to do; return what has come, whole messages where that is in
+    order."""
     turns = 0
     while peer.protocol._is_behind:
         peer.protocol.factory.clock.advance(0)
@@ -615,11 +641,18 @@ def messages_of(frames: list[Frame]) -> list[Frame]:
     return whole
 
 
-LONG = ["/?fragment=50", "/?delay=1ms&fragment=50", "/?compression=deflate", "/?compression=deflate&fragment=50", "/json"]
+LONG = [
+    "/?fragment=50",
+    "/?delay=1ms&fragment=50",
+    "/?compression=deflate",
+    "/?compression=deflate&fragment=50",
+    "/json",
+]
 
 
 def begin_long(clock: SlowClock, target: str, behind: bytes = b"", **settings: Any) -> tuple[Peer, Frame]:
-    """Send a message that takes many turns, and octets behind it; return the connection and the answer that is to come."""
+    """Send a message that takes many turns, and octets behind it; return the connection and the answer that is to
+    come."""
     peer = opened(clock, target, *([DEFLATE] if "deflate" in target else []), **settings)
     if "deflate" in target:
         compressor = zlib.compressobj(wbits=-15)
@@ -738,7 +771,9 @@ def test_a_ping_does_not_come_between_fragments(slow: SlowClock) -> None:
     assert work_off(peer) == [answer, Frame(PING, b"")]
 
 
-@pytest.mark.parametrize(("end", "last"), [("close=4000", [close(4000)]), ("close=1006", []), ("abort", []), ("stall", [])])
+@pytest.mark.parametrize(
+    ("end", "last"), [("close=4000", [close(4000)]), ("close=1006", []), ("abort", []), ("stall", [])]
+)
 def test_the_end_comes_after_a_message_that_takes_long(slow: SlowClock, end: str, last: list[Frame]) -> None:
     peer, answer = begin_long(slow, f"/?delay=1ms&fragment=50&{end}&after=1")
     assert work_off(peer) == [answer, *last]
@@ -880,7 +915,9 @@ def test_every_parameter_at_once(clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
-@pytest.mark.parametrize("query", ["delay=1s", "stall", "abort", "close=1006", "handshake-delay=1s", "status=503", "ping=1s", "drop=.5"])
+@pytest.mark.parametrize(
+    "query", ["delay=1s", "stall", "abort", "close=1006", "handshake-delay=1s", "status=503", "ping=1s", "drop=.5"]
+)
 def test_a_lost_connection_is_freed_without_the_garbage_collector(clock: Clock, query: str) -> None:
     assert_freed_at_once(clock, lambda peer: peer.send(handshake(f"/?{query}") + text("a")))
 

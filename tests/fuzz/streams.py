@@ -33,7 +33,10 @@ _lines = st.sampled_from(
 )
 
 # Of these the answer depends neither on time nor on chance.
-_FAULTS = "drop=.5&seed=1 fragment=3 close=1001&reason=%C3%BC close=1005 close=1006 abort stall after=1 after=3 delay=1s ping=1s status=503"
+_FAULTS = (
+    "drop=.5&seed=1 fragment=3 close=1001&reason=%C3%BC close=1005 close=1006 abort stall after=1 after=3 "
+    "delay=1s ping=1s status=503"
+)
 _NO_FAULTS = "handshake-delay=0 delay=%ff close close=1004 % a=1 compression=deflate compression=off compression=x"
 
 _queries = st.lists(st.sampled_from([*_FAULTS.split(), *_NO_FAULTS.split()]), max_size=4).map("&".join)
@@ -43,12 +46,19 @@ _offers = st.sampled_from([(), (OFFER,)])
 _heads = st.one_of(
     st.sampled_from([handshake(), b"\r\n" + handshake(), b"\r\n\r\n" + handshake()]),
     st.builds(handshake, st.sampled_from(["/", "/json", "/?redirect=x", "//[", "*", "/#f"]), _lines),
-    st.builds(lambda path, query, lines: handshake(f"{path}?{query}", *lines), st.sampled_from(["/", "/json"]), _queries, _offers),
+    st.builds(
+        lambda path, query, lines: handshake(f"{path}?{query}", *lines),
+        st.sampled_from(["/", "/json"]),
+        _queries,
+        _offers,
+    ),
     st.builds(lambda octets: b"GET " + octets + b"\r\n\r\n", _noise),
     _noise,
 )
 
-_payloads = st.one_of(st.text(max_size=200).map(str.encode), _noise, st.just(b'{ "a": [1, 2] }'), st.integers(0, 9000).map(bytes))
+_payloads = st.one_of(
+    st.text(max_size=200).map(str.encode), _noise, st.just(b'{ "a": [1, 2] }'), st.integers(0, 9000).map(bytes)
+)
 
 _frames = st.one_of(
     st.builds(client_frame, st.sampled_from([1, 2]), _payloads),
@@ -59,8 +69,12 @@ _frames = st.one_of(
         st.booleans(),
         st.sampled_from([0, 0, 0, 4, 1, 7]),
     ),
-    st.builds(lambda code, reason: client_frame(8, close_payload(code, reason)), st.integers(0, 65535), st.text(max_size=30)),
-    st.builds(lambda claim: client_frame(2, b"x", claim=claim), st.sampled_from([126, 65535, 65536, 2**20, 2**63 - 1, 2**63])),
+    st.builds(
+        lambda code, reason: client_frame(8, close_payload(code, reason)), st.integers(0, 65535), st.text(max_size=30)
+    ),
+    st.builds(
+        lambda claim: client_frame(2, b"x", claim=claim), st.sampled_from([126, 65535, 65536, 2**20, 2**63 - 1, 2**63])
+    ),
     st.just(client_frame(9, b"ping") * 50),
     _noise,
 )
@@ -72,7 +86,10 @@ def _deflated(payload: bytes, opcode: int, step: int, flush: int, left_out: int)
     octets = deflate.compress(payload) + deflate.flush(flush)
     octets = octets[: len(octets) - left_out]
     parts = [octets[start : start + step] for start in range(0, len(octets), step)]
-    return b"".join(client_frame(0 if i else opcode, part, fin=i == len(parts) - 1, rsv=0 if i else 4) for i, part in enumerate(parts))
+    return b"".join(
+        client_frame(0 if i else opcode, part, fin=i == len(parts) - 1, rsv=0 if i else 4)
+        for i, part in enumerate(parts)
+    )
 
 
 _deflated_messages = st.builds(
@@ -91,7 +108,9 @@ def streams(draw: st.DrawFn) -> bytes:
     if draw(st.integers(0, 3)):
         octets = bytearray(draw(_heads) + b"".join(draw(st.lists(_frames, max_size=8))))
     else:
-        octets = bytearray(handshake("/", OFFER) + b"".join(draw(st.lists(st.one_of(_deflated_messages, _frames), max_size=5))))
+        octets = bytearray(
+            handshake("/", OFFER) + b"".join(draw(st.lists(st.one_of(_deflated_messages, _frames), max_size=5)))
+        )
     for _ in range(draw(st.integers(0, 2)) if draw(st.integers(0, 3)) == 0 else 0):
         if octets:
             octets[draw(st.integers(0, len(octets) - 1))] ^= 1 << draw(st.integers(0, 7))

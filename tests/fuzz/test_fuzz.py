@@ -20,15 +20,16 @@ from tests.fuzz.streams import pieces, streams
 PATIENCE = 1.0
 """Seconds of CPU that a stream may take."""
 
-# A deflated message may be wrong in two ways, invalid and too long. How much of it is inflated at a time, and so which of them is
-# seen first, depends on how it comes.
+# A deflated message may be wrong in two ways, invalid and too long. How much of it is inflated at a time, and so which
+# of them is seen first, depends on how it comes.
 _INFLATION = re.compile(rb"(permessage-deflate.*)\x88.\x03(?:\xef|\xf1).*\Z", re.DOTALL)
 
 _DATE = re.compile(rb"\r\nDate: [^\r]*")
 
 
 def answer(cut: list[bytes]) -> tuple[bytes, int, bool, bool]:
-    """Return what a daemon of its own answers, and how it left the connection: Autobahn's state, half-closed, closed."""
+    """Return what a daemon of its own answers, and how it left the connection: Autobahn's state, half-closed,
+    closed."""
     clock = Clock()
     peer = Peer(make_factory(clock, max_message_size=8000, max_fragments=20))
     octets = b""

@@ -12,7 +12,9 @@ SETTINGS = Settings()
 MIRROR, DEFLATE = Compression.MIRROR, Compression.DEFLATE
 
 
-def terms(client: int = 15, server: int = 12, client_keeps: bool = True, server_keeps: bool = True, can_mirror: bool = True) -> Terms:
+def terms(
+    client: int = 15, server: int = 12, client_keeps: bool = True, server_keeps: bool = True, can_mirror: bool = True
+) -> Terms:
     return Terms(client, server, client_keeps, server_keeps, can_mirror)
 
 
@@ -27,15 +29,25 @@ def terms(client: int = 15, server: int = 12, client_keeps: bool = True, server_
         ("; client_max_window_bits=8", "", terms()),
         ("; server_max_window_bits=15", "; server_max_window_bits=15", terms()),
         ("; server_max_window_bits=14", "; server_max_window_bits=14", terms(can_mirror=False)),
-        ("; server_max_window_bits=14; client_max_window_bits", "; server_max_window_bits=14; client_max_window_bits=12", terms(12)),
+        (
+            "; server_max_window_bits=14; client_max_window_bits",
+            "; server_max_window_bits=14; client_max_window_bits=12",
+            terms(12),
+        ),
         # The client's inflater knows no more than 512 octets, so its compressor is asked to keep to them.
-        ("; server_max_window_bits=9; client_max_window_bits", "; server_max_window_bits=9; client_max_window_bits=9", terms(9, 9)),
+        (
+            "; server_max_window_bits=9; client_max_window_bits",
+            "; server_max_window_bits=9; client_max_window_bits=9",
+            terms(9, 9),
+        ),
         ("; server_max_window_bits=9", "; server_max_window_bits=9", terms(15, 9, can_mirror=False)),
         ("; server_no_context_takeover", "; server_no_context_takeover", terms(server_keeps=False, can_mirror=False)),
         ("; client_no_context_takeover", "; client_no_context_takeover", terms(client_keeps=False)),
         (
-            "; client_no_context_takeover; client_max_window_bits=11; server_max_window_bits=10; server_no_context_takeover",
-            "; server_no_context_takeover; server_max_window_bits=10; client_no_context_takeover; client_max_window_bits=10",
+            "; client_no_context_takeover; client_max_window_bits=11; server_max_window_bits=10; "
+            "server_no_context_takeover",
+            "; server_no_context_takeover; server_max_window_bits=10; client_no_context_takeover; "
+            "client_max_window_bits=10",
             terms(10, 10, client_keeps=False, server_keeps=False),
         ),
     ],
@@ -79,7 +91,9 @@ def test_what_is_agreed_on_where_each_echo_is_deflated(offered: str, answer: str
 )
 def test_what_is_no_offer_is_declined_and_the_next_is_looked_at(offer: str) -> None:
     assert agree(offer, SETTINGS, MIRROR, may_mirror=True) is None
-    assert agree(f"{offer}, Permessage-Deflate; server_max_window_bits=15, {NAME}", SETTINGS, MIRROR, may_mirror=True) == (
+    assert agree(
+        f"{offer}, Permessage-Deflate; server_max_window_bits=15, {NAME}", SETTINGS, MIRROR, may_mirror=True
+    ) == (
         f"{NAME}; server_max_window_bits=15",
         terms(),
     )

@@ -191,7 +191,9 @@ def test_what_is_unusual_but_right(octets: bytes) -> None:
 @pytest.mark.parametrize("octet", range(0x80, 0x100))
 def test_no_octet_above_ascii_begins_a_header(octet: int) -> None:
     request = verdict(
-        handshake("/", *["X-Forwarded-For: 10.0.0.1"]).replace(b"10.0.0.1", b"a" + bytes([octet]) + b"X-Forwarded-For: 6.6.6.6")
+        handshake("/", *["X-Forwarded-For: 10.0.0.1"]).replace(
+            b"10.0.0.1", b"a" + bytes([octet]) + b"X-Forwarded-For: 6.6.6.6"
+        )
     )
     assert isinstance(request, Request)
     assert client_address(request, "192.0.2.1", 1) == "192.0.2.1"
@@ -304,9 +306,34 @@ def test_a_pattern_with_many_asterisks_costs_linear_time() -> None:
         *(
             ([f"X-Forwarded-For: {hop}"], 1, "192.0.2.1")
             for hop in (
-                *("10.0.0.1:", "10.0.0.1:port", "10.0.0.1:123456", "10.0.0.1:-1", "10.0.0.1:1:2", "10.0.0.1 :1", "10.0.256.1:1"),
-                *("[10.0.0.1]", "[10.0.0.1]:1", "[2001:db8::1", "2001:db8::1]", "[2001:db8::1]1", "[2001:db8::1]:", "[[2001:db8::1]]:1"),
-                *("[fe80::1%eth0]:1", "[]:1", ":1", '"[2001:db8::1]:1"', "unknown", "unknown:1", "localhost:1", "10.0.0.1:\xb2"),
+                *(
+                    "10.0.0.1:",
+                    "10.0.0.1:port",
+                    "10.0.0.1:123456",
+                    "10.0.0.1:-1",
+                    "10.0.0.1:1:2",
+                    "10.0.0.1 :1",
+                    "10.0.256.1:1",
+                ),
+                *(
+                    "[10.0.0.1]",
+                    "[10.0.0.1]:1",
+                    "[2001:db8::1",
+                    "2001:db8::1]",
+                    "[2001:db8::1]1",
+                    "[2001:db8::1]:",
+                    "[[2001:db8::1]]:1",
+                ),
+                *(
+                    "[fe80::1%eth0]:1",
+                    "[]:1",
+                    ":1",
+                    '"[2001:db8::1]:1"',
+                    "unknown",
+                    "unknown:1",
+                    "localhost:1",
+                    "10.0.0.1:\xb2",
+                ),
             )
         ),
         (["X-Forwarded-For: ,"], 1, "192.0.2.1"),
@@ -343,8 +370,10 @@ def test_an_address_of_ipv4_is_written_as_one(address: str, plain: str) -> None:
 def test_answers_are_http() -> None:
     answer = render(DAEMON_FULL, "Sun, 06 Nov 1994 08:49:37 GMT")
     assert answer == (
-        b"HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: close\r\nRetry-After: 5\r\n"
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\nX-Content-Type-Options: nosniff\r\n\r\nToo many connections.\n"
+        b"HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: "
+        b"close\r\nRetry-After: 5\r\n"
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\nX-Content-Type-Options: "
+        b"nosniff\r\n\r\nToo many connections.\n"
     )
 
 
@@ -375,11 +404,16 @@ def test_plain_http_is_told_what_this_is() -> None:
         (b"GET /healthz HTTP/1.9\r\nHost: x\r\n\r\n", b"GET", "/healthz"),
         # As `curl --http2` has it; then what HTTP/1.0 does not know.
         (
-            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
+            b"h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
             b"GET",
             "/",
         ),
-        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2, foo\r\n\r\n", b"HEAD", "/healthz"),
+        (
+            b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2, foo\r\n\r\n",
+            b"HEAD",
+            "/healthz",
+        ),
         (b"GET /healthz HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"GET", "/healthz"),
     ],
 )
@@ -464,7 +498,11 @@ def test_the_answer_to_head_has_no_body() -> None:
         (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), "HTTP/1.1 is needed", "HTTP/1.1 is needed."),
         (b"G" * 20_000, "The request head is too large", "The request head is too large."),
         # No size of --max-request-head would help.
-        (GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n", "The request head has too many lines", "The request head has too many lines."),
+        (
+            GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n",
+            "The request head has too many lines",
+            "The request head has too many lines.",
+        ),
     ],
 )
 def test_the_answer_says_why_in_the_words_of_the_log(octets: bytes, why: str, body: str) -> None:

@@ -22,7 +22,14 @@ from echod.http.ws_url import parse
         ("ws://[::1]", False, "::1", 80, "/", "[::1]"),
         ("wss://[2001:DB8:0:0::1]:8443/x", True, "2001:db8::1", 8443, "/x", "[2001:db8::1]:8443"),
         ("ws://my_service_1:8080", False, "my_service_1", 8080, "/", "my_service_1:8080"),
-        ("ws://bücher.example/ä?ö=%20&x=[1]", False, "xn--bcher-kva.example", 80, "/%C3%A4?%C3%B6=%20&x=[1]", "xn--bcher-kva.example"),
+        (
+            "ws://bücher.example/ä?ö=%20&x=[1]",
+            False,
+            "xn--bcher-kva.example",
+            80,
+            "/%C3%A4?%C3%B6=%20&x=[1]",
+            "xn--bcher-kva.example",
+        ),
         ("ws://straße.example", False, "xn--strae-oqa.example", 80, "/", "xn--strae-oqa.example"),
     ],
 )

@@ -1,7 +1,7 @@
 """Drives Autobahn's client for clients.py: the same commands on standard input as ws_client.js takes, described there.
 
-In a process of its own: the reactor of the tests is the one that their in-process daemons run on. Must never know what is expected
-of the daemon.
+In a process of its own: the reactor of the tests is the one that their in-process daemons run on. Must never know what
+is expected of the daemon.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
-from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponse, PerMessageDeflateResponseAccept
+from autobahn.websocket.compress import (
+    PerMessageDeflateOffer,
+    PerMessageDeflateResponse,
+    PerMessageDeflateResponseAccept,
+)
 from twisted.internet.defer import Deferred, DeferredQueue, ensureDeferred
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, wrapClientTLS
 from twisted.internet.protocol import connectionDone
@@ -115,7 +119,10 @@ class Commands(LineReceiver):
 
     async def _answer_messages(self, count: int) -> None:
         messages = [await self._client.messages.get() for _ in range(count)]
-        self.answer({"messages": [(is_binary, len(payload)) for is_binary, payload in messages]}, [payload for _, payload in messages])
+        self.answer(
+            {"messages": [(is_binary, len(payload)) for is_binary, payload in messages]},
+            [payload for _, payload in messages],
+        )
 
     async def _close(self, _: object) -> None:
         self._client.sendClose(self._command["code"], self._command["reason"] or None)
@@ -128,7 +135,9 @@ def make_factory(options: dict[str, Any]) -> Any:
     factory = WebSocketClientFactory(options["url"], protocols=options["subprotocols"])
     factory.protocol = Client
     if options["compression"]:
-        factory.setProtocolOptions(perMessageCompressionOffers=[make_offer(options["offer"])], perMessageCompressionAccept=accept)
+        factory.setProtocolOptions(
+            perMessageCompressionOffers=[make_offer(options["offer"])], perMessageCompressionAccept=accept
+        )
     if options["offer"]:
         Client.threshold = options["offer"]["threshold"]
     return factory
@@ -160,7 +169,8 @@ async def main(reactor: Any, options: dict[str, Any]) -> None:
         trust = Certificate.loadPEM(Path(options["certificate"]).read_bytes())
         endpoint = wrapClientTLS(optionsForClientTLS(factory.host, trust), endpoint)
     if ":" in factory.host:
-        # Autobahn sends no brackets (RFC 3986 section 3.2.2) in its Host header, which a server has to refuse (RFC 9112 section 3.2).
+        # Autobahn sends no brackets (RFC 3986 section 3.2.2) in its Host header, which a server has to refuse (RFC 9112
+        # section 3.2).
         factory.host = f"[{factory.host}]"
     client = await endpoint.connect(factory)
     await client.opened

@@ -1,6 +1,7 @@
 """Five WebSocket implementations behind one face, so that a case is written once for all.
 
-Each is used as its documentation says; none is helped along. Knows the clients. Must never know what is expected of the daemon.
+Each is used as its documentation says; none is helped along. Knows the clients. Must never know what is expected of the
+daemon.
 """
 
 from __future__ import annotations
@@ -134,8 +135,13 @@ def open_websockets(target: Target) -> Iterator[Connection]:
     if target.certificate is not None:
         options["ssl"] = trusting(cafile=target.certificate)
     if target.offer is not None:
-        offered = {name: value for name, value in asdict(target.offer).items() if name != "threshold" and value is not False}
-        options |= {"compression": None, "extensions": [ClientPerMessageDeflateFactory(**{"client_max_window_bits": None, **offered})]}
+        offered = {
+            name: value for name, value in asdict(target.offer).items() if name != "threshold" and value is not False
+        }
+        options |= {
+            "compression": None,
+            "extensions": [ClientPerMessageDeflateFactory(**{"client_max_window_bits": None, **offered})],
+        }
     if target.unix is not None:
         opened = websockets.sync.client.unix_connect(str(target.unix), target.url, **options)
     else:
@@ -150,7 +156,9 @@ def open_websockets(target: Target) -> Iterator[Connection]:
 class Aiohttp(Connection):
     """The client of `aiohttp`. It can send neither a fragment nor a Close frame without a code, and keeps no reason."""
 
-    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], websocket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(
+        self, run: Callable[[Coroutine[Any, Any, Any]], Any], websocket: aiohttp.ClientWebSocketResponse
+    ) -> None:
         self._run = run
         self._websocket = websocket
         self.subprotocol = websocket.protocol
@@ -159,7 +167,11 @@ class Aiohttp(Connection):
     def exchange(self, messages: Sequence[Message]) -> list[Message]:
         async def send() -> None:
             for message in messages:
-                await (self._websocket.send_str(message) if isinstance(message, str) else self._websocket.send_bytes(message))
+                await (
+                    self._websocket.send_str(message)
+                    if isinstance(message, str)
+                    else self._websocket.send_bytes(message)
+                )
 
         async def receive() -> list[Message]:
             return [(await self._websocket.receive(PATIENCE)).data for _ in messages]

@@ -1,7 +1,8 @@
-"""permessage-deflate with clients that nobody here wrote: each message comes back, mirrored or deflated anew, with the lane and without.
+"""permessage-deflate with clients that nobody here wrote: each message comes back, mirrored or deflated anew, with the
+lane and without.
 
-Each client's own inflater keeps to what it has promised: its window, and whether it keeps its context. Where the mirror is not right, it
-fails at the next message that refers to something else than it seems to.
+Each client's own inflater keeps to what it has promised: its window, and whether it keeps its context. Where the mirror
+is not right, it fails at the next message that refers to something else than it seems to.
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ WORDS = [word.strip() for word in Path(__file__).parents[1].joinpath("daemon.py"
 
 
 def messages(seed: int, count: int) -> list[Message]:
-    """Text that refers to itself and to what was before, and noise; the sizes that are special, and others up to 300 KiB."""
+    """Text that refers to itself and to what was before, and noise; the sizes that are special, and others up to 300
+    KiB."""
     chance = random.Random(seed)
     found: list[Message] = []
     for _ in range(count):
-        size = chance.choice([0, 1, 63, 64, 125, 126, chance.randrange(2000), chance.randrange(2000), int(300 * 1024 ** chance.random())])
+        size = chance.choice(
+            [0, 1, 63, 64, 125, 126, chance.randrange(2000), chance.randrange(2000), int(300 * 1024 ** chance.random())]
+        )
         if chance.random() < 0.7:
             text = " ".join(chance.choices(WORDS, k=size // 4 + 1))[:size] + chance.choice(["", "é€😀"])
             found.append(text if chance.random() < 0.5 else text.encode())
@@ -67,7 +71,13 @@ def can_offer(name: str, offer: Offer) -> bool:
 
 def with_each_client(offers: list[Offer]) -> pytest.MarkDecorator:
     """Run with each offer, in each way, by each client that can make it."""
-    ways = [(name, offer) for name, client in CLIENTS.items() if client.compresses for offer in offers if can_offer(name, offer)]
+    ways = [
+        (name, offer)
+        for name, client in CLIENTS.items()
+        if client.compresses
+        for offer in offers
+        if can_offer(name, offer)
+    ]
     return pytest.mark.parametrize(("client", "offer"), ways, ids=map(str, ways), indirect=["client"])
 
 

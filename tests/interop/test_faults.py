@@ -1,7 +1,8 @@
-"""What docs/url.md promises, as libraries that nobody here wrote see it: closes, resets, stalls, refusals, and messages late or lost.
+"""What docs/url.md promises, as libraries that nobody here wrote see it: closes, resets, stalls, refusals, and messages
+late or lost.
 
-A client reports what comes in its own words: 1005 for a Close frame without a code, 1006 for none (RFC 6455 section 7.1.5). What a
-library does otherwise is noted where it does.
+A client reports what comes in its own words: 1005 for a Close frame without a code, 1006 for none (RFC 6455 section
+7.1.5). What a library does otherwise is noted where it does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tests.tls import Certificate
 from tests.tools import give_up
 
 CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
-"""All that may be sent below 2000 (RFC 6455 section 7.4, and what IANA has registered since), and samples of the others."""
+"""All that may be sent below 2000 (RFC 6455 section 7.4, and what IANA has registered since), and samples of the
+others."""
 
 QUIET = 2.0
 """Seconds without a message after which a client is told that there will be none."""
@@ -40,7 +42,9 @@ class Served:
     def target(self, path: str, is_tls: bool = False, compression: bool = False) -> Target:
         tcp, tls = self.daemon.urls
         if is_tls:
-            return Target(f"wss://localhost:{tls.rpartition(':')[2]}{path}", certificate=self.certificate, compression=compression)
+            return Target(
+                f"wss://localhost:{tls.rpartition(':')[2]}{path}", certificate=self.certificate, compression=compression
+            )
         return Target(f"{tcp}{path}", compression=compression)
 
 
@@ -80,7 +84,9 @@ def test_a_close_as_soon_as_it_is_open(served: Served, watch: Callable[[Watch], 
 
 
 @pytest.mark.parametrize(("query", "code"), [("close=1005", 1005), ("close=1006", 1006), ("abort", 1006)])
-def test_an_end_without_a_code(served: Served, watch: Callable[[Watch], Seen], is_tls: bool, query: str, code: int) -> None:
+def test_an_end_without_a_code(
+    served: Served, watch: Callable[[Watch], Seen], is_tls: bool, query: str, code: int
+) -> None:
     seen = watch(Watch(served.target(f"/?{query}&after=2", is_tls), ["one", "two"]))
     assert seen.messages == ["one", "two"]
     assert (seen.code, seen.reason) == (code, "")
@@ -106,14 +112,19 @@ def test_a_stall_behind_a_close_frame(served: Served, watch: Callable[[Watch], S
 
 
 @pytest.mark.parametrize(
-    ("status", "header"), [(401, "www-authenticate"), (404, None), (429, "retry-after"), (499, None), (503, "retry-after")]
+    ("status", "header"),
+    [(401, "www-authenticate"), (404, None), (429, "retry-after"), (499, None), (503, "retry-after")],
 )
-def test_a_status(served: Served, watch: Callable[[Watch], Seen], is_tls: bool, status: int, header: str | None) -> None:
+def test_a_status(
+    served: Served, watch: Callable[[Watch], Seen], is_tls: bool, status: int, header: str | None
+) -> None:
     seen = watch(Watch(served.target(f"/?status={status}", is_tls)))
     assert seen.status == status
     assert seen.opened is None
     values = {"www-authenticate": 'Basic realm="echod"', "retry-after": "5"}
-    assert {name: seen.headers.get(name) for name in values} == {name: value if name == header else None for name, value in values.items()}
+    assert {name: seen.headers.get(name) for name in values} == {
+        name: value if name == header else None for name, value in values.items()
+    }
 
 
 def test_a_wrong_value_is_400(served: Served, watch: Callable[[Watch], Seen]) -> None:
@@ -144,7 +155,9 @@ def test_a_handshake_that_is_later_than_the_client_waits(served: Served, watch: 
 def test_fragments(served: Served, watch: Callable[[Watch], Seen], size: int, compression: bool) -> None:
     # websockets takes 4,096 frames of a message.
     messages = ["", "Grüße aus 東京 😀", 1000 * "ü", "".join(map(chr, range(0x20, 0xD800)))[: 1000 * size]]
-    seen = watch(Watch(served.target(f"/?fragment={size}&close=1000&after={len(messages)}", compression=compression), messages))
+    seen = watch(
+        Watch(served.target(f"/?fragment={size}&close=1000&after={len(messages)}", compression=compression), messages)
+    )
     assert seen.messages == messages
     assert seen.code == 1000
 
@@ -213,10 +226,13 @@ def open_raw(daemon: Daemon, query: str) -> socket.socket:
 
 @pytest.mark.parametrize(("query", "is_reset"), [("abort", True), ("close=1006", False)])
 def test_what_is_under_tls_at_the_end(served: Served, query: str, is_reset: bool) -> None:
-    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket doesn't tell these apart, so this is by hand."""
+    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket doesn't tell these apart, so this
+    is by hand."""
     _, url = served.daemon.urls
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = ssl.create_default_context(cafile=served.certificate).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    tls = ssl.create_default_context(cafile=served.certificate).wrap_bio(
+        incoming, outgoing, server_hostname="localhost"
+    )
     received = b""
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=PATIENCE) as sock:
 

@@ -60,7 +60,9 @@ class Served:
     unix: Path
     certificate: Certificate
 
-    def target(self, kind: str = "tcp", *, path: str = "/", compression: bool = False, subprotocols: tuple[str, ...] = ()) -> Target:
+    def target(
+        self, kind: str = "tcp", *, path: str = "/", compression: bool = False, subprotocols: tuple[str, ...] = ()
+    ) -> Target:
         tcp, tcp6, _, tls = (url.rpartition(":")[2] for url in self.daemon.urls)
         return Target(
             {
@@ -97,7 +99,9 @@ def both_ways(**can: bool) -> pytest.MarkDecorator:
 
 
 def _names(**can: bool) -> list[str]:
-    return [name for name, client in CLIENTS.items() if all(getattr(client, what) == value for what, value in can.items())]
+    return [
+        name for name, client in CLIENTS.items() if all(getattr(client, what) == value for what, value in can.items())
+    ]
 
 
 def echo(connection: Connection, message: Message) -> None:
@@ -194,7 +198,12 @@ def test_any_path_echoes(served: Served, client: Client) -> None:
 
 @both_ways()
 def test_json(served: Served, client: Client, compression: bool) -> None:
-    texts = ['{ "a" : [ 1.50, 12345678901234567890123, "\\ud83d\\ude00\\u0000" ] }', " null ", '" "', json.dumps([list(range(10_000))])]
+    texts = [
+        '{ "a" : [ 1.50, 12345678901234567890123, "\\ud83d\\ude00\\u0000" ] }',
+        " null ",
+        '" "',
+        json.dumps([list(range(10_000))]),
+    ]
     with client.open(served.target(path="/json", compression=compression)) as connection:
         for text, answer in zip(texts, connection.exchange(texts), strict=True):
             assert json.loads(answer) == json.loads(text)

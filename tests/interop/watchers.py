@@ -1,6 +1,7 @@
 """Three clients behind one face that only watch: what comes, when, and how it ends, in the client's own words.
 
-Each is used as its documentation says; none is helped along. Knows the clients. Must never know what is expected of the daemon.
+Each is used as its documentation says; none is helped along. Knows the clients. Must never know what is expected of the
+daemon.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Seen:
     pings: int | None = None
     """None: it doesn't tell."""
     code: int | None = None
-    """The close code that it reports; None: it was still open when nothing had come for the time that it was told to wait."""
+    """The close code that it reports; None: it was still open when nothing had come for the time that it was told to
+    wait."""
     reason: str | None = ""
     """None: it doesn't tell."""
     gave_up: bool = False
@@ -130,7 +132,8 @@ async def _watch_aiohttp(watch: Watch) -> Seen:
         await _receive(socket, seen, watch.patience, began)
         if seen.code is not None or certificate is None:
             await socket.close()
-        # Else the session's end resets it: a close would wait half a minute for the end of TLS, from a peer that may not read.
+        # Else the session's end resets it: a close would wait half a minute for the end of TLS, from a peer that may
+        # not read.
     return seen
 
 
@@ -165,7 +168,9 @@ def watch_ws(watch: Watch) -> Seen:
         "openTimeout": watch.open_timeout,
     }
     command = ["node", str(FOLDER / "ws_watch.js")]
-    done = subprocess.run(command, input=json.dumps(options), capture_output=True, text=True, timeout=2 * PATIENCE, check=True)
+    done = subprocess.run(
+        command, input=json.dumps(options), capture_output=True, text=True, timeout=2 * PATIENCE, check=True
+    )
     told = json.loads(done.stdout)
     bodies = [(is_binary, base64.b64decode(text)) for _, is_binary, text in told["messages"]]
     return Seen(
@@ -181,7 +186,11 @@ def watch_ws(watch: Watch) -> Seen:
     )
 
 
-WATCHERS: dict[str, Callable[[Watch], Seen]] = {"websockets": watch_websockets, "aiohttp": watch_aiohttp, "ws": watch_ws}
+WATCHERS: dict[str, Callable[[Watch], Seen]] = {
+    "websockets": watch_websockets,
+    "aiohttp": watch_aiohttp,
+    "ws": watch_ws,
+}
 
 MISSING = {name: CLIENTS[name].missing for name in WATCHERS}
 """What is missing and how to get it, in one line."""

@@ -1,9 +1,10 @@
-"""The express lane at work: real sockets on the real transport and the real pump, when a lease begins, why it ends, and what then.
+"""The express lane at work: real sockets on the real transport and the real pump, when a lease begins, why it ends, and
+what then.
 
 What holds for every socket that can be leased is tried on a bare one and over each version of TLS.
 
-What is compared with is `tests.frames`, as in test_protocol.py; that any octets give the same with and without the lane is
-test_sameness.py's.
+What is compared with is `tests.frames`, as in test_protocol.py; that any octets give the same with and without the lane
+is test_sameness.py's.
 """
 
 from __future__ import annotations
@@ -48,7 +49,20 @@ from echod.websocket.protocol import EchoProtocol
 from tests.client import Client
 from tests.core.test_budget import FakeHolder
 from tests.fakes import Peer, make_factory
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, close_payload, handshake, server_frame, split
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    client_frame,
+    close_payload,
+    handshake,
+    server_frame,
+    split,
+)
 from tests.loop import DEADLINE, Bed, Link, Loop, SecureLink, bed, wait_for_lease
 from tests.reactor import until
 from tests.run.test_service import address, lines, make
@@ -71,7 +85,9 @@ def bare() -> EchoFactory:
 def dial(request: pytest.FixtureRequest, certificate: Certificate) -> Callable[[Bed], Link]:
     """Make a link over each kind of transport whose socket can be leased."""
 
-    return Bed.link if request.param == "plain" else partial(secure_link, certificate=certificate, version=request.param)
+    return (
+        Bed.link if request.param == "plain" else partial(secure_link, certificate=certificate, version=request.param)
+    )
 
 
 @pytest.fixture
@@ -91,7 +107,11 @@ def held(bed_: Bed) -> int:
 
 def noise(size: int, opcode: int = BINARY) -> bytes:
     generator = random.Random(size)
-    return generator.randbytes(size) if opcode == BINARY else ("aé€😀" * size).encode()[: size // 10 * 10].ljust(size, b".")
+    return (
+        generator.randbytes(size)
+        if opcode == BINARY
+        else ("aé€😀" * size).encode()[: size // 10 * 10].ljust(size, b".")
+    )
 
 
 def has_taken_all(link: Link) -> bool:
@@ -140,7 +160,9 @@ def test_a_lease_begins_after_the_handshake(lane_bed: Bed) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 4096, 16_384, 65_535, 65_536, 2**20])
-def test_ordinary_messages_stay_in_the_lease(link: Link, opcode: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ordinary_messages_stay_in_the_lease(
+    link: Link, opcode: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lease = link.protocol.lease
     monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
     payload = noise(size, opcode)
@@ -164,7 +186,10 @@ def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
 def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
     """A message's frames, of so many octets each."""
     starts = range(0, len(payload), size)
-    return [client_frame(CONTINUATION if at else opcode, payload[at : at + size], fin=at + size >= len(payload)) for at in starts]
+    return [
+        client_frame(CONTINUATION if at else opcode, payload[at : at + size], fin=at + size >= len(payload))
+        for at in starts
+    ]
 
 
 def test_a_fragmented_message_stays_in_the_lease(lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,14 +221,20 @@ def test_a_message_is_handed_over_in_the_middle_and_a_new_lease_begins_behind_it
 
 
 @pytest.mark.parametrize("between", [b"", client_frame(PING, b"x")])
-def test_fragments_are_counted_across_the_hand_over(native: Native, dial: Callable[[Bed], Link], between: bytes) -> None:
+def test_fragments_are_counted_across_the_hand_over(
+    native: Native, dial: Callable[[Bed], Link], between: bytes
+) -> None:
     with bed(native, max_fragments=8, ping_interval=0) as made:
         for number in (8, 9):
             link = dial(made)
             parts = fragmented(b"x" * number, 1)
             link.send(b"".join(parts[:3]) + between + b"".join(parts[3:]))
             expected = server_frame(PONG, b"x") if between else b""
-            expected += server_frame(BINARY, b"x" * 8) if number == 8 else server_frame(CLOSE, close_payload(1008, "too many fragments"))
+            expected += (
+                server_frame(BINARY, b"x" * 8)
+                if number == 8
+                else server_frame(CLOSE, close_payload(1008, "too many fragments"))
+            )
             assert link.receive(len(expected)) == expected
 
 
@@ -232,7 +263,9 @@ def test_a_fragmented_message_under_way_is_echoed_before_going_away(lane_bed: Be
 
 
 def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
-    link.send(client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000, "bye")) + client_frame(TEXT, b"behind"))
+    link.send(
+        client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000, "bye")) + client_frame(TEXT, b"behind")
+    )
     assert link.receive_all() == server_frame(TEXT, b"x") + server_frame(CLOSE, close_payload(1000, "bye"))
     link.end()
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
@@ -315,7 +348,8 @@ def test_the_buffers_of_large_messages_are_kept_for_a_while(lane_bed: Bed, link:
 
 
 def stuff(link: Link, octets: bytes, is_full: Callable[[], bool]) -> int:
-    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it was sent."""
+    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it
+    was sent."""
     times, rest = 0, octets
     while not (is_full() and not link.push(b"")):
         sent = link.push(rest)
@@ -393,7 +427,10 @@ def test_a_descriptor_that_is_used_again_is_leased_again(lane_bed: Bed) -> None:
 def test_two_hundred_leases_at_once(lane_bed: Bed) -> None:
     links = [lane_bed.link() for _ in range(200)]
     assert len(lane_of(lane_bed)._borrowers) == 200
-    octets = {link: b"".join(server_frame(TEXT, b"%d %d" % (number, n) * n) for n in range(20)) for number, link in enumerate(links)}
+    octets = {
+        link: b"".join(server_frame(TEXT, b"%d %d" % (number, n) * n) for n in range(20))
+        for number, link in enumerate(links)
+    }
     for number, link in enumerate(links):
         link.send(b"".join(client_frame(TEXT, b"%d %d" % (number, n) * n) for n in range(20)))
     for link, expected in octets.items():
@@ -408,7 +445,9 @@ def test_a_flood_does_not_starve_another(lane_bed: Bed, monkeypatch: pytest.Monk
     while flood.push(frame):
         """Until the kernel takes no more: many reads wait."""
     modest.push(client_frame(TEXT, b"modest"))
-    assert select.select([modest.transport], [], [], DEADLINE)[0], "it comes, though not at once where the kernel is busy"
+    assert select.select([modest.transport], [], [], DEADLINE)[0], (
+        "it comes, though not at once where the kernel is busy"
+    )
     for _ in range(2):
         lane_of(lane_bed).doRead()
     assert modest.protocol.lease.messages == 1, "a turn of no time serves one socket, and then it is the other's turn"
@@ -551,7 +590,11 @@ def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, di
             hog.send(begun)
         made.loop.until(lambda: made.factory.budget.is_tight)
         # All wait but the one whose turn it is.
-        assert sorted((is_leased(hog), hog.protocol.is_waiting) for hog in hogs) == [(False, True), (False, True), (True, False)]
+        assert sorted((is_leased(hog), hog.protocol.is_waiting) for hog in hogs) == [
+            (False, True),
+            (False, True),
+            (True, False),
+        ]
         assert is_leased(modest)
         assert made.factory.budget.held >= 150_000
         echoed(modest, TEXT, b"small")
@@ -692,7 +735,9 @@ def test_a_socket_that_cannot_be_lent_is_served_by_the_codec(lane_bed: Bed) -> N
     assert other.transport in lane_bed.loop.readers
 
 
-def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(
+    lane_bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     links = [lane_bed.link() for _ in range(3)]
     returned: list[EchoProtocol] = []
     lease_ended = EchoProtocol.lease_ended
@@ -718,7 +763,9 @@ def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(lane_bed: B
         assert is_leased(link)
 
 
-def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(
+    lane_bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken, whole = lane_bed.link(), lane_bed.link()
     monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
     for link in (broken, whole):
@@ -729,7 +776,9 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(lane_bed:
     echoed(whole, TEXT, b"still here")
 
 
-def test_a_lease_that_can_not_be_lost_either_costs_one_connection_alone(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_can_not_be_lost_either_costs_one_connection_alone(
+    lane_bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The reactor drops whoever raises. Where memory is short, the log may raise as well."""
     broken, whole = lane_bed.link(), lane_bed.link()
     monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
@@ -879,7 +928,9 @@ def test_a_lane_without_zlib_or_with_one_that_is_none(native: Native) -> None:
         assert not lane.takes_deflate
 
 
-def test_no_streams_are_made_where_there_is_no_compression_or_no_zlib_to_be_had(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_streams_are_made_where_there_is_no_compression_or_no_zlib_to_be_had(
+    native: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with bed(native, compression=Compression.OFF) as made:
         assert not lane_of(made).takes_deflate
     with bed(native) as made:
@@ -1040,7 +1091,9 @@ def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch:
     assert link.protocol.extension.window == b"a"
 
 
-def test_without_zlibs_functions_deflated_messages_are_autobahns(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_zlibs_functions_deflated_messages_are_autobahns(
+    native: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(zlib_functions, "find", lambda: None)
     with bed(native) as made:
         assert describe_lane(native, made.factory) == (
@@ -1081,7 +1134,9 @@ def test_tls_is_served_by_the_codec_where_sessions_can_not_be_leased(
 
     def talk() -> bytes:
         context = certificate.client()
-        with context.wrap_socket(socket.create_connection(address(lines), timeout=10), server_hostname="localhost") as client:
+        with context.wrap_socket(
+            socket.create_connection(address(lines), timeout=10), server_hostname="localhost"
+        ) as client:
             client.sendall(handshake())
             received = b""
             while not received.endswith(b"\r\n\r\n"):
@@ -1105,7 +1160,12 @@ def test_a_large_frame_in_pieces_is_gathered_past_autobahn(lane_bed: Bed, opcode
     peer = Peer(lane_bed.factory)
     peer.open()
     payload = noise(100_000, opcode)
-    octets = client_frame(TEXT, b"before") + client_frame(opcode, payload) + client_frame(PING) + client_frame(TEXT, b"behind")
+    octets = (
+        client_frame(TEXT, b"before")
+        + client_frame(opcode, payload)
+        + client_frame(PING)
+        + client_frame(TEXT, b"behind")
+    )
     answer = b""
     for start in range(0, len(octets), step):
         answer += peer.send(octets[start : start + step])
@@ -1192,7 +1252,10 @@ def test_the_environment_chooses(native: Native, monkeypatch: pytest.MonkeyPatch
     assert chosen(ECHOD_NATIVE="0") is None
     monkeypatch.setitem(sys.modules, "echod.lane.native._native", None)
     assert chosen() is None
-    for environment, words in (({"ECHOD_NATIVE": "1"}, "is not built"), ({"ECHOD_NATIVE": "yes"}, "ECHOD_NATIVE=yes: expected 1")):
+    for environment, words in (
+        ({"ECHOD_NATIVE": "1"}, "is not built"),
+        ({"ECHOD_NATIVE": "yes"}, "ECHOD_NATIVE=yes: expected 1"),
+    ):
         err = io.StringIO()
         monkeypatch.setattr("sys.__stderr__", err)
         with pytest.raises(SystemExit) as exit_:
@@ -1206,7 +1269,10 @@ def test_the_environment_chooses(native: Native, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ModuleNotFoundError("No module named '_cffi_backend'", name="_cffi_backend"), "needs _cffi_backend, which is not installed"),
+        (
+            ModuleNotFoundError("No module named '_cffi_backend'", name="_cffi_backend"),
+            "needs _cffi_backend, which is not installed",
+        ),
         (ImportError("wrong ELF class"), "cannot be loaded (wrong ELF class)"),
     ],
 )
@@ -1269,7 +1335,9 @@ class Transport(Connection):
         ([], b"first", [], [b"octets"]),
     ],
 )
-def test_what_the_kernel_does_not_take_at_once_is_written_later(takes: list[Any], waiting: bytes, sent: Any, later: Any) -> None:
+def test_what_the_kernel_does_not_take_at_once_is_written_later(
+    takes: list[Any], waiting: bytes, sent: Any, later: Any
+) -> None:
     transport = Transport(Socket(*takes), waiting)
     transports.write_now([transport], b"octets")
     assert (cast(Socket, transport.socket).sent, transport.later) == (sent, later)

@@ -1,7 +1,9 @@
-"""The express lane over TLS: the real session on the real transport, when the pump has it, and what goes back to Twisted with it.
+"""The express lane over TLS: the real session on the real transport, when the pump has it, and what goes back to
+Twisted with it.
 
-The client's end is Python's `ssl`, with an OpenSSL of its own; other clients are in tests/interop. What a plain socket knows nothing of is
-here; what holds for both is test_fastpath.py's, and that any octets give the same test_sameness.py's.
+The client's end is Python's `ssl`, with an OpenSSL of its own; other clients are in tests/interop. What a plain socket
+knows nothing of is here; what holds for both is test_fastpath.py's, and that any octets give the same
+test_sameness.py's.
 """
 
 from __future__ import annotations
@@ -42,9 +44,19 @@ def test_many_messages_in_one_record_and_in_many(link: SecureLink) -> None:
 
 
 def test_records_behind_what_ends_the_lease_are_twisteds(link: SecureLink) -> None:
-    frames = [client_frame(TEXT, b"a"), client_frame(PING, b"b"), client_frame(BINARY, noise(40_000)), client_frame(TEXT, b"c")]
+    frames = [
+        client_frame(TEXT, b"a"),
+        client_frame(PING, b"b"),
+        client_frame(BINARY, noise(40_000)),
+        client_frame(TEXT, b"c"),
+    ]
     link.push_sealed(b"".join(map(link.seal, frames)))
-    expected = server_frame(TEXT, b"a") + server_frame(PONG, b"b") + server_frame(BINARY, noise(40_000)) + server_frame(TEXT, b"c")
+    expected = (
+        server_frame(TEXT, b"a")
+        + server_frame(PONG, b"b")
+        + server_frame(BINARY, noise(40_000))
+        + server_frame(TEXT, b"c")
+    )
     assert link.receive(len(expected)) == expected
     leased(link)
 
@@ -118,7 +130,9 @@ def test_a_fin_without_a_close_notify(lane_bed: Bed, link: SecureLink, message: 
     assert held(lane_bed) == 0
 
 
-def test_a_record_that_is_wrong_ends_one_connection_alone(lane_bed: Bed, link: SecureLink, certificate: Certificate) -> None:
+def test_a_record_that_is_wrong_ends_one_connection_alone(
+    lane_bed: Bed, link: SecureLink, certificate: Certificate
+) -> None:
     other = leased(lane_bed.secure_link(certificate))
     plain = lane_bed.link()
     echoed(link, TEXT, b"right")
@@ -151,7 +165,8 @@ def test_a_reset_by_the_peer_ends_the_connection(lane_bed: Bed, link: SecureLink
 
 
 def stuff(link: SecureLink, octets: bytes, is_full: Callable[[], bool]) -> int:
-    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it was sent."""
+    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it
+    was sent."""
     for times in range(200):
         while not link.push_sealed():
             if is_full():
@@ -176,7 +191,9 @@ def stuffed(request: pytest.FixtureRequest, lane_bed: Bed, certificate: Certific
     return link, size, stuff(link, message, partial(waits, link)) * max(1, 2**20 // size)
 
 
-def test_who_does_not_read_is_not_read_and_gets_all_in_the_end(lane_bed: Bed, stuffed: tuple[SecureLink, int, int]) -> None:
+def test_who_does_not_read_is_not_read_and_gets_all_in_the_end(
+    lane_bed: Bed, stuffed: tuple[SecureLink, int, int]
+) -> None:
     link, size, messages = stuffed
     lease = link.protocol.lease
     assert link.protocol.count() == held(lane_bed) >= lease.sealed_size + lease.unsent_size
@@ -287,9 +304,12 @@ def test_a_deflated_message_is_the_pumps(lane_bed: Bed, certificate: Certificate
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("_handshakeDone", False), ("_lostTLSConnection", True), ("_aborted", True), ("_appSendBuffer", [b"x"])]
+    ("name", "value"),
+    [("_handshakeDone", False), ("_lostTLSConnection", True), ("_aborted", True), ("_appSendBuffer", [b"x"])],
 )
-def test_a_session_in_which_something_is_under_way_is_not_lent(lane_bed: Bed, link: SecureLink, name: str, value: object) -> None:
+def test_a_session_in_which_something_is_under_way_is_not_lent(
+    lane_bed: Bed, link: SecureLink, name: str, value: object
+) -> None:
     lane_of(lane_bed).recall(link.protocol)
     assert tls_sessions.session(link.protocol._layers) is not None
     was = getattr(link.outer, name)
@@ -308,7 +328,9 @@ def test_a_session_that_has_something_to_send_is_not_lent(lane_bed: Bed, link: S
     assert link.receive(6) == b"sealed"
 
 
-def test_without_the_functions_tls_is_the_codecs(native: Native, certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_functions_tls_is_the_codecs(
+    native: Native, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tls_sessions, "openssl", lambda: None)
     with bed(native, ping_interval=0) as made:
         assert not lane_of(made).takes_tls

@@ -25,7 +25,10 @@ V1 = b"PROXY TCP4 203.0.113.7 192.0.2.9 56324 8080\r\n"
 V1_IPV6 = b"PROXY TCP6 2001:DB8:0:0:0:0:0:7 2001:db8::9 56324 8080\r\n"
 V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([203, 0, 113, 7, 192, 0, 2, 9]) + b"\xdc\x04\x1f\x90"
 V2_IPV6 = (
-    V2[:13] + b"\x21\x00\x27" + bytes.fromhex("20010db8" + "0" * 23 + "7" + "20010db8" + "0" * 23 + "9") + b"\xdc\x04\x1f\x90\x04\x00\x00"
+    V2[:13]
+    + b"\x21\x00\x27"
+    + bytes.fromhex("20010db8" + "0" * 23 + "7" + "20010db8" + "0" * 23 + "9")
+    + b"\xdc\x04\x1f\x90\x04\x00\x00"
 )
 """With a TLV behind the addresses (PP2_TYPE_NOOP)."""
 
@@ -76,7 +79,9 @@ def test_the_proxy_has_no_limit_but_each_client_that_it_names(factory: EchoFacto
     [(V1, "203.0.113.7"), (V2, "203.0.113.7"), (V1_IPV6, "2001:db8::7"), (V2_IPV6, "2001:db8::7")],
     ids=["v1", "v2", "v1 over IPv6", "v2 over IPv6"],
 )
-def test_the_peer_is_the_one_that_the_header_names(factory: EchoFactory, header: bytes, address: str, step: int) -> None:
+def test_the_peer_is_the_one_that_the_header_names(
+    factory: EchoFactory, header: bytes, address: str, step: int
+) -> None:
     protocol, transport = connect(factory)
     feed(protocol, header + handshake() + client_frame(TEXT, b"x"), step)
     assert transport.value().startswith(b"HTTP/1.1 101 ")
@@ -84,7 +89,12 @@ def test_the_peer_is_the_one_that_the_header_names(factory: EchoFactory, header:
     [connection] = factory.live
     assert connection.address == address
     peer, host = connection.transport.getPeer(), connection.transport.getHost()
-    assert (peer.host, peer.port, host.host, host.port) == (address, 56324, "2001:db8::9" if ":" in address else "192.0.2.9", 8080)
+    assert (peer.host, peer.port, host.host, host.port) == (
+        address,
+        56324,
+        "2001:db8::9" if ":" in address else "192.0.2.9",
+        8080,
+    )
 
 
 def test_one_client_has_one_name_in_both_versions(factory: EchoFactory) -> None:
@@ -107,14 +117,18 @@ def test_one_client_has_one_name_in_both_versions(factory: EchoFactory) -> None:
     ],
     ids=["v1", "v1 with words", "v2 LOCAL", "v2 UNSPEC"],
 )
-def test_a_header_that_names_nobody_leaves_the_proxy_for_the_peer(factory: EchoFactory, header: bytes, step: int) -> None:
+def test_a_header_that_names_nobody_leaves_the_proxy_for_the_peer(
+    factory: EchoFactory, header: bytes, step: int
+) -> None:
     protocol, transport = connect(factory)
     feed(protocol, header + handshake(), step)
     assert transport.value().startswith(b"HTTP/1.1 101 ")
     assert [connection.address for connection in factory.live] == ["192.0.2.1"]
 
 
-def v1(source: str = "203.0.113.7", destination: str = "192.0.2.9", ports: str = "56324 8080", family: str = "TCP4") -> bytes:
+def v1(
+    source: str = "203.0.113.7", destination: str = "192.0.2.9", ports: str = "56324 8080", family: str = "TCP4"
+) -> bytes:
     """Return a version 1 header."""
     return f"PROXY {family} {source} {destination} {ports}\r\n".encode("latin-1")
 
@@ -147,7 +161,18 @@ def v1(source: str = "203.0.113.7", destination: str = "192.0.2.9", ports: str =
         v1(family="TCP5"),
         *(
             v1(ports=ports)
-            for ports in ("port 8080", "99999 8080", "1 65536", "-1 80", "+1 80", "1_0 80", "01 80", "1", "1 2 3", "9" * 30 + " 80")
+            for ports in (
+                "port 8080",
+                "99999 8080",
+                "1 65536",
+                "-1 80",
+                "+1 80",
+                "1_0 80",
+                "01 80",
+                "1",
+                "1 2 3",
+                "9" * 30 + " 80",
+            )
         ),
         V2[:12] + b"\x11" + V2[13:],
         V2[:12] + b"\x22" + V2[13:],
@@ -239,7 +264,9 @@ def test_a_name_that_is_no_address_forges_no_line_of_the_log(factory: EchoFactor
     protocol.makeConnection(Transport("1.2.3.4\nFORGED \x1b[2J"))
     with capturedLogs() as events:
         protocol.dataReceived(b"nonsense\r\n\r\n")
-    assert [formatEvent(event).split(": ")[0] for event in events] == [r"refused a handshake from 1.2.3.4\nFORGED \x1b[2J"]
+    assert [formatEvent(event).split(": ")[0] for event in events] == [
+        r"refused a handshake from 1.2.3.4\nFORGED \x1b[2J"
+    ]
 
 
 def test_who_closes_its_half_still_gets_its_answers(factory: EchoFactory) -> None:

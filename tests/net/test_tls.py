@@ -1,4 +1,5 @@
-"""Certificates from files: which is shown to whom, what is asked of a client, and what becomes of both when the files change."""
+"""Certificates from files: which is shown to whom, what is asked of a client, and what becomes of both when the files
+change."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ ODD = {
     "kind of key": (b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x09"),
     "curve": (b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x50"),
 }
-"""What there may be in a certificate, and odd octets in its place. Its signature doesn't fit then, which is the client's to see."""
+"""What there may be in a certificate, and odd octets in its place. Its signature doesn't fit then, which is the
+client's to see."""
 
 
 def shown(certificates: tls.Certificates, name: str | None = None) -> x509.Certificate:
@@ -159,7 +161,9 @@ class TestFiles:
 
     def test_what_openssl_refuses(self, tmp_path: Path) -> None:
         weak = Certificate(tmp_path / "weak", key=rsa.generate_private_key(65537, 1024))
-        with pytest.raises(tls.FileFault, match=r"/weak: the certificate for localhost until .* can't be used: ee key too small"):
+        with pytest.raises(
+            tls.FileFault, match=r"/weak: the certificate for localhost until .* can't be used: ee key too small"
+        ):
             tls.parse(f"ssl:0:privateKey={weak.path}")
 
     @pytest.mark.parametrize(
@@ -188,8 +192,11 @@ class TestFiles:
     def test_a_certificate_for_pss_alone(self, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "a.pem", key=rsa.generate_private_key(65537, 2048))
         octets = one.certificate.public_bytes(Encoding.DER)
-        # The last number of the kind of key, and its parameters: there are none, and then all are left as they are by default.
-        before, after = (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01" + rest for rest in (b"\x01\x05\x00", b"\x0a\x30\x00"))
+        # The last number of the kind of key, and its parameters: there are none, and then all are left as they are by
+        # default.
+        before, after = (
+            b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01" + rest for rest in (b"\x01\x05\x00", b"\x0a\x30\x00")
+        )
         assert before in octets
         one.path.write_text(one.key_pem.decode() + ssl.DER_cert_to_PEM_cert(octets.replace(before, after)))
         for text in (f"ssl:0:privateKey={one.path}", f"tls:{tmp_path}"):
@@ -216,7 +223,9 @@ class TestFiles:
 
     def test_parameters_are_left_out(self, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "one")
-        one.path.write_bytes(b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + one.path.read_bytes())
+        one.path.write_bytes(
+            b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + one.path.read_bytes()
+        )
         assert shown(parse(f"ssl:0:privateKey={one.path}")) == one.certificate
 
 
@@ -308,11 +317,16 @@ class TestReload:
         (tmp_path / "trusted").mkdir()
         trusted = tmp_path / "trusted" / "ca"
         trusted.write_bytes(ours.pem + ours.revoke(revoked))
-        for path, text in ((ours.path, f"tls:{tmp_path}"), (trusted, f"ssl:0:privateKey={other.path}:clientCa={trusted}")):
+        for path, text in (
+            (ours.path, f"tls:{tmp_path}"),
+            (trusted, f"ssl:0:privateKey={other.path}:clientCa={trusted}"),
+        ):
             certificates = parse(text)
             whole = path.read_bytes()
             path.write_bytes(whole[:kept])
-            with pytest.raises(ValueError, match=f"{path}: (a part of it is missing|there is nothing in PEM format in it)"):
+            with pytest.raises(
+                ValueError, match=f"{path}: (a part of it is missing|there is nothing in PEM format in it)"
+            ):
                 certificates.reload()
             path.write_bytes(whole)
         assert Client(parse(f"tls:{tmp_path}"), "a.example").shake_hands().chain == [ours.certificate]
@@ -392,7 +406,9 @@ class TestClients:
         server = Certificate(tmp_path / "server" / "server.pem", ["a.example"])
         Certificate(tmp_path / "server" / "z.pem", ["z.example"])
         authority, other = Certificate(tmp_path / "authority", ["Ours"]), Certificate(tmp_path / "other", ["Others'"])
-        good, bad = (Certificate(tmp_path / issuer.path.stem, ["client"], issuer=issuer) for issuer in (authority, other))
+        good, bad = (
+            Certificate(tmp_path / issuer.path.stem, ["client"], issuer=issuer) for issuer in (authority, other)
+        )
         revoked = Certificate(tmp_path / "revoked", ["gone"], issuer=authority)
         trusted = tmp_path / "trusted"
         trusted.write_bytes(authority.pem)
@@ -473,7 +489,8 @@ def test_what_clients_have_against_a_certificate(tmp_path: Path) -> None:
 
 
 def test_when_they_end(tmp_path: Path) -> None:
-    """Those that are shown, and of two for the same names the first to end; of other endpoints there is nothing to tell."""
+    """Those that are shown, and of two for the same names the first to end; of other endpoints there is nothing to
+    tell."""
     (tmp_path / "folder").mkdir()
     first = Certificate(tmp_path / "folder" / "a.pem", ["a.example", "b.example"], age=2, rest=1)
     Certificate(tmp_path / "folder" / "b.pem", ["a.example", "b.example"], age=1)
@@ -525,7 +542,9 @@ def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) 
 
 @pytest.mark.parametrize("prefix", ["", "haproxy:"])
 @pytest_twisted.inlineCallbacks
-def test_a_reset_comes_behind_the_echo_also_below_the_header(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
+def test_a_reset_comes_behind_the_echo_also_below_the_header(
+    prefix: str, certificate: Certificate
+) -> Generator[Any, Any, None]:
     endpoint = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
     factory = make_factory(REAL)
     port: Any = yield endpoint.listen(factory)
@@ -561,7 +580,9 @@ def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
 
 @pytest.mark.parametrize("prefix", ["", "haproxy:"])
 @pytest_twisted.inlineCallbacks
-def test_a_client_without_a_protocol_in_common_is_told_so(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
+def test_a_client_without_a_protocol_in_common_is_told_so(
+    prefix: str, certificate: Certificate
+) -> Generator[Any, Any, None]:
     endpoint = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
     factory = make_factory(REAL)
     port: Any = yield endpoint.listen(factory)

@@ -30,7 +30,21 @@ class Mallinfo(ctypes.Structure):
     """What glibc's allocator has handed out: `struct mallinfo2` (mallinfo(3))."""
 
     # As a string, so that the ten names stand in a line.
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]  # noqa: SIM905
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
+    ]
 
 
 def allocated() -> int:
@@ -143,7 +157,9 @@ def test_a_client_that_does_not_read_gets_all_in_the_end(made: Bed, certificate:
     echoed(link, TEXT, b"as before")
 
 
-def test_the_oldest_give_back_at_once_where_many_have_grown(made: Bed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_give_back_at_once_where_many_have_grown(
+    made: Bed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     links = [dial(made, certificate) for _ in range(3)]
     wait(made)
     monkeypatch.setattr(factory, "MOST_GROWN", 2)
@@ -202,7 +218,9 @@ def test_buffers_with_octets_in_them_are_not_replaced(bare: SecureLink) -> None:
     assert parts(bare) != before
 
 
-@pytest.mark.parametrize(("name", "value"), [("_handshakeDone", False), ("_lostTLSConnection", True), ("_aborted", True)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("_handshakeDone", False), ("_lostTLSConnection", True), ("_aborted", True)]
+)
 def test_a_session_that_does_something_else_keeps_its_buffers(
     bare: SecureLink, name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +242,9 @@ def test_without_memory_the_buffers_stay(bare: SecureLink, made_before: int, mon
     echoed(bare, TEXT, b"as before")
 
 
-def test_what_has_no_session_that_is_known_has_nothing_to_give_back(bare: SecureLink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_session_that_is_known_has_nothing_to_give_back(
+    bare: SecureLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = parts(bare)
     assert tls_sessions.renew_buffers(bare.protocol._layers[1:])
     monkeypatch.setattr(tls_sessions, "openssl", lambda: None)

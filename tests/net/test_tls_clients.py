@@ -1,6 +1,8 @@
-"""The lane over TLS against `openssl s_client`, which does at a letter what other clients do after hours: new keys, a renegotiation.
+"""The lane over TLS against `openssl s_client`, which does at a letter what other clients do after hours: new keys, a
+renegotiation.
 
-The client is a process of its own, and so is its OpenSSL; the daemon's side is turned by hand, so that the lease can be looked at.
+The client is a process of its own, and so is its OpenSSL; the daemon's side is turned by hand, so that the lease can be
+looked at.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from tests.tls import Certificate
 from tests.tools import needed
 
 KEY = b"\x01\x02\x03\x04"
-"""Masked with it, no payload here holds a letter that `s_client` would take for a command: it looks at the first of each read."""
+"""Masked with it, no payload here holds a letter that `s_client` would take for a command: it looks at the first of
+each read."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,7 +46,17 @@ class Client:
         self.loop = made.loop
         host, port = made.loop.address
         self.process = subprocess.Popen(
-            ["openssl", "s_client", "-quiet", "-no_ign_eof", "-connect", f"{host}:{port}", "-CAfile", str(certificate.path), *options],
+            [
+                "openssl",
+                "s_client",
+                "-quiet",
+                "-no_ign_eof",
+                "-connect",
+                f"{host}:{port}",
+                "-CAfile",
+                str(certificate.path),
+                *options,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -74,7 +87,8 @@ class Client:
         return self.output
 
     def send(self, octets: bytes) -> None:
-        """Write to it, a pipe's buffer at most, once it has read what was before: a letter that stands not alone is no command."""
+        """Write to it, a pipe's buffer at most, once it has read what was before: a letter that stands not alone is no
+        command."""
         pipe = self.process.stdin
         assert pipe
         self.loop.until(lambda: not any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))))

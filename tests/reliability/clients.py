@@ -48,7 +48,12 @@ class Client:
 
     @classmethod
     async def open(
-        cls, address: Address, *headers: str, target: str = "/", receive_buffer: int | None = None, host: str | None = None
+        cls,
+        address: Address,
+        *headers: str,
+        target: str = "/",
+        receive_buffer: int | None = None,
+        host: str | None = None,
     ) -> Self:
         """Connect and make the opening handshake."""
         client = await cls.connect(address, receive_buffer, host)
@@ -66,7 +71,8 @@ class Client:
         await asyncio.wait_for(self._loop.sock_sendall(self.sock, octets), PATIENCE)
 
     async def push(self, octets: bytes, limit: int, stall: float) -> int:
-        """Send the same octets again and again, until nothing goes for `stall` seconds, the limit or the end; return how many."""
+        """Send the same octets again and again, until nothing goes for `stall` seconds, the limit or the end; return
+        how many."""
         sent = 0
         view = memoryview(octets)
         while sent < limit:
@@ -191,7 +197,8 @@ async def open_many(address: Address, count: int, *headers: str, receive_buffer:
 
 
 async def warm_up(address: Address, *headers: str) -> None:
-    """Have the daemon do once what it will do often, so that what it loads and builds at first is not counted as growth."""
+    """Have the daemon do once what it will do often, so that what it loads and builds at first is not counted as
+    growth."""
     client = await Client.open(address, *headers)
     for size in (10, 1000):
         await client.send(frames.client_frame(frames.BINARY, bytes(size)))

@@ -1,8 +1,8 @@
 """When the reliability suite runs, in which of its two forms, and how a figure is told.
 
-The suite puts a load on the machine for minutes, so a plain `pytest` runs only `test_advisories.py` and `test_garbage.py` of it.
-The rest runs where this folder, or something in it, is named on the command line: `pytest tests/reliability` in its short
-form, and with `--soak` (or ECHOD_SOAK=1) in full.
+The suite puts a load on the machine for minutes, so a plain `pytest` runs only `test_advisories.py` and
+`test_garbage.py` of it. The rest runs where this folder, or something in it, is named on the command line: `pytest
+tests/reliability` in its short form, and with `--soak` (or ECHOD_SOAK=1) in full.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _HERE = Path(__file__).parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--soak`, which is known where this folder is named on the command line."""
-    parser.addoption("--soak", action="store_true", help="run the reliability suite with the full numbers (many minutes)")
+    parser.addoption(
+        "--soak", action="store_true", help="run the reliability suite with the full numbers (many minutes)"
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -47,7 +49,9 @@ class Form:
 @pytest.fixture(scope="session")
 def form(pytestconfig: pytest.Config) -> Form:
     """Give the form that was asked for."""
-    return Form(bool(pytestconfig.getoption("--soak", default=False)) or os.environ.get("ECHOD_SOAK", "") not in ("", "0"))
+    return Form(
+        bool(pytestconfig.getoption("--soak", default=False)) or os.environ.get("ECHOD_SOAK", "") not in ("", "0")
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,7 +66,8 @@ Figure = Callable[..., None]
 
 @pytest.fixture
 def figure(pytestconfig: pytest.Config) -> Figure:
-    """Give a function that prints a figure beside its limit, on one line and past pytest's capture, and holds it to that."""
+    """Give a function that prints a figure beside its limit, on one line and past pytest's capture, and holds it to
+    that."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def tell(name: str, value: float, limit: float, unit: str = "") -> None:

@@ -1,7 +1,7 @@
 """A daemon in its own process, and what the kernel says of it: memory, CPU, descriptors.
 
-Knows /proc. Must never know a frame, and must never import echod: what a figure says must not depend on the word of what is
-measured.
+Knows /proc. Must never know a frame, and must never import echod: what a figure says must not depend on the word of
+what is measured.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Daemon(daemon.Daemon):
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`nofile` is its RLIMIT_NOFILE; with a `certificate` and its key it speaks TLS; `prefix` is a command that runs another one,
-        in the same process; `env` is as there."""
+        """`nofile` is its RLIMIT_NOFILE; with a `certificate` and its key it speaks TLS; `prefix` is a command that
+        runs another one, in the same process; `env` is as there."""
         kind, key = ("tcp", "") if certificate is None else ("ssl", f":privateKey={certificate}")
         super().__init__(*options, ports=(f"{kind}:0:interface={interface}{key}",), env=env)
         # The hard limit too: the daemon raises the soft one to it.
@@ -69,7 +69,8 @@ class Daemon(daemon.Daemon):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def seconds_until(self, condition: Callable[[], bool], most: float) -> float:
-        """Wait for a condition that is seen from outside; return the seconds that it took, or `most` and more if it never came."""
+        """Wait for a condition that is seen from outside; return the seconds that it took, or `most` and more if it
+        never came."""
         start = time.monotonic()
         while not condition() and time.monotonic() - start < most:
             time.sleep(0.02)

@@ -41,7 +41,9 @@ class Honest:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """End it; the echo that is awaited counts too."""
         self._is_over.set()
         self._thread.join()
@@ -52,7 +54,8 @@ class Honest:
         while not self._is_over.is_set():
             self._echo()
             now = time.monotonic()
-            # What was due while this one was awaited would have waited too: else one long stall would be one sample of many.
+            # What was due while this one was awaited would have waited too: else one long stall would be one sample of
+            # many.
             while due <= now:
                 self.times.append(now - due)
                 due += PERIOD

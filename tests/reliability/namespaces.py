@@ -75,7 +75,21 @@ def wire() -> Iterator[Wire]:
     try:
         for role in roles:
             _ip("netns", "add", _name(role))
-        _ip("-n", _name("server"), "link", "add", "name", "server", "type", "veth", "peer", "name", "client", "netns", _name("client"))
+        _ip(
+            "-n",
+            _name("server"),
+            "link",
+            "add",
+            "name",
+            "server",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "client",
+            "netns",
+            _name("client"),
+        )
         for role, address in roles.items():
             _ip("-n", _name(role), "address", "add", f"{address}/24", "dev", role)
             _ip("-n", _name(role), "link", "set", role, "up")

@@ -1,4 +1,5 @@
-"""What the daemon says it holds, against what the kernel says it has: answers that are read but for their end, or not at all."""
+"""What the daemon says it holds, against what the kernel says it has: answers that are read but for their end, or not
+at all."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ def test_limit_after_inflation_over_fragments_ghsa_hxp9_w8x3_p566() -> None:
     found: list[frames.Frame] = []
     for i in range(100):
         piece = deflate.compress(bytes(LIMIT // 10)) + deflate.flush(zlib.Z_SYNC_FLUSH)
-        found += peer.frames(frames.client_frame(frames.CONTINUATION if i else frames.BINARY, piece, rsv=0 if i else 4, fin=False))
+        found += peer.frames(
+            frames.client_frame(frames.CONTINUATION if i else frames.BINARY, piece, rsv=0 if i else 4, fin=False)
+        )
     assert close_code(found) == 1009
     assert not peer.protocol.count()
 
@@ -76,7 +78,8 @@ def test_a_message_of_just_the_limit_is_echoed_deflated() -> None:
     assert [frame.opcode for frame in found] == [frames.BINARY]
 
 
-# CVE-2026-44546 (daphne): a header line split where HTTP has no line's end, so that a client writes a header of the proxy's.
+# CVE-2026-44546 (daphne): a header line split where HTTP has no line's end, so that a client writes a header of the
+# proxy's.
 
 LINE_ENDS = ["\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\x00", "\r\n ", "\r\n\t"]
 
@@ -110,7 +113,17 @@ def test_the_limit_for_an_address_counts_the_real_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "hop", ["fe80::1%" + "a" * 100, "fe80::1%\x9b31m", "1.2.3.4.5", "unknown", "[::1]:800000", "[192.0.2.9]:80", "::1:80x", "\uff11.2.3.4"]
+    "hop",
+    [
+        "fe80::1%" + "a" * 100,
+        "fe80::1%\x9b31m",
+        "1.2.3.4.5",
+        "unknown",
+        "[::1]:800000",
+        "[192.0.2.9]:80",
+        "::1:80x",
+        "\uff11.2.3.4",
+    ],
 )
 def test_what_is_no_address_is_not_believed(hop: str) -> None:
     peer = Peer(make_factory(trust_proxy=1), host="192.0.2.1")
@@ -192,7 +205,8 @@ def test_tiny_reads_of_a_request_head_cve_2026_123817() -> None:
     assert min(send(7200) for _ in range(3)) < 8 * min(send(900) for _ in range(3)) * 4
 
 
-# Lengths of 2^63 and more (RFC 6455 section 5.2: the most significant bit must be 0), seen in many servers as a negative number.
+# Lengths of 2^63 and more (RFC 6455 section 5.2: the most significant bit must be 0), seen in many servers as a
+# negative number.
 
 
 @pytest.mark.parametrize("length", [2**63 - 1, 2**63, 2**63 + 5, 2**64 - 1])

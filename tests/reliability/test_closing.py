@@ -1,4 +1,5 @@
-"""Every close comes to an end, also towards a client that never reads: descriptors gone within the close timeout and 2 s."""
+"""Every close comes to an end, also towards a client that never reads: descriptors gone within the close timeout and 2
+s."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize(("clients", "size"), [(CLIENTS, MIB), (CLIENTS // 5, 6 * MIB)], ids=["100 x 1 MiB", "20 x 6 MiB"])
+@pytest.mark.parametrize(
+    ("clients", "size"), [(CLIENTS, MIB), (CLIENTS // 5, 6 * MIB)], ids=["100 x 1 MiB", "20 x 6 MiB"]
+)
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_clients_that_fill_their_buffers_and_never_read(ending: str, clients: int, size: int, figure: Figure) -> None:
     """The kernel takes the smaller messages, and the larger are more than it takes."""
@@ -31,7 +34,8 @@ def test_clients_that_fill_their_buffers_and_never_read(ending: str, clients: in
 
     async def fill(daemon: Daemon) -> Client:
         client = await Client.open(daemon.address, receive_buffer=4096)
-        # The end is in the same read as that of the message, so that the daemon has it before it has to wait for the client.
+        # The end is in the same read as that of the message, so that the daemon has it before it has to wait for the
+        # client.
         await client.send(octets)
         return client
 
@@ -51,7 +55,8 @@ def test_clients_that_fill_their_buffers_and_never_read(ending: str, clients: in
 
 
 def test_clients_that_stop_answering_amid_a_stream(figure: Figure) -> None:
-    """Where the daemon reads no more it never comes to see a Close or an end: keepalive is what ends such a connection."""
+    """Where the daemon reads no more it never comes to see a Close or an end: keepalive is what ends such a
+    connection."""
 
     async def fill(daemon: Daemon) -> Client:
         client = await Client.open(daemon.address, receive_buffer=4096)

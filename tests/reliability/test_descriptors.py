@@ -78,7 +78,13 @@ def test_reconnects(form: Form, figure: Figure) -> None:
     total, first = form.pick(100_000, 8_000), form.pick(10_000, 2_000)
     chance = random.Random(7)
     message = frames.client_frame(frames.TEXT, b"some text " * 20)
-    points = [b"", b"GET / HTTP/1.1\r\n", frames.handshake(), frames.handshake() + message, frames.handshake("/", OFFER) + message[:50]]
+    points = [
+        b"",
+        b"GET / HTTP/1.1\r\n",
+        frames.handshake(),
+        frames.handshake() + message,
+        frames.handshake("/", OFFER) + message[:50],
+    ]
 
     async def live(address: Address) -> None:
         client = await Client.open(address, *([OFFER] if chance.random() < 0.5 else []))

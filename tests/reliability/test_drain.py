@@ -53,7 +53,8 @@ async def chat(client: Client, size: int) -> Outcome:
 
 
 async def drain(daemon: Daemon, clients: list[Client], seconds: float) -> tuple[list[Outcome], float, float]:
-    """Send the signal amid the traffic; return the outcomes, and when it was sent and how long the process lived then."""
+    """Send the signal amid the traffic; return the outcomes, and when it was sent and how long the process lived
+    then."""
     chats = [asyncio.create_task(chat(client, 100 + 13 * (i % 100) ** 2)) for i, client in enumerate(clients)]
     await asyncio.sleep(seconds)
     signalled = time.monotonic()

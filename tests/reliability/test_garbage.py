@@ -1,4 +1,5 @@
-"""A closed connection is freed when it is closed: no cycle leaves it, or its zlib objects, to the cyclic garbage collector.
+"""A closed connection is freed when it is closed: no cycle leaves it, or its zlib objects, to the cyclic garbage
+collector.
 
 In this process, over real sockets, with that collector turned off.
 """

@@ -33,7 +33,8 @@ def test_request_heads_without_an_end(figure: Figure) -> None:
     refused = sum(answer == b"HTTP/1.1 431 " for _, answer in results)
     # 16 KiB of each, and what a buffer takes ahead.
     figure("growth, 100 request heads without an end", growth / MIB, 2.5, "MiB")
-    # A reset is the daemon's right towards who never stops; what it took by then is what counts, and that is in the growth.
+    # A reset is the daemon's right towards who never stops; what it took by then is what counts, and that is in the
+    # growth.
     figure("of them not refused with 431", CLIENTS - refused, CLIENTS)
 
 

@@ -15,7 +15,8 @@ PEERS = 60
 
 
 def connect(address: tuple[str, int], kind: int) -> socket.socket:
-    """Open a connection, which is left idle, amid a message, before an answer that is never read, or amid its handshake."""
+    """Open a connection, which is left idle, amid a message, before an answer that is never read, or amid its
+    handshake."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.settimeout(30)

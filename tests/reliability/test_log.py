@@ -82,7 +82,12 @@ async def everything(address: Address, count: int) -> None:
     await asyncio.gather(*(load(address, count // 3) for load in (bogus_pongs, refused_handshakes, broken_frames)))
 
 
-LOADS: list[Callable[[Address, int], Coroutine[Any, Any, None]]] = [bogus_pongs, refused_handshakes, broken_frames, everything]
+LOADS: list[Callable[[Address, int], Coroutine[Any, Any, None]]] = [
+    bogus_pongs,
+    refused_handshakes,
+    broken_frames,
+    everything,
+]
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
@@ -101,7 +106,8 @@ def test_log_rate(load: Callable[[Address, int], Coroutine[Any, Any, None]], for
         lines = daemon.log().splitlines()[before:]
     name = load.__name__.replace("_", " ")
     by_second = Counter(match[0] for line in lines if (match := _TIME.match(line)))
-    # The daemon's seconds begin where they like: two may have their lines in one of the clock's, and one more than have passed.
+    # The daemon's seconds begin where they like: two may have their lines in one of the clock's, and one more than have
+    # passed.
     figure(f"lines of log in any second, {name}", max(by_second.values(), default=0), 2 * 10)
     figure(f"lines of log a second, {name}", len(lines) / (seconds + 1), 10)
     figure(f"octets of the longest of them, {name}", max((len(line.encode()) for line in lines), default=0), 512)

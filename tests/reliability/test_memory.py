@@ -1,6 +1,7 @@
 """Memory while clients do their worst, and what an honest one notices of it.
 
-Growth is the most resident memory over that of the same daemon idle, after one connection has done once all that follows.
+Growth is the most resident memory over that of the same daemon idle, after one connection has done once all that
+follows.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
 
 
 async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str) -> int:
-    """Return the octets that clients which stay and do nothing more make the daemon hold; `headers` are those of their handshakes."""
+    """Return the octets that clients which stay and do nothing more make the daemon hold; `headers` are those of their
+    handshakes."""
     await warm_up(daemon.address, *headers)
     idle = daemon.memory()
     opened = await at_once(clients, 50)
@@ -181,7 +183,8 @@ def test_a_compression_bomb(figure: Figure) -> None:
     with Daemon() as daemon:
         growth, code = asyncio.run(run(daemon))
     assert code == 1009
-    # Twice, as a buffer that grows may have to move; and the frame, 160 KiB, in the lane's hands and Autobahn's, with what it goes through.
+    # Twice, as a buffer that grows may have to move; and the frame, 160 KiB, in the lane's hands and Autobahn's, with
+    # what it goes through.
     figure("growth, a bomb that inflates to 160 MiB", growth / MIB, 2 * limit / MIB + 1, "MiB")
 
 
@@ -216,7 +219,9 @@ NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
         ("mirrored, with context takeover and the full window", "mirror", (OFFER.partition(";")[0],), 48),
     ],
 )
-def test_idle_connections(kind: str, mode: str, headers: tuple[str, ...], limit: int, native: str, form: Form, figure: Figure) -> None:
+def test_idle_connections(
+    kind: str, mode: str, headers: tuple[str, ...], limit: int, native: str, form: Form, figure: Figure
+) -> None:
     count = form.pick(5000, 1000)
     # Both directions of the extension have their memory once each has seen a message, which fills the window.
     deflate = zlib.compressobj(wbits=-12)
@@ -241,4 +246,9 @@ def test_idle_connections(kind: str, mode: str, headers: tuple[str, ...], limit:
         needed_native()
     with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
         growth = asyncio.run(run(daemon))
-    figure(f"memory of an idle connection, {kind}, {'with' if native == '1' else 'without'} the lane", growth / count / KIB, limit, "KiB")
+    figure(
+        f"memory of an idle connection, {kind}, {'with' if native == '1' else 'without'} the lane",
+        growth / count / KIB,
+        limit,
+        "KiB",
+    )

@@ -62,7 +62,9 @@ def test_a_format_given_to_twist_is_kept() -> None:
         log_place.take(twist, JOURNAL, True, arguments)
 
 
-@pytest.mark.parametrize("options", [{"nodaemon": 1}, {"nodaemon": 1, "logfile": "-"}, {"debug": True, "logfile": None}])
+@pytest.mark.parametrize(
+    "options", [{"nodaemon": 1}, {"nodaemon": 1, "logfile": "-"}, {"debug": True, "logfile": None}]
+)
 def test_twistd_in_the_foreground(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
@@ -90,7 +92,9 @@ def test_who_has_the_signal_keeps_it() -> None:
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
 
 
-@pytest.mark.parametrize(("options", "why"), [({"logfile": "-"}, "a daemon can't"), ({"logfile": "no/such/folder/log"}, "can't write")])
+@pytest.mark.parametrize(
+    ("options", "why"), [({"logfile": "-"}, "a daemon can't"), ({"logfile": "no/such/folder/log"}, "can't write")]
+)
 def test_what_can_not_be_had(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         log_place.take(options, JOURNAL, False)

@@ -111,7 +111,9 @@ def test_the_health_check_tells_of_the_end() -> None:
 
 
 @pytest_twisted.inlineCallbacks
-def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+def test_serves_on_several_endpoints_also_without_the_privileged_step(
+    tmp_path: Path, lines: list[str]
+) -> Generator[Any, Any, None]:
     path = tmp_path / "socket"
     service = make("tcp:0:interface=127.0.0.1", f"unix:{path}")
     service.startService()
@@ -127,7 +129,9 @@ def test_serves_on_several_endpoints_also_without_the_privileged_step(tmp_path: 
 
 
 @pytest_twisted.inlineCallbacks
-def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(
+    tmp_path: Path, lines: list[str]
+) -> Generator[Any, Any, None]:
     """Twisted's own port, that is, as it removes the path first."""
     port, admin = f"unix:{tmp_path / 'port'}", f"unix:{tmp_path / 'admin'}"
     service = make(port, "tcp:0:interface=127.0.0.1", admin_endpoints=[(admin, serverFromString(REAL, admin))])
@@ -186,7 +190,9 @@ def test_a_start_that_fails_leaves_no_socket(is_admin: bool, tmp_path: Path) -> 
     with listening() as port:
         texts = [f"unix:{tmp_path / 'socket'}", f"tcp:{port}:interface=127.0.0.1"]
         made = [(text, parse_endpoint(REAL, text)) for text in texts]
-        service = EchoService(Settings(), [] if is_admin else made, REAL, take_signals=False, admin_endpoints=made if is_admin else [])
+        service = EchoService(
+            Settings(), [] if is_admin else made, REAL, take_signals=False, admin_endpoints=made if is_admin else []
+        )
         with pytest.raises(CannotStartError):
             service.privilegedStartService()
     assert list(tmp_path.iterdir()) == []
@@ -322,7 +328,9 @@ def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
 
 
 @pytest_twisted.inlineCallbacks
-def test_the_service_manager_is_told(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+def test_the_service_manager_is_told(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> Generator[Any, Any, None]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(10)
@@ -388,11 +396,16 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
 
 
 @pytest.mark.usefixtures("_signals")
-def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hangup_has_the_certificates_read_again(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: False)
     fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
     text = f"ssl:0:privateKey={file}"
-    endpoints, admins = [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))], [(text, parse_endpoint(REAL, text))]
+    endpoints, admins = (
+        [("tcp:0", parse_endpoint(REAL, "tcp:0")), (text, parse_endpoint(REAL, text))],
+        [(text, parse_endpoint(REAL, text))],
+    )
     service = EchoService(Settings(), endpoints, fake, admin_endpoints=admins)
     service.running = True
     service._handle_signals()
@@ -415,7 +428,9 @@ def test_a_hangup_has_the_certificates_read_again(tmp_path: Path, lines: list[st
 
 
 @pytest_twisted.inlineCallbacks
-def test_a_certificate_that_clients_will_not_take_is_told(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+def test_a_certificate_that_clients_will_not_take_is_told(
+    tmp_path: Path, lines: list[str]
+) -> Generator[Any, Any, None]:
     old = Certificate(tmp_path / "a.pem", age=2, rest=-1)
     text = f"ssl:0:privateKey={old.path}:interface=127.0.0.1"
     service = EchoService(Settings(), [(text, parse_endpoint(REAL, text))], REAL, take_signals=False)
@@ -491,7 +506,9 @@ def test_the_limit_on_descriptors_is_what_the_system_lets(
         assert set_descriptor_limit(Clock()) == found
     wanted = min(hard, MOST_DESCRIPTORS) if hard > 0 else MOST_DESCRIPTORS
     lines = [formatEvent(event) for event in events]
-    assert lines == ([] if found == wanted else [f"the system lets this process have {found} descriptors, and not {wanted}"])
+    assert lines == (
+        [] if found == wanted else [f"the system lets this process have {found} descriptors, and not {wanted}"]
+    )
 
 
 def test_the_backlog_is_set_where_there_is_a_socket() -> None:
@@ -522,7 +539,9 @@ def test_addresses(address_: Any, text: str) -> None:
 @pytest_twisted.inlineCallbacks
 def test_the_start_says_which_families_are_served(lines: list[str]) -> Generator[Any, Any, None]:
     admin = [("tcp:0", parse_endpoint(REAL, "tcp:0"))]
-    service = EchoService(Settings(), [("tcp:0", parse_endpoint(REAL, "tcp:0"))], REAL, take_signals=False, admin_endpoints=admin)
+    service = EchoService(
+        Settings(), [("tcp:0", parse_endpoint(REAL, "tcp:0"))], REAL, take_signals=False, admin_endpoints=admin
+    )
     service.startService()
     (port,) = [line for line in lines if line.startswith("listening on")]
     assert re.fullmatch(r"listening on ws://\[::\]:[0-9]+ \(IPv6 and IPv4\)", port)

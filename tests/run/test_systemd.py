@@ -1,4 +1,5 @@
-"""What is told to systemd, on a real datagram socket with Twisted's clock, and what is made of the sockets that it passes."""
+"""What is told to systemd, on a real datagram socket with Twisted's clock, and what is made of the sockets that it
+passes."""
 
 from __future__ import annotations
 
@@ -49,7 +50,12 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 
 
 def test_a_service_from_start_to_end(manager: Manager) -> None:
-    environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
+    environment = {
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": "4000000",
+        "WATCHDOG_PID": str(os.getpid()),
+        "HOME": "/",
+    }
     clock, figures = Clock(), ["no figures"]
     notifier = take(environment)
     assert environment == {"HOME": "/"}, "a child process has nothing to tell"
@@ -139,7 +145,9 @@ def test_how_often_it_is_told(environment: dict[str, str], interval: float, tmp_
     (call,) = clock.getDelayedCalls()
     assert call.getTime() == interval
     clock.advance(interval)
-    is_watched = environment.get("WATCHDOG_USEC", "soon") not in ("0", "soon") and environment.get("WATCHDOG_PID") != "1"
+    is_watched = (
+        environment.get("WATCHDOG_USEC", "soon") not in ("0", "soon") and environment.get("WATCHDOG_PID") != "1"
+    )
     assert manager.messages() == [["READY=1", "STATUS=", *(["WATCHDOG=1"] if is_watched else [])]]
     notifier.stop()
     manager.close()
@@ -201,10 +209,15 @@ def test_what_is_no_listening_socket() -> None:
 
 
 def test_systemd_stands_for_all_sockets() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("::1", 0), family=socket.AF_INET6) as second:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as second,
+    ):
         passed = [first.fileno(), second.fileno()]
         assert expand("systemd", passed) == ["systemd:domain=INET:index=0", "systemd:domain=INET6:index=1"]
-        assert expand("haproxy:systemd", passed, "haproxy:") == [f"haproxy:{text}" for text in expand("systemd", passed)]
+        assert expand("haproxy:systemd", passed, "haproxy:") == [
+            f"haproxy:{text}" for text in expand("systemd", passed)
+        ]
         assert expand("tcp:80", passed) == ["tcp:80"]
     with pytest.raises(ValueError, match="systemd passed none"):
         expand(systemd.ALL, [])

@@ -1,10 +1,10 @@
 """What README says in "Five minutes", on a bare Debian of debootstrap's: `python -m tests.stock RELEASE`.
 
-First without a C compiler, then with one. What installs has this machine's network. What serves or tests has a network of its own with
-nothing but loopback, in which port 8080 is free.
+First without a C compiler, then with one. What installs has this machine's network. What serves or tests has a network
+of its own with nothing but loopback, in which port 8080 is free.
 
-Knows debootstrap's Debian, and what this machine needs to reach package registries. Must never know better than README how to install or
-what to run.
+Knows debootstrap's Debian, and what this machine needs to reach package registries. Must never know better than README
+how to install or what to run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class Stock:
         """Run a shell script in the checkout; show what it prints as it comes, and return it. It must succeed."""
         begun = os.times()
         print(f"$ {script}", flush=True)
-        inside = nspawn.command_line(self._root, *self._binds, f"--chdir={CHECKOUT}", "--as-pid2", has_network=has_network)
+        inside = nspawn.command_line(
+            self._root, *self._binds, f"--chdir={CHECKOUT}", "--as-pid2", has_network=has_network
+        )
         printed = []
         with subprocess.Popen(
             [*inside, *nspawn.ENVIRONMENT, *self._environment, "sh", "-c", script],
@@ -87,17 +89,24 @@ class Stock:
         has_started = "grep -qs 'max-message-size' served.log"
         wait = f"until {has_started}; do kill -0 $! || break; sleep 0.2; done"
         # Before it starts: what an earlier one has printed says nothing of this one.
-        return self.run(f"rm -f served.log\n{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}")
+        return self.run(
+            f"rm -f served.log\n{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}"
+        )
 
 
 def _pip_settings() -> dict[str, str]:
     """Return what this machine's pip is told of how to reach a registry; the environment's word is the last."""
-    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
     found = re.findall(r"^(\S+)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE)
     found.sort(key=lambda setting: setting[0] == ":env:")
     settings = {name: value for _, name, value in found if name in (*PIP_SETTINGS, "cert")}
     # Folders of this machine are not seen from the root folder.
-    addresses = {name: " ".join(word for word in value.split() if not word.startswith("file:")) for name, value in settings.items()}
+    addresses = {
+        name: " ".join(word for word in value.split() if not word.startswith("file:"))
+        for name, value in settings.items()
+    }
     return {name: value for name, value in addresses.items() if value}
 
 
@@ -117,7 +126,9 @@ def _copy_checkout(to: Path) -> None:
     """Copy what git knows of this checkout, as it is now."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     to.mkdir(parents=True)
-    packed = subprocess.run(["tar", "--null", "--files-from=-", "--create"], cwd=ROOT, input=listed, capture_output=True, check=True).stdout
+    packed = subprocess.run(
+        ["tar", "--null", "--files-from=-", "--create"], cwd=ROOT, input=listed, capture_output=True, check=True
+    ).stdout
     subprocess.run(["tar", "--extract", "--no-same-owner"], cwd=to, input=packed, check=True)
 
 
@@ -149,8 +160,14 @@ def main() -> None:
     """Build the root folder, follow README in it twice, and remove it."""
     parser = argparse.ArgumentParser(prog="python -m tests.stock")
     parser.add_argument("release", help="bookworm, trixie, forky")
-    parser.add_argument("--whole", action="store_true", help="run make test, both times; else only the tests in process, with a compiler")
-    parser.add_argument("--also", metavar="3.X", action="append", default=[], help="do it again with another Python of the release")
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="run make test, both times; else only the tests in process, with a compiler",
+    )
+    parser.add_argument(
+        "--also", metavar="3.X", action="append", default=[], help="do it again with another Python of the release"
+    )
     arguments = parser.parse_args()
     if why := nspawn.missing():
         sys.exit(why)

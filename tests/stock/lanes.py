@@ -1,4 +1,5 @@
-"""Who serves a plain and a deflated connection to port 8080, by `/info`: `python -m tests.stock.lanes`, beside `make run`.
+"""Who serves a plain and a deflated connection to port 8080, by `/info`: `python -m tests.stock.lanes`, beside `make
+run`.
 
 Runs in the root folder's Debian. Must never know whether there is a compiler.
 """

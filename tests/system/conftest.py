@@ -1,7 +1,7 @@
 """When the system suite runs, and the systems with a real systemd that some of it runs in.
 
-It builds and boots a Debian, starts proxies and scans, which takes minutes, so a plain `pytest` leaves it out; it runs where this folder,
-or something in it, is named on the command line: `make system`.
+It builds and boots a Debian, starts proxies and scans, which takes minutes, so a plain `pytest` leaves it out; it runs
+where this folder, or something in it, is named on the command line: `make system`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The image of the Containerfile, built by buildah on a Debian instead of a registry's Python, and run as its configuration says.
+"""The image of the Containerfile, built by buildah on a Debian instead of a registry's Python, and run as its
+configuration says.
 
-It runs in a file system that can't be written anywhere, without a network but loopback, without privileges, as a user that no file of
-the image names. systemd-nspawn does it, as engines want more of a machine than one for tests has.
+It runs in a file system that can't be written anywhere, without a network but loopback, without privileges, as a user
+that no file of the image names. systemd-nspawn does it, as engines want more of a machine than one for tests has.
 
 Knows buildah, its storage, and systemd-nspawn. Must never know what the image serves.
 """
@@ -60,12 +61,21 @@ class Storage:
         """Make an image of another, with Debian packages added."""
         container = self.buildah("from", base)
         script = f"apt-get -qq update && apt-get -qq -y --no-install-recommends install {' '.join(packages)}"
-        self.buildah("run", "--isolation=chroot", "--env=DEBIAN_FRONTEND=noninteractive", container, "--", "sh", "-c", script)
+        self.buildah(
+            "run", "--isolation=chroot", "--env=DEBIAN_FRONTEND=noninteractive", container, "--", "sh", "-c", script
+        )
         self.buildah("commit", "--quiet", "--rm", container, name)
 
     def build(self, name: str, wheels: Path, build_base: str, base: str) -> None:
-        """Build the image, as docs/packaging.md says for a machine without a network; without the express lane it is none."""
-        values = {"BUILD_BASE": build_base, "BASE": base, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "ECHOD_NATIVE": "1"}
+        """Build the image, as docs/packaging.md says for a machine without a network; without the express lane it is
+        none."""
+        values = {
+            "BUILD_BASE": build_base,
+            "BASE": base,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": "/wheels",
+            "ECHOD_NATIVE": "1",
+        }
         arguments = [f"--build-arg={key}={value}" for key, value in values.items()]
         volume = f"--volume={wheels}:/wheels:ro"
         self.buildah("build", "--isolation=chroot", "--format=docker", *arguments, volume, f"--tag={name}", str(ROOT))
@@ -89,13 +99,24 @@ def download_wheels(folder: Path) -> None:
     """Have pip fetch what echod and its build need, as the build itself has no network."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", str(folder), *needed]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+        *needed,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 class Container:
-    """A context manager: what an image's configuration says, running in the image's root folder with further arguments."""
+    """A context manager: what an image's configuration says, running in the image's root folder with further
+    arguments."""
 
     def __init__(self, root: Path, config: dict[str, Any], *arguments: str) -> None:
         self._root = root
@@ -107,13 +128,28 @@ class Container:
     def __enter__(self) -> Self:
         """Start it and wait until it listens."""
         self._output = tempfile.TemporaryFile("w+")
-        # To be root with nothing that root may do, and then not even that. There is no user in the image by whose name nspawn could do it.
-        become = ["setpriv", f"--reuid={self._user}", f"--regid={self._group}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
+        # To be root with nothing that root may do, and then not even that. There is no user in the image by whose name
+        # nspawn could do it.
+        become = [
+            "setpriv",
+            f"--reuid={self._user}",
+            f"--regid={self._group}",
+            "--clear-groups",
+            "--no-new-privs",
+            "--bounding-set=-all",
+        ]
         environment = [f"--setenv={line}" for line in self._config["Env"]]
         self._process = subprocess.Popen(
             [
                 *command_line(self._root, "--read-only", *environment, f"--chdir={self._config['WorkingDir']}", "--"),
-                *[*become, "--inh-caps=-all", "--", *self._config["Entrypoint"], *(self._config["Cmd"] or []), *self._arguments],
+                *[
+                    *become,
+                    "--inh-caps=-all",
+                    "--",
+                    *self._config["Entrypoint"],
+                    *(self._config["Cmd"] or []),
+                    *self._arguments,
+                ],
             ],
             # With its own, nspawn would have a folder to write in: /tmp.
             env={**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"},
@@ -138,7 +174,9 @@ class Container:
     def pid(self) -> int:
         """The entry point's process, as numbered here."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        return next(int(child) for child in children if f"Uid:\t{self._user}\t" in Path(f"/proc/{child}/status").read_text())
+        return next(
+            int(child) for child in children if f"Uid:\t{self._user}\t" in Path(f"/proc/{child}/status").read_text()
+        )
 
     def output(self) -> str:
         """Return what it has printed."""
@@ -147,7 +185,15 @@ class Container:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as the same user and with the same environment."""
-        inside = ["nsenter", f"--target={self.pid}", "--all", f"--setuid={self._user}", f"--setgid={self._group}", "--wdns=/", "--"]
+        inside = [
+            "nsenter",
+            f"--target={self.pid}",
+            "--all",
+            f"--setuid={self._user}",
+            f"--setgid={self._group}",
+            "--wdns=/",
+            "--",
+        ]
         whole = [*inside, "env", "-i", *self._config["Env"], *command]
         return subprocess.run(whole, capture_output=True, text=True, timeout=CHECK_DEADLINE, check=False, cwd="/")
 
@@ -162,7 +208,9 @@ class Container:
         os.kill(self.pid, signal.Signals[self._config["StopSignal"]])
         return self._process.wait(STOP_DEADLINE)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """End it, unless it has been stopped."""
         if error is not None:
             error.add_note(self.output())

@@ -29,7 +29,8 @@ def lines() -> list[str]:
 
 
 def install(root: Path, folder: Path) -> None:
-    """Run the README's lines up to where systemd is told: two here, in a copy of the checkout, the others in the system at `root`.
+    """Run the README's lines up to where systemd is told: two here, in a copy of the checkout, the others in the system
+    at `root`.
 
     The `python3` here is this Debian's own, as that of the system is, and not what else may be on the PATH.
     """

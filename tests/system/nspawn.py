@@ -50,7 +50,13 @@ CLONE_NEWNET = 0x40000000
 """linux/sched.h; Python has it from 3.12 on."""
 
 # What a login shell of root has; what the tests run in is nobody's business there.
-ENVIRONMENT = ("env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
+ENVIRONMENT = (
+    "env",
+    "-i",
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+)
 
 
 def missing() -> str | None:
@@ -66,7 +72,14 @@ def missing() -> str | None:
 def _mirror() -> tuple[str, str] | None:
     """Return code name and address of where this host has its Debian from."""
     listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"],
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(CODENAME) $(COMPONENT) $(REPO_URI)",
+            "Created-By: Packages",
+            "Origin: Debian",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -79,7 +92,8 @@ def _mirror() -> tuple[str, str] | None:
 
 
 def base(release: str | None = None, packages: Sequence[str] = PACKAGES) -> Path:
-    """Return the root folder of a bare Debian, with further packages; the first call builds it. By default it is this host's release."""
+    """Return the root folder of a bare Debian, with further packages; the first call builds it. By default it is this
+    host's release."""
     mirror = _mirror()
     assert mirror is not None
     suite, address = release or mirror[0], mirror[1]
@@ -96,7 +110,14 @@ def base(release: str | None = None, packages: Sequence[str] = PACKAGES) -> Path
             # An older debootstrap has no script for a newer release, and all of them have been the same for years.
             script = SCRIPTS / suite
             others = [f"--include={','.join(packages)}"] if packages else []
-            command = [*build, *others, suite, str(unfinished), address, str(script if script.exists() else SCRIPTS / "sid")]
+            command = [
+                *build,
+                *others,
+                suite,
+                str(unfinished),
+                address,
+                str(script if script.exists() else SCRIPTS / "sid"),
+            ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
             assert done.returncode == 0, done.stdout[-2000:] + done.stderr
             for package in (unfinished / "var/cache/apt/archives").glob("*.deb"):
@@ -141,7 +162,9 @@ def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:
     """Run a shell script in a system that is not started, with `folders` of this one to be seen there."""
     binds = [f"--bind-ro={here}:{there}" for here, there in folders.items()]
     command = [*command_line(root, *binds), *ENVIRONMENT, "sh", "-c", script]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -194,7 +217,9 @@ class System:
         self._console.seek(0)
         return self._console.read()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Pull the plug."""
         self._end()
 
@@ -226,9 +251,17 @@ class System:
         """Run a command as root; its exit status must be 0, unless it is the caller's to judge."""
         inside = ["nsenter", f"--target={self.pid}", "--all", "--wdns=/root", "--", *ENVIRONMENT, *command]
         done = subprocess.run(
-            inside, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_DEADLINE, check=False, cwd="/"
+            inside,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_DEADLINE,
+            check=False,
+            cwd="/",
         )
-        assert not is_checked or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert not is_checked or done.returncode == 0, (
+            f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        )
         return done
 
     def show(self, unit: str, name: str) -> str:

@@ -68,7 +68,13 @@ _TLS = "haproxy:tls:{folder}:port={port}:interface=127.0.0.1"
 SAMPLES = {
     "haproxy-http": Sample(ETC / "haproxy/http.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",)),
     "haproxy-tcp": Sample(ETC / "haproxy/tcp.cfg", _TLS, times=("timeout client 60s", "timeout server 60s")),
-    "nginx-http": Sample(ETC / "nginx/http.conf", _TCP, ("--trust-proxy", "1"), True, ("proxy_read_timeout 60s", "proxy_send_timeout 60s")),
+    "nginx-http": Sample(
+        ETC / "nginx/http.conf",
+        _TCP,
+        ("--trust-proxy", "1"),
+        True,
+        ("proxy_read_timeout 60s", "proxy_send_timeout 60s"),
+    ),
     "nginx-stream": Sample(ETC / "nginx/stream.conf", _TLS, times=("proxy_timeout 60s",)),
 }
 
@@ -128,7 +134,9 @@ class Front:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """Stop it."""
         if error is not None:
             error.add_note(self.log()[-5000:])
@@ -161,11 +169,17 @@ class Front:
         return text
 
     def _prepare_haproxy(self) -> list[str]:
-        changes = {"log /dev/log local0": "log stdout format raw local0", "bind :443": f"bind 127.0.0.1:{self._tls_port}"}
+        changes = {
+            "log /dev/log local0": "log stdout format raw local0",
+            "bind :443": f"bind 127.0.0.1:{self._tls_port}",
+        }
         # As many as the machine of a test may open.
         changes["maxconn 100000"] = "maxconn 1000"
         if self.sample.ends_tls:
-            changes |= {"bind :80": f"bind 127.0.0.1:{self._plain_port}", "/etc/haproxy/echod.pem": str(self.certificate.path)}
+            changes |= {
+                "bind :80": f"bind 127.0.0.1:{self._plain_port}",
+                "/etc/haproxy/echod.pem": str(self.certificate.path),
+            }
         (self.folder / "haproxy.cfg").write_text(self._text(changes))
         return [needed("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
 
@@ -181,11 +195,14 @@ class Front:
             }
         (self.folder / "sample.conf").write_text(self._text(changes))
         include = f"include {self.folder}/sample.conf;"
-        places = [f"{name}_temp_path {self.folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
+        places = [
+            f"{name}_temp_path {self.folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        ]
         main = [
             *([f"load_module {NGINX_STREAM};"] if NGINX_STREAM.exists() else []),
             *(["user root;"] if os.geteuid() == 0 else []),
-            f"daemon off; worker_processes 2; pid {self.folder}/pid; error_log stderr info; events {{ worker_connections 500; }}",
+            f"daemon off; worker_processes 2; pid {self.folder}/pid; error_log stderr info; events "
+            f"{{ worker_connections 500; }}",
             f"http {{ access_log off; {' '.join(places)} {include} }}" if self.sample.ends_tls else include,
         ]
         (self.folder / "nginx.conf").write_text("\n".join(main) + "\n")

@@ -78,7 +78,11 @@ def test_it_serves_where_nothing_can_be_written(root: Path, config: dict[str, An
         assert "Read-only file system" in done.stderr
         done = container.check_health()
         assert done.returncode == 0, done.stdout + done.stderr
-        facts = dict(line.split(":\t", 1) for line in Path(f"/proc/{container.pid}/status").read_text().splitlines() if ":\t" in line)
+        facts = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{container.pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
         assert {facts[name].strip("0") for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh")} == {""}
         # The first process there: no init and no shell before it.
         assert facts["NSpid"].split()[-1] == "1"

@@ -1,4 +1,5 @@
-"""The Debian package, installed with dpkg: it serves at once, keeps what the administrator changed, and leaves nothing behind.
+"""The Debian package, installed with dpkg: it serves at once, keeps what the administrator changed, and leaves nothing
+behind.
 
 Knows dpkg, systemctl, and how `make deb` is called. What the units promise is test_systemd.py's.
 """
@@ -57,7 +58,9 @@ def system(installed: Path, deb: Path) -> Iterator[System]:
 
 
 def assert_serves(system: System, port: int = 8080) -> None:
-    with connect("ws://localhost/", sock=system.connect(("127.0.0.1", port), socket.AF_INET), compression=None) as connection:
+    with connect(
+        "ws://localhost/", sock=system.connect(("127.0.0.1", port), socket.AF_INET), compression=None
+    ) as connection:
         connection.send("It works ☕")
         assert connection.recv(timeout=30) == "It works ☕"
 
@@ -65,7 +68,11 @@ def assert_serves(system: System, port: int = 8080) -> None:
 def test_lintian_finds_nothing(deb: Path) -> None:
     needed("lintian", "lintian")
     done = subprocess.run(
-        ["lintian", "--fail-on=error,warning", "--allow-root", str(deb)], capture_output=True, text=True, timeout=600, check=False
+        ["lintian", "--fail-on=error,warning", "--allow-root", str(deb)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
@@ -78,7 +85,12 @@ def test_it_serves_from_the_start_and_changes_nothing_of_itself(system: System) 
     messages = [str(entry["MESSAGE"]) for entry in system.journal(SERVICE)]
     assert [line for line in messages if line.startswith("express lane: pump and codec")], messages
     assert not [line for line in messages if "Traceback" in line or "dropin.cache" in line], messages
-    assert system.run("systemd-analyze", "verify", "echod.service", "echod.socket", "echod@1.service", "echod@1.socket").stdout == ""
+    assert (
+        system.run(
+            "systemd-analyze", "verify", "echod.service", "echod.socket", "echod@1.service", "echod@1.socket"
+        ).stdout
+        == ""
+    )
     system.run("systemctl", "stop", SERVICE)
     assert system.run("dpkg", "--verify", "echod").stdout == ""
 
@@ -115,13 +127,18 @@ def test_nothing_is_left_of_it(system: System) -> None:
     assert_serves(system)
     # Another port's instance, of whose enablement only systemd knows.
     system.path("/etc/systemd/system/echod@1.socket.d").mkdir()
-    system.path("/etc/systemd/system/echod@1.socket.d/port.conf").write_text("[Socket]\nListenStream=\nListenStream=127.0.0.1:9000\n")
+    system.path("/etc/systemd/system/echod@1.socket.d/port.conf").write_text(
+        "[Socket]\nListenStream=\nListenStream=127.0.0.1:9000\n"
+    )
     system.run("systemctl", "enable", "--now", "echod@1.socket")
     assert_serves(system, 9000)
     # What the operator wrote stays with him.
     shutil.rmtree(system.path("/etc/systemd/system/echod@1.socket.d"))
     system.run("dpkg", "--purge", "echod")
-    assert system.run("systemctl", "is-active", SERVICE, "echod.socket", is_checked=False).stdout.split() == ["inactive", "inactive"]
+    assert system.run("systemctl", "is-active", SERVICE, "echod.socket", is_checked=False).stdout.split() == [
+        "inactive",
+        "inactive",
+    ]
     system.path(DEB).unlink()
     found = system.run("find", "/", "-xdev", "-name", "*echod*", "-not", "-path", "/proc/*").stdout.splitlines()
     # Of dpkg's own writing.

@@ -1,4 +1,5 @@
-"""The rest of etc/: what Prometheus, Grafana and Kubernetes are told holds together, and with what echod says and takes."""
+"""The rest of etc/: what Prometheus, Grafana and Kubernetes are told holds together, and with what echod says and
+takes."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def promtool(*arguments: str | Path) -> str:
 def load_yaml(path: Path) -> list[Any]:
     """Return the documents in a file, read by a YAML parser that is no dependency of echod's."""
     program = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))"
-    done = subprocess.run([find_tool("python"), "-c", program, path], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [find_tool("python"), "-c", program, path], capture_output=True, text=True, timeout=30, check=True
+    )
     documents: list[Any] = json.loads(done.stdout)
     return documents
 
@@ -84,7 +87,12 @@ class TestPrometheus:
     def test_each_alert_fires_when_it_should_and_says_so(self) -> None:
         tests = Path(__file__).parent / "alerts_test.yml"
         promtool("test", "rules", tests)
-        fired = {case["alertname"] for test in load_yaml(tests)[0]["tests"] for case in test["alert_rule_test"] if case.get("exp_alerts")}
+        fired = {
+            case["alertname"]
+            for test in load_yaml(tests)[0]["tests"]
+            for case in test["alert_rule_test"]
+            if case.get("exp_alerts")
+        }
         assert fired == {rule["alert"] for group in load_yaml(RULES)[0]["groups"] for rule in group["rules"]}
 
     def test_every_metric_and_label_is_one_of_echods(self) -> None:
@@ -96,7 +104,9 @@ class TestPrometheus:
             labels = {label for name in names for label in series[name]}
             by = re.findall(r"\b(?:by|without) \(([^)]*)\)", expression)
             wanted = re.findall(r"[{,] ?(\w+)(?:=|!)", expression)
-            assert {label.strip() for labels in by for label in labels.split(",")} | set(wanted) <= labels | BY_PROMETHEUS, expression
+            assert {label.strip() for labels in by for label in labels.split(",")} | set(
+                wanted
+            ) <= labels | BY_PROMETHEUS, expression
             used |= names
         # Nothing that is measured is left in the dark.
         shown = {re.sub("_(bucket|sum|count)$", "", name) for name in used} | used
@@ -115,7 +125,11 @@ class TestPrometheus:
         assert len({panel["id"] for panel in panels}) == len(panels)
         taken: set[tuple[int, int]] = set()
         for place in (panel["gridPos"] for panel in panels):
-            cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
             assert max(x for x, _ in cells) < 24
             assert not cells & taken
             taken |= cells

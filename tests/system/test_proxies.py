@@ -37,7 +37,9 @@ def samples(where_tls_ends: bool | None = None) -> pytest.MarkDecorator:
 
 def dial(front: Front, path: str = "/", **wishes: Any) -> ClientConnection:
     """Connect through the proxy, with TLS."""
-    client: ClientConnection = connect(f"{front.url}{path}", ssl=front.certificate.client(), open_timeout=PATIENCE, **wishes)
+    client: ClientConnection = connect(
+        f"{front.url}{path}", ssl=front.certificate.client(), open_timeout=PATIENCE, **wishes
+    )
     return client
 
 
@@ -127,7 +129,8 @@ def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
 
 @samples(where_tls_ends=True)
 def test_who_asks_for_errors_has_them_alone(sample: Sample, certificate: Certificate) -> None:
-    """A URL may ask a copy for a 503, for which a proxy might take the copy to be out of order, and keep others from it."""
+    """A URL may ask a copy for a 503, for which a proxy might take the copy to be out of order, and keep others from
+    it."""
     front = Front(sample, certificate)
     with front.copy(0), front.copy(1), front:
         for _ in range(10):
@@ -140,7 +143,8 @@ def test_who_asks_for_errors_has_them_alone(sample: Sample, certificate: Certifi
 
 @samples()
 def test_rolling_restart(sample: Sample, certificate: Certificate) -> None:
-    """One copy after the other is restarted under load: every client is served again, and no message that was accepted is lost."""
+    """One copy after the other is restarted under load: every client is served again, and no message that was accepted
+    is lost."""
     tally: Counter[str] = Counter()
     asyncio.run(_restart_each(Front(sample, certificate), tally))
     # Whoever was closed was told to go (else `_talk` had raised), came back, and nearly always got in at the first try.
@@ -169,7 +173,8 @@ async def _restart_each(front: Front, tally: Counter[str]) -> None:
 
 
 async def _talk(front: Front, is_over: asyncio.Event, tally: Counter[str]) -> None:
-    """Send one message after the other, each as soon as the last has come back; when told to go away, come back at once."""
+    """Send one message after the other, each as soon as the last has come back; when told to go away, come back at
+    once."""
     number = 0
     while not is_over.is_set():
         async with await _connect(front, tally) as client:
@@ -183,8 +188,8 @@ async def _talk(front: Front, is_over: asyncio.Event, tally: Counter[str]) -> No
                     tally["echoed"] += 1
                     await asyncio.sleep(0.01)
             except ConnectionClosed as closed:
-                # With a Close frame, whatever was written before it has come: no answer is lost. A message that crosses it was not
-                # accepted, and is sent again.
+                # With a Close frame, whatever was written before it has come: no answer is lost. A message that crosses
+                # it was not accepted, and is sent again.
                 if closed.rcvd is None or closed.rcvd.code != 1001:
                     raise
                 tally["closed"] += 1

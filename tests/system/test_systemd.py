@@ -66,7 +66,10 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
     assert system.show(SERVICE, "UnitFileState") == "enabled"
     with client(system) as connection:
         assert_echo(connection)
-        wait_until(lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "), "the status to tell of it")
+        wait_until(
+            lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "),
+            "the status to tell of it",
+        )
     status = system.run("systemctl", "status", SERVICE).stdout
     assert "Status: " in status
 
@@ -94,7 +97,9 @@ def test_the_journal_has_each_line_with_its_priority(system: System) -> None:
     own = [entry for entry in system.journal(SERVICE) if entry["SYSLOG_IDENTIFIER"] == "echod"]
     assert {int(entry["PRIORITY"]) for entry in own} == {INFO}
     assert not [entry for entry in own if re.match(r"<\d>", entry["MESSAGE"])]
-    assert [entry["MESSAGE"] for entry in own if "not an error" in entry["MESSAGE"]] == [r"recv: <3>not an error\n<0>nor a panic"]
+    assert [entry["MESSAGE"] for entry in own if "not an error" in entry["MESSAGE"]] == [
+        r"recv: <3>not an error\n<0>nor a panic"
+    ]
     assert [entry for entry in own if "max-message-size 1KiB" in entry["MESSAGE"]]
 
 
@@ -102,7 +107,10 @@ def test_the_journal_has_each_line_with_its_priority(system: System) -> None:
     ("text", "told"),
     [
         ("--drain-timeout never", "echod: --drain-timeout 'never' is not a duration"),
-        ("--port tcp:8080:interface=192.0.2.1", "echod: can't listen on tcp:8080:interface=192.0.2.1: Cannot assign requested address"),
+        (
+            "--port tcp:8080:interface=192.0.2.1",
+            "echod: can't listen on tcp:8080:interface=192.0.2.1: Cannot assign requested address",
+        ),
         ("--port systemd", "echod: --port 'systemd' has no sockets: systemd passed none to this process"),
     ],
 )
@@ -243,8 +251,12 @@ def test_instances_share_a_port(system: System) -> None:
         for _ in range(40):
             assert_echo(stack.enter_context(client(system)))
         statuses = re.compile(r"connections: ([1-9]\d*) of")
-        wait_until(lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some")
-        counts = [int(found[1]) for service in services if (found := statuses.match(system.show(service, "StatusText")))]
+        wait_until(
+            lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some"
+        )
+        counts = [
+            int(found[1]) for service in services if (found := statuses.match(system.show(service, "StatusText")))
+        ]
         assert sum(counts) == 40
     with visitors(system, [IPV4, IPV6] * 2) as visits:
         wait_for_more(visits)
@@ -266,14 +278,20 @@ def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: Syste
     start(system, "echod.socket" if kind else SERVICE)
     assert_serves(system, *(PLACES if kind else [IPV4]))
     pid = main_pid(system)
-    facts = dict(line.split(":\t", 1) for line in system.path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    facts = dict(
+        line.split(":\t", 1) for line in system.path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
     assert facts["NoNewPrivs"] == "1"
     assert facts["Seccomp"] == "2"
     assert {facts[name].strip("0") for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {""}
     assert int(facts["Uid"].split()[0]) > 60_000, "a user of its own, made by systemd"
     networks = {system.run("readlink", f"/proc/{process}/ns/net").stdout for process in (1, pid)}
     assert len(networks) == (2 if kind else 1)
-    assert not [entry for entry in system.journal(SERVICE) if int(entry["PRIORITY"]) <= WARNING and entry["SYSLOG_IDENTIFIER"] == "echod"]
+    assert not [
+        entry
+        for entry in system.journal(SERVICE)
+        if int(entry["PRIORITY"]) <= WARNING and entry["SYSLOG_IDENTIFIER"] == "echod"
+    ]
 
 
 @pytest.mark.parametrize("port", [8443, 443])
@@ -282,7 +300,9 @@ def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: 
     # Restart=no: what fails as expected is not to be tried again meanwhile.
     drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\nRestart=no\n")
     assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
-    assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], "why there is a drop-in"
+    assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], (
+        "why there is a drop-in"
+    )
     drop_in_file(system, TLS)
     if port < 1024:
         # As the document has it.

@@ -46,7 +46,11 @@ class TestOpenssl:
     @pytest.mark.parametrize(("option", "version"), [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
     def test_what_is_served(self, served: Daemon, option: str, version: str) -> None:
         printed = s_client(served, option, "-alpn", "h2,http/1.1")
-        assert re.search(f"^New, {version}, Cipher is (ECDHE-(ECDSA|RSA)-AES256-GCM-SHA384|TLS_AES_256_GCM_SHA384)$", printed, re.MULTILINE)
+        assert re.search(
+            f"^New, {version}, Cipher is (ECDHE-(ECDSA|RSA)-AES256-GCM-SHA384|TLS_AES_256_GCM_SHA384)$",
+            printed,
+            re.MULTILINE,
+        )
         assert "Server Temp Key: X25519" in printed
         assert "ALPN protocol: http/1.1" in printed
         assert "Compression: NONE" in printed
@@ -63,7 +67,11 @@ class TestOpenssl:
             ("-tls1", "-cipher", "ALL:@SECLEVEL=0"),
             ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"),
             ("-tls1_2", "-cipher", "AES128-GCM-SHA256:AES256-SHA:AES128-SHA"),  # no forward secrecy
-            ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"),  # CBC
+            (
+                "-tls1_2",
+                "-cipher",
+                "ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA",
+            ),  # CBC
             ("-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384"),
             ("-tls1_3", "-groups", "secp521r1"),
         ],
@@ -89,7 +97,9 @@ class TestOpenssl:
         Certificate(tmp_path / "client", ["client"], issuer=authority)
         (tmp_path / "trusted").write_bytes(authority.pem)
         request = "GET /json HTTP/1.0\r\n\r\n"
-        with Daemon(ports=[f"ssl:0:interface=127.0.0.1:privateKey={server.path}:clientCa={tmp_path}/trusted"]) as daemon:
+        with Daemon(
+            ports=[f"ssl:0:interface=127.0.0.1:privateKey={server.path}:clientCa={tmp_path}/trusted"]
+        ) as daemon:
             refused = s_client(daemon, "-ign_eof", say=request)
             assert "Acceptable client certificate CA names\nCN = Ours" in refused
             assert "alert certificate required" in refused
@@ -98,7 +108,8 @@ class TestOpenssl:
 
 
 def findings(result: dict[str, Any]) -> dict[str, object]:
-    """Return those of sslyze's findings that would lower a grade; that nobody trusts the certificate is the tests' own doing."""
+    """Return those of sslyze's findings that would lower a grade; that nobody trusts the certificate is the tests' own
+    doing."""
     scans = {name: scan["result"] for name, scan in result["scan_result"].items()}
     suites = {name: scan["accepted_cipher_suites"] for name, scan in scans.items() if name.endswith("_cipher_suites")}
     renegotiation = scans["session_renegotiation"]
@@ -127,7 +138,9 @@ def is_weak(accepted: dict[str, Any]) -> bool:
 
 def test_sslyze_finds_nothing(served: Daemon, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    done = run(find_tool("sslyze"), f"--json_out={report}", f"localhost:{served.port}", cwd=tmp_path, deadline=SCAN_DEADLINE)
+    done = run(
+        find_tool("sslyze"), f"--json_out={report}", f"localhost:{served.port}", cwd=tmp_path, deadline=SCAN_DEADLINE
+    )
     (result,) = json.loads(report.read_text())["server_scan_results"]
     assert result["connectivity_status"] == "COMPLETED", done.stdout
     assert findings(result) == {}

@@ -1,4 +1,5 @@
-"""Workers under a real systemd: the service of etc/systemd/ with `--workers`, from the first start to the last signal."""
+"""Workers under a real systemd: the service of etc/systemd/ with `--workers`, from the first start to the last
+signal."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def workers(system: System) -> set[int]:
 
 
 @contextmanager
-def many(system: System, context: ssl.SSLContext | None = None, place: Place = IPV4) -> Iterator[list[tuple[ClientConnection, int]]]:
+def many(
+    system: System, context: ssl.SSLContext | None = None, place: Place = IPV4
+) -> Iterator[list[tuple[ClientConnection, int]]]:
     """Connections to both workers, each with the process that serves it."""
     url, found = f"{'ws' if context is None else 'wss'}://localhost/info", []
     with ExitStack() as stack:
@@ -128,11 +131,19 @@ def test_it_serves_with_all_of_them(given: str, system: System) -> None:
         wait_until(lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to tell of them")
         assert system.show(SERVICE, "StatusText").endswith(", workers: 2 of 2")
     for pid in (main_pid(system), *workers(system)):
-        facts = dict(line.split(":\t", 1) for line in system.path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+        facts = dict(
+            line.split(":\t", 1)
+            for line in system.path(f"/proc/{pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
         assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
         assert {facts[name].strip("0") for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {""}
         assert int(facts["Uid"].split()[0]) > 60_000
-    assert [entry for entry in system.journal(SERVICE) if int(entry["PRIORITY"]) < INFO and entry["SYSLOG_IDENTIFIER"] == "echod"] == []
+    assert [
+        entry
+        for entry in system.journal(SERVICE)
+        if int(entry["PRIORITY"]) < INFO and entry["SYSLOG_IDENTIFIER"] == "echod"
+    ] == []
 
 
 def test_it_is_ready_when_both_serve(system: System) -> None:
@@ -187,7 +198,9 @@ def test_a_first_start_that_fails_fails_the_unit(system: System) -> None:
     assert any("echod: worker " in line and "can't start: ECHOD_NATIVE" in line for line in messages(system))
 
 
-def test_reload_gives_both_the_new_certificates_and_drops_nobody(system: System, certificate: Certificate, tmp_path: Path) -> None:
+def test_reload_gives_both_the_new_certificates_and_drops_nobody(
+    system: System, certificate: Certificate, tmp_path: Path
+) -> None:
     serve_tls(system, certificate, 8443, TWO)
     drop_in_file(system, TLS)
     start(system)
@@ -225,7 +238,11 @@ def test_a_killed_one_is_replaced_and_the_service_goes_on(system: System) -> Non
         wait_until(told(system, "the next starts in 200ms"), "the line about it")
         with many(system):
             pass
-    assert (main_pid(system), system.show(SERVICE, "NRestarts"), system.show(SERVICE, "ActiveState")) == (main, "0", "active")
+    assert (main_pid(system), system.show(SERVICE, "NRestarts"), system.show(SERVICE, "ActiveState")) == (
+        main,
+        "0",
+        "active",
+    )
 
 
 def test_a_stuck_one_is_replaced(system: System) -> None:
@@ -313,8 +330,21 @@ def test_the_admin_site_tells_of_all(system: System) -> None:
         assert Counter(connection["process"] for connection in listed) == Counter(process for _, process in found)
         assert int(system.show(SERVICE, "StatusText").split()[1]) in range(MANY + 1)
         # The sandbox lets the parent see what its workers take.
-        for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"):
-            assert {key for key in numbers if key.startswith(name)} == {name, f'{name}{{worker="0"}}', f'{name}{{worker="1"}}'}
-        assert all(abs(time.time() - value) < 300 for name, value in numbers.items() if name.startswith("process_start_time_seconds"))
+        for name in (
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_open_fds",
+            "process_start_time_seconds",
+        ):
+            assert {key for key in numbers if key.startswith(name)} == {
+                name,
+                f'{name}{{worker="0"}}',
+                f'{name}{{worker="1"}}',
+            }
+        assert all(
+            abs(time.time() - value) < 300
+            for name, value in numbers.items()
+            if name.startswith("process_start_time_seconds")
+        )
         connections = sum(numbers[f'process_open_fds{{worker="{index}"}}'] for index in (0, 1))
         assert connections >= MANY

@@ -9,7 +9,12 @@ from typing import Any, cast
 
 import pytest
 from autobahn.twisted import websocket as autobahn_twisted
-from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol, WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.twisted.websocket import (
+    WebSocketClientFactory,
+    WebSocketClientProtocol,
+    WebSocketServerFactory,
+    WebSocketServerProtocol,
+)
 from autobahn.websocket import protocol as autobahn_protocol
 from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import WebSocketProtocol
@@ -57,7 +62,9 @@ def plain_open(**options: Any) -> tuple[Plain, PlainTransport]:
 
 def accept_with_12_bits(offers: Any) -> PerMessageDeflateOfferAccept:
     """Take what is offered, with a window of 4 KiB where that may be."""
-    return PerMessageDeflateOfferAccept(offers[0], request_max_window_bits=12 if offers[0].accept_max_window_bits else 0)
+    return PerMessageDeflateOfferAccept(
+        offers[0], request_max_window_bits=12 if offers[0].accept_max_window_bits else 0
+    )
 
 
 class TestAutobahnsDeflate:
@@ -98,7 +105,9 @@ class TestAutobahnsDeflate:
 
     def test_what_a_client_can_do_without_is_not_in_the_answer(self) -> None:
         protocol, transport = plain(perMessageCompressionAccept=accept_with_12_bits)
-        protocol.dataReceived(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover"))
+        protocol.dataReceived(
+            handshake("/", "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover")
+        )
         assert b"client_no_context_takeover" not in transport.value()
 
     def test_the_value_of_an_offered_window_is_forgotten(self) -> None:
@@ -107,7 +116,10 @@ class TestAutobahnsDeflate:
 
     def test_the_methods_that_inflate_a_message(self) -> None:
         mine, theirs = (
-            [getattr(kind, name) for name in ("start_decompress_message", "decompress_message_data", "end_decompress_message")]
+            [
+                getattr(kind, name)
+                for name in ("start_decompress_message", "decompress_message_data", "end_decompress_message")
+            ]
             for kind in (Deflate, PerMessageDeflate)
         )
         assert [list(inspect.signature(method).parameters) for method in mine] == [
@@ -153,7 +165,8 @@ class TestAutobahn:
             ["Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"],
             [
                 "Sec-WebSocket-Protocol: c",
-                "Sec-WebSocket-Extensions: x, permessage-deflate; server_no_context_takeover; server_max_window_bits=10",
+                "Sec-WebSocket-Extensions: x, permessage-deflate; server_no_context_takeover; "
+                "server_max_window_bits=10",
             ],
         ],
     )
@@ -166,7 +179,9 @@ class TestAutobahn:
 
         plain_factory = WebSocketServerFactory(server="")
         plain_factory.protocol = First
-        plain_factory.setProtocolOptions(allowNullOrigin=True, openHandshakeTimeout=0, perMessageCompressionAccept=accept_with_12_bits)
+        plain_factory.setProtocolOptions(
+            allowNullOrigin=True, openHandshakeTimeout=0, perMessageCompressionAccept=accept_with_12_bits
+        )
         protocol, transport = cast(First, plain_factory.buildProtocol(None)), PlainTransport()
         protocol.makeConnection(transport)
         protocol.dataReceived(handshake("/", *headers))
@@ -273,7 +288,13 @@ class TestAutobahn:
 
     @pytest.mark.parametrize(
         "line",
-        [b"X: a\x85Y: b", b"X: a\r\n folded", b"X: \x00", b"no colon", b"Content-Length: 5\r\nTransfer-Encoding: chunked"],
+        [
+            b"X: a\x85Y: b",
+            b"X: a\r\n folded",
+            b"X: \x00",
+            b"no colon",
+            b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+        ],
     )
     def test_heads_are_taken_that_are_none(self, line: bytes) -> None:
         protocol, transport = plain()
@@ -305,7 +326,8 @@ class TestAutobahnsClient:
     """What `ClientProtocol` replaces, and the names that it uses for that."""
 
     @pytest.mark.parametrize(
-        ("url", "host"), [("ws://localhost", "localhost:80"), ("wss://localhost", "localhost:443"), ("ws://[::1]:9000", "::1:9000")]
+        ("url", "host"),
+        [("ws://localhost", "localhost:80"), ("wss://localhost", "localhost:443"), ("ws://[::1]:9000", "::1:9000")],
     )
     def test_the_host_field_has_a_default_port_and_no_brackets(self, url: str, host: str) -> None:
         _, transport = client(WebSocketClientProtocol, url)
@@ -328,7 +350,11 @@ class TestAutobahnsClient:
             assert list(inspect.signature(getattr(WebSocketClientProtocol, name)).parameters) == parameters
 
     def test_it_logs_nothing(self) -> None:
-        used = set(re.findall(r"self\.log\.([a-z]+)\(", inspect.getsource(autobahn_protocol) + inspect.getsource(autobahn_twisted)))
+        used = set(
+            re.findall(
+                r"self\.log\.([a-z]+)\(", inspect.getsource(autobahn_protocol) + inspect.getsource(autobahn_twisted)
+            )
+        )
         assert used
         for name in used:
             getattr(autobahn.ClientProtocol.log, name)("{x}", x=1)
@@ -338,7 +364,11 @@ class TestAutobahnsClient:
         assert transport.value() == b""
         protocol.request("dGhlIHNhbXBsZSBub25jZQ==", b"head")
         assert transport.value() == b"head"
-        answer = b"HTTP/1.1 101 A\r\nServer: \xe9\x85\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n\r\n"
+        answer = (
+            b"HTTP/1.1 101 A\r\nServer: \xe9\x85\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            + ACCEPT
+            + b"\r\n\r\n"
+        )
         # What follows the head must not be touched.
         protocol.feed(answer + server_frame(TEXT, "é".encode()) + server_frame(CLOSE, close_payload(1001, "é")))
         assert protocol.remoteCloseReason == "é"
@@ -351,7 +381,9 @@ class TestAutobahnsClient:
         assert protocol.why.startswith("HTTP Sec-WebSocket-Accept bogus value")
         protocol, _ = client(autobahn.ClientProtocol)
         protocol.request("dGhlIHNhbXBsZSBub25jZQ==", b"")
-        protocol.feed(b"HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n\r\n" + b"\xff\xff")
+        protocol.feed(
+            b"HTTP/1.1 101 A\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + ACCEPT + b"\r\n\r\n" + b"\xff\xff"
+        )
         assert protocol.why == "RSV = 7 and no extension negotiated"
 
 

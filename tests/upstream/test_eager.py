@@ -134,7 +134,9 @@ def test_who_changes_his_mind_is_read(connect: Connect, monkeypatch: pytest.Monk
 
 
 @pytest_twisted.inlineCallbacks
-def test_an_error_in_it_leaves_nobody_unwatched(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+def test_an_error_in_it_leaves_nobody_unwatched(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Any, Any, None]:
     def fail(protocol: Early, _: bytes) -> None:
         monkeypatch.undo()
         cast(Any, reactor).callLater(0, Early.made.callback, protocol)
@@ -150,7 +152,9 @@ def test_an_error_in_it_leaves_nobody_unwatched(connect: Connect, monkeypatch: p
 
 
 @pytest_twisted.inlineCallbacks
-def test_only_where_nothing_is_between_socket_and_factory(port: Any, factory: Factory, tmp_path: Path) -> Generator[Any, Any, None]:
+def test_only_where_nothing_is_between_socket_and_factory(
+    port: Any, factory: Factory, tmp_path: Path
+) -> Generator[Any, Any, None]:
     assert port.transport is eager._EagerServer
     wrapped = cast(Any, reactor).listenTCP(0, WrappingFactory(factory), interface="127.0.0.1")
     local = cast(Any, reactor).listenUNIX(str(tmp_path / "socket"), factory)

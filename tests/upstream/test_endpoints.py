@@ -1,4 +1,5 @@
-"""Endpoint strings, passed and adopted sockets, and why echod has endpoints of its own for TLS and the PROXY protocol."""
+"""Endpoint strings, passed and adopted sockets, and why echod has endpoints of its own for TLS and the PROXY
+protocol."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ from tests.tls import Certificate, Client
 
 
 def test_an_endpoint_string_is_taken_apart_and_unquoted() -> None:
-    assert endpoints.endpoint_arguments(r"ssl:44\:3:a=b\=c:interface=\:\:1") == (["ssl", "44:3"], {"a": "b=c", "interface": "::1"})
+    assert endpoints.endpoint_arguments(r"ssl:44\:3:a=b\=c:interface=\:\:1") == (
+        ["ssl", "44:3"],
+        {"a": "b=c", "interface": "::1"},
+    )
 
 
 def test_what_systemd_passed_is_kept_on_the_class() -> None:
@@ -44,18 +48,26 @@ def test_what_systemd_passed_is_kept_on_the_class() -> None:
 
 
 @pytest.mark.parametrize("names", [{}, {"LISTEN_FDNAMES": ""}, {"LISTEN_FDNAMES": "only-one"}], ids=str)
-def test_sockets_without_names_are_forgotten(names: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sockets_without_names_are_forgotten(
+    names: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """By Twisted, and its variables are gone then; the environment that the process began with still has them."""
     variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", **names}
     first = tmp_path / "environ"
-    first.write_bytes(b"".join(f"{name}={value}\0".encode() for name, value in variables.items()) + b"\xff=\xff\0nonsense\0")
+    first.write_bytes(
+        b"".join(f"{name}={value}\0".encode() for name, value in variables.items()) + b"\xff=\xff\0nonsense\0"
+    )
     monkeypatch.setattr(endpoints, "FIRST_ENVIRONMENT", first)
     monkeypatch.setattr(_SystemdParser, "_sddaemon", ListenFDs.fromEnvironment(variables))
     assert "LISTEN_FDS" not in variables
     assert _SystemdParser._sddaemon.inheritedDescriptors() == []
     assert endpoints.passed_descriptors() == endpoints.passed_descriptors() == [3, 4]
-    assert _SystemdParser._sddaemon.inheritedNamedDescriptors() == {"unknown": 4}, "the last of that name, as of one unit's"
-    passed = [serverFromString(reactor, f"systemd:domain=INET:{which}") for which in ("index=0", "index=1", "name=unknown")]
+    assert _SystemdParser._sddaemon.inheritedNamedDescriptors() == {"unknown": 4}, (
+        "the last of that name, as of one unit's"
+    )
+    passed = [
+        serverFromString(reactor, f"systemd:domain=INET:{which}") for which in ("index=0", "index=1", "name=unknown")
+    ]
     assert [endpoints.adopted_descriptor(endpoint) for endpoint in passed] == [3, 4, 4]
 
 
@@ -72,7 +84,9 @@ def test_sockets_without_names_are_forgotten(names: dict[str, str], monkeypatch:
         None,
     ],
 )
-def test_sockets_of_nobody_and_of_others(environment: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sockets_of_nobody_and_of_others(
+    environment: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     first = tmp_path / "environ"
     if environment is not None:
         first.write_text(environment.format(pid=os.getpid(), another=os.getppid()))
@@ -95,7 +109,9 @@ def test_the_descriptor_of_an_adopted_socket() -> None:
 
 @pytest.mark.parametrize("is_left", [False, True])
 @pytest_twisted.inlineCallbacks
-def test_an_adopted_unix_socket_is_taken_away_from_who_made_it(is_left: bool, tmp_path: Path) -> Generator[Any, Any, None]:
+def test_an_adopted_unix_socket_is_taken_away_from_who_made_it(
+    is_left: bool, tmp_path: Path
+) -> Generator[Any, Any, None]:
     """By Twisted alone, that is: with `leave_path` it isn't."""
     Kept.made = Deferred()
     path = tmp_path / "socket"
@@ -170,16 +186,25 @@ def test_a_port_without_an_interface_serves_both_families() -> Generator[Any, An
     yield port.stopListening()
 
 
-@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, ""), (socket.AF_INET6, "::1")])
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, ""), (socket.AF_INET6, "::1")]
+)
 @pytest_twisted.inlineCallbacks
 def test_a_port_that_is_in_use_over_one_family_is_in_use(family: int, host: str) -> Generator[Any, Any, None]:
-    with socket.create_server((host, 0), family=family) as other, pytest.raises(OSError, match="Address already in use"):
+    with (
+        socket.create_server((host, 0), family=family) as other,
+        pytest.raises(OSError, match="Address already in use"),
+    ):
         yield families(f"tcp:{other.getsockname()[1]}")
 
 
 @pytest.mark.parametrize(
     ("text", "host"),
-    [("tcp:0:interface=127.0.0.1", "127.0.0.1"), (r"tcp:0:interface=\:\:1", "::1"), ("tcp:0:interface=0.0.0.0", "0.0.0.0")],
+    [
+        ("tcp:0:interface=127.0.0.1", "127.0.0.1"),
+        (r"tcp:0:interface=\:\:1", "::1"),
+        ("tcp:0:interface=0.0.0.0", "0.0.0.0"),
+    ],
 )
 @pytest_twisted.inlineCallbacks
 def test_a_port_with_an_interface_serves_that_alone(text: str, host: str) -> Generator[Any, Any, None]:
@@ -215,7 +240,8 @@ def test_other_endpoints_are_left_as_they_are() -> None:
 
 @pytest.fixture
 def leaves_sockets() -> Iterator[None]:
-    """Collect here, and not within a later test, what Twisted leaves to the garbage collector: a socket that could not be bound."""
+    """Collect here, and not within a later test, what Twisted leaves to the garbage collector: a socket that could not
+    be bound."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -328,7 +354,9 @@ class TestFaults:
             Client(options, protocol=protocol, protocols=[b"http/1.1"]).shake_hands()
 
     def test_key_exchanges_without_forward_secrecy_are_taken(self, certificate: Certificate) -> None:
-        ciphers = SSL.Connection(PrivateCertificate.loadPEM(certificate.path.read_bytes()).options().getContext()).get_cipher_list()
+        ciphers = SSL.Connection(
+            PrivateCertificate.loadPEM(certificate.path.read_bytes()).options().getContext()
+        ).get_cipher_list()
         assert "AES128-SHA" in ciphers
 
     @pytest.mark.filterwarnings("ignore:X509.get_(issuer|subject) is deprecated")

@@ -49,7 +49,12 @@ def used(module: ModuleType) -> set[str]:
 def overridden(module: ModuleType) -> set[str]:
     """The private names that classes of a module have in common with those they are made of."""
     kinds = [kind for _, kind in getmembers(module, isclass) if kind.__module__ == module.__name__]
-    return {name for kind in kinds for name in vars(kind) if private(name) and any(hasattr(base, name) for base in kind.__bases__)}
+    return {
+        name
+        for kind in kinds
+        for name in vars(kind)
+        if private(name) and any(hasattr(base, name) for base in kind.__bases__)
+    }
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -71,13 +76,19 @@ def test_all_are_there() -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "told"),
     [
-        ("autobahn.twisted.websocket:WebSocketServerProtocol", "_was_there", "autobahn {}: websocket.WebSocketServerProtocol._was_there"),
+        (
+            "autobahn.twisted.websocket:WebSocketServerProtocol",
+            "_was_there",
+            "autobahn {}: websocket.WebSocketServerProtocol._was_there",
+        ),
         ("twisted.internet.endpoints", "_was_there", "Twisted {}: endpoints._was_there"),
         ("OpenSSL.SSL:Gone", "_context", "pyOpenSSL {}: SSL.Gone._context"),
         ("OpenSSL.gone", "_lib", "pyOpenSSL {}: gone._lib"),
     ],
 )
-def test_a_start_without_one_that_is_needed_is_one_line(owner: str, name: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_without_one_that_is_needed_is_one_line(
+    owner: str, name: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     err = io.StringIO()
     monkeypatch.setattr("sys.__stderr__", err)
     monkeypatch.setattr(names, "NEEDED", {**names.NEEDED, owner: (name,)})
@@ -85,7 +96,11 @@ def test_a_start_without_one_that_is_needed_is_one_line(owner: str, name: str, t
         Options({}).parseOptions([])
     assert ended.value.code == 1
     library, _, rest = told.partition(" {}")
-    wanted = [line for line in importlib.metadata.requires("echod") or () if line.startswith(("autobahn", "pyopenssl", "twisted"))]
+    wanted = [
+        line
+        for line in importlib.metadata.requires("echod") or ()
+        if line.startswith(("autobahn", "pyopenssl", "twisted"))
+    ]
     assert len(wanted) == 3
     assert err.getvalue() == (
         "echod: can't serve without these names, which it uses and which are gone: "
@@ -99,7 +114,9 @@ def test_without_metadata_the_libraries_alone_are_told(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(importlib.metadata, "requires", none)
     monkeypatch.setattr(names, "NEEDED", {"socket:socket": ("_was_there",)})
-    assert str(names.fault()).endswith(" are gone: Python: socket.socket._was_there; install autobahn, twisted, pyopenssl")
+    assert str(names.fault()).endswith(
+        " are gone: Python: socket.socket._was_there; install autobahn, twisted, pyopenssl"
+    )
 
 
 @pytest_twisted.inlineCallbacks
@@ -109,7 +126,9 @@ def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     monkeypatch.setattr(names, "EAGER", {"socket:socket": ("_accept", "_was_there")})
     monkeypatch.setattr(names, "TLS_LANE", {"OpenSSL.SSL:Connection": ("_was_there",)})
     tls_sessions.openssl.cache_clear()
-    service = make("tcp:0:interface=127.0.0.1", f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}", native=native)
+    service = make(
+        "tcp:0:interface=127.0.0.1", f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}", native=native
+    )
     service.startService()
     try:
         plain: Any = service._ports[0]
@@ -121,5 +140,6 @@ def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     at = lines.index(f"express lane: pump and codec ({native.isa}), TLS by the codec alone")
     assert lines[at + 1 : at + 3] == [
         "new connections are read a little later, for want of Python: socket.socket._was_there",
-        f"TLS is served without the pump, and its buffers never shrink, for want of pyOpenSSL {version}: SSL.Connection._was_there",
+        f"TLS is served without the pump, and its buffers never shrink, for want of pyOpenSSL {version}: "
+        "SSL.Connection._was_there",
     ]

@@ -141,7 +141,11 @@ def test_what_is_written_over_tls_and_a_wrapper_waits_nowhere_uncounted(
     with client:
         protocol = yield Kept.made
         layers = transports.layers(protocol.transport)
-        assert [isinstance(layer, BufferingTLSTransport) for layer in layers] == [is_tls_on_top, not is_tls_on_top, False]
+        assert [isinstance(layer, BufferingTLSTransport) for layer in layers] == [
+            is_tls_on_top,
+            not is_tls_on_top,
+            False,
+        ]
         yield until(lambda: transports.unsent(layers) == 0)
         transports.write_now(layers, b"a")
         transports.write_now(layers, b"b")

@@ -37,7 +37,11 @@ def clock() -> Clock:
 
 @pytest.fixture
 def factory(clock: Clock) -> EchoFactory:
-    settings: dict[str, Any] = {"max_message_size": 2**40, "compression": Compression.OFF, "admin_hosts": ("echod", "echod.example")}
+    settings: dict[str, Any] = {
+        "max_message_size": 2**40,
+        "compression": Compression.OFF,
+        "admin_hosts": ("echod", "echod.example"),
+    }
     return make_factory(clock, max_admin_connections=3, admin_timeout=10, **settings)
 
 
@@ -60,9 +64,15 @@ class Visitor:
 
     def ask(self, line: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, header fields by their names in lower case, and body."""
-        head, _, body = self.send("\r\n".join([f"{line} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()).partition(b"\r\n\r\n")
+        head, _, body = self.send(
+            "\r\n".join([f"{line} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
+        ).partition(b"\r\n\r\n")
         first, *fields = head.decode().split("\r\n")
-        return int(first.split()[1]), {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)}, body
+        return (
+            int(first.split()[1]),
+            {name.lower(): value for name, value in (field.split(": ", 1) for field in fields)},
+            body,
+        )
 
     def lose(self) -> None:
         self.connection.connectionLost(None)
@@ -85,13 +95,41 @@ def test_only_get_and_head(site: AdminSite) -> None:
 
 
 OWN_HOSTS = [
-    *("127.0.0.1", "127.0.0.1:9090", "10.1.2.3:9090", "127.0.0.1.:9090", "[::1]", "[::1]:9090", "[fe80::a:b]:1", "[::ffff:10.0.0.1]"),
+    *(
+        "127.0.0.1",
+        "127.0.0.1:9090",
+        "10.1.2.3:9090",
+        "127.0.0.1.:9090",
+        "[::1]",
+        "[::1]:9090",
+        "[fe80::a:b]:1",
+        "[::ffff:10.0.0.1]",
+    ),
     *("localhost", "LOCALHOST:9090", "localhost.", "localhost.:9090", "localhost:", "a.b.localhost", "a.localhost.:1"),
     *("echod", "Echod:9090", "echod.", "echod.example", "ECHOD.example.:9090", ""),
 ]
 OTHER_HOSTS = [
-    *("evil.example", "evil.example:9090", "127.0.0.1.evil.example", "localhost.evil.example", "notlocalhost", "x.echod.example"),
-    *("256.0.0.1", "127.1", "[::1", "[127.0.0.1]", "[:::]", "::1", "a@localhost", "localhost:x", "localhost, x", "echod..", "\xff"),
+    *(
+        "evil.example",
+        "evil.example:9090",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "notlocalhost",
+        "x.echod.example",
+    ),
+    *(
+        "256.0.0.1",
+        "127.1",
+        "[::1",
+        "[127.0.0.1]",
+        "[:::]",
+        "::1",
+        "a@localhost",
+        "localhost:x",
+        "localhost, x",
+        "echod..",
+        "\xff",
+    ),
 ]
 
 
@@ -137,7 +175,9 @@ def test_metrics_in_the_format_that_is_asked_for(site: AdminSite) -> None:
     status, fields, body = visitor.ask("GET /metrics")
     assert (status, fields["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert b"\nechod_connections_open 0.0\n" in body
-    status, fields, body = visitor.ask("GET /metrics", "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    status, fields, body = visitor.ask(
+        "GET /metrics", "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+    )
     assert fields["content-type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
     assert any(family.name == "echod_connections_open" for family in parse_openmetrics(body.decode()))
     _, fields, squeezed = visitor.ask("GET /metrics", "Accept-Encoding: gzip", "Accept: application/openmetrics-text")
@@ -152,7 +192,9 @@ def test_metrics_for_who_asks_for_no_format_there_is(site: AdminSite, accept: by
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     # To which the oldest prometheus_client gives OpenMetrics: it looks at no version.
     assert re.search(
-        rb"\r\nContent-Type: (?:text/plain; version=0\.0\.4|application/openmetrics-text; version=1\.0\.0); charset=utf-8\r\n", answer
+        rb"\r\nContent-Type: (?:text/plain; version=0\.0\.4|application/openmetrics-text; "
+        rb"version=1\.0\.0); charset=utf-8\r\n",
+        answer,
     )
 
 

@@ -44,7 +44,9 @@ def factory() -> EchoFactory:
 def samples(factory: EchoFactory) -> dict[str, float]:
     """Every sample by its name and labels, as Prometheus' own format writes them."""
     text = generate_latest(make_registry(lambda: read_all(factory))).decode()
-    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")}
+    return {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")
+    }
 
 
 def test_what_happened_is_told(factory: EchoFactory) -> None:
@@ -93,7 +95,11 @@ def test_of_a_process_each_tells_for_itself(factory: EchoFactory) -> None:
         gone = 2**22  # Linux gives no process such a number
         text = generate_latest(make_registry(lambda: read_all(factory), lambda: {"0": other.pid, "1": gone})).decode()
         other.kill()
-    found = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("process_")}
+    found = {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1])
+        for line in text.splitlines()
+        if line.startswith("process_")
+    }
     of_us = {name for name in found if "{" not in name}
     assert {name + '{worker="0"}' for name in of_us} == found.keys() - of_us
     assert found["process_cpu_seconds_total"] > found['process_cpu_seconds_total{worker="0"}']
@@ -105,7 +111,9 @@ def test_of_a_process_is_told_where_there_is_no_more_of_proc(tmp_path: Path) -> 
     for pid in (1, "self"):
         (tmp_path / str(pid)).symlink_to(Path(f"/proc/{pid}").resolve())
     began = time.time() - float(Path("/proc/uptime").read_text().split()[0])
-    assert not list(ProcessCollector(proc=str(tmp_path), registry=None).collect()), "prometheus_client's own can do it now"
+    assert not list(ProcessCollector(proc=str(tmp_path), registry=None).collect()), (
+        "prometheus_client's own can do it now"
+    )
     families = {family.name: family for family in _OfOne(pid=lambda: 1, proc=str(tmp_path), registry=None).collect()}
     assert "process_cpu_seconds" in families
     (started,) = families["process_start_time_seconds"].samples
@@ -161,11 +169,16 @@ def test_of_what_is_alike_there_is_one_number(factory: EchoFactory) -> None:
     other.certificates = lambda: {("ssl:1", "a.example"): 1000.0, ("ssl:2", "b.example"): 2000.0}
     both = add_up_all([read_all(factory), read_all(other)])
     assert list(both["echod_build_info"].values()) == [1]
-    assert both["echod_certificate_not_after_timestamp_seconds"] == {("ssl:1", "a.example"): 1000, ("ssl:2", "b.example"): 2000}
+    assert both["echod_certificate_not_after_timestamp_seconds"] == {
+        ("ssl:1", "a.example"): 1000,
+        ("ssl:2", "b.example"): 2000,
+    }
 
 
 def test_the_documentation_has_each_metric_as_it_is() -> None:
     documented = [cells for cells in rows(DOCUMENT.read_text()) if cells[0].startswith("`echod_")]
-    in_code = [[f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels)] for metric in METRICS]
+    in_code = [
+        [f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels)] for metric in METRICS
+    ]
     assert [cells[:3] for cells in documented] == in_code
     assert all(re.search(r"\w", cells[3]) for cells in documented)

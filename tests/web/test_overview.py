@@ -1,4 +1,5 @@
-"""The admin site's first page: figures as text, and nothing of a client's as markup. test_admin_daemon.py sees it in a browser."""
+"""The admin site's first page: figures as text, and nothing of a client's as markup. test_admin_daemon.py sees it in a
+browser."""
 
 from __future__ import annotations
 
@@ -51,7 +52,13 @@ def read(factory: EchoFactory, page: Overview | None = None) -> Text:
 
 def test_an_idle_daemon() -> None:
     text = " ".join(read(make_factory()).words)
-    for words in ("starting", "Connections 0 of 100", "Buffered 0 B of 256 MiB", "0 of 0 looks; none on average", "up 0 s"):
+    for words in (
+        "starting",
+        "Connections 0 of 100",
+        "Buffered 0 B of 256 MiB",
+        "0 of 0 looks; none on average",
+        "up 0 s",
+    ):
         assert words in text
     assert text.count(" none ") == 5, "the mean lag, and four tables without a row"
 
@@ -75,7 +82,13 @@ def test_a_busy_daemon() -> None:
     text = " ".join(told.words)
     for words in (
         *("Connections 25 of 100", "Not read for now 1", "1 of 2 looks; 50.0 ms on average", "up 1 d 1 h"),
-        *("open, not read autobahn+permessage-deflate", "1 · 2 KiB", "autobahn text 1 2 KiB", "lost 1", "400 the Host header 1"),
+        *(
+            "open, not read autobahn+permessage-deflate",
+            "1 · 2 KiB",
+            "autobahn text 1 2 KiB",
+            "lost 1",
+            "400 the Host header 1",
+        ),
         *("/<script>alert(1)</script>&amp; open autobahn",),
     ):
         assert words in text
@@ -104,14 +117,23 @@ def test_only_its_own_script_and_style_run() -> None:
 
 @pytest.mark.parametrize(
     ("octets", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "0.977 KiB"), (1536, "1.5 KiB"), (2**28, "256 MiB"), (2**50, "1 PiB"), (2**64, "1.64e+04 PiB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "0.977 KiB"),
+        (1536, "1.5 KiB"),
+        (2**28, "256 MiB"),
+        (2**50, "1 PiB"),
+        (2**64, "1.64e+04 PiB"),
+    ],
 )
 def test_sizes(octets: int, text: str) -> None:
     assert describe_size(octets) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.9, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (3600, "1 h 0 s"), (90_061, "1 d 1 h")]
+    ("seconds", "text"),
+    [(0.9, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (3600, "1 h 0 s"), (90_061, "1 d 1 h")],
 )
 def test_times(seconds: float, text: str) -> None:
     assert describe_time(seconds) == text

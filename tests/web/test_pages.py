@@ -97,10 +97,16 @@ def test_the_page_is_all_in_one_file() -> None:
         for name in ("for", "aria-describedby", "aria-labelledby", "list"):
             for target in (attributes.get(name) or "").split():
                 assert target in ids, (tag, name, target)
-    assert [tag for tag, _ in parser.tags if tag in ("script", "style", "link", "img", "iframe")] == ["link", "style", "script"]
+    assert [tag for tag, _ in parser.tags if tag in ("script", "style", "link", "img", "iframe")] == [
+        "link",
+        "style",
+        "script",
+    ]
 
 
 def test_the_policy_names_one_script_and_one_style() -> None:
     request: Any = type("Request", (), {"getHeader": lambda *_: None})()
     policy = dict(console()(request).headers)["Content-Security-Policy"]
-    assert re.search(r"script-src 'sha256-[^ ;]+'; style-src 'sha256-[^ ;]+'; connect-src ws: wss:; img-src data:;", policy)
+    assert re.search(
+        r"script-src 'sha256-[^ ;]+'; style-src 'sha256-[^ ;]+'; connect-src ws: wss:; img-src data:;", policy
+    )

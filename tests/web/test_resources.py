@@ -17,7 +17,18 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from echod.web import resources
-from echod.web.resources import HTML, Answer, Page, QuietSite, accepts_gzip, fixed, has_entity_tag, inline_policy, make_site, text
+from echod.web.resources import (
+    HTML,
+    Answer,
+    Page,
+    QuietSite,
+    accepts_gzip,
+    fixed,
+    has_entity_tag,
+    inline_policy,
+    make_site,
+    text,
+)
 
 PAGE = b"<!doctype html>" + b"<p>echo" * 100
 
@@ -83,7 +94,9 @@ def test_head_is_get_without_the_body(site: QuietSite, logged: list[LogEvent]) -
     assert not logged
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00", "http://x//", "ftp://x/moving"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "//", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00", "http://x//", "ftp://x/moving"]
+)
 def test_what_is_not_there_is_one_fixed_line(site: QuietSite, path: str) -> None:
     status, fields, body = ask(site, f"GET {path}")
     assert (status, body, fields["content-type"]) == (404, b"Nothing is here.\n", resources.TEXT)
@@ -119,7 +132,12 @@ def test_what_is_kept_is_asked_for_with_its_tag(site: QuietSite) -> None:
 def test_who_takes_gzip_gets_it_under_a_tag_of_its_own(site: QuietSite) -> None:
     _, plain, _ = ask(site, "GET /")
     status, fields, body = ask(site, "GET /", "Accept-Encoding: gzip, deflate, br")
-    assert (status, gzip.decompress(body), fields["content-encoding"], fields["vary"]) == (200, PAGE, "gzip", "Accept-Encoding")
+    assert (status, gzip.decompress(body), fields["content-encoding"], fields["vary"]) == (
+        200,
+        PAGE,
+        "gzip",
+        "Accept-Encoding",
+    )
     assert int(fields["content-length"]) == len(body) < len(PAGE)
     assert fields["etag"] != plain["etag"]
     assert "content-encoding" not in plain
@@ -160,10 +178,14 @@ def test_the_policy_names_what_is_inline_and_forbids_the_rest() -> None:
     assert name == "Content-Security-Policy"
     directives = dict(item.split(" ", 1) for item in value.split("; "))
     for kind, sources in {"style": [b"p { }"], "script": [b"\n1 < 2\n", b"2"]}.items():
-        hashes = [b64decode(item.removeprefix("'sha256-").removesuffix("'")) for item in directives[f"{kind}-src"].split()]
+        hashes = [
+            b64decode(item.removeprefix("'sha256-").removesuffix("'")) for item in directives[f"{kind}-src"].split()
+        ]
         assert hashes == [hashlib.sha256(source).digest() for source in sources]
     assert directives["connect-src"] == "wss:"
-    assert all(directives[f"{name}"] == "'none'" for name in ("default-src", "frame-ancestors", "base-uri", "form-action"))
+    assert all(
+        directives[f"{name}"] == "'none'" for name in ("default-src", "frame-ancestors", "base-uri", "form-action")
+    )
     assert "script-src" not in inline_policy(b"<p>none</p>")[1]
 
 

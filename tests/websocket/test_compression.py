@@ -1,6 +1,7 @@
 """permessage-deflate at work: what comes in as deflate, and what the echo is deflated to.
 
-The other end is plain zlib with one compressor and one inflater for the whole connection, as RFC 7692 section 7.2 has it.
+The other end is plain zlib with one compressor and one inflater for the whole connection, as RFC 7692 section 7.2 has
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ SETTINGS = Settings()
 MIRROR, DEFLATE = Compression.MIRROR, Compression.DEFLATE
 
 
-def terms(client: int = 15, server: int = 12, client_keeps: bool = True, server_keeps: bool = True, can_mirror: bool = True) -> Terms:
+def terms(
+    client: int = 15, server: int = 12, client_keeps: bool = True, server_keeps: bool = True, can_mirror: bool = True
+) -> Terms:
     return Terms(client, server, client_keeps, server_keeps, can_mirror)
 
 
@@ -125,7 +128,11 @@ def test_what_is_deflated_anew_among_mirrored_messages_confuses_nobody(agreed: T
 
 def test_a_compressor_is_kept_where_it_is_of_use_alone() -> None:
     text = b"a text that comes again " * 10
-    for agreed, is_kept in ((terms(can_mirror=False), True), (terms(server_keeps=False, can_mirror=False), False), (terms(), False)):
+    for agreed, is_kept in (
+        (terms(can_mirror=False), True),
+        (terms(server_keeps=False, can_mirror=False), False),
+        (terms(), False),
+    ):
         end = Deflate(agreed, SETTINGS)
         first, second = answer_of(end, text), answer_of(end, text)
         assert (len(second) < len(first)) == is_kept
@@ -188,7 +195,8 @@ def test_blocks_that_are_marked_as_the_last(octets: bytes, payload: bytes, step:
     assert answer != octets
     assert client.inflate(answer) == payload
     assert end.window == (before + payload)[-(2**15) :]
-    # A sender whose stream ends with a last block begins the next one with nothing (section 7.2.3.4), and so does this compressor.
+    # A sender whose stream ends with a last block begins the next one with nothing (section 7.2.3.4), and so does this
+    # compressor.
     fresh = Client()
     assert inflate(end, fresh.deflate(after)) == after
 
@@ -255,13 +263,19 @@ def test_any_octets_are_either_corrupt_or_the_same_however_they_are_cut(octets: 
     found = []
     for step in (1, 100):
         try:
-            found.append(inflate(Deflate(terms(), SETTINGS), *(octets[start : start + step] for start in range(0, len(octets), step))))
+            found.append(
+                inflate(
+                    Deflate(terms(), SETTINGS), *(octets[start : start + step] for start in range(0, len(octets), step))
+                )
+            )
         except PayloadCorruptError:
             found.append(b"corrupt")
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("octets", [Client().deflate(bytes(1001)), b"".join(final(bytes(100)) for _ in range(11)) + b"\0"])
+@pytest.mark.parametrize(
+    "octets", [Client().deflate(bytes(1001)), b"".join(final(bytes(100)) for _ in range(11)) + b"\0"]
+)
 def test_no_more_is_inflated_than_may_be(octets: bytes) -> None:
     with pytest.raises(PayloadExceededError):
         inflate(Deflate(terms(), SETTINGS), octets, limit=1000)
@@ -294,7 +308,9 @@ def opened(target: str = "/", offer: str = "", **settings: Any) -> Peer:
 def test_the_answer_names_what_was_agreed_on() -> None:
     for offer, answer in (("permessage-bzip2, " + NAME, NAME), ("permessage-bzip2", None)):
         lines = Peer(make_factory()).open("/", f"Sec-WebSocket-Extensions: {offer}").decode().split("\r\n")
-        found = [value for name, _, value in (line.partition(": ") for line in lines) if name == "Sec-WebSocket-Extensions"]
+        found = [
+            value for name, _, value in (line.partition(": ") for line in lines) if name == "Sec-WebSocket-Extensions"
+        ]
         assert found == ([] if answer is None else [answer])
 
 
@@ -306,7 +322,9 @@ def test_a_mirrored_answer_has_the_octets_that_came_in_one_frame() -> None:
         assert client.inflate(octets) == payload
         octets = client.deflate(payload)
         parts = [octets[:1], b"", octets[1:]]
-        found = peer.frames(client_frame(BINARY, parts[0], rsv=4, fin=False) + client_frame(CONTINUATION, parts[1], fin=False))
+        found = peer.frames(
+            client_frame(BINARY, parts[0], rsv=4, fin=False) + client_frame(CONTINUATION, parts[1], fin=False)
+        )
         found += peer.frames(client_frame(PING, b"between") + client_frame(CONTINUATION, parts[2]))
         assert found == [Frame(PONG, b"between"), Frame(BINARY, octets, rsv=4)]
         assert client.inflate(octets) == payload
@@ -335,7 +353,13 @@ def test_what_is_held_of_a_message_counts_as_it_came_and_inflated() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "target"),
-    [({"compression": DEFLATE}, "/"), ({}, "/?compression=deflate"), ({}, "/json"), ({}, "/?delay=0.0&ping=1m"), ({}, "/?fragment=100000")],
+    [
+        ({"compression": DEFLATE}, "/"),
+        ({}, "/?compression=deflate"),
+        ({}, "/json"),
+        ({}, "/?delay=0.0&ping=1m"),
+        ({}, "/?fragment=100000"),
+    ],
 )
 def test_where_each_answer_is_deflated(settings: dict[str, Any], target: str) -> None:
     client, peer = Client(level=0), opened(target, **settings)

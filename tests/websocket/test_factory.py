@@ -23,7 +23,12 @@ def test_options_are_attributes_of_one_class(clock: Clock) -> None:
     factory = make_factory(clock, max_message_size=1000)
     first, second = Peer(factory), Peer(factory)
     assert type(first.protocol) is type(second.protocol)
-    for name, value in {"maxMessagePayloadSize": 1000, "failByDrop": False, "echoCloseCodeReason": True, "tcpNoDelay": True}.items():
+    for name, value in {
+        "maxMessagePayloadSize": 1000,
+        "failByDrop": False,
+        "echoCloseCodeReason": True,
+        "tcpNoDelay": True,
+    }.items():
         assert getattr(first.protocol, name) == value
         assert name not in vars(first.protocol)
 
@@ -75,7 +80,9 @@ def test_who_sends_nothing_counts_and_keeps_no_other_address_out(clock: Clock) -
     assert silent[5].send(b"G").startswith(b"HTTP/1.1 429 ")
     assert silent[4].send(handshake()).startswith(b"HTTP/1.1 101 ")
     clock.pump([TICK] * 52)
-    assert [peer.transport.aborted for peer in silent[:6]] == [True] * 4 + [False, True], "no time but that of the opening handshake"
+    assert [peer.transport.aborted for peer in silent[:6]] == [True] * 4 + [False, True], (
+        "no time but that of the opening handshake"
+    )
     for peer in silent:
         if peer.transport.aborted:
             peer.lose()
@@ -116,7 +123,11 @@ def test_a_client_of_ipv4_has_one_name_whatever_it_comes_over(clock: Clock) -> N
     with capturedLogs() as events:
         Peer(factory, "::ffff:192.0.2.1").open()
         assert Peer(factory, "192.0.2.1").send(handshake()).startswith(b"HTTP/1.1 429 ")
-        assert Peer(factory, "10.0.0.1").send(handshake("/", "X-Forwarded-For: ::ffff:192.0.2.1")).startswith(b"HTTP/1.1 429 ")
+        assert (
+            Peer(factory, "10.0.0.1")
+            .send(handshake("/", "X-Forwarded-For: ::ffff:192.0.2.1"))
+            .startswith(b"HTTP/1.1 429 ")
+        )
         assert Peer(factory, "::ffff:192.0.2.1").send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     told = [formatEvent(event) for event in events]
     assert told[-1] == "refused a handshake from 192.0.2.1: 400 the Host header"
@@ -128,7 +139,9 @@ def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_a_drain_is_over_once_when_the_last_connection_goes_within_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drain_is_over_once_when_the_last_connection_goes_within_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As one does that had its answer to a Close frame coming from the lane."""
     factory = make_factory(clock)
     peer = Peer(factory)

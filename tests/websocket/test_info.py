@@ -84,7 +84,9 @@ def test_the_limits_are_those_in_force(clock: Clock) -> None:
 
 def test_then_it_echoes(clock: Clock) -> None:
     peer = Peer(make_factory(clock))
-    info, rest = told(peer.send(handshake("/info", "Sec-WebSocket-Extensions: permessage-deflate") + client_frame(TEXT, b"early")))
+    info, rest = told(
+        peer.send(handshake("/info", "Sec-WebSocket-Extensions: permessage-deflate") + client_frame(TEXT, b"early"))
+    )
     assert info["extensions"] == ["permessage-deflate"]
     # The echo that is mirrored refers as far back as the client's message.
     windows = {"client_window_bits": 15, "server_window_bits": 15}
@@ -109,12 +111,31 @@ def test_how_far_back_messages_refer(clock: Clock, target: str, offer: str, wind
     assert (compression["client_window_bits"], compression["server_window_bits"]) == windows
 
 
-# What browsers hide from scripts, and what OAuth2 Proxy, Cloudflare Access, Google's IAP, AWS's ALB, Azure's App Service, Envoy, Tailscale
-# and Authelia add for the server behind them.
+# What browsers hide from scripts, and what OAuth2 Proxy, Cloudflare Access, Google's IAP, AWS's ALB, Azure's App
+# Service, Envoy, Tailscale and Authelia add for the server behind them.
 SECRETS = [
-    *("Cookie", "authorization", "Proxy-Authorization", "X-Api-Key", "X-Forwarded-Access-Token", "X-Forwarded-User", "X-Forwarded-Email"),
-    *("X-Auth-Request-Access-Token", "Cf-Access-Jwt-Assertion", "Cf-Access-Authenticated-User-Email", "X-Goog-IAP-JWT-Assertion"),
-    *("x-amzn-oidc-data", "X-Amzn-Oidc-Accesstoken", "X-MS-CLIENT-PRINCIPAL", "X-MS-TOKEN-AAD-ACCESS-TOKEN", "X-Forwarded-Client-Cert"),
+    *(
+        "Cookie",
+        "authorization",
+        "Proxy-Authorization",
+        "X-Api-Key",
+        "X-Forwarded-Access-Token",
+        "X-Forwarded-User",
+        "X-Forwarded-Email",
+    ),
+    *(
+        "X-Auth-Request-Access-Token",
+        "Cf-Access-Jwt-Assertion",
+        "Cf-Access-Authenticated-User-Email",
+        "X-Goog-IAP-JWT-Assertion",
+    ),
+    *(
+        "x-amzn-oidc-data",
+        "X-Amzn-Oidc-Accesstoken",
+        "X-MS-CLIENT-PRINCIPAL",
+        "X-MS-TOKEN-AAD-ACCESS-TOKEN",
+        "X-Forwarded-Client-Cert",
+    ),
     *("Tailscale-User-Login", "Remote-User", "X-SSL-Client-Cert", "X-Original-URL", "X-Nobody-Has-Heard-Of"),
 ]
 
@@ -127,7 +148,9 @@ def test_what_a_page_must_not_see_is_not_told(clock: Clock, name: str) -> None:
 
 
 def test_what_a_tester_needs_is_told(clock: Clock) -> None:
-    own = {b"host", b"upgrade", b"connection", b"content-length"} | {name for name in SHOWN if name.startswith(b"sec-websocket-")}
+    own = {b"host", b"upgrade", b"connection", b"content-length"} | {
+        name for name in SHOWN if name.startswith(b"sec-websocket-")
+    }
     names = [name.decode().title() for name in sorted(SHOWN - own)]
     info = ask(clock, "/info", "Content-Length: 0", *(f"{name}: a value" for name in names))
     assert len(names) > 50

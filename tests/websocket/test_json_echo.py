@@ -29,12 +29,46 @@ _PIECES = (
     *'[]{},:"',
     *" \t\n\r\v\f\0\x1f\x7f\xa0\u2028\ufeff",
     *"0123456789+-.eEaxéà😀",
-    *("true", "false", "null", "nan", "NaN", "Infinity", "-Infinity", '"a"', '""', '"a":', "[1]", "{}", "//", "/*", "'a'"),
-    *("\\", "\\\\", '\\"', "\\/", "\\b", "\\n", "\\x", "\\u", "\\u0", "\\u00e9", "\\u00E9", "\\u12g4", "u0800", "0800", "\\U"),
+    *(
+        "true",
+        "false",
+        "null",
+        "nan",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        '"a"',
+        '""',
+        '"a":',
+        "[1]",
+        "{}",
+        "//",
+        "/*",
+        "'a'",
+    ),
+    *(
+        "\\",
+        "\\\\",
+        '\\"',
+        "\\/",
+        "\\b",
+        "\\n",
+        "\\x",
+        "\\u",
+        "\\u0",
+        "\\u00e9",
+        "\\u00E9",
+        "\\u12g4",
+        "u0800",
+        "0800",
+        "\\U",
+    ),
     *("\\ud", "\\uD", "\\ud8", "\\ud800", "\\uDBFF", "\\uDC00", "\\udfff", "\\ud83d\\ude00", "\\uD83D\\uDE00"),
 )
 _mixtures = st.lists(st.sampled_from(_PIECES), max_size=12).map("".join)
-_strings = st.lists(st.sampled_from([piece for piece in _PIECES if '"' not in piece]), max_size=12).map(lambda parts: f'"{"".join(parts)}"')
+_strings = st.lists(st.sampled_from([piece for piece in _PIECES if '"' not in piece]), max_size=12).map(
+    lambda parts: f'"{"".join(parts)}"'
+)
 
 
 def echo(payload: bytes, max_values: int = MANY) -> bytes:
@@ -166,7 +200,18 @@ def padded(unit: bytes, count: int) -> bytes:
         b'"' + rb"\\" * (8 * MIB - 1) + b'"',
         b"1" * 16 * MIB,
     ],
-    ids=["members", "no end", "numbers", "white space", "fractions", "nested", "nothing but space", "escapes", "backslashes", "one number"],
+    ids=[
+        "members",
+        "no end",
+        "numbers",
+        "white space",
+        "fractions",
+        "nested",
+        "nothing but space",
+        "escapes",
+        "backslashes",
+        "one number",
+    ],
 )
 def test_16_mib_take_little_of_the_processor(text: bytes) -> None:
     # 10 to 45 ms on an idle machine, in the least of some runs. A regular expression and a decoder took up to 3 s.

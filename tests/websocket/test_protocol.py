@@ -99,7 +99,8 @@ def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> 
     peer = Peer(factory)
     assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + handshake()) == b"a page"
     assert peer.transport.half_closed
-    # It is a live connection all the same, and has a deadline; neither a drain nor what comes behind gets another answer.
+    # It is a live connection all the same, and has a deadline; neither a drain nor what comes behind gets another
+    # answer.
     assert peer.send(handshake()) == b""
     assert peer.protocol in factory.live
     drained = factory.drain()
@@ -114,7 +115,9 @@ def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> 
 
 
 def test_a_page_is_refused_when_too_much_is_held_but_not_a_health_check(clock: Clock) -> None:
-    factory = make_factory(clock, pages=lambda request: b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER + 1))
+    factory = make_factory(
+        clock, pages=lambda request: b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER + 1)
+    )
     for is_tight, answer in ((False, bytes(SMALL_ANSWER + 1)), (True, b"HTTP/1.1 503 ")):
         factory.budget.is_tight = is_tight
         assert Peer(factory).send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(answer)
@@ -175,13 +178,17 @@ def test_each_message_comes_back_as_it_was(clock: Clock, opcode: int, step: int)
     payloads = [bytes(random.Random(size).choices(range(32, 127), k=size)) for size in sizes]
     octets = b"".join(client_frame(opcode, payload) for payload in payloads)
     peer = opened(clock)
-    answer = b"".join(peer.send(octets[start : start + (step or len(octets))]) for start in range(0, len(octets), step or len(octets)))
+    answer = b"".join(
+        peer.send(octets[start : start + (step or len(octets))]) for start in range(0, len(octets), step or len(octets))
+    )
     assert answer == b"".join(server_frame(opcode, payload) for payload in payloads)
 
 
 @given(st.lists(st.tuples(st.sampled_from([TEXT, BINARY, PING]), st.text(max_size=120)), max_size=20), st.data())
 def test_any_messages_cut_anywhere(messages: list[tuple[int, str]], data: st.DataObject) -> None:
-    octets = b"".join(client_frame(opcode, text.encode()[:125] if opcode == PING else text.encode()) for opcode, text in messages)
+    octets = b"".join(
+        client_frame(opcode, text.encode()[:125] if opcode == PING else text.encode()) for opcode, text in messages
+    )
     cuts = sorted(data.draw(st.lists(st.integers(0, len(octets)), max_size=10)))
     peer = opened(Clock())
     answer = b"".join(peer.send(octets[a:b]) for a, b in zip([0, *cuts], [*cuts, len(octets)], strict=True) if a < b)
@@ -379,7 +386,11 @@ def test_what_is_over_a_limit_or_wrong_fails_the_connection(clock: Clock, octets
 
 def test_fragments_are_counted_for_each_message(clock: Clock) -> None:
     peer = opened(clock, max_fragments=3)
-    message = client_frame(TEXT, b"a", fin=False) + client_frame(CONTINUATION, b"b", fin=False) + client_frame(CONTINUATION, b"c")
+    message = (
+        client_frame(TEXT, b"a", fin=False)
+        + client_frame(CONTINUATION, b"b", fin=False)
+        + client_frame(CONTINUATION, b"c")
+    )
     assert peer.frames(message * 5) == [Frame(TEXT, b"abc")] * 5
 
 
@@ -474,7 +485,9 @@ def test_no_answer_follows_our_close_frame(peer: Peer) -> None:
     assert peer.take() == b""
 
 
-def test_who_is_closed_by_what_its_lease_gives_back_waits_for_nothing(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_closed_by_what_its_lease_gives_back_waits_for_nothing(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(peer.protocol, "_take_back", lambda: peer.protocol.fail(1002, "not a frame"))
     peer.protocol.wait_for_room()
     assert peer.protocol not in peer.protocol.factory.waiting
@@ -496,11 +509,17 @@ def test_who_waits_and_takes_its_answers_may_wait_on(clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", *(close_payload(code, reason) for code in (1000, 1001, 1011, 3000, 4999) for reason in ("", "bye", "ü" * 61))],
+    [
+        b"",
+        *(close_payload(code, reason) for code in (1000, 1001, 1011, 3000, 4999) for reason in ("", "bye", "ü" * 61)),
+    ],
     ids=repr,
 )
 def test_close_code_and_reason_are_echoed(peer: Peer, payload: bytes) -> None:
-    assert peer.frames(client_frame(TEXT, b"x") + client_frame(CLOSE, payload)) == [Frame(TEXT, b"x"), Frame(CLOSE, payload)]
+    assert peer.frames(client_frame(TEXT, b"x") + client_frame(CLOSE, payload)) == [
+        Frame(TEXT, b"x"),
+        Frame(CLOSE, payload),
+    ]
     assert peer.transport.disconnecting
     assert not peer.transport.half_closed
 
@@ -608,7 +627,9 @@ def test_what_was_put_off_behind_a_failure_is_not_looked_at(clock: Clock, peer: 
 def test_going_away_when_nothing_is_under_way(peer: Peer) -> None:
     peer.protocol.go_away()
     assert peer.take() == server_frame(CLOSE, close_payload(1001, "going away"))
-    assert peer.send(client_frame(TEXT, b"too late") + client_frame(PING, b"too late")) == b"", "nothing follows a Close frame"
+    assert peer.send(client_frame(TEXT, b"too late") + client_frame(PING, b"too late")) == b"", (
+        "nothing follows a Close frame"
+    )
     assert not peer.transport.disconnecting
     peer.send(client_frame(CLOSE, close_payload(1001)))
     assert peer.transport.disconnecting

@@ -1,8 +1,8 @@
 """Builds the express lane: every C file of this folder into one extension, ``echod.lane.native._native``.
 
-Knows cffi, the compiler's flags, and that a header's declarations for Python stand between two marked lines. Must never know what the
-C does, nor whether anyone wants it: ``hatch_build.py`` decides that for an installation; in a checkout the command is
-``python -m echod.lane.native.build``. A new C file or header is built by being here.
+Knows cffi, the compiler's flags, and that a header's declarations for Python stand between two marked lines. Must never
+know what the C does, nor whether anyone wants it: ``hatch_build.py`` decides that for an installation; in a checkout
+the command is ``python -m echod.lane.native.build``. A new C file or header is built by being here.
 
 Nothing is built for the processor at hand (no ``-march=native``): kernels carry their instruction set, see kernel.h.
 """
@@ -27,12 +27,18 @@ from cffi import FFI
 MODULE = "echod.lane.native._native"
 HERE = Path(__file__).parent
 
-# What distributions build with: an overrun of a buffer ends the process, and no function pointer leads anywhere but to a function.
-# Branches are marked on x86 alone: compilers for other processors do not know that option.
+# What distributions build with: an overrun of a buffer ends the process, and no function pointer leads anywhere but to
+# a function. Branches are marked on x86 alone: compilers for other processors do not know that option.
 IS_X86 = platform.machine() in {"x86_64", "i386", "i686"}
-HARDENING = ("-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", *(("-fcf-protection",) if IS_X86 else ()))
+HARDENING = (
+    "-fstack-protector-strong",
+    "-U_FORTIFY_SOURCE",
+    "-D_FORTIFY_SOURCE=2",
+    *(("-fcf-protection",) if IS_X86 else ()),
+)
 
-# All addresses are looked up when the extension is loaded, and then are read-only. The linker of macOS has no such option.
+# All addresses are looked up when the extension is loaded, and then are read-only. The linker of macOS has no such
+# option.
 LDFLAGS = () if sys.platform == "darwin" else ("-Wl,-z,relro", "-Wl,-z,now")
 
 # -O3: gcc 12 vectorises the scalar kernel from there on. Hidden: calls between the files need no indirection.
@@ -73,13 +79,15 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
     ffi.cdef(declarations() + "\nstatic const char echod_native_digest[];")
     ffi.set_source(
         MODULE,
-        "\n".join(f'#include "{header.name}"' for header in headers()) + f'\nstatic const char echod_native_digest[] = "{digest()}";',
+        "\n".join(f'#include "{header.name}"' for header in headers())
+        + f'\nstatic const char echod_native_digest[] = "{digest()}";',
         sources=[str(path) for path in sources()],
         include_dirs=[str(HERE)],
         extra_compile_args=[*CFLAGS, *extra],
         extra_link_args=[*LDFLAGS, *extra],
     )
-    # Elsewhere: cffi leaves its generated C and objects, and setuptools, which it uses, reads any pyproject.toml where it works.
+    # Elsewhere: cffi leaves its generated C and objects, and setuptools, which it uses, reads any pyproject.toml where
+    # it works.
     with tempfile.TemporaryDirectory() as elsewhere, _linker_without_run_path():
         built = Path(ffi.compile(tmpdir=elsewhere, verbose=verbose))
         # In one step: who has the one before it loaded keeps that, where writing into its file would end them.
@@ -91,8 +99,8 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
 def _linker_without_run_path() -> Iterator[None]:
     """Have setuptools link as it would, but without the folders that this Python has its own libraries searched for in.
 
-    The extension needs none but libc's, and wherever it is installed these folders may be anybody's. A linker or compiler that the
-    caller has chosen is left alone.
+    The extension needs none but libc's, and wherever it is installed these folders may be anybody's. A linker or
+    compiler that the caller has chosen is left alone.
     """
     if os.environ.keys() & {"CC", "LDSHARED"}:
         yield

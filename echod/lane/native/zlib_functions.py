@@ -29,11 +29,12 @@ _NAMES = (
 def find() -> dict[str, int] | None:
     """Return the functions' addresses by name; None if there is no zlib to load.
 
-    Python's own zlib module says where its library is on some Pythons only. Debian and Ubuntu build the module into the interpreter, and
-    uv's Pythons hide the library in it, too. The dynamic linker knows the library by its name. If the process has loaded it, as it
-    has where Python's module uses it (Debian, Ubuntu, Docker's images, pyenv), the linker returns that one, and the lane deflates to the
-    same octets as Python. Otherwise (uv) the linker loads the system's, which may be another version: what is deflated anew may then be
-    other octets in the lane than without, which inflate to the same message.
+    Python's own zlib module says where its library is on some Pythons only. Debian and Ubuntu build the module into the
+    interpreter, and uv's Pythons hide the library in it, too. The dynamic linker knows the library by its name. If the
+    process has loaded it, as it has where Python's module uses it (Debian, Ubuntu, Docker's images, pyenv), the linker
+    returns that one, and the lane deflates to the same octets as Python. Otherwise (uv) the linker loads the system's,
+    which may be another version: what is deflated anew may then be other octets in the lane than without, which inflate
+    to the same message.
     """
     try:
         library = ctypes.CDLL(LIBRARY)

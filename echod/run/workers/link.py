@@ -1,7 +1,7 @@
 """What the parent and a worker say to each other, over two pipes: messages of JSON, each behind its length.
 
-Either end tells the other something, or asks it and gets an answer. Knows messages, and an answer's way back. Must never know what they
-are about, nor what carries them.
+Either end tells the other something, or asks it and gets an answer. Knows messages, and an answer's way back. Must
+never know what they are about, nor what carries them.
 """
 
 from __future__ import annotations

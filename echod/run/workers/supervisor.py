@@ -1,11 +1,13 @@
 """`--workers`: the parent, who listens, and has worker processes serve.
 
-It makes every listening socket and never accepts from one: of a TCP endpoint one for each worker (SO_REUSEPORT), between which the kernel
-divides the connections evenly, by a hash of the addresses; sockets of other kinds, and those from systemd, all workers share. It keeps
-them open, and passes all of them to each worker, so that a dead worker's socket can be served by another.
+It makes every listening socket and never accepts from one: of a TCP endpoint one for each worker (SO_REUSEPORT),
+between which the kernel divides the connections evenly, by a hash of the addresses; sockets of other kinds, and those
+from systemd, all workers share. It keeps them open, and passes all of them to each worker, so that a dead worker's
+socket can be served by another.
 
-It starts the workers, and another for each that ends or no longer answers; passes on what it is told by signals; and answers on the admin
-site for all together. What a dead worker had counted is kept: a sum that fell would look like a restart to Prometheus.
+It starts the workers, and another for each that ends or no longer answers; passes on what it is told by signals; and
+answers on the admin site for all together. What a dead worker had counted is kept: a sum that fell would look like a
+restart to Prometheus.
 
 Knows processes, sockets, and what there is to ask a worker. Must never know a connection or a message.
 """
@@ -33,7 +35,15 @@ from twisted.python.failure import Failure
 from echod.core.log import KIND, UNLIMITED, stderr_line
 from echod.core.quantities import format_duration
 from echod.net import tls
-from echod.run.service import EchoService, fail_at_exit, listen_on, prepare_socket, refuse_to_start, set_descriptor_limit, tell_limits
+from echod.run.service import (
+    EchoService,
+    fail_at_exit,
+    listen_on,
+    prepare_socket,
+    refuse_to_start,
+    set_descriptor_limit,
+    tell_limits,
+)
 from echod.run.workers import link
 from echod.run.workers.link import Link
 from echod.run.workers.worker import VARIABLE, Role
@@ -46,7 +56,8 @@ PULSE = 1.0
 """Seconds between two questions to each worker: whether it lives, and what it has counted."""
 
 PATIENCE = 2.0
-"""Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10 s."""
+"""Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10
+s."""
 
 _GAUGES = frozenset(metric.name for metric in metrics.METRICS if metric.kind == "gauge")
 """What is no more when its process is no more."""
@@ -121,7 +132,8 @@ class Process(ProcessProtocol):
         self._signal("KILL")
 
     def stop(self) -> None:
-        """Have it drain. One that still loads would hear that over the link only once it has loaded: SIGTERM ends it."""
+        """Have it drain. One that still loads would hear that over the link only once it has loaded: SIGTERM ends
+        it."""
         if self.is_serving:
             self.link.tell("drain")
         else:
@@ -171,7 +183,12 @@ class Worker:
         assert process is not None
         match kind:
             case "serving":
-                process.is_serving, process.limit, process.since, process.silences = True, value, self._clock.seconds(), 0
+                process.is_serving, process.limit, process.since, process.silences = (
+                    True,
+                    value,
+                    self._clock.seconds(),
+                    0,
+                )
                 if process.has_to_reload:
                     self.reload().addCallback(self._supervisor.tell_late_reload)
                 self._supervisor.tell_ready()
@@ -296,7 +313,8 @@ class Supervisor(EchoService):
     """Has `settings.workers` processes serve the endpoints."""
 
     def __init__(self, *arguments: Any, command: Sequence[str], environment: Mapping[str, str], **options: Any) -> None:
-        """`command` is the command line of a worker, `environment` its environment; the rest is as with `EchoService`."""
+        """`command` is the command line of a worker, `environment` its environment; the rest is as with
+        `EchoService`."""
         super().__init__(*arguments, **options)
         self.settings = self._settings
         self.clock = self._reactor
@@ -340,12 +358,16 @@ class Supervisor(EchoService):
         environment = {**self._environment, VARIABLE: Role(index, ports, others, self._folder).encode()}
         with open(os.devnull, "r+b", buffering=0) as null:
             # One that was closed at the start is something else's by now, such as the reactor's.
-            standard = {number: number if stream else null.fileno() for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__))}
+            standard = {
+                number: number if stream else null.fileno()
+                for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__))
+            }
             childFDs = {0: null.fileno(), **standard, **passed}
             self._reactor.spawnProcess(process, self._command[0], self._command, environment, childFDs=childFDs)
 
     def cover(self) -> None:
-        """Have other workers serve the sockets of those that accept nothing: the kernel still gives these their share."""
+        """Have other workers serve the sockets of those that accept nothing: the kernel still gives these their
+        share."""
         serving = [worker for worker in self._workers if worker.is_serving]
         if self.running and self.is_ready:
             orphaned = [index for index, worker in enumerate(self._workers) if not worker.is_serving]
@@ -356,7 +378,9 @@ class Supervisor(EchoService):
         """Keep what a process had counted that is no more; `name` is for the log."""
         try:
             self._kept = metrics.add_up_all([self._kept, counts])
-        except Exception:  # one started after an upgrade may count otherwise; it is to be replaced, or its end noted, all the same
+        except (
+            Exception
+        ):  # one started after an upgrade may count otherwise; it is to be replaced, or its end noted, all the same
             _log.failure("what {name} had counted is lost", name=name)
 
     def one_has_ended(self) -> None:
@@ -411,7 +435,11 @@ class Supervisor(EchoService):
         """Say that the daemon serves, when the last of the workers does for the first time."""
         if self.running and not self.is_ready and all(worker.is_serving for worker in self._workers):
             self.is_ready = True
-            _log.info("workers: {pids}", pids=", ".join(str(process.pid) for process in self._processes()), **{UNLIMITED: True})
+            _log.info(
+                "workers: {pids}",
+                pids=", ".join(str(process.pid) for process in self._processes()),
+                **{UNLIMITED: True},
+            )
             most = min(process.limit for process in self._processes())
             tell_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
             super()._tell_ready()
@@ -457,7 +485,8 @@ class Supervisor(EchoService):
             process.link.tell("abort")
 
     def reload(self) -> Deferred[Any]:
-        """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done it."""
+        """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done
+        it."""
         asked = gatherResults([succeed(self._read_certificates()), *(worker.reload() for worker in self._workers)])
         return asked.addCallback(lambda found: self._tell_reload([fault for faults in found for fault in faults]))
 
@@ -477,7 +506,9 @@ class Supervisor(EchoService):
 
     def processes(self) -> dict[str, int]:
         """Return the process ids of those workers that have a process, by their numbers, counted from 0."""
-        return {str(index): worker.process.pid for index, worker in enumerate(self._workers) if worker.process is not None}
+        return {
+            str(index): worker.process.pid for index, worker in enumerate(self._workers) if worker.process is not None
+        }
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of all workers, those that have ended included."""
@@ -492,7 +523,8 @@ class Supervisor(EchoService):
         return asked.addCallback(lambda found: metrics.add_up_all([*found, kept]) | wanted)
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
-        """Return how many there are and a part of them: worker by worker, of each those first that were accepted first."""
+        """Return how many there are and a part of them: worker by worker, of each those first that were accepted
+        first."""
 
         def divide(totals: list[int | None]) -> Deferred[Any]:
             parts, before = [], 0
@@ -500,7 +532,9 @@ class Supervisor(EchoService):
                 first, last = max(start - before, 0), min(start + size - before, total)
                 parts.append(worker.ask("part", [first, last - first]) if first < last else succeed([]))
                 before += total
-            return gatherResults(parts).addCallback(lambda found: (before, [told for part in found for told in part or ()]))
+            return gatherResults(parts).addCallback(
+                lambda found: (before, [told for part in found for told in part or ()])
+            )
 
         return gatherResults([worker.ask("total") for worker in self._workers]).addCallback(divide)
 
@@ -528,7 +562,9 @@ def make_sibling(first: socket.socket, backlog: int) -> socket.socket:
     for level, option in ((socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT)):
         sibling.setsockopt(level, option, 1)
     if first.family == socket.AF_INET6:
-        sibling.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+        sibling.setsockopt(
+            socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        )
     sibling.bind(first.getsockname())
     sibling.listen(backlog)
     return sibling

@@ -1,7 +1,9 @@
-"""A worker: the daemon once more, on listening sockets that its parent made, without signals, admin site or log of its own.
+"""A worker: the daemon once more, on listening sockets that its parent made, without signals, admin site or log of its
+own.
 
-It is the same command line in another process; the environment variable says which of the workers it is, and which descriptors are its
-sockets. What it is told and asked comes over the `Link`; when that ends, the parent has gone, and the worker ends in good order.
+It is the same command line in another process; the environment variable says which of the workers it is, and which
+descriptors are its sockets. What it is told and asked comes over the `Link`; when that ends, the parent has gone, and
+the worker ends in good order.
 
 Knows its parent. Must never know the other workers.
 """
@@ -54,7 +56,8 @@ class Role:
     ports: tuple[tuple[str, int], ...]
     """The endpoint strings of the listening sockets, and their descriptors."""
     others: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
-    """The other workers by their index, with the descriptors of their sockets, one for each of `ports`; None where all share it."""
+    """The other workers by their index, with the descriptors of their sockets, one for each of `ports`; None where all
+    share it."""
     folder: str = "."
     """The folder that the command line's relative paths start from; the parent may have left it (`--rundir`)."""
 
@@ -83,7 +86,8 @@ def end_with_parent() -> None:
 
 
 def tell_refusal(reason: str) -> None:
-    """Tell the parent why this worker can't start; the parent has a log for it, and this process perhaps no standard error."""
+    """Tell the parent why this worker can't start; the parent has a log for it, and this process perhaps no standard
+    error."""
     _tell_and_wait("refused", reason)
 
 
@@ -127,12 +131,17 @@ class ParentLog:
 
 
 class Parent(Link):
-    """The way to the parent. Before the reactor runs, and the pipes are its transport, it writes to the pipe itself and waits."""
+    """The way to the parent. Before the reactor runs, and the pipes are its transport, it writes to the pipe itself and
+    waits."""
 
     transport: Any
 
     def __init__(
-        self, hear: Callable[[str, Any], object], answer: Callable[[str, Any], Any], lose: Callable[[], object], log: ParentLog
+        self,
+        hear: Callable[[str, Any], object],
+        answer: Callable[[str, Any], Any],
+        lose: Callable[[], object],
+        log: ParentLog,
     ) -> None:
         super().__init__(hear, answer)
         self._log = log
@@ -218,7 +227,9 @@ class Worker(EchoService):
         return super().stopService()
 
     def _descriptors_of_others(self) -> list[int]:
-        return [descriptor for descriptors in self._others.values() for descriptor in descriptors if descriptor is not None]
+        return [
+            descriptor for descriptors in self._others.values() for descriptor in descriptors if descriptor is not None
+        ]
 
     @property
     def _reserved(self) -> int:
@@ -257,8 +268,8 @@ class Worker(EchoService):
         return self._parent.leave().addCallback(lambda _: result)
 
     def _handle_signals(self) -> None:
-        # From the terminal they come to the parent as well, who passes them on. A service manager, too, sends SIGTERM to all processes
-        # of the service; and by hand it ends one worker in good order.
+        # From the terminal they come to the parent as well, who passes them on. A service manager, too, sends SIGTERM
+        # to all processes of the service; and by hand it ends one worker in good order.
         signal.signal(signal.SIGTERM, self._on_signal)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -311,6 +322,7 @@ def _tell_failure(failure: Failure) -> None:
 
 
 def make_log() -> tuple[ParentLog, Limiter]:
-    """Return the log that goes to the parent, and what limits it on the way: the parent limits all workers together once more."""
+    """Return the log that goes to the parent, and what limits it on the way: the parent limits all workers together
+    once more."""
     log = ParentLog()
     return log, Limiter(log)

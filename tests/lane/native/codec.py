@@ -129,7 +129,9 @@ class Codec:
         buffer = Guarded(self.native, octets)
         return self.native.lib.echod_large_begin(struct, buffer.at(), len(octets), limit), Large(self, struct)
 
-    def unmask(self, octets: bytes, key: bytes, phase: int = 0, alignment: int = 0, back: int = 0) -> tuple[bytes, bool]:
+    def unmask(
+        self, octets: bytes, key: bytes, phase: int = 0, alignment: int = 0, back: int = 0
+    ) -> tuple[bytes, bool]:
         """Unmask to ``back`` octets before the source; the result, and whether it holds an octet of 0x80 or above."""
         lib = self.native.lib
         memory = bytes(back) + octets

@@ -1,7 +1,7 @@
 """Each kernel of the native module in turn.
 
-A native module that is missing is a failure, not a skip: tests that vanish in silence when a build fails prove nothing. With
-``ECHOD_NATIVE=0`` the express lane is off on purpose, and so are its tests.
+A native module that is missing is a failure, not a skip: tests that vanish in silence when a build fails prove nothing.
+With ``ECHOD_NATIVE=0`` the express lane is off on purpose, and so are its tests.
 """
 
 from __future__ import annotations
@@ -38,5 +38,6 @@ def codec(native: Native, request: pytest.FixtureRequest) -> Iterator[Codec]:
 
 @pytest.fixture
 def codecs(native: Native) -> list[Codec]:
-    """The codec with each kernel that this processor has, for one test: pytest-twisted cannot run a hypothesis test twice."""
+    """The codec with each kernel that this processor has, for one test: pytest-twisted cannot run a hypothesis test
+    twice."""
     return [Codec(native, kernel) for kernel in KERNELS if native.lib.echod_codec_isa_usable(kernel.encode())]

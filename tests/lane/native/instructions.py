@@ -1,15 +1,17 @@
-"""The speed gate that isn't timed: instructions of codec and pump on fixed inputs, counted by callgrind, against recorded figures.
+"""The speed gate that isn't timed: instructions of codec and pump on fixed inputs, counted by callgrind, against
+recorded figures.
 
     python -m tests.lane.native.instructions            compare with instructions.json, and fail above its margin
     python -m tests.lane.native.instructions --record   write this compiler's figures into it
 
 Knows measure.c's cases and how to read callgrind's total. Must never know why a figure is what it is.
 
-The same program runs the same instructions on the same input, so that a count is the same twice on any machine. Two things could
-differ: the kernel, so each is counted by name (valgrind offers the program SSSE3 and AVX2, and no AVX-512), and the compiler, so figures
-are kept for each compiler by name and major version. For one that has none there is nothing to compare with: the gate fails, and says
-how to record them; look at the difference to another compiler's before committing. The C library is not in the codec's way, which
-calls nothing in it; of a pump's turn its system calls' wrappers, `memcpy` and `malloc` are a part, and what the kernel does is not.
+The same program runs the same instructions on the same input, so that a count is the same twice on any machine. Two
+things could differ: the kernel, so each is counted by name (valgrind offers the program SSSE3 and AVX2, and no
+AVX-512), and the compiler, so figures are kept for each compiler by name and major version. For one that has none there
+is nothing to compare with: the gate fails, and says how to record them; look at the difference to another compiler's
+before committing. The C library is not in the codec's way, which calls nothing in it; of a pump's turn its system
+calls' wrappers, `memcpy` and `malloc` are a part, and what the kernel does is not.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ HERE = Path(__file__).parent
 RECORD = HERE / "instructions.json"
 
 MARGIN = 0.03
-"""What a compiler's minor version may cost; a change to the code that costs more is to be seen and recorded on purpose."""
+"""What a compiler's minor version may cost; a change to the code that costs more is to be seen and recorded on
+purpose."""
 
 COUNTED = ("echod_codec_echo", "echod_large_begin", "echod_large_feed")
 """The functions whose instructions are counted, with those they call."""
@@ -63,7 +66,9 @@ class Case:
 
 def compiler_key(compiler: str) -> str:
     """Processor, compiler and its major version, e.g. ``x86_64 gcc 12``: figures hold for one of these."""
-    macros = subprocess.run([compiler, "-dM", "-E", "-x", "c", os.devnull], check=True, capture_output=True, text=True).stdout
+    macros = subprocess.run(
+        [compiler, "-dM", "-E", "-x", "c", os.devnull], check=True, capture_output=True, text=True
+    ).stdout
     defined = dict(re.findall(r"^#define (\w+) (.*)$", macros, re.MULTILINE))
     name, major = ("clang", defined["__clang_major__"]) if "__clang__" in defined else ("gcc", defined["__GNUC__"])
     return f"{platform.machine()} {name} {major}"
@@ -72,7 +77,16 @@ def compiler_key(compiler: str) -> str:
 def compiled(compiler: str, folder: Path) -> Path:
     """The measuring program, with the flags that are shipped."""
     program = folder / "measure"
-    command = [compiler, *build.CFLAGS, "-g", f"-I{build.HERE}", str(HERE / "measure.c"), *build.sources(), "-o", program]
+    command = [
+        compiler,
+        *build.CFLAGS,
+        "-g",
+        f"-I{build.HERE}",
+        str(HERE / "measure.c"),
+        *build.sources(),
+        "-o",
+        program,
+    ]
     subprocess.run([str(word) for word in command], check=True)
     return program
 
@@ -88,7 +102,16 @@ def count(program: Path, kernel: str, case: Case) -> int:
     out = program.parent / f"{kernel}.{case.name}.callgrind"
     counted = COUNTED_OF_PUMP if case.name.startswith("pump-") else COUNTED
     toggles = [f"--toggle-collect={name}" for name in counted]
-    command = ["valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}", *toggles, str(program), kernel, case.name]
+    command = [
+        "valgrind",
+        "-q",
+        "--tool=callgrind",
+        f"--callgrind-out-file={out}",
+        *toggles,
+        str(program),
+        kernel,
+        case.name,
+    ]
     # A sanitizer that is preloaded, for a run of the tests, can't be under valgrind.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -96,7 +119,9 @@ def count(program: Path, kernel: str, case: Case) -> int:
         raise GateError(f"{kernel} {case.name}: {done.stderr.strip()}")
     total = re.search(r"^(?:summary|totals): (\d+)$", out.read_text(), re.MULTILINE)
     if total is None or int(total[1]) == 0:
-        raise GateError(f"{kernel} {case.name}: callgrind counted nothing; is one of {', '.join(counted)} no longer called?")
+        raise GateError(
+            f"{kernel} {case.name}: callgrind counted nothing; is one of {', '.join(counted)} no longer called?"
+        )
     return int(total[1])
 
 
@@ -105,7 +130,11 @@ def count_all(compiler: str) -> tuple[list[Case], Figures]:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         program = compiled(compiler, Path(folder))
         all_cases = cases(program)
-        runs = {f"{kernel} {case.name}": pool.submit(count, program, kernel, case) for kernel in KERNELS for case in all_cases}
+        runs = {
+            f"{kernel} {case.name}": pool.submit(count, program, kernel, case)
+            for kernel in KERNELS
+            for case in all_cases
+        }
         return all_cases, {name: run.result() for name, run in runs.items()}
 
 
@@ -123,7 +152,8 @@ def compare(figures: Figures, recorded: Figures) -> list[str]:
         different = ", ".join(sorted(figures.keys() ^ recorded.keys()))
         return [f"the record has other cases than there are ({different}): record them with --record"]
     return [
-        f"{name}: {instructions} instructions, {instructions / recorded[name] - 1:+.1%} of {recorded[name]} (margin {MARGIN:.0%})"
+        f"{name}: {instructions} instructions, {instructions / recorded[name] - 1:+.1%} of "
+        f"{recorded[name]} (margin {MARGIN:.0%})"
         for name, instructions in figures.items()
         if instructions > recorded[name] * (1 + MARGIN)
     ]
@@ -143,7 +173,10 @@ def gate(compiler: str, recording: bool) -> list[str]:
     key, record = compiler_key(compiler), read_record()
     if not recording and key not in record:
         known = ", ".join(record)
-        raise GateError(f"no figures for {key} (there are: {known}); run python -m tests.lane.native.instructions --record, and compare")
+        raise GateError(
+            f"no figures for {key} (there are: {known}); run python -m tests.lane.native.instructions "
+            "--record, and compare"
+        )
     all_cases, figures = count_all(compiler)
     recorded = record.get(key, {})
     print(f"{key}, instructions, per message, per octet of payload, against the record")

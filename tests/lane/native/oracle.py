@@ -69,7 +69,8 @@ def mask(payload: bytes, key: bytes, phase: int = 0) -> bytes:
 
 
 def encoded_length(length: int) -> bytes:
-    """The second octet without its mask bit, and what follows it: "the minimal number of bytes MUST be used" (section 5.2)."""
+    """The second octet without its mask bit, and what follows it: "the minimal number of bytes MUST be used" (section
+    5.2)."""
     return frames.client_frame(0, mask=None, claim=length)[1:]
 
 
@@ -103,7 +104,8 @@ def is_text(payload: bytes) -> bool:
 
 
 def begins_text(payload: bytes) -> bool:
-    """Whether there are octets that would make it UTF-8. (Python's incremental decoder waits for the third octet of a surrogate.)"""
+    """Whether there are octets that would make it UTF-8. (Python's incremental decoder waits for the third octet of a
+    surrogate.)"""
     try:
         payload.decode("utf-8", "strict")
     except UnicodeDecodeError as error:
@@ -142,7 +144,8 @@ class Served:
 
     output: bytes
     left: bytes
-    """What is given back when all is over: a frame for the whole ones of the message that is under way, and what stands behind them."""
+    """What is given back when all is over: a frame for the whole ones of the message that is under way, and what stands
+    behind them."""
     fragments: int
     """How many that frame stands for."""
     is_odd: bool
@@ -154,12 +157,16 @@ DEFLATED = 0x40
 
 
 def serve(
-    octets: bytes, limit: int, max_fragments: int, answer: Callable[[bytes, int], bytes | None] | None = None, wire_limit: int = 0
+    octets: bytes,
+    limit: int,
+    max_fragments: int,
+    answer: Callable[[bytes, int], bytes | None] | None = None,
+    wire_limit: int = 0,
 ) -> Served:
     """Frame after frame, those of fragmented messages put together, until one is something else or not all there.
 
-    With `answer` also deflated messages, of at most `wire_limit` octets as they come: it is told the octets and the opcode, and returns
-    the frame that answers the message, or None, if the message is Autobahn's.
+    With `answer` also deflated messages, of at most `wire_limit` octets as they come: it is told the octets and the
+    opcode, and returns the frame that answers the message, or None, if the message is Autobahn's.
     """
     kinds = {TEXT, BINARY} | ({TEXT | DEFLATED, BINARY | DEFLATED} if answer else set())
     output, gathered, kind, count, at = b"", b"", 0, 0, 0

@@ -1,4 +1,5 @@
-"""How the extension comes about: from these sources, with all its kernels, into a wheel where a compiler is, and without one none."""
+"""How the extension comes about: from these sources, with all its kernels, into a wheel where a compiler is, and
+without one none."""
 
 from __future__ import annotations
 
@@ -41,9 +42,12 @@ def test_built_from_these_sources(native: Native) -> None:
 
 
 def test_every_kernel_is_compiled(native: Native) -> None:
-    """For this machine's architecture, from the plainest to the best; what the processor lacks is in there all the same."""
+    """For this machine's architecture, from the plainest to the best; what the processor lacks is in there all the
+    same."""
     names = (native.lib.echod_codec_isa_name(index) for index in itertools.count())
-    assert [c_string(native, name) for name in itertools.takewhile(lambda name: name != native.ffi.NULL, names)] == KERNELS
+    assert [
+        c_string(native, name) for name in itertools.takewhile(lambda name: name != native.ffi.NULL, names)
+    ] == KERNELS
 
 
 def test_the_best_kernel_is_chosen(native: Native) -> None:
@@ -115,11 +119,15 @@ def test_built_as_distributions_build(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv(build.CFLAGS_VARIABLE, raising=False)
     build.main(tmp_path)
     (extension,) = tmp_path.iterdir()
-    described = subprocess.run(["readelf", "--wide", "-dl", "--dyn-syms", extension], capture_output=True, text=True, check=True).stdout
+    described = subprocess.run(
+        ["readelf", "--wide", "-dl", "--dyn-syms", extension], capture_output=True, text=True, check=True
+    ).stdout
     for expected in (r"BIND_NOW", r"GNU_RELRO", r"__stack_chk_fail", r"__\w+_chk\b"):
         assert re.search(expected, described), f"{expected} is missing in\n{described}"
     if build.IS_X86:
-        assert extension.read_bytes().count(b"\xf3\x0f\x1e\xfa") > len(build.sources()), "no endbr64 at the begin of functions"
+        assert extension.read_bytes().count(b"\xf3\x0f\x1e\xfa") > len(build.sources()), (
+            "no endbr64 at the begin of functions"
+        )
 
 
 @pytest.fixture
@@ -140,7 +148,9 @@ def checkout(tmp_path: Path) -> Path:
 def wheel(checkout: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
     """Build one; what was printed, and the wheels that came of it."""
     dist = checkout / "dist"
-    clean = {name: value for name, value in os.environ.items() if name not in {"ECHOD_NATIVE", build.CFLAGS_VARIABLE, "CC"}}
+    clean = {
+        name: value for name, value in os.environ.items() if name not in {"ECHOD_NATIVE", build.CFLAGS_VARIABLE, "CC"}
+    }
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist)],
         cwd=checkout,
@@ -160,7 +170,8 @@ def extensions(path: Path) -> list[str]:
 
 @pytest.mark.usefixtures("_compiler")
 def test_wheel_with_a_compiler(checkout: Path) -> None:
-    """The extension is where it is imported from, the wheel is for this platform alone, and the source tree is as it was."""
+    """The extension is where it is imported from, the wheel is for this platform alone, and the source tree is as it
+    was."""
     done, (built,) = wheel(checkout, ECHOD_NATIVE="1")
     assert done.returncode == 0, done.stderr
     (extension,) = extensions(built)

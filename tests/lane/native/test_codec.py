@@ -132,10 +132,15 @@ FAULTS = {
 @pytest.mark.parametrize("length", [8, 63, 64, 65, 125, 126, 128, 4096, 4097, 8195, 65536])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_invalid_text_is_put_back(codec: Codec, length: int, fault: str) -> None:
-    """Found at the begin, at the end, and around the ends of vectors, blocks and pieces: header, mask and all are there again."""
+    """Found at the begin, at the end, and around the ends of vectors, blocks and pieces: header, mask and all are there
+    again."""
     octets = FAULTS[fault]
     ordinary = client_frame(b"ordinary", TEXT, KEY) + client_frame(bytes(300), BINARY, KEY)
-    places = {1, 4096, 65500} if length > 10000 else {0, 1, 14, 15, 16, 31, 32, 62, 63, 64, 4094, 4095, 4096, length - len(octets)}
+    places = (
+        {1, 4096, 65500}
+        if length > 10000
+        else {0, 1, 14, 15, 16, 31, 32, 62, 63, 64, 4094, 4095, 4096, length - len(octets)}
+    )
     for place in sorted(places):
         if place + len(octets) > length:
             continue
@@ -192,7 +197,8 @@ def test_octet_by_octet(codec: Codec) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 125, 126, 1000, 65535, 65536])
 def test_the_limit(codec: Codec, limit: int) -> None:
-    """A payload of just the limit is echoed; one more octet is told from the header alone, as soon as the length is there."""
+    """A payload of just the limit is echoed; one more octet is told from the header alone, as soon as the length is
+    there."""
     fits = client_frame(bytes(limit), BINARY, KEY)
     larger = client_frame(bytes(limit + 1), BINARY, KEY)
     assert codec.echo(fits + larger, limit) == oracle.echo(fits + larger, limit)
@@ -220,7 +226,8 @@ ordinary_frames = st.one_of(
     st.builds(lambda length, key: client_frame(text_of(length), TEXT, key), st.integers(0, 9000), keys),
 )
 streams = st.lists(
-    st.one_of(ordinary_frames, ordinary_frames, st.sampled_from(list(NOT_ORDINARY.values())), st.binary(max_size=20)), max_size=8
+    st.one_of(ordinary_frames, ordinary_frames, st.sampled_from(list(NOT_ORDINARY.values())), st.binary(max_size=20)),
+    max_size=8,
 )
 
 

@@ -1,4 +1,5 @@
-"""Deflated messages in the pump, mirrored and deflated anew, beside Python's zlib: windows, blocks of all kinds, faults, limits."""
+"""Deflated messages in the pump, mirrored and deflated anew, beside Python's zlib: windows, blocks of all kinds,
+faults, limits."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def prose(size: int, seed: int = 0) -> bytes:
     return b" ".join([*words, MIXED])[-size:].decode(errors="ignore").encode().rjust(size, b".") if size else b""
 
 
-def deflate(payload: bytes, compressor: Any = None, bits: int = 15, level: int = 6, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
+def deflate(
+    payload: bytes, compressor: Any = None, bits: int = 15, level: int = 6, flush: int = zlib.Z_SYNC_FLUSH
+) -> bytes:
     """As section 7.2.1 has it."""
     compressor = compressor or zlib.compressobj(level, zlib.DEFLATED, -bits)
     octets: bytes = compressor.compress(payload) + compressor.flush(flush)
@@ -137,7 +140,9 @@ class Deflating:
         """Let a lease take deflated messages."""
         ffi = self.native.ffi
         native = ffi.new("echod_terms *", {"window_size": terms.window_size, "window_bits": terms.window_bits})
-        return self.native.lib.echod_pump_take_deflated(self.pump, leased.lease, native, ffi.from_buffer(window), len(window))
+        return self.native.lib.echod_pump_take_deflated(
+            self.pump, leased.lease, native, ffi.from_buffer(window), len(window)
+        )
 
     def lend_deflated(self, terms: Terms, window: bytes = b"", small: bool = False) -> Any:
         """A lease that does."""
@@ -255,7 +260,11 @@ def test_one_message(either: Any, terms: Terms, size: int) -> None:
         assert answer is not None
         whole = frame_of(octets, opcode)
         half = len(whole) // 2
-        for pieces in ([whole], [whole[:half], whole[half:]], in_frames(octets, opcode | DEFLATED, len(octets) // 3, len(octets) // 2)):
+        for pieces in (
+            [whole],
+            [whole[:half], whole[half:]],
+            in_frames(octets, opcode | DEFLATED, len(octets) // 3, len(octets) // 2),
+        ):
             for piece in pieces:
                 leased.send(piece)
             assert either.served(leased, len(answer)) == answer
@@ -313,13 +322,17 @@ def test_a_longer_window_than_may_be_is_cut(pump: DeflatePump) -> None:
 
 def stored(payload: bytes, is_last: bool = False) -> bytes:
     """A stored block at the begin of an octet."""
-    return bytes([is_last]) + len(payload).to_bytes(2, "little") + (len(payload) ^ 0xFFFF).to_bytes(2, "little") + payload
+    return (
+        bytes([is_last]) + len(payload).to_bytes(2, "little") + (len(payload) ^ 0xFFFF).to_bytes(2, "little") + payload
+    )
 
 
 def in_steps(*parts: bytes) -> bytes:
     """One compressor's octets, flushed behind each part."""
     compressor = zlib.compressobj(wbits=-15)
-    return b"".join(compressor.compress(part) + compressor.flush(zlib.Z_SYNC_FLUSH) for part in parts).removesuffix(TAIL)
+    return b"".join(compressor.compress(part) + compressor.flush(zlib.Z_SYNC_FLUSH) for part in parts).removesuffix(
+        TAIL
+    )
 
 
 FIXED = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_FIXED)
@@ -360,7 +373,10 @@ def test_blocks(pump: DeflatePump, terms: Terms, name: str) -> None:
     octets = BLOCKS[name]
     before = frame_of(deflate(b"before" * 20), TEXT)
     for opcode in (TEXT, BINARY):
-        for pieces in ([frame_of(octets, opcode)], in_frames(octets, opcode | DEFLATED, len(octets) // 2, len(octets) // 2)):
+        for pieces in (
+            [frame_of(octets, opcode)],
+            in_frames(octets, opcode | DEFLATED, len(octets) // 2, len(octets) // 2),
+        ):
             right = Oracle(terms)
             served = right.serve(before + b"".join(pieces))
             leased = pump.lend_deflated(terms)
@@ -383,7 +399,11 @@ def test_blocks(pump: DeflatePump, terms: Terms, name: str) -> None:
 def test_cut_short_at_every_place_and_every_octet_wrong(pump: DeflatePump, payload: bytes) -> None:
     """Python's zlib says what is right."""
     octets = deflate(payload)
-    wrong = [octets[:place] + bytes([octets[place] ^ bit]) + octets[place + 1 :] for place in range(len(octets)) for bit in (1, 0x10, 0x80)]
+    wrong = [
+        octets[:place] + bytes([octets[place] ^ bit]) + octets[place + 1 :]
+        for place in range(len(octets))
+        for bit in (1, 0x10, 0x80)
+    ]
     for tried in [*(octets[:place] for place in range(len(octets))), *wrong]:
         for terms in (MIRROR_ON, Terms(0, 12)):
             right = Oracle(terms)
@@ -449,7 +469,9 @@ def counting_pump(native: Native) -> tuple[DeflatePump, list[int]]:
 def test_a_bomb_is_inflated_no_further_than_the_limit(native: Native) -> None:
     """100 MiB in 100 KiB: left, before much of it is inflated."""
     compressor = zlib.compressobj(9, wbits=-15)
-    octets = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(100)) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    octets = (
+        b"".join(compressor.compress(bytes(1 << 20)) for _ in range(100)) + compressor.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    )
     counting, asked = counting_pump(native)
     try:
         for terms, pieces in ((MIRROR, 17), (Terms(0, 12), 3)):
@@ -567,7 +589,9 @@ def streams(draw: st.DrawFn, bits: int) -> bytes:
     compressor = zlib.compressobj(draw(st.sampled_from([1, 6, 0])), zlib.DEFLATED, -bits) if bits else None
     octets = b""
     for _ in range(draw(st.integers(0, 8))):
-        payload = draw(st.one_of(st.text(max_size=80).map(str.encode), st.binary(max_size=40), st.integers(0, 9000).map(prose)))
+        payload = draw(
+            st.one_of(st.text(max_size=80).map(str.encode), st.binary(max_size=40), st.integers(0, 9000).map(prose))
+        )
         opcode = draw(st.sampled_from([TEXT, BINARY]))
         if draw(st.integers(0, 3)):
             payload, opcode = deflate(payload, compressor), opcode | DEFLATED
@@ -576,7 +600,10 @@ def streams(draw: st.DrawFn, bits: int) -> bytes:
         places = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3))) if draw(st.booleans()) else []
         frames = in_frames(payload, opcode, *places)
         if not draw(st.integers(0, 7)):
-            frames.insert(draw(st.integers(0, len(frames))), draw(st.sampled_from([PING, fragment(b"", TEXT, KEY), b"\xc0\x80" + KEY])))
+            frames.insert(
+                draw(st.integers(0, len(frames))),
+                draw(st.sampled_from([PING, fragment(b"", TEXT, KEY), b"\xc0\x80" + KEY])),
+            )
         octets += b"".join(frames)
     return octets
 
@@ -626,7 +653,9 @@ def test_clients_that_do_not_read(either: Any, terms: Terms) -> None:
     leased = either.lend_deflated(terms, small=True)
     right = Oracle(terms)
     octets = [deflate(noise(size)) for size in (10, 3_000, 9_000, 200)]
-    stream = b"".join([echo(b"plain")[0], *(frame_of(part, BINARY) for part in octets), *in_frames(octets[1], BINARY | DEFLATED, 5)])
+    stream = b"".join(
+        [echo(b"plain")[0], *(frame_of(part, BINARY) for part in octets), *in_frames(octets[1], BINARY | DEFLATED, 5)]
+    )
     answers = echo(b"plain")[1] + b"".join(right.answer(part, BINARY) or b"" for part in [*octets, octets[1]])
     number = 0
     # Until answers wait, or messages that a turn had no time for: those wait, too, while the socket takes nothing.

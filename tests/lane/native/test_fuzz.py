@@ -1,4 +1,5 @@
-"""The fuzz targets over their first inputs, under sanitizers: what a fuzzer builds on is right, and this takes no fuzzer."""
+"""The fuzz targets over their first inputs, under sanitizers: what a fuzzer builds on is right, and this takes no
+fuzzer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Fragmented messages in the pump: put together, echoed as one, and handed over in the middle so that nothing shows of it."""
+"""Fragmented messages in the pump: put together, echoed as one, and handed over in the middle so that nothing shows of
+it."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ def test_echoed_as_one(pump: Pump, leased: Leased, size: int, opcode: int) -> No
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_cut_anywhere(pump: Pump, leased: Leased, opcode: int) -> None:
-    """Octet by octet, and in two at each place; what has come is held with its buffer, but for the headers of whole frames."""
+    """Octet by octet, and in two at each place; what has come is held with its buffer, but for the headers of whole
+    frames."""
     octets = b"".join(in_frames(MIXED * 20, opcode, 1, 2, 5, 5, 150))
     answer = server_frame(MIXED * 20, opcode)
     for place in range(1, len(octets)):
@@ -102,10 +104,27 @@ def test_cut_anywhere(pump: Pump, leased: Leased, opcode: int) -> None:
 def test_among_others_in_one_read(pump: Pump, leased: Leased) -> None:
     """The answers come in their order."""
     frame, answer = echo(b"ordinary")
-    octets = b"".join([frame, frame, *in_frames(MIXED * 9, TEXT, 31), frame, *in_frames(b"", BINARY, 0), *in_frames(noise(500), BINARY, 9)])
+    octets = b"".join(
+        [
+            frame,
+            frame,
+            *in_frames(MIXED * 9, TEXT, 31),
+            frame,
+            *in_frames(b"", BINARY, 0),
+            *in_frames(noise(500), BINARY, 9),
+        ]
+    )
     leased.send((octets + frame) * 3 + frame[:-1])
     assert pump.turn() == []
-    right = [answer, answer, server_frame(MIXED * 9, TEXT), answer, server_frame(b"", BINARY), server_frame(noise(500), BINARY), answer]
+    right = [
+        answer,
+        answer,
+        server_frame(MIXED * 9, TEXT),
+        answer,
+        server_frame(b"", BINARY),
+        server_frame(noise(500), BINARY),
+        answer,
+    ]
     assert leased.take() == b"".join(right) * 3
     assert pump.recall(leased) == Ended("RECALLED", frame[:-1], b"")
 
@@ -113,10 +132,16 @@ def test_among_others_in_one_read(pump: Pump, leased: Leased) -> None:
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
     """Ordinary ones, fragmented messages, and what is neither."""
-    payload = draw(st.one_of(st.text(max_size=60).map(str.encode), st.binary(max_size=60), st.just(noise(4_200)), st.just(MIXED * 500)))
+    payload = draw(
+        st.one_of(
+            st.text(max_size=60).map(str.encode), st.binary(max_size=60), st.just(noise(4_200)), st.just(MIXED * 500)
+        )
+    )
     opcode = draw(st.sampled_from([TEXT, BINARY]))
     places = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=5)))
-    odd = st.one_of(st.just(PING), st.just(client_frame(b"", 0, KEY)), st.just(fragment(b"a", TEXT, KEY)), st.binary(max_size=20))
+    odd = st.one_of(
+        st.just(PING), st.just(client_frame(b"", 0, KEY)), st.just(fragment(b"a", TEXT, KEY)), st.binary(max_size=20)
+    )
     parts = in_frames(payload, opcode, *places)
     if not draw(st.integers(0, 3)):
         parts.insert(draw(st.integers(0, len(parts))), draw(odd))
@@ -124,7 +149,12 @@ def frames(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(frames(), max_size=6).map(b"".join), st.sampled_from([LIMIT, 5_000, 50]), st.sampled_from([FRAGMENTS, 3, 1]), st.data())
+@given(
+    st.lists(frames(), max_size=6).map(b"".join),
+    st.sampled_from([LIMIT, 5_000, 50]),
+    st.sampled_from([FRAGMENTS, 3, 1]),
+    st.data(),
+)
 def test_any_frames_cut_anywhere(native: Native, octets: bytes, limit: int, most: int, data: st.DataObject) -> None:
     """As the oracle has it, however it was cut: what is echoed, what is given back, and for how many frames."""
     right = oracle.serve(octets, limit, most)
@@ -181,7 +211,8 @@ def test_handed_over_anywhere(pump: Pump, opcode: int) -> None:
     ids=lambda octets: repr(octets)[:40],
 )
 def test_what_is_odd_is_left(pump: Pump, leased: Leased, odd: bytes, behind: bytes) -> None:
-    """A control frame between two, what doesn't continue a message, wrong headers, too much, no text: all as it came."""
+    """A control frame between two, what doesn't continue a message, wrong headers, too much, no text: all as it
+    came."""
     leased.send(echo(b"before")[0] + fragment(b"one ", TEXT, KEY) + fragment(b"two", 0, KEY) + odd + behind)
     assert pump.turn() == [leased]
     assert leased.take() == echo(b"before")[1]

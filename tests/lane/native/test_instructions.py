@@ -1,4 +1,5 @@
-"""The gate that counts instructions: it counts the same twice, and fails on more. (The gate itself is a command, as it takes a minute.)"""
+"""The gate that counts instructions: it counts the same twice, and fails on more. (The gate itself is a command, as it
+takes a minute.)"""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ def verdict(payload: bytes, done: int, opcode: int) -> str:
 
 
 def feed_all(codec: Codec, payload: bytes, opcode: int, sizes: Iterable[int], back: int = 0) -> None:
-    """Feed it in pieces, and compare after each: what is said, what is unmasked, and that no other octet was written."""
+    """Feed it in pieces, and compare after each: what is said, what is unmasked, and that no other octet was
+    written."""
     frame = client_frame(payload, opcode, KEY)
     size, large = codec.large(frame)
     assert (size, large.client_header()) == (len(frame) - len(payload), frame[:size])
@@ -57,9 +58,12 @@ def feed_all(codec: Codec, payload: bytes, opcode: int, sizes: Iterable[int], ba
 @pytest.mark.parametrize("piece", [1, 2, 3, 4, 5, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 1000, 4095, 4096, 4097])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_pieces_of_one_size(codec: Codec, opcode: int, piece: int) -> None:
-    """Octet by octet up to more than all at once, so that the key is met in every phase, and characters are cut everywhere."""
+    """Octet by octet up to more than all at once, so that the key is met in every phase, and characters are cut
+    everywhere."""
     length = min(40 * piece, 9000)
-    payload = MIXED[:length].decode(errors="ignore").encode() if opcode == TEXT else random.Random(piece).randbytes(length)
+    payload = (
+        MIXED[:length].decode(errors="ignore").encode() if opcode == TEXT else random.Random(piece).randbytes(length)
+    )
     feed_all(codec, payload, opcode, [piece] * (len(payload) // piece))
 
 
@@ -89,10 +93,24 @@ def test_no_more_than_the_payload(codec: Codec) -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 63, 64, 65, 4095, 4096, 6000])
 @pytest.mark.parametrize(
-    "fault", [b"\xff", b"\x80", b"\xc1", b"\xe0\x80", b"\xed\xa0", b"\xf0\x80", b"\xf4\x90", b"\xf5", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98"]
+    "fault",
+    [
+        b"\xff",
+        b"\x80",
+        b"\xc1",
+        b"\xe0\x80",
+        b"\xed\xa0",
+        b"\xf0\x80",
+        b"\xf4\x90",
+        b"\xf5",
+        b"\xc3",
+        b"\xe2\x82",
+        b"\xf0\x9f\x98",
+    ],
 )
 def test_invalid_as_soon_as_it_shows(codec: Codec, fault: bytes, place: int) -> None:
-    """Autobahn fails a message at the first octet that no text has there, and so a client is told as early by either lane.
+    """Autobahn fails a message at the first octet that no text has there, and so a client is told as early by either
+    lane.
 
     The last three are faults for the ASCII that follows them, though that by itself would need no validation.
     """
@@ -125,7 +143,9 @@ def test_headers(codec: Codec, length: int, opcode: int) -> None:
         assert codec.large(header, length - 1)[0] == 0
 
 
-@pytest.mark.parametrize("header", [b"\x01\x85" + KEY, b"\x81\x05" + KEY, b"\xc1\x85" + KEY, b"\x89\x85" + KEY, b"\x82\xfe\x00\x05" + KEY])
+@pytest.mark.parametrize(
+    "header", [b"\x01\x85" + KEY, b"\x81\x05" + KEY, b"\xc1\x85" + KEY, b"\x89\x85" + KEY, b"\x82\xfe\x00\x05" + KEY]
+)
 def test_no_large_message_of_another_kind(codec: Codec, header: bytes) -> None:
     """Ordinary frames alone."""
     assert codec.large(header)[0] == 0
@@ -137,12 +157,21 @@ def test_empty(codec: Codec) -> None:
     feed_all(codec, b"", BINARY, [])
 
 
-payloads = st.lists(st.one_of(st.text(max_size=60).map(str.encode), st.binary(max_size=4), st.just(b"a" * 200)), max_size=10).map(b"".join)
+payloads = st.lists(
+    st.one_of(st.text(max_size=60).map(str.encode), st.binary(max_size=4), st.just(b"a" * 200)), max_size=10
+).map(b"".join)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(payloads, st.sampled_from([TEXT, BINARY]), st.lists(st.integers(0, 150), max_size=20), st.sampled_from([0, 1, 4, 14]))
-def test_any_payload_in_any_pieces(codecs: list[Codec], payload: bytes, opcode: int, sizes: list[int], back: int) -> None:
+@given(
+    payloads,
+    st.sampled_from([TEXT, BINARY]),
+    st.lists(st.integers(0, 150), max_size=20),
+    st.sampled_from([0, 1, 4, 14]),
+)
+def test_any_payload_in_any_pieces(
+    codecs: list[Codec], payload: bytes, opcode: int, sizes: list[int], back: int
+) -> None:
     """Valid or not, empty pieces among them."""
     for each in codecs:
         with each as codec:

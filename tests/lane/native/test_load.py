@@ -1,4 +1,5 @@
-"""The choice between native and none, in interpreters of their own, with a copy of the package that is built, not built, or broken."""
+"""The choice between native and none, in interpreters of their own, with a copy of the package that is built, not
+built, or broken."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ except NativeError as error:
 @pytest.fixture
 def unbuilt(tmp_path: Path) -> Path:
     """A copy of the package without the extension."""
-    shutil.copytree(Path(echod.__file__).parent, tmp_path / "echod", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(
+        Path(echod.__file__).parent, tmp_path / "echod", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
     return tmp_path
 
 

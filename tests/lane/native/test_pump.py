@@ -1,4 +1,5 @@
-"""The pump by itself, over pairs of sockets: what it serves, why a lease ends, what it gives back, and how much it holds."""
+"""The pump by itself, over pairs of sockets: what it serves, why a lease ends, what it gives back, and how much it
+holds."""
 
 from __future__ import annotations
 
@@ -94,7 +95,13 @@ class Leased:
     def note_end(self) -> None:
         """Keep what is left, and release the lease."""
         lib, lease, buffer = self.pump.lib, self.lease, self.pump.native.ffi.buffer
-        rest = self.large_rest() if lease.large_octets else bytes(buffer(lease.rest, lease.rest_size)) if lease.rest_size else b""
+        rest = (
+            self.large_rest()
+            if lease.large_octets
+            else bytes(buffer(lease.rest, lease.rest_size))
+            if lease.rest_size
+            else b""
+        )
         pieces = (lease.unsent, lease.unsent_first), (lease.later, lease.unsent_size - lease.unsent_first)
         unsent = b"".join(bytes(buffer(start, size)) for start, size in pieces if size)
         assert lease.held == 0
@@ -209,8 +216,8 @@ def echo(payload: bytes, opcode: int = BINARY) -> tuple[bytes, bytes]:
 
 
 def serve_in_pieces(pump: Pump, leased: Leased, octets: bytes, places: list[int]) -> tuple[bytes, bytes]:
-    """Send octets, cut at these places, the first and the last of which are their ends; return the answers, and what the end of the lease
-    left unsent."""
+    """Send octets, cut at these places, the first and the last of which are their ends; return the answers, and what
+    the end of the lease left unsent."""
     received, behind = b"", b""
     for start, stop in itertools.pairwise(places):
         if leased.ended is None:
@@ -223,7 +230,8 @@ def serve_in_pieces(pump: Pump, leased: Leased, octets: bytes, places: list[int]
 
 
 def check_rest(leased: Leased, given_back: bytes, rest: bytes, behind: bytes = b"") -> None:
-    """All that was not echoed is given back, is unread, or was not even sent; but for what is behind a large text's fault."""
+    """All that was not echoed is given back, is unread, or was not even sent; but for what is behind a large text's
+    fault."""
     leased.served.setblocking(False)
     unread = b""
     try:
@@ -248,8 +256,15 @@ def test_nothing_to_do(pump: Pump, leased: Leased) -> None:
 
 
 def test_the_sums(pump: Pump, leased: Leased) -> None:
-    """A lease counts messages, octets and reads; the pump sums them up by type and size, also of leases that are gone."""
-    for payload, opcode in ((b"text", TEXT), (noise(100), BINARY), (b"", TEXT), (b"a" * 70_000, TEXT), (noise(80_000), BINARY)):
+    """A lease counts messages, octets and reads; the pump sums them up by type and size, also of leases that are
+    gone."""
+    for payload, opcode in (
+        (b"text", TEXT),
+        (noise(100), BINARY),
+        (b"", TEXT),
+        (b"a" * 70_000, TEXT),
+        (noise(80_000), BINARY),
+    ):
         frame, answer = echo(payload, opcode)
         leased.send(frame)
         pump.turn()
@@ -298,13 +313,20 @@ def test_cut_anywhere(pump: Pump, leased: Leased, size: int, opcode: int) -> Non
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(st.one_of(st.text(max_size=150).map(str.encode), st.integers(4000, 5000).map(noise)), st.booleans()), max_size=10),
+    st.lists(
+        st.tuples(st.one_of(st.text(max_size=150).map(str.encode), st.integers(4000, 5000).map(noise)), st.booleans()),
+        max_size=10,
+    ),
     st.one_of(st.just(b""), st.just(PING), st.binary(max_size=30), st.just(echo(b"\xff", TEXT)[0])),
     st.data(),
 )
-def test_any_messages_cut_anywhere(native: Native, messages: list[tuple[bytes, bool]], end: bytes, data: st.DataObject) -> None:
+def test_any_messages_cut_anywhere(
+    native: Native, messages: list[tuple[bytes, bool]], end: bytes, data: st.DataObject
+) -> None:
     """What is ordinary is echoed, what isn't given back as it came; the oracle says which, however it was cut."""
-    octets = b"".join(client_frame(payload, BINARY if is_binary else TEXT, KEY) for payload, is_binary in messages) + end
+    octets = (
+        b"".join(client_frame(payload, BINARY if is_binary else TEXT, KEY) for payload, is_binary in messages) + end
+    )
     right = oracle.echo(octets, LIMIT)
     places = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=10))})
     with open_pump(native) as pump:
@@ -365,7 +387,9 @@ def test_not_ordinary(pump: Pump, leased: Leased, rest: bytes) -> None:
     check_rest(leased, leased.ended.rest, rest)
 
 
-@pytest.mark.parametrize("begun", [b"", b"\x81", client_frame(b"x" * 100, TEXT, KEY)[:-1], client_frame(noise(9000), BINARY, KEY)[:-1]])
+@pytest.mark.parametrize(
+    "begun", [b"", b"\x81", client_frame(b"x" * 100, TEXT, KEY)[:-1], client_frame(noise(9000), BINARY, KEY)[:-1]]
+)
 def test_closed(pump: Pump, leased: Leased, begun: bytes) -> None:
     """The end of file is the owner's to see; what had begun is its own, too."""
     leased.send(echo(b"x")[0] + begun)
@@ -568,7 +592,10 @@ def test_the_end_with_unsent_answers(pump: Pump, begun: bytes) -> None:
     assert leased.ended is not None
     assert leased.ended.why == ("NOT_ORDINARY" if begun == PING else "CLOSED")
     assert leased.ended.rest == begun
-    assert received + leased.ended.unsent == answer * 60 or leased.ended.unsent == (answer * 60)[-len(leased.ended.unsent) :]
+    assert (
+        received + leased.ended.unsent == answer * 60
+        or leased.ended.unsent == (answer * 60)[-len(leased.ended.unsent) :]
+    )
 
 
 # Buffers that are kept.
@@ -713,8 +740,8 @@ def test_what_is_behind_a_frame_while_answers_wait(pump: Pump, behind: bytes, is
 def test_each_has_its_turn(pump: Pump) -> None:
     """A turn of no time serves one socket once; nobody is served twice before everybody has been.
 
-    300 sockets are more than the pump asks the kernel about at a time. With their peers they stay under a shell's usual limit of 1,024
-    descriptors.
+    300 sockets are more than the pump asks the kernel about at a time. With their peers they stay under a shell's usual
+    limit of 1,024 descriptors.
     """
     leases = [pump.lend() for _ in range(300)]
     frame, _ = echo(b"x" * 60_000)

@@ -1,4 +1,5 @@
-"""The pump over TLS, with an OpenSSL made up for the purpose: its records can be read, and its functions fail when they are told to.
+"""The pump over TLS, with an OpenSSL made up for the purpose: its records can be read, and its functions fail when they
+are told to.
 
 The real one is under tests/lane/test_tls_lane.py.
 """
@@ -209,7 +210,9 @@ def leased(pump: SecurePump) -> Secure:
     return pump.lend()
 
 
-def converse(pump: SecurePump, leased: Secure, octets: bytes, is_done: Callable[[bytes], object], received: bytes = b"") -> bytes:
+def converse(
+    pump: SecurePump, leased: Secure, octets: bytes, is_done: Callable[[bytes], object], received: bytes = b""
+) -> bytes:
     """Send and receive by turns, until it is done or the lease has ended; all that was received."""
     for _ in range(10_000):
         if octets:
@@ -227,7 +230,9 @@ def converse(pump: SecurePump, leased: Secure, octets: bytes, is_done: Callable[
 def test_echo(pump: SecurePump, leased: Secure, size: int, most: int) -> None:
     """However it comes in records; the answers are in records that are as large as may be."""
     frame, answer = echo(noise(size % 1000 if most < RECORD else size))
-    received = converse(pump, leased, sealed(frame * 2, most), lambda received: len(opened(received)[0]) >= 2 * len(answer))
+    received = converse(
+        pump, leased, sealed(frame * 2, most), lambda received: len(opened(received)[0]) >= 2 * len(answer)
+    )
     assert opened(received) == (answer * 2, b"", b"")
     assert pump.held == 0
     assert leased.lease.messages == 2
@@ -257,7 +262,8 @@ def test_half_a_record_is_held_in_the_session(pump: SecurePump, leased: Secure) 
 
 @pytest.mark.parametrize("begun", [b"", echo(noise(100))[0][:-1], echo(noise(50_000))[0][:20_000]])
 def test_a_close_notify_is_the_owners(pump: SecurePump, leased: Secure, begun: bytes) -> None:
-    """With all that was opened before, answered or not, and the rest in the session; the reason isn't left for others to find."""
+    """With all that was opened before, answered or not, and the rest in the session; the reason isn't left for others
+    to find."""
     frame, answer = echo(b"x", TEXT)
     leased.send(sealed(begun) + record(CLOSE_NOTIFY) + sealed(frame))
     assert pump.turn() == [leased]
@@ -367,7 +373,8 @@ def stuffed(pump: SecurePump, size: int, count: int) -> Secure:
 
 @pytest.mark.parametrize("size", [100, 60_000, 400_000])
 def test_who_does_not_take_his_answers(pump: SecurePump, size: int) -> None:
-    """They wait in the session, the rest in the lease, and what is behind is opened in the end without another event."""
+    """They wait in the session, the rest in the lease, and what is behind is opened in the end without another
+    event."""
     count = max(1, 60_000 // size)
     leased = stuffed(pump, size, count)
     assert leased.ended is None

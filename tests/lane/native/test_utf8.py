@@ -1,4 +1,5 @@
-"""The validator against Python's own decoder: the edges of every range of RFC 3629 section 4, whole and cut, within and across blocks."""
+"""The validator against Python's own decoder: the edges of every range of RFC 3629 section 4, whole and cut, within and
+across blocks."""
 
 from __future__ import annotations
 
@@ -70,24 +71,73 @@ def test_three_and_four_octets_at_the_edges(codec: Codec, first: int) -> None:
         for place in (next(places), next(places)):
             begin, end = buffer.offset + place, buffer.offset + place + len(sequence)
             buffer.view[begin:end] = sequence
-            assert judged(codec, lib.echod_utf8(lib.ECHOD_UTF8_ACCEPT, buffer.at(), 192)) == valid, (sequence.hex(), place)
-            assert judged(codec, lib.echod_utf8(lib.ECHOD_UTF8_ACCEPT, buffer.at(), place + len(sequence))) == right, sequence.hex()
+            assert judged(codec, lib.echod_utf8(lib.ECHOD_UTF8_ACCEPT, buffer.at(), 192)) == valid, (
+                sequence.hex(),
+                place,
+            )
+            assert judged(codec, lib.echod_utf8(lib.ECHOD_UTF8_ACCEPT, buffer.at(), place + len(sequence))) == right, (
+                sequence.hex()
+            )
             buffer.view[begin:end] = b"e" * len(sequence)
 
 
 SEQUENCES = [
     bytes.fromhex(sequence)
     for sequence in (
-        *("7F", "C280", "DFBF", "E0A080", "E18080", "ECBFBF", "ED9FBF", "EE8080", "EFBFBF", "F0908080", "F1808080", "F3BFBFBF", "F48FBFBF"),
-        *("80", "C0AF", "C1BF", "E08080", "E09FBF", "EDA080", "EDBFBF", "F0808080", "F08FBFBF", "F4908080", "F5808080", "F8888080", "FF"),
-        *("C2", "E0A0", "E180", "F090", "F09080", "F18080", "C241", "E0A041", "E14180", "F0904180", "F0908041", "C2C2", "E1E180", "8080"),
+        *(
+            "7F",
+            "C280",
+            "DFBF",
+            "E0A080",
+            "E18080",
+            "ECBFBF",
+            "ED9FBF",
+            "EE8080",
+            "EFBFBF",
+            "F0908080",
+            "F1808080",
+            "F3BFBFBF",
+            "F48FBFBF",
+        ),
+        *(
+            "80",
+            "C0AF",
+            "C1BF",
+            "E08080",
+            "E09FBF",
+            "EDA080",
+            "EDBFBF",
+            "F0808080",
+            "F08FBFBF",
+            "F4908080",
+            "F5808080",
+            "F8888080",
+            "FF",
+        ),
+        *(
+            "C2",
+            "E0A0",
+            "E180",
+            "F090",
+            "F09080",
+            "F18080",
+            "C241",
+            "E0A041",
+            "E14180",
+            "F0904180",
+            "F0908041",
+            "C2C2",
+            "E1E180",
+            "8080",
+        ),
     )
 ]
 
 
 @pytest.mark.parametrize("filler", ["e", "é", "€", "😀"])
 def test_every_place_of_two_blocks(codec: Codec, filler: str) -> None:
-    """Valid and faulty sequences at each place that a neighbourhood of whole characters leaves them, with text and with nothing behind."""
+    """Valid and faulty sequences at each place that a neighbourhood of whole characters leaves them, with text and with
+    nothing behind."""
     unit = filler.encode()
     for count, sequence in itertools.product(range(140 // len(unit)), SEQUENCES):
         for octets in (unit * count + sequence, unit * count + sequence + unit * 40):
@@ -113,7 +163,9 @@ def test_what_is_rejected_stays_rejected(codec: Codec) -> None:
     assert validate(codec, TEXT, codec.native.lib.ECHOD_UTF8_REJECT) == codec.native.lib.ECHOD_UTF8_REJECT
 
 
-PIECES = st.one_of(st.sampled_from(SEQUENCES), st.text(max_size=40).map(str.encode), st.binary(max_size=3), st.just(b"e" * 64))
+PIECES = st.one_of(
+    st.sampled_from(SEQUENCES), st.text(max_size=40).map(str.encode), st.binary(max_size=3), st.just(b"e" * 64)
+)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -11,7 +11,8 @@ import pytest
 
 from echod.lane.native import zlib_functions
 
-# A Python as Debian's, whose zlib is no file, and one as uv's, which has not loaded the library either: sought before Python's module is.
+# A Python as Debian's, whose zlib is no file, and one as uv's, which has not loaded the library either: sought before
+# Python's module is.
 ALONE = """\
 import sys
 if sys.argv[1] == "built in":
@@ -39,7 +40,9 @@ def test_zlib_is_the_one_that_python_has() -> None:
 def maps_of_a_python_that_has_zlib() -> str:
     """The files that such a process has mapped."""
     command = "import zlib; print(open('/proc/self/maps').read())"
-    return subprocess.run([sys.executable, "-I", "-c", command], capture_output=True, text=True, timeout=30, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-I", "-c", command], capture_output=True, text=True, timeout=30, check=True
+    ).stdout
 
 
 @pytest.mark.parametrize("kind", ["built in", "hidden"])

@@ -68,7 +68,9 @@ class Played:
         self.is_null: list[bool] = []
         """Whether its standard input and output are nothing."""
         self.link = Link(self._hear, self._answer)
-        self.link.makeConnection(SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.TO_PARENT, octets)))
+        self.link.makeConnection(
+            SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.TO_PARENT, octets))
+        )
         protocol.makeConnection(self)
 
     def _hear(self, kind: str, value: Any) -> None:
@@ -100,7 +102,9 @@ class Played:
         counts = pack(read_counts(factory))
         gauges: AllValues = {metric.name: metric.read(factory) for metric in METRICS if metric.kind == "gauge"}
         gauges["echod_connections_open"] = {(): open_}
-        connections = [{"process": self.pid, "number": number, "age": 10 * self.pid - number} for number in range(open_)]
+        connections = [
+            {"process": self.pid, "number": number, "age": 10 * self.pid - number} for number in range(open_)
+        ]
         # What the parent asks when it hears that waits in the pipe.
         self.link.tell("serving", limit)
         self.answers = {
@@ -133,7 +137,9 @@ class Reactor(Clock):
         for call in calls:
             call()
 
-    def spawnProcess(self, protocol: Any, executable: str, arguments: list[str], environment: Any, childFDs: Any) -> None:
+    def spawnProcess(
+        self, protocol: Any, executable: str, arguments: list[str], environment: Any, childFDs: Any
+    ) -> None:
         assert arguments == [executable, "-m", "a worker"]
         assert environment["HOME"] == "/"
         process = Played(100 + len(self.processes), protocol, environment, childFDs)
@@ -418,7 +424,9 @@ def test_a_first_start_fails_once(started: Started, failing: SimpleNamespace) ->
     assert (len(failing.stops), len(failing.at_exit)) == (1, 1)
 
 
-def test_one_that_the_kernel_does_not_start_is_tried_again(started: Started, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_the_kernel_does_not_start_is_tried_again(
+    started: Started, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for process in started.processes:
         process.serve()
 
@@ -445,7 +453,9 @@ def test_one_that_a_real_time_signal_ends_is_replaced(started: Started, lines: l
     assert started.service.processes() == {"0": 102, "1": 101}
 
 
-def test_one_that_has_served_is_replaced_also_before_the_others_serve(started: Started, failing: SimpleNamespace) -> None:
+def test_one_that_has_served_is_replaced_also_before_the_others_serve(
+    started: Started, failing: SimpleNamespace
+) -> None:
     first, _ = started.processes
     first.serve()
     first.end(ProcessTerminated(None, 9))
@@ -567,7 +577,10 @@ def test_counts_that_do_not_fit_keep_no_worker_from_its_successor(started: Start
     second.end(ProcessTerminated(None, 9))
     first.link.tell("last", pack({"echod_connection_duration_seconds": {(): Observed({1.5: 1}, 1.0)}}))
     first.end(ProcessTerminated(None, 9))
-    assert lines[-2:] == ["what worker 100 had counted is lost", "worker 100 was killed by SIGKILL; the next starts in 100ms"]
+    assert lines[-2:] == [
+        "what worker 100 had counted is lost",
+        "worker 100 was killed by SIGKILL; the next starts in 100ms",
+    ]
     started.reactor.advance(0.1)
     assert started.service.processes() == {"0": 103, "1": 102}
     assert faults(result(started.service.values())) == {("delay",): 3}
@@ -642,7 +655,9 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> G
 
 
 @pytest_twisted.inlineCallbacks
-def test_its_end_waits_for_the_workers_also_when_a_path_is_gone(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+def test_its_end_waits_for_the_workers_also_when_a_path_is_gone(
+    tmp_path: Path, lines: list[str]
+) -> Generator[Any, Any, None]:
     port = f"unix:{tmp_path / 'socket'}"
     started = Started(port)
     (listening,) = started.service._ports
@@ -714,7 +729,10 @@ def test_nobody_else_gets_between_siblings() -> None:
 
 
 def test_siblings_of_a_socket_for_both_families_serve_both() -> None:
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as first, make_sibling(first, 10) as second:
+    with (
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as first,
+        make_sibling(first, 10) as second,
+    ):
         first.close()
         for host in ("127.0.0.1", "::1"):
             socket.create_connection((host, second.getsockname()[1]), 5).close()
@@ -722,7 +740,15 @@ def test_siblings_of_a_socket_for_both_families_serve_both() -> None:
 
 def test_the_command_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name = type(REAL).__module__.removeprefix("twisted.internet.").removesuffix("reactor")
-    assert make_command(REAL, ["--port", "tcp:0"])[1:] == ["-P", "-m", "twisted", f"--reactor={name}", "echod", "--port", "tcp:0"]
+    assert make_command(REAL, ["--port", "tcp:0"])[1:] == [
+        "-P",
+        "-m",
+        "twisted",
+        f"--reactor={name}",
+        "echod",
+        "--port",
+        "tcp:0",
+    ]
     assert make_command(object(), [])[4] == "--reactor=default"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["", "/usr/lib/python3"])

@@ -19,7 +19,17 @@ from twisted.logger import Logger, LogLevel
 
 from echod.run.workers import link
 from echod.run.workers.link import encode
-from echod.run.workers.worker import VARIABLE, Parent, ParentLog, Role, Worker, end_with_parent, make_log, take_role, tell_refusal
+from echod.run.workers.worker import (
+    VARIABLE,
+    Parent,
+    ParentLog,
+    Role,
+    Worker,
+    end_with_parent,
+    make_log,
+    take_role,
+    tell_refusal,
+)
 from echod.settings import Settings
 from echod.upstream import endpoints
 from echod.web.metrics import unpack
@@ -104,7 +114,8 @@ class Reactor:
 
 
 class Deaf(Reactor):
-    """One that never runs what a signal handler gives it, so that nothing is left for another test's turn of the real reactor."""
+    """One that never runs what a signal handler gives it, so that nothing is left for another test's turn of the real
+    reactor."""
 
     def callFromThread(self, call: Any, *arguments: Any) -> None:
         """Drop it."""
@@ -121,7 +132,9 @@ class Serving:
             self.address = made.getsockname()
             adopted = [("tcp:0", endpoints.adopt(self.reactor, os.dup(made.fileno())))]
             settings = Settings(drain_timeout=5, workers=2)
-            self.service = Worker(settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log, role=role)
+            self.service = Worker(
+                settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log, role=role
+            )
             self.service.startService()
 
 
@@ -265,7 +278,13 @@ def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
     log = ParentLog()
     logger = Logger(namespace="some.where", observer=log)
     logger.warn("{what} {{}}", what="ä {b}", echod_unlimited=True)
-    expected = {"namespace": "some.where", "level": "warn", "kind": "{what} {{}}", "unlimited": True, "text": "ä {b} {}"}
+    expected = {
+        "namespace": "some.where",
+        "level": "warn",
+        "kind": "{what} {{}}",
+        "unlimited": True,
+        "text": "ä {b} {}",
+    }
     assert pipes.read() == ["tell", "log", expected]
     told: list[Any] = []
     log.tell = lambda kind, value: told.append((kind, value["text"], value["level"]))

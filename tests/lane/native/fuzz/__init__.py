@@ -1,1 +1,2 @@
-"""Fuzzing of the native code under sanitizers: any octets, in buffers of just their size, against an oracle beside it."""
+"""Fuzzing of the native code under sanitizers: any octets, in buffers of just their size, against an oracle beside
+it."""

@@ -2,8 +2,8 @@
 
     python -m tests.lane.native.fuzz.run --seconds 60 [--corpus FOLDER] [TARGET ...]
 
-Knows the targets (fuzz_*.c beside this), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer, and what inputs to
-begin with. Must never know what a target holds to be right.
+Knows the targets (fuzz_*.c beside this), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer, and
+what inputs to begin with. Must never know what a target holds to be right.
 """
 
 from __future__ import annotations
@@ -42,20 +42,49 @@ LARGEST_INPUT = 6000
 KEYS = (bytes(4), b"\x37\xfa\x21\x3d")
 """With no mask a fuzzer sees the text; with one it sees what a client sends."""
 
-TEXTS = tuple(text.encode() for text in ("", "Hello", "é€😀" * 30, "a" * 63 + "é", "a" * 62 + "€" + "b" * 70, "ж" * 2100))
-FAULTS = tuple(map(bytes.fromhex, ("80", "C0AF", "C1BF", "E09FBF", "EDA080", "F08FBFBF", "F4908080", "F5808080", "FF", "E282", "F09F98")))
-PAYLOADS = (*TEXTS, *FAULTS, *(b"a" * 61 + fault + b"b" * 66 for fault in FAULTS), "é".encode() * 2060 + b"\xff", bytes(range(256)))
+TEXTS = tuple(
+    text.encode() for text in ("", "Hello", "é€😀" * 30, "a" * 63 + "é", "a" * 62 + "€" + "b" * 70, "ж" * 2100)
+)
+FAULTS = tuple(
+    map(
+        bytes.fromhex,
+        ("80", "C0AF", "C1BF", "E09FBF", "EDA080", "F08FBFBF", "F4908080", "F5808080", "FF", "E282", "F09F98"),
+    )
+)
+PAYLOADS = (
+    *TEXTS,
+    *FAULTS,
+    *(b"a" * 61 + fault + b"b" * 66 for fault in FAULTS),
+    "é".encode() * 2060 + b"\xff",
+    bytes(range(256)),
+)
 
 
 def seeds(target: str) -> list[bytes]:
     """Inputs to begin with: each kind of frame and of text once."""
     if target == "codec":
-        frames = [client_frame(payload, opcode, key) for key in KEYS for payload in PAYLOADS for opcode in (TEXT, BINARY)]
-        odd = [b"\x89\x80" + KEYS[1], b"\x01\x81" + KEYS[1] + b"a", b"\x81\x01a", b"\x82\xff" + b"\x7f" * 8, b"\x82\xfe\x00\x05"]
+        frames = [
+            client_frame(payload, opcode, key) for key in KEYS for payload in PAYLOADS for opcode in (TEXT, BINARY)
+        ]
+        odd = [
+            b"\x89\x80" + KEYS[1],
+            b"\x01\x81" + KEYS[1] + b"a",
+            b"\x81\x01a",
+            b"\x82\xff" + b"\x7f" * 8,
+            b"\x82\xfe\x00\x05",
+        ]
         pairs = [first + second for first, second in zip(frames, frames[7:], strict=False)]
-        return [bytes([place % 9]) + stream for place, stream in enumerate([*frames, *odd, *pairs, b"".join(frames[:12]) + odd[0]])]
+        return [
+            bytes([place % 9]) + stream
+            for place, stream in enumerate([*frames, *odd, *pairs, b"".join(frames[:12]) + odd[0]])
+        ]
     if target == "large":
-        heads = [bytes([way, *key, len(sizes), *sizes]) for way in range(8) for key in KEYS for sizes in ((), (1, 2, 3, 4), (64, 65, 7))]
+        heads = [
+            bytes([way, *key, len(sizes), *sizes])
+            for way in range(8)
+            for key in KEYS
+            for sizes in ((), (1, 2, 3, 4), (64, 65, 7))
+        ]
         return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
     if target == "pump":
         return pump_seeds()
@@ -106,7 +135,8 @@ def pump_seeds() -> list[bytes]:
 
 
 def deflate_seeds() -> list[bytes]:
-    """Messages (fuzz_deflate.c says how they are written) that refer to those before, of each level, and some that are none."""
+    """Messages (fuzz_deflate.c says how they are written) that refer to those before, of each level, and some that are
+    none."""
     found = []
     for terms in (0, 1, 2, 3, 3 | 6 << 2):
         for level in (0, 1, 9):
@@ -115,10 +145,19 @@ def deflate_seeds() -> list[bytes]:
                 (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
                 for payload in (*PAYLOADS, *TEXTS, b"a" * 60_000)
             ]
-            odd = [b"", b"\x00", b"\x01\x00\x00\xff\xff", messages[2][:-1], messages[2] + b"\x00", b"\x06", messages[-1]]
+            odd = [
+                b"",
+                b"\x00",
+                b"\x01\x00\x00\xff\xff",
+                messages[2][:-1],
+                messages[2] + b"\x00",
+                b"\x06",
+                messages[-1],
+            ]
             for limit in range(6):
                 octets = b"".join(
-                    bytes([place & (1 if limit else 3)]) + len(it).to_bytes(2, "big") + it for place, it in enumerate([*messages, *odd])
+                    bytes([place & (1 if limit else 3)]) + len(it).to_bytes(2, "big") + it
+                    for place, it in enumerate([*messages, *odd])
                 )
                 found.append(bytes([terms, limit]) + octets)
         found += [bytes([terms, 0, 0xF0]) + len(octets).to_bytes(2, "big") + octets for octets in costly()]
@@ -126,7 +165,8 @@ def deflate_seeds() -> list[bytes]:
 
 
 def costly() -> list[bytes]:
-    """Deflated octets that take long for how few they are: blocks that say nothing, of each kind, and some that say much."""
+    """Deflated octets that take long for how few they are: blocks that say nothing, of each kind, and some that say
+    much."""
     zeros = zlib.compressobj(9, zlib.DEFLATED, -15)
     return [
         empty_blocks(5_000)[:-1],
@@ -137,11 +177,16 @@ def costly() -> list[bytes]:
 
 
 def turn_seeds() -> list[bytes]:
-    """What a client sends again and again (fuzz_turn.c): thousands of the least messages and frames, and what is costly."""
+    """What a client sends again and again (fuzz_turn.c): thousands of the least messages and frames, and what is
+    costly."""
     empty = [client_frame(b"", opcode, KEYS[0]) for opcode in (TEXT, BINARY)]
     least = [client_frame(octets, 0x40 | BINARY, KEYS[0]) for octets in (b"\0", b"\x02\0", b"\x4a\0")]
     fragments = [b"\x01\x80" + KEYS[0] + b"\x80\x80" + KEYS[0], b"\x01\x80" + KEYS[0] + b"\x00\x80" + KEYS[0] * 500]
-    messages = [client_frame(octets * times + b"\0", 0x40 | BINARY, KEYS[0]) for octets in costly() for times in (1, 60_000 // len(octets))]
+    messages = [
+        client_frame(octets * times + b"\0", 0x40 | BINARY, KEYS[0])
+        for octets in costly()
+        for times in (1, 60_000 // len(octets))
+    ]
     return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *least, *fragments, *messages)]
 
 
@@ -188,19 +233,28 @@ def fuzz(target: str, compiler: str, seconds: int, corpus: Path) -> int:
         grown.mkdir(parents=True, exist_ok=True)
         limits = (f"-max_total_time={seconds}", f"-max_len={LARGEST_INPUT}", "-timeout=10", "-rss_limit_mb=1024")
         report = ("-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={corpus}/{target}-")
-        return subprocess.run([program, *limits, *report, grown, begin], check=False, env={**os.environ, "ASAN_OPTIONS": ""}).returncode
+        return subprocess.run(
+            [program, *limits, *report, grown, begin], check=False, env={**os.environ, "ASAN_OPTIONS": ""}
+        ).returncode
 
 
 def main() -> int:
     """Each target in turn; 1 if one found something."""
-    parser = argparse.ArgumentParser(description="Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer.")
+    parser = argparse.ArgumentParser(
+        description="Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer."
+    )
     parser.add_argument("targets", nargs="*", metavar="TARGET", default=TARGETS, help=f"of {', '.join(TARGETS)}; all")
     parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
-    parser.add_argument("--corpus", type=Path, help="folder to begin from, to add to, and to keep findings in; else a new one")
+    parser.add_argument(
+        "--corpus", type=Path, help="folder to begin from, to add to, and to keep findings in; else a new one"
+    )
     parser.add_argument("--compiler", default="clang", help="a compiler with libFuzzer (clang)")
     options = parser.parse_args()
     if shutil.which(options.compiler) is None:
-        print(f"fuzz: no {options.compiler}; it takes a compiler with libFuzzer, e.g. apt-get install clang", file=sys.stderr)
+        print(
+            f"fuzz: no {options.compiler}; it takes a compiler with libFuzzer, e.g. apt-get install clang",
+            file=sys.stderr,
+        )
         return 2
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix="echod-fuzz-"))
     found = 0
