@@ -183,100 +183,94 @@ def _meant_endpoint(prefix: str, text: str) -> str:
     return f"this address and port are {endpoint}:interface={quoteStringArgument(host)}"
 
 
-_VALUES: dict[str, Callable[[str], Any]] = {
-    "max-message-size": parse_size,
-    "max-buffered": parse_buffer_size,
-    "max-connections": parse_count,
-    "max-connections-per-address": parse_count,
-    "max-request-head": parse_head_size,
-    "trust-proxy": parse_hops,
-    "compression": partial(parse_choice, Compression),
-    "ping-interval": parse_duration,
-    "ping-timeout": parse_duration,
-    "handshake-timeout": parse_duration,
-    "close-timeout": parse_positive_duration,
-    "max-close-time": parse_positive_duration,
-    "drain-timeout": parse_duration,
-    "log-format": partial(parse_choice, LogFormat),
-    "workers": parse_workers,
-}
-
 _DEFAULT = Settings()
+
+_VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "max-message-size": (
+        parse_size,
+        f"maximum SIZE of a message; a longer one gets close code 1009 [{format_size(_DEFAULT.max_message_size)}]",
+    ),
+    "max-buffered": (
+        parse_buffer_size,
+        "maximum SIZE of unfinished and unsent messages that all connections hold together "
+        f"[{format_size(_DEFAULT.max_buffered)}]",
+    ),
+    "max-connections": (
+        parse_count,
+        "maximum NUMBER of connections; excess connections get HTTP 503 [what RLIMIT_NOFILE allows]",
+    ),
+    "max-connections-per-address": (
+        parse_count,
+        "maximum NUMBER of connections from one IP address; excess connections get HTTP 429 [none]",
+    ),
+    "max-request-head": (
+        parse_head_size,
+        f"maximum SIZE of a request head; a longer one gets HTTP 431 [{format_size(_DEFAULT.max_request_head)}]",
+    ),
+    "trust-proxy": (
+        parse_hops,
+        f"NUMBER of X-Forwarded-For hops to trust, counted from the nearest proxy [{_DEFAULT.trust_proxy}]",
+    ),
+    "compression": (
+        partial(parse_choice, Compression),
+        f"treatment of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
+    ),
+    "ping-interval": (
+        parse_duration,
+        "DURATION of silence after which the server sends a ping; 0 disables pings "
+        f"[{format_duration(_DEFAULT.ping_interval)}]",
+    ),
+    "ping-timeout": (
+        parse_duration,
+        "DURATION of silence after a ping until the server drops the connection; 0 disables the timeout "
+        f"[{format_duration(_DEFAULT.ping_timeout)}]",
+    ),
+    "handshake-timeout": (
+        parse_duration,
+        "maximum DURATION of the opening handshake, including TLS; 0 disables the timeout "
+        f"[{format_duration(_DEFAULT.handshake_timeout)}]",
+    ),
+    "close-timeout": (
+        parse_positive_duration,
+        "maximum DURATION of a close; it restarts whenever the client takes bytes "
+        f"[{format_duration(_DEFAULT.close_timeout)}]",
+    ),
+    "max-close-time": (
+        parse_positive_duration,
+        "maximum DURATION of a close during which the client keeps taking bytes "
+        f"[{format_duration(_DEFAULT.max_close_time)}]",
+    ),
+    "drain-timeout": (
+        parse_duration,
+        f"maximum DURATION from SIGTERM to the end of the process [{format_duration(_DEFAULT.drain_timeout)}]",
+    ),
+    "log-format": (
+        partial(parse_choice, LogFormat),
+        f"format of a log line: text, json or journal [{_DEFAULT.log_format}]",
+    ),
+    "workers": (
+        parse_workers,
+        f"NUMBER of serving processes, or auto for one per processor [{_DEFAULT.workers}]",
+    ),
+}
+"""The options that take one value: what parses the value, and the option's help."""
 
 
 class Options(usage.Options):
     """What `twistd echod --help` shows."""
 
     synopsis = "[options]"
-    longdesc = "A WebSocket echo daemon. SIZE takes KiB, MiB, GiB; DURATION takes ms, s, m."
+    longdesc = (
+        "A WebSocket echo daemon. ENDPOINT is a server endpoint string of Twisted. SIZE is a number of bytes, or of "
+        "KiB, MiB or GiB, such as 64KiB. DURATION takes ms, s or m, such as 250ms."
+    )
 
-    # None stands for the default in `Settings`, which the help shows.
-    optParameters = [  # noqa: RUF012
-        [
-            "max-message-size",
-            None,
-            None,
-            f"SIZE of the longest message; longer: close 1009 [{format_size(_DEFAULT.max_message_size)}]",
-        ],
-        [
-            "max-buffered",
-            None,
-            None,
-            f"SIZE of what all connections together may hold [{format_size(_DEFAULT.max_buffered)}]",
-        ],
-        ["max-connections", None, None, "number of connections; more: HTTP 503 [what RLIMIT_NOFILE allows]"],
-        [
-            "max-connections-per-address",
-            None,
-            None,
-            "number of connections from one address; more: HTTP 429 [no limit]",
-        ],
-        [
-            "max-request-head",
-            None,
-            None,
-            f"SIZE of a request head; longer: HTTP 431 [{format_size(_DEFAULT.max_request_head)}]",
-        ],
-        ["trust-proxy", None, None, f"hops of X-Forwarded-For to believe [{_DEFAULT.trust_proxy}]"],
-        ["compression", None, None, f"permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]"],
-        [
-            "ping-interval",
-            None,
-            None,
-            f"DURATION of silence before a ping; 0: none [{format_duration(_DEFAULT.ping_interval)}]",
-        ],
-        [
-            "ping-timeout",
-            None,
-            None,
-            f"DURATION of silence after it; 0: no end [{format_duration(_DEFAULT.ping_timeout)}]",
-        ],
-        [
-            "handshake-timeout",
-            None,
-            None,
-            f"DURATION of the opening handshake; 0: no end [{format_duration(_DEFAULT.handshake_timeout)}]",
-        ],
-        ["close-timeout", None, None, f"DURATION of a close [{format_duration(_DEFAULT.close_timeout)}]"],
-        [
-            "max-close-time",
-            None,
-            None,
-            f"DURATION of a close whose peer takes octets [{format_duration(_DEFAULT.max_close_time)}]",
-        ],
-        ["drain-timeout", None, None, f"DURATION from SIGTERM to the end [{format_duration(_DEFAULT.drain_timeout)}]"],
-        [
-            "workers",
-            None,
-            None,
-            f"number of processes that serve, or auto: one for each processor [{_DEFAULT.workers}]",
-        ],
-        ["log-format", None, None, f"text, json or journal [{_DEFAULT.log_format}]"],
-    ]
+    # The value None stands for the default in `Settings`, which the help shows.
+    optParameters = [[name, None, None, text] for name, (_, text) in _VALUES.items()]  # noqa: RUF012
     optFlags = [  # noqa: RUF012
-        ["no-faults", None, "ignore the parameters of a URL, such as ?delay=250ms"],
-        ["no-console", None, "answer a plain GET with 426, and not with the console page"],
-        ["log-messages", None, "log `recv: …` for each message"],
+        ["no-faults", None, "ignore the fault parameters of a URL, such as ?delay=250ms [off]"],
+        ["no-console", None, "answer a plain GET with HTTP 426 instead of the console page [off]"],
+        ["log-messages", None, "log a `recv: …` line for each message [off]"],
     ]
 
     role: worker.Role | None = None
@@ -291,23 +285,21 @@ class Options(usage.Options):
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
-        """Twisted server ENDPOINT to listen on, or systemd for its sockets, the default if it passes any; may be given
-        again [tcp:8080]"""
+        """ENDPOINT to listen on, or systemd for the sockets it passes (default if any); may be repeated [tcp:8080]"""
         self["port"].append(endpoint)
 
     opt_p = opt_port
 
     def opt_admin(self, endpoint: str) -> None:
-        """Twisted server ENDPOINT of the admin site: metrics, readiness, live connections; may be given again [none]"""
+        """ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]"""
         self["admin"].append(endpoint)
 
     def opt_admin_host(self, name: str) -> None:
-        """NAME that the admin site answers to, beside IP addresses and localhost; may be given again; others: HTTP 421
-        [none]"""
+        """NAME that the admin site accepts beside IP addresses and localhost; others: 421; may be repeated [none]"""
         self["admin-host"].append(name)
 
     def opt_origin(self, pattern: str) -> None:
-        """PATTERN of an allowed Origin, such as https://*.example.com; may be given again; others: HTTP 403 [any]"""
+        """PATTERN of an allowed Origin, such as https://*.example.com; others: 403; may be repeated [any]"""
         self["origin"].append(pattern)
 
     def opt_version(self) -> NoReturn:
@@ -437,7 +429,7 @@ class Options(usage.Options):
     def _make_settings(self, ports: tuple[str, ...]) -> Settings:
         values = {
             name.replace("-", "_"): self._checked(name, self[name], parse)
-            for name, parse in _VALUES.items()
+            for name, (parse, _) in _VALUES.items()
             if self[name] is not None
         }
         return Settings(

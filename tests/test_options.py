@@ -334,7 +334,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_option_with_its_default() -> None:
     text = " ".join(str(Options()).split())
     for words in (
-        "--port= Twisted server ENDPOINT",
+        "--port= ENDPOINT to listen on",
         "[tcp:8080]",
         "[16MiB]",
         "[256MiB]",
