@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from echod.lane.native import Native
 from tests.empty_blocks import empty_blocks
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, client_frame, server_frame, split
-from tests.lane.test_fastpath import fragmented
+from tests.lane.links import fragmented
 from tests.loop import Bed, Link, Loop, bed, wait_for_lease
 from tests.tls import Certificate
 

@@ -33,7 +33,8 @@ from echod.http.handshake import (
     Request,
     place_of,
 )
-from echod.lane.fastpath import Codec, Deflating, Lane
+from echod.lane.codec import Codec
+from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.settings import Compression, Settings
 from echod.upstream import autobahn, tls_sessions

@@ -38,7 +38,9 @@ from echod.http.handshake import (
     plain_address,
     render,
 )
-from echod.lane.fastpath import Codec, Ended, Large, Octets
+from echod.lane.codec import Codec
+from echod.lane.large import Large, Octets
+from echod.lane.leases import Ended
 from echod.upstream import autobahn, eager, tls_sessions, transports
 from echod.websocket import info, json_echo
 from echod.websocket.compression import Deflate
@@ -105,7 +107,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     _last_seen = 0.0
     _reads = 0
 
-    # `fastpath.Borrower`.
+    # `leases.Borrower`.
     lease: Any = None
     _codec: Codec | None = None
     _large: Large | None = None

@@ -234,7 +234,7 @@ def test_an_answer_of_too_many_frames_is_none_that_was_sent() -> None:
     assert (factory.counts.received.text.messages, factory.counts.sent.text.messages) == (2, 1)
 
 
-# Messages through Autobahn; those of the express lane are in test_fastpath.py.
+# Messages through Autobahn; those of the express lane are in tests/lane.
 
 
 def test_messages_are_counted_each_way() -> None:

@@ -2,7 +2,7 @@
 Twisted with it.
 
 The client's end is Python's `ssl`, with an OpenSSL of its own; other clients are in tests/interop. What a plain socket
-knows nothing of is here; what holds for both is test_fastpath.py's, and that any octets give the same
+knows nothing of is here; what holds for both is test_leases.py's, and that any octets give the same
 test_sameness.py's.
 """
 
@@ -20,7 +20,7 @@ from echod.lane.native import Native
 from echod.run.service import describe_lane
 from echod.upstream import tls_sessions
 from tests.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
-from tests.lane.test_fastpath import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
+from tests.lane.links import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
 from tests.loop import Bed, SecureLink, bed, wait_for_lease
 from tests.tls import Certificate
 

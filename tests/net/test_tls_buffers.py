@@ -20,7 +20,7 @@ from echod.websocket import factory
 from echod.websocket.factory import GROWN_TIME
 from echod.websocket.protocol import MOST_MOVED
 from tests.frames import BINARY, PING, PONG, TEXT, client_frame, server_frame
-from tests.lane.test_fastpath import KEY, echoed, is_leased, leased, noise, secure_link
+from tests.lane.links import KEY, echoed, is_leased, leased, noise, secure_link
 from tests.lane.test_tls_lane import stuff, waits
 from tests.loop import Bed, SecureLink, bed
 from tests.tls import Certificate

@@ -23,7 +23,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload, handshake, server_frame
-from tests.lane.test_fastpath import held, lane_of, noise
+from tests.lane.links import held, lane_of, noise
 from tests.loop import Bed, wait_for_lease
 from tests.tls import Certificate
 from tests.tools import needed

@@ -19,7 +19,8 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 
 from echod.upstream import transports
-from tests.fakes import Transport
+from tests.fakes import Peer, Transport
+from tests.loop import Bed
 from tests.reactor import Kept, until
 from tests.tls import Certificate
 
@@ -197,3 +198,66 @@ def receive_all(client: socket.socket, size: int) -> None:
         piece = client.recv(2**20)
         assert piece
         received += len(piece)
+
+
+# Writing at once.
+
+
+class Socket:
+    """A socket that takes so much at a time."""
+
+    def __init__(self, *takes: int | OSError) -> None:
+        self.takes = list(takes)
+        self.sent: list[bytes] = []
+
+    def send(self, octets: bytes) -> int:
+        take = self.takes.pop(0)
+        if isinstance(take, OSError):
+            raise take
+        self.sent.append(octets[:take])
+        return take
+
+
+class Late(Connection):
+    """A transport that keeps what it is to write later."""
+
+    connected = True
+
+    def __init__(self, socket_: Socket, waiting: bytes = b"") -> None:
+        self.socket: Any = socket_
+        self.dataBuffer = waiting
+        self._tempDataLen = 0
+        self.later: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.later.append(data)
+
+
+@pytest.mark.parametrize(
+    ("takes", "waiting", "sent", "later"),
+    [
+        ([6], b"", [b"octets"], []),
+        ([3], b"", [b"oct"], [b"ets"]),
+        ([BlockingIOError()], b"", [], [b"octets"]),
+        ([BrokenPipeError()], b"", [], [b"octets"]),
+        ([], b"first", [], [b"octets"]),
+    ],
+)
+def test_what_the_kernel_does_not_take_at_once_is_written_later(
+    takes: list[Any], waiting: bytes, sent: Any, later: Any
+) -> None:
+    transport = Late(Socket(*takes), waiting)
+    transports.write_now([transport], b"octets")
+    assert (cast(Socket, transport.socket).sent, transport.later) == (sent, later)
+    transport.connected = False
+    transports.write_now([transport], b"lost")
+    assert transport.later == [*later, b"lost"]
+
+
+def test_plain_sockets_are_told_from_others(lane_bed: Bed) -> None:
+    link = lane_bed.link()
+    assert transports.is_plain(transports.layers(cast(Any, link.transport)))
+    assert not transports.is_plain(transports.layers(cast(Any, SimpleNamespace(transport=link.transport))))
+    peer = Peer(lane_bed.factory)
+    assert not transports.is_plain(transports.layers(peer.transport))
+    peer.lose()

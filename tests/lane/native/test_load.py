@@ -3,9 +3,11 @@ built, or broken."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,3 +83,29 @@ def test_without_cffi(unbuilt: Path, mode: str) -> None:
     assert file is not None
     shutil.copy(file, unbuilt / "echod" / "lane" / "native")
     assert ask(unbuilt, mode, "-S").startswith("error: the native module needs _cffi_backend, which is not installed")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            ModuleNotFoundError("No module named '_cffi_backend'", name="_cffi_backend"),
+            "needs _cffi_backend, which is not installed",
+        ),
+        (ImportError("wrong ELF class"), "cannot be loaded (wrong ELF class)"),
+    ],
+)
+@pytest.mark.parametrize("mode", [None, "1"])
+def test_a_native_module_of_no_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, native: Native, error: ImportError, words: str, mode: str
+) -> None:
+    class Broken(MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "echod.lane.native._native":
+                raise error
+
+    assert native
+    monkeypatch.delitem(sys.modules, "echod.lane.native._native")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(NativeError, match=re.escape(words)):
+        load(mode)

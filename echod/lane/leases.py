@@ -1,20 +1,19 @@
-"""The express lane: ordinary frames echoed by native code, past Autobahn, with the same octets as the result.
+"""Leases: the pump in C reads and answers a socket in place of Twisted, until something unusual arrives.
 
-Two ways into it. A connection on a plain socket, or with TLS alone on it, that stands between messages is *leased* to
-the pump (native/pump.h), which is one descriptor for the reactor: one turn serves every ready socket in C, and puts
-fragmented messages together. Where that can't be (the PROXY protocol, a compressor that is kept, no epoll) the codec
-alone takes what it can from the front of a read. What else comes ends the lease, and goes to Autobahn untouched; of a
-fragmented message, in as many frames as that takes.
+A connection is leased while it stands between messages, on a plain socket or on one with only TLS above it. The pump
+(native/pump.h) is one descriptor for the reactor; one turn of it serves every ready socket, with the same bytes as
+Autobahn would send. Anything that the pump does not handle ends the lease and goes to Autobahn untouched; the part of
+a fragmented message that has arrived goes there in as many frames as that takes. A connection that cannot be leased
+(the PROXY protocol, a compressor that is kept, no epoll) uses the codec alone (codec.py).
 
-Knows the native module and leases. Must never know frames: what a connection is, it asks a `Borrower`.
+Knows the native module and its leases. Must never know frames or the protocol: it asks a `Borrower`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
@@ -23,15 +22,9 @@ from zope.interface import implementer
 
 from echod.core.counts import Sums
 from echod.http.extensions import Terms
+from echod.lane.large import LARGE, Collected, Octets
 from echod.lane.native import Native
 from echod.upstream.tls_sessions import Session
-
-Octets: TypeAlias = bytes | memoryview
-"""What was received. A view is of a buffer that was filled natively, and is too large to be copied in one go."""
-
-LARGE = 4096
-"""Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is
-Autobahn's."""
 
 TURN = 1_000_000
 """Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
@@ -57,16 +50,6 @@ class Deflating(NamedTuple):
 
     min_deflated: int
     """Octets of a message below which it is not deflated anew but answered plain."""
-
-
-class Collected(NamedTuple):
-    """A large frame of which some has come."""
-
-    state: Any
-    """Its `echod_large`."""
-
-    octets: Any
-    """What owns its buffer, with ECHOD_LARGE_ROOM octets in front of the payload."""
 
 
 class Ended(NamedTuple):
@@ -115,116 +98,6 @@ class Borrower(Protocol):
     def lease_lost(self) -> None:
         """Reset the connection: what the lease would have left is lost."""
         ...
-
-
-class Codec:
-    """The codec on octets that were read by somebody else."""
-
-    def __init__(self, native: Native, limit: int) -> None:
-        """`limit` is that of a message, in octets."""
-        self._native = native
-        # A longer frame is Autobahn's: where a size has 32 bits, none wraps around (as in native/lease.h).
-        self._limit = min(limit, sys.maxsize // 4)
-        self._sums: Any = native.ffi.new("echod_sums *")
-
-    @property
-    def sums(self) -> Sums:
-        """What was echoed in all."""
-        return Sums.of_native(self._sums)
-
-    def echo(self, octets: Octets, note: Callable[[int, int], None]) -> tuple[bytes, Octets]:
-        """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left.
-
-        `note` is told how many messages these are, and the octets of their payloads.
-        """
-        buffer = bytearray(octets)
-        echoed = self._native.lib.echod_codec_echo(
-            self._native.ffi.from_buffer(buffer), len(buffer), self._limit, self._sums
-        )
-        if echoed.messages:
-            note(echoed.messages, echoed.octets)
-        return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
-
-    def begin(self, octets: Octets) -> Large | None:
-        """Take the begin of an ordinary frame that is not whole; None if it is none, or not worth it."""
-        lib, ffi = self._native.lib, self._native.ffi
-        state: Any = ffi.new("echod_large *")
-        header_size = lib.echod_large_begin(state, ffi.from_buffer(octets), len(octets), self._limit)
-        if not header_size or state.length < LARGE:
-            return None
-        # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
-        make = ffi.new_allocator(should_clear_after_alloc=False)
-        large = self.go_on(Collected(state, make("uint8_t[]", lib.ECHOD_LARGE_ROOM + state.length)))
-        large.feed(octets[header_size:])
-        return None if large.is_invalid else large
-
-    def go_on(self, collected: Collected) -> Large:
-        """Take a frame that a lease has left."""
-        return Large(self._native, collected, self._sums)
-
-
-class Large:
-    """One ordinary frame that comes in pieces: unmasked and validated as they come, in a buffer of the final size."""
-
-    def __init__(self, native: Native, collected: Collected, sums: Any) -> None:
-        """`sums`, an `echod_sums`, is what it is added to when it is complete."""
-        self._native = native
-        self._state = collected.state
-        self._octets = collected.octets
-        self._sums = sums
-        self._room = native.lib.ECHOD_LARGE_ROOM + int(self._state.length)
-        self._touched = max(0, native.lib.echod_resident(self._octets, self._room) - self.size)
-        self.is_complete = False
-        # What is whole, and was left nevertheless, ends within a character.
-        self.is_invalid = self._state.utf8 == native.lib.ECHOD_UTF8_REJECT or not self.missing
-
-    @property
-    def size(self) -> int:
-        """Octets of the payload that have come."""
-        return int(self._state.done)
-
-    @property
-    def held(self) -> int:
-        """Octets of memory that it takes: which pages took some before, when they were another's, nobody knows."""
-        return min(self._room, self._touched + self.size)
-
-    @property
-    def missing(self) -> int:
-        """Octets of the payload that are to come."""
-        return int(self._state.length - self._state.done)
-
-    def feed(self, octets: Octets) -> Octets:
-        """Take octets; return those that are behind the frame. Not to be called again once it is complete or
-        invalid."""
-        lib, ffi = self._native.lib, self._native.ffi
-        before = self.size
-        room = self._octets + lib.ECHOD_LARGE_ROOM + before
-        outcome = lib.echod_large_feed(self._state, room, ffi.from_buffer(octets), len(octets))
-        self.is_complete = outcome == lib.ECHOD_LARGE_COMPLETE
-        self.is_invalid = outcome == lib.ECHOD_LARGE_INVALID
-        if self.is_complete:
-            lib.echod_large_sum(self._state, self._sums)
-        return octets[self.size - before :]
-
-    def answer(self) -> bytes:
-        """Return the frame that echoes it, once it is complete."""
-        return bytes(self._behind_header(self._native.lib.echod_large_server_header))
-
-    def taken(self) -> memoryview:
-        """Return what was taken, as the client sent it, for Autobahn to judge. It is the buffer itself: there may be
-        too much to copy."""
-        size = self.size
-        self._native.lib.echod_large_restore(self._state, self._octets + self._native.lib.ECHOD_LARGE_ROOM)
-        return self._behind_header(self._native.lib.echod_large_client_header, size)
-
-    def _behind_header(self, write_header: Callable[[Any, Any], int], size: int | None = None) -> memoryview:
-        """Write a header in front of the payload, and return it with the first `size` octets of that."""
-        ffi, room = self._native.ffi, self._native.lib.ECHOD_LARGE_ROOM
-        header = ffi.new("uint8_t[]", room)
-        header_size = write_header(self._state, header)
-        ffi.memmove(self._octets + room - header_size, header, header_size)
-        whole = room + (self._state.length if size is None else size)
-        return memoryview(ffi.buffer(self._octets, whole))[room - header_size :]
 
 
 def _caught(failure: str, call: Callable[..., object], *arguments: Any) -> bool:

@@ -1,0 +1,167 @@
+"""Links to a leased connection, and what tests of the express lane ask of it: helpers that the files here share.
+
+Most are built on `tests.loop`: real sockets on the real transport and the real pump.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+from echod.lane.codec import Codec
+from echod.lane.large import Octets
+from echod.lane.leases import Ended, Lane
+from echod.lane.native import Native
+from echod.upstream import transports
+from echod.websocket.factory import EchoFactory
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    TEXT,
+    client_frame,
+    close_payload,
+    server_frame,
+)
+from tests.loop import Bed, Link, SecureLink, wait_for_lease
+from tests.tls import Certificate
+
+KEY = b"\x37\xfa\x21\x3d"
+GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
+AnyLink = TypeVar("AnyLink", bound=Link)
+
+
+class FakeBorrower:
+    """Keeps what it is told."""
+
+    lease: Any = None
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+        self.messages = 0
+
+    def echoed(self, messages: int, octets: int) -> None:  # noqa: ARG002
+        self.messages += messages
+
+    def lease_ended(self, ended: Ended) -> None:
+        self.ended.append(ended)
+
+    def lease_grown(self) -> None:
+        raise AssertionError
+
+    def lease_lost(self) -> None:
+        raise AssertionError
+
+
+def lane_of(bed_: Bed) -> Lane:
+    assert bed_.factory.lane is not None
+    return bed_.factory.lane
+
+
+def held(bed_: Bed) -> int:
+    lane = lane_of(bed_)
+    return lane._lib.echod_pump_held(lane._pump)
+
+
+def noise(size: int, opcode: int = BINARY) -> bytes:
+    generator = random.Random(size)
+    return (
+        generator.randbytes(size)
+        if opcode == BINARY
+        else ("aé€😀" * size).encode()[: size // 10 * 10].ljust(size, b".")
+    )
+
+
+def has_taken_all(link: Link) -> bool:
+    """Whether the pump has read all of a message's begin that was sent."""
+    return bool(link.protocol.count()) and not transports.unread(link.protocol._layers)
+
+
+def echoed(link: Link, opcode: int, payload: bytes) -> None:
+    """Send one message and have it back."""
+    link.send(client_frame(opcode, payload, mask=KEY))
+    expected = server_frame(opcode, payload)
+    assert link.receive(len(expected)) == expected
+
+
+def is_leased(link: Link) -> bool:
+    return link.protocol.lease is not None
+
+
+def leased(link: AnyLink) -> AnyLink:
+    """Wait until the lease has begun; over TLS that is a turn after the read."""
+    wait_for_lease(link.protocol, link.loop, lambda: echoed(link, TEXT, b""))
+    return link
+
+
+def secure_link(made: Bed, certificate: Certificate, version: str) -> SecureLink:
+    """Return a leased link over one version of TLS."""
+    client = certificate.client()
+    client.minimum_version = client.maximum_version = ssl.TLSVersion[version]
+    return leased(made.secure_link(certificate, client=client))
+
+
+def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
+    """A message's frames, of so many octets each."""
+    starts = range(0, len(payload), size)
+    return [
+        client_frame(CONTINUATION if at else opcode, payload[at : at + size], fin=at + size >= len(payload))
+        for at in starts
+    ]
+
+
+def stuff(link: Link, octets: bytes, is_full: Callable[[], bool]) -> int:
+    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it
+    was sent."""
+    times, rest = 0, octets
+    while not (is_full() and not link.push(b"")):
+        sent = link.push(rest)
+        rest = rest[sent:]
+        if not sent:
+            if is_full():
+                break
+            link.loop.turn(0.01)
+        if not rest:
+            times, rest = times + 1, octets
+    return times * len(octets) + len(octets) - len(rest)
+
+
+def counted(factory: EchoFactory, lane: str) -> tuple[int, int, int, int]:
+    """Messages and octets of text, then of binary messages, that were received by a lane; as many were sent."""
+    received, sent = factory.traffic()[lane]
+    numbers = tuple((of.text.messages, of.text.octets, of.binary.messages, of.binary.octets) for of in (received, sent))
+    assert numbers[0] == numbers[1]
+    return numbers[0]
+
+
+def told(link: Link) -> tuple[int, int, int, int]:
+    traffic = link.protocol.traffic
+    return traffic.received_messages, traffic.received_octets, traffic.sent_messages, traffic.sent_octets
+
+
+def count_calls(factory: EchoFactory) -> list[bytes]:
+    """Note what each call of the codec leaves."""
+    assert factory.codec is not None
+    left: list[bytes] = []
+
+    class Counting(Codec):
+        def echo(self, octets: Octets, note: Callable[[int, int], None]) -> tuple[bytes, Octets]:
+            answers, rest = super().echo(octets, note)
+            left.append(bytes(rest))
+            return answers, rest
+
+    counting = Counting(factory.codec._native, factory.codec._limit)
+    for connection in factory.live:
+        connection._codec = counting
+    factory.codec = counting
+    return left
+
+
+def with_library(native: Native, **changed: Any) -> Native:
+    """The native module with some of its functions changed."""
+    library = SimpleNamespace(**{name: getattr(native.lib, name) for name in dir(native.lib)} | changed)
+    return Native(native.ffi, cast(Any, library))
