@@ -179,6 +179,7 @@ def test_the_sdist_holds_what_it_takes_to_build_and_to_test(sdist: Path) -> None
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert files_of("echod") | files_of("tests") | {PLUGIN} <= names
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "hatch_build.py"} <= names
+    assert {"CONTRIBUTING.md", "SECURITY.md", ".editorconfig"} <= names
     assert not names & {*LITTER, "twisted/__init__.py", "twisted/plugins/__init__.py"}
     assert not [name for name in names if "node_modules" in name or name.endswith((".pyc", ".so", ".cache"))]
 

@@ -50,10 +50,12 @@ FOR_EVERYONE = (
     "docs/scaling.md",
     "docs/url.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
+    "SECURITY.md",
 )
 
-DOCUMENTS = ("README.md", *(name for name in FOR_EVERYONE if name.startswith("docs/") and name.endswith(".md")))
+DOCUMENTS = ("README.md", *(name for name in FOR_EVERYONE if name.endswith(".md")))
 
 
 def section(text: str, title: str) -> str:
