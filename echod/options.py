@@ -12,12 +12,10 @@ from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from twisted.application.service import IService
-from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
@@ -35,6 +33,7 @@ from echod.core.quantities import (
 )
 from echod.lane import native
 from echod.net import proxy_header, tls
+from echod.net.endpoints import parse_endpoint
 from echod.run import log_place, systemd
 from echod.run.service import EchoService
 from echod.run.workers import worker
@@ -121,66 +120,6 @@ def pid_file_fault(path: Path) -> str | None:
     except PermissionError:  # it runs as another user
         pass
     return f"says that process {pid} runs already: stop that, remove the file if that is another program"
-
-
-def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
-    """Return the server endpoint that `text` describes, in a worker on the parent's socket `descriptor`.
-
-    Raises `tls.FileFault` for a file that can't be used, and another `ValueError` for what is wrong with the text.
-    """
-    below = text.removeprefix(proxy_header.PREFIX)
-    try:
-        secure = tls.parse(below)
-        if descriptor is not None:
-            endpoint = endpoints.adopt(reactor, descriptor)
-        else:
-            endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
-    except tls.FileFault:
-        raise
-    except Exception as error:  # whatever the endpoint's parser, perhaps a plugin, raises, be it a TypeError
-        if below.startswith("systemd:") and isinstance(error, LookupError):
-            error = ValueError("systemd passed no such socket")
-        prefix = text.removesuffix(below)
-        raise ValueError(
-            f"is not a server endpoint: {_meant_endpoint(prefix, below) or _endpoint_fault(below, error)}"
-        ) from error
-    endpoints.leave_path(endpoint)
-    endpoints.take_path(endpoint)
-    endpoints.serve_both_families(endpoint)
-    if below != text:
-        # Below TLS: proxies send the header in the clear, before the client's hello.
-        endpoint = proxy_header.wrap(endpoint)
-    return tls.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
-
-
-def _endpoint_fault(text: str, error: Exception) -> str:
-    """Return in an operator's words what an endpoint's parser raised for `text`."""
-    words = " ".join(str(error).split())
-    if isinstance(error, IndexError):
-        return "it begins with no type, such as tcp:"
-    if (number := re.fullmatch(r"invalid literal for int\(\) with base (8|10): (.*)", words)) is not None:
-        return f"{number[2]} is not {'an octal' if number[1] == '8' else 'a'} number"
-    # An argument that the type does not have, or one too many or too few, is told of the Python function that takes
-    # them.
-    kind, _, _ = text.partition(":")
-    return re.sub(r"^_parse\w*\(\)", f"{kind}:", words) or type(error).__name__
-
-
-def _meant_endpoint(prefix: str, text: str) -> str:
-    """Return what to write behind the prefix instead of a port, or of an address with one; empty where `text` is
-    neither."""
-    match = re.fullmatch(r"(?:\[?([^\]]*)\]?:)?([0-9]{1,5})", text)
-    if match is None:
-        return ""
-    host, endpoint = match[1], f"{prefix}tcp:{match[2]}"
-    if not host or host == "*":
-        return f"a port is {endpoint}"
-    if host != "localhost":
-        try:
-            host = str(ip_address(host))
-        except ValueError:
-            return ""
-    return f"this address and port are {endpoint}:interface={quoteStringArgument(host)}"
 
 
 _DEFAULT = Settings()

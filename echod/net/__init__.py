@@ -1,1 +1,1 @@
-"""What endpoints add below a connection: certificates that are read again, and PROXY headers."""
+"""Endpoints, and what they put between a socket and a WebSocket connection: TLS and PROXY headers."""

@@ -23,7 +23,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
 from echod.net import tls
-from echod.options import parse_endpoint
+from echod.net.endpoints import parse_endpoint
 from echod.upstream.tls_sessions import tls_fault
 from tests.fakes import make_factory
 from tests.frames import TEXT, client_frame, handshake, server_frame

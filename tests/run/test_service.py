@@ -30,7 +30,7 @@ from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, glob
 
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
 from echod.http.handshake import HEALTH_PATH, PageRequest
-from echod.options import parse_endpoint
+from echod.net.endpoints import parse_endpoint
 from echod.run.service import (
     MOST_DESCRIPTORS,
     CannotStartError,

@@ -24,7 +24,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
-from echod.options import parse_endpoint
+from echod.net.endpoints import parse_endpoint
 from echod.run.service import MOST_DESCRIPTORS, CannotStartError
 from echod.run.systemd import Notifier
 from echod.run.workers import link

@@ -1,0 +1,71 @@
+"""Endpoint strings: what they become, and what is said of a mistake in one."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, UNIXServerEndpoint
+
+from echod.net import tls
+from echod.net.endpoints import parse_endpoint
+from echod.upstream.endpoints import adopted_descriptor
+from tests.tls import Certificate
+
+REAL: Any = reactor
+
+
+@pytest.mark.parametrize(("text", "kind"), [("tcp:0", TCP4ServerEndpoint), ("unix:/no/such", UNIXServerEndpoint)])
+def test_a_string_becomes_an_endpoint_of_its_type(text: str, kind: type) -> None:
+    assert isinstance(parse_endpoint(REAL, text), kind)
+
+
+@pytest.mark.parametrize("text", ["tcp:8080", "unix:/no/such"])
+def test_a_worker_uses_the_socket_of_its_parent(text: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        endpoint = parse_endpoint(REAL, text, passed.fileno())
+        assert isinstance(endpoint, AdoptedStreamServerEndpoint)
+        assert adopted_descriptor(endpoint) == passed.fileno()
+
+
+def test_an_endpoint_with_tls_has_certificates(certificate: Certificate) -> None:
+    assert isinstance(parse_endpoint(REAL, f"haproxy:ssl:0:privateKey={certificate.path}"), tls.Endpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("9000", "a port is tcp:9000"),
+        (":9000", "a port is tcp:9000"),
+        ("127.0.0.1:9000", "this address and port are tcp:9000:interface=127.0.0.1"),
+        ("[::1]:9000", r"this address and port are tcp:9000:interface=\:\:1"),
+        ("*:9000", "a port is tcp:9000"),
+        ("localhost:9000", "this address and port are tcp:9000:interface=localhost"),
+        ("haproxy:9000", "a port is haproxy:tcp:9000"),
+        ("haproxy:[::1]:9000", r"this address and port are haproxy:tcp:9000:interface=\:\:1"),
+        ("999999", "Unknown endpoint type: '999999'"),
+        ("tpc:9000", "Unknown endpoint type: 'tpc'"),
+        ("echod.example:9000", "Unknown endpoint type: 'echod.example'"),
+        ("tcp", "tcp: missing 1 required positional argument: 'port'"),
+        # Python 3.13 would add a guess to a name that is nearly right.
+        ("tcp:9000:colour=red", "tcp: got an unexpected keyword argument 'colour'"),
+        ("ssl:9000:key=a.pem", "ssl: got an unexpected keyword argument 'key'"),
+        ("haproxy:tcp:http", "'http' is not a number"),
+        ("tcp:", "'' is not a number"),
+        ("unix:/run/echod:mode=rw", "'rw' is not an octal number"),
+        ("tcp=9000", "it begins with no type, such as tcp:"),
+        ("systemd:domain=INET:index=0", "systemd passed no such socket"),
+    ],
+)
+def test_a_mistake_is_told_in_an_operators_words(text: str, meant: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+        parse_endpoint(REAL, text)
+    assert str(error.value) == f"is not a server endpoint: {meant}"
+
+
+def test_a_file_that_cant_be_used_is_another_error(tmp_path: Path) -> None:
+    with pytest.raises(tls.FileFault, match=r"^/.*/none: No such file or directory$"):
+        parse_endpoint(REAL, f"ssl:0:privateKey={tmp_path}/none")
