@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from echod.core.deadlines import TICK
-from echod.http.handshake import PageRequest
+from echod.http.request import PageRequest
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
 from echod.websocket.protocol import EchoProtocol

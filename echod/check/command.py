@@ -23,7 +23,7 @@ from echod.check.probe import CheckOutcome, Plan, Report
 from echod.core.log import escape
 from echod.core.quantities import format_duration, format_size, parse_count, parse_positive_duration, parse_size
 from echod.http import ws_url
-from echod.http.handshake import TOKEN
+from echod.http.request import TOKEN
 from echod.upstream import clock
 
 PROGRESS_INTERVAL = 0.1

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
 from echod.core.quantities import MIB
 from echod.faults.query import MAX_SEED, Faults
-from echod.http.handshake import Refusal
+from echod.http.refusals import Refusal
 
 OVERHEAD = 200
 """Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 
 from echod.core.log import escape
 from echod.http import ws_url
-from echod.http.handshake import plain_address
+from echod.http.client_address import plain_address
 from echod.settings import Compression
 from echod.web.resources import Answer, text
 from echod.websocket.protocol import EchoProtocol

@@ -15,7 +15,8 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IReactorTime, ITransport
 from zope.interface import implementer
 
-from echod.http.handshake import HEALTH_PATH, PageRequest
+from echod.http.paths import HEALTH_PATH
+from echod.http.request import PageRequest
 from echod.settings import Settings
 from echod.web.resources import HTML, Answer, fixed, inline_policy, make_site, text
 

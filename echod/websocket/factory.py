@@ -23,16 +23,11 @@ from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
 from echod.http import extensions
-from echod.http.handshake import (
-    ADDRESS_FULL,
-    DAEMON_FULL,
-    JSON_PATH,
-    HandshakeGuard,
-    PageRequest,
-    Refusal,
-    Request,
-    place_of,
-)
+from echod.http.client_address import place_of
+from echod.http.paths import JSON_PATH
+from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, Refusal
+from echod.http.request import PageRequest, Request
+from echod.http.upgrade import HandshakeGuard
 from echod.lane.codec import Codec
 from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import ISSLTransport
 from echod import __version__
 from echod.faults.query import Faults
 from echod.http.extensions import Terms
-from echod.http.handshake import Request
+from echod.http.request import Request
 from echod.settings import Compression, Settings
 
 SHOWN = frozenset(

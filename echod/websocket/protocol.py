@@ -22,22 +22,12 @@ from echod.core import log
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
 from echod.core.turns import STEP, Tasks
 from echod.faults import query, stages
+from echod.http.client_address import client_address, plain_address
 from echod.http.extensions import Terms
-from echod.http.handshake import (
-    ADDRESS_FULL,
-    DAEMON_FULL,
-    GOING_AWAY,
-    INFO_PATH,
-    NO_ROOM,
-    HeadReader,
-    PageRequest,
-    Refusal,
-    Request,
-    bad_request,
-    client_address,
-    plain_address,
-    render,
-)
+from echod.http.head_reader import HeadReader
+from echod.http.paths import INFO_PATH
+from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, GOING_AWAY, NO_ROOM, Refusal, bad_request, render
+from echod.http.request import PageRequest, Request
 from echod.lane.codec import Codec
 from echod.lane.large import Large, Octets
 from echod.lane.leases import Ended
@@ -330,7 +320,7 @@ class EchoProtocol(autobahn.ServerProtocol):
 
     def _open(self, request: Request) -> None:
         peer = self.peer_address
-        self.address = client_address(request, peer, self.factory.settings.trust_proxy)
+        self.address = client_address(request.fields, peer, self.factory.settings.trust_proxy)
         if not self.factory.admit(self, self.address):
             self.refuse(ADDRESS_FULL)
             return

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from echod.core.counts import KINDS, Closer, Counts, Histogram, Outcome, Sum, Sums, Traffic, close_label
-from echod.http.handshake import HandshakeGuard
+from echod.http.upgrade import HandshakeGuard
 from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, TEXT, client_frame, close_payload, handshake

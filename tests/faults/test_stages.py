@@ -21,7 +21,7 @@ from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
 from echod.core.turns import SHARE, STEP
 from echod.faults.stages import LOOK, OVERHEAD, in_frames, refusal
-from echod.http.handshake import render
+from echod.http.refusals import render
 from echod.lane.native import Native
 from echod.settings import Compression
 from tests.fakes import Peer, assert_freed_at_once, make_factory

@@ -29,7 +29,8 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
 
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
-from echod.http.handshake import HEALTH_PATH, PageRequest
+from echod.http.paths import HEALTH_PATH
+from echod.http.request import PageRequest
 from echod.net.endpoints import parse_endpoint
 from echod.run.service import (
     MOST_DESCRIPTORS,

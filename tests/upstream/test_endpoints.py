@@ -28,7 +28,7 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.python.filepath import FilePath
 from twisted.python.systemd import ListenFDs
 
-from echod.http.handshake import plain_address
+from echod.http.client_address import plain_address
 from echod.upstream import endpoints
 from tests.fakes import Transport
 from tests.reactor import Kept

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 
-from echod.http.handshake import PageRequest
+from echod.http.request import PageRequest
 from echod.settings import Settings
 from echod.web.pages import Pages, console
 

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from echod.core.deadlines import TICK
-from echod.http.handshake import ADDRESS_FULL
+from echod.http.refusals import ADDRESS_FULL
 from tests.fakes import Peer, make_factory
 from tests.frames import CLOSE, TEXT, client_frame, close_payload, handshake, server_frame
 

@@ -24,7 +24,7 @@ from echod.core import log
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
 from echod.core.log import LogFormat
-from echod.http.handshake import PageRequest
+from echod.http.request import PageRequest
 from echod.settings import Compression
 from echod.websocket.protocol import SMALL_ANSWER
 from tests.fakes import Peer, assert_freed_at_once, make_factory

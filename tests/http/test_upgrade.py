@@ -1,4 +1,4 @@
-"""The handshake guard: every verdict, however the octets are cut, and what it hands on and answers."""
+"""The rules of an opening handshake: every verdict, whether its head comes whole or in pieces."""
 
 from __future__ import annotations
 
@@ -9,68 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echod.http.handshake import (
-    DAEMON_FULL,
-    NOT_HTTP,
-    PLAIN_HTTP,
-    HandshakeGuard,
-    HeadReader,
-    PageRequest,
-    Refusal,
-    Request,
-    client_address,
-    matches,
-    plain_address,
-    render,
-)
+from echod.http.refusals import PLAIN_HTTP, Refusal
+from echod.http.request import PageRequest, Request
+from echod.http.upgrade import HandshakeGuard, matches
 from echod.settings import Settings
 from tests.frames import handshake
-
-GUARD = HandshakeGuard(Settings())
-PAGES = HandshakeGuard(Settings(), has_pages=True)
-GOOD = handshake("/chat?a=b", "Sec-WebSocket-Protocol: one, two", "Origin: https://example.com")
-
-
-def verdict(octets: bytes, step: int = 0, guard: HandshakeGuard = GUARD) -> Request | PageRequest | Refusal | None:
-    reader = HeadReader(guard)
-    result = None
-    for start in range(0, len(octets), step or len(octets)):
-        result = reader.feed(octets[start : start + (step or len(octets))])
-        if result is not None:
-            break
-    return result
-
-
-def without(line: bytes) -> bytes:
-    assert b"\r\n" + line in GOOD
-    start = GOOD.index(b"\r\n" + line)
-    return GOOD[:start] + GOOD[GOOD.index(b"\r\n", start + 2) :]
-
-
-def instead(line: bytes, other: bytes) -> bytes:
-    return without(line)[:-2] + other + b"\r\n\r\n"
-
-
-def test_a_good_request() -> None:
-    request = verdict(GOOD)
-    assert isinstance(request, Request)
-    assert (request.path, request.query, request.subprotocols) == ("/chat", "a=b", ("one", "two"))
-    assert (request.key, request.extensions) == ("dGhlIHNhbXBsZSBub25jZQ==", "")
-    assert request.fields[b"origin"] == [b"https://example.com"]
-
-
-def test_a_path_may_begin_with_two_slashes() -> None:
-    request = verdict(handshake("//x/info?delay=1s&reason=a?b"))
-    assert isinstance(request, Request)
-    assert (request.path, request.query) == ("//x/info", "delay=1s&reason=a?b")
-
-
-def test_what_comes_behind_the_head_is_kept() -> None:
-    reader = HeadReader(GUARD)
-    assert reader.feed(GOOD[:-1]) is None
-    assert isinstance(reader.feed(GOOD[-1:] + b"\x81\x00\x85"), Request)
-    assert reader.rest == b"\x81\x00\x85"
-
+from tests.http.heads import GOOD, PAGES, instead, verdict, without
 
 VERDICTS = [
     # What does not speak HTTP, such as a TLS hello.
@@ -188,46 +132,6 @@ def test_what_is_unusual_but_right(octets: bytes) -> None:
     assert verdict(octets, 1) == verdict(octets)
 
 
-@pytest.mark.parametrize("octet", range(0x80, 0x100))
-def test_no_octet_above_ascii_begins_a_header(octet: int) -> None:
-    request = verdict(
-        handshake("/", *["X-Forwarded-For: 10.0.0.1"]).replace(
-            b"10.0.0.1", b"a" + bytes([octet]) + b"X-Forwarded-For: 6.6.6.6"
-        )
-    )
-    assert isinstance(request, Request)
-    assert client_address(request, "192.0.2.1", 1) == "192.0.2.1"
-
-
-def test_the_limit_of_a_head_is_a_setting() -> None:
-    guard = HandshakeGuard(Settings(max_request_head=len(GOOD)))
-    assert isinstance(verdict(GOOD, guard=guard), Request)
-    longer = verdict(GOOD[:-2] + b"X:\r\n\r\n", guard=guard)
-    assert isinstance(longer, Refusal)
-    assert longer.status == 431
-
-
-def test_extensions_of_several_lines_are_one_list() -> None:
-    request = verdict(instead(b"Origin", b"Sec-WebSocket-Extensions: a, b\r\nSec-WebSocket-Extensions: c"))
-    assert isinstance(request, Request)
-    assert request.extensions == "a, b, c"
-
-
-@given(st.binary(max_size=300), st.integers(1, 50))
-def test_any_octets_get_the_same_verdict_however_they_are_cut(octets: bytes, step: int) -> None:
-    octets = b"GET " + octets
-    assert verdict(octets, step) == verdict(octets)
-
-
-def test_a_head_that_comes_octet_by_octet_costs_linear_time() -> None:
-    guard = HandshakeGuard(Settings(max_request_head=2**20))
-    head = b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000
-    began = time.process_time()
-    assert verdict(head, 1, guard) is None
-    # Searched from its start each time, it would be five thousand million octets.
-    assert time.process_time() - began < 5
-
-
 @pytest.mark.parametrize(
     ("origin", "is_allowed"),
     [
@@ -282,112 +186,6 @@ def test_a_pattern_with_many_asterisks_costs_linear_time() -> None:
     assert time.process_time() - began < 1
 
 
-@pytest.mark.parametrize(
-    ("headers", "hops", "address"),
-    [
-        ([], 1, "192.0.2.1"),
-        (["X-Forwarded-For: 10.0.0.1"], 0, "192.0.2.1"),
-        (["X-Forwarded-For: 10.0.0.1"], 1, "10.0.0.1"),
-        (["X-Forwarded-For: 6.6.6.6, 10.0.0.1"], 1, "10.0.0.1"),
-        (["X-Forwarded-For: 6.6.6.6, 10.0.0.1, 10.0.0.2"], 2, "10.0.0.1"),
-        (["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2"], 2, "10.0.0.1"),
-        (["X-Forwarded-For: 10.0.0.1"], 3, "10.0.0.1"),
-        (["X-Forwarded-For: 2001:DB8::1"], 1, "2001:db8::1"),
-        (["X-Forwarded-For: ::ffff:10.0.0.1"], 1, "10.0.0.1"),
-        (["X-Forwarded-For: ::FFFF:a00:1"], 1, "10.0.0.1"),
-        (["X-Forwarded-For: <script>"], 1, "192.0.2.1"),
-        (["X-Forwarded-For: fe80::1%eth0"], 1, "192.0.2.1"),
-        (["X-Forwarded-For: 6.6.6.6:1, 10.0.0.1:4711"], 1, "10.0.0.1"),
-        (["X-Forwarded-For: 10.0.0.1:4711, 10.0.0.2"], 2, "10.0.0.1"),
-        (["X-Forwarded-For: [2001:DB8::1]:4711"], 1, "2001:db8::1"),
-        (["X-Forwarded-For: [2001:DB8::1]"], 1, "2001:db8::1"),
-        (["X-Forwarded-For: [::ffff:10.0.0.1]:4711"], 1, "10.0.0.1"),
-        (["X-Forwarded-For: 2001:db8::1:4711"], 1, "2001:db8::1:4711"),  # nobody can tell it from an address
-        *(
-            ([f"X-Forwarded-For: {hop}"], 1, "192.0.2.1")
-            for hop in (
-                *(
-                    "10.0.0.1:",
-                    "10.0.0.1:port",
-                    "10.0.0.1:123456",
-                    "10.0.0.1:-1",
-                    "10.0.0.1:1:2",
-                    "10.0.0.1 :1",
-                    "10.0.256.1:1",
-                ),
-                *(
-                    "[10.0.0.1]",
-                    "[10.0.0.1]:1",
-                    "[2001:db8::1",
-                    "2001:db8::1]",
-                    "[2001:db8::1]1",
-                    "[2001:db8::1]:",
-                    "[[2001:db8::1]]:1",
-                ),
-                *(
-                    "[fe80::1%eth0]:1",
-                    "[]:1",
-                    ":1",
-                    '"[2001:db8::1]:1"',
-                    "unknown",
-                    "unknown:1",
-                    "localhost:1",
-                    "10.0.0.1:\xb2",
-                ),
-            )
-        ),
-        (["X-Forwarded-For: ,"], 1, "192.0.2.1"),
-    ],
-)
-def test_the_client_behind_proxies(headers: list[str], hops: int, address: str) -> None:
-    request = verdict(handshake("/", *headers))
-    assert isinstance(request, Request)
-    assert client_address(request, "192.0.2.1", hops) == address
-
-
-@pytest.mark.parametrize(("hops", "address"), [(0, None), (1, "10.0.0.1"), (2, "6.6.6.6")])
-def test_the_client_behind_a_proxy_that_calls_over_a_unix_socket(hops: int, address: str | None) -> None:
-    request = verdict(handshake("/", "X-Forwarded-For: 6.6.6.6, 10.0.0.1"))
-    assert isinstance(request, Request)
-    assert client_address(request, None, hops) == address
-
-
-@pytest.mark.parametrize(
-    ("address", "plain"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("::ffff:c000:201", "192.0.2.1"),
-        ("::ffff:0:c000:201", "::ffff:0:c000:201"),
-        ("::192.0.2.1", "::192.0.2.1"),
-        ("2001:db8::1", "2001:db8::1"),
-    ],
-)
-def test_an_address_of_ipv4_is_written_as_one(address: str, plain: str) -> None:
-    assert plain_address(address) == plain
-
-
-def test_answers_are_http() -> None:
-    answer = render(DAEMON_FULL, "Sun, 06 Nov 1994 08:49:37 GMT")
-    assert answer == (
-        b"HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: "
-        b"close\r\nRetry-After: 5\r\n"
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 22\r\nX-Content-Type-Options: "
-        b"nosniff\r\n\r\nToo many connections.\n"
-    )
-
-
-def test_plain_http_is_told_what_this_is() -> None:
-    refusal = verdict(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert isinstance(refusal, Refusal)
-    head, body = render(refusal, "now").split(b"\r\n\r\n")
-    assert b"\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n" in head
-    assert body.count(b"\n") == 1
-    assert b"ws://" in body
-    for name in (b"autobahn", b"twisted", b"Location"):
-        assert name.lower() not in (head + body).lower()
-
-
 @pytest.mark.parametrize("step", [0, 1])
 @pytest.mark.parametrize(
     ("head", "method", "path"),
@@ -422,12 +220,6 @@ def test_plain_http_is_handed_on_where_there_are_pages(head: bytes, method: byte
     assert isinstance(request, PageRequest)
     assert (request.method, request.path) == (method, path)
     assert verdict(head, step) == PLAIN_HTTP or method == b"HEAD"
-
-
-def test_a_page_request_has_the_fields() -> None:
-    request = verdict(b'GET / HTTP/1.1\r\nHost: x\r\nIf-None-Match: "a"\r\nif-none-match: "b"\r\n\r\n', guard=PAGES)
-    assert isinstance(request, PageRequest)
-    assert request.fields[b"if-none-match"] == [b'"a"', b'"b"']
 
 
 @pytest.mark.parametrize(
@@ -469,48 +261,3 @@ def test_without_the_console_only_the_health_check_is_a_page() -> None:
 
 def test_a_handshake_is_judged_the_same_with_pages() -> None:
     assert verdict(GOOD, guard=PAGES) == verdict(GOOD)
-
-
-def test_the_answer_to_head_has_no_body() -> None:
-    refusal = verdict(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert isinstance(refusal, Refusal)
-    assert render(refusal, "now").endswith(b"\r\n\r\n")
-
-
-@pytest.mark.parametrize(
-    ("octets", "why", "body"),
-    [
-        (
-            without(b"Connection"),
-            "the Connection header does not say `Upgrade`",
-            "Bad request: the Connection header does not say `Upgrade`. Does a proxy drop it?",
-        ),
-        (
-            without(b"Sec-WebSocket-Key"),
-            "the Sec-WebSocket-Key header is missing",
-            "Bad request: the Sec-WebSocket-Key header is missing. Does a proxy drop it?",
-        ),
-        (
-            instead(b"Sec-WebSocket-Key", b"Sec-WebSocket-Key: a"),
-            "the Sec-WebSocket-Key header",
-            "Bad request: the Sec-WebSocket-Key header.",
-        ),
-        (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), "HTTP/1.1 is needed", "HTTP/1.1 is needed."),
-        (b"G" * 20_000, "The request head is too large", "The request head is too large."),
-        # No size of --max-request-head would help.
-        (
-            GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n",
-            "The request head has too many lines",
-            "The request head has too many lines.",
-        ),
-    ],
-)
-def test_the_answer_says_why_in_the_words_of_the_log(octets: bytes, why: str, body: str) -> None:
-    refusal = verdict(octets)
-    assert isinstance(refusal, Refusal)
-    assert refusal.why == why
-    assert render(refusal, "now").endswith(f"\r\n\r\n{body}\n".encode())
-
-
-def test_what_does_not_speak_http_is_named_in_the_log_alone() -> None:
-    assert (NOT_HTTP.status, NOT_HTTP.why) == (0, "does not speak HTTP")
