@@ -1,6 +1,6 @@
-"""A blocking WebSocket connection: what a test says over a real socket, and what comes back, frame by frame.
+"""A blocking WebSocket client on a real socket, which sends and returns single frames.
 
-Knows frames and sockets. Must never import what it looks at.
+Knows frames and sockets. Must never import the code that it tests.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ class Client:
     """A connection whose opening handshake was answered with 101."""
 
     def __init__(self, target: Any, context: ssl.SSLContext | None = None, path: str = "/", first: bytes = b"") -> None:
-        """`target` is host and port, or the path of a Unix socket. `first` is sent before all else; with `context` TLS
-        follows."""
+        """Connect to `target` and make the opening handshake.
+
+        `target` is a pair of host and port, or the path of a Unix socket. `first` is sent before anything else. With
+        `context`, a TLS handshake follows `first`.
+        """
         plain = socket.socket(family(target))
         plain.settimeout(60)
         plain.connect(target)
@@ -44,7 +47,7 @@ class Client:
         return frame
 
     def echo(self, text: bytes = b"hello") -> bytes:
-        """Send a text, and return what the next frame says."""
+        """Send a text message, and return the payload of the next frame."""
         self.socket.sendall(client_frame(TEXT, text))
         return self.frame().payload
 
@@ -53,14 +56,15 @@ class Client:
         self.socket.sendall(client_frame(CLOSE, close_payload(code)))
 
     def is_lost(self) -> bool:
-        """Wait for what comes, and tell whether it is the end of the connection, in order or not."""
+        """Wait for the next data, and tell whether the connection has ended instead, by a FIN or a reset."""
         try:
             return self._octets + self.socket.recv(1) == b""
         except ConnectionResetError:
             return True
 
     def leave(self) -> bytes:
-        """Answer a Close frame, and return what still comes: nothing, when the server ends the connection in order."""
+        """Answer a Close frame, and return what still comes. That is nothing if the server ends the connection
+        cleanly."""
         with self.socket:
             self.close(1001)
             return self._octets + self.socket.recv(1)

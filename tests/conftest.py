@@ -1,4 +1,4 @@
-"""Fixtures of more than one file; and no test may leave a delayed call behind."""
+"""Fixtures that several files use, and a check that no test leaves a delayed call behind."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from twisted.internet import default
 
 from tests.tls import Certificate
 
-# The reactor of this process; that of the daemons is another matter, as clients on asyncio can't run within a reactor
-# that does, too.
+# The reactor of the tests' own process. The reactor of the daemons is chosen elsewhere, because asyncio clients can't
+# run in a process whose reactor runs on asyncio, too.
 match os.environ.get("ECHOD_TEST_OWN_REACTOR"):
     case None:
         pass
     case "asyncio":
-        # pytest-twisted has an option for this one alone.
+        # pytest-twisted has an option for the asyncio reactor only.
         pytest_twisted.reactor_installers["default"] = pytest_twisted.reactor_installers["asyncio"]
         import_module("twisted.internet.asyncioreactor").install()
     case name:
@@ -34,17 +34,18 @@ from echod.lane.native import Native
 from echod.upstream.clock import make_monotonic
 from tests.loop import DEADLINE, Bed, Loop, bed, needed_native
 
-# Hypothesis fails what takes an example more than 200 ms, as each does where the machine stands still for so long.
+# By default Hypothesis fails an example that takes over 200 ms. Any example does when a busy machine stalls for so
+# long.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-# Here, before the reactor runs: a service that a test makes would otherwise change the clock within a turn of the
-# reactor. The asyncio reactor then compares new calls with the old clock's time, finds them due, and never ends the
-# turn.
+# Change the clock here, before the reactor runs. Otherwise a service that a test makes would change the clock within a
+# turn of the reactor. The asyncio reactor would then compare new calls with the old clock's time, find them due, and
+# never end the turn.
 make_monotonic(reactor)
 
-# A shell has its background jobs ignore SIGINT, and nohup has its command ignore SIGHUP. What they start ignores these,
-# too, and so would daemons; the tests send both.
+# A shell makes its background jobs ignore SIGINT, and nohup makes its command ignore SIGHUP. Child processes inherit
+# this, so the daemons would ignore both signals, and the tests send both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -52,8 +53,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Have pytest's summary tell each reason for a skip in one line, however many tests have it: it folds what is
-    skipped at one place."""
+    """Make pytest's summary show each reason for a skip once, with the number of tests that were skipped for it.
+
+    pytest itself folds only skips that happen on the same line of code.
+    """
     for report in terminalreporter.stats.get("skipped", ()):
         _, _, reason = report.longrepr
         report.longrepr = (report.nodeid.partition("/")[0], None, reason)
@@ -73,7 +76,7 @@ def native() -> Native:
 
 @pytest.fixture
 def lane_bed(native: Native) -> Iterator[Bed]:
-    """Make a factory with the express lane, and without pings."""
+    """Make a factory with the express lane and without pings."""
     with bed(native, ping_interval=0) as made:
         yield made
 
@@ -87,6 +90,6 @@ def _patience() -> None:
 def _no_delayed_calls_are_left() -> Iterator[None]:
     yield
     clock: Any = reactor
-    # pytest-twisted leaves one of its own while a test that it ran is torn down.
+    # pytest-twisted leaves one call of its own while it tears a test down.
     left = [call for call in clock.getDelayedCalls() if "_run_inline_callbacks" not in str(call)]
     assert not left

@@ -1,11 +1,11 @@
-"""A real daemon for a test: started as a user starts it, and held to a clean end.
+"""A real daemon for a test: started as a user starts it, and checked for a clean end.
 
     with Daemon("--max-message-size", "1KiB") as daemon:
         ...  # connect to daemon.url
     # SIGTERM was sent, the exit status was 0, and the log holds no traceback
 
-Knows the programs that run echod, processes, signals and log files. Must never know what is asked of the daemon in
-between.
+Knows the programs that run echod, processes, signals and log files. Must never know what a test asks of the running
+daemon.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ Program = Literal["twistd", "twist"]
 DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 
 REACTOR_VARIABLE = "ECHOD_TEST_REACTOR"
-"""The environment variable with the name of the daemons' reactor, for tests that choose none."""
+"""The environment variable that names the reactor of daemons whose test chooses none."""
 
 START_DEADLINE = 120.0
-"""Seconds for what takes one. Two cores may be busy with other runs."""
+"""Time limit in seconds for a start, which takes about one. The two cores may be busy with other runs."""
 
 STOP_DEADLINE = 30.0
-"""More than any drain takes that a test does not set itself."""
+"""Time limit in seconds for a stop: longer than any drain whose time-out the test does not set itself."""
 
 POLL_INTERVAL = 0.01
 
-# What Python and Twisted write of an exception that nobody caught; and a NUL, which makes a binary file of a log.
+# What Python and Twisted log for an exception that nobody caught. Also a NUL, because a NUL makes a log a binary file.
 _FAULTS = re.compile(r"^.*(?:Traceback \(most recent call last\)|Unhandled error|Unhandled Error|\0).*$", re.MULTILINE)
 
-# A line of the log in any of its formats.
+# A "listening on" line in any log format.
 _LISTENING = re.compile(r'listening on ([^\s"]+)')
 
 # The last line of the start-up.
 _LIMITS = re.compile(r"echod [0-9.]+[^\s:]*: max-message-size ")
 
-# As systemd passes sockets: from descriptor 3 on, to the process of this id. First out of each other's way.
+# Pass sockets as systemd does: from descriptor 3 on, to the process with this pid. They are first moved out of the way.
 _PASS = """
 import fcntl, os, sys
 count = int(sys.argv[1])
@@ -64,14 +64,14 @@ os.execv(sys.argv[2 + count], sys.argv[2 + count :])
 
 
 def script(name: str) -> str:
-    """Return the path of a console script that came with what the tests run in."""
+    """Return the path of a console script in the environment that the tests run in."""
     return str(Path(sysconfig.get_path("scripts")) / name)
 
 
 def run(
     *command: str, cwd: Path | str | None = None, env: Mapping[str, str] | None = None, deadline: float = START_DEADLINE
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that ends by itself; its output is text, and its exit status the caller's to judge."""
+    """Run a command that ends by itself. Its output is text, and the caller judges its exit status."""
     return subprocess.run(
         command,
         cwd=cwd,
@@ -85,7 +85,8 @@ def run(
 
 
 def wait_until(is_so: Callable[[], object], what: str, deadline: float = START_DEADLINE) -> None:
-    """Return as soon as `is_so()` is true; fail, saying `what` was waited for, when `deadline` seconds have passed."""
+    """Return as soon as `is_so()` is true. After `deadline` seconds fail with a message that names `what` was
+    awaited."""
     end = time.monotonic() + deadline
     while not is_so():
         assert time.monotonic() < end, f"waited {deadline} s for {what}"
@@ -93,17 +94,16 @@ def wait_until(is_so: Callable[[], object], what: str, deadline: float = START_D
 
 
 class Daemon:
-    """A context manager: `options` are echod's own; the daemon runs in a folder of its own, `folder`, which is removed
-    at the end.
+    """A context manager that runs a daemon with echod's `options` in a temporary folder, `folder`.
 
-    - `ports`: endpoint strings; port 0 lets the kernel choose. Each is `--port`.
-    - `program`: `twistd` (as `twistd -n --pidfile=`) or `twist`; `program_options` come before `echod` on its
-      command line.
-    - `reactor`: a name for `--reactor`; else that of ECHOD_TEST_REACTOR, if it is set.
-    - `has_log_file`: the log goes to a file in `folder`, and not to standard output.
-    - `is_daemonized`: without `-n`, with a pid file and a log file in `folder`.
-    - `uid`: give up privileges for those of this user, to whom `folder` is given.
-    - `sockets`: listening ones, passed as systemd does, but without names.
+    - `ports`: endpoint strings, each passed as `--port`. Port 0 lets the kernel choose.
+    - `program`: `twistd` (run as `twistd -n --pidfile=`) or `twist`. `program_options` precede `echod` on its command
+      line.
+    - `reactor`: the name for `--reactor`. The default is the value of ECHOD_TEST_REACTOR, if that is set.
+    - `has_log_file`: write the log to a file in `folder` instead of standard output.
+    - `is_daemonized`: run without `-n`, with a pid file and a log file in `folder`.
+    - `uid`: give up privileges and become this user, who then owns `folder`.
+    - `sockets`: listening sockets to pass as systemd passes them, without names.
     - `env`: added to the environment, for ECHOD_NATIVE, AUTOBAHN_USE_NVX and the like.
     """
 
@@ -135,8 +135,8 @@ class Daemon:
         self._has_ended = False
         self.pid = 0
         self.status: int | None = None
-        """The exit status, once the daemon has ended; negative: the signal that ended it. A daemonized one's is not
-        told: None."""
+        """The exit status once the daemon has ended; negative: the signal that killed it; None: unknown, because the
+        daemon is daemonized."""
 
     # The start.
 
@@ -178,7 +178,7 @@ class Daemon:
 
     def _start(self) -> None:
         with self._output_path.open("wb") as output:
-            # A session of its own: Ctrl-C at the terminal is for the tests, which end the daemon in good order.
+            # Use a new session: Ctrl-C at the terminal interrupts only the tests, which then stop the daemon cleanly.
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
@@ -195,7 +195,7 @@ class Daemon:
             self.pid = int(self.pid_path.read_text())
         else:
             self.pid = self._process.pid
-        # What is signalled and waited for by this can't be another process that got the same id.
+        # A pidfd can't come to mean another process that got the same pid.
         self._pidfd = os.pidfd_open(self.pid)
         wait_until(self._is_serving, "the daemon to listen")
 
@@ -209,12 +209,12 @@ class Daemon:
 
     @property
     def urls(self) -> list[str]:
-        """What the daemon said it listens on, in the order of `ports`: `ws://…` or `unix:…`."""
+        """The addresses that the daemon logged as listening, in the order of `ports`: `ws://…` or `unix:…`."""
         return _LISTENING.findall(self.log())
 
     @property
     def admin_urls(self) -> list[str]:
-        """Where the admin site is, in the order of its options: `http://…` or `unix:…`."""
+        """The addresses of the admin site, in the order of the options: `http://…` or `unix:…`."""
         return re.findall(r'admin on ([^\s"]+)', self.log())
 
     @property
@@ -237,7 +237,7 @@ class Daemon:
 
     @property
     def pid_path(self) -> Path:
-        """The pid file of a daemonized one."""
+        """The pid file of a daemonized daemon."""
         return self.folder / "twistd.pid"
 
     @property
@@ -249,40 +249,40 @@ class Daemon:
         return self.folder / "daemon.log" if self._has_log_file else self._output_path
 
     def output(self) -> str:
-        """Return what the daemon has printed so far, on standard output and on standard error."""
+        """Return what the daemon has printed so far on standard output and standard error."""
         return self._output_path.read_text(errors="replace")
 
     def log(self) -> str:
-        """Return what the daemon has logged so far; without a log file that is all that it printed."""
-        # Until the daemon has made it there is no log file.
+        """Return what the daemon has logged so far. Without a log file this is all that the daemon printed."""
+        # There is no log file until the daemon has created it.
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
     def wait_for_log(self, pattern: str, deadline: float = START_DEADLINE) -> re.Match[str]:
-        """Return the first match of `pattern` in the log, once there is one."""
+        """Wait until the log matches `pattern`, and return the first match."""
         wait_until(lambda: re.search(pattern, self.log()), f"{pattern!r} in the log", deadline)
         match = re.search(pattern, self.log())
         assert match is not None
         return match
 
     def has_ended(self) -> bool:
-        """Tell whether the process has ended, by itself or not."""
+        """Tell whether the process has ended, for any reason."""
         return self._wait(0)
 
     # The end.
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, and wait for nothing."""
+        """Send a signal without waiting for its effect."""
         signal.pidfd_send_signal(self._pidfd, number)
 
     def wait(self, deadline: float = STOP_DEADLINE) -> int | None:
-        """Wait for the daemon's end and return its `status`."""
+        """Wait until the daemon has ended, and return its `status`."""
         assert self._wait(deadline), f"the daemon still runs after {deadline} s\n{self._describe()}"
         return self.status
 
     def stop(self, number: signal.Signals = signal.SIGTERM, deadline: float = STOP_DEADLINE) -> float:
-        """End the daemon and assert that it ended well: in time, with exit status 0, and with no traceback in its log.
+        """End the daemon, and assert a clean end: in time, with exit status 0 and without a traceback in the log.
 
-        Return the seconds that it took.
+        Return the seconds that the end took.
         """
         assert not self.has_ended(), f"the daemon ended by itself with {self.status}\n{self._describe()}"
         start = time.monotonic()
@@ -294,14 +294,14 @@ class Daemon:
         return seconds
 
     def assert_no_faults(self) -> None:
-        """Assert that no exception got as far as the log."""
+        """Assert that the log holds no traceback."""
         fault = _FAULTS.search(self.log())
         assert fault is None, f"a fault in the log: {fault[0]}\n{self._describe()}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the daemon, unless the test has; what the test itself failed with comes first."""
+        """Stop the daemon if the test has not. A failure of the test itself takes precedence."""
         try:
             if error is not None:
                 error.add_note(self._describe())
@@ -341,10 +341,10 @@ class Daemon:
 
 
 def _is_in_its_loop(pid: int) -> bool:
-    """Tell whether the process sleeps with a handler for SIGTERM: the reactor runs, so that a signal ends it in good
-    order.
+    """Tell whether the process sleeps and has a handler for SIGTERM. The reactor then runs, and a signal ends the
+    process cleanly.
 
-    Between the last line of the start-up and the reactor's first turn, SIGTERM still kills outright.
+    Between the last line of the start-up and the reactor's first turn, SIGTERM still kills the process.
     """
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line

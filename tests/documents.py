@@ -1,7 +1,7 @@
-"""Lines of the README and of docs/, run as they stand.
+"""Runs lines of the README and of docs/ unchanged.
 
-Knows that they are for a shell, in a checkout where `make` has made .venv, beside a daemon on port 8080. Must never
-know what they print.
+Knows that the lines are for a shell, in a checkout where `make` has created .venv, with a daemon on port 8080. Must
+never know what the lines print.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ ADDRESS = "127.0.0.1:8080"
 
 
 def prepare(folder: Path) -> None:
-    """Have `.venv` in `folder` be the virtual environment that the tests run in, so that the lines that name it can be
-    run there."""
+    """Make `.venv` in `folder` a link to the virtual environment of the tests, so that lines that name `.venv` can run
+    in `folder`."""
     (folder / ".venv").symlink_to(sys.prefix)
 
 
 def run_line(line: str, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
-    """Run a line for a shell in a folder that is prepared; only the port, which may be in use, is another."""
+    """Run a shell line in a prepared folder. Only the port is replaced, because 8080 may be in use."""
     assert line.count(ADDRESS) == 1
-    # Without a proxy for HTTP, and not in the locale where the tests run, which need not be a terminal's.
+    # Run without an HTTP proxy, and not in the tests' own locale, which may differ from a terminal's.
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return subprocess.run(
         ["sh", "-c", line.replace(ADDRESS, f"127.0.0.1:{port}")],

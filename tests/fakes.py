@@ -1,5 +1,5 @@
-"""Fakes of time and of a transport, and a connection between them; what stands on them is the real protocol and
-factory."""
+"""Fakes of the clock and of a transport, and a connection between them. The protocol and the factory are the real
+ones."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from tests import frames
 
 
 class Transport(StringTransport):
-    """A TCP transport that keeps what is written, and says how it was closed."""
+    """A TCP transport that keeps the written bytes, and notes how it was closed."""
 
     def __init__(self, host: str | None = "192.0.2.1") -> None:
-        """Without a host the peer calls over a Unix socket."""
+        """Make a transport to a peer at `host`, or, without a host, to a peer on a Unix socket."""
         super().__init__(peerAddress=UNIXAddress(None) if host is None else IPv4Address("TCP", host, 1234))
         self.half_closed = False
         self.aborted = False
         self.no_delay = False
 
     def take(self) -> bytes:
-        """Return what was written since."""
+        """Return what was written since the last call."""
         octets: bytes = self.value()
         self.clear()
         return octets
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Note Nagle's algorithm going off."""
+        """Note whether Nagle's algorithm is off."""
         self.no_delay = enabled
 
     def unregisterProducer(self) -> None:
-        """Forget the producer, if there is one, as a real transport does."""
+        """Forget the producer if there is one, as a real transport does."""
         self.producer = None
 
     def loseWriteConnection(self) -> None:
-        """Note the FIN."""
+        """Note that a FIN was asked for."""
         self.half_closed = True
 
     def abortConnection(self) -> None:
-        """Note the reset."""
+        """Note that a reset was asked for."""
         self.aborted = True
 
     def resumeProducing(self) -> None:
-        """Read again, also when it was not asked to pause."""
+        """Read again. Unlike the base class, allow this without an earlier pause."""
         self.producerState = "producing"
 
 
@@ -68,12 +68,12 @@ class Peer:
         self.protocol.makeConnection(self.transport)
 
     def send(self, octets: bytes) -> bytes:
-        """Send octets in one piece and return what the server wrote in answer."""
+        """Send octets in one piece, and return what the server wrote in answer."""
         self.protocol.dataReceived(octets)
         return self.take()
 
     def take(self) -> bytes:
-        """Return what the server has written since."""
+        """Return what the server has written since the last call."""
         return self.transport.take()
 
     def open(self, target: str = "/", *headers: str) -> bytes:
@@ -83,13 +83,13 @@ class Peer:
         return answer
 
     def frames(self, octets: bytes) -> list[frames.Frame]:
-        """Send octets and return the frames of the answer."""
+        """Send octets, and return the frames of the answer."""
         found, rest = frames.split(self.send(octets))
         assert not rest
         return found
 
     def lose(self) -> None:
-        """End the connection, as the transport would after what was asked of it."""
+        """End the connection as the real transport would after the close or the abort that was asked of it."""
         self.protocol.connectionLost(Failure(ConnectionAborted() if self.transport.aborted else ConnectionDone()))
 
 
@@ -104,7 +104,7 @@ def make_factory(
 
 
 def assert_freed_at_once(clock: Clock, use: Callable[[Peer], object], **settings: Any) -> None:
-    """Assert that nothing is left of a connection that is lost after its `use`, also without the garbage collector."""
+    """Assert that a connection that is lost after its `use` is freed without the garbage collector."""
     factory = make_factory(clock, **settings)
     gc.collect()
     gc.disable()

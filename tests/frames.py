@@ -1,6 +1,6 @@
-"""Frames by hand: what a client may send and what a server answers (RFC 6455 section 5.2), in plain loops.
+"""Builds the frames of a client and parses the frames of a server (RFC 6455 section 5.2), in plain loops.
 
-An oracle: knows the RFC, and must never import echod or Autobahn.
+This is the tests' oracle. It knows the RFC, and must never import echod or Autobahn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 
 class Frame(NamedTuple):
-    """A frame that came."""
+    """A received frame."""
 
     opcode: int
     payload: bytes
@@ -30,7 +30,7 @@ def _header(opcode: int, length: int, fin: bool, rsv: int, mask_bit: int) -> byt
 
 
 def masked(payload: bytes, mask: bytes) -> bytes:
-    """Return `payload` masked, or unmasked (section 5.3)."""
+    """Return `payload` masked; masking a second time unmasks it (section 5.3)."""
     repeated = int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)], "big")
     return (int.from_bytes(payload, "big") ^ repeated).to_bytes(len(payload), "big")
 
@@ -44,7 +44,7 @@ def client_frame(
     mask: bytes | None = b"\x12\x34\x56\x78",
     claim: int | None = None,
 ) -> bytes:
-    """Return a frame as a client sends it; `claim` puts another length into its header."""
+    """Return a frame as a client sends it. `claim` replaces the length in its header."""
     header = _header(opcode, len(payload) if claim is None else claim, fin, rsv, 0x80 if mask else 0)
     return header + (mask + masked(payload, mask) if mask else payload)
 
@@ -60,8 +60,8 @@ def close_payload(code: int, reason: str = "") -> bytes:
 
 
 def take(octets: bytes | bytearray, *, is_masked: bool) -> tuple[Frame, int] | None:
-    """Return the frame at the begin of `octets` and its size; None: it is not whole. A client masks all, a server
-    nothing (section 5.1)."""
+    """Return the first frame of `octets` and its size, or None if that frame is incomplete. A client masks every frame,
+    a server none (section 5.1)."""
     if len(octets) < 2:
         return None
     assert octets[1] >> 7 == is_masked
@@ -80,7 +80,7 @@ def take(octets: bytes | bytearray, *, is_masked: bool) -> tuple[Frame, int] | N
 
 
 def split(octets: bytes) -> tuple[list[Frame], bytes]:
-    """Return the whole frames of a server at the begin of `octets`, and what is left."""
+    """Return the complete frames of a server at the start of `octets`, and the rest."""
     frames = []
     while (taken := take(octets, is_masked=False)) is not None:
         frame, size = taken
@@ -90,7 +90,7 @@ def split(octets: bytes) -> tuple[list[Frame], bytes]:
 
 
 def handshake(target: str = "/", *headers: str, key: str = "dGhlIHNhbXBsZSBub25jZQ==") -> bytes:
-    """Return the opening handshake of section 1.3's example, with more headers."""
+    """Return the opening handshake of section 1.3's example, with further headers."""
     lines = [
         f"GET {target} HTTP/1.1",
         "Host: localhost",

@@ -1,6 +1,6 @@
-"""A reactor in small: fake time and real sockets, turned by hand, so that a test says what happens when.
+"""A small reactor with real sockets and a fake clock. A test turns it by hand, and so decides the order of events.
 
-Knows just what `twisted.internet.tcp` asks of a reactor. Must never know what is sent over the sockets, but for the
+Knows only what `twisted.internet.tcp` asks of a reactor. Must never know what is sent over the sockets, except for the
 opening handshake.
 """
 
@@ -34,18 +34,18 @@ from tests.frames import handshake
 from tests.tls import Certificate
 
 DEADLINE = 60.0
-"""Seconds for what takes milliseconds: a test that waits for longer has failed."""
+"""Time limit in seconds for what takes milliseconds. A test that waits longer has failed."""
 
 LAST_PATIENCE = 0.5
-"""Seconds for whatever a test that has failed so still waits for: Hypothesis runs a failing example again and again."""
+"""Time limit in seconds for each wait after the first failed one: Hypothesis repeats a failing example many times."""
 
 
 def needed_native() -> Native:
-    """Return the native module; missing, it is a failure, but for who has turned it off."""
+    """Return the native module. If it is missing, the test fails, unless the native code was turned off."""
     if os.environ.get("ECHOD_NATIVE") == "0":
         pytest.skip(
-            "no express lane (ECHOD_NATIVE=0, which make sets where it is not compiled): apt-get install "
-            "gcc python3-dev, make clean"
+            "no express lane (ECHOD_NATIVE=0, which make sets if the lane is not compiled): "
+            "apt-get install gcc python3-dev, make clean"
         )
     native = load("1")
     assert native is not None
@@ -54,10 +54,10 @@ def needed_native() -> Native:
 
 @implementer(IReactorFDSet)
 class Loop(Clock):
-    """Descriptors are served when `turn` is called, time passes when `advance` is."""
+    """A reactor that serves descriptors in `turn`, and whose time passes in `advance`."""
 
     patience = DEADLINE
-    """Seconds that anything is waited for; each test begins with all of them."""
+    """Time limit in seconds of each wait. Each test begins with the full limit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,17 +74,17 @@ class Loop(Clock):
         self._listener.close()
 
     def addReader(self, reader: Any) -> None:
-        """Serve it when it is readable."""
+        """Serve `reader` whenever it is readable."""
         if reader not in self.readers:
             self.readers.append(reader)
 
     def addWriter(self, writer: Any) -> None:
-        """Serve it when it is writable."""
+        """Serve `writer` whenever it is writable."""
         if writer not in self.writers:
             self.writers.append(writer)
 
     def removeReader(self, reader: Any) -> None:
-        """Serve it no more."""
+        """Stop serving `reader`."""
         if reader in self.readers:
             self.readers.remove(reader)
 
@@ -98,15 +98,15 @@ class Loop(Clock):
         raise NotImplementedError
 
     def getReaders(self) -> list[Any]:
-        """Return who is served when readable."""
+        """Return the readers."""
         return self.readers
 
     def getWriters(self) -> list[Any]:
-        """Return who is served when writable."""
+        """Return the writers."""
         return self.writers
 
     def turn(self, patience: float = 0.0) -> None:
-        """Serve once whoever is ready now, or becomes so within `patience` seconds."""
+        """Serve once each descriptor that is ready now, or that becomes ready within `patience` seconds."""
         self.advance(0)
         readable, writable, _ = select.select(self.readers, self.writers, [], patience)
         for reader in readable:
@@ -118,11 +118,11 @@ class Loop(Clock):
         self.advance(0)
 
     def call(self, serve: Callable[[], Any]) -> Any:
-        """Serve one descriptor; for a loop that watches what that takes."""
+        """Serve one descriptor. A subclass can measure the time here."""
         return serve()
 
     def _note(self, descriptor: Any, why: Exception | None, was_read: bool) -> None:
-        # As twisted.internet.posixbase has it.
+        # The same rules as in twisted.internet.posixbase.
         if why is None:
             return
         self.removeReader(descriptor)
@@ -133,28 +133,28 @@ class Loop(Clock):
             descriptor.connectionLost(Failure(why))
 
     def until(self, condition: Callable[[], object], seconds: float = DEADLINE) -> None:
-        """Turn until the condition holds, which it has to within so many seconds."""
+        """Turn until the condition holds. It has to hold within `seconds`."""
         deadline = time.monotonic() + min(seconds, Loop.patience)
         while not condition():
             if time.monotonic() > deadline:
                 Loop.patience = LAST_PATIENCE
-                raise AssertionError("it never came to that")
+                raise AssertionError("the condition never became true")
             self.turn(0.01)
 
     def pair(self) -> tuple[socket.socket, socket.socket, Any]:
-        """Return a client's and a server's end of one TCP connection, and the client's address."""
+        """Return the client's end and the server's end of one TCP connection, and the client's address."""
         client = socket.create_connection(self.address, timeout=DEADLINE)
         served, address = self._listener.accept()
         return client, served, address
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where another process may connect to, to be taken in by `accept`."""
+        """Return the address that `accept` serves, for connections from another process."""
         host, port = self._listener.getsockname()
         return host, port
 
     def accept(self, protocol: Any) -> Any:
-        """Wait for a connection, give it to `protocol`, and return its transport."""
+        """Wait for a connection, give it to `protocol`, and return the transport."""
         self._listener.settimeout(DEADLINE)
         served, address = self._listener.accept()
         transport = Server(served, protocol, cast(Any, address), cast(Any, None), 0, cast(Any, self))
@@ -163,7 +163,7 @@ class Loop(Clock):
 
 
 class Link:
-    """A client's socket, and the real protocol on the real transport at the other end of it."""
+    """A client's socket that is connected to a real protocol on a real transport."""
 
     def __init__(
         self, loop: Loop, factory: EchoFactory, *headers: str, target: str = "/", send_buffer: int = 0
@@ -184,12 +184,12 @@ class Link:
         del self.received[: self.received.index(b"\r\n\r\n") + 4]
 
     def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:
-        """Return the protocol, and what is on the socket."""
+        """Return the protocol, and the transport or TLS layer that is directly on the socket."""
         protocol = cast(EchoProtocol, factory.buildProtocol(None))
         return protocol, protocol
 
     def push(self, octets: bytes | memoryview) -> int:
-        """Give the kernel what it takes at once, and return how much that was."""
+        """Give the kernel what it takes at once, and return the number of octets that it took."""
         try:
             return self.socket.send(octets)
         except BlockingIOError:
@@ -199,7 +199,7 @@ class Link:
             return len(octets)
 
     def send(self, octets: bytes) -> None:
-        """Send all; what is answered meanwhile is taken, so that nobody waits for the other."""
+        """Send everything. Answers are received meanwhile, so that the two ends never wait for each other."""
         view = memoryview(octets)
         deadline = time.monotonic() + DEADLINE
         while view:
@@ -210,7 +210,7 @@ class Link:
                 self.take()
 
     def take(self) -> bytearray:
-        """Take what has come, and return all that came so far."""
+        """Receive what has come, and return everything that has come so far."""
         while not self.has_ended:
             try:
                 octets = self.socket.recv(1 << 18)
@@ -224,32 +224,32 @@ class Link:
         return self.received
 
     def receive(self, size: int) -> bytes:
-        """Turn the loop until so many octets have come, and return these."""
+        """Turn the loop until `size` octets have come, and return them."""
         self.loop.until(lambda: len(self.take()) >= size)
         octets = bytes(self.received[:size])
         del self.received[:size]
         return octets
 
     def receive_all(self) -> bytes:
-        """Turn the loop until there will be no more, and return it."""
+        """Turn the loop until the connection ends, and return everything that came."""
         self.loop.until(lambda: (self.take(), self.has_ended)[1])
         octets = bytes(self.received)
         self.received.clear()
         return octets
 
     def end(self) -> None:
-        """Send no more (a FIN)."""
-        with suppress(OSError):  # there is no connection any more
+        """End the sending direction with a FIN."""
+        with suppress(OSError):  # the connection may be gone already
             self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Go without a word (a RST)."""
+        """Reset the connection with a RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
 
 class SecureLink(Link):
-    """The same over TLS; the client's end is Python's `ssl`, whose records the test may hold back or change."""
+    """A `Link` over TLS. The client's end is Python's `ssl`, and a test may hold back or change its records."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class SecureLink(Link):
         target: str = "/",
         send_buffer: int = 0,
     ) -> None:
-        """`options` are the server's, `client` the client's."""
+        """Connect with TLS. `options` are the server's, `client` is the client's context."""
         self._options = options
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = client.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
@@ -275,18 +275,18 @@ class SecureLink(Link):
         return self.outer.wrappedProtocol, self.outer
 
     def seal(self, octets: bytes | memoryview) -> bytes:
-        """Return the records of it, which are to be pushed as they are, and in order."""
+        """Return the TLS records of `octets`. They are to be sent unchanged and in order."""
         self.tls.write(octets)
         return self.outgoing.read()
 
     def push_sealed(self, octets: bytes = b"") -> bool:
-        """Give the kernel what it takes of this and of what it did not take before; tell whether that was all."""
+        """Give the kernel these octets after those that it did not take before; tell whether it took them all."""
         self._sealed += octets + self.outgoing.read()
         self._sealed = self._sealed[super().push(self._sealed) :]
         return not self._sealed
 
     def push(self, octets: bytes | memoryview) -> int:
-        """Likewise; of a record it takes all or nothing."""
+        """Give the kernel what it takes at once. A record is taken whole or not at all."""
         if not self.push_sealed() or not octets:
             return 0
         try:
@@ -297,7 +297,7 @@ class SecureLink(Link):
         return size
 
     def take(self) -> bytearray:
-        """Take what has come; a close_notify is the end."""
+        """Receive what has come. A close_notify is the end."""
         sealed, self.received = self.received, bytearray()
         try:
             super().take()
@@ -316,17 +316,17 @@ class SecureLink(Link):
         return self.received
 
     def end(self) -> None:
-        """Send no more (a close_notify)."""
+        """End the sending direction with a close_notify."""
         with suppress(ssl.SSLError):
             self.tls.unwrap()
         self.push_sealed()
 
 
 def wait_for_lease(protocol: EchoProtocol, loop: Loop, echo: Callable[[], object]) -> None:
-    """Wait for a lease over TLS, which begins a turn after a read.
+    """Wait for a lease over TLS, which begins one turn after a read.
 
-    Where the end of TLS's own handshake had not been sent yet when the answer to the opening one was written, the next
-    read begins it.
+    If the server had not sent the end of its TLS handshake when it answered the opening handshake, then the next read
+    begins the lease.
     """
     for _ in range(5):
         loop.turn(0.01)
@@ -337,7 +337,7 @@ def wait_for_lease(protocol: EchoProtocol, loop: Loop, echo: Callable[[], object
 
 
 class Bed:
-    """A factory on a loop, and links to it."""
+    """A factory on a loop, and the links to it."""
 
     def __init__(self, loop: Loop, factory: EchoFactory) -> None:
         self.loop = loop
@@ -345,14 +345,14 @@ class Bed:
         self.links: list[Link] = []
 
     def link(self, *headers: str, target: str = "/", send_buffer: int = 0) -> Link:
-        """Return a new connection whose opening handshake is over."""
+        """Return a new connection whose opening handshake is complete."""
         self.links.append(Link(self.loop, self.factory, *headers, target=target, send_buffer=send_buffer))
         return self.links[-1]
 
     def secure_link(
         self, certificate: Certificate, *headers: str, send_buffer: int = 0, client: ssl.SSLContext | None = None
     ) -> SecureLink:
-        """Likewise over TLS, of the newest version, or as `client` has it."""
+        """Return such a connection over TLS, with the newest TLS version or with the context `client`."""
         link = SecureLink(
             self.loop,
             self.factory,
@@ -367,7 +367,7 @@ class Bed:
 
 @contextmanager
 def bed(native: Native | None, kind: type[Loop] = Loop, **settings: Any) -> Iterator[Bed]:
-    """Make a factory, and in the end close whatever is left."""
+    """Make a factory. At the end close all its connections."""
     with kind() as loop:
         made = Bed(loop, EchoFactory(Settings(**settings), loop, 10_000, native))
         try:
@@ -377,7 +377,7 @@ def bed(native: Native | None, kind: type[Loop] = Loop, **settings: Any) -> Iter
 
 
 def close(made: Bed) -> None:
-    """End whatever is left, and see to it that nothing is."""
+    """End all connections, and assert that nothing is left."""
     drained = made.factory.drain()
     made.factory.abort_all()
     try:

@@ -1,6 +1,6 @@
-"""Certificates that a client may have to turn down: for whatever names, and valid at whatever time.
+"""Certificates that a client may have to reject: for arbitrary names and periods of validity.
 
-A daemon's own certificate is in tests/tls.py.
+The certificates of the daemons under test are in tests/tls.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cryptography.x509.oid import NameOID
 
 
 class OddCertificate:
-    """A self-signed certificate, and its key beside it in the PEM file `path`.
+    """A self-signed certificate, with its key in the same PEM file `path`.
 
-    `hosts` are names and addresses; with none there is no subjectAltName. It is valid between two `days`, counted from
-    now.
+    `hosts` are names and addresses. Without any there is no subjectAltName. The certificate is valid between the two
+    `days`, counted from now.
     """
 
     def __init__(self, path: Path, *hosts: str, days: tuple[float, float] = (-1, 1)) -> None:

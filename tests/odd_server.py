@@ -1,9 +1,9 @@
-"""A TCP server in a thread, which does what its script says: the servers and proxies that a client meets on a bad day.
+"""A TCP server in a thread that follows a script. It plays the broken servers and proxies that a client may meet.
 
     with OddServer(lambda peer: peer.send(b"HTTP/1.1 503 Service Unavailable\\r\\n\\r\\n")) as server:
         ...  # connect to server.url
 
-Knows sockets, and WebSocket as far as tests/frames.py has it. Must never import echod or Autobahn.
+Knows sockets, and as much of WebSocket as tests/frames.py does. Must never import echod or Autobahn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Self
 from tests.frames import BINARY, CLOSE, TEXT, server_frame, take
 
 DEADLINE = 20.0
-"""Seconds. No read of a script waits longer."""
+"""Time limit in seconds for each read of a script."""
 
 
 class Peer:
@@ -45,7 +45,7 @@ class Peer:
         self._received += octets
 
     def read_head(self) -> bytes:
-        """Return the request head."""
+        """Read and return the request head."""
         while b"\r\n\r\n" not in self._received:
             self._receive()
         self.head, _, self._received = self._received.partition(b"\r\n\r\n")
@@ -54,8 +54,8 @@ class Peer:
     def answer(
         self, *, without: str = "", status: str = "101 Switching Protocols", fields: str = "", accept: str = ""
     ) -> bytes:
-        """Read the opening handshake and return an answer to it, `without` one of its fields, or with other or more
-        `fields`."""
+        """Read the opening handshake, and return an answer to it. The answer lacks the field named by `without`, and
+        has further `fields`."""
         head = self.read_head().decode("latin-1")
         keys = [line.partition(": ")[2] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Key: ")]
         # RFC 6455 section 4.2.2, item 5.
@@ -73,7 +73,7 @@ class Peer:
         self.send(self.answer(fields=fields))
 
     def read_frame(self) -> tuple[int, bytes]:
-        """Return opcode and payload of the next frame."""
+        """Return the opcode and the payload of the next frame."""
         while (taken := take(self._received, is_masked=True)) is None:
             self._receive()
         frame, size = taken
@@ -88,29 +88,29 @@ class Peer:
             self.send(server_frame(opcode, payload))
 
     def read_close(self) -> bytes:
-        """Return the payload of the Close frame that is next."""
+        """Return the payload of the next frame, which must be a Close frame."""
         opcode, payload = self.read_frame()
         assert opcode == CLOSE
         return payload
 
     def close(self) -> None:
-        """Answer the Close frame that is next."""
+        """Answer the next frame, which must be a Close frame."""
         self.send(server_frame(CLOSE, self.read_close()))
 
     def reset(self) -> None:
-        """Have the kernel reset the connection: with no time to linger it sends no FIN."""
+        """Reset the connection: a socket with a linger time of 0 sends a RST instead of a FIN."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._connection.close()
 
     def wait(self) -> None:
-        """Say nothing more until the client goes."""
+        """Wait silently until the client ends the connection."""
         with suppress(OSError):
             while self._connection.recv(2**16):
                 pass
 
 
 class OddServer:
-    """A context manager that serves one connection after the other; `certificate` is a PEM file, for TLS."""
+    """A context manager that serves one connection after the other. `certificate` is a PEM file that turns TLS on."""
 
     def __init__(
         self, script: Callable[[Peer], object], certificate: Path | None = None, host: str = "127.0.0.1"
@@ -125,9 +125,9 @@ class OddServer:
         self.port: int = self._listener.getsockname()[1]
         self.url = f"ws{'s' if certificate else ''}://{f'[{host}]' if ':' in host else host}:{self.port}/"
         self.heads: list[bytes] = []
-        """The request heads that were read."""
+        """The request heads that the server has read."""
         self.connections = 0
-        """How many were accepted."""
+        """The number of connections that the server has accepted."""
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -138,7 +138,7 @@ class OddServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Wakes the thread out of its accept, which a plain close does not.
+        # shutdown() wakes the thread from accept(); close() alone does not.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join(2 * DEADLINE)
@@ -159,7 +159,7 @@ class OddServer:
                 with connection:
                     self._serve_one(connection)
             except OSError:
-                # The client is free to go at any time.
+                # The client may end the connection at any time.
                 pass
             except BaseException as fault:
                 self._fault = fault

@@ -1,7 +1,7 @@
-"""TCP ports of 127.0.0.1 that the kernel gives to nobody else: where nobody listens, or a program that has to be told
-its port will.
+"""TCP ports of 127.0.0.1 that the kernel gives to nobody else, for tests that need a port without a listener, or for
+programs that have to be told their port.
 
-Knows sockets. Must never know who connects, or listens.
+Knows sockets. Must never know who connects or listens.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_port() -> Iterator[int]:
-    """Hold a port, by a socket that is bound and doesn't listen: it refuses, until one listens that sets SO_REUSEADDR,
-    as servers do.
+    """Hold a port with a socket that is bound and does not listen.
 
-    A port that is looked for and left free again is another's by the time that it is wanted, now and then: tests run
-    beside each other.
+    Connections to the port are refused until a server listens that sets SO_REUSEADDR, as servers do. Without the socket
+    another test that runs at the same time would sometimes take the free port.
     """
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

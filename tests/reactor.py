@@ -1,4 +1,4 @@
-"""What tests on the real reactor share: a wait for a condition, and a protocol that tells that it was made."""
+"""What tests on the real reactor share: waiting for a condition, and a protocol that announces its connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 
 class Kept(Protocol):
-    """Tells that it was made."""
+    """A protocol that fires `made` when its connection is made."""
 
     made: Deferred[Kept]
 
@@ -23,7 +23,7 @@ class Kept(Protocol):
 
 
 def until(condition: Any, deadline: float = 60) -> Deferred[None]:
-    """Fire once `condition()` is true."""
+    """Return a Deferred that fires once `condition()` is true."""
     done: Deferred[None] = Deferred()
     clock: Any = reactor
     end = clock.seconds() + deadline

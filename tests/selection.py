@@ -1,5 +1,5 @@
-"""Which of the long suites a run of pytest is asked for: those whose folder, or something in it, is named on the
-command line."""
+"""Tells which long suites pytest was asked to run: those with a folder, or something in it, named on the command
+line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 
 def is_named(config: pytest.Config, folder: Path) -> bool:
-    """Tell whether `folder`, or something in it, was named."""
-    # Arguments that are an option's value or a node id name no path in here, or the path before the `::`.
+    """Tell whether `folder`, or something in it, was named on the command line."""
+    # Values of options name no path in the folder. A node id is a path up to its `::`.
     names = [
         Path(config.invocation_params.dir, str(arg).partition("::")[0]).resolve()
         for arg in config.invocation_params.args

@@ -1,4 +1,4 @@
-"""Work that is done in steps, done at once."""
+"""Runs work that is divided into steps to its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 def finish(steps: Generator[bytes, None, Result]) -> Result:
-    """Take all steps, none of which may give octets to be sent; return what they come to."""
+    """Run all steps, and return their result. No step may give octets to send."""
     while True:
         try:
             assert next(steps) == b""

@@ -1,6 +1,6 @@
-"""The admin site of a real daemon: exact numbers for known traffic by every lane, and a flood of visitors.
+"""The admin site of a real daemon: exact numbers for known traffic over every lane, and a flood of visitors.
 
-Knows HTTP, frames and a browser's command line. Must never import what it measures.
+Knows HTTP, frames and a browser's command line. Must never import the code that it measures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def get(daemon: Daemon, path: str, **headers: str) -> bytes:
 
 
 def samples(daemon: Daemon) -> dict[str, float]:
-    """What was counted: every sample that isn't 0, by its name and its labels' values."""
+    """Return every sample that is not 0, by its name and the values of its labels."""
     found = {}
     for family in parse(get(daemon, "/metrics", **OPENMETRICS).decode()):
         for sample in family.samples:
@@ -89,7 +89,7 @@ def close(client: socket.socket, code: int) -> None:
 
 
 def traffic(client: socket.socket, fragment: int | None = None) -> None:
-    """5 texts of 7, 7, 7, 7 and 5000 octets, 2 binary messages of 100 and 200,000, and a ping amid them."""
+    """Send 5 texts of 7, 7, 7, 7 and 5000 octets, 2 binary messages of 100 and 200,000, and a ping among them."""
     for _ in range(3):
         echo(client, TEXT, b"a text.", fragment)
     echo(client, BINARY, bytes(100), fragment)
@@ -101,7 +101,7 @@ def traffic(client: socket.socket, fragment: int | None = None) -> None:
 
 
 def expected(lane: str) -> dict[str, float]:
-    """What `traffic` is counted as."""
+    """Return the samples that `traffic` must lead to."""
     found: dict[str, float] = {}
     for way in ("received", "sent"):
         found |= {f"echod_messages_{way}_total {lane} text": 5, f"echod_messages_{way}_total {lane} binary": 2}
@@ -113,8 +113,8 @@ def expected(lane: str) -> dict[str, float]:
 
 
 def counted(samples: dict[str, float], lane: str) -> dict[str, float]:
-    """What was counted of messages. Over TLS a lease waits for the reactor's turn: a message that comes first, the
-    codec has."""
+    """Return the samples about messages. Over TLS a lease begins only at the reactor's next turn, so the codec may get
+    the first message: over TLS the samples of pump and codec are added up."""
     found: dict[str, float] = {}
     for name, value in samples.items():
         if name.startswith(("echod_messages", "echod_payload")):
@@ -131,7 +131,7 @@ def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) ->
         needed_native()
     headers = ["Sec-WebSocket-Protocol: chat"]
     path = "/x"
-    if lane == "codec":  # for messages that don't come deflated, where the compressor takes its context over
+    if lane == "codec":  # which serves uncompressed messages of a connection with context takeover
         headers.append("Sec-WebSocket-Extensions: permessage-deflate")
         path += "?compression=deflate"
     if lane == "TLS":
@@ -148,7 +148,7 @@ def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) ->
         ended = samples(daemon)
         name = lane.partition(",")[0]
         assert counted(live, lane) == expected(name)
-        assert counted(ended, lane) == expected(name), "also when it is over"
+        assert counted(ended, lane) == expected(name), "the numbers stay after the connection"
         assert (live["echod_connections_open"], ended.get("echod_connections_open")) == (1, None)
         assert "echod_connections_total clean" not in live
         assert (ended["echod_connections_total clean"], ended["echod_closes_total client 1000"]) == (1, 1)
@@ -185,25 +185,25 @@ def test_promtool_finds_no_fault_with_it() -> None:
 
 
 def test_what_is_held_is_told() -> None:
-    """A client that doesn't take its answers."""
+    """Test with a client that does not read its answers."""
     with Daemon(*ADMIN) as daemon, connected(daemon) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(3)
         with pytest.raises(TimeoutError):
             client.sendall(10 * client_frame(BINARY, bytes(2**23)))
-        wait_until(lambda: samples(daemon).get("echod_connections_backpressured") == 1, "it to be backpressured")
+        wait_until(lambda: samples(daemon).get("echod_connections_backpressured") == 1, "the backpressure")
 
         def is_told_alike() -> object:
-            """The kernel may take some more between the two."""
+            """The kernel may take further octets between the two requests."""
             held = samples(daemon)["echod_buffered_bytes"]
             (told,) = json.loads(get(daemon, "/connections"))["connections"]
             return told["backpressured"] and held == told["buffered"] > 100_000
 
-        wait_until(is_told_alike, "what is held to be told")
+        wait_until(is_told_alike, "both pages to agree on the octets that are held")
         client.close()
         wait_until(
             lambda: samples(daemon).get("echod_buffered_bytes", 0) == 0,
-            "it to be given back, long before a ping is missed",
+            "the octets to be given back, long before a ping is missed",
             20,
         )
 
@@ -228,7 +228,7 @@ def test_not_ready_while_it_drains() -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_page_of_another_site_reads_nothing(workers: str) -> None:
-    """Its name leads here (DNS rebinding), so that a browser takes its requests for those of the page's own site."""
+    """DNS rebinding: the name of another site leads here, so a browser takes the request for one of that site's own."""
     with Daemon(*ADMIN, "--admin-host", "metrics.example", "--workers", workers) as daemon, connected(daemon):
         for path in ("/", "/connections", "/metrics"):
             status, body = curl(daemon, path, "rebound.example")
@@ -239,7 +239,7 @@ def test_a_page_of_another_site_reads_nothing(workers: str) -> None:
 
 
 def curl(daemon: Daemon, path: str, host: str = "localhost") -> tuple[int, bytes]:
-    """A request whose status is the test's to judge."""
+    """Send a request, and return the status, which the test judges, and the body."""
     url = re.match(r"http://([\d.]+):(\d+)", daemon.admin_urls[0])
     assert url is not None
     with socket.create_connection((url[1], int(url[2])), 20) as visitor:
@@ -263,7 +263,7 @@ def test_hundreds_of_connections_a_page_at_a_time() -> None:
 
 
 def test_a_flood_of_idle_visitors_does_no_harm() -> None:
-    """Far more than may be: the oldest are reset, and whoever comes is answered, while echoes go on."""
+    """Open far more connections than are allowed: the oldest are reset, new visitors are answered, and echoes go on."""
     with Daemon(*ADMIN) as daemon, connected(daemon) as client:
         url = re.match(r"http://([\d.]+):(\d+)", daemon.admin_urls[0])
         assert url is not None
@@ -276,7 +276,7 @@ def test_a_flood_of_idle_visitors_does_no_harm() -> None:
             echo(client, TEXT, b"still here")
             wait_until(
                 lambda: samples(daemon)["process_open_fds"] <= before + 30,
-                "the oldest to go, before their time is over",
+                "the oldest connections to go, before their time-out",
                 20,
             )
             assert json.loads(get(daemon, "/connections"))["total"] == 1
@@ -307,7 +307,7 @@ def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path)
 
 
 def test_a_person_sees_the_figures(tmp_path: Path) -> None:
-    """In a browser, whose script has drawn the page anew by then; a policy that stopped script or style would show."""
+    """Test in a browser after its script has drawn the page. A policy that blocked script or style would show."""
     chromium = needed("chromium")
     with Daemon(*ADMIN) as daemon, connected(daemon, path="/<b>") as client:
         echo(client, TEXT, b"hello")

@@ -1,7 +1,7 @@
-"""`python -m echod check` as its users run it: against the real daemon, behind a real nginx, on a terminal, in a
+"""`python -m echod check` as its users run it: against the real daemon, behind a real nginx, on a terminal, and in a
 script.
 
-Knows processes, their output and their exit status. What is told of each odd server is in test_probe.py.
+Knows processes, their output and their exit status. Reports about each odd server are tested in test_probe.py.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from tests.tools import needed
 CHECK = (sys.executable, "-m", "echod", "check")
 
 SLACK = 30.0
-"""Seconds for a start of Python beside other work."""
+"""Time limit in seconds for a start of Python on a busy machine."""
 
 
 def check(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run a check; return its exit status and what it printed. With no terminal nothing goes to standard error."""
+    """Run a check, and return its exit status and its output. Without a terminal the check writes nothing to standard
+    error."""
     done = run(*CHECK, *arguments, env={**os.environ, **environment})
     assert done.stderr == ""
     return done.returncode, done.stdout
@@ -60,7 +61,7 @@ def daemon() -> Iterator[Daemon]:
     [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor"), ("| true", "Broken pipe")],
 )
 def test_a_report_that_can_not_be_written_is_one_line(arguments: str, where: str, why: str, unbuffered: str) -> None:
-    # `true` has to be gone by then, which the start of Python, some tenths of a second, alone does not say for sure.
+    # `true` has to have ended by then. The start of Python takes some tenths of a second, which alone is not enough.
     script = f"{{ {'sleep 0.5; ' if '|' in where else ''}{' '.join(CHECK)} {arguments}; echo $? >&2; }} {where}"
     done = run("bash", "-c", script, env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
     assert (done.stdout, done.stderr) == ("", f"echod: can't write to standard output: {why}\n{os.EX_IOERR}\n")
@@ -143,7 +144,7 @@ def test_a_daemon_with_no_room() -> None:
         Daemon("--max-connections", "1", "--handshake-timeout", "5m") as daemon,
         socket.create_connection(daemon.address) as only,
     ):
-        # Its turn is over once it has been answered.
+        # The daemon has counted this connection once it has answered on it.
         only.sendall(b"GET / HTTP/1.1\r\n")
         status, out = check(daemon.url, "--json")
     record = json.loads(out)
@@ -261,7 +262,7 @@ def on_terminal(*command: str) -> tuple[int, bytes]:
             try:
                 shown += os.read(ours, 4096)
             except OSError:
-                # Linux has EIO for a terminal whose other end is closed.
+                # On Linux, reading a terminal fails with EIO once the other end is closed.
                 break
         return process.wait(SLACK), shown
     finally:
@@ -275,7 +276,7 @@ def test_progress_on_a_terminal(daemon: Daemon) -> None:
     assert status == 0
     lines = shown.split(b"\r\x1b[K")
     assert lines[0] == b""
-    assert lines[-1] == b"", "the last one is wiped"
+    assert lines[-1] == b"", "the last line is wiped"
     assert any(re.fullmatch(rb"message \d of 4 \((text|binary), 4MiB\)", line) for line in lines), lines
     assert b"\n" not in shown
 
@@ -323,12 +324,12 @@ http {{
 
 @contextmanager
 def nginx(backend: int) -> Iterator[str]:
-    """Debian's nginx before a port of this machine; yields its URL."""
+    """Run Debian's nginx in front of a local port, and yield its URL."""
     program = needed("nginx", "nginx-light")
     with tempfile.TemporaryDirectory(prefix="echod-nginx-") as name, held_port() as port, held_port() as dead:
         folder = Path(name)
         (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, backend=backend, dead=dead))
-        # Its workers give up root, and have to get into the folder.
+        # The worker processes give up root, and need access to the folder.
         folder.chmod(0o755)
         with (folder / "log").open("wb") as log:
             command = [program, "-p", name, "-c", str(folder / "nginx.conf"), "-e", "stderr"]
@@ -358,7 +359,7 @@ def test_behind_nginx(daemon: Daemon) -> None:
         assert any(line.startswith("Server: nginx/") for line in lines), out
         assert any("a proxy in between doesn't pass Upgrade and Connection on (nginx/" in line for line in lines), out
 
-        # HTTP/1.0, which nginx speaks until it is told otherwise, with an Upgrade or without.
+        # By default nginx speaks HTTP/1.0 to the server behind it, with or without an Upgrade header.
         for path in ("/old", "/bare"):
             status, out = check(f"{url}{path}")
             assert (status, out.startswith("CRITICAL - HTTP: status 505 "), "body: HTTP/1.1 is needed." in out) == (
@@ -369,7 +370,7 @@ def test_behind_nginx(daemon: Daemon) -> None:
             assert "nginx needs `proxy_http_version 1.1`" in out, out
         daemon.wait_for_log("refused a handshake from 127.0.0.1: 505 HTTP/1.1 is needed\n")
 
-        # As Envoy has it when it makes HTTP/1.1 of a WebSocket over HTTP/2.
+        # As Envoy does when it converts a WebSocket over HTTP/2 to HTTP/1.1.
         status, out = check(f"{url}/keyless")
         assert "body: Bad request: the Sec-WebSocket-Key header is missing. Does a proxy drop it?" in out, out
 

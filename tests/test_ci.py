@@ -1,6 +1,6 @@
-"""`.ci/run`: a stage that fails fails the whole, by its name, and whatever ends it, no stage stays behind.
+"""`.ci/run`: a failed stage fails the whole run and is named, and no stage is left running after any end.
 
-Knows how it runs stages, and puts others in their place. Must never know what they are.
+Knows how `.ci/run` runs stages, and replaces the stages. Must never know what the real stages are.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ fails() { until [[ -e begun ]]; do sleep 0.05; done; false; touch went-on; }
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Return what starts it with a plan of stages, in the background of a shell."""
+    """Return a function that starts `.ci/run` with a plan of stages, as a background job of a shell."""
     text = RUN.read_text()
     script = tmp_path / ".ci" / "run"
     script.parent.mkdir()
@@ -40,7 +40,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
     def start(plan: str) -> subprocess.Popen[str]:
         script.write_text(text[: text.index('alone "tools"')] + STAGES + plan)
-        # As a shell starts what is followed by `&`.
+        # A shell does this for a command that is followed by `&`.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Slow but honest readers of a real daemon: whoever closes, they get all that was echoed; but there is an end to it.
+"""Slow but honest readers of a real daemon: whichever end closes, they get all that was echoed, within a time limit.
 
-Knows frames and sockets. Must never import what it looks at.
+Knows frames and sockets. Must never import the code that it tests.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tests.loop import needed_native
 from tests.tls import Certificate
 
 PAYLOAD = random.Random(1).randbytes(8 << 20)
-"""Twice what the kernel takes for a peer that doesn't read."""
+"""Twice the octets that the kernel takes for a peer that does not read."""
 
 PIECE = 1 << 16
 PAUSE = 0.05
-"""Octets that a reader takes at a time, and the seconds between: the payload takes 6.4."""
+"""A reader takes `PIECE` octets, then waits `PAUSE` seconds. The whole payload takes 6.4 s."""
 
 CLOSE_TIMEOUT = ("--close-timeout", "2s")
 
@@ -35,11 +35,11 @@ KINDS = ("TCP", "TLS", "Unix", "PROXY")
 
 
 class Seen(NamedTuple):
-    """What came behind the opening handshake."""
+    """What came after the opening handshake."""
 
     octets: bytes
     has_ended_well: bool
-    """Without a reset."""
+    """Whether the connection ended without a reset."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def daemon(certificate: Certificate, lane: str, *options: str) -> Iterator[Daemo
 
 
 def connect(started: Daemon, kind: str, certificate: Certificate) -> Any:
-    """Return an open connection whose receive buffer is small."""
+    """Return an open connection with a small receive buffer."""
     url = started.urls[KINDS.index(kind)]
     target: Any = str(started.folder / "echod.sock") if kind == "Unix" else ("127.0.0.1", int(url.rpartition(":")[2]))
     plain = socket.socket(family(target))
@@ -76,7 +76,7 @@ def connect(started: Daemon, kind: str, certificate: Certificate) -> Any:
 
 
 def read(connection: Any, has_begun: Callable[[], object] = bool) -> Seen:
-    """Read slowly to the end; `has_begun` is called when the first octets are there."""
+    """Read slowly to the end. Call `has_begun` when the first octets have come."""
     seen = bytearray()
     try:
         while octets := connection.recv(PIECE):

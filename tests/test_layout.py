@@ -1,4 +1,4 @@
-"""The rooms: imports of echod's modules go one way, and private names of upstream stay in one room."""
+"""The rooms: echod's modules import in one direction only, and private names of upstream stay in one room."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ ROOMS = [
     "check",
     "__main__",
 ]
-"""From the ground up: each may import what stands before it. Most are folders, and the files of a folder may name each
-other."""
+"""The rooms from the bottom up: each may import those before it. Most are folders, and the files of one folder may
+import each other."""
 
 OF_CHECK = {"check", "core", "upstream", "http"}
-"""What the check may import: it must start without loading the daemon."""
+"""The rooms that the check may import. The check must start without loading the daemon."""
 
 WITHOUT_TESTS = {"web/sources.py": "an interface; tests/web/test_connections.py reaches what it has"}
-"""Files that have no file of tests of their own, with the reason."""
+"""The files without a file of tests of their own, each with the reason."""
 
 PUBLIC = {"_exit", "_replace"}
-"""Of `os`, and of a NamedTuple, which begin with an underscore all the same."""
+"""Public names that begin with an underscore: of `os`, and of a NamedTuple."""
 
 FOLDER = Path(echod.__file__).parent
 
 
 class WithoutTypeChecking(ast.NodeTransformer):
-    """Drops what is imported for types alone, where two files may well name each other."""
+    """Drops imports that are only for types. Two files may import each other's types."""
 
     def visit_If(self, node: ast.If) -> ast.If | None:
         """Drop `if TYPE_CHECKING:`."""
@@ -68,7 +68,7 @@ def test_imports_go_one_way() -> None:
 
 
 def test_the_tests_have_the_same_rooms() -> None:
-    """Each file of tests for one file of echod stands in the folder of that name."""
+    """A file of tests for one file of echod is in the folder of the same name."""
     tests = Path(__file__).parent
     files = {path.relative_to(FOLDER) for path in FOLDER.rglob("[!_]*.py")}
     for path in files:
@@ -77,12 +77,13 @@ def test_the_tests_have_the_same_rooms() -> None:
 
 
 def private(name: str) -> bool:
-    """Tell whether a name begins with one underscore, but is more than that."""
+    """Tell whether a name begins with exactly one underscore, and is more than that underscore."""
     return name.startswith("_") and not name.startswith("__") and name != "_"
 
 
 def test_private_names_of_upstream_stay_in_one_room() -> None:
-    """Elsewhere each that is used of anything is also defined there, as a method, or on `self` or a class."""
+    """Outside `upstream`, each private attribute that the code uses is also defined there: as a function, or on `self`
+    or a class."""
     defined, used = set(PUBLIC), {}
     for path in FOLDER.rglob("*.py"):
         if path.is_relative_to(FOLDER / "upstream"):

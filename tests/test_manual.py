@@ -1,7 +1,7 @@
-"""The manual page docs/echod.8 and the Debian package's words stay true: every option with its default, and the
+"""The manual page docs/echod.8 and the texts of the Debian package stay true: each option with its default, and the
 version.
 
-Knows how the page is written. The page's form is for the linters of manual pages: man and mandoc.
+Knows the syntax of the page. The linters man and mandoc check its form.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINTERS = (
 
 
 def options() -> dict[str, str]:
-    """The default of each option that has one, as the page has it."""
+    """Return the default of each option that has one, as the page gives it."""
     _, _, rest = PAGE.read_text().partition("\n.SH OPTIONS\n")
     found = {}
     for paragraph in rest.partition("\n.SH ")[0].split("\n.TP\n")[1:]:

@@ -1,9 +1,10 @@
-"""What is built, what is in it, and that Twisted finds the plugin wherever it is installed, and nowhere afterwards.
+"""What is built, what it contains, and that Twisted finds the plugin wherever echod is installed, and nowhere after
+that.
 
-Each way of installing has a virtual environment of its own, without echod and apart from the one that the tests run in.
-echod's dependencies and its build backend are copied into it, file by file as their records have them: no network is
-needed, pip still checks that they suffice, and a link into the environment of the tests would let echod's own files
-there be found.
+Each way of installing gets a virtual environment of its own, without echod and separate from the tests' environment.
+The dependencies of echod and its build backend are copied into it, file by file as their records list them. So the
+tests need no network, and pip still checks that the dependencies suffice. A link to the tests' environment would not
+do, because echod's own files could be found there.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 
 LISTED = re.compile(r"^ +echod +A WebSocket echo daemon$", re.MULTILINE)
 
-# Left in a checkout by other work, none of which may be shipped.
+# Left in a checkout by other work. None of it may be shipped.
 LITTER = (
     "twisted/plugins/dropin.cache",
     "echod/__pycache__/service.cpython-311.pyc",
@@ -50,10 +51,9 @@ PLUGIN = "twisted/plugins/echod_plugin.py"
 NOT_SHIPPED = ("__pycache__", "*.pyc", "*.so", "*dropin.cache*", "node_modules")
 
 DEADLINE = 600.0
-"""Seconds for pip, or for a start of Python where nothing is compiled yet: half a minute where four of them share two
-cores."""
+"""Time limit in seconds for pip, or for a start of Python without bytecode: 30 s when four of them share two cores."""
 
-# Without a compiler the express lane is left out, unless nothing may be.
+# Without a compiler the tests build without the express lane, unless nothing may be missing.
 NATIVE = "1" if shutil.which("cc") or os.environ.get("ECHOD_TEST_REQUIRE") == "all" else "0"
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -62,7 +62,7 @@ BUILD_REQUIREMENTS: list[str] = PROJECT["build-system"]["requires"]
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this checkout, with some litter in it."""
+    """Make a copy of this checkout with some litter in it."""
     path: Path = tmp_path_factory.mktemp("checkout") / "echod"
     names = {
         "echod",
@@ -87,8 +87,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the wheel and the sdist; the wheel is made from the sdist, as `build` does it when told nothing
-    else."""
+    """Return the folder with the wheel and the sdist. The wheel is built from the sdist, as `build` does by default."""
     path: Path = tmp_path_factory.mktemp("dist")
     build(checkout, path)
     assert len(list(path.iterdir())) == 2
@@ -96,7 +95,7 @@ def dist(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(checkout: Path, target: Path) -> None:
-    """Build a wheel and an sdist, as of one point in time, with the tools that are here."""
+    """Build a wheel and an sdist with a fixed timestamp, with the tools that are installed here."""
     done = run(
         *[sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(checkout)],
         env={**os.environ, "ECHOD_NATIVE": NATIVE, "SOURCE_DATE_EPOCH": "1700000000"},
@@ -125,7 +124,7 @@ def test_the_pythons_are_those_that_compatibility_is_tested_with() -> None:
 
 
 def test_the_oldest_versions_are_those_that_are_let_in() -> None:
-    """As `nox --session oldest` installs them."""
+    """`nox --session oldest` installs exactly the lower bounds."""
     floors = {}
     for line in PROJECT["project"]["dependencies"]:
         (floor,) = (one for one in Requirement(line).specifier if one.operator == ">=")
@@ -147,7 +146,7 @@ def test_what_upstream_rests_on_inside_has_an_upper_bound() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    """And nothing else."""
+    """Every import is declared, and nothing else is."""
     names = {"OpenSSL": "pyOpenSSL", "zope": "zope.interface", "_cffi_backend": "cffi"}
     imported = set()
     for path in (ROOT / "echod").rglob("*.py"):
@@ -167,7 +166,7 @@ def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path
     names = set(zipfile.ZipFile(wheel).namelist())
     information = {name for name in names if name.startswith(f"echod-{__version__}.dist-info/")}
     native = {name for name in names if re.fullmatch(r"echod/lane/native/_native\.[\w.-]+\.so", name)}
-    # py.typed: PEP 561 has it say what the classifier `Typing :: Typed` promises.
+    # PEP 561 requires py.typed for the classifier `Typing :: Typed`.
     assert "echod/py.typed" in names
     assert names - information - native == files_of("echod") | {PLUGIN}
     assert len(native) == int(NATIVE)
@@ -185,7 +184,7 @@ def test_the_sdist_holds_what_it_takes_to_build_and_to_test(sdist: Path) -> None
 
 
 def files_of(folder: str) -> set[str]:
-    """Return the names of the files below a folder of this checkout that are not made by running or building it."""
+    """Return the names of the files below a folder of this checkout, except those that running or building creates."""
     paths = (path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file())
     return {
         str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)
@@ -194,7 +193,7 @@ def files_of(folder: str) -> set[str]:
 
 def test_another_build_elsewhere_gives_the_same_octets(checkout: Path, dist: Path, tmp_path: Path) -> None:
     other = tmp_path / "of another name" / "checkout"
-    # With other times, and other permissions.
+    # With other timestamps and other permissions.
     shutil.copytree(checkout, other, copy_function=shutil.copyfile)
     for path in other.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
@@ -210,10 +209,11 @@ def test_an_index_would_take_them(wheel: Path, sdist: Path) -> None:
 
 
 @pytest.mark.skipif(
-    NATIVE == "0", reason="a wheel without the express lane is for every platform: apt-get install gcc python3-dev"
+    NATIVE == "0", reason="a wheel without the express lane fits every platform: apt-get install gcc python3-dev"
 )
 def test_the_wheel_can_be_for_any_linux_with_the_c_library_of_2012(wheel: Path, tmp_path: Path) -> None:
-    """glibc 2.17, whatever it was built against; and again the same octets each time."""
+    """The wheel works with glibc 2.17 or newer, whatever it was built against. Repairing it twice gives the same
+    octets."""
     names = set()
     for folder in (tmp_path / "1", tmp_path / "2"):
         done = run(
@@ -240,7 +240,7 @@ def test_the_wheel_can_be_for_any_linux_with_the_c_library_of_2012(wheel: Path, 
 
 
 def tool(name: str) -> str:
-    """Return the path of a program, which came with the tests' own environment."""
+    """Return the path of a program that belongs to the tests' environment."""
     path = script(name)
     if not Path(path).exists():
         give_up(f"no {name}: pip install {name}")
@@ -251,7 +251,7 @@ def tool(name: str) -> str:
 
 
 class Environment:
-    """A virtual environment, with echod's dependencies and without echod."""
+    """A virtual environment with echod's dependencies and without echod."""
 
     def __init__(self, path: Path) -> None:
         venv.create(path, with_pip=True, symlinks=True)
@@ -261,8 +261,8 @@ class Environment:
         for needed in closure(["echod", *BUILD_REQUIREMENTS]):
             if needed.name != "echod":
                 self._copy(needed)
-        # An import that the tests' own environment would answer proves nothing. Once is enough to compile the express
-        # lane: for the wheel, which is made from the sdist.
+        # An import that works because of the tests' own environment would prove nothing. The express lane is compiled
+        # only once: for the wheel that is made from the sdist.
         self._variables = {**os.environ, "ECHOD_NATIVE": "0"}
         self._variables.pop("PYTHONPATH", None)
 
@@ -283,13 +283,13 @@ class Environment:
                     target.write_text(re.sub(r"\A#!.*", f"#!{self.bin / 'python'}", target.read_text()))
 
     def pip(self, *arguments: str) -> None:
-        """Run pip, which is to find here all that it wants."""
+        """Run pip, which has to find everything in this environment."""
         command = [str(self.bin / "python"), "-m", "pip", "--disable-pip-version-check", *arguments]
         done = run(*command, env=self._variables, deadline=DEADLINE)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, command: Sequence[str], folder: Path, **variables: str) -> str:
-        """Run a program of this environment in `folder`, and return what it printed."""
+        """Run a program of this environment in `folder`, and return its output."""
         done = run(
             str(self.bin / command[0]),
             *command[1:],
@@ -302,13 +302,13 @@ class Environment:
         return done.stdout
 
     def files(self) -> set[str]:
-        """All files but those that Python and Twisted make as they run."""
+        """Return all files except those that Python and Twisted create at run time."""
         names = (str(path.relative_to(self.path)) for path in self.path.rglob("*") if not path.is_dir())
         return {name for name in names if "__pycache__" not in name and not name.endswith("dropin.cache")}
 
 
 def closure(names: Sequence[str]) -> list[Distribution]:
-    """Return the distributions with these names and all that they need to run, as they are installed here."""
+    """Return the installed distributions with these names, and all that they need at run time."""
     found: dict[str, Distribution] = {}
     wanted = [Requirement(name) for name in names]
     while wanted:
@@ -328,12 +328,13 @@ def closure(names: Sequence[str]) -> list[Distribution]:
 def environment(tmp_path: Path) -> Iterator[Environment]:
     environment = Environment(tmp_path / "venv")
     yield environment
-    # Three of them are 200 MB.
+    # Three of these environments take 200 MB.
     shutil.rmtree(environment.path)
 
 
 def assert_found(environment: Environment, folder: Path) -> None:
-    """Assert that both programs know echod, in a folder where it is not, and that they leave nothing there."""
+    """Assert that both programs know echod in a folder without echod's files, and that they leave nothing in the
+    folder."""
     folder.mkdir()
     assert LISTED.search(environment.run(["twistd", "--help"], folder))
     assert LISTED.search(environment.run(["twist", "--help"], folder))
@@ -343,19 +344,19 @@ def assert_found(environment: Environment, folder: Path) -> None:
 
 
 def assert_gone(environment: Environment, folder: Path, files_before: set[str]) -> None:
-    """Assert that nothing is left of echod once it is uninstalled."""
+    """Assert that nothing of echod is left after it is uninstalled."""
     environment.pip("uninstall", "--yes", "echod")
     assert environment.files() == files_before
     assert not [path for path in environment.path.rglob("*echod*") if path.name != "dropin.cache"]
     assert "echod" not in environment.run(["twistd", "--help"], folder)
     assert "echod" not in environment.run(["twist", "--help"], folder)
-    # What Twisted remembers of the plugins.
+    # Twisted's cache of plugins.
     assert b"echod" not in (environment.site / "twisted/plugins/dropin.cache").read_bytes()
 
 
 @pytest.fixture
 def sources(wheel: Path, sdist: Path, checkout: Path) -> dict[str, list[str]]:
-    """What pip is told to install."""
+    """Return what pip is told to install in each case."""
     return {"wheel": [str(wheel)], "sdist": [str(sdist)], "editable": ["--editable", str(checkout)]}
 
 
@@ -370,7 +371,7 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
 
 
 def test_from_a_checkout(checkout: Path, environment: Environment) -> None:
-    # Twisted looks on sys.path alone, where Python puts the current folder for `-m` and for nothing else.
+    # Twisted finds plugins only on sys.path. Python puts the current folder there for `-m`, and only for that.
     for command, variables in (
         (["python", "-m", "twisted"], {}),
         (["twistd"], {"PYTHONPATH": "."}),

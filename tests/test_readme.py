@@ -1,7 +1,6 @@
-"""The README and docs/ stay true: options and defaults, limits, the line to try, the targets of make, the rooms,
-figures, links.
+"""The README and docs/ stay true: options and defaults, limits, the line to try, make targets, rooms, figures, links.
 
-Knows how their tables are written. What echod does is for other tests; here it only must say the same.
+Knows the form of the tables. Other tests check what echod does; this file checks that the documents say the same.
 """
 
 from __future__ import annotations
@@ -59,20 +58,20 @@ DOCUMENTS = ("README.md", *(name for name in FOR_EVERYONE if name.endswith(".md"
 
 
 def section(text: str, title: str) -> str:
-    """The text under a heading."""
+    """Return the text under a heading."""
     _, _, rest = text.partition(f"\n## {title}\n")
     assert rest, f"there is no section {title!r}"
     return rest.partition("\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of the rows of all tables in `text`; a `\\|` is no border."""
+    """Return the cells of all rows of all tables in `text`. A `\\|` does not separate cells."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
 def option_rows() -> dict[str, str]:
-    """The default of each option, as the README has it."""
+    """Return the default of each option as the README gives it."""
     found = {}
     for cells in rows(section(README, "Options")):
         if name := re.search(r"`--([a-z-]+)[ `]", cells[0]):
@@ -81,7 +80,7 @@ def option_rows() -> dict[str, str]:
 
 
 def default(option: str) -> str:
-    """An option's default as the README is to write it; nothing for one that only prints."""
+    """Return an option's default as the README must write it, or nothing for an option that only prints."""
     plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
@@ -175,7 +174,7 @@ def test_the_line_to_try_works(tmp_path: Path) -> None:
 
 
 def test_the_lines_of_the_first_five_minutes_are_found() -> None:
-    """`tests.stock` runs them in bare Debians, which takes too long for here."""
+    """`tests.stock` runs these lines on bare Debians, which takes too long here."""
     readme = Readme()
     assert (readme.tools, readme.compiler) == ("apt-get install make python3-venv", "apt-get install gcc python3-dev")
     assert (readme.run, readme.test) == ("make run", "make test")
@@ -185,8 +184,7 @@ def test_the_lines_of_the_first_five_minutes_are_found() -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_no_line_takes_what_a_stock_debian_lacks(name: str) -> None:
-    """Debian has no `python` and no `pip`, and its `python3` may make virtual environments, but have nothing
-    installed."""
+    """Debian has no `python` and no `pip`. Its `python3` serves only to make virtual environments."""
     text = re.sub(r"^```python\n.*?^```$", "", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = re.findall(
         r"^(?: {4})?(\S.*)$",
@@ -202,7 +200,7 @@ def test_no_line_takes_what_a_stock_debian_lacks(name: str) -> None:
     "path", [*(ROOT / name for name in DOCUMENTS), *(path for path in (ROOT / "etc").rglob("*") if path.is_file())]
 )
 def test_no_line_leaves_a_pid_file_in_the_current_folder(path: Path) -> None:
-    """The README says in its prose what happens then."""
+    """The README's prose says what happens without `--pidfile=`."""
     for line in re.findall(r"^(?: {4}|# {5}).*twistd -n.*", path.read_text(), re.MULTILINE):
         assert " --pidfile= " in line, line
 
@@ -228,7 +226,7 @@ def test_the_architecture_lists_the_rooms_in_their_order() -> None:
 
 
 def test_the_figures_are_those_of_the_benchmarks() -> None:
-    """Which docs/performance.md has, as of the same day."""
+    """The README gives the same figures as docs/performance.md, of the same day."""
     text = section(README, "Benchmarks")
     (heads, _, *lines), (all_heads, _, *all_lines) = (
         rows(text),
@@ -243,7 +241,7 @@ def test_the_figures_are_those_of_the_benchmarks() -> None:
 
 
 def anchors(text: str) -> set[str]:
-    """What a link to a heading can name, as GitHub makes it of the heading."""
+    """Return the names that links can give to headings, as GitHub derives them from the headings."""
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

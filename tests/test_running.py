@@ -1,6 +1,6 @@
-"""Running echod as its users do: what it prints, what it logs, what it says of a mistake, and how it ends.
+"""Running echod as its users do: what it prints and logs, how it reports a mistake, and how it ends.
 
-Knows processes, signals and the log's formats. What is echoed, and how, is for other tests.
+Knows processes, signals and the log's formats. What is echoed, and how, is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def echo(client: ClientConnection, message: str | bytes) -> None:
 
 @contextmanager
 def connected(daemon: Daemon) -> Iterator[ClientConnection]:
-    """A client that has been served."""
+    """Yield a client that has received an echo."""
     with connect(daemon.url, open_timeout=10) as client:
         echo(client, "hello")
         yield client
@@ -82,14 +82,14 @@ def test_serves_and_ends_with_status_0_on_sigterm(way: dict[str, Any]) -> None:
     assert_ends_well(signal.SIGTERM, way)
 
 
-# What becomes of SIGINT differs by program and by reactor: Python has a handler of its own for it.
+# SIGINT is handled differently by each program and reactor, because Python has a handler of its own for it.
 @pytest.mark.parametrize("way", ["twistd", "twistd, asyncio", "twist"])
 def test_serves_and_ends_with_status_0_on_sigint(way: str) -> None:
     assert_ends_well(signal.SIGINT, WAYS[way])
 
 
 def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
-    """Assert that a client is served, and told when a signal ends the daemon."""
+    """Assert that a client is served, and that it gets close code 1001 when a signal ends the daemon."""
     with Daemon(**way) as daemon, connected(daemon) as client:
         daemon.send_signal(number)
         with pytest.raises(ConnectionClosed) as closed:
@@ -101,7 +101,7 @@ def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
 
 
 def test_select_watches_no_more_than_it_can() -> None:
-    """Descriptors from 1024 on would break it: the connection that gets one, and with it all others."""
+    """select() takes no descriptor from 1024 on. One such connection would break itself and all others."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 3000:
         pytest.skip("the limit on descriptors is too low for as many clients")
@@ -114,7 +114,8 @@ def test_select_watches_no_more_than_it_can() -> None:
             assert "max-connections 960," in daemon.log()
             opened: list[socket.socket] = []
             for _ in range(1100):
-                with suppress(ConnectionResetError):  # one over the limit may be reset before connect() returns
+                # A connection over the limit may be reset before connect() returns.
+                with suppress(ConnectionResetError):
                     opened.append(clients.enter_context(socket.create_connection(daemon.address, timeout=30)))
             answers = [answer_to(client, handshake())[:12] for client in opened]
             assert answers[:960] == [b"HTTP/1.1 101"] * 960
@@ -126,7 +127,7 @@ def test_select_watches_no_more_than_it_can() -> None:
 
 
 def answer_to(client: socket.socket, octets: bytes) -> bytes:
-    """Return what the server says, or nothing where it has reset the connection."""
+    """Return the server's answer, or nothing if the server has reset the connection."""
     with suppress(OSError):
         client.sendall(octets)
         return client.recv(4096)
@@ -135,7 +136,7 @@ def answer_to(client: socket.socket, octets: bytes) -> bytes:
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
 def test_the_lane_serves_plain_and_deflated_messages_whatever_the_python(compression: str | None) -> None:
-    """Debian's Python, for one, has zlib within the interpreter."""
+    """The lane works with any Python. Debian's, for example, has zlib linked into the interpreter."""
     native = needed_native()
     with Daemon() as daemon:
         daemon.wait_for_log(rf"express lane: pump and codec \({native.isa}\)\n")
@@ -170,7 +171,7 @@ def test_gives_up_its_privileges(is_daemonized: bool) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the root: run the tests as root")
 @pytest.mark.parametrize("reactor", [None, "asyncio"])
 def test_serves_from_a_folder_with_nothing_in_it(tmp_path: Path, reactor: str | None) -> None:
-    """All that Python loads and reads must be there by then: no file of any package is."""
+    """Everything that Python loads or reads must be loaded before: the new root holds no file of any package."""
     certificate = Certificate(tmp_path / "key.pem")
     root = tmp_path / "root"
     (root / "dev").mkdir(parents=True)
@@ -201,7 +202,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         Daemon("--drain-timeout", "60s", "--close-timeout", "60s") as daemon,
         socket.create_connection(daemon.address) as client,
     ):
-        # A client that answers no Close frame: the drain waits for it.
+        # A client that answers no Close frame keeps the drain waiting.
         client.sendall(
             b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -213,26 +214,26 @@ def test_a_second_signal_ends_it_at_once() -> None:
         start = time.monotonic()
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait() == 0
-        # Against the 60 seconds that it would have waited.
+        # Without the second signal the drain would wait for 60 seconds.
         assert time.monotonic() - start < 30
 
 
-# As the first process of a container: each that is started there has the process id of the one before it, 1.
+# The daemon as the first process of a container. Every such process has the process id 1, like the one before it.
 
 
 @contextmanager
 def first_process(folder: Path, *arguments: str) -> Iterator[Path]:
-    """Run twistd with these arguments until it is killed, and give the path of its log."""
+    """Run twistd as process 1 with these arguments until it is killed, and yield the path of its log."""
     isolated = [needed("unshare", "util-linux"), *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     isolated += ["--pid", "--fork", "--kill-child", "--mount-proc"]
     if run(*isolated, "true").returncode:
-        give_up("this takes a process namespace: run as root, or where `unshare --user --pid` is allowed")
+        give_up("no process namespace: run as root, or where `unshare --user --pid` is allowed")
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([*isolated, script("twistd"), *arguments], cwd=folder, stdout=output, stderr=output)
     try:
         wait_until(
-            lambda: process.poll() is not None or "echod " + __version__ in log.read_text(), "it to serve or to end"
+            lambda: process.poll() is not None or "echod " + __version__ in log.read_text(), "twistd to serve or to end"
         )
         yield log
     finally:
@@ -254,7 +255,7 @@ def test_a_container_that_was_killed_starts_again_on_its_unix_sockets(workers: s
             assert accepts(admin), log.read_text()
             with unix_connect(str(path)) as client:
                 echo(client, "hello")
-        wait_until(lambda: not accepts(path), "it to be gone, and its workers")
+        wait_until(lambda: not accepts(path), "the daemon and its workers to be gone")
         assert path.exists()
     assert {found.name for found in tmp_path.iterdir()} == {"socket", "admin", "log"}
 
@@ -262,7 +263,7 @@ def test_a_container_that_was_killed_starts_again_on_its_unix_sockets(workers: s
 def test_a_container_that_was_killed_says_what_its_pid_file_is_about(tmp_path: Path) -> None:
     with first_process(tmp_path, "-n", "echod", "--port=unix:socket"):
         assert (tmp_path / "twistd.pid").read_text() == "1"
-    wait_until(lambda: not accepts(tmp_path / "socket"), "it to be gone")
+    wait_until(lambda: not accepts(tmp_path / "socket"), "the daemon to be gone")
     with first_process(tmp_path, "-n", "echod", "--port=unix:socket") as log:
         assert log.read_text().splitlines() == [
             f"echod: the pid file {tmp_path / 'twistd.pid'} is of an earlier process, whose id, 1, is "
@@ -282,13 +283,13 @@ def test_a_second_start_in_the_same_folder_says_the_way_out(way: str, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["twistd.pid"]
 
 
-# Sockets that systemd passes; those that have names are for tests/system/test_systemd.py.
+# Sockets that systemd passes. Sockets with names are tested in tests/system/test_systemd.py.
 
 
 @pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twist"])
 @pytest.mark.parametrize("env", [{}, {"LISTEN_FDNAMES": ""}], ids=["no names", "empty names"])
 def test_sockets_without_names_are_served(env: dict[str, str], way: str) -> None:
-    """And nothing else: the default would be a port on every interface."""
+    """Nothing else is served, either: the default would be a port on every interface."""
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         urls = ["ws://{}:{}".format(*passed.getsockname()) for passed in (first, second)]
         with Daemon(ports=(), sockets=(first, second), env=env, **WAYS[way]) as daemon:
@@ -307,7 +308,7 @@ def test_a_socket_without_a_name_is_called_unknown() -> None:
         assert daemon.port == passed.getsockname()[1]
 
 
-# Which of a host's addresses it serves.
+# The addresses of the host that the daemon serves.
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -348,7 +349,7 @@ def test_a_port_for_both_families_and_one_for_ipv6_are_the_same(program: Program
     )
 
 
-# What it makes of who calls over a Unix socket.
+# Peers on a Unix socket.
 
 
 def test_a_proxy_at_a_unix_socket_is_believed_as_at_any_other(tmp_path: Path) -> None:
@@ -360,7 +361,7 @@ def test_a_proxy_at_a_unix_socket_is_believed_as_at_any_other(tmp_path: Path) ->
         assert json.loads(client.recv())["peer"] == {"address": "192.0.2.7", "port": None}
 
 
-# What it prints when it starts.
+# What the daemon prints when it starts.
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -496,11 +497,11 @@ def test_a_socket_in_use_is_one_line_and_status_1(program: Program, tmp_path: Pa
 
 
 def assert_refused(ended: tuple[int, str, str]) -> str:
-    """Assert that a start was refused in good order, and return what was said."""
+    """Assert that a start was refused cleanly, and return the error message."""
     status, output, error = ended
     assert status == 1
     assert re.fullmatch(r"echod: [^\n]+\n", error)
-    # twistd has begun its log by the time that a port turns out to be in use.
+    # twistd has already opened its log when it finds the port in use.
     assert "Traceback" not in output
     assert "Error" not in output
     return error
@@ -517,11 +518,11 @@ def test_daemonized_a_port_in_use_is_told_in_the_log(port_in_use: int, tmp_path:
         cwd=tmp_path,
     )
     log = (tmp_path / "log").read_text()
-    # twistd tells that there was an error, cuts its text, and points to the log.
+    # twistd reports that there was an error, cuts the text, and points to the log.
     assert done.returncode == 1
     assert "can't listen on" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr + log
-    # It says so before it removes this.
+    # The message precedes the removal of the pid file.
     wait_until(lambda: not (tmp_path / "pid").exists(), "the pid file to go")
     assert re.search(f"can't listen on .*{port_in_use}.*in use", log)
 
@@ -643,7 +644,7 @@ def ask(daemon: Daemon, target: str, method: str = "GET", **headers: str) -> HTT
     connection = HTTPConnection(*daemon.address, timeout=10)
     connection.request(method, target, headers=headers)
     response = connection.getresponse()
-    # Read here, so that the caller has nothing to close.
+    # Read the body here, so that the caller has nothing to close.
     body = response.read()
     response.read = lambda amt=None: body  # type: ignore[method-assign]  # noqa: ARG005
     connection.close()
@@ -682,7 +683,7 @@ def test_a_head_request_gets_no_body(daemon: Daemon) -> None:
 
 @contextmanager
 def wss(daemon: Daemon, certificate: Certificate) -> Iterator[ClientConnection]:
-    """A client over TLS that trusts this certificate alone, and that has been served."""
+    """Yield a TLS client that trusts only this certificate, and that has received an echo."""
     with connect(f"wss://localhost:{daemon.port}", ssl=certificate.client(), open_timeout=10) as client:
         echo(client, "hello")
         yield client
@@ -708,7 +709,7 @@ def test_on_a_socket_for_both_a_client_of_ipv4_is_told_of_as_such(kind: str, cer
         plain = socket.create_connection(("127.0.0.1", daemon.port), 10)
         told = {"address": "127.0.0.1", "port": plain.getsockname()[1]}
         if kind.startswith("haproxy:"):
-            # Version 2, LOCAL: the proxy itself, as in its health check.
+            # PROXY version 2 with the command LOCAL: the proxy itself is the peer, as in its health check.
             plain.sendall(b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
         url = f"{daemon.url.split(':')[0]}://localhost/info"
         with connect(url, sock=plain, ssl=certificate.client() if "ssl" in kind else None) as client:
@@ -729,7 +730,7 @@ def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_pat
             pass
         with wss(daemon, new):
             pass
-        # A file that is broken changes nothing, and is told in one line.
+        # A broken file changes nothing, and is reported in one line.
         new.path.write_bytes(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
         daemon.send_signal(signal.SIGHUP)
         told = daemon.wait_for_log(r"reload failed: .* keeps its old certificates: .*")
@@ -741,7 +742,7 @@ def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_pat
 
 
 def test_what_nohup_has_it_ignore_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is started from here takes it along
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # child processes inherit this
     try:
         with Daemon() as daemon:
             signal.signal(signal.SIGHUP, before)
@@ -754,7 +755,7 @@ def test_what_nohup_has_it_ignore_stays_ignored() -> None:
 
 
 def test_a_terminal_that_is_closed_takes_its_daemon_along(tmp_path: Path) -> None:
-    """As before SIGHUP had another meaning: else it would go on with nobody to stop it."""
+    """SIGHUP from a closed terminal still ends the daemon. Otherwise the daemon would run on with nobody to stop it."""
     master, slave = os.openpty()
     command = [
         script("twistd"),

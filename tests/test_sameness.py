@@ -1,10 +1,10 @@
-"""Whatever a client sends, cut wherever: with the lane and without it the same octets come back, as early, and the same
-close.
+"""Whatever a client sends, however it is cut: the lane sends the same octets as the plain protocol, just as early, and
+closes in the same way.
 
-The specification is the protocol without native code, over a fake transport, which is handed one piece after the other.
-It is compared with the codec over a fake transport, where each piece must have the very same answer; and with the pump
-over a real socket, plain or with TLS on it, where the answers must have come as far after each piece, and be the same
-in the end. How answers are put together into writes doesn't matter.
+The specification is the protocol without native code on a fake transport, which gets one piece after the other. Two
+others are compared with it. The codec runs on a fake transport, and must give the same answer to each piece. The pump
+runs on a real socket, plain or with TLS; after each piece as many octets must have come, and at the end the same ones.
+How the octets are grouped into writes doesn't matter.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WAYS = {
     "mirrored": Way("/", (OFFER,)),
     "mirrored, without context": Way("/", (NO_CONTEXT,)),
     "deflated, without context": Way("/?compression=deflate", (NO_CONTEXT,)),
-    # Of which no lease could go on with the compressor.
+    # Deflating anew with context takeover: a lease could not go on with the connection's compressor.
     "deflated": Way("/?compression=deflate", (OFFER,), is_leased=False),
 }
 
@@ -60,7 +60,7 @@ SETTINGS = {"max_message_size": LIMIT, "max_fragments": 8, "ping_interval": 0.0,
 
 @dataclass
 class Grounds:
-    """Where the three ways are."""
+    """The factories and contexts of the three ways to serve a connection."""
 
     native: Native
     without: EchoFactory
@@ -69,7 +69,7 @@ class Grounds:
     client: ssl.SSLContext
 
     def link(self, way: Way, is_tls: bool) -> Link:
-        """Return a new connection to the pump, leased where it may be."""
+        """Return a new connection to the pump, with a lease if the way allows one."""
         if not is_tls:
             link = Link(self.bed.loop, self.bed.factory, *way.headers, target=way.target)
         else:
@@ -91,7 +91,7 @@ def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
 
 @dataclass(frozen=True)
 class Ending:
-    """What a connection has come to."""
+    """The state and the close codes of a connection."""
 
     state: int
     was_clean: bool
@@ -112,8 +112,7 @@ def ending(protocol: EchoProtocol) -> Ending:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answer to each piece, how the transport was closed, and what the connection has come to before and after the
-    client's end."""
+    """The answer to each piece, how the transport was closed, and the state before and after the client's FIN."""
 
     answers: list[bytes]
     closed: tuple[bool, bool, bool]
@@ -122,7 +121,7 @@ class Outcome:
 
 
 def over_a_fake_transport(factory: EchoFactory, way: Way, pieces: list[bytes]) -> Outcome:
-    """Hand one piece after the other to the protocol, then the client's FIN."""
+    """Give the protocol one piece after the other, then the client's FIN."""
     peer = Peer(factory)
     peer.open(way.target, *way.headers)
     answers = [peer.send(piece) for piece in pieces]
@@ -140,12 +139,13 @@ def echo_nothing(link: Link) -> None:
 
 
 def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Outcome, is_tls: bool) -> None:
-    """Send one piece after the other, wait for what is expected after each, then send the FIN, and see that nothing
-    else came."""
+    """Send one piece after the other, and wait for the expected answer after each. Then send the FIN, and assert that
+    nothing else came."""
     bed_, link = grounds.bed, grounds.link(way, is_tls)
     try:
         right = b""
-        # Autobahn inflates what has come of a message, the lane all of it at once: there a fault may be found later.
+        # Autobahn inflates each part of a message as it comes, the lane a whole message. The lane may find a fault
+        # later.
         may_be_late = bool(way.headers) and expected.before.failed_by_me
         for piece, answer in zip(pieces, expected.answers, strict=True):
             right += answer
@@ -154,7 +154,7 @@ def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Out
                 bed_.loop.turn(0.002)
                 assert right.startswith(link.take())
             else:
-                # it is called before the next piece
+                # the loop calls the lambda before the next piece
                 bed_.loop.until(lambda: len(link.take()) >= len(right), 5)  # noqa: B023
                 assert link.received == right
         link.end()
@@ -177,7 +177,7 @@ def cut(octets: bytes, places: list[int]) -> list[bytes]:
     return [octets[start:end] for start, end in pairwise(edges)]
 
 
-# By hand: each kind of thing once, at once, cut in the middle, and octet by octet.
+# By hand: each kind of input once, in one piece, cut in the middle, and octet by octet.
 
 MIXED = "aé€😀".encode()
 GRAMMAR = [
@@ -197,7 +197,7 @@ def deflated(payload: bytes) -> bytes:
 
 
 def with_length_form(octets: bytes, size: int, length: int) -> bytes:
-    """A frame whose length is in another form than the shortest."""
+    """Return a frame whose length is not in the shortest form."""
     return octets[:1] + bytes([0x80 | {2: 126, 8: 127}[size]]) + length.to_bytes(size, "big") + octets[2:]
 
 
@@ -283,15 +283,15 @@ STREAMS = {
 
 
 class Deflater:
-    """A client's compressor, which refers to earlier messages unless it was told otherwise."""
+    """A client's compressor. It refers to earlier messages unless it was told not to."""
 
     def __init__(self, keeps_context: bool = True) -> None:
         self._keeps_context = keeps_context
         self._compressor = zlib.compressobj(wbits=-12)
 
     def octets(self, payload: bytes, level: int = 6, flush: int = zlib.Z_SYNC_FLUSH) -> bytes:
-        """Deflate a message. With Z_FINISH its last block but the empty one behind it is marked as such, and what it
-        says is forgotten."""
+        """Deflate a message. With Z_FINISH the message has a block that is marked as the last, before the empty block,
+        and later messages do not refer to it."""
         if not self._keeps_context or level != 6 or flush == zlib.Z_FINISH:
             self._compressor = zlib.compressobj(level, wbits=-12)
         octets = self._compressor.compress(payload) + self._compressor.flush(flush)
@@ -301,12 +301,12 @@ class Deflater:
         return octets.removesuffix(b"\0\0\xff\xff")
 
     def frames(self, payload: bytes, opcode: int = TEXT, step: int = 2**20, between: bytes = b"") -> bytes:
-        """Return a message in frames of `step` octets."""
+        """Return a deflated message in frames of `step` octets, with `between` after each but the last."""
         return in_frames(self.octets(payload), opcode, step, between)
 
 
 def in_frames(octets: bytes, opcode: int = TEXT, step: int = 2**20, between: bytes = b"") -> bytes:
-    """Return a deflated message in frames of `step` octets."""
+    """Return deflated octets in frames of `step` octets, with `between` after each but the last."""
     parts = [octets[start : start + step] for start in range(0, len(octets), step)] or [b""]
     return between.join(
         client_frame(CONTINUATION if place else opcode, part, fin=place == len(parts) - 1, rsv=0 if place else 4)
@@ -315,7 +315,7 @@ def in_frames(octets: bytes, opcode: int = TEXT, step: int = 2**20, between: byt
 
 
 def deflated_streams(keeps_context: bool) -> dict[str, bytes]:
-    """Streams of a client that deflates."""
+    """Return streams of a client that deflates."""
 
     def talk(*payloads: bytes, **how: Any) -> bytes:
         client = Deflater(keeps_context)
@@ -391,14 +391,14 @@ def test_by_hand(grounds: Grounds, name: str, way: Way) -> None:
         compare(grounds, way, cut(stream, [*range(300)]))
 
 
-# Of any kind.
+# Drawn at random.
 
 small = st.one_of(st.text(max_size=130).map(str.encode), st.binary(max_size=130), st.sampled_from(GRAMMAR))
 
 
 @st.composite
 def payloads(draw: st.DrawFn) -> bytes:
-    """Small ones, and some about as long as the pump's and the reactor's buffers and the limit."""
+    """Draw a payload: mostly small ones, and some about as long as the limit or the buffers of pump and reactor."""
     if draw(st.integers(0, 3)):
         return draw(small)
     size = draw(st.sampled_from([4_086, 4_090, 4_096, 8_192, 65_522, 65_536, LIMIT])) + draw(st.integers(-8, 8))
@@ -418,7 +418,7 @@ def ordinary(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def odd(draw: st.DrawFn) -> bytes:
-    """A frame of any kind, valid or not, whose length may be a lie."""
+    """Draw a frame of any kind, valid or not, whose header may have a wrong length."""
     payload = draw(payloads())
     if draw(st.booleans()):
         payload = deflated(payload)
@@ -436,7 +436,7 @@ def odd(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def fragmented(draw: st.DrawFn) -> bytes:
-    """A message in two to five frames, with control frames between."""
+    """Draw a message in two to five frames, with control frames between them."""
     payload, opcode, rsv = draw(payloads()), draw(st.sampled_from([TEXT, BINARY])), draw(st.sampled_from([0, 4]))
     parts = cut(
         deflated(payload) if rsv else payload, draw(st.lists(st.integers(0, len(payload)), min_size=1, max_size=4))
@@ -450,7 +450,7 @@ def fragmented(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """Mostly ordinary; cut short, or with some octets changed."""
+    """Draw a stream: mostly ordinary, sometimes cut short or with some octets changed."""
     frames = st.one_of(
         ordinary(),
         ordinary(),
@@ -477,7 +477,7 @@ def test_of_any_kind_cut_anywhere(grounds: Grounds, data: st.DataObject, way: Wa
 
 @st.composite
 def deflated_talk(draw: st.DrawFn, keeps_context: bool) -> bytes:
-    """What a client deflates, with plain messages and control frames between; some of it bent."""
+    """Draw a stream of deflated messages with plain messages and control frames between them; some are damaged."""
     client, frames = Deflater(keeps_context), []
     for _ in range(draw(st.integers(1, 8))):
         payload, opcode = draw(payloads()), draw(st.sampled_from([TEXT, BINARY]))

@@ -1,5 +1,5 @@
-"""What a newcomer is told of tools that are missing: why tests are skipped, in one line for all that want the same, and
-how to get it."""
+"""How a newcomer learns of missing tools: one line for all tests that were skipped for the same reason, with the way to
+get the tool."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without either,
-and over TLS.
+"""Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without native
+code, and over TLS.
 
-What is measured is the processor's time of this thread, which others that keep the machine busy do not add to, but for
-what they do to its caches. The best of some runs counts.
+The tests measure the CPU time of this thread. Other processes do not add to it, except by their effect on the caches.
+The best of several runs counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.loop import Bed, Link, Loop, bed, wait_for_lease
 from tests.tls import Certificate
 
 LIMIT = 0.025
-"""Seconds of a turn. It is to take 10 ms at most; what was mended took 60 to 110."""
+"""Limit in seconds for a turn. Turns are to take at most 10 ms; the slow turns that were mended took 60 to 110."""
 
 RUNS = 4
 
@@ -35,25 +35,25 @@ ALONE = f"{DEFLATE}; client_no_context_takeover; server_no_context_takeover"
 NOTHING = "X-Nothing: asked"
 
 TEXT_16 = ("aé€😀".encode() * 2**21)[: 10 * (2**24 // 10) - 10]
-"""Just below the limit of a message."""
+"""Just under the limit of a message."""
 
 
 class TimedLoop(Loop):
-    """A loop whose clock is the processor's time, and which notes how long each call takes."""
+    """A loop whose clock is the thread's CPU time, and which notes the duration of each call."""
 
     longest = 0.0
 
     def seconds(self) -> float:
-        """Return the time of this thread."""
+        """Return the CPU time of this thread."""
         self.rightNow = max(self.rightNow, time.thread_time())
         return self.rightNow
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
-        """Note how long that takes, too."""
+        """Note the duration of the delayed call, too."""
         return super().callLater(delay, self.call, partial(callable, *args, **kw))
 
     def call(self, serve: Callable[[], Any]) -> Any:
-        """Serve, and note how long it takes."""
+        """Serve a descriptor, and note how long that takes."""
         began = time.thread_time()
         try:
             return serve()
@@ -73,7 +73,7 @@ def timed_bed(native: Native, mode: str) -> Iterator[tuple[Bed, TimedLoop]]:
 
 
 def opened(made: Bed, mode: str, header: str, certificate: Certificate) -> Link:
-    """Open a connection, leased where it can be."""
+    """Open a connection, with a lease if the mode allows one."""
 
     def echo_nothing() -> None:
         link.send(client_frame(TEXT))
@@ -88,7 +88,7 @@ def opened(made: Bed, mode: str, header: str, certificate: Certificate) -> Link:
 
 
 def best(run: Callable[[], float]) -> float:
-    """Run until a run is within the limit, but no more than so many times; return the best."""
+    """Repeat until a run keeps within the limit, up to a fixed number of times; return the best run."""
     found = [run()]
     while found[-1] > LIMIT and len(found) < RUNS:
         found.append(run())
@@ -105,12 +105,12 @@ def in_one(octets: bytes) -> bytes:
 
 
 def is_echoed(octets: bytes, link: Link) -> bool:
-    """Whether as much has come as these octets."""
+    """Tell whether at least as many octets have come."""
     return len(link.take()) >= len(octets)
 
 
 def is_failed(code: int, link: Link) -> bool:
-    """Whether the one frame that has come says so."""
+    """Tell whether the one frame that has come is a Close frame with this code."""
     frames, _ = split(bytes(link.take()))
     return [(frame.opcode, frame.payload[:2]) for frame in frames] == [(CLOSE, code.to_bytes(2, "big"))]
 
@@ -159,7 +159,7 @@ def test_no_octets_take_long(native: Native, certificate: Certificate, name: str
 def test_a_lease_ends_within_a_large_message(
     native: Native, certificate: Certificate, mode: str, is_fragmented: bool
 ) -> None:
-    """A ping that is due takes the socket back; the message is echoed all the same."""
+    """A due ping takes the socket back from the lease. The message is echoed all the same."""
     octets = b"".join(HALVES) if is_fragmented else client_frame(TEXT, TEXT_16)
 
     def longest() -> float:
@@ -184,7 +184,7 @@ def test_a_lease_ends_within_a_large_message(
 def test_many_small_records_behind_much_that_is_put_off(
     native: Native, certificate: Certificate, is_native: bool
 ) -> None:
-    """Twisted opens all records of a read, whether it was asked to pause or not, and hands each over by itself."""
+    """Twisted opens all records of one read, even when it was asked to pause, and hands each over separately."""
     octets = client_frame(TEXT, TEXT_16 + b"\xff")
 
     def longest() -> float:
@@ -197,6 +197,6 @@ def test_many_small_records_behind_much_that_is_put_off(
             loop.until(lambda: is_failed(1007, link))
             return loop.longest
 
-    # Most of it is Twisted's own work on each record, longer where coverage is measured. With a copy for each record it
-    # was 1.8 s.
+    # Most of this is Twisted's own work on each record, and takes longer when coverage is measured. When each record
+    # cost a copy, it took 1.8 s.
     assert best(longest) <= 4 * LIMIT

@@ -1,7 +1,7 @@
-"""The units of etc/systemd/, by their text: the instances are in the same sandbox, and docs/operating.md says what is
-in the files.
+"""The text of the units of etc/systemd/: the instances have the same sandbox as the single service, and
+docs/operating.md agrees with the files.
 
-Knows how units are written. What systemd makes of them is for tests/system/test_systemd.py.
+Knows the syntax of units. Their effect under systemd is tested in tests/system/test_systemd.py.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ UNITS = ROOT / "etc/systemd"
 OPERATING = (ROOT / "docs/operating.md").read_text()
 
 OF_ONE = {"EnvironmentFile", "ExecStart", "RuntimeDirectory", "SyslogIdentifier"}
-"""What an instance has otherwise than the one service."""
+"""The settings in which an instance differs from the single service."""
 
 
 def service(name: str) -> dict[str, list[str]]:
-    """Return the settings of a unit's section [Service], each with its values in their order."""
+    """Return the settings of a unit's section [Service], each with its values in order."""
     _, _, rest = (UNITS / name).read_text().partition("\n[Service]\n")
     found: dict[str, list[str]] = {}
     for key, value in re.findall(r"^([A-Z]\w+)=(.*)$", rest.partition("\n[")[0], re.MULTILINE):
@@ -41,7 +41,7 @@ def test_an_instance_runs_as_the_one_service_does() -> None:
 
 
 def test_a_worker_that_is_killed_for_want_of_memory_does_not_end_the_others() -> None:
-    """Without this systemd stops the whole service."""
+    """Without this setting systemd would stop the whole service."""
     assert service("echod.service")["OOMPolicy"] == ["continue"]
 
 

@@ -1,7 +1,6 @@
-"""docs/url.md stays true: each of its lines, run as it is, prints what stands under it, and its tables are those in
-force.
+"""docs/url.md stays true: each of its lines prints what stands under it, and its tables have the limits in force.
 
-Knows how that file is written. What parameters do is for test_faulty.py; here the documentation only must say the same.
+Knows the form of that file. The effect of the parameters is tested in tests/faults/.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ TEXT = (Path(__file__).parent.parent / "docs" / "url.md").read_text()
 EXAMPLES = re.findall(r"^```sh\n((?:.*\n)*?)```\n```\n((?:.*\n)*?)```$", TEXT, re.MULTILINE)
 
 LATE = 10.0
-"""Seconds by which a line may come later than it says, on a busy machine."""
+"""The seconds by which a line may come late on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with talk.py in it."""
+    """Return a folder with talk.py in it."""
     path = tmp_path_factory.mktemp("url")
     (program,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     (path / "talk.py").write_text(program)

@@ -1,7 +1,7 @@
-"""A wall clock that is set while a real daemon runs: no deadline moves with it, under any reactor.
+"""The wall clock is set while a real daemon runs: no deadline moves with it, under any reactor.
 
-A small library moves the wall clock of the daemon's processes alone. Knows processes and frames. Must never import what
-it looks at.
+A small library changes the wall clock for the daemon's processes only. Knows processes and frames. Must never import
+the code that it tests.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ SHORT = (
     "--drain-timeout",
     "2s",
 )
-"""Deadlines that a test waits for."""
+"""Short deadlines that a test waits for."""
 
 PATIENCE = 30.0
-"""Seconds for a deadline of one: those by which a clock is set are twice as many."""
+"""Time limit in seconds for what takes one. The clock is set by at least twice this time."""
 
 LONG = ("--handshake-timeout", "50m", "--ping-interval", "50m", "--ping-timeout", "50m")
-"""Deadlines that only a clock that is set could reach."""
+"""Long deadlines that could pass only if the clock were set."""
 
 
 class Manager:
-    """A service manager that hears what a daemon tells it, and expects a sign of life within a second."""
+    """A service manager that receives a daemon's notifications, and expects a sign of life every second."""
 
     def __init__(self, folder: Path) -> None:
         self.environment = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "1000000"}
@@ -54,7 +54,7 @@ class Manager:
         self._socket.bind(self.environment["NOTIFY_SOCKET"])
 
     def wait_for_signs_of_life(self, count: int) -> None:
-        """Return when the daemon has told `count` times from now that it lives, twice a second."""
+        """Return when `count` further signs of life have come. The daemon sends two in a second."""
         self._socket.setblocking(False)
         try:
             while True:
@@ -76,7 +76,7 @@ class Clock:
         self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK_SHIFT": str(self._file)}
 
     def shift(self, seconds: int) -> None:
-        """Put the clock on by so many seconds, or back."""
+        """Set the clock forward, or back if `seconds` is negative."""
         new = self._file.with_suffix(".new")
         new.write_text(str(seconds))
         new.replace(self._file)
@@ -115,21 +115,21 @@ HOW: dict[str, dict[str, Any]] = {
     "twist": {"program": "twist"},
     "daemonized": {"is_daemonized": True},
 }
-"""Each reactor; and each program that has one made before it asks echod for anything."""
+"""Each reactor, and each program that creates a reactor before it calls echod."""
 
 either_way = pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 
 
 def assert_deadlines_hold(daemon: Daemon, manager: Manager, set_clock: Callable[[], None]) -> None:
-    """Assert that a handshake ends, a silent client is pinged, a close ends, and the service manager hears of it
-    all."""
+    """Assert that a handshake times out, a silent client is pinged, a close times out, and the service manager gets
+    signs of life."""
     with socket.create_connection(daemon.address, START_DEADLINE) as never, Client(daemon.address).socket as silent:
         closing = Client(daemon.address)
-        # Each deadline runs by now.
+        # All deadlines have begun by now.
         never.sendall(b"GET / HTTP/1.1\r\n")
         closing.socket.sendall(client_frame(TEXT, b"x", rsv=7))
         assert closing.frame().opcode == CLOSE
-        assert closing.is_lost(), "the daemon has sent a FIN"
+        assert closing.is_lost(), "the daemon has not ended the connection"
         set_clock()
         manager.wait_for_signs_of_life(3)
         for late in (silent, never):
@@ -142,7 +142,8 @@ def assert_deadlines_hold(daemon: Daemon, manager: Manager, set_clock: Callable[
 
 
 def has_reset(connection: socket.socket) -> bool:
-    """Tell whether the other end has reset a connection: the kernel says so once, and behind a FIN by this number."""
+    """Tell whether the other end has reset a connection. The kernel reports this once, and after a FIN by this
+    number."""
     return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.EPIPE
 
 
@@ -151,7 +152,7 @@ def has_reset(connection: socket.socket) -> bool:
 def test_a_clock_put_back_stops_no_deadline(how: dict[str, Any], seconds: int, clock: Clock, manager: Manager) -> None:
     with start(clock, manager, *SHORT, **how) as daemon:
         assert_deadlines_hold(daemon, manager, lambda: clock.shift(seconds))
-        with Client(daemon.address).socket:  # who never answers a Close frame ends with the drain
+        with Client(daemon.address).socket:  # this client never answers a Close frame, and ends with the drain
             daemon.stop()
 
 
@@ -166,7 +167,7 @@ def test_a_clock_put_on_cuts_nothing_short(how: dict[str, Any], clock: Clock, ma
         opening.sendall(head[:20])
         idle.echo()
         clock.shift(2 * HOUR)
-        manager.wait_for_signs_of_life(3)  # in which the deadlines are looked at ten times
+        manager.wait_for_signs_of_life(3)  # meanwhile the deadlines are checked ten times
         opening.sendall(head[20:])
         assert opening.recv(4096).startswith(b"HTTP/1.1 101 ")
         assert idle.echo() == b"hello"

@@ -1,6 +1,6 @@
-"""Workers as a user has them: a real daemon with two, which serve, die, stand still, and end together.
+"""Workers as a user sees them: a real daemon with two workers that serve, die, hang, and end together.
 
-Knows frames, HTTP and processes. Must never import what it looks at.
+Knows frames, HTTP and processes. Must never import the code that it tests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GOING_AWAY = Frame(CLOSE, close_payload(1001, "going away"))
 
 
 class InfoClient(Client):
-    """A connection to `/info`, which tells which process serves it."""
+    """A connection to `/info`, which names the process that serves the connection."""
 
     def __init__(self, target: Any, context: ssl.SSLContext | None = None) -> None:
         super().__init__(target, context, "/info")
@@ -53,7 +53,7 @@ def clients(daemon: Daemon, count: int) -> Iterator[list[InfoClient]]:
 
 
 def on_both(daemon: Daemon, count: int = 20) -> Any:
-    """So many that a worker without any would be a wonder: one in half a million."""
+    """Open connections. Of 20, a worker gets none only once in half a million runs."""
     return clients(daemon, count)
 
 
@@ -76,7 +76,7 @@ def is_ready(daemon: Daemon) -> bool:
 
 
 def workers(daemon: Daemon) -> set[int]:
-    """The processes that the daemon has started and that live."""
+    """Return the daemon's live child processes."""
     return {int(pid) for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()}
 
 
@@ -94,7 +94,7 @@ def test_two_serve_and_the_load_is_divided() -> None:
         with clients(daemon, 200) as found:
             by_process = Counter(client.process for client in found)
             assert by_process.keys() == workers(daemon)
-            # A fair coin, thrown 200 times, is outside of this once in ten billion.
+            # A fair coin, thrown 200 times, falls outside of this range once in ten billion runs.
             assert min(by_process.values()) > 50
             for client in found:
                 assert client.echo() == b"hello"
@@ -145,7 +145,7 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
         before = sum(
             value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total")
         )
-        # What it has told is kept.
+        # The parent keeps what the worker has reported.
         victim = found[0].process
         os.kill(victim, signal.SIGKILL)
         daemon.wait_for_log(f"worker {victim} was killed by SIGKILL; the next starts in 100ms")
@@ -159,7 +159,7 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
         assert victim not in workers(daemon)
         with on_both(daemon) as others:
             assert {client.process for client in others} == workers(daemon)
-            # Who waited at the dead worker's socket was served, and no sum has fallen.
+            # Connections that waited at the dead worker's socket were served, and no total has fallen.
             after = sum(
                 value for name, value in samples(daemon).items() if name.startswith("echod_messages_received_total")
             )
@@ -186,7 +186,7 @@ def test_one_signal_drains_all() -> None:
         for client in found:
             assert client.frame() == GOING_AWAY
         assert get(daemon, "/readyz") == (503, "draining\n")
-        # A worker's socket is closed in a turn of its loop of its own.
+        # Each worker closes its socket in a turn of its own loop.
         wait_until(lambda: is_refused(daemon.address), "the sockets to be closed, before the drain is over", 10)
         for client in found:
             client.close(1001)
@@ -208,7 +208,7 @@ def test_one_that_stands_still_is_replaced() -> None:
     with Daemon(*TWO) as daemon, on_both(daemon) as found:
         victim = found[0].process
         os.kill(victim, signal.SIGSTOP)
-        # The others are served meanwhile, and asked for what is known.
+        # Meanwhile the other workers are served, and are asked for their figures.
         assert samples(daemon)["echod_connections_open"] == sum(client.process != victim for client in found)
         daemon.wait_for_log(f"worker {victim} has not answered for 10s, it is killed")
         daemon.wait_for_log(f"worker {victim} was killed by SIGKILL")
@@ -262,7 +262,7 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
         }
 
     def told(end: Certificate) -> dict[str, float]:
-        """Once, and not for each worker."""
+        """The expiry is reported once, and not once for each worker."""
         ends = {(tls, "localhost"): end.certificate, (other, "a.example"): expired.certificate}
         return {
             f'{{endpoint="{port}",names="{names}"}}': each.not_valid_after_utc.timestamp()
@@ -326,7 +326,8 @@ def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> N
         numbers = samples(daemon)
         assert (numbers["echod_workers_serving"], numbers["echod_workers_wanted"]) == (1, 2)
         assert left in workers(daemon)
-        # The kernel goes on to give half of the connections to its socket: the other one serves these, too.
+        # The kernel keeps giving half of the connections to the ended worker's socket. The other worker serves these,
+        # too.
         with ExitStack() as stack:
             for _ in range(40):
                 client = InfoClient(daemon.address, certificate.client())
@@ -336,9 +337,8 @@ def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> N
         (tmp_path / "elsewhere").rename(certificate.path)
         wait_until(lambda: is_ready(daemon), "the next worker")
         client = InfoClient(daemon.address, certificate.client())
-        with (
-            client.socket
-        ):  # whose process serves until the end of its drain, and has the other's sockets served meanwhile
+        # This client's worker serves until its drain ends. The other worker serves its sockets meanwhile.
+        with client.socket:
             os.kill(client.process, signal.SIGTERM)
             assert client.frame() == GOING_AWAY
             for _ in range(20):
@@ -353,7 +353,7 @@ def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> N
 def test_relative_paths_begin_where_the_daemon_was_started(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    # The daemon is started in a folder of its own.
+    # `Daemon` starts the daemon in a folder of its own.
     relative = Certificate(tmp_path / "a.pem").path.relative_to(tempfile.gettempdir())
     port = f"ssl:0:privateKey=../{relative}:interface=127.0.0.1"
     with Daemon(*TWO, ports=[port], program_options=(f"--rundir={elsewhere}",)) as daemon:
@@ -455,7 +455,7 @@ def test_a_signal_while_they_start_ends_all_and_systemd_hears_of_that_alone(tmp_
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
 def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
-    # The parent reads the key as root, its workers as nobody.
+    # The parent reads the key as root, the workers as nobody.
     certificate = Certificate(tmp_path / "localhost.pem")
     certificate.path.chmod(0o600)
     port = f"ssl:0:privateKey={certificate.path}:interface=127.0.0.1"
@@ -463,7 +463,7 @@ def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
         script("twistd"), "-n", "--pidfile=", "--uid=65534", "echod", "--port", port, "--workers", "2", cwd=tmp_path
     )
     assert done.returncode == 1, done.stdout
-    # Where nobody may not even run the tests' Python, that is what can't be done.
+    # If nobody may not even run the tests' Python, the error is that a worker can't start.
     why = (
         rf"(?:worker \d+ can't start: --port: {re.escape(str(certificate.path))}|a worker can't start): "
         r"Permission denied"

@@ -1,4 +1,4 @@
-"""Certificates and keys made on the spot, by themselves or from an authority, with revocations; and a client in
+"""Makes certificates, self-signed or issued by an authority, and lists of revocations; and runs TLS handshakes in
 memory."""
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from OpenSSL import SSL
 class OneAtATime(ssl.SSLSocket):
     """A TLS socket that one thread may read while another writes, as websockets' threaded client does.
 
-    Python's own takes that only from 3.13 on. Before, both are in OpenSSL at once with one session, and where the
-    server's session tickets come as the request is sent, the session breaks, or AddressSanitizer sees its buffer used
-    after it was freed.
+    Before Python 3.13 its own TLS socket does not allow that: both threads then use one OpenSSL session at once. If the
+    server's session tickets arrive while the request is sent, the session breaks, or AddressSanitizer reports a use
+    after free.
     """
 
     _turn = threading.Lock()
@@ -42,7 +42,8 @@ class OneAtATime(ssl.SSLSocket):
             rest = rest[self._when_it_can(super().send, rest, flags) :]
 
     def _when_it_can(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Call without waiting in there, where the other thread would have to wait, too; raises `TimeoutError`."""
+        """Call without blocking inside OpenSSL, where the other thread would have to wait, too; raises
+        `TimeoutError`."""
         began = time.monotonic()
         while True:
             with self._turn:
@@ -58,23 +59,23 @@ class OneAtATime(ssl.SSLSocket):
                     self.settimeout(timeout)
             left = math.inf if timeout is None else began + timeout - time.monotonic()
             if left <= 0:
-                raise TimeoutError("nothing came, or went, in time")
+                raise TimeoutError("no data could be received or sent in time")
             poll = select.poll()
             poll.register(self, event)
-            poll.poll(
-                1000 * min(left, 0.1)
-            )  # at most so long: nobody wakes it up when the other thread closes the socket
+            # Wait only for a short time: nothing wakes this thread when the other one closes the socket.
+            poll.poll(1000 * min(left, 0.1))
 
 
 def trusting(**certificates: Any) -> ssl.SSLContext:
-    """Return the context of a client that trusts these, as `ssl.create_default_context` takes them, for any client."""
+    """Return a client context that trusts these certificates; the arguments are those of
+    `ssl.create_default_context`."""
     context = ssl.create_default_context(**certificates)
     context.sslsocket_class = OneAtATime
     return context
 
 
 class Certificate:
-    """A certificate and its key, in one PEM file. Each can issue others."""
+    """A certificate and its key in one PEM file. Each certificate can issue others."""
 
     def __init__(
         self,
@@ -86,9 +87,10 @@ class Certificate:
         age: float = 1,
         rest: float = 24,
     ) -> None:
-        """Make them in `path`, for these names of hosts, by `issuer` or self-signed, with a new key or this.
+        """Make the certificate and its key in the file `path`, for the host names `names`.
 
-        It is valid since `age` hours, and for the `rest`; each may be negative.
+        The certificate is issued by `issuer`, or self-signed. Its key is `key`, or a new one. It has been valid for
+        `age` hours, and will be for `rest` hours; each may be negative.
         """
         self.path = path
         self.key = key or ec.generate_private_key(ec.SECP256R1())
@@ -113,18 +115,18 @@ class Certificate:
 
     @property
     def pem(self) -> bytes:
-        """The certificate alone."""
+        """The certificate without the key."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def key_pem(self) -> bytes:
-        """The key alone."""
+        """The key without the certificate."""
         encoding, no_encryption = serialization.Encoding.PEM, serialization.NoEncryption()
         pem: bytes = self.key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, no_encryption)
         return pem
 
     def revoke(self, other: Certificate) -> bytes:
-        """Return a list of revocations with the one in it that this one issued."""
+        """Return a revocation list that revokes `other`, which this certificate issued."""
         now = datetime.datetime.now(datetime.UTC)
         revoked = (
             x509.RevokedCertificateBuilder().serial_number(other.certificate.serial_number).revocation_date(now).build()
@@ -143,18 +145,18 @@ class Certificate:
 
     def server_options(self) -> Any:
         """Return the context factory of a Twisted server."""
-        # not for the conformance tests, which know no Twisted
+        # imported here because the conformance tests use this module without Twisted
         from twisted.internet.ssl import PrivateCertificate  # noqa: PLC0415
 
         return PrivateCertificate.loadPEM(self.path.read_bytes()).options()
 
     def client(self) -> ssl.SSLContext:
-        """Return the context of a client that trusts it."""
+        """Return a client context that trusts this certificate."""
         return trusting(cadata=self.pem.decode())
 
 
 class Client:
-    """The end of a handshake in memory: what the server showed, or what either end failed with."""
+    """The client's end of a TLS handshake in memory: what the server showed, or how either end failed."""
 
     def __init__(self, creator: Any, name: str | None = None, protocol: Any = None, **wishes: Any) -> None:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -174,7 +176,7 @@ class Client:
         self.server.set_app_data(protocol)
 
     def shake_hands(self) -> Client:
-        """Carry octets between the two ends until both are done; raises `SSL.Error`."""
+        """Carry octets between the two ends until both have finished; raises `SSL.Error`."""
         ends = (self.connection, self.server)
         done: set[SSL.Connection] = set()
         while len(done) < 2:

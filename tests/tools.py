@@ -1,7 +1,7 @@
-"""What a test needs and a machine may lack: without it the test is skipped, or fails where nothing may be missing.
+"""Handles tools that a machine may lack: a test that needs one is skipped, or fails if nothing may be missing.
 
-Knows programs and the environment variable that has a say in it. Must never import echod: what looks at it from outside
-uses this, too.
+Knows programs, and the environment variable that forbids missing tools. Must never import echod, because suites that
+test echod from outside use this module.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pytest
 
 
 def give_up(reason: str) -> NoReturn:
-    """Skip the test, or fail it where nothing may be missing; `reason` is one line, and says how to get what is
-    missing."""
+    """Skip the test, or fail it if nothing may be missing. `reason` is one line that says how to get the missing
+    tool."""
     if os.environ.get("ECHOD_TEST_REQUIRE") == "all":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def needed(program: str, package: str | None = None) -> str:
-    """Return the path of `program`, which may be an administrator's, or give up; `package` is Debian's, if it has
-    another name."""
+    """Return the path of `program`, also from an administrator's folders, or give up. `package` is its Debian package
+    if the name differs."""
     path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     return path or give_up(f"no {program}: apt-get install --no-install-recommends {package or program}")
