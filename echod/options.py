@@ -32,8 +32,9 @@ from echod.core.quantities import (
     parse_size,
 )
 from echod.lane import native
-from echod.net import proxy_header, tls
+from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
+from echod.net.tls.pem import FileFault
 from echod.run import log_place, systemd
 from echod.run.service import EchoService
 from echod.run.workers import worker
@@ -386,7 +387,7 @@ class Options(usage.Options):
     def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:
         try:
             return parse(text)
-        except tls.FileFault as error:
+        except FileFault as error:
             raise usage.UsageError(f"--{name}: {error}") from error
         except ValueError as error:
             raise usage.UsageError(f"--{name} {text!r} {error}") from error

@@ -14,7 +14,9 @@ from typing import Any, cast
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from echod.net import proxy_header, tls
+from echod.net import proxy_header
+from echod.net.tls import endpoint as tls_endpoint
+from echod.net.tls.pem import FileFault
 from echod.upstream import endpoints
 
 
@@ -22,16 +24,16 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
     """Return the server endpoint that `text` describes.
 
     A worker passes `descriptor`, a listening socket that its parent made: the endpoint then uses that socket. Raises
-    `tls.FileFault` for a file that can't be used, and another `ValueError` for a mistake in the text.
+    `FileFault` for a file that can't be used, and another `ValueError` for a mistake in the text.
     """
     below = text.removeprefix(proxy_header.PREFIX)
     try:
-        secure = tls.parse(below)
+        secure = tls_endpoint.parse(below)
         if descriptor is not None:
             endpoint = endpoints.adopt(reactor, descriptor)
         else:
             endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
-    except tls.FileFault:
+    except FileFault:
         raise
     except Exception as error:  # the parser may be a plugin's, and may raise anything, even a TypeError
         if below.startswith("systemd:") and isinstance(error, LookupError):
@@ -46,7 +48,7 @@ def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IS
     if below != text:
         # Below TLS: a proxy sends the header in the clear, before the client's TLS hello.
         endpoint = proxy_header.wrap(endpoint)
-    return tls.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
+    return tls_endpoint.Endpoint(secure[0], endpoint, reactor) if secure else endpoint
 
 
 def _endpoint_fault(text: str, error: Exception) -> str:

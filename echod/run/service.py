@@ -35,7 +35,9 @@ from echod.core.log import UNLIMITED, Limiter, stderr_line
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
 from echod.lane.native import Native, zlib_functions
-from echod.net import tls
+from echod.net.tls import endpoint as tls_endpoint
+from echod.net.tls.pem import FileFault
+from echod.net.tls.reload import Certificates
 from echod.run.systemd import Notifier
 from echod.settings import Compression, Settings
 from echod.upstream import eager, endpoints, names
@@ -159,7 +161,7 @@ class EchoService(Service):
         most = max(1, descriptors - self._reserved)
         pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
-        self.factory.certificates = lambda: tls.ends(self._all_endpoints)
+        self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
@@ -191,7 +193,7 @@ class EchoService(Service):
             _log.info("listening on {address}", address=describe_port(port, "ws"), **{UNLIMITED: True})
         for port in self._admin_ports:
             _log.info("admin on {address}", address=describe_port(port, "http"), **{UNLIMITED: True})
-        for text, certificates in tls.served(self._all_endpoints):
+        for text, certificates in tls_endpoint.served(self._all_endpoints):
             tell_faults(text, certificates)
 
     def stopService(self) -> Deferred[Any]:
@@ -239,10 +241,10 @@ class EchoService(Service):
     def _read_certificates(self) -> list[str]:
         """Read the certificates again; return what can't be used, one line for each endpoint."""
         faults = []
-        for text, certificates in tls.served(self._all_endpoints):
+        for text, certificates in tls_endpoint.served(self._all_endpoints):
             try:
                 found = certificates.reload()
-            except tls.FileFault as error:
+            except FileFault as error:
                 faults.append(f"{text} keeps its old certificates: {error}")
                 _log.error("{endpoint} keeps its old certificates: {reason}", endpoint=text, reason=error)
             else:
@@ -394,7 +396,7 @@ def describe_address(address: Any, is_tls: bool = False, scheme: str = "ws") -> 
     return f"{scheme}{'s' if is_tls else ''}://{ws_url.join(address.host, address.port)}"
 
 
-def tell_faults(text: str, certificates: tls.Certificates) -> None:
+def tell_faults(text: str, certificates: Certificates) -> None:
     """Write to the log which of the certificates that clients are shown they won't take at this time."""
     for identity in certificates.used:
         if (fault := identity.fault) is not None:

@@ -10,8 +10,9 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, UNIXServerEndpoint
 
-from echod.net import tls
 from echod.net.endpoints import parse_endpoint
+from echod.net.tls import endpoint as tls_endpoint
+from echod.net.tls.pem import FileFault
 from echod.upstream.endpoints import adopted_descriptor
 from tests.tls import Certificate
 
@@ -32,7 +33,7 @@ def test_a_worker_uses_the_socket_of_its_parent(text: str) -> None:
 
 
 def test_an_endpoint_with_tls_has_certificates(certificate: Certificate) -> None:
-    assert isinstance(parse_endpoint(REAL, f"haproxy:ssl:0:privateKey={certificate.path}"), tls.Endpoint)
+    assert isinstance(parse_endpoint(REAL, f"haproxy:ssl:0:privateKey={certificate.path}"), tls_endpoint.Endpoint)
 
 
 @pytest.mark.parametrize(
@@ -67,5 +68,5 @@ def test_a_mistake_is_told_in_an_operators_words(text: str, meant: str) -> None:
 
 
 def test_a_file_that_cant_be_used_is_another_error(tmp_path: Path) -> None:
-    with pytest.raises(tls.FileFault, match=r"^/.*/none: No such file or directory$"):
+    with pytest.raises(FileFault, match=r"^/.*/none: No such file or directory$"):
         parse_endpoint(REAL, f"ssl:0:privateKey={tmp_path}/none")

@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 
 from echod.core.log import KIND, UNLIMITED, stderr_line
 from echod.core.quantities import format_duration
-from echod.net import tls
+from echod.net.tls import endpoint as tls_endpoint
 from echod.run.service import (
     EchoService,
     fail_at_exit,
@@ -516,7 +516,7 @@ class Supervisor(EchoService):
         # Every metric is there, if without a number.
         kept: AllValues = {metric.name: {} for metric in metrics.METRICS} | self._kept
         # The admin site's own certificates are here.
-        kept[metrics.CERTIFICATES] = {**tls.ends(self._admin_endpoints)}
+        kept[metrics.CERTIFICATES] = {**tls_endpoint.ends(self._admin_endpoints)}
         # A worker doesn't know of the others.
         wanted: AllValues = {metrics.WORKERS: {(): self.settings.workers}}
         asked = gatherResults([worker.values() for worker in self._workers])

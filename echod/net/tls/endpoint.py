@@ -1,0 +1,116 @@
+"""`ssl:` and `tls:` endpoints: TLS over a `tcp:` endpoint.
+
+The syntax is Twisted's, and so is the meaning of the files in a folder. Twisted's own endpoints never read a renewed
+file again, ignore what follows the first certificate of a `certKey`, can't ask a client for a certificate, and accept
+key exchanges without forward secrecy.
+
+Knows endpoint strings. Must never know PEM, OpenSSL's settings, or WebSocket.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+from echod.net.tls.identity import read_folder, read_pair
+from echod.net.tls.reload import Certificates
+from echod.upstream import endpoints
+
+
+@implementer(IStreamServerEndpoint)
+class Endpoint:
+    """TLS over the endpoint `below`."""
+
+    def __init__(self, certificates: Certificates, below: IStreamServerEndpoint, clock: Any) -> None:
+        """`clock` is the reactor."""
+        self.certificates = certificates
+        self._below = below
+        self._clock = clock
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Listen."""
+        return self._below.listen(TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self._clock))
+
+
+def served(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[tuple[str, Certificates]]:
+    """Return the text and the certificates of each endpoint that has TLS."""
+    return ((text, endpoint.certificates) for text, endpoint in endpoints if isinstance(endpoint, Endpoint))
+
+
+def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[str, ...], float]:
+    """Return when each certificate in use ends, in seconds since 1970, by the endpoint's text and the certificate's
+    names.
+
+    Of several certificates for the same names the first to end counts.
+    """
+    found: dict[tuple[str, ...], float] = {}
+    for text, certificates in served(endpoints):
+        for identity in certificates.used:
+            kind, end = (text, identity.called), identity.chain[0].not_valid_after_utc.timestamp()
+            found[kind] = min(end, found.get(kind, end))
+    return found
+
+
+def parse(text: str) -> tuple[Certificates, str] | None:
+    """Return the certificates of an `ssl:` or `tls:` endpoint and the string of the `tcp:` endpoint below it.
+
+    Returns None for an endpoint of another kind. Raises `FileFault` for a file that can't be used, and another
+    `ValueError` for a mistake in the text.
+    """
+    kind, _, _ = text.partition(":")
+    if kind not in ("ssl", "tls"):
+        return None
+    (_, *arguments), options = endpoints.endpoint_arguments(text)
+    try:
+        return _parse_ssl(*arguments, **options) if kind == "ssl" else _parse_tls(*arguments, **options)
+    except TypeError as error:  # an unknown, missing or superfluous argument
+        raise ValueError(re.sub(r"^_parse_(\w+)\(\)", r"\1:", str(error))) from error
+
+
+def _parse_ssl(
+    port: str,
+    privateKey: str = "server.pem",
+    certKey: str | None = None,
+    interface: str = "",
+    backlog: str = "50",
+    extraCertChain: str | None = None,
+    clientCa: str | None = None,
+) -> tuple[Certificates, str]:
+    key = _path("ssl: privateKey", privateKey)
+    certificate, chain = (
+        _optional_path("ssl: certKey", certKey) or key,
+        _optional_path("ssl: extraCertChain", extraCertChain),
+    )
+    authorities = _optional_path("ssl: clientCa", clientCa)
+    return Certificates(lambda: read_pair(key, certificate, chain), authorities), _tcp(port, interface, backlog)
+
+
+def _parse_tls(
+    path: str, port: str = "443", backlog: str = "50", interface: str = "", clientCa: str | None = None
+) -> tuple[Certificates, str]:
+    folder, authorities = _path("tls: path", path), _optional_path("tls: clientCa", clientCa)
+    return Certificates(lambda: read_folder(folder), authorities), _tcp(port, interface, backlog)
+
+
+def _path(name: str, text: str) -> Path:
+    if not text:
+        # Perhaps from a variable that isn't set. The path would be the working directory, with every *.pem below it.
+        raise ValueError(f"{name} is empty")
+    return Path(text).absolute()  # twistd may change its directory before a reload
+
+
+def _optional_path(name: str, text: str | None) -> Path | None:
+    return None if text is None else _path(name, text)
+
+
+def _tcp(port: str, interface: str, backlog: str) -> str:
+    port, interface, backlog = map(quoteStringArgument, (port, interface, backlog))
+    return f"tcp:{port}:interface={interface}:backlog={backlog}"
