@@ -1,6 +1,6 @@
-"""A real Chromium without a screen, and the console in it; a page that reports any error fails its test.
+"""A real, headless Chromium with the console in it. A page that reports any error fails its test.
 
-Screenshots go to reports/browser/. Knows Chromium and Playwright. Must never know what is on the page.
+Screenshots go to reports/browser/. Knows Chromium and Playwright. Must never know what the page shows.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from tests.tools import needed
 
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "browser"
 
-# What runs as root needs the first; the others keep it from looking for servers of its maker's.
+# Chromium needs the first to run as root. The others keep it from contacting the servers of its vendor.
 ARGUMENTS = [
     *["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
     *["--disable-background-networking", "--disable-component-update", "--disable-sync"],
 ]
 
-# Chromium's own word for a handshake that failed, which no page can keep it from saying.
+# Chromium itself logs this about a handshake that failed, and no page can prevent it.
 NO_CONNECTION = "WebSocket connection to "
 
 
-# Milliseconds; two cores may be busy with other runs.
+# Milliseconds. The two cores may be busy with other runs.
 PATIENCE = 60_000
 expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium for one file's tests: as long as Playwright is there, no other test of this thread can run an asyncio
+    """Run Chromium for the tests of one file. While Playwright runs, no other test of this thread can run an asyncio
     loop."""
     path = needed("chromium")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -52,12 +52,12 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def errors() -> list[str]:
-    """What the page and the browser complain of; a test that expects a complaint takes it out."""
+    """Return the complaints of the page and the browser. A test removes a complaint that it expects."""
     return []
 
 
 def open_page(browser: Browser, daemon: Daemon, errors: list[str], path: str = "/", **context: Any) -> Page:
-    """Open the console in a window of its own."""
+    """Open the console in a new window."""
     page = browser.new_context(
         **{"viewport": {"width": 1280, "height": 900}, "ignore_https_errors": True, **context}
     ).new_page()

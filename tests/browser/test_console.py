@@ -1,4 +1,4 @@
-"""The console as a person uses it, in a real Chromium: found by what is written on it, and never by its code."""
+"""The console in a real Chromium, as a person uses it. Elements are found by their visible text, not by their code."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.ports import held_port
 from tests.tls import Certificate
 
 WIDTHS = (1280, 800, 360, 320)
-"""CSS pixels: a desk, a tablet, a phone, and the least that WCAG 2.2 asks for (1.4.10)."""
+"""Widths in CSS pixels: a desktop, a tablet, a phone, and the smallest width that WCAG 2.2 requires (1.4.10)."""
 
 BEYOND = """
 [...document.querySelectorAll("main *")]
   .filter((element) => !element.closest(".hidden, datalist") && element.getBoundingClientRect().right > innerWidth)
   .map((element) => element.outerHTML.slice(0, 80))
 """
-"""What reaches beyond the right edge."""
+"""Returns the elements that reach beyond the right edge."""
 
 MOST_ROWS = 300
 
@@ -45,7 +45,7 @@ def status(page: Page) -> Locator:
 
 
 def rows(page: Page) -> Locator:
-    """The lines of the list of messages, the newest first."""
+    """Return the rows of the list of messages, the newest first."""
     return page.get_by_role("log").get_by_role("listitem")
 
 
@@ -292,7 +292,7 @@ def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(p
         send(page)
     expect(status(page)).to_contain_text("Closed: 1001 (going away)")
     expect(rows(page).filter(has_text="echo of #3")).to_have_count(1)
-    # No promise of what is over.
+    # After the end of the connection the page promises nothing about it.
     expect(page.locator("#promise")).to_have_text(
         "Connect again, and the server will echo 3 messages, then close with 1001."
     )
@@ -333,7 +333,7 @@ def test_what_is_lost_is_told_apart(page: Page) -> None:
     for number in range(1, 6):
         field(page, "Text to send").fill(f"message {number}")
         send(page)
-    # Which ones these are is the example of docs/url.md.
+    # docs/url.md has the numbers of these messages as its example.
     expect(rows(page).filter(has_text="↓ Received").first).to_contain_text("echo of #5")
     assert [row.inner_text().split()[2:] for row in rows(page).filter(has_text="Lost").all()] == [["#4"], ["#1", "#2"]]
     field(page, "Messages").last.fill("200")
@@ -446,7 +446,7 @@ def test_the_page_and_the_server_refuse_the_same(
     for query in queries:
         field(page, "URL").fill(f"{daemon.url}/?{query}")
         promised[query] = "The server would refuse this" in page.locator("#promise").inner_text()
-    # The page can't know how long the server's messages may be.
+    # The page can't know the limit on the length of the server's messages.
     promised.pop("fragment=16777217", None)
     assert [query for query, mistake in promised.items() if mistake != is_refused] == []
     assert len(promised) > 20
@@ -486,7 +486,7 @@ def test_a_burst(page: Page, is_binary: bool) -> None:
 
 
 def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
-    # Without the delay so many echoes come that on a busy machine the page has no turn left for a click.
+    # Without the delay the echoes come so fast that on a busy machine the page has no time to handle a click.
     field(page, "Delay delay").fill("20ms")
     connect(page)
     field(page, "Messages").last.fill("1000000")
@@ -495,7 +495,7 @@ def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
     button(page, "Stop").click()
     expect(page.locator("#burst-summary")).to_contain_text("Stopped.")
     expect(button(page, "Start")).to_be_enabled()
-    # Echoes come in order: with this one all that were under way have come, and none is shown.
+    # Echoes come in order. After this one all earlier echoes have come, and the page shows none of them.
     send(page)
     expect(rows(page).first).to_contain_text("echo of #1")
     expect(rows(page).filter(has_text="not an echo")).to_have_count(0)
@@ -517,7 +517,7 @@ def test_what_is_no_burst(page: Page, name: str, value: str) -> None:
     expect(button(page, "Start")).to_be_enabled()
 
 
-# Everybody's page.
+# Accessibility.
 
 
 def test_by_keyboard_alone(page: Page) -> None:
@@ -535,10 +535,10 @@ def test_by_keyboard_alone(page: Page) -> None:
             around = page.evaluate(
                 "getComputedStyle(document.activeElement.closest('label') || document.body).outlineStyle"
             )
-            assert "none" not in (outline, around) or outline != around, f"no focus is seen on {focused()}"
+            assert "none" not in (outline, around) or outline != around, f"{focused()} shows no focus"
             if focused() == name:
                 return
-        raise AssertionError(f"no way to {name}")
+        raise AssertionError(f"the Tab key does not reach {name}")
 
     tab_to("url")
     press("Enter")
@@ -565,7 +565,7 @@ def test_by_keyboard_alone(page: Page) -> None:
 
 
 def fill_with_life(page: Page) -> None:
-    """Bring the page into a state in which nearly all of it is seen."""
+    """Bring the page into a state in which nearly all of its parts are visible."""
     page.get_by_text("Close with a code and a reason").click()
     connect(page)
     button(page, "Close with 1001 after 3 messages").click()
@@ -603,8 +603,8 @@ def test_at_any_width_in_light_and_dark(browser: Browser, daemon: Daemon, errors
 
 
 def test_what_axe_finds(browser: Browser, daemon: Daemon, errors: list[str], colours: str) -> None:
-    """axe-core's rules: names and roles of all controls, contrast (WCAG 2.2 AA), order of headings, and some eighty
-    more."""
+    """Apply axe-core's rules: names and roles of all controls, contrast (WCAG 2.2 AA), order of headings, and about 80
+    others."""
     page = open_page(browser, daemon, errors, color_scheme=colours)
     options = {"resultTypes": ["violations", "incomplete"]}
     for prepare in (lambda _: None, fill_with_life):

@@ -1,4 +1,4 @@
-"""Plain HTTP on the WebSocket port, asked by the curl command: each answer as a person or a script sees it."""
+"""Plain HTTP requests to the WebSocket port with the curl command, whose answers a person or a script sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.tools import needed
 
 @dataclass(frozen=True)
 class Reply:
-    """What curl printed."""
+    """What curl received."""
 
     status: int
     fields: dict[str, str]
@@ -26,7 +26,7 @@ class Reply:
 
 
 def curl(daemon: Daemon, folder: Path, path: str, *options: str) -> Reply:
-    """Run curl, which has to end well."""
+    """Run curl, and assert its success."""
     body = folder / "body"
     body.unlink(missing_ok=True)
     url = daemon.url.replace("ws", "http", 1) + path
@@ -63,7 +63,7 @@ def test_the_console_with_head_and_gzip(daemon: Daemon, tmp_path: Path) -> None:
     del page.fields["date"], head.fields["date"]
     assert (head.status, head.fields) == (200, page.fields)
     assert head.body.startswith(b"HTTP/1.1 200 ")
-    assert head.body.endswith(b"\r\n\r\n"), "of HEAD curl takes the head for what to print, and it would print more"
+    assert head.body.endswith(b"\r\n\r\n"), "for HEAD curl outputs the head, and would output a body after it"
     squeezed = curl(daemon, tmp_path, "/", "--compressed")
     assert squeezed.body == page.body
     assert squeezed.fields["content-encoding"] == "gzip"
@@ -104,7 +104,7 @@ def test_paths_for_websocket_alone(daemon: Daemon, tmp_path: Path, path: str) ->
 
 
 def test_one_answer_for_a_connection(daemon: Daemon, tmp_path: Path) -> None:
-    """curl asks twice in one run, and finds the connection closed in between."""
+    """curl sends two requests in one run, and finds the connection closed after the first."""
     url = daemon.url.replace("ws", "http", 1) + "/healthz"
     done = run(needed("curl"), "--silent", "--verbose", url, url)
     assert (done.returncode, done.stdout) == (0, "ok\nok\n")
@@ -113,7 +113,7 @@ def test_one_answer_for_a_connection(daemon: Daemon, tmp_path: Path) -> None:
 
 
 def test_clients_that_would_rather_speak_http_2(daemon: Daemon, tmp_path: Path) -> None:
-    """They offer an upgrade to h2c, which a server may ignore (RFC 9110 section 7.8)."""
+    """Such clients offer an upgrade to h2c, which a server may ignore (RFC 9110 section 7.8)."""
     for path, size in (("/healthz", 3), ("/", 10_000)):
         reply = curl(daemon, tmp_path, path, "--http2")
         assert (reply.status, len(reply.body) >= size) == (200, True)
@@ -124,7 +124,7 @@ def test_clients_that_would_rather_speak_http_2(daemon: Daemon, tmp_path: Path) 
 
 
 def test_cookies_of_another_service_on_localhost(daemon: Daemon, tmp_path: Path) -> None:
-    # As a header of ours: curl cuts its own cookies after 8 KiB.
+    # As a header of the test's own, because curl cuts cookies that it manages after 8 KiB.
     cookies = f"Cookie: city=Århus; long={'c' * 15_000}"
     assert curl(daemon, tmp_path, "/healthz", "--header", cookies).status == 200
     assert curl(daemon, tmp_path, "/healthz", "--header", cookies + 1500 * "c").status == 431
@@ -133,7 +133,7 @@ def test_cookies_of_another_service_on_localhost(daemon: Daemon, tmp_path: Path)
 
 
 def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
-    """curl asks for HTTP/2, too, in the TLS handshake (ALPN), and so do browsers."""
+    """In the TLS handshake curl asks for HTTP/2, too (ALPN), as browsers do."""
     key = str(certificate.path).replace(":", "\\:")
     (tmp_path / "pem").mkdir()
     (tmp_path / "pem" / "localhost.pem").write_bytes(certificate.path.read_bytes())
@@ -158,10 +158,10 @@ def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
 
 
 def test_the_health_check_of_a_daemon_that_shuts_down(tmp_path: Path) -> None:
-    """A new connection is refused; one that was open before is told with 503."""
+    """A new connection is refused. A connection that was open before gets a 503."""
     with Daemon() as daemon, socket.create_connection(daemon.address, timeout=20) as early:
         early.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        # Connections are accepted in their order, so that the early one is in when a later one is served.
+        # Connections are accepted in order. So the early one has been accepted once a later one has been served.
         assert curl(daemon, tmp_path, "/healthz").status == 200
         daemon.send_signal(signal.SIGTERM)
         assert early.recv(4096).startswith(b"HTTP/1.1 503 ")

@@ -1,7 +1,7 @@
-"""What docs/url.md promises, as Chromium tells a page: close codes and reasons, resets, stalls, refusals, messages late
-or lost.
+"""What docs/url.md promises, as a page in Chromium sees it: close codes and reasons, resets, stalls, refusals, late
+messages, and lost messages.
 
-A page never learns the HTTP status of a handshake that failed: that is 1006 to it (the WebSockets standard, section
+A page never learns the HTTP status of a failed handshake. It sees close code 1006 (the WebSockets standard, section
 7.1).
 """
 
@@ -21,7 +21,7 @@ from tests.loop import needed_native
 CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
 
 QUIET = 2.0
-"""Seconds without a message after which a page is told that there will be none."""
+"""Seconds without a message after which a page gives up waiting for one."""
 
 WATCH = """
 ([url, messages, patience]) => new Promise((resolve) => {
@@ -38,7 +38,7 @@ WATCH = """
   };
 })
 """
-"""What a page sees, when the connection has ended or nothing has come for so long."""
+"""Resolves to what a page sees once the connection has ended, or once nothing has come for `patience` seconds."""
 
 
 def watch(
@@ -90,7 +90,7 @@ def test_a_late_refusal(page: Page, daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 126])
 def test_fragments(page: Page, daemon: Daemon, size: int) -> None:
-    """Deflated ones, too: Chromium always offers permessage-deflate."""
+    """This includes deflated fragments, because Chromium always offers permessage-deflate."""
     messages = ["", "Grüße aus 東京 😀", 1000 * "ü", "".join(map(chr, range(0x20, 0x2000)))]
     seen = watch(page, daemon, f"fragment={size}&close=1000&after={len(messages)}", messages)
     assert seen["messages"] == messages
@@ -113,7 +113,7 @@ def test_late_messages(page: Page, daemon: Daemon) -> None:
 
 ECHO = """
 ([url, parts]) => new Promise((resolve, reject) => {
-  // So that what the page sends is what it gets, and nobody carries megabytes in and out of it.
+  // The page generates and compares the messages, so that no megabytes need to be carried into and out of it.
   const random = (seed) => () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
   const chance = random(7), words = parts.split(" ");
   const make = () => {
@@ -147,7 +147,7 @@ ECHO = """
 @pytest.mark.parametrize("native", ["1", "0"], ids=["lane", "no lane"])
 @pytest.mark.parametrize("mode", ["mirror", "deflate"])
 def test_deflated_messages(page: Page, mode: str, native: str) -> None:
-    """Chromium keeps its context, and allows to be asked for a smaller window."""
+    """Chromium compresses with context takeover, and allows the server to request a smaller window."""
     if native == "1":
         needed_native()
     with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:

@@ -1,5 +1,5 @@
-"""The Autobahn testsuite against a daemon started as a user would start it: ``python -m tests.conformance``.
+"""Runs the Autobahn testsuite against a daemon that is started as a user starts it: ``python -m tests.conformance``.
 
-Knows the suite's cases and what each must come out as, and how to get the suite.
-Must never know what is inside the daemon: nothing here imports ``echod``, ``twisted`` or ``autobahn``.
+Knows the cases of the suite, the required result of each, and how to get the suite.
+Must never know the inside of the daemon: nothing here imports ``echod``, ``twisted`` or ``autobahn``.
 """

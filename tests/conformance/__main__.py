@@ -1,7 +1,8 @@
 """The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--compression WORD]
 [-- arguments…]``.
 
-Exit status 0: all is as it must be (or the suite is not to be had, which a line says); 1: something is not; 2: usage.
+Exit status 0: every result is as required, or the suite is not available, which one line says; 1: a result is not as
+required; 2: wrong usage.
 """
 
 from __future__ import annotations
@@ -31,49 +32,49 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-# What changes how the daemon works without being on its command line, and so belongs into a report.
+# Variables that change how the daemon works. They are not on its command line, so the report must name them.
 ENVIRONMENT = ("AUTOBAHN_USE_NVX", "ECHOD_NATIVE")
-# Some five times what all cases take on two cores, and less than a CI run may last.
+# About five times as long as all cases take on two cores, and less than the time limit of a CI run.
 DEFAULT_SECONDS = 3600
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.conformance",
-        description="Run the Autobahn testsuite against a daemon of its own and judge every case.",
+        description="Run the Autobahn testsuite against daemons of its own and judge every case.",
         epilog="The suite comes from PyPI for a CPython 2.7 (`python2.7` or pyenv's), or from the container "
         f"image {IMAGE}.",
     )
     parser.add_argument(
-        "--sections", default="all", help="all, or sections and cases with commas between: 1-7,10, 12.*, 9.*.1 [all]"
+        "--sections", default="all", help="all, or comma-separated sections and cases: 1-7,10, 12.*, 9.*.1 [all]"
     )
     parser.add_argument(
         "--report",
         type=Path,
         metavar="DIR",
         default=ROOT / "reports" / "conformance",
-        help="folder for the report [reports/conformance]",
+        help="folder of the report [reports/conformance]",
     )
     parser.add_argument(
         "--jobs",
         type=positive_number,
         metavar="N",
         default=os.cpu_count() or 1,
-        help="daemons at a time; one job fills one core [one per core]",
+        help="number of daemons at a time; one job keeps one core busy [one per core]",
     )
     parser.add_argument(
         "--timeout",
         type=positive_number,
         metavar="SECONDS",
         default=DEFAULT_SECONDS,
-        help=f"seconds for the whole run [{DEFAULT_SECONDS}]",
+        help=f"time limit of the whole run, in seconds [{DEFAULT_SECONDS}]",
     )
-    parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made on the spot")
+    parser.add_argument("--tls", action="store_true", help="test over TLS, with a temporary certificate [without TLS]")
     parser.add_argument(
-        "--compression", metavar="WORD", help="the daemon's --compression, whose words the daemon knows [its default]"
+        "--compression", metavar="WORD", help="value of the daemon's --compression [the daemon's default]"
     )
     parser.add_argument(
-        "arguments", nargs="*", help="after `--`: echod's options; words before an `echod` there are twistd's"
+        "arguments", nargs="*", help="after `--`: options of echod; words before an `echod` are options of twistd"
     )
     return parser
 
@@ -91,7 +92,7 @@ def main(words: Sequence[str]) -> int:
         suite = find_suite()
     except SuiteMissingError as missing:
         return _say_missing(missing)
-    # The way a CI system ends a run: go through every `finally`, so that no daemon stays behind.
+    # A CI system ends a run with SIGTERM. Then run every `finally`, so that no daemon is left behind.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return asyncio.run(_run(suite, options))
@@ -107,7 +108,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _say_missing(missing: SuiteMissingError) -> int:
-    """Skip, unless the environment asks for every tool."""
+    """Report a missing suite: as skipped, or as a failure if the environment requires every tool."""
     required = os.environ.get("ECHOD_TEST_REQUIRE") == "all"
     print(f"conformance: {'failed' if required else 'skipped'}: {missing}", file=sys.stderr)
     return 1 if required else 0
@@ -144,7 +145,7 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     page = write_page(report, "\n".join([head, "", table, "", *faults]), expected, results, failures)
     print("", table, "", *faults, *failure_lines(failures), sep="\n")
     print(f"report: {os.path.relpath(page)}, {time.monotonic() - began:.0f} s")
-    # The last line is one that CI systems count: a fault beside the cases is a failure more.
+    # CI systems count by the last line. A fault outside the cases counts as one more failure.
     passed = total(tallies.values()).cases - sum(case in failures for case in expected)
     failed = len(failures) + len(faults)
     print(f"conformance: {passed} passed, {failed} failed", flush=True)
@@ -152,7 +153,7 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
 
 
 def _head(suite: Suite, words: Sequence[str]) -> str:
-    """Date, versions, and what is otherwise than a daemon with its defaults: what makes a result worth quoting."""
+    """Return the date, the versions, and each difference from a default daemon: all that a quoted result needs."""
     versions = [f"{name} {_version(name)}" for name in ("echod", "autobahn", "Twisted")]
     switches = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
     return ", ".join(

@@ -1,7 +1,7 @@
-"""The suite's cases: which a person asks for, and how they are shared out among runs.
+"""The suite's cases: how a person selects them, and how they are distributed among runs.
 
 Knows case numbers ("9.7.1" is case 1 of subsection 9.7 of section 9). Pure: no files, no processes.
-Must never know how a case is run, nor how it came out.
+Must never know how a case is run, or its result.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# Cases of each section in autobahntestsuite 25.10.1, as its own list gives them. A suite that lists fewer (another
-# version, a broken install) would otherwise pass by running less.
+# The number of cases in each section of autobahntestsuite 25.10.1, by its own list. Without this check a suite that
+# lists fewer cases (another version, a broken install) would pass because it tests less.
 SECTION_COUNTS = {1: 16, 2: 11, 3: 7, 4: 10, 5: 20, 6: 145, 7: 37, 9: 54, 10: 1, 12: 90, 13: 126}
 CASE_COUNT = 517
 
@@ -25,7 +25,7 @@ LONG_SECTIONS = frozenset({12, 13})
 
 
 class SelectionError(ValueError):
-    """A selection that can't be read, or that no case answers to; the text is for the person who typed it."""
+    """A selection that can't be parsed or that matches no case. The text is for the person who typed the selection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,43 +37,43 @@ class Unit:
 
 
 def section_of(case: str) -> int:
-    """The section that a case is of: 12 for "12.1.3"."""
+    """Return the section of a case: 12 for "12.1.3"."""
     return int(case.partition(".")[0])
 
 
 def case_order(case: str) -> tuple[int, ...]:
-    """The numbers of a case, so that 2.10 sorts behind 2.9."""
+    """Return the numbers of a case as a sort key, so that 2.10 follows 2.9."""
     return tuple(int(number) for number in case.split("."))
 
 
 def count_faults(listed: Iterable[str]) -> list[str]:
-    """One line for each section of which the suite lists more or fewer cases than are on record."""
+    """Return one line for each section of which the suite lists more or fewer cases than recorded."""
     counted = Counter(section_of(case) for case in listed)
     return [
-        f"the suite lists {counted[section]} cases in section {section}, {SECTION_COUNTS.get(section, 0)} are on record"
+        f"the suite lists {counted[section]} cases in section {section}, {SECTION_COUNTS.get(section, 0)} are recorded"
         for section in sorted(SECTION_COUNTS.keys() | counted.keys())
         if counted[section] != SECTION_COUNTS.get(section, 0)
     ]
 
 
 def select(listed: Sequence[str], selection: str) -> list[str]:
-    """The listed cases that a selection asks for, in order.
+    """Return the listed cases that a selection asks for, in order.
 
-    A selection is items with commas between: ``all``, a section (``7``), a range of sections (``1-10``), a subsection
-    (``12.1``), a case (``7.1.6``) or a pattern of cases (``9.*.1``).
-    An item that no case answers to is an error, so that a slip can't pass as success.
+    A selection is a list of items, separated by commas: ``all``, a section (``7``), a range of sections (``1-10``), a
+    subsection (``12.1``), a case (``7.1.6``) or a pattern of cases (``9.*.1``).
+    An item that matches no case is an error, so that a typing error can't pass as success.
     """
     chosen: set[str] = set()
     for item in selection.split(","):
         matching = [case for case in listed if _answers(case, item.strip())]
         if not matching:
-            raise SelectionError(f"no case answers to {item.strip()!r}")
+            raise SelectionError(f"{item.strip()!r} matches no case")
         chosen.update(matching)
     return sorted(chosen, key=case_order)
 
 
 def _answers(case: str, item: str) -> bool:
-    """Whether a case is meant by one item of a selection."""
+    """Tell whether one item of a selection matches a case."""
     if item == "all":
         return True
     sections = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
@@ -82,16 +82,16 @@ def _answers(case: str, item: str) -> bool:
         return first <= section_of(case) <= int(sections[2] or first)
     if not re.fullmatch(r"[\d.*]+", item):
         raise SelectionError(
-            f"{item!r} is neither 'all', a section, a range of sections, a subsection, a case nor a pattern of cases"
+            f"{item!r} is not 'all', a section, a range of sections, a subsection, a case or a pattern of cases"
         )
     return case.startswith(f"{item}.") or fnmatchcase(case, item)
 
 
 def share_out(cases: Iterable[str]) -> list[Unit]:
-    """Cut cases into units that can run beside each other.
+    """Distribute cases among units that can run in parallel.
 
-    The short sections make one unit, and each subsection of a long section one of its own: fine enough that the
-    last to end leaves little idle, and so few that starting their daemons costs nothing to speak of.
+    All short sections form one unit, and each subsection of a long section forms another. These units are small enough
+    to end at nearly the same time, and so few that the start of their daemons costs almost nothing.
     """
     units: dict[str, list[str]] = {}
     for case in sorted(cases, key=case_order):

@@ -1,7 +1,7 @@
-"""What each case must come out as, and whether it did.
+"""The required result of each case, and whether the case had it.
 
 Knows the suite's words (OK, NON-STRICT, INFORMATIONAL, …) and the shape of its JSON. Pure: data in, data out.
-Must never know how the cases were run, nor soften an outcome: there is one right one for each case.
+Must never know how the cases were run, and must never soften a result: each case has exactly one right result.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ INFORMATIONAL = "INFORMATIONAL"
 FAILED = "FAILED"
 MISSING = "missing"
 
-# The suite takes no side in these; whatever the peer does, it calls them INFORMATIONAL. Anything else there means that
-# another suite ran, or that the case did not get to its end.
+# The suite does not judge these cases. It reports them as INFORMATIONAL whatever the peer does. Any other word means
+# that a different suite ran, or that the case did not finish.
 INFORMATIONAL_CASES = {
-    "7.1.6": "a ping behind the Close frame of a 256 KiB message: RFC 6455 leaves the order of echo and close open",
-    "7.13.1": "close code 5000: above all that RFC 6455, section 7.4.2, gives a meaning",
+    "7.1.6": "a ping after the Close frame of a 256 KiB message: RFC 6455 leaves the order of echo and close open",
+    "7.13.1": "close code 5000: above all codes that RFC 6455, section 7.4.2, defines",
     "7.13.2": "close code 65535: as 7.13.1",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one case came out, in the suite's words."""
+    """The result of one case, in the suite's words."""
 
     case: str
     behavior: str
@@ -42,7 +42,7 @@ class Result:
 
     @property
     def kind(self) -> str:
-        """The one word that a summary counts this result under: the worse of behaviour and close."""
+        """The word under which a summary counts this result: the worse of behaviour and close."""
         both = {self.behavior, self.behavior_close}
         if len(both) == 1 and both <= {OK, INFORMATIONAL}:
             return self.behavior
@@ -51,7 +51,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A case that did not come out as it must, with the reason."""
+    """A case whose result was not the required one, with the reason."""
 
     case: str
     reason: str
@@ -59,7 +59,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts of one section, or of all."""
+    """The counts of one section, or of all sections."""
 
     cases: int = 0
     ok: int = 0
@@ -71,10 +71,9 @@ class Tally:
 
 
 def read_index(index: object) -> dict[str, Result]:
-    """The results in an ``index.json`` of the suite: agent, then case, then what came out.
+    """Return the results in an ``index.json`` of the suite, which maps an agent to its cases and each case to a result.
 
-    Whatever else a file may hold is a ValueError: a report that can't be understood must not count as one without
-    faults.
+    Any other content raises ValueError: a report that can't be parsed must not count as one without failures.
     """
     if not isinstance(index, dict) or len(index) > 1:
         raise ValueError("the suite's index is not that of one agent")
@@ -94,12 +93,12 @@ def _read_result(case: str, found: Mapping[str, object]) -> Result:
 
 
 def expected_kind(case: str) -> str:
-    """What a case must come out as, in behaviour and in close."""
+    """Return the required word for the behaviour and the close of a case."""
     return INFORMATIONAL if case in INFORMATIONAL_CASES else OK
 
 
 def judge(expected: Iterable[str], results: Mapping[str, Result]) -> list[Failure]:
-    """Every case that is not exactly as expected, absent or not asked for; none means that all is well."""
+    """Return a failure for each case with a wrong result, without a result, or that was not asked for."""
     wanted = set(expected)
     failures = [_fault(case, results.get(case)) for case in wanted]
     failures += [Failure(case, "in the report but not asked for") for case in results.keys() - wanted]
@@ -116,7 +115,7 @@ def _fault(case: str, result: Result | None) -> Failure | None:
 
 
 def tally(expected: Iterable[str], results: Mapping[str, Result]) -> dict[int, Tally]:
-    """Counts for each section that cases were expected of."""
+    """Return the counts of each section with expected cases."""
     sections: dict[int, Tally] = {}
     for case in sorted(expected, key=case_order):
         section = section_of(case)
@@ -139,7 +138,7 @@ def _count(counts: Tally, result: Result | None) -> Tally:
 
 
 def total(sections: Iterable[Tally]) -> Tally:
-    """The sum of tallies."""
+    """Return the sum of tallies."""
     summed = Tally()
     for counts in sections:
         summed = Tally(

@@ -1,6 +1,6 @@
-"""Makes one report of what the units left behind: a folder with an index, and a summary to print.
+"""Merges the reports of all units: into one folder with an index, and into a summary to print.
 
-Knows the names of the suite's report files. Must never judge: it is told what failed.
+Knows the file names in the suite's reports. Must never judge: the caller tells it which cases failed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ td.number {{ text-align: right; }}
 
 
 def clear(report: Path, agent: str) -> None:
-    """Remove what an earlier run left in a folder, by the names that such a run gives, and nothing else."""
+    """Remove the files of an earlier run from a folder, recognised by their names, and nothing else."""
     for pattern in ("index.html", "index.json", f"{agent}_case_*.html", f"{agent}_case_*.json"):
         for stale in report.glob(pattern):
             stale.unlink()
@@ -56,7 +56,7 @@ def clear(report: Path, agent: str) -> None:
 
 
 def gather(report: Path, outcomes: Sequence[Outcome], agent: str) -> dict[str, Result]:
-    """Move the case reports of all units into one folder, write its index.json, and give the results of all units."""
+    """Move the case reports of all units into one folder, write its index.json, and return the results of all units."""
     merged: dict[str, object] = {}
     results: dict[str, Result] = {}
     for outcome in outcomes:
@@ -67,14 +67,14 @@ def gather(report: Path, outcomes: Sequence[Outcome], agent: str) -> dict[str, R
         for suffix in ("html", "json"):
             for case in outcome.folder.glob(f"{agent}_case_*.{suffix}"):
                 case.rename(report / case.name)
-            # The index of one unit would name files that are no longer beside it.
+            # The index of a unit would name files that are no longer in the same folder.
             (outcome.folder / f"index.{suffix}").unlink(missing_ok=True)
     (report / "index.json").write_text(json.dumps({agent: merged}, indent=3, sort_keys=True))
     return results
 
 
 def explain(report: Path, failure: Failure, result: Result | None) -> str:
-    """The reason for a failure, with what the suite says about the case in its own report."""
+    """Return the reason for a failure, and what the suite's own report says about the case."""
     file = report / result.reportfile if result and result.reportfile else None
     if not (file and file.is_file()):
         return failure.reason
@@ -83,7 +83,7 @@ def explain(report: Path, failure: Failure, result: Result | None) -> str:
 
 
 def failure_lines(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each reason with all its cases: a unit that did not come to its end is missing dozens."""
+    """Return a line for each reason with all its cases: a unit that did not finish lacks dozens of cases."""
     cases: dict[str, list[str]] = {}
     for case, reason in reasons.items():
         cases.setdefault(reason, []).append(case)
@@ -91,7 +91,7 @@ def failure_lines(reasons: Mapping[str, str]) -> list[str]:
 
 
 def summary(tallies: Mapping[int, Tally]) -> str:
-    """The counts by section and of all, as a table of text."""
+    """Return the counts of each section and of all sections as a text table."""
     rows = [
         COLUMNS,
         *(_row(str(section), counts) for section, counts in tallies.items()),
@@ -109,7 +109,7 @@ def _row(name: str, counts: Tally) -> tuple[str, ...]:
 def write_page(
     report: Path, text: str, expected: Iterable[str], results: Mapping[str, Result], faults: Mapping[str, str]
 ) -> Path:
-    """The index of the report, which leads to the suite's own page of each case."""
+    """Write the index of the report, which links to the suite's own page of each case, and return its path."""
     rows: list[str] = []
     section = None
     for case in sorted({*expected, *results}, key=case_order):

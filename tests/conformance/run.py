@@ -1,6 +1,6 @@
-"""Runs units of cases, each against a daemon of its own, several beside each other.
+"""Runs units of cases in parallel, each against a daemon of its own.
 
-Knows how to hand cases to ``wstest`` and read its report. Must never judge what it read.
+Knows how to give cases to ``wstest`` and how to read its report. Must never judge the results.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from .suite import Suite
 
 HOST = "127.0.0.1"
-# The name the suite's report gives the peer; its files are called after it.
+# The suite's report uses this name for the peer, also in the names of its files.
 AGENT = "echod"
-# wstest needs a second or two to say what it would run.
+# wstest needs one or two seconds to list the cases that it would run.
 LIST_SECONDS = 60
 
 
 class SuiteError(Exception):
-    """The suite did not do what it does."""
+    """The suite did not do what it should."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all units of a run share."""
+    """What all units of a run have in common."""
 
     suite: Suite
     report: Path
-    arguments: Sequence[str] = ()  # of the daemons; words before an ``echod`` among them are twistd's
-    certificate: Path | None = None  # with TLS, by this and its key in one file
+    arguments: Sequence[str] = ()  # options of echod; words before an ``echod`` are options of twistd
+    certificate: Path | None = None  # turns TLS on; the file holds the certificate and its key
 
     def daemon(self) -> Daemon:
-        """A daemon, to be started. It inherits the environment, so that AUTOBAHN_USE_NVX, ECHOD_NATIVE and the like
-        reach it."""
+        """Return a daemon that is not started yet. It inherits the environment, so AUTOBAHN_USE_NVX, ECHOD_NATIVE and
+        others take effect."""
         cut = list(self.arguments).index("echod") if "echod" in self.arguments else -1
         endpoint = f"ssl:0:privateKey={self.certificate}" if self.certificate else "tcp:0"
         own, options = self.arguments[: max(cut, 0)], self.arguments[cut + 1 :]
@@ -57,7 +57,7 @@ class Setup:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a unit gave: results by case, and what was wrong beside them."""
+    """The outcome of a unit: results by case, and faults outside the cases."""
 
     unit: Unit
     folder: Path
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def specification(port: int, cases: Sequence[str], outdir: str, scheme: str = "ws") -> str:
-    """A fuzzingclient specification of the suite. By `wss` it looks at no certificate."""
+    """Return a fuzzingclient specification for the suite. With `wss` the suite does not verify the certificate."""
     server = {"agent": AGENT, "url": f"{scheme}://{HOST}:{port}"}
     return json.dumps(
         {"outdir": outdir, "servers": [server], "cases": list(cases), "exclude-cases": [], "exclude-agent-cases": {}},
@@ -76,7 +76,7 @@ def specification(port: int, cases: Sequence[str], outdir: str, scheme: str = "w
 
 
 def listed_cases(output: str) -> list[str]:
-    """The cases that wstest says it will run."""
+    """Return the cases that wstest says it will run."""
     found = re.search(r"^Cases = (\[.*\])$", output, re.MULTILINE)
     if not found:
         raise SuiteError(f"wstest did not list its cases, but said: {output.strip()[-500:]}")
@@ -84,10 +84,10 @@ def listed_cases(output: str) -> list[str]:
 
 
 async def list_cases(suite: Suite, folder: Path) -> list[str]:
-    """All cases that the suite has, asked of the suite itself.
+    """Return all cases of the suite, as the suite itself lists them.
 
-    wstest has no command for it, but names the cases it goes for before it connects. A port that refuses it has it
-    end at once.
+    wstest has no command for this, but it lists the selected cases before it connects. A port that refuses the
+    connection makes it end at once.
     """
     with held_port() as port:
         await _run_wstest(suite, folder, port, ["*"], LIST_SECONDS)
@@ -97,7 +97,7 @@ async def list_cases(suite: Suite, folder: Path) -> list[str]:
 async def run_units(
     units: Sequence[Unit], setup: Setup, *, jobs: int, seconds: float, say: Callable[[str], None]
 ) -> list[Outcome]:
-    """Run all units, at most `jobs` at a time, until `seconds` from now; one outcome each, in order."""
+    """Run all units, at most `jobs` at a time, within `seconds`. Return one outcome for each, in order."""
     places = asyncio.Semaphore(jobs)
     deadline = asyncio.get_running_loop().time() + seconds
 
@@ -130,8 +130,9 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
 
 @asynccontextmanager
 async def _running(daemon: Daemon, log: Path) -> AsyncIterator[None]:
-    """Run a daemon, and keep its log, but for its end, in a file; raise `AssertionError` for what was wrong with it."""
-    # No task, which an interrupted run would give up: the thread went on, and so would the daemon.
+    """Run a daemon, and copy its log to a file before the daemon ends. Raise `AssertionError` for a fault of the
+    daemon."""
+    # Not a task: an interrupted run would cancel it, while the thread and the daemon went on.
     start = asyncio.get_running_loop().run_in_executor(None, daemon.__enter__)
     try:
         await asyncio.shield(start)
@@ -144,7 +145,7 @@ async def _running(daemon: Daemon, log: Path) -> AsyncIterator[None]:
 
 
 def _read_results(folder: Path) -> dict[str, Result]:
-    """What wstest wrote at its end; it writes nothing before."""
+    """Return the results that wstest has written. It writes them only at its end."""
     try:
         return read_index(json.loads((folder / "index.json").read_text()))
     except (OSError, ValueError, KeyError) as error:
@@ -154,7 +155,7 @@ def _read_results(folder: Path) -> dict[str, Result]:
 async def _run_wstest(
     suite: Suite, folder: Path, port: int, cases: Sequence[str], seconds: float, scheme: str = "ws"
 ) -> list[str]:
-    """Run wstest once; what was wrong with the run itself."""
+    """Run wstest once, and return the faults of the run itself."""
     call = suite.invocation(folder)
     (folder / "spec.json").write_text(specification(port, cases, call.outdir, scheme))
     with (folder / "wstest.log").open("wb") as output:
@@ -171,7 +172,7 @@ async def _run_wstest(
         async with asyncio.timeout(max(seconds, 0)):
             status = await process.wait()
     except TimeoutError:
-        return [f"wstest was ended: the time for the run was over, at {_last_line(folder / 'wstest.log')!r}"]
+        return [f"wstest was stopped at the time limit of the run, at {_last_line(folder / 'wstest.log')!r}"]
     finally:
         if process.returncode is None:
             await _abort(process, call.abort)
@@ -179,7 +180,7 @@ async def _run_wstest(
 
 
 async def _abort(process: asyncio.subprocess.Process, command: Sequence[str]) -> None:
-    """End wstest, whatever it is doing. A container outlives the command that started it and is ended by name."""
+    """End wstest in any state. A container outlives the command that started it, so it is ended by its name."""
     if command:
         ender = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL

@@ -1,7 +1,7 @@
-"""Gets the Autobahn testsuite: installed for a CPython 2.7 that is here, else from its container image.
+"""Gets the Autobahn testsuite: installs it for a local CPython 2.7, or else uses its container image.
 
-Knows where a 2.7 may be found and how the suite is installed or contained. Hands out a command line, no more.
-Must never know which cases are run, against what, or how they came out.
+Knows where to find a Python 2.7, and how to install the suite or run its container. It returns only a command line.
+Must never know which cases run, against what, or with which results.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 VERSION = "25.10.1"
 IMAGE = f"crossbario/autobahn-testsuite:{VERSION}"
-# The last virtualenv that makes environments for Python 2.7; from 20.22 on it refuses to.
+# The last version of virtualenv that supports Python 2.7: from 20.22 on it refuses.
 VIRTUALENV = "virtualenv==20.21.1"
-# Where the installed suite is kept; the variable moves it, for instance into a cache that outlives a checkout.
+# This variable names another folder for the installed suite, for example a cache that outlives the checkout.
 HOME_VARIABLE = "ECHOD_WSTEST_HOME"
 
 PROBE_SECONDS = 20
-# Pulling the image or compiling the suite's accelerator, on a slow line or machine.
+# For pulling the image or compiling the suite's accelerator over a slow line or on a slow machine.
 INSTALL_SECONDS = 900
 
-# Not only the right version: pip needs TLS, and a build of Python 2.7 on a new system may lack it.
+# Also check for modules: pip needs TLS, and a Python 2.7 that was built on a new system may lack it.
 _PROBE = "import platform, ssl, sys, zlib; print(platform.python_implementation(), sys.version_info[:2] == (2, 7))"
 
 
 class SuiteMissingError(Exception):
-    """The suite is not to be had here; the text is one line that says what would bring it."""
+    """The suite is not available here. The text is one line that says how to get it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How to run ``wstest`` once on the ``spec.json`` in a folder."""
+    """How to run ``wstest`` once with the ``spec.json`` in a folder."""
 
     command: tuple[str, ...]
-    outdir: str  # the folder, as wstest sees it
+    outdir: str  # the folder as wstest sees it
     environment: dict[str, str] = field(default_factory=dict)
-    abort: tuple[str, ...] = ()  # what ends it when ending the process does not
+    abort: tuple[str, ...] = ()  # command that ends wstest when ending the process does not
 
 
 class Suite(Protocol):
-    """A testsuite ready to run."""
+    """A testsuite that is ready to run."""
 
     @property
     def description(self) -> str:
-        """What it is, for the head of a summary."""
+        """Name and version, for the head of a summary."""
 
     def invocation(self, folder: Path) -> Invocation:
-        """How to run it on the ``spec.json`` in a folder."""
+        """Return how to run the suite with the ``spec.json`` in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstalledSuite:
-    """The suite in a Python 2.7 environment of its own."""
+    """The suite in an environment for Python 2.7."""
 
     python: Path
 
@@ -75,7 +75,7 @@ class InstalledSuite:
         return f"autobahntestsuite {VERSION} on CPython 2.7"
 
     def invocation(self, folder: Path) -> Invocation:
-        # Through the interpreter: the path in a script's first line is cut when it is long.
+        # Through the interpreter, because the kernel cuts a long path in the first line of a script.
         wstest = str(self.python.with_name("wstest"))
         command = (str(self.python), wstest, "-m", "fuzzingclient", "-s", str(folder / "spec.json"))
         return Invocation(command, outdir=str(folder), environment=_clean_environment())
@@ -93,7 +93,7 @@ class ContainedSuite:
 
     def invocation(self, folder: Path) -> Invocation:
         name = f"echod-wstest-{uuid.uuid4().hex}"
-        # The report must be the caller's to delete; a rootless podman maps the caller's id only when told to.
+        # The caller must be able to delete the report. A rootless podman maps the caller's id only with this option.
         owner = "--userns=keep-id" if Path(self.engine).name == "podman" else f"--user={os.getuid()}:{os.getgid()}"
         run = (self.engine, "run", "--rm", f"--name={name}", "--network=host", owner, "--env=PYTHONUNBUFFERED=1")
         wstest = (f"--volume={folder}:/report", IMAGE, "wstest", "-m", "fuzzingclient", "-s", "/report/spec.json")
@@ -103,7 +103,7 @@ class ContainedSuite:
 
 
 def find_suite() -> Suite:
-    """The suite, installed now if it must be; SuiteMissingError when neither way is open."""
+    """Return the suite, and install it if necessary. Raise SuiteMissingError if no way works."""
     python27 = find_python27()
     complaint = "no CPython 2.7 (`python2.7` on PATH or `pyenv install 2.7.18`)"
     if python27:
@@ -115,19 +115,20 @@ def find_suite() -> Suite:
     if engine:
         return ContainedSuite(engine)
     raise SuiteMissingError(
-        f"the Autobahn testsuite is missing: {complaint}, and no docker or podman that has or gets the image {IMAGE}"
+        f"the Autobahn testsuite is missing: {complaint}, and no docker or podman that has or can get the image {IMAGE}"
     )
 
 
 def find_python27() -> Path | None:
-    """A CPython 2.7 that really runs: pyenv leaves a ``python2.7`` on PATH that only says that it is not active."""
+    """Return a CPython 2.7 that works. pyenv may leave a ``python2.7`` on PATH that only prints that it is not
+    active."""
     on_path = shutil.which("python2.7")
     candidates = ([Path(on_path)] if on_path else []) + _pyenv_pythons()
     return next((path for path in candidates if _output([str(path), "-c", _PROBE]) in {"('CPython', True)"}), None)
 
 
 def _pyenv_pythons() -> list[Path]:
-    """The 2.7 interpreters that pyenv has installed, active or not, the newest first."""
+    """Return the 2.7 interpreters that pyenv has installed, active or not, the newest first."""
     pyenv = shutil.which("pyenv")
     listed = (_output([pyenv, "versions", "--bare"]) or "").split() if pyenv else []
     versions = sorted(
@@ -138,10 +139,10 @@ def _pyenv_pythons() -> list[Path]:
 
 
 def _find_engine() -> str | None:
-    """A container engine that answers and has the image, pulled now if it must be."""
+    """Return a container engine that responds and has the image. The image is pulled if necessary."""
     for name in ("docker", "podman"):
         engine = shutil.which(name)
-        # `version` asks the engine's daemon; `info` of some dockers exits with 0 although none answers.
+        # `version` asks the engine's daemon. Some dockers' `info` exits with 0 although no daemon responds.
         if engine and _output([engine, "version"]) is not None and _has_image(engine):
             return engine
     return None
@@ -155,7 +156,7 @@ def _has_image(engine: str) -> bool:
 
 
 def _output(command: Sequence[str], seconds: float = PROBE_SECONDS) -> str | None:
-    """What a command prints, or None when it can't be run, fails or hangs."""
+    """Return the output of a command, or None if the command can't run, fails or hangs."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=seconds, check=True, env=_clean_environment()
@@ -166,13 +167,13 @@ def _output(command: Sequence[str], seconds: float = PROBE_SECONDS) -> str | Non
 
 
 def _clean_environment() -> dict[str, str]:
-    """The caller's environment without what would lead one Python into the packages of another."""
+    """Return the caller's environment without variables that make one Python use another's packages."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name not in {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"}
     }
-    # wstest tells its progress by printing; into a file it would come in blocks, and be lost when the run is ended.
+    # wstest prints its progress. Written to a file, the progress would be buffered, and lost when the run is stopped.
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 
@@ -181,7 +182,7 @@ def _home() -> Path:
 
 
 def install(python27: Path, home: Path) -> Path:
-    """The interpreter of an environment that holds the suite, made or made anew where it is not complete."""
+    """Return the interpreter of an environment with the suite, which is created if it is missing or incomplete."""
     home.mkdir(parents=True, exist_ok=True)
     suite = home / "suite"
     python, ready = suite / "bin" / "python", suite / "ready"
@@ -199,9 +200,9 @@ def install(python27: Path, home: Path) -> Path:
 
 
 def _make_environment(python27: Path, home: Path) -> None:
-    """An environment for the 2.7 with the suite in it, from nothing.
+    """Create an environment for Python 2.7 with the suite in it.
 
-    Neither the 2.7 nor the Python that runs this need have virtualenv: a helper environment of our own does.
+    Neither the Python 2.7 nor this Python need to have virtualenv, because this makes a helper environment for it.
     """
     helper, suite = home / "helper", home / "suite"
     for stale in (helper, suite):
@@ -224,7 +225,7 @@ def _make_environment(python27: Path, home: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time: the tests and `make conformance` may well be started beside each other."""
+    """Let only one process in at a time: the tests and `make conformance` may run in parallel."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""The selection of cases and their division among daemons."""
+"""The selection of cases, and their distribution among daemons."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_an_item_without_cases_is_an_error(selection: str) -> None:
 
 @pytest.mark.parametrize("selection", ["ALL", "one", "1:10", "[12].*"])
 def test_an_item_that_is_none_is_an_error(selection: str) -> None:
-    with pytest.raises(SelectionError, match="is neither"):
+    with pytest.raises(SelectionError, match="is not"):
         select(LISTED, selection)
 
 
@@ -54,7 +54,7 @@ def test_the_recorded_counts_are_of_all_cases() -> None:
 def test_a_suite_with_other_cases_is_told_of() -> None:
     lacking = [case for case in COMPLETE if section_of(case) != 13 and case != "1.16"]
     assert count_faults([*lacking, "14.1"]) == [
-        "the suite lists 15 cases in section 1, 16 are on record",
-        "the suite lists 0 cases in section 13, 126 are on record",
-        "the suite lists 1 cases in section 14, 0 are on record",
+        "the suite lists 15 cases in section 1, 16 are recorded",
+        "the suite lists 0 cases in section 13, 126 are recorded",
+        "the suite lists 1 cases in section 14, 0 are recorded",
     ]

@@ -1,4 +1,4 @@
-"""Sections 1 to 10 of the Autobahn testsuite, whole, against a daemon of its own."""
+"""Sections 1 to 10 of the Autobahn testsuite, complete, against a daemon of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT = sum(count for section, count in SECTION_COUNTS.items() if section <= 10)
-# The run takes some 20 s; the machine may be busy with others.
+# The run takes about 20 s; the machine may be busy with other runs.
 SECONDS = 1200
 
 
@@ -33,7 +33,7 @@ def _suite() -> None:
 
 
 def conformance(report: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command, as a person would type it."""
+    """Run the command as a person would type it."""
     command = [sys.executable, "-m", "tests.conformance", "--report", str(report), "--timeout", str(SECONDS), *words]
     return subprocess.run(
         command,
@@ -48,7 +48,7 @@ def conformance(report: Path, *words: str, **environment: str) -> subprocess.Com
 
 @pytest.mark.parametrize("nvx", ["1", "0"])
 def test_sections_1_to_10(tmp_path: Path, nvx: str) -> None:
-    """With Autobahn's native masking and UTF-8 validation, and without."""
+    """Test with Autobahn's native masking and UTF-8 validation, and without."""
     done = conformance(tmp_path, "--sections", "1-10", AUTOBAHN_USE_NVX=nvx)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(f"conformance: {SHORT} passed, 0 failed\n")

@@ -1,4 +1,4 @@
-"""The judging of cases: every outcome but the one right one is a failure."""
+"""The judgement of cases: every result except the one right one is a failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .judge import INFORMATIONAL_CASES, Failure, Result, Tally, judge, read_inde
 
 
 def results(**outcomes: tuple[str, str]) -> dict[str, Result]:
-    """Results by case; an underscore stands for the dot that a keyword can't hold."""
+    """Return results by case. In the names an underscore replaces the dot, which a keyword can't contain."""
     named = {name.removeprefix("c").replace("_", "."): outcome for name, outcome in outcomes.items()}
     return {case: Result(case, behavior, close, milliseconds=1500) for case, (behavior, close) in named.items()}
 

@@ -1,4 +1,4 @@
-"""The merged report: nothing of a unit is lost, nothing of a stranger is touched."""
+"""The merged report: nothing of a unit is lost, and no file of others is touched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGENT = "echod"
 
 
 def unit_folder(report: Path, name: str, *cases: str) -> Outcome:
-    """What wstest leaves behind for a unit whose cases are all well."""
+    """Write what wstest leaves behind for a unit whose cases all pass."""
     folder = report / f"unit-{name}"
     folder.mkdir(parents=True)
     index = {}

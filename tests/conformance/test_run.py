@@ -1,4 +1,4 @@
-"""Running units: what wstest fails to deliver is never taken for success."""
+"""Running units: a report that wstest fails to deliver never counts as success."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from .suite import Invocation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Seconds for a run that is to be cut off, in which a daemon and a Python have to have started on a busy machine.
+# Time limit in seconds of a run that is to be stopped. A daemon and a Python must have started by then on a busy
+# machine.
 SHORT = 30
 
-# In wstest's place: tells its process id and cases, then reports each of them as OK.
+# A replacement for wstest: prints its process id and its cases, then reports each case as OK.
 WSTEST = """
 import json, os, sys, time
 spec = json.load(open("spec.json"))
@@ -40,7 +41,7 @@ WRITES = 'json.dump(index, open("index.json", "w"))\n'
 
 @dataclass(frozen=True)
 class ScriptedSuite:
-    """A suite that does what a script says."""
+    """A suite that runs a script instead of wstest."""
 
     script: str
     abort: tuple[str, ...] = ()
@@ -89,19 +90,19 @@ def test_a_report_that_can_not_be_read_is_a_fault(tmp_path: Path, script: str) -
 def test_a_wstest_that_hangs_is_ended(tmp_path: Path) -> None:
     outcomes = run(tmp_path, "time.sleep(600)", [Unit("12.1", ("12.1.1",)), Unit("12.2", ("12.2.1",))], seconds=SHORT)
     for outcome in outcomes:
-        assert "the time for the run was over" in outcome.faults[0]
+        assert "the time limit of the run" in outcome.faults[0]
         pid = int((outcome.folder / "wstest.log").read_text().split()[1])
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
 
 def test_a_container_is_ended_by_its_name(tmp_path: Path) -> None:
-    # What `docker kill` does for a container: the command that waits for it then ends by itself.
+    # `docker kill` ends a container, and the command that waits for the container then ends by itself.
     stop = tmp_path / "stop"
     script = f"\nwhile not os.path.exists({str(stop)!r}): time.sleep(.01)"
     setup = Setup(ScriptedSuite(script, abort=("touch", str(stop))), tmp_path / "report")
     (outcome,) = asyncio.run(run_units([Unit("short", ("1.1.1",))], setup, jobs=1, seconds=SHORT, say=lambda _: None))
-    assert "the time for the run was over" in outcome.faults[0]
+    assert "the time limit of the run" in outcome.faults[0]
     assert stop.exists()
 
 

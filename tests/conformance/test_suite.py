@@ -1,4 +1,4 @@
-"""Finding the suite: what is on PATH is not always what runs."""
+"""Finding the suite: a program on PATH does not always work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS = "echo \"('CPython', True)\""
 
 
 def program(path: Path, script: str) -> Path:
-    """An executable that does what the real one would."""
+    """Write an executable that replaces the real program."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -27,7 +27,7 @@ def program(path: Path, script: str) -> Path:
 
 @pytest.fixture
 def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is all of PATH."""
+    """Return a folder that is the only one on PATH."""
     folder = tmp_path / "path"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -35,7 +35,7 @@ def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def pyenv(on_path: Path, *versions: str) -> None:
-    """A pyenv that has these versions."""
+    """Write a pyenv that has these versions."""
     prefix = on_path.parent / "versions"
     program(
         on_path / "pyenv",
@@ -108,7 +108,7 @@ def test_an_install_is_done_once_and_anew_when_broken(
     home = tmp_path / "home"
     monkeypatch.setenv(suite.HOME_VARIABLE, str(home))
     program(on_path / "python2.7", RUNS)
-    # A venv and a virtualenv in one: notes each call, and leaves an interpreter where it was told to.
+    # Acts as venv and as virtualenv: notes each call, and creates an interpreter in the folder that it is given.
     log = tmp_path / "calls"
     venv = program(
         tmp_path / "python3",

@@ -1,1 +1,1 @@
-"""A fuzzer of the daemon's Python: any octets, cut anywhere, get the same answer, at once, and no exception."""
+"""A fuzzer for the daemon's Python: any octets, cut in any way, get the same answer in time, and cause no exception."""

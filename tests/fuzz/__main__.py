@@ -1,4 +1,5 @@
-"""`python -m tests.fuzz --seconds N`: draw streams for so long; exit status 1 and the smallest stream on a failure."""
+"""`python -m tests.fuzz --seconds N` draws streams for N seconds. After a failure it shows the smallest failing stream,
+and the exit status is 1."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.test_fuzz import any_octets_cut_anywhere
 
 BATCH = 500
-"""Streams between two looks at the clock; each batch begins from another seed."""
+"""Streams between two checks of the time. Each batch begins with a different seed."""
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""What a client may send, from right to hostile: request heads and frames, put together, bent, and cut.
+"""What a client may send, from correct to hostile: request heads and frames, combined, damaged, and cut.
 
-Knows how to make octets. Must never know what the daemon makes of them.
+Knows how to make octets. Must never know how the daemon reacts to them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _lines = st.sampled_from(
     ]
 )
 
-# Of these the answer depends neither on time nor on chance.
+# With these parameters the answer depends neither on time nor on chance.
 _FAULTS = (
     "drop=.5&seed=1 fragment=3 close=1001&reason=%C3%BC close=1005 close=1006 abort stall after=1 after=3 "
     "delay=1s ping=1s status=503"
@@ -81,7 +81,8 @@ _frames = st.one_of(
 
 
 def _deflated(payload: bytes, opcode: int, step: int, flush: int, left_out: int) -> bytes:
-    """Return a deflated message in frames of `step` octets: 4 are to be left out at the end, and with Z_FINISH none."""
+    """Return a deflated message in frames of `step` octets, without its last `left_out` octets. Right are 4, and none
+    with Z_FINISH."""
     deflate = zlib.compressobj(wbits=-15)
     octets = deflate.compress(payload) + deflate.flush(flush)
     octets = octets[: len(octets) - left_out]
@@ -104,7 +105,7 @@ _deflated_messages = st.builds(
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """Draw all that one client sends."""
+    """Draw everything that one client sends."""
     if draw(st.integers(0, 3)):
         octets = bytearray(draw(_heads) + b"".join(draw(st.lists(_frames, max_size=8))))
     else:
@@ -119,7 +120,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def pieces(draw: st.DrawFn, octets: bytes) -> list[bytes]:
-    """Draw a way to cut octets: anywhere, or into pieces of one size."""
+    """Draw a way to cut octets: at random places, or into pieces of one size."""
     if draw(st.booleans()):
         step = draw(st.sampled_from([1, 2, 7, 100, 4096]))
         return [octets[start : start + step] for start in range(0, len(octets), step)]

@@ -1,6 +1,6 @@
-"""Any octets, cut anywhere: the same answer and the same close, no exception, and nothing that takes a second.
+"""Any octets, cut in any way: the same answer and the same close, no exception, and no more than a second of CPU time.
 
-As a test it draws a fixed number of streams; `python -m tests.fuzz --seconds N` draws for as long as it is told.
+As a test this draws a fixed number of streams. `python -m tests.fuzz --seconds N` draws streams for N seconds.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from tests.fakes import Peer, make_factory
 from tests.fuzz.streams import pieces, streams
 
 PATIENCE = 1.0
-"""Seconds of CPU that a stream may take."""
+"""Limit in seconds of CPU time for a stream."""
 
-# A deflated message may be wrong in two ways, invalid and too long. How much of it is inflated at a time, and so which
-# of them is seen first, depends on how it comes.
+# A deflated message may be both invalid and too long. Which fault the daemon sees first depends on how much of the
+# message it inflates at a time, and so on the cuts.
 _INFLATION = re.compile(rb"(permessage-deflate.*)\x88.\x03(?:\xef|\xf1).*\Z", re.DOTALL)
 
 _DATE = re.compile(rb"\r\nDate: [^\r]*")
 
 
 def answer(cut: list[bytes]) -> tuple[bytes, int, bool, bool]:
-    """Return what a daemon of its own answers, and how it left the connection: Autobahn's state, half-closed,
-    closed."""
+    """Return a new daemon's answer and the state of the connection after it: Autobahn's state, half-closed, closed."""
     clock = Clock()
     peer = Peer(make_factory(clock, max_message_size=8000, max_fragments=20))
     octets = b""
     for piece in cut:
         octets += peer.send(piece)
-        # What takes long is put off to the reactor's next turn.
+        # Long work is put off to the reactor's next turn.
         clock.advance(0)
         octets += peer.take()
     protocol, transport = peer.protocol, peer.transport
@@ -47,7 +46,7 @@ def answer(cut: list[bytes]) -> tuple[bytes, int, bool, bool]:
 
 
 def any_octets_cut_anywhere(data: st.DataObject) -> None:
-    """Draw a stream and a way to cut it, and hold the two answers against each other."""
+    """Draw a stream and a way to cut it, and compare the answers to the whole and to the pieces."""
     octets = data.draw(streams())
     failures: list[Any] = []
 

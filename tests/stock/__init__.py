@@ -1,1 +1,1 @@
-"""echod on a Debian that has nothing else: what a newcomer does first, by README's own lines."""
+"""echod on a bare Debian: the first steps of a newcomer, by the README's own lines."""

@@ -1,10 +1,10 @@
-"""What README says in "Five minutes", on a bare Debian of debootstrap's: `python -m tests.stock RELEASE`.
+"""Runs the README's section "Five minutes" on a bare Debian made by debootstrap: `python -m tests.stock RELEASE`.
 
-First without a C compiler, then with one. What installs has this machine's network. What serves or tests has a network
-of its own with nothing but loopback, in which port 8080 is free.
+First it runs without a C compiler, then with one. Commands that install have this machine's network. Commands that
+serve or test have a network of their own with only loopback, in which port 8080 is free.
 
-Knows debootstrap's Debian, and what this machine needs to reach package registries. Must never know better than README
-how to install or what to run.
+Knows debootstrap's Debian, and what this machine needs to reach package registries. Must never replace the README's
+knowledge of how to install or what to run.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ CHECKOUT = "/root/echod"
 IN_PROCESS = "make compatibility NOX='--session in_process'"
 
 ALL_LANES = re.compile(r"express lane: pump and codec \(\w+\)$", re.MULTILINE)
-"""The daemon's start line where nothing is missing: whatever is would be named behind it."""
+"""The daemon's start line if nothing is missing; a missing part would be named after it."""
 
 NO_LANE = re.compile(r"express lane: off, Autobahn serves everything$", re.MULTILINE)
 
 PIP_SETTINGS = ("index-url", "extra-index-url", "proxy", "trusted-host", "default-timeout")
-"""How pip reaches a registry, beside `cert`."""
+"""The settings with which pip reaches a registry, besides `cert`."""
 
 CERTIFICATES = "/mnt/certificates.pem"
-"""Where the authorities that pip is to trust are seen, if this machine names any."""
+"""The place in the root folder for the authorities that pip is to trust, if this machine names any."""
 
 PACKAGE_CACHE, PIP_CACHE = "/var/cache/apt/archives", "/root/.cache/pip"
 
 
 class Stock:
-    """A bare Debian with a checkout in it."""
+    """A bare Debian with a checkout of echod."""
 
     def __init__(self, root: Path, release: str) -> None:
         pip = _pip_settings()
@@ -54,12 +54,12 @@ class Stock:
         self._environment = [f"PIP_{name.upper().replace('-', '_')}={value}" for name, value in pip.items()]
         self._environment.append("DEBIAN_FRONTEND=noninteractive")
         (root / "etc/apt/apt.conf.d/90stock").write_text(_apt_settings())
-        # Debian's installer writes it, and debootstrap does from Debian 13 on.
+        # Debian's installer writes this file. debootstrap does so only from Debian 13 on.
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
         _copy_checkout(root / CHECKOUT.removeprefix("/"))
 
     def run(self, script: str, has_network: bool = False) -> str:
-        """Run a shell script in the checkout; show what it prints as it comes, and return it. It must succeed."""
+        """Run a shell script in the checkout. Show its output as it comes, and return it. The script must succeed."""
         begun = os.times()
         print(f"$ {script}", flush=True)
         inside = nspawn.command_line(
@@ -79,30 +79,30 @@ class Stock:
                 printed.append(line)
                 print(line, end="", flush=True)
         if process.returncode:
-            sys.exit(f"it ended with {process.returncode}: {script}")
+            sys.exit(f"exit status {process.returncode}: {script}")
         user, system, elapsed = (after - before for after, before in zip(os.times()[2:], begun[2:], strict=True))
         print(f"- took {elapsed:.1f} s, with {user + system:.1f} s of processor time", flush=True)
         return "".join(printed)
 
     def serve(self, run: str, command: str) -> str:
-        """Run a command in a second terminal, as it were, while `run` serves; return what both printed."""
+        """Run a command while `run` serves, as if in a second terminal; return the output of both."""
         has_started = "grep -qs 'max-message-size' served.log"
         wait = f"until {has_started}; do kill -0 $! || break; sleep 0.2; done"
-        # Before it starts: what an earlier one has printed says nothing of this one.
+        # Remove the log first: the output of an earlier start says nothing about this one.
         return self.run(
             f"rm -f served.log\n{run} >served.log 2>&1 &\n{wait}\ncat served.log; {has_started} || exit 1\n{command}"
         )
 
 
 def _pip_settings() -> dict[str, str]:
-    """Return what this machine's pip is told of how to reach a registry; the environment's word is the last."""
+    """Return this machine's pip settings for reaching a registry. The environment overrides them."""
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
     found = re.findall(r"^(\S+)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE)
     found.sort(key=lambda setting: setting[0] == ":env:")
     settings = {name: value for _, name, value in found if name in (*PIP_SETTINGS, "cert")}
-    # Folders of this machine are not seen from the root folder.
+    # Folders of this machine are not visible in the root folder.
     addresses = {
         name: " ".join(word for word in value.split() if not word.startswith("file:"))
         for name, value in settings.items()
@@ -111,7 +111,7 @@ def _pip_settings() -> dict[str, str]:
 
 
 def _apt_settings() -> str:
-    """Return how this machine's apt fetches packages; and that nobody is there to say yes."""
+    """Return this machine's apt settings for fetching packages, and the setting that answers yes to all questions."""
     fetching = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
     return f'{fetching}APT::Get::Assume-Yes "true";\n'
 
@@ -123,7 +123,7 @@ def _pip_cache() -> Path:
 
 
 def _copy_checkout(to: Path) -> None:
-    """Copy what git knows of this checkout, as it is now."""
+    """Copy the files of this checkout that git knows, in their current state."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     to.mkdir(parents=True)
     packed = subprocess.run(
@@ -133,9 +133,9 @@ def _copy_checkout(to: Path) -> None:
 
 
 def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: bool) -> None:
-    """Run the section's lines, ask who serves messages, and run the `tests`."""
+    """Run the section's lines, check who serves messages, and run the `tests`."""
     lane, served_by = (ALL_LANES, "pump") if has_compiler else (NO_LANE, "autobahn")
-    # What the targets set up for themselves, as far as it takes a registry.
+    # What the targets of make prepare by themselves, as far as that needs a registry.
     stock.run("make .venv/.run && .venv/bin/python --version", has_network=True)
     printed = stock.serve(readme.run, readme.to_try)
     _expect(readme.printed in printed, f"the line to try to print {readme.printed}")
@@ -146,7 +146,7 @@ def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: boo
         _expect(f"{kind}: {served_by}\n" in printed, f"{kind} messages to be served by {served_by}")
     stock.run(" && ".join(readme.install), has_network=True)
     printed = stock.serve(readme.serve, readme.to_try)
-    _expect(readme.printed in printed, f"what is installed for good to answer {readme.printed}")
+    _expect(readme.printed in printed, f"the installed echod to answer {readme.printed}")
     for command in tests:
         stock.run(command)
 
@@ -157,16 +157,16 @@ def _expect(is_so: bool, what: str) -> None:
 
 
 def main() -> None:
-    """Build the root folder, follow README in it twice, and remove it."""
+    """Build the root folder, run the README's lines in it twice, and remove it."""
     parser = argparse.ArgumentParser(prog="python -m tests.stock")
-    parser.add_argument("release", help="bookworm, trixie, forky")
+    parser.add_argument("release", help="name of the Debian release: bookworm, trixie or forky")
     parser.add_argument(
         "--whole",
         action="store_true",
-        help="run make test, both times; else only the tests in process, with a compiler",
+        help="run make test both times [run only the tests in process, with a compiler]",
     )
     parser.add_argument(
-        "--also", metavar="3.X", action="append", default=[], help="do it again with another Python of the release"
+        "--also", metavar="3.X", action="append", default=[], help="repeat with another Python of the release"
     )
     arguments = parser.parse_args()
     if why := nspawn.missing():

@@ -1,7 +1,7 @@
-"""Who serves a plain and a deflated connection to port 8080, by `/info`: `python -m tests.stock.lanes`, beside `make
-run`.
+"""Prints who serves a plain and a deflated connection to port 8080, as `/info` tells: `python -m tests.stock.lanes`,
+while `make run` serves.
 
-Runs in the root folder's Debian. Must never know whether there is a compiler.
+Runs in the Debian of the root folder. Must never know whether there is a compiler.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ MESSAGES = ("It works ☕", "It works ☕" * 100, bytes(range(256)) * 16)
 
 
 def main() -> None:
-    """Have messages echoed, and print one line for each connection: what was agreed on, and who serves it."""
+    """Send messages, and print one line for each connection: the negotiated extension, and who serves the
+    connection."""
     for compression in (None, "deflate"):
         with connect("ws://127.0.0.1:8080/info", compression=compression, proxy=None) as connection:
             told = json.loads(connection.recv(timeout=30))

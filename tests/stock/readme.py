@@ -1,6 +1,6 @@
-"""The lines of README's section "Five minutes".
+"""The lines of the README's section "Five minutes".
 
-Knows how that section is written. Must never know what its lines do.
+Knows the form of that section. Must never know what its lines do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _README = Path(__file__).parents[2] / "README.md"
 
 
 class Readme:
-    """Raises ValueError where the section is not written like that."""
+    """The parts of the section. Raises ValueError if the section has another form."""
 
     def __init__(self) -> None:
         section = _README.read_text().partition("\n## Five minutes\n")[2].partition("\n## ")[0]
@@ -24,6 +24,6 @@ class Readme:
 
 
 def _commands(text: str) -> list[str]:
-    """Return the indented lines, without comments."""
+    """Return the indented lines without their comments."""
     found: list[str] = re.findall(r"^ {4}(\S.*?)(?: +#.*)?$", text, re.MULTILINE)
     return found
