@@ -30,9 +30,6 @@ import each other."""
 OF_CHECK = {"check", "core", "upstream", "http"}
 """The rooms that the check may import. The check must start without loading the daemon."""
 
-WITHOUT_TESTS = {"web/sources.py": "an interface; tests/web/test_connections.py reaches what it has"}
-"""The files without a file of tests of their own, each with the reason."""
-
 PUBLIC = {"_exit", "_replace"}
 """Public names that begin with an underscore: of `os`, and of a NamedTuple."""
 
@@ -73,7 +70,7 @@ def test_the_tests_have_the_same_rooms() -> None:
     files = {path.relative_to(FOLDER) for path in FOLDER.rglob("[!_]*.py")}
     for path in files:
         test = tests / path.parent / f"test_{path.name}"
-        assert test.exists() or path.as_posix() in WITHOUT_TESTS, path
+        assert test.exists(), path
 
 
 def private(name: str) -> bool:

@@ -159,7 +159,7 @@ class EchoService(Service):
         descriptors = set_descriptor_limit(self._reactor)
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._reserved)
-        pages = Pages(self._settings, self._reactor, lambda: bool(self.running))
+        pages = Pages(self._settings, lambda: bool(self.running))
         self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
         self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:

@@ -23,10 +23,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from echod.core.deadlines import Deadlines, Ticker
-from echod.web import connections, metrics, overview
-from echod.web.connections import JSON
+from echod.web import listing, metrics, overview
+from echod.web.answers import JSON, Answer, accepts_gzip, text
 from echod.web.metrics import AllValues
-from echod.web.resources import Answer, QuietRequest, Render, accepts_gzip, make_site, text
+from echod.web.resources import QuietRequest, Render, make_site, send
 from echod.web.sources import Source
 from echod.websocket.factory import State
 
@@ -84,7 +84,7 @@ class AdminRequest(QuietRequest):
         if len(hosts) <= 1 and all(is_own_host(host, self._names) for host in hosts):
             super().process()
         else:
-            MISDIRECTED.send(self)
+            send(MISDIRECTED, self)
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
         """Make no room for it, be it large."""
@@ -204,7 +204,7 @@ def _pages(source: Source, clock: Any) -> dict[str, Render]:
         "/healthz": lambda _: text(HTTPStatus.OK, "ok"),
         "/readyz": lambda _: describe_readiness(source.state),
         "/metrics": _squeezed(exposition),
-        "/connections": _squeezed(lambda request: connections.render(source, request.args)),
+        "/connections": _squeezed(lambda request: listing.render(source, request.args)),
         "/settings": lambda _: source.values().addCallback(lambda values: describe_settings(source, values)),
     }
 

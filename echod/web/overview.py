@@ -18,8 +18,8 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, gatherResults
 
 from echod import __version__
+from echod.web.answers import HTML, Answer, inline_policy
 from echod.web.metrics import AllValues, Observed, Values
-from echod.web.resources import HTML, Answer, inline_policy
 from echod.web.sources import Source
 
 NEWEST = 20

@@ -1,7 +1,6 @@
-"""Whom the admin site asks: the daemon in this process, or its workers (`workers.Supervisor`), who take a moment to
-answer.
+"""The daemon as the admin site sees it: in this process, or in worker processes, which take a moment to answer.
 
-Knows what there is to ask. Must never know how it is shown.
+Knows what can be asked. Must never know how an answer is shown.
 """
 
 from __future__ import annotations
@@ -19,30 +18,30 @@ from echod.websocket.factory import EchoFactory, State
 
 
 class Source(Protocol):
-    """What the pages need to know."""
+    """What the admin site asks: a `Local`, or `--workers` with its `Supervisor`."""
 
     settings: Settings
 
     @property
     def state(self) -> State:
-        """What the daemon is about."""
+        """Whether the daemon starts, serves or drains."""
 
     def processes(self) -> dict[str, int]:
-        """Return the process ids of the workers that there are, by their numbers."""
+        """Return the process ids of the running workers, by their numbers."""
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of every metric."""
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
-        """Return how many live connections there are, and a part of the list, as `connections.describe` tells of
-        each."""
+        """Return the number of live connections, and `size` of them from `start` on, as `connections.describe` tells
+        each. The oldest comes first."""
 
     def newest(self, count: int) -> Deferred[list[dict[str, Any]]]:
-        """Return the connections that were accepted last, the last first."""
+        """Return the `count` newest connections, the newest first."""
 
 
 class Local:
-    """A daemon in this process, which answers at once."""
+    """A daemon in this process. It answers at once."""
 
     def __init__(self, factory: EchoFactory) -> None:
         self._factory = factory
@@ -50,11 +49,11 @@ class Local:
 
     @property
     def state(self) -> State:
-        """What the daemon is about."""
+        """Whether the daemon starts, serves or drains."""
         return self._factory.state
 
     def processes(self) -> dict[str, int]:
-        """Return no workers."""
+        """Return nothing: there are no workers."""
         return {}
 
     def values(self) -> Deferred[AllValues]:
@@ -62,21 +61,21 @@ class Local:
         return succeed(metrics.read_all(self._factory))
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
-        """Return how many there are and a part of them; those first that were accepted first."""
+        """Return the number of live connections, and a part of the list."""
         return succeed((len(self._factory.live), part(self._factory, start, size)))
 
     def newest(self, count: int) -> Deferred[list[dict[str, Any]]]:
-        """Return the connections that were accepted last."""
+        """Return the newest connections."""
         return succeed(newest(self._factory, count))
 
 
 def part(factory: EchoFactory, start: int, size: int) -> list[dict[str, Any]]:
-    """Return what there is to tell of `size` connections, in the order in which they were accepted, from `start` on."""
+    """Return what is told of `size` connections from `start` on. The oldest comes first."""
     now = factory.clock.seconds()
     return [describe(connection, now) for connection in islice(factory.live, start, start + size)]
 
 
 def newest(factory: EchoFactory, count: int) -> list[dict[str, Any]]:
-    """Return what there is to tell of the `count` connections that were accepted last, the last first."""
+    """Return what is told of the `count` newest connections, the newest first."""
     now = factory.clock.seconds()
     return [describe(connection, now) for connection in islice(reversed(factory.live), count)]

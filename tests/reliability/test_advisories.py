@@ -11,7 +11,6 @@ import zlib
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 
 from echod.core.quantities import KIB, MIB
 from echod.settings import Settings
@@ -235,7 +234,7 @@ def test_lengths_of_2_to_the_63(length: int, opcode: int) -> None:
 @pytest.mark.parametrize("is_websocket", [False, True])
 def test_redirect_injection_pysec_2020_25(target: str, is_websocket: bool) -> None:
     request = frames.handshake(target) if is_websocket else f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    answer = Peer(make_factory(pages=Pages(Settings(), Clock(), lambda: True).answer)).send(request)
+    answer = Peer(make_factory(pages=Pages(Settings(), lambda: True).answer)).send(request)
     head = answer.partition(b"\r\n\r\n")[0].lower()
     assert b"evil" not in answer
     assert b"refresh" not in answer.lower()

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from twisted.internet.task import Clock
 
+from echod.web.answers import Answer
 from echod.web.overview import NEWEST, Overview, describe_size, describe_time
-from echod.web.resources import Answer
 from echod.web.sources import Local
 from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory

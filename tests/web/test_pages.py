@@ -9,8 +9,6 @@ from http.client import HTTPResponse
 from io import BytesIO
 from typing import Any, cast
 
-from twisted.internet.task import Clock
-
 from echod.http.request import PageRequest
 from echod.settings import Settings
 from echod.web.pages import Pages, console
@@ -30,7 +28,7 @@ def ask(
     path: str, method: bytes = b"GET", is_healthy: bool = True, has_console: bool = True, **fields: bytes
 ) -> tuple[HTTPResponse, bytes]:
     """Return the answer, as Python's own client reads it, and its body."""
-    pages = Pages(Settings(has_console=has_console), Clock(), lambda: is_healthy)
+    pages = Pages(Settings(has_console=has_console), lambda: is_healthy)
     request = PageRequest(method, path, {name.replace("_", "-").encode(): [value] for name, value in fields.items()})
     response = HTTPResponse(cast(Any, Octets(pages.answer(request))), method=method.decode())
     response.begin()
@@ -62,10 +60,36 @@ def test_who_has_it_gets_304() -> None:
 
 
 def test_what_is_not_there() -> None:
-    for path, has_console in (("/other", True), ("/healthz/", True), ("/%00", True), ("*", True), ("/", False)):
+    missing = ("/other", "/healthz/", "/%00", "//healthz", "/%2fhealthz", "*")
+    for path, has_console in (*((path, True) for path in missing), ("/", False)):
         response, body = ask(path, has_console=has_console)
         assert (response.status, body.count(b"\n")) == (404, 1)
         assert b"ws://" in body
+
+
+def test_the_octets_of_an_answer() -> None:
+    pages = Pages(Settings(), lambda: True)
+    head, _, body = pages.answer(PageRequest(b"GET", "/%68ealthz", {})).partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert re.fullmatch(r"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", lines.pop(2))
+    assert (lines, body) == (
+        [
+            "HTTP/1.1 200 OK",
+            "Connection: close",
+            "Cache-Control: no-cache",
+            "X-Content-Type-Options: nosniff",
+            "Referrer-Policy: no-referrer",
+            "Content-Type: text/plain; charset=utf-8",
+            "Content-Length: 3",
+        ],
+        b"ok\n",
+    )
+
+
+def test_a_field_of_several_lines_is_one_list() -> None:
+    pages = Pages(Settings(), lambda: True)
+    octets = pages.answer(PageRequest(b"GET", "/", {b"accept-encoding": [b"br", b"gzip;q=0.5"]}))
+    assert b"\r\nContent-Encoding: gzip\r\n" in octets
 
 
 def test_head() -> None:
@@ -105,8 +129,7 @@ def test_the_page_is_all_in_one_file() -> None:
 
 
 def test_the_policy_names_one_script_and_one_style() -> None:
-    request: Any = type("Request", (), {"getHeader": lambda *_: None})()
-    policy = dict(console()(request).headers)["Content-Security-Policy"]
+    policy = dict(console().answer(b"", b"").headers)["Content-Security-Policy"]
     assert re.search(
         r"script-src 'sha256-[^ ;]+'; style-src 'sha256-[^ ;]+'; connect-src ws: wss:; img-src data:;", policy
     )

@@ -1,10 +1,7 @@
-"""What all pages have in common, asked of a real site over a fake transport."""
+"""The admin site's resources, asked of a real site over a fake transport."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -16,19 +13,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from echod.web import resources
-from echod.web.resources import (
-    HTML,
-    Answer,
-    Page,
-    QuietSite,
-    accepts_gzip,
-    fixed,
-    has_entity_tag,
-    inline_policy,
-    make_site,
-    text,
-)
+from echod.web.answers import HTML, TEXT, Answer, text
+from echod.web.resources import Page, QuietSite, make_site
 
 PAGE = b"<!doctype html>" + b"<p>echo" * 100
 
@@ -39,7 +25,11 @@ def fail(_: object) -> Answer:
 
 @pytest.fixture
 def site() -> QuietSite:
-    pages = {"/": fixed(HTML, PAGE, ("X-Own", "yes")), "/moving": lambda _: text(200, "now"), "/broken": fail}
+    pages = {
+        "/": lambda _: Answer(200, HTML, PAGE, (("X-Own", "yes"),)),
+        "/moving": lambda _: text(200, "now"),
+        "/broken": fail,
+    }
     return make_site(pages, "Nothing is here.", Clock(), timeout=None)
 
 
@@ -99,7 +89,7 @@ def test_head_is_get_without_the_body(site: QuietSite, logged: list[LogEvent]) -
 )
 def test_what_is_not_there_is_one_fixed_line(site: QuietSite, path: str) -> None:
     status, fields, body = ask(site, f"GET {path}")
-    assert (status, body, fields["content-type"]) == (404, b"Nothing is here.\n", resources.TEXT)
+    assert (status, body, fields["content-type"]) == (404, b"Nothing is here.\n", TEXT)
     assert "server" not in fields
 
 
@@ -115,78 +105,6 @@ def test_a_failure_is_logged_and_told_in_fixed_words(site: QuietSite, logged: li
     assert (status, body) == (500, b"Internal error.\n")
     assert "server" not in fields
     assert ["secret" in str(event.get("log_failure")) for event in logged] == [True]
-
-
-def test_what_is_kept_is_asked_for_with_its_tag(site: QuietSite) -> None:
-    _, fields, _ = ask(site, "GET /")
-    tag = fields["etag"]
-    for value in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-        for method in ("GET", "HEAD"):
-            status, again, body = ask(site, f"{method} /", f"If-None-Match: {value}")
-            assert (status, again["etag"], body) == (304, tag, b"")
-            assert not again.keys() & {"content-length", "content-type", "transfer-encoding"}
-    assert ask(site, "GET /", 'If-None-Match: "other"') == (200, fields, PAGE)
-    assert ask(site, "GET /", "If-None-Match: ") == (200, fields, PAGE)
-
-
-def test_who_takes_gzip_gets_it_under_a_tag_of_its_own(site: QuietSite) -> None:
-    _, plain, _ = ask(site, "GET /")
-    status, fields, body = ask(site, "GET /", "Accept-Encoding: gzip, deflate, br")
-    assert (status, gzip.decompress(body), fields["content-encoding"], fields["vary"]) == (
-        200,
-        PAGE,
-        "gzip",
-        "Accept-Encoding",
-    )
-    assert int(fields["content-length"]) == len(body) < len(PAGE)
-    assert fields["etag"] != plain["etag"]
-    assert "content-encoding" not in plain
-    assert plain["vary"] == "Accept-Encoding"
-    assert ask(site, "GET /", "Accept-Encoding: gzip", f"If-None-Match: {fields['etag']}")[0] == 304
-    assert ask(site, "GET /", "Accept-Encoding: gzip", f"If-None-Match: {plain['etag']}")[0] == 200
-
-
-@pytest.mark.parametrize(
-    ("value", "is_accepted"),
-    [
-        (b"", False),
-        (b"gzip", True),
-        (b"GZIP;q=0.5", True),
-        (b"deflate, gzip; q=1.000", True),
-        (b"gzip;q=0", False),
-        (b"gzip;q=0.000", False),
-        (b"gzip;q=0.001", True),
-        (b"gzip;q=lots", False),
-        (b"identity", False),
-        (b"*", True),
-        (b"*;q=0.1, gzip;q=0", False),
-        (b"*;q=0, gzip", True),
-    ],
-)
-def test_who_takes_gzip(value: bytes, is_accepted: bool) -> None:
-    assert accepts_gzip(value) == is_accepted
-
-
-def test_entity_tags_are_compared_whole() -> None:
-    assert not has_entity_tag(b'"abc"', b'"ab"')
-    assert not has_entity_tag(b"abc", b'"abc"')
-
-
-def test_the_policy_names_what_is_inline_and_forbids_the_rest() -> None:
-    html = b"<style>p { }</style><p>style</p><script>\n1 < 2\n</script><script>2</script>"
-    name, value = inline_policy(html, "connect-src wss:")
-    assert name == "Content-Security-Policy"
-    directives = dict(item.split(" ", 1) for item in value.split("; "))
-    for kind, sources in {"style": [b"p { }"], "script": [b"\n1 < 2\n", b"2"]}.items():
-        hashes = [
-            b64decode(item.removeprefix("'sha256-").removesuffix("'")) for item in directives[f"{kind}-src"].split()
-        ]
-        assert hashes == [hashlib.sha256(source).digest() for source in sources]
-    assert directives["connect-src"] == "wss:"
-    assert all(
-        directives[f"{name}"] == "'none'" for name in ("default-src", "frame-ancestors", "base-uri", "form-action")
-    )
-    assert "script-src" not in inline_policy(b"<p>none</p>")[1]
 
 
 def test_no_line_of_the_log_for_a_request(site: QuietSite, logged: list[LogEvent]) -> None:
