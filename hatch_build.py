@@ -1,11 +1,15 @@
-"""The build hook: the express lane is compiled into the wheel, or the wheel goes without it.
+"""The build hook: it compiles the express lane into the wheel; without a compiler the wheel is pure Python.
 
-Knows hatchling's hooks, and what to do when there is no compiler: a working daemon of pure Python, and one line that
-says so. Must never know how the extension is made; that is ``echod/lane/native/build.py``, which it loads from its
-file, as nothing is installed yet.
+Hatchling with this hook stays because no other backend keeps every promise: that Twisted finds the plugin in an
+editable installation (not so with setuptools and meson-python), that every checkout gives the same sdist (not so with
+setuptools), that an sdist needs no git (meson-python does), and that no CMake is needed (scikit-build-core does).
 
-``ECHOD_NATIVE`` means here what it means at run time: ``1`` the build fails without the extension, ``0`` it isn't
-built, unset it is built where it can be.
+Knows hatchling's hooks, and that an installation without a compiler must still work and say so in one line. Must never
+know how the extension is made: ``echod/lane/native/build.py`` does that, and is loaded from its file because nothing is
+installed yet.
+
+``ECHOD_NATIVE`` means the same here as at run time: with ``1`` the build fails without the extension, with ``0`` the
+extension is not built, and without a value the extension is built if that is possible.
 """
 
 from __future__ import annotations
@@ -22,13 +26,13 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Debugging information, which Python's own flags ask for, is three quarters of the file and names the folder it was
-# built in: with it no two builds would be the same.
+# Python's own flags ask for debugging information. It is three quarters of the file, and it names the folder of the
+# build, so that no two builds would be the same.
 SHIPPED_CFLAGS = ("-g0",)
 
 
 def load_builder(root: Path) -> ModuleType:
-    """``echod/lane/native/build.py`` as a module, without importing the package around it."""
+    """Load ``echod/lane/native/build.py`` as a module, without importing the package around it."""
     spec = importlib.util.spec_from_file_location("echod_native_build", root / "echod" / "lane" / "native" / "build.py")
     assert spec is not None
     assert spec.loader is not None
@@ -38,16 +42,16 @@ def load_builder(root: Path) -> ModuleType:
 
 
 class NativeBuildHook(BuildHookInterface[Any]):
-    """Compiles before a wheel is put together, and gives the wheel its platform's tag."""
+    """Compiles the extension before a wheel is put together, and gives the wheel its tag."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Called by hatchling; ``version`` is ``standard`` or ``editable``."""
+        """Compile. Hatchling calls this before the build; ``version`` is ``standard`` or ``editable``."""
         wanted = os.environ.get("ECHOD_NATIVE")
         if self.target_name != "wheel" or wanted == "0":
             return
         root = Path(self.root)
         native = root / "echod" / "lane" / "native"
-        # An editable installation imports from the source tree, so that is where the extension has to be.
+        # An editable installation imports from the source tree, so the extension has to be there.
         self.folder = None if version == "editable" else tempfile.TemporaryDirectory()
         try:
             builder = load_builder(root)
@@ -60,16 +64,24 @@ class NativeBuildHook(BuildHookInterface[Any]):
             if wanted == "1":
                 raise
             why = " ".join(str(error).split())
-            self.app.display_warning(f"echod is built without its express lane, as the C could not be compiled: {why}")
+            self.app.display_warning(f"echod is built without its express lane: the C code did not compile: {why}")
             return
         build_data["pure_python"] = False
-        build_data["infer_tag"] = True
+        build_data["tag"] = self._tag(builder)
         if self.folder is not None:
             build_data["force_include"][str(built)] = f"echod/lane/native/{built.name}"
 
+    def _tag(self, builder: ModuleType) -> str:
+        """Return the wheel's tag: for this platform, and for every Python that can load the extension."""
+        tag: str = self.build_config.builder.get_best_matching_tag()
+        if not builder.IS_STABLE:
+            return tag
+        oldest = "".join(map(str, builder.OLDEST))
+        return f"cp{oldest}-abi3-{tag.rpartition('-')[2]}"
+
     # hatchling's signature
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
-        """Called by hatchling once the wheel is written."""
+        """Remove the temporary folder. Hatchling calls this once the wheel is written."""
         folder = getattr(self, "folder", None)
         if folder is not None:
             folder.cleanup()

@@ -30,6 +30,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from echod import __version__
+from echod.lane.native import build as build_native
 from tests.daemon import run, script
 from tests.tools import give_up
 
@@ -123,6 +124,13 @@ def test_the_pythons_are_those_that_compatibility_is_tested_with() -> None:
     assert PROJECT["project"]["requires-python"] == f">={named[0]}"
 
 
+def test_the_wheel_is_for_every_python_that_is_let_in(wheel: Path) -> None:
+    oldest = ".".join(map(str, build_native.OLDEST))
+    assert PROJECT["project"]["requires-python"] == f">={oldest}"
+    python = f"cp{oldest.replace('.', '')}-abi3-linux_{platform.machine()}" if NATIVE == "1" else "py3-none-any"
+    assert wheel.name == f"echod-{__version__}-{python}.whl"
+
+
 def test_the_oldest_versions_are_those_that_are_let_in() -> None:
     """`nox --session oldest` installs exactly the lower bounds."""
     floors = {}
@@ -165,7 +173,7 @@ def test_what_is_imported_is_declared() -> None:
 def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     information = {name for name in names if name.startswith(f"echod-{__version__}.dist-info/")}
-    native = {name for name in names if re.fullmatch(r"echod/lane/native/_native\.[\w.-]+\.so", name)}
+    native = names & {"echod/lane/native/_native.abi3.so"}
     # PEP 561 requires py.typed for the classifier `Typing :: Typed`.
     assert "echod/py.typed" in names
     assert names - information - native == files_of("echod") | {PLUGIN}

@@ -1,10 +1,12 @@
-"""Builds the express lane: every C file of this folder into one extension, ``echod.lane.native._native``.
+"""Builds the express lane: it compiles every C file of this folder into one extension, ``echod.lane.native._native``.
+
+The extension uses only CPython's stable ABI, so one file (``_native.abi3.so``) serves every Python from `OLDEST` on.
+It is not built for the processor at hand (no ``-march=native``), because each kernel names its instruction set
+(kernel.h). A new C file or header is built because it is in this folder.
 
 Knows cffi, the compiler's flags, and that a header's declarations for Python stand between two marked lines. Must never
-know what the C does, nor whether anyone wants it: ``hatch_build.py`` decides that for an installation; in a checkout
-the command is ``python -m echod.lane.native.build``. A new C file or header is built by being here.
-
-Nothing is built for the processor at hand (no ``-march=native``): kernels carry their instruction set, see kernel.h.
+know what the C does or whether anyone wants it: ``hatch_build.py`` decides that for an installation. In a checkout the
+command is ``python -m echod.lane.native.build``.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from cffi import FFI
@@ -27,8 +30,15 @@ from cffi import FFI
 MODULE = "echod.lane.native._native"
 HERE = Path(__file__).parent
 
-# What distributions build with: an overrun of a buffer ends the process, and no function pointer leads anywhere but to
-# a function. Branches are marked on x86 alone: compilers for other processors do not know that option.
+# The oldest Python that the extension is for, as in pyproject.toml. A free-threaded Python before 3.15 has no stable
+# ABI, and PyPy has none; what is built with such a Python is for that Python alone.
+OLDEST = (3, 11)
+STABLE_SUFFIX = ".abi3.so"
+IS_STABLE = STABLE_SUFFIX in EXTENSION_SUFFIXES
+LIMITED_API = [("Py_LIMITED_API", "0x{:02x}{:02x}0000".format(*OLDEST))] if IS_STABLE else []
+
+# Linux distributions build with these options: a buffer overrun ends the process, and a function pointer can only lead
+# to a function. Branches are marked only on x86, because compilers for other processors do not know that option.
 IS_X86 = platform.machine() in {"x86_64", "i386", "i686"}
 HARDENING = (
     "-fstack-protector-strong",
@@ -37,14 +47,14 @@ HARDENING = (
     *(("-fcf-protection",) if IS_X86 else ()),
 )
 
-# All addresses are looked up when the extension is loaded, and then are read-only. The linker of macOS has no such
-# option.
+# The loader looks up all addresses when it loads the extension, and makes them read-only. The linker of macOS has no
+# such option.
 LDFLAGS = () if sys.platform == "darwin" else ("-Wl,-z,relro", "-Wl,-z,now")
 
-# -O3: gcc 12 vectorises the scalar kernel from there on. Hidden: calls between the files need no indirection.
+# -O3: from this level on gcc 12 vectorises the scalar kernel. Hidden: calls between the C files need no indirection.
 CFLAGS = ("-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", *HARDENING)
 
-# A build under sanitizers or for coverage: these are given to the compiler and to the linker, behind the flags above.
+# Flags for a build under sanitizers or for coverage. The compiler and the linker get them after the flags above.
 CFLAGS_VARIABLE = "ECHOD_NATIVE_CFLAGS"
 
 DECLARATIONS = re.compile(r"^/\* cffi: begin \*/$(.*?)^/\* cffi: end \*/$", re.MULTILINE | re.DOTALL)
@@ -61,12 +71,12 @@ def headers() -> list[Path]:
 
 
 def declarations() -> str:
-    """What Python may call, from the headers themselves, so that it is written once."""
+    """What Python may call. It is read from the headers, so that it is written only once."""
     return "\n".join(match for header in headers() for match in DECLARATIONS.findall(header.read_text()))
 
 
 def digest() -> str:
-    """What the extension was built from: a checkout's tests compare it with the extension they run."""
+    """A digest of what the extension is built from. The tests compare it with that of the extension they run."""
     summed = hashlib.sha256()
     for path in sorted([*HERE.glob("*.[ch]"), Path(__file__)]):
         summed.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -74,7 +84,7 @@ def digest() -> str:
 
 
 def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
-    """Build the extension into the folder ``target``; the answer is its file."""
+    """Build the extension into the folder ``target``, and return its path there. ``extra``: more compiler flags."""
     ffi = FFI()
     ffi.cdef(declarations() + "\nstatic const char echod_native_digest[];")
     ffi.set_source(
@@ -83,24 +93,30 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
         + f'\nstatic const char echod_native_digest[] = "{digest()}";',
         sources=[str(path) for path in sources()],
         include_dirs=[str(HERE)],
+        define_macros=LIMITED_API,
         extra_compile_args=[*CFLAGS, *extra],
         extra_link_args=[*LDFLAGS, *extra],
     )
-    # Elsewhere: cffi leaves its generated C and objects, and setuptools, which it uses, reads any pyproject.toml where
-    # it works.
+    # A folder of its own, because cffi leaves its generated C and objects behind, and because setuptools, which cffi
+    # uses, reads any pyproject.toml in the folder where it works.
     with tempfile.TemporaryDirectory() as elsewhere, _linker_without_run_path():
         built = Path(ffi.compile(tmpdir=elsewhere, verbose=verbose))
-        # In one step: who has the one before it loaded keeps that, where writing into its file would end them.
-        aside = Path(shutil.move(built, target / f"{built.name}.new"))
-        return aside.replace(target / built.name)
+        path = target / (f"_native{STABLE_SUFFIX}" if IS_STABLE else built.name)
+        # The file is replaced in one step: a process that has loaded the old file keeps it, and would crash if the
+        # file itself were written to.
+        Path(shutil.move(built, f"{path}.new")).replace(path)
+    # Python would load an extension for one version first.
+    for other in {*target.glob("_native.*.so")} - {path}:
+        other.unlink()
+    return path
 
 
 @contextmanager
 def _linker_without_run_path() -> Iterator[None]:
-    """Have setuptools link as it would, but without the folders that this Python has its own libraries searched for in.
+    """Let setuptools link as usual, but without the folders in which this Python searches for its own libraries.
 
-    The extension needs none but libc's, and wherever it is installed these folders may be anybody's. A linker or
-    compiler that the caller has chosen is left alone.
+    The extension needs only libc, and where it is installed these folders may belong to anybody. A compiler or linker
+    that the caller has chosen is left alone.
     """
     if os.environ.keys() & {"CC", "LDSHARED"}:
         yield

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,26 @@ def test_built_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert spec is not None
     loaded = importlib.util.module_from_spec(spec)
     assert loaded.lib.echod_codec_isa_usable(b"scalar")
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_another_extension_does_not_stay_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would load one that is for its own version first, whatever it was built from."""
+    monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O0 -g0")
+    (tmp_path / f"_native{EXTENSION_SUFFIXES[0]}").touch()
+    build.main(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["_native.abi3.so"]
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_a_python_without_a_stable_abi_has_an_extension_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O0 -g0")
+    monkeypatch.setattr(build, "IS_STABLE", False)
+    monkeypatch.setattr(build, "LIMITED_API", [])
+    build.main(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"_native{EXTENSION_SUFFIXES[0]}"]
 
 
 def test_flags_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +196,8 @@ def test_wheel_with_a_compiler(checkout: Path) -> None:
     done, (built,) = wheel(checkout, ECHOD_NATIVE="1")
     assert done.returncode == 0, done.stderr
     (extension,) = extensions(built)
-    assert re.fullmatch(r"echod/lane/native/_native\..*\.so", extension)
-    assert not built.name.endswith("none-any.whl")
+    assert extension == "echod/lane/native/_native.abi3.so"
+    assert re.fullmatch(r"echod-.+-cp311-abi3-(linux|macosx)_\w+\.whl", built.name)
     assert not list(checkout.glob("echod/lane/native/*.so"))
 
 
@@ -187,7 +208,7 @@ def test_wheel_without_a_compiler(checkout: Path) -> None:
     assert built.name.endswith("py3-none-any.whl")
     assert not extensions(built)
     (warning,) = [line for line in (done.stdout + done.stderr).splitlines() if "express lane" in line]
-    assert "echod is built without its express lane, as the C could not be compiled" in warning
+    assert "echod is built without its express lane: the C code did not compile: " in warning
 
     done, built_again = wheel(checkout, CC="no-such-compiler", ECHOD_NATIVE="1")
     assert done.returncode != 0
