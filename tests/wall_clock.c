@@ -1,4 +1,5 @@
-/* Moves the wall clock of one process, and nothing else: for LD_PRELOAD. The file that WALL_CLOCK_SHIFT names holds the seconds to add. */
+/* A library for LD_PRELOAD that shifts the wall clock of one process, and changes nothing else. The file that
+ * WALL_CLOCK_SHIFT names holds the seconds to add. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

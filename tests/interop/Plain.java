@@ -1,4 +1,5 @@
-// Java's own HttpClient, which offers h2c with each request to http:// (it prefers HTTP/2): prints the status of each URL.
+// Prints the status of each URL with Java's own HttpClient. The client prefers HTTP/2, and offers h2c with each request to
+// http://.
 
 import java.net.URI;
 import java.net.http.HttpClient;

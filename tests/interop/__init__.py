@@ -1,1 +1,1 @@
-"""echod against clients that nobody here wrote."""
+"""echod with clients that others wrote."""

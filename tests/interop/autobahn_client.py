@@ -1,7 +1,8 @@
-"""Drives Autobahn's client for clients.py: the same commands on standard input as ws_client.js takes, described there.
+"""Drives Autobahn's client for clients.py. It takes the same commands on standard input as ws_client.js, which
+describes them.
 
-In a process of its own: the reactor of the tests is the one that their in-process daemons run on. Must never know what
-is expected of the daemon.
+It runs in a process of its own, because the in-process daemons use the reactor of the tests. Must never know what is
+expected of the daemon.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from twisted.python.failure import Failure
 
 
 class Client(WebSocketClientProtocol):
-    """Puts what happens into queues."""
+    """A connection that puts its events into queues."""
 
     threshold = 0
 
@@ -52,12 +53,12 @@ class Client(WebSocketClientProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if not self.opened.called:
             self.opened.errback(ConnectionError(reason))
-        # For a Close frame without a code Autobahn has None, and not the RFC's 1005 (section 7.1.5).
+        # For a Close frame without a code Autobahn reports None instead of the RFC's 1005 (section 7.1.5).
         self.closed.callback((code or 1005 if wasClean else None, reason))
 
 
 class Commands(LineReceiver):
-    """Standard input and output."""
+    """Reads commands from standard input, and writes the answers to standard output."""
 
     delimiter = b"\n"
     MAX_LENGTH = 2**20
@@ -131,7 +132,7 @@ class Commands(LineReceiver):
 
 
 def make_factory(options: dict[str, Any]) -> Any:
-    """Make a factory that offers what `options` say."""
+    """Make a factory that offers what `options` describe."""
     factory = WebSocketClientFactory(options["url"], protocols=options["subprotocols"])
     factory.protocol = Client
     if options["compression"]:
@@ -144,7 +145,7 @@ def make_factory(options: dict[str, Any]) -> Any:
 
 
 def make_offer(offer: dict[str, Any] | None) -> PerMessageDeflateOffer:
-    """Make what is described in clients.py."""
+    """Make an offer from its description in clients.py."""
     if offer is None:
         return PerMessageDeflateOffer()
     return PerMessageDeflateOffer(
@@ -161,7 +162,7 @@ def accept(response: object) -> PerMessageDeflateResponseAccept | None:
 
 
 async def main(reactor: Any, options: dict[str, Any]) -> None:
-    """Connect, and do as told."""
+    """Connect, and carry out the commands."""
     factory = make_factory(options)
     place = f"unix:{options['unix']}" if options["unix"] else f"tcp:{quoteStringArgument(factory.host)}:{factory.port}"
     endpoint = clientFromString(reactor, place)
@@ -169,7 +170,7 @@ async def main(reactor: Any, options: dict[str, Any]) -> None:
         trust = Certificate.loadPEM(Path(options["certificate"]).read_bytes())
         endpoint = wrapClientTLS(optionsForClientTLS(factory.host, trust), endpoint)
     if ":" in factory.host:
-        # Autobahn sends no brackets (RFC 3986 section 3.2.2) in its Host header, which a server has to refuse (RFC 9112
+        # Autobahn's Host header lacks the brackets (RFC 3986 section 3.2.2), and a server has to refuse that (RFC 9112
         # section 3.2).
         factory.host = f"[{factory.host}]"
     client = await endpoint.connect(factory)

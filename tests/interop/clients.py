@@ -1,7 +1,7 @@
-"""Five WebSocket implementations behind one face, so that a case is written once for all.
+"""Five WebSocket implementations behind one interface, so that each test is written only once.
 
-Each is used as its documentation says; none is helped along. Knows the clients. Must never know what is expected of the
-daemon.
+Each client is used as its documentation says, without workarounds for its faults. Knows the clients. Must never know
+what is expected of the daemon.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.tls import trusting
 Message = str | bytes
 
 PATIENCE = 180.0
-"""Seconds to wait for what surely comes; 16 MiB through Python on a busy machine take a few."""
+"""Time limit in seconds for each wait. 16 MiB through Python on a busy machine take a few seconds."""
 
 PING = b"between"
 
@@ -39,15 +39,15 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What to offer of permessage-deflate, by the names of RFC 7692 section 7.1, beyond the client's defaults."""
+    """What to offer of permessage-deflate beyond the client's defaults, by the names of RFC 7692 section 7.1."""
 
     server_no_context_takeover: bool = False
     client_no_context_takeover: bool = False
     server_max_window_bits: int | None = None
     client_max_window_bits: int | bool = True
-    """True: with no value; False: not at all. aiohttp knows nothing but True, Autobahn no number."""
+    """True: without a value; False: not offered. aiohttp supports only True, Autobahn no number."""
     threshold: int = 0
-    """Shorter messages are not to be deflated, in octets; `websockets` and aiohttp deflate all."""
+    """Messages of fewer octets are not to be deflated. `websockets` and aiohttp deflate all messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Target:
 
     url: str
     unix: Path | None = None
-    """Connect to this socket instead of what the URL names."""
+    """The Unix socket to connect to, instead of the host in the URL."""
     certificate: Path | None = None
-    """The PEM file of the one certificate to trust."""
+    """The PEM file of the only certificate to trust."""
     compression: bool = False
     offer: Offer | None = None
-    """With `compression`; None: what the client does by itself."""
+    """What to offer with `compression`; None: the client's defaults."""
     subprotocols: tuple[str, ...] = ()
 
 
@@ -73,15 +73,16 @@ class Connection(ABC):
 
     @abstractmethod
     def exchange(self, messages: Sequence[Message]) -> list[Message]:
-        """Send all `messages` without waiting, and return as many answers."""
+        """Send all `messages` without waiting, and return an equal number of answers."""
 
     @abstractmethod
     def exchange_fragments(self, pieces: Sequence[Message]) -> Message:
-        """Send one message in `pieces`, between each two of them a ping, whose pong is awaited; return the answer."""
+        """Send one message in `pieces`. Between two pieces send a ping and await the pong. Return the answer."""
 
     @abstractmethod
     def close(self, code: int | None = 1000, reason: str = "") -> tuple[int | None, str]:
-        """Close, and return the code and the reason of the answer; without a code: 1005 (RFC 6455 section 7.1.5)."""
+        """Close, and return the code and the reason of the answer. Without a code, that is 1005 (RFC 6455 section
+        7.1.5)."""
 
 
 # websockets
@@ -117,7 +118,7 @@ class Websockets(Connection):
         return self._connection.recv(timeout=PATIENCE)
 
     def close(self, code: int | None = 1000, reason: str = "") -> tuple[int | None, str]:
-        # None is what its protocol layer takes for a Close frame without a body.
+        # websockets' protocol layer takes None for a Close frame without a body.
         self._connection.close(code, reason)  # type: ignore[arg-type]
         received = self._connection.protocol.close_rcvd
         return (received.code, received.reason) if received else (None, "")
@@ -154,7 +155,7 @@ def open_websockets(target: Target) -> Iterator[Connection]:
 
 
 class Aiohttp(Connection):
-    """The client of `aiohttp`. It can send neither a fragment nor a Close frame without a code, and keeps no reason."""
+    """The client of `aiohttp`. It can't send fragments or a Close frame without a code, and drops the reason."""
 
     def __init__(
         self, run: Callable[[Coroutine[Any, Any, Any]], Any], websocket: aiohttp.ClientWebSocketResponse
@@ -219,7 +220,7 @@ async def _open_session(target: Target) -> aiohttp.ClientSession:
 
 
 class Curl(Connection):
-    """libcurl, through pycurl. It knows neither extensions nor subprotocols."""
+    """libcurl, through pycurl. It supports neither extensions nor subprotocols."""
 
     subprotocol = None
     is_compressed = False
@@ -241,7 +242,7 @@ class Curl(Connection):
             while not self._received or self._received[-1] != (pycurl.WS_PONG, PING):
                 self._received.append(self._receive())
             self._received.clear()
-        # Without WS_CONT it is the last.
+        # Without WS_CONT this is the last piece.
         self._send(pieces[-1], _curl_flag(pieces[-1]))
         return self._receive_message()
 
@@ -258,7 +259,7 @@ class Curl(Connection):
         return data.decode() if flag == pycurl.WS_TEXT else data
 
     def _send(self, message: Message, flag: int) -> None:
-        """Send a frame; while the socket is full, receive: the daemon reads no more from who doesn't."""
+        """Send a frame. While the socket is full, receive: the daemon reads no more from a client that doesn't read."""
         rest = memoryview(message.encode() if isinstance(message, str) else message)
         while True:
             try:
@@ -276,7 +277,7 @@ class Curl(Connection):
         return self._received.pop(0) if self._received else self._receive_one()
 
     def _receive_one(self) -> tuple[int, bytes]:
-        """Receive one frame, whole: its flag and its payload. The daemon sends no fragments."""
+        """Receive one complete frame, and return its flag and its payload. The daemon sends no fragments."""
         pieces = []
         while True:
             try:
@@ -299,7 +300,7 @@ def open_curl(target: Target) -> Iterator[Connection]:
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, target.url)
-        handle.setopt(pycurl.CONNECT_ONLY, 2)  # make the opening handshake, and leave the rest to ws_send and ws_recv
+        handle.setopt(pycurl.CONNECT_ONLY, 2)  # only make the opening handshake; ws_send and ws_recv do the rest
         handle.setopt(pycurl.CONNECTTIMEOUT, int(PATIENCE))
         if target.unix is not None:
             handle.setopt(pycurl.UNIX_SOCKET_PATH, str(target.unix))
@@ -315,7 +316,7 @@ def open_curl(target: Target) -> Iterator[Connection]:
 
 
 class Piped(Connection):
-    """A client in a process of its own, which takes commands on its standard input; see ws_client.js."""
+    """A client in a process of its own that takes commands on standard input; see ws_client.js."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -347,7 +348,7 @@ class Piped(Connection):
 
     def _receive(self) -> tuple[dict[str, Any], list[Message]]:
         assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the client says nothing"
+        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the client does not answer"
         line = self._process.stdout.readline()
         assert line, "the client ended"
         answer = json.loads(line)
@@ -384,7 +385,7 @@ def _piped(command: list[str], target: Target, url: str) -> Iterator[Connection]
     with subprocess.Popen([*command, json.dumps(options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield Piped(process)
-            process.communicate(timeout=PATIENCE)  # at the end of its input it closes and ends
+            process.communicate(timeout=PATIENCE)  # at the end of its input the client closes the connection and ends
             assert process.returncode == 0
         finally:
             process.kill()
@@ -395,22 +396,22 @@ def _piped(command: list[str], target: Target, url: str) -> Iterator[Connection]
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client, and what it can do: a case that it can't play is not made for it."""
+    """A client and its abilities. Tests that need a missing ability do not run with it."""
 
     open: Callable[[Target], AbstractContextManager[Connection]]
     compresses: bool = True
     fragments: bool = True
     closes_without_code: bool = True
     tells_reason: bool = True
-    """Whether `Connection.close` returns the reason that came; else it returns an empty one."""
+    """Whether `Connection.close` returns the reason that came. Otherwise it returns an empty one."""
     chooses_subprotocols: bool = True
     missing: Callable[[], str | None] = lambda: None
-    """What is missing and how to get it, in one line."""
+    """Returns what is missing and how to get it, in one line, or None."""
 
 
 def _missing_ws() -> str | None:
     if shutil.which("node") is None or shutil.which("npm") is None:
-        return "there is no node with npm: apt-get install nodejs npm"
+        return "no node with npm: apt-get install nodejs npm"
     if not (FOLDER / "node_modules" / "ws").exists():
         return f"the Node client `ws` is not installed: npm ci --prefix {FOLDER.relative_to(FOLDER.parents[1])}"
     return None

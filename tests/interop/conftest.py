@@ -1,4 +1,4 @@
-"""What several of these test files use."""
+"""A fixture that several of these test files use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.tools import give_up
 
 @pytest.fixture
 def client(request: pytest.FixtureRequest) -> Client:
-    """The client that a test names, if it is here."""
+    """Return the client that a test names, or skip the test if that client is not installed."""
     client = CLIENTS[request.param]
     missing = client.missing()
     if missing is not None:

@@ -1,8 +1,8 @@
-"""permessage-deflate with clients that nobody here wrote: each message comes back, mirrored or deflated anew, with the
-lane and without.
+"""permessage-deflate with clients that others wrote: each message comes back, mirrored or deflated anew, with the lane
+and without it.
 
-Each client's own inflater keeps to what it has promised: its window, and whether it keeps its context. Where the mirror
-is not right, it fails at the next message that refers to something else than it seems to.
+Each client's own inflater keeps what was negotiated: its window, and whether it keeps its context. If the mirror is
+wrong, the inflater fails at the next message that refers to earlier data.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ WORDS = [word.strip() for word in Path(__file__).parents[1].joinpath("daemon.py"
 
 
 def messages(seed: int, count: int) -> list[Message]:
-    """Text that refers to itself and to what was before, and noise; the sizes that are special, and others up to 300
-    KiB."""
+    """Return messages with text that refers to itself and to earlier messages, and with noise. The sizes include the
+    special ones, and others up to 300 KiB."""
     chance = random.Random(seed)
     found: list[Message] = []
     for _ in range(count):
@@ -63,14 +63,14 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
 
 
 def can_offer(name: str, offer: Offer) -> bool:
-    """Tell whether a client knows how to; `Offer` says which doesn't."""
+    """Tell whether a client can make an offer. `Offer` names those that can't."""
     if name == "aiohttp":
         return replace(offer, server_max_window_bits=None, threshold=0) == Offer()
     return name != "autobahn" or isinstance(offer.client_max_window_bits, bool)
 
 
 def with_each_client(offers: list[Offer]) -> pytest.MarkDecorator:
-    """Run with each offer, in each way, by each client that can make it."""
+    """Run with each offer, in each mode, with each client that can make the offer."""
     ways = [
         (name, offer)
         for name, client in CLIENTS.items()
@@ -82,7 +82,7 @@ def with_each_client(offers: list[Offer]) -> pytest.MarkDecorator:
 
 
 def expected_mode(mode: str, offer: Offer) -> str:
-    """What docs/compression.md says of it."""
+    """Return the mode that docs/compression.md promises."""
     is_understood = not offer.server_no_context_takeover or offer.client_no_context_takeover
     has_window = bool(offer.client_max_window_bits) or offer.server_max_window_bits in (None, 15)
     return mode if is_understood and has_window else "deflate"
@@ -107,7 +107,7 @@ def run(daemon: Daemon, client: Client, offer: Offer, mode: str, count: int) -> 
         assert connection.is_compressed
         chance, left = random.Random(5), messages(count, count)
         while left:
-            # One after the other, and many at once, with fragments and pings between.
+            # One message after the other, and many at once, with fragments and pings between them.
             size = chance.choice([1, 1, 5, 40])
             batch, left = left[:size], left[size:]
             echo(connection, batch)

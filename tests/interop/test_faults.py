@@ -1,8 +1,8 @@
-"""What docs/url.md promises, as libraries that nobody here wrote see it: closes, resets, stalls, refusals, and messages
-late or lost.
+"""What docs/url.md promises, as libraries see it that others wrote: closes, resets, stalls, refusals, late messages,
+and lost messages.
 
-A client reports what comes in its own words: 1005 for a Close frame without a code, 1006 for none (RFC 6455 section
-7.1.5). What a library does otherwise is noted where it does.
+A client reports events in its own words: 1005 for a Close frame without a code, 1006 for a missing Close frame (RFC
+6455 section 7.1.5). A library's deviations are noted where they matter.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tests.tls import Certificate
 from tests.tools import give_up
 
 CODES = [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999]
-"""All that may be sent below 2000 (RFC 6455 section 7.4, and what IANA has registered since), and samples of the
+"""All codes below 2000 that may be sent (RFC 6455 section 7.4, and later registrations at IANA), and samples of the
 others."""
 
 QUIET = 2.0
-"""Seconds without a message after which a client is told that there will be none."""
+"""Seconds without a message after which a client gives up waiting for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def served(certificate: Certificate) -> Iterator[Served]:
 
 @pytest.fixture(params=WATCHERS)
 def watch(request: pytest.FixtureRequest) -> Callable[[Watch], Seen]:
-    """Each client, if it is here."""
+    """Return the function that watches with one client, for each client that is installed."""
     missing = MISSING[request.param]()
     if missing is not None:
         give_up(missing)
@@ -101,8 +101,8 @@ def test_a_stall(served: Served, watch: Callable[[Watch], Seen], is_tls: bool) -
     began = time.monotonic()
     seen = watch(Watch(served.target("/?stall&after=2", is_tls), ["one", "two", "three", "four"], QUIET))
     assert seen.messages == ["one", "two"]
-    assert seen.code is None, "it is still open"
-    # The client closes, and gets no answer: it doesn't wait for ever.
+    assert seen.code is None, "the connection is still open"
+    # The client closes and gets no answer. It must not wait for ever.
     assert time.monotonic() - began < PATIENCE
 
 
@@ -153,7 +153,7 @@ def test_a_handshake_that_is_later_than_the_client_waits(served: Served, watch: 
 @pytest.mark.parametrize("compression", [False, True], ids=["plain", "deflate"])
 @pytest.mark.parametrize("size", [1, 7, 126, 65536])
 def test_fragments(served: Served, watch: Callable[[Watch], Seen], size: int, compression: bool) -> None:
-    # websockets takes 4,096 frames of a message.
+    # websockets accepts at most 4,096 frames of a message.
     messages = ["", "Grüße aus 東京 😀", 1000 * "ü", "".join(map(chr, range(0x20, 0xD800)))[: 1000 * size]]
     seen = watch(
         Watch(served.target(f"/?fragment={size}&close=1000&after={len(messages)}", compression=compression), messages)
@@ -181,7 +181,7 @@ def test_late_messages(served: Served, watch: Callable[[Watch], Seen], is_tls: b
 def test_pings(served: Served, watch: Callable[[Watch], Seen]) -> None:
     seen = watch(Watch(served.target("/?ping=100ms&delay=1500ms&close=1000&after=1"), ["one"]))
     assert seen.messages == ["one"]
-    # websockets answers pings without a word.
+    # websockets answers pings without reporting them.
     assert seen.pings is None or 2 <= seen.pings <= seen.times[0] / 0.1 + 1
 
 
@@ -206,7 +206,7 @@ def test_no_faults(watch: Callable[[Watch], Seen]) -> None:
 
 
 def test_a_drain_ends_who_asked_for_faults_too() -> None:
-    """Late, stalled, aborting, and half-way in: none keeps a daemon from its end."""
+    """Late, stalled, aborting, and half-open connections: none keeps a daemon from ending."""
     with Daemon("--drain-timeout", "5s", "--close-timeout", "1s") as daemon:
         queries = ["delay=60s", "stall", "close=1001&stall", "ping=100ms", "close=1006", "handshake-delay=60s"]
         sockets = [open_raw(daemon, query) for query in queries]
@@ -218,7 +218,7 @@ def test_a_drain_ends_who_asked_for_faults_too() -> None:
 
 
 def open_raw(daemon: Daemon, query: str) -> socket.socket:
-    """A client that sends a message and does nothing more."""
+    """Return the socket of a client that sends one message, and does nothing more."""
     sock = socket.create_connection(("127.0.0.1", daemon.port), timeout=10)
     sock.sendall(handshake(f"/?{query}") + client_frame(TEXT, b"x"))
     return sock
@@ -226,8 +226,8 @@ def open_raw(daemon: Daemon, query: str) -> socket.socket:
 
 @pytest.mark.parametrize(("query", "is_reset"), [("abort", True), ("close=1006", False)])
 def test_what_is_under_tls_at_the_end(served: Served, query: str, is_reset: bool) -> None:
-    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket doesn't tell these apart, so this
-    is by hand."""
+    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket can't tell the two ends apart, so
+    this test runs TLS in memory."""
     _, url = served.daemon.urls
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = ssl.create_default_context(cafile=served.certificate).wrap_bio(

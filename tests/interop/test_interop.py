@@ -1,4 +1,4 @@
-"""Every message comes back as it was sent, whichever client sends it and however it gets there."""
+"""Every message comes back as it was sent, with every client and over every kind of connection."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.interop.clients import CLIENTS, Client, Connection, Message, Target
 from tests.tls import Certificate
 
 LIMIT = 16 * 2**20
-"""`--max-message-size` unless it is given: the longest message that comes back."""
+"""The default of `--max-message-size`: the longest message that comes back."""
 
 CHAOS = random.Random(6455).randbytes(LIMIT)
-"""What deflate makes longer."""
+"""Noise, which deflate makes longer."""
 
 UNICODE = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
-"""All code points but the surrogates, which UTF-8 has no form for (RFC 3629 section 3)."""
+"""All code points except the surrogates, which UTF-8 can't encode (RFC 3629 section 3)."""
 
 MESSAGES: dict[str, Message] = {
     "text": "hello",
@@ -35,7 +35,8 @@ MESSAGES: dict[str, Message] = {
     "all of Unicode": UNICODE,
     "16 MiB text": LIMIT // 8 * "16 MiB, ",
     "16 MiB of noise": CHAOS,
-    # On both sides of where the length takes another form (RFC 6455 section 5.2), and deflated they take yet others.
+    # Sizes around those where the form of the length changes (RFC 6455 section 5.2); deflated, their lengths differ
+    # again.
     **{f"{size}-octet text": (size * "x") for size in (125, 126, 127, 65535, 65536)},
     **{f"{size}-octet noise": CHAOS[:size] for size in (125, 126, 127, 65535, 65536)},
 }
@@ -54,7 +55,7 @@ CLOSES = [(1000, ""), (1000, "done"), (3000, ""), (3000, "grüß dich"), (4999, 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A daemon that listens on one endpoint of each kind."""
+    """A daemon with one endpoint of each kind."""
 
     daemon: Daemon
     unix: Path
@@ -87,12 +88,12 @@ def served(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def those_that(**can: bool) -> pytest.MarkDecorator:
-    """Run with each client that can do this."""
+    """Run with each client that has these abilities."""
     return pytest.mark.parametrize("client", _names(**can), indirect=True)
 
 
 def both_ways(**can: bool) -> pytest.MarkDecorator:
-    """Run with each client that can do this, and where it can compress, with compression, too."""
+    """Run with each client that has these abilities, and with compression, too, if the client supports it."""
     ways = [(name, way) for name in _names(**can) for way in (False, True) if CLIENTS[name].compresses or not way]
     ids = [f"{name}-{'deflate' if way else 'plain'}" for name, way in ways]
     return pytest.mark.parametrize(("client", "compression"), ways, ids=ids, indirect=["client"])
@@ -105,9 +106,9 @@ def _names(**can: bool) -> list[str]:
 
 
 def echo(connection: Connection, message: Message) -> None:
-    """Assert that `message` comes back: its type, and every octet."""
+    """Assert that `message` comes back with the same type and the same octets."""
     (answer,) = connection.exchange([message])
-    # Not compared by `==` in an assert, which would explain 16 MiB.
+    # Don't compare with `==` in an assert, because pytest would explain a difference in 16 MiB.
     assert type(answer) is type(message)
     assert len(answer) == len(message)
     is_same = answer == message
@@ -153,7 +154,7 @@ def test_fragments_with_pings_between_them(served: Served, client: Client, compr
 @both_ways()
 def test_ways_to_the_daemon(served: Served, client: Client, kind: str, compression: bool) -> None:
     if kind == "tcp6" and not socket.has_dualstack_ipv6():
-        pytest.skip("this machine has no IPv6: run where ::1 can be had")
+        pytest.skip("this machine has no IPv6: run where ::1 is available")
     with client.open(served.target(kind, compression=compression)) as connection:
         assert connection.is_compressed == compression
         for name in ("text", "empty binary", "65536-octet noise", "16 MiB of noise"):
@@ -162,7 +163,7 @@ def test_ways_to_the_daemon(served: Served, client: Client, kind: str, compressi
 
 
 def assert_close_comes_back(client: Client, connection: Connection, code: int, reason: str) -> None:
-    """Assert that the answer to a Close frame has its code, and its reason, as far as the client tells."""
+    """Assert that the answer to a Close frame has its code and, if the client reports it, its reason."""
     assert connection.close(code, reason) == (code, reason if client.tells_reason else "")
 
 

@@ -1,7 +1,7 @@
-"""Three clients behind one face that only watch: what comes, when, and how it ends, in the client's own words.
+"""Three clients behind one interface that only watch: which events come, when, and how the connection ends.
 
-Each is used as its documentation says; none is helped along. Knows the clients. Must never know what is expected of the
-daemon.
+Each client is used as its documentation says, without workarounds for its faults. Knows the clients. Must never know
+what is expected of the daemon.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from tests.interop.clients import CLIENTS, FOLDER, PATIENCE, Message, Target
 
 @dataclass
 class Seen:
-    """What a client saw. Times are in seconds from its begin."""
+    """What a client saw. Times are in seconds since the client's start."""
 
     status: int | None = None
-    """The HTTP status, where the opening handshake was refused."""
+    """The HTTP status, if the opening handshake was refused."""
     headers: dict[str, str] = field(default_factory=dict)
-    """The header of that answer, names in lower case."""
+    """The header of the refusal, with names in lower case."""
     opened: float | None = None
-    """When the opening handshake was over."""
+    """The time at which the opening handshake was complete."""
     messages: list[Message] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
-    """When each message came."""
+    """The time of each message."""
     pings: int | None = None
-    """None: it doesn't tell."""
+    """The number of pings; None: the client does not report pings."""
     code: int | None = None
-    """The close code that it reports; None: it was still open when nothing had come for the time that it was told to
-    wait."""
+    """The close code that the client reports; None: the connection was still open when nothing had come for `patience`
+    seconds."""
     reason: str | None = ""
-    """None: it doesn't tell."""
+    """The close reason; None: the client does not report it."""
     gave_up: bool = False
-    """Its own patience with the opening handshake was over."""
+    """Whether the client stopped waiting for the opening handshake."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What to do."""
+    """What a client is to do."""
 
     target: Target
     messages: Sequence[str] = ()
     patience: float = PATIENCE
-    """Seconds without a message after which nothing more is waited for."""
+    """Seconds without a message after which the client stops waiting."""
     open_timeout: float = PATIENCE
 
 
 def watch_websockets(watch: Watch) -> Seen:
-    """Watch with `websockets`, its asyncio client."""
+    """Watch with the asyncio client of `websockets`."""
     return asyncio.run(_watch_websockets(watch))
 
 
@@ -99,7 +99,7 @@ def watch_aiohttp(watch: Watch) -> Seen:
 
     async def run() -> Seen:
         seen = await _watch_aiohttp(watch)
-        # What its documentation calls a graceful shutdown: transports are closed by then.
+        # What aiohttp's documentation calls a graceful shutdown: afterwards the transports are closed.
         await asyncio.sleep(0.1)
         return seen
 
@@ -132,8 +132,8 @@ async def _watch_aiohttp(watch: Watch) -> Seen:
         await _receive(socket, seen, watch.patience, began)
         if seen.code is not None or certificate is None:
             await socket.close()
-        # Else the session's end resets it: a close would wait half a minute for the end of TLS, from a peer that may
-        # not read.
+        # Otherwise the end of the session resets the connection. A close would wait half a minute for the end of TLS
+        # from a peer that may not read.
     return seen
 
 
@@ -151,7 +151,7 @@ async def _receive(socket: aiohttp.ClientWebSocketResponse, seen: Seen, patience
             seen.pings += 1
         else:
             is_close = received.type is aiohttp.WSMsgType.CLOSE
-            # For a Close frame without a code aiohttp has 0, and not the RFC's 1005 (section 7.1.5).
+            # For a Close frame without a code aiohttp reports 0 instead of the RFC's 1005 (section 7.1.5).
             seen.code = received.data or 1005 if is_close else socket.close_code
             seen.reason = received.extra or "" if is_close else ""
             return
@@ -193,4 +193,4 @@ WATCHERS: dict[str, Callable[[Watch], Seen]] = {
 }
 
 MISSING = {name: CLIENTS[name].missing for name in WATCHERS}
-"""What is missing and how to get it, in one line."""
+"""What is missing, and how to get it, in one line."""

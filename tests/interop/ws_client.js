@@ -1,7 +1,8 @@
 // Drives `ws` for clients.py: opens the connection that its argument describes and takes commands on standard input.
 //
-// A command is one line of JSON; the messages that it names as [is binary, octets] follow it, one behind the other. Answers
-// have the same form. At the end of the input the connection is closed. Must never know what is expected of the daemon.
+// A command is one line of JSON. It lists messages as [is binary, octets], and their octets follow the line without
+// separators. Answers have the same form. At the end of the input the client closes the connection. Must never know what
+// is expected of the daemon.
 
 import { readFileSync } from "node:fs";
 import { once } from "node:events";
@@ -64,7 +65,7 @@ function answer(record, bodies = []) {
   for (const body of bodies) stdout.write(body);
 }
 
-// What is received, whether or not somebody waits for it yet.
+// The messages that have come, also while nobody waits for them.
 const received = [];
 let wanted = { count: Infinity, resolve: () => {} };
 

@@ -1,1 +1,1 @@
-"""What the daemon promises under load, against a daemon in its own process, read from outside."""
+"""What the daemon promises under load, measured from outside on a daemon in its own process."""

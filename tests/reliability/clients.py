@@ -1,4 +1,4 @@
-"""Clients on bare sockets, honest and otherwise: what a well-made library would never send, a test has to.
+"""Clients on plain sockets, honest and dishonest: tests have to send what a well-made library would never send.
 
 Knows frames and asyncio. Must never know the daemon's process, its limits or its figures.
 """
@@ -18,11 +18,11 @@ Address = tuple[str, int]
 T = TypeVar("T")
 
 PATIENCE = 60.0
-"""Seconds after which an answer will not come; no figure depends on it."""
+"""Seconds after which an answer counts as missing. No figure depends on this value."""
 
 
 class Client:
-    """One connection; `open` makes the opening handshake too."""
+    """One connection. `open` also makes the opening handshake."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -31,7 +31,7 @@ class Client:
 
     @classmethod
     async def connect(cls, address: Address, receive_buffer: int | None = None, host: str | None = None) -> Self:
-        """Connect and send nothing; from `host` if given."""
+        """Connect and send nothing. The local address is `host`, if given."""
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -63,7 +63,7 @@ class Client:
         return client
 
     def __del__(self) -> None:
-        """Close the socket: where a test fails, its failure is to be seen, and not a warning for each client."""
+        """Close the socket. When a test fails, its failure is to be seen without a warning for each client."""
         self.sock.close()
 
     async def send(self, octets: bytes) -> None:
@@ -71,8 +71,8 @@ class Client:
         await asyncio.wait_for(self._loop.sock_sendall(self.sock, octets), PATIENCE)
 
     async def push(self, octets: bytes, limit: int, stall: float) -> int:
-        """Send the same octets again and again, until nothing goes for `stall` seconds, the limit or the end; return
-        how many."""
+        """Send the same octets again and again until nothing is accepted for `stall` seconds, until the limit, or until
+        the end of the connection; return the number of octets."""
         sent = 0
         view = memoryview(octets)
         while sent < limit:
@@ -98,7 +98,7 @@ class Client:
         return True
 
     async def head(self) -> bytes:
-        """Return the head of an HTTP answer."""
+        """Return the head of an HTTP response."""
         while (end := self._octets.find(b"\r\n\r\n")) < 0:
             assert await self._more(), bytes(self._octets)
         head = bytes(self._octets[: end + 4])
@@ -106,7 +106,7 @@ class Client:
         return head
 
     async def frame(self) -> frames.Frame | None:
-        """Return the next frame; None where the connection ends, a reset included."""
+        """Return the next frame, or None if the connection ends, also by a reset."""
         while True:
             if (taken := frames.take(self._octets, is_masked=False)) is not None:
                 frame, size = taken
@@ -124,7 +124,7 @@ class Client:
         return bool(data)
 
     async def read(self, most: int) -> bytes:
-        """Return some octets as they come, after what was read and not used."""
+        """Return at most `most` octets: first those that were read and not used, then those that come."""
         if self._octets:
             octets = bytes(self._octets[:most])
             del self._octets[:most]
@@ -132,7 +132,7 @@ class Client:
         return await asyncio.wait_for(self._loop.sock_recv(self.sock, most), PATIENCE)
 
     async def rest(self) -> bytes:
-        """Return all that still comes, to the end or the reset."""
+        """Return everything that still comes before the connection ends or is reset."""
         try:
             while await self._more():
                 pass
@@ -142,14 +142,14 @@ class Client:
         return rest
 
     async def close_code(self) -> int | None:
-        """Return the code of the Close frame that comes, past whatever comes before it; None where none does."""
+        """Return the code of the next Close frame, skipping all before it, or None if no Close frame comes."""
         while (frame := await self.frame()) is not None:
             if frame.opcode == frames.CLOSE:
                 return int.from_bytes(frame.payload[:2], "big")
         return None
 
     async def echo(self, payload: bytes, opcode: int = frames.BINARY) -> float:
-        """Send a message, await the same one, and return the seconds that took."""
+        """Send a message, await its echo, and return the seconds that this took."""
         start = time.monotonic()
         await self.send(frames.client_frame(opcode, payload))
         frame = await self.frame()
@@ -158,14 +158,14 @@ class Client:
         return seconds
 
     async def finish(self) -> None:
-        """Make the closing handshake and see the connection end."""
+        """Make the closing handshake, and wait for the end of the connection."""
         await self.send(frames.client_frame(frames.CLOSE, frames.close_payload(1000)))
         assert await self.close_code() == 1000
         assert not await self.rest()
         self.close()
 
     async def finish_after_pings(self) -> None:
-        """Make the closing handshake, past pings of the server's."""
+        """Make the closing handshake, skipping pings of the server."""
         await self.send(frames.client_frame(frames.CLOSE, frames.close_payload(1000)))
         assert await self.close_code() == 1000
         self.close()
@@ -181,7 +181,7 @@ class Client:
 
 
 async def at_once(tasks: Iterable[Awaitable[T]], most: int = 100) -> list[T]:
-    """Await all of them, at most so many at a time, and return what they return, in order."""
+    """Await all tasks, at most `most` at a time, and return their results in order."""
     gate = asyncio.Semaphore(most)
 
     async def run(task: Awaitable[T]) -> T:
@@ -192,12 +192,12 @@ async def at_once(tasks: Iterable[Awaitable[T]], most: int = 100) -> list[T]:
 
 
 async def open_many(address: Address, count: int, *headers: str, receive_buffer: int | None = None) -> list[Client]:
-    """Open so many connections."""
+    """Open `count` connections."""
     return await at_once(Client.open(address, *headers, receive_buffer=receive_buffer) for _ in range(count))
 
 
 async def warm_up(address: Address, *headers: str) -> None:
-    """Have the daemon do once what it will do often, so that what it loads and builds at first is not counted as
+    """Make the daemon do once what it will do often, so that what it loads and builds at first does not count as
     growth."""
     client = await Client.open(address, *headers)
     for size in (10, 1000):
@@ -207,7 +207,7 @@ async def warm_up(address: Address, *headers: str) -> None:
 
 
 def cut_from(period: bytes, position: int, length: int) -> bytes:
-    """Return `length` octets at `position` of an endless repetition of `period`."""
+    """Return `length` octets from `position` on of the endlessly repeated `period`."""
     start = position % len(period)
     piece = period[start : start + length]
     while len(piece) < length:

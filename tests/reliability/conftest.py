@@ -1,8 +1,8 @@
-"""When the reliability suite runs, in which of its two forms, and how a figure is told.
+"""When the reliability suite runs, in which of its two forms, and how it reports a figure.
 
-The suite puts a load on the machine for minutes, so a plain `pytest` runs only `test_advisories.py` and
-`test_garbage.py` of it. The rest runs where this folder, or something in it, is named on the command line: `pytest
-tests/reliability` in its short form, and with `--soak` (or ECHOD_SOAK=1) in full.
+The suite loads the machine for minutes. So a plain `pytest` runs only `test_advisories.py` and `test_garbage.py` of it.
+The rest runs if this folder, or something in it, is named on the command line: `pytest tests/reliability` runs the
+short form, `--soak` (or ECHOD_SOAK=1) the full one.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--soak`, which is known where this folder is named on the command line."""
+    """Add `--soak`. pytest knows the option only if this folder is named on the command line."""
     parser.addoption(
         "--soak", action="store_true", help="run the reliability suite with the full numbers (many minutes)"
     )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the long ones out of a plain run."""
+    """Leave the long tests out of a plain run."""
     is_long = collection_path.name.startswith("test_") and collection_path.name not in QUICK
     return True if is_long and not is_named(config, _HERE) else None
 
 
 @dataclass(frozen=True)
 class Form:
-    """Which form of the suite runs."""
+    """The form of the suite that runs."""
 
     is_full: bool
 
@@ -48,7 +48,7 @@ class Form:
 
 @pytest.fixture(scope="session")
 def form(pytestconfig: pytest.Config) -> Form:
-    """Give the form that was asked for."""
+    """Return the form that was asked for."""
     return Form(
         bool(pytestconfig.getoption("--soak", default=False)) or os.environ.get("ECHOD_SOAK", "") not in ("", "0")
     )
@@ -56,7 +56,7 @@ def form(pytestconfig: pytest.Config) -> Form:
 
 @pytest.fixture(scope="session", autouse=True)
 def _enough_descriptors() -> None:
-    """Let this process have as many descriptors as clients, of which a shell's 1,024 are too few."""
+    """Raise this process's limit on descriptors. A shell's 1,024 are too few for the clients."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_DESCRIPTORS)), hard))
 
@@ -66,8 +66,8 @@ Figure = Callable[..., None]
 
 @pytest.fixture
 def figure(pytestconfig: pytest.Config) -> Figure:
-    """Give a function that prints a figure beside its limit, on one line and past pytest's capture, and holds it to
-    that."""
+    """Return a function that prints a figure and its limit on one line, past pytest's capture, and asserts that the
+    figure keeps within the limit."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def tell(name: str, value: float, limit: float, unit: str = "") -> None:

@@ -1,7 +1,7 @@
-"""A daemon in its own process, and what the kernel says of it: memory, CPU, descriptors.
+"""A daemon in its own process, and the kernel's figures about it: memory, CPU, descriptors.
 
-Knows /proc. Must never know a frame, and must never import echod: what a figure says must not depend on the word of
-what is measured.
+Knows /proc. Must never know a frame, and must never import echod: a figure must not depend on what the measured daemon
+says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIB = 1024 * KIB
 
 
 class Daemon(daemon.Daemon):
-    """A running daemon that is looked at from outside."""
+    """A running daemon that is measured from outside."""
 
     def __init__(
         self,
@@ -30,11 +30,11 @@ class Daemon(daemon.Daemon):
         prefix: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """`nofile` is its RLIMIT_NOFILE; with a `certificate` and its key it speaks TLS; `prefix` is a command that
-        runs another one, in the same process; `env` is as there."""
+        """`nofile` is the daemon's RLIMIT_NOFILE. With a `certificate` file, which holds the key too, the daemon uses
+        TLS. `prefix` is a command that executes another one in the same process. `env` is as in the base class."""
         kind, key = ("tcp", "") if certificate is None else ("ssl", f":privateKey={certificate}")
         super().__init__(*options, ports=(f"{kind}:0:interface={interface}{key}",), env=env)
-        # The hard limit too: the daemon raises the soft one to it.
+        # Set the hard limit too, because the daemon raises the soft limit to the hard one.
         self._prefix = [*prefix, *([f"prlimit --nofile={nofile}:{nofile}"] if nofile is not None else [])]
 
     @property
@@ -43,15 +43,15 @@ class Daemon(daemon.Daemon):
         return [*(word for part in self._prefix for word in part.split()), *super().command]
 
     def memory(self) -> int:
-        """Return its resident memory in octets."""
+        """Return the daemon's resident memory in octets."""
         return self._kib("smaps_rollup", "Rss")
 
     def reset_peak(self) -> None:
-        """Let `peak` begin anew (proc_pid_clear_refs(5))."""
+        """Restart the measurement of `peak` (proc_pid_clear_refs(5))."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def peak(self) -> int:
-        """Return the most resident memory since `reset_peak`, which no sampling could miss."""
+        """Return the peak of the resident memory since `reset_peak`. Sampling could miss it."""
         return self._kib("status", "VmHWM")
 
     def _kib(self, name: str, key: str) -> int:
@@ -60,26 +60,26 @@ class Daemon(daemon.Daemon):
         return int(match[1]) * KIB
 
     def cpu(self) -> float:
-        """Return the seconds of CPU that it has used."""
+        """Return the seconds of CPU time that the daemon has used."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def descriptors(self) -> int:
-        """Return how many descriptors it has open."""
+        """Return the number of the daemon's open descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def seconds_until(self, condition: Callable[[], bool], most: float) -> float:
-        """Wait for a condition that is seen from outside; return the seconds that it took, or `most` and more if it
-        never came."""
+        """Wait for a condition; return the seconds that this took, or at least `most` if the condition never became
+        true."""
         start = time.monotonic()
         while not condition() and time.monotonic() - start < most:
             time.sleep(0.02)
         return time.monotonic() - start
 
     def wait_until_it_rests(self, most: float = 120.0) -> None:
-        """Wait until it uses no CPU to speak of: it is done with all that it was sent."""
+        """Wait until the daemon uses nearly no CPU time, and so has handled all that it was sent."""
         used = -1.0
         deadline = time.monotonic() + most
-        while self.cpu() - used > 0.05 and time.monotonic() < deadline:  # what an honest client takes meanwhile is less
+        while self.cpu() - used > 0.05 and time.monotonic() < deadline:  # an honest client's traffic costs less
             used = self.cpu()
             time.sleep(0.3)

@@ -1,6 +1,6 @@
-"""An honest client beside those that are not: what it notices of them.
+"""An honest client beside dishonest ones, which measures how they affect it.
 
-It has a thread and a blocking socket of its own, so that what keeps the others busy does not delay it.
+It has a thread and a blocking socket of its own, so that work for other clients does not delay it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Self
 from tests import frames
 
 PERIOD = 0.01
-"""Seconds from one message to the next."""
+"""Seconds between two messages."""
 
 _MESSAGE = frames.client_frame(frames.TEXT, b"an honest message")
 _ECHO = frames.server_frame(frames.TEXT, b"an honest message")
 
 
 class Honest:
-    """Echoes one small message each `PERIOD`, for as long as the block runs."""
+    """A context manager that echoes a small message every `PERIOD` seconds."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.times: list[float] = []
-        """Seconds from when a message was due until its echo was there."""
+        """For each message, the seconds from its due time until its echo was complete."""
         self._socket = socket.create_connection(address, 30)
         self._socket.settimeout(60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -44,7 +44,7 @@ class Honest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End it; the echo that is awaited counts too."""
+        """Stop. The echo under way counts, too."""
         self._is_over.set()
         self._thread.join()
         self._socket.close()
@@ -54,8 +54,8 @@ class Honest:
         while not self._is_over.is_set():
             self._echo()
             now = time.monotonic()
-            # What was due while this one was awaited would have waited too: else one long stall would be one sample of
-            # many.
+            # Messages that were due during this echo would have waited, too. Without them one long stall would be only
+            # one sample of many.
             while due <= now:
                 self.times.append(now - due)
                 due += PERIOD
@@ -75,6 +75,6 @@ class Honest:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that `percent` of all are not above."""
+    """Return the value that `percent` of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

@@ -1,6 +1,6 @@
-"""Two network namespaces with a wire between them that can be cut: how a peer vanishes without a word.
+"""Two network namespaces, and a wire between them that can be cut, so that a peer vanishes silently.
 
-Knows iproute2 and setns(2). Must never touch an interface that it did not make.
+Knows iproute2 and setns(2). Must never touch an interface that it did not create.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLONE_NEWNET = 0x40000000
 
 
 def missing() -> str | None:
-    """Return what is missing to make namespaces, with how to get it; None where nothing is."""
+    """Return what namespaces need that is missing, and how to get it, or None."""
     if not shutil.which("ip"):
         return "half-open peers need the ip command: apt-get install iproute2"
     if os.geteuid() != 0:
@@ -43,13 +43,13 @@ def _ip(*arguments: str) -> None:
 
 
 class Wire:
-    """The two namespaces and what is between them."""
+    """The two namespaces and the link between them."""
 
     prefix = ("ip", "netns", "exec", _name("server"))
-    """A command that runs another one, in the same process, at the server's end."""
+    """A command that executes another one at the server's end, in the same process."""
 
     def at_client(self, function: Callable[[], T]) -> T:
-        """Call a function in a thread at the client's end: the sockets that it makes belong there."""
+        """Call a function in a thread at the client's end. Sockets that it creates belong to that end."""
 
         def call() -> T:
             libc = ctypes.CDLL(None, use_errno=True)
@@ -58,19 +58,19 @@ class Wire:
                     raise OSError(ctypes.get_errno(), "setns")
             return function()
 
-        # The thread ends with the executor, and its namespace with it.
+        # The thread ends with the executor, and leaves the namespace.
         with ThreadPoolExecutor(1) as executor:
             return executor.submit(call).result()
 
     def cut(self) -> None:
-        """Drop every packet both ways, silently: each side sends to a hardware address that nobody has."""
+        """Silently drop every packet in both directions: each side then sends to a hardware address that nobody has."""
         for role, other in (("server", CLIENT_ADDRESS), ("client", SERVER_ADDRESS)):
             _ip("-n", _name(role), "neighbour", "replace", other, "lladdr", _NOBODY, "dev", role, "nud", "permanent")
 
 
 @contextmanager
 def wire() -> Iterator[Wire]:
-    """Make two namespaces with a wire between them, and take them away again."""
+    """Create two namespaces with a wire between them, and remove them at the end."""
     roles = {"server": SERVER_ADDRESS, "client": CLIENT_ADDRESS}
     try:
         for role in roles:

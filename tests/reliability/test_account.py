@@ -1,5 +1,5 @@
-"""What the daemon says it holds, against what the kernel says it has: answers that are read but for their end, or not
-at all."""
+"""The memory that the daemon reports as held, compared with the kernel's figure, while answers are read except for
+their end, or not at all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.tls import Certificate
 CLIENTS = 40
 
 RECEIVE_BUFFER = 32 * KIB
-"""Of a client: what waits there and in the daemon's kernel is not in the daemon."""
+"""Size of a client's receive buffer. Octets there and in the sending kernel's buffers are not in the daemon."""
 
 PATIENCE = 30.0
-"""Seconds that a client waits for the daemon: longer than a connection waits for room."""
+"""Time limit in seconds for a client that waits for the daemon: longer than a connection waits for room."""
 
 
 def buffered(daemon: Daemon) -> int:
-    """Return what the daemon says that its connections hold."""
+    """Return the octets that the daemon reports as held by its connections."""
     with urlopen(f"{daemon.admin_urls[0]}/metrics", timeout=PATIENCE) as answer:
         match = re.search(r"^echod_buffered_bytes (\S+)$", answer.read().decode(), re.MULTILINE)
     assert match is not None
@@ -36,7 +36,7 @@ def buffered(daemon: Daemon) -> int:
 
 
 def connect(daemon: Daemon, certificate: Certificate | None) -> socket.socket:
-    """Open a connection whose window stays small."""
+    """Open a connection whose TCP window stays small."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     sock.settimeout(PATIENCE)
@@ -51,7 +51,7 @@ def connect(daemon: Daemon, certificate: Certificate | None) -> socket.socket:
 
 
 def receive(sock: socket.socket, size: int) -> None:
-    """Read so many octets and no more."""
+    """Read exactly `size` octets."""
     while size:
         octets = sock.recv(min(size, 256 * KIB))
         if not octets:
@@ -61,7 +61,7 @@ def receive(sock: socket.socket, size: int) -> None:
 
 @contextmanager
 def at_work(work: Callable[[socket.socket], None], sockets: list[socket.socket]) -> Iterator[list[threading.Thread]]:
-    """Have each socket's client at work. One that the daemon has had enough of is done."""
+    """Run `work` for each socket in a thread. A client whose connection the daemon ends has finished."""
 
     def run(sock: socket.socket) -> None:
         with suppress(OSError):
@@ -86,7 +86,7 @@ def at_work(work: Callable[[socket.socket], None], sockets: list[socket.socket])
 def test_answers_that_are_not_read_to_their_end(
     left: int | None, is_secure: bool, native: str, form: Form, figure: Figure, certificate: Certificate
 ) -> None:
-    """The limit holds for what is allocated: a buffer is as large after its begin was sent as before."""
+    """The limit holds for allocated memory: a buffer whose start was sent stays as large as before."""
     limit = form.pick(256, 128) * MIB
     size = limit // 16
     message = frames.client_frame(frames.BINARY, bytes(size))

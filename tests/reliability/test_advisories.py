@@ -1,6 +1,6 @@
-"""One test for each published fault that an echo server on Autobahn could inherit, from its library or from its kind.
+"""One test for each published fault that an echo server on Autobahn could share, by its library or by its kind.
 
-Against a connection over a fake transport, so that each is quick, and the cut of the octets is the test's.
+The tests use a connection on a fake transport. So each test is fast, and decides how the octets are cut.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
 def close_code(found: list[frames.Frame]) -> int | None:
-    """Return the code of the Close frame that is the last of some."""
+    """Return the code of the Close frame that is the last of the frames."""
     return int.from_bytes(found[-1].payload[:2], "big") if found and found[-1].opcode == frames.CLOSE else None
 
 
 def compressed(payload: bytes, *, fin: bool = True) -> bytes:
-    """Return a frame with `payload` deflated (RFC 7692 section 7.2.1)."""
+    """Return a frame with a deflated `payload` (RFC 7692 section 7.2.1)."""
     deflate = zlib.compressobj(wbits=-15)
     octets = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
     return frames.client_frame(frames.BINARY, octets[:-4], rsv=4, fin=fin)
@@ -42,7 +42,7 @@ def open_peer(*headers: str, target: str = "/", **settings: Any) -> Peer:
     return peer
 
 
-# GHSA-hxp9-w8x3-p566 (autobahn): the limit on a message held before inflation, and not after.
+# GHSA-hxp9-w8x3-p566 (autobahn): the limit on a message applied before inflation, and not after it.
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 1000 * LIMIT], ids=["one too many", "1000 times"])
@@ -77,8 +77,8 @@ def test_a_message_of_just_the_limit_is_echoed_deflated() -> None:
     assert [frame.opcode for frame in found] == [frames.BINARY]
 
 
-# CVE-2026-44546 (daphne): a header line split where HTTP has no line's end, so that a client writes a header of the
-# proxy's.
+# CVE-2026-44546 (daphne): a header line was split where HTTP has no line end, so that a client could forge a header of
+# the proxy.
 
 LINE_ENDS = ["\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\x00", "\r\n ", "\r\n\t"]
 
@@ -93,11 +93,11 @@ def test_header_line_splitting_cve_2026_44546(end: str) -> None:
 
 @pytest.mark.parametrize("end", LINE_ENDS, ids=repr)
 def test_header_line_splitting_without_a_proxys_header_cve_2026_44546(end: str) -> None:
-    """Alone, too: where a proxy removes the header that it knows, and passes on the one that it doesn't see."""
+    """The header of the client alone, too: a proxy may remove the header that it knows, and pass on this unseen one."""
     peer = Peer(make_factory(trust_proxy=1), host="192.0.2.1")
     answer = peer.send(frames.handshake("/", f"X-A: a{end}X-Forwarded-For: 6.6.6.6"))
     if end == "\n":
-        # For the guard as for a proxy a bare LF is no line's end.
+        # The guard treats a bare LF as a proxy does: it is no line end.
         assert answer.startswith(b"HTTP/1.1 400 ")
     assert peer.protocol.address in (None, "192.0.2.1")
 
@@ -147,7 +147,7 @@ def test_a_frame_and_a_message_have_a_limit_cve_2026_44545() -> None:
     assert close_code(peer.frames(frames.client_frame(frames.CONTINUATION, b"x"))) == 1009
 
 
-# CVE-2026-62389 (ws): memory by the number of fragments, and not by their octets.
+# CVE-2026-62389 (ws): memory that grew with the number of fragments instead of their octets.
 
 
 @pytest.mark.parametrize("payload", [b"", b"x"], ids=["empty", "1 octet"])
@@ -167,7 +167,7 @@ def test_tiny_fragments_cve_2026_62389(payload: bytes) -> None:
     assert peer.transport.half_closed
 
 
-# CVE-2026-123817 (aiohttp): memory and time by the number of reads that a message comes in, and not by its octets.
+# CVE-2026-123817 (aiohttp): memory and time that grew with the number of reads of a message instead of its octets.
 
 
 def test_tiny_reads_cve_2026_123817() -> None:
@@ -182,7 +182,7 @@ def test_tiny_reads_cve_2026_123817() -> None:
         return used
 
     small, large = min(send(16 * KIB) for _ in range(3)), min(send(128 * KIB) for _ in range(2))
-    assert large < 8 * small * 4, "quadratic would be twice more than that"
+    assert large < 8 * small * 4, "quadratic time would be twice as much"
     tracemalloc.start()
     send(64 * KIB)
     _, peak = tracemalloc.get_traced_memory()
@@ -204,8 +204,8 @@ def test_tiny_reads_of_a_request_head_cve_2026_123817() -> None:
     assert min(send(7200) for _ in range(3)) < 8 * min(send(900) for _ in range(3)) * 4
 
 
-# Lengths of 2^63 and more (RFC 6455 section 5.2: the most significant bit must be 0), seen in many servers as a
-# negative number.
+# Lengths of 2^63 and more (RFC 6455 section 5.2: the most significant bit must be 0). Many servers took them for
+# negative numbers.
 
 
 @pytest.mark.parametrize("length", [2**63 - 1, 2**63, 2**63 + 5, 2**64 - 1])
@@ -218,7 +218,7 @@ def test_lengths_of_2_to_the_63(length: int, opcode: int) -> None:
     assert not peer.protocol.count()
 
 
-# PYSEC-2020-25 (autobahn): the page for a plain GET redirects to wherever the URL says, with line ends in a header.
+# PYSEC-2020-25 (autobahn): the page for a plain GET redirected to any address in the URL, with line ends in a header.
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_redirect_injection_pysec_2020_25(target: str, is_websocket: bool) -> No
     assert b"autobahn" not in answer.lower()
 
 
-# A subprotocol that is not ASCII: an exception out of the handshake of several servers.
+# A subprotocol that is not ASCII: it raised an exception in the handshake of several servers.
 
 
 @pytest.mark.parametrize("subprotocol", ["é", "é, chat", "chat, ü", "\xff\xfe", "a b", 'a"b', "a;b", "a,a", "(a)"])
@@ -256,7 +256,7 @@ def test_subprotocol_that_is_not_ascii(subprotocol: str) -> None:
 
 
 def test_nothing_of_what_a_client_sends_is_sent_back() -> None:
-    """In any answer but 101, which has the subprotocol."""
+    """No answer repeats what a client sent, except for the subprotocol in a 101."""
     for request in (
         frames.handshake("/secret-path", "X-Secret: secret", "Sec-WebSocket-Protocol: secret, secret"),
         frames.handshake("/secret-path", "Origin: https://secret.example", key="secret"),

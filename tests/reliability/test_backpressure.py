@@ -1,4 +1,4 @@
-"""A slow but honest reader: never killed, never given a wrong octet, however long it takes."""
+"""A slow but honest reader: its connection is never ended, and it never gets a wrong octet, however long it takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
 
 RATE = 64 * KIB
-"""Octets that the reader takes in a second, in eight pieces."""
+"""Octets that the reader takes per second, in eight pieces."""
 
 
 @pytest.mark.parametrize("size", [100 * KIB, 8 * MIB], ids=["100 KiB", "8 MiB"])
@@ -25,7 +25,7 @@ def test_a_slow_reader(size: int, form: Form, figure: Figure) -> None:
         await warm_up(daemon.address)
         client = await Client.open(daemon.address, receive_buffer=RATE)
         payload = random.Random(1).randbytes(size)
-        # Twice what can be read in the time, so that there is always more; at least what fills every buffer on the way.
+        # Twice what can be read in that time, so that there is always more, and at least enough to fill all buffers.
         count = max(1, max(2 * RATE * seconds, 16 * MIB) // size)
         octets = frames.client_frame(frames.BINARY, payload)
         sending = asyncio.create_task(client.push(octets, count * len(octets), 600.0))
@@ -35,9 +35,9 @@ def test_a_slow_reader(size: int, form: Form, figure: Figure) -> None:
         wrong = 0
         while position < count * len(expected):
             piece = await client.read(RATE // 8)
-            assert piece, f"killed after {time.monotonic() - start:.0f} s and {position} octets"
+            assert piece, f"the connection ended after {time.monotonic() - start:.0f} s and {position} octets"
             if piece[0] == 0x89 and position % len(expected) == 0:
-                piece = piece[2:]  # a ping of the daemon's, between two messages
+                piece = piece[2:]  # a ping of the daemon between two messages
             wrong += piece != cut_from(expected, position, len(piece))
             position += len(piece)
             if (slow := time.monotonic() - start) < seconds:
@@ -49,11 +49,11 @@ def test_a_slow_reader(size: int, form: Form, figure: Figure) -> None:
     with Daemon("--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
         wrong, slow = asyncio.run(run(daemon))
     assert slow >= seconds
-    figure(f"pieces that were wrong in {slow:.0f} s at 64 KiB/s", wrong, 0)
+    figure(f"wrong pieces in {slow:.0f} s at 64 KiB/s", wrong, 0)
 
 
 def test_more_large_messages_than_fit(form: Form, figure: Figure) -> None:
-    """Honest clients whose messages don't fit in `--max-buffered` all at once are served one after the other."""
+    """Honest clients whose messages don't all fit in `--max-buffered` at once are served one after the other."""
     clients, size, limit = form.pick(300, 60), 2 * MIB, form.pick(256, 64) * MIB
 
     async def one(daemon: Daemon) -> bool:
@@ -75,5 +75,5 @@ def test_more_large_messages_than_fit(form: Form, figure: Figure) -> None:
     with Daemon("--max-buffered", str(limit)) as daemon:
         refused, growth = asyncio.run(run(daemon))
     figure(f"echoes that {clients} clients with {size // MIB} MiB each did not get", refused, 0)
-    # A message is there three times while it is answered, and malloc's holes are given back five times in a second.
-    figure("growth meanwhile", growth / MIB, 1.5 * limit / MIB, "MiB")
+    # While a message is answered, there are three copies of it. malloc's free memory is returned five times a second.
+    figure("growth of the daemon meanwhile", growth / MIB, 1.5 * limit / MIB, "MiB")

@@ -1,5 +1,4 @@
-"""Every close comes to an end, also towards a client that never reads: descriptors gone within the close timeout and 2
-s."""
+"""Every close ends, even if the client never reads: all descriptors are closed within the close timeout and 2 s."""
 
 from __future__ import annotations
 
@@ -29,13 +28,12 @@ ENDINGS = {
 )
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_clients_that_fill_their_buffers_and_never_read(ending: str, clients: int, size: int, figure: Figure) -> None:
-    """The kernel takes the smaller messages, and the larger are more than it takes."""
+    """The kernel's buffers can take the smaller messages, but not the larger ones."""
     octets = frames.client_frame(frames.BINARY, bytes(size)) + ENDINGS[ending]
 
     async def fill(daemon: Daemon) -> Client:
         client = await Client.open(daemon.address, receive_buffer=4096)
-        # The end is in the same read as that of the message, so that the daemon has it before it has to wait for the
-        # client.
+        # The end is sent with the message, so that the daemon reads both at once, before it has to wait for the client.
         await client.send(octets)
         return client
 
@@ -48,14 +46,16 @@ def test_clients_that_fill_their_buffers_and_never_read(ending: str, clients: in
             client.close()
         return seconds
 
-    # Keepalive off: it must not be what ends them.
+    # Without keepalive, because keepalive must not be what ends the connections.
     with Daemon("--close-timeout", f"{CLOSE_TIMEOUT}s", "--ping-interval", "0") as daemon:
         seconds = asyncio.run(run(daemon))
-    figure(f"until all descriptors are gone after {size // MIB} MiB and {ending}", seconds, CLOSE_TIMEOUT + 2, "s")
+    figure(
+        f"time until all descriptors are closed after {size // MIB} MiB and {ending}", seconds, CLOSE_TIMEOUT + 2, "s"
+    )
 
 
 def test_clients_that_stop_answering_amid_a_stream(figure: Figure) -> None:
-    """Where the daemon reads no more it never comes to see a Close or an end: keepalive is what ends such a
+    """A daemon that has stopped reading does not see a Close or the end of the connection. Keepalive ends such a
     connection."""
 
     async def fill(daemon: Daemon) -> Client:
@@ -76,8 +76,8 @@ def test_clients_that_stop_answering_amid_a_stream(figure: Figure) -> None:
 
     with Daemon("--close-timeout", "2s", "--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
         seconds = asyncio.run(run(daemon))
-    # They fill for a second or two first, and each octet that goes is a sign of life.
-    figure("until all descriptors are gone of clients that neither read nor end", seconds, 4 + 5 + 3, "s")
+    # The clients first fill the buffers for a second or two, and each octet that is accepted is a sign of life.
+    figure("time until all descriptors of clients that neither read nor end are closed", seconds, 4 + 5 + 3, "s")
 
 
 def test_half_closed_clients_get_their_echo(figure: Figure) -> None:
@@ -94,4 +94,4 @@ def test_half_closed_clients_get_their_echo(figure: Figure) -> None:
 
     with Daemon() as daemon:
         lost = asyncio.run(run(daemon))
-    figure("echoes lost of 100 clients that send a message and a FIN", lost, 0)
+    figure("echoes lost by 100 clients that send a message and a FIN", lost, 0)

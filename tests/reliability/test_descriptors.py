@@ -1,4 +1,4 @@
-"""Descriptors: when they run out, and that none is ever lost."""
+"""Descriptors: what happens when they run out, and that none is ever leaked."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
 
 NOFILE = 256
 SERVED = NOFILE - 64
-"""What is left of them for connections; the rest is the daemon's own."""
+"""The descriptors left for connections. The daemon uses the others itself."""
 
 
 async def come(address: Address) -> tuple[Client | None, int]:
-    """Come in, and return the HTTP status; 0 for none: then the connection was reset, or ended without a word."""
+    """Connect, and return the HTTP status, or 0 if the connection was reset or ended without an answer."""
     client = None
     try:
         client = await Client.connect(address)
@@ -68,13 +68,13 @@ def test_1000_connects_to_256_descriptors(form: Form, figure: Figure) -> None:
         load, most, seconds_until_served = asyncio.run(run(daemon))
         lines = len(daemon.log().splitlines())
     figure("CPU while full, 1,000 connects to 256 descriptors", load, 20, "%")
-    figure("descriptors used at most", most, NOFILE)
-    figure("until full service again", seconds_until_served, 2, "s")
-    figure("lines of log meanwhile", lines, 10 * (seconds + 15))
+    figure("most descriptors in use", most, NOFILE)
+    figure("time until all connections are served again", seconds_until_served, 2, "s")
+    figure("log lines meanwhile", lines, 10 * (seconds + 15))
 
 
 def test_reconnects(form: Form, figure: Figure) -> None:
-    """A fifth of the connections are reset, each at another point of its life."""
+    """A fifth of the connections are reset, each at a different point of its life."""
     total, first = form.pick(100_000, 8_000), form.pick(10_000, 2_000)
     chance = random.Random(7)
     message = frames.client_frame(frames.TEXT, b"some text " * 20)

@@ -1,4 +1,4 @@
-"""SIGTERM in mid-traffic: who behaves loses nothing, and the process ends in time."""
+"""SIGTERM under traffic: well-behaved clients lose nothing, and the process ends in time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ DRAIN_TIMEOUT = 10.0
 
 
 class Outcome(NamedTuple):
-    """How a client saw the end."""
+    """How a client saw the end of the daemon."""
 
     lost_at: float | None
-    """When the begin of the message was with the daemon that was not echoed."""
+    """When the daemon had the start of the message that it did not echo."""
     close_code: int | None
     echoes: int
 
 
 async def chat(client: Client, size: int) -> Outcome:
-    """Send a message, await its echo, wait a little, and again; until a Close comes, which is answered."""
+    """Send a message, await its echo, pause, and repeat. End with the answer to a Close frame when one comes."""
     chance = random.Random(size)
     echoes = 0
     while True:
@@ -35,7 +35,7 @@ async def chat(client: Client, size: int) -> Outcome:
         try:
             octets = frames.client_frame(frames.BINARY, payload)
             sent = client.sock.send(octets)
-            # From now on the daemon has at least the begin of it.
+            # From now on the daemon has at least the start of the message.
             sent_at = time.monotonic()
             await client.send(octets[sent:])
         except OSError:
@@ -53,8 +53,8 @@ async def chat(client: Client, size: int) -> Outcome:
 
 
 async def drain(daemon: Daemon, clients: list[Client], seconds: float) -> tuple[list[Outcome], float, float]:
-    """Send the signal amid the traffic; return the outcomes, and when it was sent and how long the process lived
-    then."""
+    """Send SIGTERM under traffic. Return the outcomes, the time of the signal, and the seconds that the process took to
+    end."""
     chats = [asyncio.create_task(chat(client, 100 + 13 * (i % 100) ** 2)) for i, client in enumerate(clients)]
     await asyncio.sleep(seconds)
     signalled = time.monotonic()
@@ -75,15 +75,16 @@ def test_sigterm_amid_traffic(form: Form, figure: Figure) -> None:
         outcomes, signalled, seconds = asyncio.run(run(daemon))
         assert daemon.wait() == 0
     assert all(outcome.echoes for outcome in outcomes)
-    # What was sent after the signal may cross the Close frame on its way.
+    # A message that was sent after the signal may cross the Close frame.
     lost = sum(outcome.lost_at is not None and outcome.lost_at < signalled for outcome in outcomes)
-    figure(f"messages lost of {count} clients that had sent one before SIGTERM", lost, 0)
+    figure(f"messages lost by {count} clients that had sent one before SIGTERM", lost, 0)
     figure("clients not closed with 1001", sum(outcome.close_code != 1001 for outcome in outcomes), 0)
-    figure("from SIGTERM to the end of the process", seconds, DRAIN_TIMEOUT, "s")
+    figure("time from SIGTERM to the end of the process", seconds, DRAIN_TIMEOUT, "s")
 
 
 def test_sigterm_with_clients_that_do_not_behave(figure: Figure) -> None:
-    """Beside those that do: some never answer a Close, some never read, some never finish a message or a handshake."""
+    """Beside well-behaved clients, some never answer a Close, some never read, and some never finish a message or a
+    handshake."""
 
     async def misbehave(address: Address, kind: int) -> Client:
         if kind == 0:
@@ -109,6 +110,6 @@ def test_sigterm_with_clients_that_do_not_behave(figure: Figure) -> None:
         outcomes, signalled, seconds = asyncio.run(run(daemon))
         assert daemon.wait() == 0
     lost = sum(outcome.lost_at is not None and outcome.lost_at < signalled for outcome in outcomes)
-    figure("messages lost beside 40 clients that do not behave", lost, 0)
+    figure("messages lost beside 40 badly behaved clients", lost, 0)
     figure("clients not closed with 1001", sum(outcome.close_code != 1001 for outcome in outcomes), 0)
-    figure("from SIGTERM to the end of the process", seconds, 4 + 2, "s")
+    figure("time from SIGTERM to the end of the process", seconds, 4 + 2, "s")

@@ -1,4 +1,4 @@
-"""A host without IPv6: an endpoint without an interface serves IPv4 there, and does not complain."""
+"""A host without IPv6: an endpoint without an interface serves IPv4 there, and logs no error."""
 
 from __future__ import annotations
 

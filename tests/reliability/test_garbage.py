@@ -1,7 +1,7 @@
-"""A closed connection is freed when it is closed: no cycle leaves it, or its zlib objects, to the cyclic garbage
-collector.
+"""A closed connection is freed at once: no reference cycle leaves the connection or its zlib objects to the cyclic
+garbage collector.
 
-In this process, over real sockets, with that collector turned off.
+The tests run in this process, over real sockets, with that collector turned off.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _end(sock: socket.socket, how: str) -> None:
 
 
 def _exchange(address: tuple[str, int], octets: bytes, how: str) -> None:
-    """Send octets and end the connection: by our FIN, by a reset, or (`wait`) by what the server does."""
+    """Send octets, and end the connection: by our FIN, by a reset, or (`wait`) by the server."""
     sock = socket.create_connection(address, 10)
     sock.sendall(octets)
     if octets:
@@ -79,7 +79,7 @@ CASES: dict[str, tuple[bytes, str]] = {
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Turn the cyclic collector off for a test."""
+    """Turn the cyclic garbage collector off for a test."""
     gc.collect()
     gc.disable()
     yield
@@ -113,7 +113,7 @@ def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
     try:
         yield deferToThread(_exchange, ("127.0.0.1", port.getHost().port), octets, how)
         yield _wait_for(lambda: bool(traces) and not factory.live)
-        # What a reactor's turn holds is let go of in the next.
+        # The reactor releases what it holds during a turn only in the next turn.
         yield _wait_for(lambda: not any(trace() for trace in traces), 10.0)
         left = [kept for trace in traces if (kept := trace()) is not None]
         assert not left, [gc.get_referrers(kept) for kept in left]

@@ -1,4 +1,4 @@
-"""Opening handshakes that never end, and what an honest client notices of them."""
+"""Opening handshakes that never end, and how they affect an honest client."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_request_heads_without_an_end(figure: Figure) -> None:
     with Daemon("--close-timeout", "1s") as daemon:
         growth, results = asyncio.run(run(daemon))
     refused = sum(answer == b"HTTP/1.1 431 " for _, answer in results)
-    # 16 KiB of each, and what a buffer takes ahead.
+    # 16 KiB for each request head, and what a buffer allocates ahead.
     figure("growth, 100 request heads without an end", growth / MIB, 2.5, "MiB")
-    # A reset is the daemon's right towards who never stops; what it took by then is what counts, and that is in the
-    # growth.
-    figure("of them not refused with 431", CLIENTS - refused, CLIENTS)
+    # The daemon may reset a client that never stops sending. What matters is how much the daemon took, and the growth
+    # shows that.
+    figure("heads that were not refused with 431", CLIENTS - refused, CLIENTS)
 
 
 def test_connections_that_never_finish_the_handshake(form: Form, figure: Figure) -> None:
@@ -74,4 +74,4 @@ def test_connections_that_never_finish_the_handshake(form: Form, figure: Figure)
     with Daemon("--handshake-timeout", f"{HANDSHAKE_TIMEOUT}s") as daemon:
         honest, lives = asyncio.run(run(daemon))
     figure(f"p99 of an honest open and echo beside {count} that hang", percentile(honest, 99), 1, "s")
-    figure("until the last of them was dropped, from its connect", max(lives), HANDSHAKE_TIMEOUT + 1, "s")
+    figure("longest time from a connect until the daemon dropped it", max(lives), HANDSHAKE_TIMEOUT + 1, "s")

@@ -1,4 +1,4 @@
-"""Half-open peers: clients that vanish without a word, in a network that drops every packet from then on."""
+"""Half-open peers: clients that vanish silently, in a network that then drops every packet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PEERS = 60
 
 
 def connect(address: tuple[str, int], kind: int) -> socket.socket:
-    """Open a connection, which is left idle, amid a message, before an answer that is never read, or amid its
+    """Open a connection that stays idle, stops within a message, never reads an answer, or stops within its
     handshake."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -39,7 +39,7 @@ def test_half_open_peers(form: Form, figure: Figure) -> None:
         idle = daemon.descriptors()
         peers = wire.at_client(lambda: [connect(daemon.address, i % 3) for i in range(PEERS)])
         assert daemon.descriptors() == idle + PEERS
-        time.sleep(interval / 2)  # so that they are at different points of their intervals
+        time.sleep(interval / 2)  # so that the peers are at different points of their intervals
         wire.cut()
         seconds = daemon.seconds_until(lambda: daemon.descriptors() <= idle, interval + timeout + 30)
         for peer in peers:

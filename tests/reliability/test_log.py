@@ -19,11 +19,11 @@ from tests.reliability.daemon import Daemon
 _TIME = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 LONG = "é\x9b[31m%s{}\\" * 600
-"""What would be long, and worse, in a line of the log."""
+"""A value that would make a log line long, or break it."""
 
 
 async def bogus_pongs(address: Address, count: int) -> None:
-    """Send pongs that answer nothing, also while a ping is pending."""
+    """Send pongs that answer no ping, also while a ping is pending."""
     pongs = frames.client_frame(frames.PONG, b"bogus") * 1000
 
     async def one() -> None:
@@ -35,7 +35,7 @@ async def bogus_pongs(address: Address, count: int) -> None:
 
 
 async def refused_handshakes(address: Address, count: int) -> None:
-    """Be refused, for all kinds of reasons."""
+    """Send handshakes that are refused for all kinds of reasons."""
     requests = [
         frames.handshake(f"/ {LONG}"),
         frames.handshake("/", f"X-Long: {LONG}", "Sec-WebSocket-Version: 8"),
@@ -57,7 +57,7 @@ async def refused_handshakes(address: Address, count: int) -> None:
 
 
 async def broken_frames(address: Address, count: int) -> None:
-    """Break the protocol in all kinds of ways."""
+    """Violate the protocol in all kinds of ways."""
     broken = [
         frames.client_frame(frames.TEXT, b"\xff" * 200),
         frames.client_frame(frames.BINARY, b"x", rsv=3),
@@ -78,7 +78,7 @@ async def broken_frames(address: Address, count: int) -> None:
 
 
 async def everything(address: Address, count: int) -> None:
-    """Do all of it at the same time."""
+    """Do all of this at the same time."""
     await asyncio.gather(*(load(address, count // 3) for load in (bogus_pongs, refused_handshakes, broken_frames)))
 
 
@@ -106,9 +106,9 @@ def test_log_rate(load: Callable[[Address, int], Coroutine[Any, Any, None]], for
         lines = daemon.log().splitlines()[before:]
     name = load.__name__.replace("_", " ")
     by_second = Counter(match[0] for line in lines if (match := _TIME.match(line)))
-    # The daemon's seconds begin where they like: two may have their lines in one of the clock's, and one more than have
-    # passed.
-    figure(f"lines of log in any second, {name}", max(by_second.values(), default=0), 2 * 10)
-    figure(f"lines of log a second, {name}", len(lines) / (seconds + 1), 10)
-    figure(f"octets of the longest of them, {name}", max((len(line.encode()) for line in lines), default=0), 512)
+    # The daemon's seconds do not begin with the clock's. So one second of the clock may have the lines of two, and
+    # there may be one second more than have passed.
+    figure(f"log lines in any second, {name}", max(by_second.values(), default=0), 2 * 10)
+    figure(f"log lines per second, {name}", len(lines) / (seconds + 1), 10)
+    figure(f"octets of the longest log line, {name}", max((len(line.encode()) for line in lines), default=0), 512)
     assert all(line.isprintable() for line in lines)

@@ -1,7 +1,7 @@
-"""Memory while clients do their worst, and what an honest one notices of it.
+"""Memory under the worst that clients can do, and how this affects an honest client.
 
-Growth is the most resident memory over that of the same daemon idle, after one connection has done once all that
-follows.
+Growth is the peak of the resident memory minus that of the idle daemon, after one connection has done once everything
+that follows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ CLIENTS = 100
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=12"
 
 STALL = 0.5
-"""Seconds without room for one more octet, after which a client that never reads is done."""
+"""Seconds without room for one more octet after which a client that never reads stops sending."""
 
 
 class Flood(NamedTuple):
-    """What a flood of clients that never read came to."""
+    """The result of a flood by clients that never read."""
 
     growth: int
     sent: int
@@ -39,14 +39,14 @@ class Flood(NamedTuple):
 
 
 async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENTS) -> Flood:
-    """Have clients push the same octets, each up to a limit, and read nothing, while an honest one echoes."""
+    """Let clients push the same octets, each up to a limit, and read nothing, while an honest client echoes."""
     await warm_up(daemon.address)
     idle = daemon.memory()
     daemon.reset_peak()
     flooders = await open_many(daemon.address, clients)
     with Honest(daemon.address) as honest:
         sent = sum(await at_once((flooder.push(octets, limit, STALL) for flooder in flooders), clients))
-        # What was sent is not yet what was read. What it takes once all is done would only flatter the figure.
+        # Wait until the daemon has read all that was sent. The peak counts: the memory at rest would be less.
         await asyncio.to_thread(daemon.wait_until_it_rests)
     growth = daemon.peak() - idle
     for flooder in flooders:
@@ -55,12 +55,12 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
 
 
 async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str) -> int:
-    """Return the octets that clients which stay and do nothing more make the daemon hold; `headers` are those of their
+    """Return the octets that the daemon holds for clients which stay connected and idle. `headers` are those of their
     handshakes."""
     await warm_up(daemon.address, *headers)
     idle = daemon.memory()
     opened = await at_once(clients, 50)
-    # It comes last: when it is served, what they have sent was read.
+    # This connection comes last. Once it is served, the daemon has read what the others sent.
     await warm_up(daemon.address, *headers)
     growth = daemon.memory() - idle
     for client in opened:
@@ -73,7 +73,7 @@ def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> 
     limit = form.pick(1024, 64) * MIB
     with Daemon() as daemon:
         result = asyncio.run(flood(daemon, message, limit))
-    assert result.sent < CLIENTS * limit, "a client that never reads was read on"
+    assert result.sent < CLIENTS * limit, "the daemon read on from a client that never reads"
     figure("growth, 100 clients that never read, 64 KiB messages", result.growth / MIB, 32, "MiB")
 
 
@@ -114,7 +114,7 @@ def test_endless_fragments(payload: bytes, form: Form, figure: Figure) -> None:
     with Daemon() as daemon:
         growth, codes = asyncio.run(run(daemon))
     assert codes == [1008] * clients
-    figure(f"growth for each connection, endless fragments of {len(payload)} octets", growth / clients / MIB, 2, "MiB")
+    figure(f"growth per connection, endless fragments of {len(payload)} octets", growth / clients / MIB, 2, "MiB")
 
 
 def test_a_message_2_octets_at_a_time(form: Form, figure: Figure) -> None:
@@ -131,7 +131,7 @@ def test_a_message_2_octets_at_a_time(form: Form, figure: Figure) -> None:
             octets = frames.client_frame(frames.BINARY, bytes(size))
             for start in range(0, len(octets), 2):
                 client.sock.send(octets[start : start + 2])
-                # Let the daemon have it before the next: the kernel would put both together.
+                # Let the daemon read these octets before the next ones: the kernel would join both.
                 await asyncio.sleep(0)
             frame = await client.frame()
             used.append(daemon.cpu() - before)
@@ -142,8 +142,8 @@ def test_a_message_2_octets_at_a_time(form: Form, figure: Figure) -> None:
     with Daemon() as daemon:
         (small, large), growth = asyncio.run(run(daemon))
     figure("growth, a message written 2 octets at a time", growth / MIB, 4, "MiB")
-    # Four times the length: quadratic would be 16 times. One clock tick more is no finding.
-    figure("CPU for four times the length of it", large / (small + 0.05), 6, "times as much")
+    # Four times the length. Quadratic time would be 16 times as much. One more clock tick is no finding.
+    figure("CPU time for four times the length of that message", large / (small + 0.05), 6, "times as much")
 
 
 def test_a_frame_that_claims_1_gib(figure: Figure) -> None:
@@ -183,13 +183,13 @@ def test_a_compression_bomb(figure: Figure) -> None:
     with Daemon() as daemon:
         growth, code = asyncio.run(run(daemon))
     assert code == 1009
-    # Twice, as a buffer that grows may have to move; and the frame, 160 KiB, in the lane's hands and Autobahn's, with
-    # what it goes through.
+    # The limit counts twice, because a growing buffer may have to move. Added is the frame of 160 KiB, in the hands of
+    # the lane and of Autobahn, and the buffers that it goes through.
     figure("growth, a bomb that inflates to 160 MiB", growth / MIB, 2 * limit / MIB + 1, "MiB")
 
 
 def test_request_heads_at_the_limit(figure: Figure) -> None:
-    """All at the same time just below the limit: what they can hold at most."""
+    """All heads are just below the limit at the same time, and so hold as much as they can."""
     count = 1000
 
     async def one(address: Address) -> Client:
@@ -200,7 +200,7 @@ def test_request_heads_at_the_limit(figure: Figure) -> None:
 
     with Daemon() as daemon:
         growth = asyncio.run(growth_by(daemon, (one(daemon.address) for _ in range(count))))
-    figure("growth for each request head of 16 KiB that waits for its end", growth / count / KIB, 32, "KiB")
+    figure("growth for each unfinished request head of 16 KiB", growth / count / KIB, 32, "KiB")
 
 
 NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
@@ -215,7 +215,7 @@ NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
         ("deflated, without context takeover", "deflate", (NO_CONTEXT,), 16),
         ("mirrored, with context takeover", "mirror", (OFFER,), 48),
         ("deflated, with context takeover", "deflate", (OFFER,), 48),
-        # The client's compressor refers back by as much as deflate can: a window of 32 KiB.
+        # The client's compressor refers back as far as deflate can: a window of 32 KiB.
         ("mirrored, with context takeover and the full window", "mirror", (OFFER.partition(";")[0],), 48),
     ],
 )
@@ -223,7 +223,7 @@ def test_idle_connections(
     kind: str, mode: str, headers: tuple[str, ...], limit: int, native: str, form: Form, figure: Figure
 ) -> None:
     count = form.pick(5000, 1000)
-    # Both directions of the extension have their memory once each has seen a message, which fills the window.
+    # Both directions of the extension allocate their memory once each has seen a message, which fills the window.
     deflate = zlib.compressobj(wbits=-12)
     noise = deflate.compress(random.Random(1).randbytes(40_000)) + deflate.flush(zlib.Z_SYNC_FLUSH)
     message = frames.client_frame(frames.BINARY, noise[:-4], rsv=4)
@@ -238,7 +238,7 @@ def test_idle_connections(
 
     async def run(daemon: Daemon) -> int:
         if headers:
-            # What so many messages at a time need is not what connections hold.
+            # The memory that so many simultaneous messages need is not held by connections.
             await growth_by(daemon, (one(daemon.address) for _ in range(50)), *headers)
         return await growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers)
 
