@@ -23,9 +23,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from echod.core.deadlines import Deadlines, Ticker
-from echod.web import listing, metrics, overview
+from echod.web import listing, overview
 from echod.web.answers import JSON, Answer, accepts_gzip, text
-from echod.web.metrics import AllValues
+from echod.web.metrics.exposition import make_registry
+from echod.web.metrics.values import AllValues
 from echod.web.resources import QuietRequest, Render, make_site, send
 from echod.web.sources import Source
 from echod.websocket.factory import State
@@ -187,7 +188,7 @@ def _reset(connection: AdminConnection) -> None:
 
 def _pages(source: Source, clock: Any) -> dict[str, Render]:
     latest: AllValues = {}
-    registry = metrics.make_registry(lambda: latest, source.processes)
+    registry = make_registry(lambda: latest, source.processes)
 
     def exposition(request: Any) -> Deferred[Answer]:
         encode, content_type = _choose_encoder(request.getHeader(b"Accept") or b"")

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from echod import __version__
 from echod.web.answers import HTML, Answer, inline_policy
-from echod.web.metrics import AllValues, Observed, Values
+from echod.web.metrics.values import AllValues, Observed, Values
 from echod.web.sources import Source
 
 NEWEST = 20

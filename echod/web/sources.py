@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, succeed
 
 from echod.settings import Settings
-from echod.web import metrics
 from echod.web.connections import describe
-from echod.web.metrics import AllValues
+from echod.web.metrics.collect import read_all
+from echod.web.metrics.values import AllValues
 from echod.websocket.factory import EchoFactory, State
 
 
@@ -58,7 +58,7 @@ class Local:
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of every metric."""
-        return succeed(metrics.read_all(self._factory))
+        return succeed(read_all(self._factory))
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
         """Return the number of live connections, and a part of the list."""

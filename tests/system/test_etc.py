@@ -15,7 +15,7 @@ import pytest
 from echod.core.quantities import MIB
 from echod.options import Options
 from echod.settings import Settings
-from echod.web.metrics import METRICS
+from echod.web.metrics.declarations import METRICS
 from tests.daemon import run
 from tests.system.proxies import ETC, SAMPLES, find_tool
 from tests.tools import needed

@@ -48,8 +48,9 @@ from echod.run.workers import link
 from echod.run.workers.link import Link
 from echod.run.workers.worker import VARIABLE, Role
 from echod.upstream import endpoints
-from echod.web import metrics
-from echod.web.metrics import AllValues
+from echod.web.metrics.collect import add_up_all
+from echod.web.metrics.declarations import CERTIFICATES, METRICS, WORKERS
+from echod.web.metrics.values import AllValues, unpack
 from echod.websocket.factory import State
 
 PULSE = 1.0
@@ -59,7 +60,7 @@ PATIENCE = 2.0
 """Seconds that the admin site waits for a worker's answer; then it tells what is known of it. Prometheus waits for 10
 s."""
 
-_GAUGES = frozenset(metric.name for metric in metrics.METRICS if metric.kind == "gauge")
+_GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
 """What is no more when its process is no more."""
 
 _log = Logger()
@@ -197,7 +198,7 @@ class Worker:
                 process.is_leaving = True
                 self._supervisor.cover()
             case "last":
-                process.counts = metrics.unpack(value)
+                process.counts = unpack(value)
             case "refused":
                 process.refusal = value
             case _:  # a line of the log
@@ -221,7 +222,7 @@ class Worker:
     @staticmethod
     def _has_pulse(process: Process, answer: Any) -> None:
         process.has_pulse, process.silences = True, 0
-        process.open, process.counts = answer[0], metrics.unpack(answer[1])
+        process.open, process.counts = answer[0], unpack(answer[1])
 
     def ended(self, process: Process, reason: Failure) -> None:
         """Take note of the process's end, and start another unless all end."""
@@ -303,7 +304,7 @@ class Worker:
         if packed is None:
             # By now more may be known of it than when it was asked.
             return process.counts
-        values = metrics.unpack(packed)
+        values = unpack(packed)
         # What is told from here was told: it is kept as well if the process dies before its next pulse.
         process.counts = {name: of_metric for name, of_metric in values.items() if name not in _GAUGES}
         return values
@@ -377,7 +378,7 @@ class Supervisor(EchoService):
     def keep(self, counts: AllValues, name: str) -> None:
         """Keep what a process had counted that is no more; `name` is for the log."""
         try:
-            self._kept = metrics.add_up_all([self._kept, counts])
+            self._kept = add_up_all([self._kept, counts])
         except (
             Exception
         ):  # one started after an upgrade may count otherwise; it is to be replaced, or its end noted, all the same
@@ -514,13 +515,13 @@ class Supervisor(EchoService):
         """Return the numbers of all workers, those that have ended included."""
         # What was kept when the others were asked: who ends from now on is among those.
         # Every metric is there, if without a number.
-        kept: AllValues = {metric.name: {} for metric in metrics.METRICS} | self._kept
+        kept: AllValues = {metric.name: {} for metric in METRICS} | self._kept
         # The admin site's own certificates are here.
-        kept[metrics.CERTIFICATES] = {**tls_endpoint.ends(self._admin_endpoints)}
+        kept[CERTIFICATES] = {**tls_endpoint.ends(self._admin_endpoints)}
         # A worker doesn't know of the others.
-        wanted: AllValues = {metrics.WORKERS: {(): self.settings.workers}}
+        wanted: AllValues = {WORKERS: {(): self.settings.workers}}
         asked = gatherResults([worker.values() for worker in self._workers])
-        return asked.addCallback(lambda found: metrics.add_up_all([*found, kept]) | wanted)
+        return asked.addCallback(lambda found: add_up_all([*found, kept]) | wanted)
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
         """Return how many there are and a part of them: worker by worker, of each those first that were accepted

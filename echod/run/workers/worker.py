@@ -35,7 +35,9 @@ from echod.run.service import EchoService, describe_failure, tell_lane
 from echod.run.workers import link
 from echod.run.workers.link import Link
 from echod.upstream import eager, endpoints
-from echod.web import metrics, sources
+from echod.web import sources
+from echod.web.metrics.collect import read_all, read_counts
+from echod.web.metrics.values import pack
 from echod.websocket.factory import EchoFactory
 
 VARIABLE = "ECHOD_WORKER"
@@ -263,7 +265,7 @@ class Worker(EchoService):
     def _stopped(self, result: object) -> Any:
         # What was counted until now, and is by nobody later.
         if self.factory is not None:
-            self._parent.tell("last", metrics.pack(metrics.read_counts(self.factory)))
+            self._parent.tell("last", pack(read_counts(self.factory)))
         super()._stopped(result)
         return self._parent.leave().addCallback(lambda _: result)
 
@@ -298,9 +300,9 @@ class Worker(EchoService):
         assert factory is not None
         match kind:
             case "pulse":
-                return [len(factory.live), metrics.pack(metrics.read_counts(factory))]
+                return [len(factory.live), pack(read_counts(factory))]
             case "values":
-                return metrics.pack(metrics.read_all(factory))
+                return pack(read_all(factory))
             case "total":
                 return len(factory.live)
             case "part":

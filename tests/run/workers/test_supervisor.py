@@ -33,7 +33,9 @@ from echod.run.workers.supervisor import PATIENCE, Supervisor, is_own_tcp, make_
 from echod.run.workers.worker import take_role
 from echod.settings import Settings
 from echod.web.admin import describe_settings
-from echod.web.metrics import METRICS, AllValues, Observed, add_up_all, pack, read_counts
+from echod.web.metrics.collect import add_up_all, read_counts
+from echod.web.metrics.declarations import METRICS
+from echod.web.metrics.values import AllValues, Observed, pack
 from echod.web.overview import Overview
 from echod.websocket.factory import State
 from tests.fakes import make_factory

@@ -32,7 +32,7 @@ from echod.run.workers.worker import (
 )
 from echod.settings import Settings
 from echod.upstream import endpoints
-from echod.web.metrics import unpack
+from echod.web.metrics.values import unpack
 from echod.websocket.factory import State
 from tests.client import Client
 from tests.frames import handshake

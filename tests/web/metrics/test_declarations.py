@@ -1,0 +1,88 @@
+"""The metrics: declared as the documentation has them, and what each one says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from echod.web.metrics.collect import read_all
+from echod.web.metrics.declarations import METRICS
+from echod.web.metrics.exposition import make_registry
+from echod.websocket.factory import EchoFactory
+from tests.test_readme import rows
+from tests.web.metrics.daemon import used_factory
+
+DOCUMENT = Path(__file__).parent.parent.parent.parent / "docs" / "metrics.md"
+
+
+@pytest.fixture
+def factory() -> EchoFactory:
+    return used_factory()
+
+
+def samples(factory: EchoFactory) -> dict[str, float]:
+    """Every sample by its name and labels, as Prometheus' own format writes them."""
+    text = generate_latest(make_registry(lambda: read_all(factory))).decode()
+    return {
+        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")
+    }
+
+
+def test_what_happened_is_told(factory: EchoFactory) -> None:
+    found = samples(factory)
+    expected = {
+        "echod_connections_open": 1,
+        "echod_connections_limit": 7,
+        "echod_connections_backpressured": 0,
+        "echod_buffered_bytes": 0,
+        "echod_buffered_limit_bytes": 1000,
+        'echod_connections_total{outcome="refused"}': 1,
+        'echod_connections_total{outcome="lost"}': 1,
+        'echod_connections_total{outcome="clean"}': 0,
+        'echod_handshakes_refused_total{reason="the Host header",status="400"}': 1,
+        'echod_messages_received_total{lane="autobahn",type="text"}': 6,
+        'echod_messages_sent_total{lane="autobahn",type="binary"}': 1,
+        'echod_messages_sent_total{lane="pump",type="binary"}': 0,
+        'echod_payload_received_bytes_total{lane="autobahn",type="text"}': 112,
+        'echod_payload_sent_bytes_total{lane="autobahn",type="binary"}': 300,
+        'echod_message_size_bytes_bucket{le="1",type="text"}': 2,
+        'echod_message_size_bytes_bucket{le="4",type="text"}': 4,
+        'echod_message_size_bytes_bucket{le="16",type="text"}': 5,
+        'echod_message_size_bytes_bucket{le="64",type="text"}': 5,
+        'echod_message_size_bytes_bucket{le="256",type="text"}': 6,
+        'echod_message_size_bytes_bucket{le="256",type="binary"}': 0,
+        'echod_message_size_bytes_bucket{le="1024",type="binary"}': 1,
+        'echod_message_size_bytes_bucket{le="+Inf",type="text"}': 6,
+        'echod_message_size_bytes_sum{type="text"}': 112,
+        'echod_message_size_bytes_count{type="binary"}': 1,
+        'echod_faults_total{fault="close"}': 1,
+        'echod_event_loop_lag_seconds_bucket{le="0.0025"}': 0,
+        'echod_event_loop_lag_seconds_bucket{le="0.005"}': 1,
+        "echod_connection_duration_seconds_count": 0,
+        'echod_certificate_not_after_timestamp_seconds{endpoint="ssl:1",names="a.example"}': 1234,
+        "echod_workers_serving": 1,
+        "echod_workers_wanted": 1,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    assert found["process_open_fds"] > 0
+    (build,) = (name for name in found if name.startswith("echod_build_info"))
+    assert 'version="' in build
+
+
+def test_a_close_is_told(factory: EchoFactory) -> None:
+    next(iter(factory.live)).connectionLost()
+    found = samples(factory)
+    assert found['echod_closes_total{by="client",code="1006"}'] == 1
+    assert found["echod_connection_duration_seconds_count"] == 1
+
+
+def test_the_documentation_has_each_metric_as_it_is() -> None:
+    documented = [cells for cells in rows(DOCUMENT.read_text()) if cells[0].startswith("`echod_")]
+    in_code = [
+        [f"`{metric.name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels)] for metric in METRICS
+    ]
+    assert [cells[:3] for cells in documented] == in_code
+    assert all(re.search(r"\w", cells[3]) for cells in documented)
