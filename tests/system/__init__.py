@@ -1,1 +1,1 @@
-"""echod where it is to run: under a real systemd in a system of its own, behind real proxies, from its packages."""
+"""echod in production surroundings: under a real systemd in its own system, behind real proxies, from its packages."""

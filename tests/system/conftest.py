@@ -1,7 +1,7 @@
-"""When the system suite runs, and the systems with a real systemd that some of it runs in.
+"""When the system suite runs, and the systems with a real systemd for some of its tests.
 
-It builds and boots a Debian, starts proxies and scans, which takes minutes, so a plain `pytest` leaves it out; it runs
-where this folder, or something in it, is named on the command line: `make system`.
+The suite builds and boots a Debian, starts proxies and runs scans, which takes minutes. So a plain `pytest` leaves it
+out. It runs if this folder, or something in it, is named on the command line, as `make system` does.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _HERE = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave it out of a plain run."""
+    """Leave the suite out of a plain run."""
     return True if collection_path.name.startswith("test_") and not is_named(config, _HERE) else None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of the system's journal with a test that failed."""
+    """Show the end of the system's journal for a failed test."""
     report = yield
     system = getattr(item, "funcargs", {}).get("system")
     if report.when == "call" and report.failed and isinstance(system, nspawn.System):
@@ -37,7 +37,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="session")
 def bare() -> Path:
-    """The root folder of a Debian, not to be changed."""
+    """Return the root folder of a Debian, which must not be changed."""
     if why := nspawn.missing():
         give_up(why)
     return nspawn.base()
@@ -45,7 +45,7 @@ def bare() -> Path:
 
 @pytest.fixture(scope="session")
 def installed(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The root folder of a Debian in which echod is installed, as the README says."""
+    """Return the root folder of a Debian with echod installed as the README says."""
     with nspawn.copy(bare, tmp_path_factory.mktemp("system")) as root:
         install(root, tmp_path_factory.mktemp("wheels"))
         yield root
@@ -53,6 +53,7 @@ def installed(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def system(installed: Path) -> Iterator[nspawn.System]:
-    """A Debian that has just been started, with echod installed and not running; what is done to it goes with it."""
+    """Return a Debian that has just started, with echod installed but not running. Changes to it are lost at the
+    end."""
     with nspawn.System(installed) as system:
         yield system

@@ -1,8 +1,8 @@
-"""The image of the Containerfile, built by buildah on a Debian instead of a registry's Python, and run as its
+"""The image of the Containerfile: built by buildah on a Debian instead of a registry's Python image, and run as its
 configuration says.
 
-It runs in a file system that can't be written anywhere, without a network but loopback, without privileges, as a user
-that no file of the image names. systemd-nspawn does it, as engines want more of a machine than one for tests has.
+The image runs on a read-only file system, with no network except loopback, without privileges, as a user that no file
+of the image names. systemd-nspawn runs it, because container engines require more of a machine than tests can assume.
 
 Knows buildah, its storage, and systemd-nspawn. Must never know what the image serves.
 """
@@ -30,7 +30,7 @@ BUILD_DEADLINE = 1200
 """Seconds."""
 
 COMPILER = ("gcc", "libc6-dev", "python3-dev")
-"""What the base of the first stage has beside the other's."""
+"""The packages of the first stage's base that the other base lacks."""
 
 
 STOP_DEADLINE = 60
@@ -39,26 +39,26 @@ CHECK_DEADLINE = 60
 
 
 class Storage:
-    """Images, in a folder of their own, until `remove`."""
+    """A store for images in a folder of its own, which exists until `remove`."""
 
     def __init__(self, folder: Path) -> None:
         self._options = [f"--root={folder}/root", f"--runroot={folder}/run"]
 
     def buildah(self, command: str, *arguments: str) -> str:
-        """Run buildah and return what it printed."""
+        """Run buildah, and return its output."""
         whole = ["buildah", *self._options, command, *arguments]
         done = subprocess.run(whole, capture_output=True, text=True, timeout=BUILD_DEADLINE, check=False)
         assert done.returncode == 0, f"{' '.join(whole)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
         return done.stdout.strip()
 
     def import_base(self, name: str, root: Path) -> None:
-        """Make an image of a root folder."""
+        """Make an image from a root folder."""
         container = self.buildah("from", "scratch")
         self.buildah("copy", "--quiet", container, str(root), "/")
         self.buildah("commit", "--quiet", "--rm", container, name)
 
     def add_packages(self, name: str, base: str, packages: tuple[str, ...]) -> None:
-        """Make an image of another, with Debian packages added."""
+        """Make an image from another one by adding Debian packages."""
         container = self.buildah("from", base)
         script = f"apt-get -qq update && apt-get -qq -y --no-install-recommends install {' '.join(packages)}"
         self.buildah(
@@ -67,8 +67,8 @@ class Storage:
         self.buildah("commit", "--quiet", "--rm", container, name)
 
     def build(self, name: str, wheels: Path, build_base: str, base: str) -> None:
-        """Build the image, as docs/packaging.md says for a machine without a network; without the express lane it is
-        none."""
+        """Build the image as docs/packaging.md says for a machine without a network. Without the express lane the build
+        fails."""
         values = {
             "BUILD_BASE": build_base,
             "BASE": base,
@@ -81,22 +81,22 @@ class Storage:
         self.buildah("build", "--isolation=chroot", "--format=docker", *arguments, volume, f"--tag={name}", str(ROOT))
 
     def config(self, name: str) -> dict[str, Any]:
-        """Return an image's configuration, as the engine that runs it reads it."""
+        """Return an image's configuration as an engine reads it."""
         found: dict[str, Any] = json.loads(self.buildah("inspect", "--type=image", name))["Docker"]["config"]
         return found
 
     def mount(self, name: str) -> Path:
-        """Return the root folder of a new container made of an image."""
+        """Return the root folder of a new container of an image."""
         return Path(self.buildah("mount", self.buildah("from", name)))
 
     def remove(self) -> None:
-        """Remove all containers and images, and what of them is mounted."""
+        """Unmount and remove all containers and images."""
         self.buildah("rm", "--all")
         self.buildah("rmi", "--all", "--force")
 
 
 def download_wheels(folder: Path) -> None:
-    """Have pip fetch what echod and its build need, as the build itself has no network."""
+    """Download with pip what echod and its build need, because the build itself has no network."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     command = [
@@ -115,7 +115,7 @@ def download_wheels(folder: Path) -> None:
 
 
 class Container:
-    """A context manager: what an image's configuration says, running in the image's root folder with further
+    """A context manager that runs what an image's configuration says, in the image's root folder, with further
     arguments."""
 
     def __init__(self, root: Path, config: dict[str, Any], *arguments: str) -> None:
@@ -126,10 +126,10 @@ class Container:
         self._user, self._group = int(user), int(group)
 
     def __enter__(self) -> Self:
-        """Start it and wait until it listens."""
+        """Start the container, and wait until it listens."""
         self._output = tempfile.TemporaryFile("w+")
-        # To be root with nothing that root may do, and then not even that. There is no user in the image by whose name
-        # nspawn could do it.
+        # Become root without any capability, and then another user. nspawn can't do the latter, because the image has
+        # no user with a name for it.
         become = [
             "setpriv",
             f"--reuid={self._user}",
@@ -151,7 +151,7 @@ class Container:
                     *self._arguments,
                 ],
             ],
-            # With its own, nspawn would have a folder to write in: /tmp.
+            # nspawn would otherwise mount a writable /tmp.
             env={**os.environ, "SYSTEMD_NSPAWN_TMPFS_TMP": "0"},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -167,24 +167,24 @@ class Container:
         return self
 
     def _has_started(self) -> bool:
-        assert self._process.poll() is None, f"it ended with {self._process.returncode}"
+        assert self._process.poll() is None, f"the container ended with {self._process.returncode}"
         return "max-message-size" in self.output()
 
     @property
     def pid(self) -> int:
-        """The entry point's process, as numbered here."""
+        """The pid of the entry point's process, as this system numbers it."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         return next(
             int(child) for child in children if f"Uid:\t{self._user}\t" in Path(f"/proc/{child}/status").read_text()
         )
 
     def output(self) -> str:
-        """Return what it has printed."""
+        """Return the container's output so far."""
         self._output.seek(0)
         return self._output.read()
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in it, as the same user and with the same environment."""
+        """Run a command in the container as the same user and with the same environment."""
         inside = [
             "nsenter",
             f"--target={self.pid}",
@@ -198,20 +198,20 @@ class Container:
         return subprocess.run(whole, capture_output=True, text=True, timeout=CHECK_DEADLINE, check=False, cwd="/")
 
     def check_health(self) -> subprocess.CompletedProcess[str]:
-        """Run the image's health check."""
+        """Run the health check of the image."""
         kind, *command = self._config["Healthcheck"]["Test"]
         assert kind == "CMD"
         return self.run(*command)
 
     def stop(self) -> int:
-        """Stop it as an engine does, and return its exit status."""
+        """Stop the container as an engine does, and return its exit status."""
         os.kill(self.pid, signal.Signals[self._config["StopSignal"]])
         return self._process.wait(STOP_DEADLINE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End it, unless it has been stopped."""
+        """End the container, unless it was stopped."""
         if error is not None:
             error.add_note(self.output())
         self._end()

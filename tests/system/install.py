@@ -1,6 +1,6 @@
-"""echod installed in a system, by the lines of the README's section on deploying.
+"""Installs echod in a system, by the lines of the README's section on deploying.
 
-Knows how that section is written. Must never know better than it how to install.
+Knows the form of that section. Must never replace its knowledge of how to install.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tests.system import nspawn
 ROOT = Path(__file__).parents[2]
 
 NOT_OF_A_CHECKOUT = (".*", "build", "dist", "reports", "node_modules", "__pycache__", "*.so")
-"""Patterns of what is made in one, which its copy goes without."""
+"""Patterns of files that are created in a checkout, and that its copy leaves out."""
 
 BUILD_DEADLINE = 1200
-"""Seconds for the wheels, with echod's compiled."""
+"""Time limit in seconds for building the wheels, including echod's own."""
 
 
 def lines() -> list[str]:
@@ -29,10 +29,10 @@ def lines() -> list[str]:
 
 
 def install(root: Path, folder: Path) -> None:
-    """Run the README's lines up to where systemd is told: two here, in a copy of the checkout, the others in the system
-    at `root`.
+    """Run the README's lines up to those about systemd. Two of them run here, in a copy of the checkout; the others run
+    in the system at `root`.
 
-    The `python3` here is this Debian's own, as that of the system is, and not what else may be on the PATH.
+    The `python3` here is the Python of this Debian, like that of the system, and no other one on the PATH.
     """
     make, build, *others, reload, _, _ = lines()
     assert (make[:8], build[:6], reload[:10]) == ("python3 ", ".venv/", "systemctl ")

@@ -1,12 +1,12 @@
-"""A Debian with a real systemd, started in a second by systemd-nspawn and thrown away after a test.
+"""A Debian with a real systemd, which systemd-nspawn starts in a second and which is thrown away after a test.
 
     with System(root) as system:
         system.run("systemctl", "start", "echod")
         sock = system.connect(("127.0.0.1", 8080))
 
-It has a network of its own, with nothing but loopback: nothing gets out or in but by `connect`.
+The system has a network of its own with only loopback. The only way in or out is `connect`.
 
-Knows debootstrap, systemd-nspawn and namespaces. Must never know what is installed in it.
+Knows debootstrap, systemd-nspawn and namespaces. Must never know what is installed in the system.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from typing import Any, Self
 from tests.daemon import wait_until
 
 PACKAGES = ("systemd", "python3", "python3-venv")
-"""What it takes beside debootstrap's smallest variant: systemd, and what the README asks for."""
+"""The packages to add to debootstrap's smallest variant: systemd, and what the README asks for."""
 
 BUILD_DEADLINE = 1200
-"""Seconds for debootstrap, which takes 80 on two cores."""
+"""Time limit in seconds for debootstrap, which takes 80 on two cores."""
 
 BOOT_DEADLINE = 60
 
 COMMAND_DEADLINE = 60
 
 FOLDER = Path(os.environ.get("ECHOD_TEST_NSPAWN") or Path(__file__).parents[2] / ".nspawn").absolute()
-"""Where what debootstrap made, and the packages that it downloaded, are kept for the next run."""
+"""Keeps what debootstrap made, and the packages that it downloaded, for the next run."""
 
 SCRIPTS = Path("/usr/share/debootstrap/scripts")
-"""What debootstrap knows of each release."""
+"""The folder in which debootstrap has a script for each release."""
 
 CLONE_NEWNET = 0x40000000
-"""linux/sched.h; Python has it from 3.12 on."""
+"""From linux/sched.h. Python has this constant from 3.12 on."""
 
-# What a login shell of root has; what the tests run in is nobody's business there.
+# The environment of a root login shell. The environment of the tests must not have an effect in the system.
 ENVIRONMENT = (
     "env",
     "-i",
@@ -60,17 +60,17 @@ ENVIRONMENT = (
 
 
 def missing() -> str | None:
-    """Tell in one line what the suite lacks here, or None."""
+    """Return in one line what the suite needs and this machine lacks, or None."""
     if os.geteuid() != 0:
         return "the system suite needs root, for systemd-nspawn"
     for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap", "debootstrap")):
         if shutil.which(program) is None:
-            return f"there is no {program}: apt-get install {package}"
+            return f"no {program}: apt-get install {package}"
     return None if _mirror() else "the system suite needs a Debian, whose package source it uses"
 
 
 def _mirror() -> tuple[str, str] | None:
-    """Return code name and address of where this host has its Debian from."""
+    """Return the code name and the address of this host's Debian package source."""
     listed = subprocess.run(
         [
             "apt-get",
@@ -92,22 +92,22 @@ def _mirror() -> tuple[str, str] | None:
 
 
 def base(release: str | None = None, packages: Sequence[str] = PACKAGES) -> Path:
-    """Return the root folder of a bare Debian, with further packages; the first call builds it. By default it is this
-    host's release."""
+    """Return the root folder of a bare Debian with further packages. The first call builds it. The default release is
+    this host's."""
     mirror = _mirror()
     assert mirror is not None
     suite, address = release or mirror[0], mirror[1]
     root = FOLDER / f"{suite}-{sha256(' '.join(packages).encode()).hexdigest()[:8]}"
     cache = package_cache(suite)
-    # Those of one release share downloaded packages, so that they are made one after the other.
+    # Systems of the same release share downloaded packages, so they are built one after the other.
     with (FOLDER / f"{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             unfinished = FOLDER / f"{suite}.unfinished"
             remove(unfinished)
-            # In a mount namespace, so that what it mounts is gone with it, however it ends.
+            # Use a mount namespace. Its mounts vanish with it, however the build ends.
             build = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--cache-dir={cache}"]
-            # An older debootstrap has no script for a newer release, and all of them have been the same for years.
+            # An old debootstrap has no script for a newer release, but the scripts have been the same for years.
             script = SCRIPTS / suite
             others = [f"--include={','.join(packages)}"] if packages else []
             command = [
@@ -127,7 +127,7 @@ def base(release: str | None = None, packages: Sequence[str] = PACKAGES) -> Path
 
 
 def package_cache(release: str) -> Path:
-    """Return the folder of the packages that were downloaded for a release."""
+    """Return the folder of the downloaded packages of a release."""
     cache = FOLDER / "packages" / release
     cache.mkdir(parents=True, exist_ok=True)
     return cache
@@ -135,7 +135,7 @@ def package_cache(release: str) -> Path:
 
 @contextmanager
 def copy(root: Path, folder: Path) -> Iterator[Path]:
-    """Give a copy of `root` in `folder`, to be changed."""
+    """Yield a copy of `root` in `folder` that may be changed."""
     to = folder / "root"
     try:
         subprocess.run(["cp", "-a", "--reflink=auto", str(root), str(to)], check=True, timeout=BUILD_DEADLINE)
@@ -145,13 +145,13 @@ def copy(root: Path, folder: Path) -> Iterator[Path]:
 
 
 def remove(root: Path) -> None:
-    """Remove a root folder, and nothing that may be mounted there."""
+    """Remove a root folder, but nothing that may be mounted in it."""
     subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=True, timeout=BUILD_DEADLINE)
 
 
 def command_line(root: Path, *options: str, has_network: bool = False) -> list[str]:
-    """Return the beginning of a command line of systemd-nspawn; `has_network`: with this host's network."""
-    # Where there is no systemd outside, nobody can be asked for a cgroup.
+    """Return the start of a systemd-nspawn command line. `has_network` gives the system this host's network."""
+    # Without a systemd on this host, nothing can provide a cgroup.
     unit = [] if Path("/run/systemd/system").is_dir() else ["--keep-unit"]
     network = [] if has_network else ["--private-network"]
     console = ["--console=pipe", f"--machine=echod-{os.getpid()}"]
@@ -159,7 +159,7 @@ def command_line(root: Path, *options: str, has_network: bool = False) -> list[s
 
 
 def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:
-    """Run a shell script in a system that is not started, with `folders` of this one to be seen there."""
+    """Run a shell script in a system that is not booted. `folders` of this system are visible there."""
     binds = [f"--bind-ro={here}:{there}" for here, there in folders.items()]
     command = [*command_line(root, *binds), *ENVIRONMENT, "sh", "-c", script]
     done = subprocess.run(
@@ -169,14 +169,14 @@ def run(root: Path, script: str, folders: Mapping[Path, str]) -> None:
 
 
 class System:
-    """A running system, from `__enter__` to `__exit__`; `root` stays as it is."""
+    """A running system, from `__enter__` to `__exit__`. `root` itself does not change."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._network: int | None = None
 
     def __enter__(self) -> Self:
-        """Boot, and wait until systemd has started all that there is."""
+        """Boot, and wait until systemd has finished starting."""
         self._console = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             command_line(self._root, "--volatile=overlay", "--boot"),
@@ -205,7 +205,7 @@ class System:
         return state == "running"
 
     def _first_process(self) -> int | None:
-        """Return the first process of the new system, once it is systemd: nspawn makes others on the way to it."""
+        """Return the first process of the system once it is systemd. nspawn starts others before it."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for child in children:
             with suppress(OSError):
@@ -220,7 +220,7 @@ class System:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Pull the plug."""
+        """Kill the system without a shutdown."""
         self._end()
 
     def _end(self) -> None:
@@ -228,7 +228,7 @@ class System:
             os.close(self._network)
         first = self._first_process() if self._process.poll() is None else None
         with suppress(ProcessLookupError):
-            # With its first process all of its namespace is gone, and nspawn clears up.
+            # With its first process the whole pid namespace ends, and nspawn cleans up.
             os.kill(first or self._process.pid, signal.SIGKILL)
         try:
             self._process.wait(COMMAND_DEADLINE)
@@ -236,10 +236,10 @@ class System:
             self._process.kill()
             self._console.close()
 
-    # What a test does in there.
+    # What a test does in the system.
 
     def path(self, path: str) -> Path:
-        """Return where a file of the system is seen from here."""
+        """Return where this system sees a file of the other one."""
         return Path(f"/proc/{self.pid}/root{path}")
 
     def write(self, path: str, text: str) -> None:
@@ -248,7 +248,7 @@ class System:
         self.path(path).write_text(text)
 
     def run(self, *command: str, is_checked: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command as root; its exit status must be 0, unless it is the caller's to judge."""
+        """Run a command as root. Its exit status must be 0, unless `is_checked` is false and the caller judges it."""
         inside = ["nsenter", f"--target={self.pid}", "--all", "--wdns=/root", "--", *ENVIRONMENT, *command]
         done = subprocess.run(
             inside,
@@ -273,13 +273,13 @@ class System:
         wait_until(lambda: self.show(unit, name) == value, f"{name} of {unit} to be {value}", deadline)
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
-        """Return what the journal has of a unit, its own lines and systemd's about it, all that were written by now."""
+        """Return all journal entries of a unit so far: its own, and those of systemd about it."""
         self.run("journalctl", "--sync")
         done = self.run("journalctl", "--no-pager", "--output=json", f"--unit={unit}")
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def connect(self, address: Any, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
-        """Return a socket that is connected to an address of the system: a path, or a pair of host and port."""
+        """Return a socket that is connected to an address in the system: a path, or a pair of host and port."""
         sock = self._make_socket(family)
         sock.settimeout(COMMAND_DEADLINE)
         try:
@@ -290,7 +290,8 @@ class System:
         return sock
 
     def _make_socket(self, family: socket.AddressFamily) -> socket.socket:
-        """Make a socket in the system's network: it belongs to that in which it was made, whichever thread uses it."""
+        """Make a socket in the system's network. A socket belongs to the network in which it was made, in any
+        thread."""
         made: list[socket.socket | OSError] = []
 
         def make() -> None:

@@ -1,8 +1,8 @@
 """Debian's HAProxy and nginx with the sample configurations of etc/, in front of real daemons.
 
-A sample is used as it stands, but for ports, paths and times, each of which must be in it.
+A sample is used unchanged except for ports, paths and times. Each value to be replaced must be in the sample.
 
-Knows the proxies' programs and what their samples expect of echod. Must never know what is sent through them.
+Knows the proxies' programs, and what their samples expect of echod. Must never know what is sent through them.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from tests.tools import give_up, needed
 ETC = Path(__file__).parent.parent.parent / "etc"
 
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-"""Where Debian has it, in a package of its own."""
+"""The path of the module in Debian, where it has a package of its own."""
 
 
 def find_tool(name: str) -> str:
-    """Return the path of one of the tools in requirements.txt, which `make system` installs."""
+    """Return the path of a tool in requirements.txt, which `make system` installs."""
     found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
     return found or give_up(f"no {name}: make system installs it")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample configuration, and how echod is started behind it."""
+    """A sample configuration, and how to start echod behind it."""
 
     path: Path
     below: str
-    """The endpoint of a copy, but for its port."""
+    """The endpoint of a copy of echod, without its port."""
     options: tuple[str, ...] = ()
-    """What else a copy is started with."""
+    """Further options of a copy."""
     ends_tls: bool = False
-    """Whether clients' TLS ends at the proxy; else in echod."""
+    """Whether the proxy ends clients' TLS; otherwise echod does."""
     times: tuple[str, ...] = ()
-    """Lines with the idle timeouts, each 60 s."""
+    """The lines with the idle timeouts, each of 60 s."""
 
     @property
     def is_nginx(self) -> bool:
-        """Whether it is for nginx; else for HAProxy."""
+        """Whether the sample is for nginx; otherwise it is for HAProxy."""
         return self.path.parent.name == "nginx"
 
     def require(self) -> None:
-        """Skip or fail if its program is missing."""
+        """Skip the test, or fail it, if the program is missing."""
         needed(self.path.parent.name)
         if self.path.name == "stream.conf" and not NGINX_STREAM.exists():
-            give_up("no stream module of nginx: apt-get install --no-install-recommends libnginx-mod-stream")
+            give_up("no stream module for nginx: apt-get install --no-install-recommends libnginx-mod-stream")
 
 
 _TCP = "tcp:{port}:interface=127.0.0.1"
@@ -81,9 +81,9 @@ SAMPLES = {
 
 @dataclass
 class Front:
-    """A context manager: a proxy before two ports, of which the tests start and stop the copies.
+    """A context manager: a proxy in front of two ports. The tests start and stop copies of echod at these ports.
 
-    `idle` is what the sample's idle timeouts become, `changes` what else is put in place of what is in it.
+    `idle` replaces the sample's idle timeouts. `changes` maps further texts in the sample to their replacements.
     """
 
     sample: Sample
@@ -92,7 +92,7 @@ class Front:
     changes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Choose the ports, and hold them until the proxy is stopped."""
+        """Choose the ports, and hold them until the proxy stops."""
         self.sample.require()
         self._holders = ExitStack()
         self._tls_port, self._plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
@@ -100,22 +100,22 @@ class Front:
 
     @property
     def url(self) -> str:
-        """Where clients connect to, with TLS."""
+        """The URL for clients with TLS."""
         return f"wss://localhost:{self._tls_port}"
 
     @property
     def plain_url(self) -> str:
-        """Where clients without TLS connect to; only where TLS ends at the proxy."""
+        """The URL for clients without TLS; only for a proxy that ends TLS itself."""
         assert self.sample.ends_tls
         return f"ws://localhost:{self._plain_port}"
 
     def copy(self, index: int, *options: str) -> Daemon:
-        """Return the copy for one of the two ports, to be started."""
+        """Return the copy for one of the two ports. The caller starts it."""
         below = self.sample.below.format(port=self.ports[index], folder=self.certificate.path.parent)
         return Daemon(*self.sample.options, *options, ports=[below])
 
     def log(self) -> str:
-        """Return what the proxy has said."""
+        """Return the proxy's log so far."""
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
     def __enter__(self) -> Self:
@@ -173,7 +173,7 @@ class Front:
             "log /dev/log local0": "log stdout format raw local0",
             "bind :443": f"bind 127.0.0.1:{self._tls_port}",
         }
-        # As many as the machine of a test may open.
+        # As many as the test machine may open.
         changes["maxconn 100000"] = "maxconn 1000"
         if self.sample.ends_tls:
             changes |= {

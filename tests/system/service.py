@@ -1,6 +1,6 @@
-"""The service as its operator handles it: units, options, signals, the journal; and clients that come and go meanwhile.
+"""The service as an operator handles it: units, options, signals, the journal; and clients that come and go meanwhile.
 
-Knows systemctl and what is installed where. Must never know what a test is about.
+Knows systemctl, and where things are installed. Must never know what a test is about.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ERROR, WARNING, INFO = 3, 4, 6
 
 
 class Place(NamedTuple):
-    """Where to connect to."""
+    """An address to connect to, and how."""
 
     address: Any
     family: socket.AddressFamily
@@ -72,7 +72,7 @@ def drop_in(system: System, text: str, unit: str = SERVICE) -> None:
 
 
 def drop_in_file(system: System, name: str) -> None:
-    """Install one of the drop-ins of etc/systemd where its first lines say."""
+    """Install a drop-in of etc/systemd in the place that its first lines name."""
     text = (ROOT / "etc/systemd" / name).read_text()
     path = f"/etc/systemd/system/{SERVICE}.d/{name}"
     assert path in text
@@ -81,18 +81,18 @@ def drop_in_file(system: System, name: str) -> None:
 
 
 def options(system: System, text: str) -> None:
-    """Give echod options as an operator does."""
+    """Set echod's options as an operator does."""
     path = system.path("/etc/default/echod")
     path.write_text(re.sub(r"^ECHOD_OPTIONS=.*$", f'ECHOD_OPTIONS="{text}"', path.read_text(), flags=re.MULTILINE))
 
 
 def main_pid(system: System, unit: str = SERVICE) -> int:
-    """Return the service's process, as it is numbered in there."""
+    """Return the service's main process, as the system numbers it."""
     return int(system.show(unit, "MainPID"))
 
 
 def send_signal(system: System, name: str, pid: int) -> None:
-    """Send a signal to a process in there; a small system has no kill but the shell's."""
+    """Send a signal to a process of the system. A small system has only the shell's kill."""
     system.run("sh", "-c", f"kill -{name} {pid}")
 
 
@@ -101,12 +101,12 @@ def messages(system: System, unit: str = SERVICE) -> list[str]:
 
 
 def assert_exposure(system: System, unit: str, most: float) -> None:
-    """Have systemd judge the unit: over the threshold, which is in tenths, the command fails."""
+    """Let systemd judge the unit's exposure. The command fails above the threshold, which is in tenths."""
     system.run("systemd-analyze", "security", "--no-pager", "--offline=yes", f"--threshold={round(most * 10)}", unit)
 
 
 def assert_drains_longer_than_the_unit_says(system: System, more: str = "") -> None:
-    """Start the service, and stop it while there is a client that never answers the Close frame."""
+    """Start the service, and stop it while a client is connected that never answers the Close frame."""
     drop_in(system, "[Service]\nTimeoutStopSec=2\n")
     options(system, f"{more} --drain-timeout 5s --close-timeout 1m")
     start(system)
@@ -121,7 +121,7 @@ def assert_drains_longer_than_the_unit_says(system: System, more: str = "") -> N
 
 
 def serve_tls(system: System, certificate: Certificate, port: int, more: str = "") -> None:
-    """Put a certificate where the service's group may read it, and have it served; the drop-in is another matter."""
+    """Install a certificate that the service's group may read, and serve it. The drop-in is not installed here."""
     system.run("groupadd", "--system", "ssl-cert")
     system.write(CERTIFICATE, certificate.path.read_text())
     system.run("chgrp", "-R", "ssl-cert", "/etc/echod/certificates")
@@ -131,7 +131,7 @@ def serve_tls(system: System, certificate: Certificate, port: int, more: str = "
 
 @contextmanager
 def visitors(system: System, places: Sequence[Place]) -> Iterator[Counter[str]]:
-    """Have clients come and go all the time; what becomes of them is counted."""
+    """Make clients come and go all the time, and yield the count of each outcome."""
     counts: Counter[str] = Counter()
     is_over = threading.Event()
 
@@ -151,7 +151,7 @@ def visitors(system: System, places: Sequence[Place]) -> Iterator[Counter[str]]:
 
 
 def wait_for_more(counts: Counter[str]) -> None:
-    """Wait until as many clients again were served as show that it goes on."""
+    """Wait until enough further clients were served to show that the service goes on."""
     goal = counts["served"] + 100
     wait_until(lambda: counts["served"] > goal, "clients to be served")
 

@@ -1,6 +1,6 @@
-"""The image of the Containerfile: as small a thing as was promised, healthy by its own check, and ended in good order.
+"""The image of the Containerfile: as small as promised, healthy by its own check, and ended cleanly.
 
-Knows what an image's configuration has to say. How it is built and run is image.py's.
+Knows what an image's configuration must contain. image.py knows how to build and run it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUILD_BASE = "localhost/build-base"
 
 @pytest.fixture(scope="module")
 def storage(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
-    """A store with the image in it."""
+    """Yield a store that holds the image."""
     needed("buildah")
     storage = Storage(tmp_path_factory.mktemp("storage"))
     wheels = tmp_path_factory.mktemp("wheels")
@@ -39,13 +39,13 @@ def storage(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 
 @pytest.fixture(scope="module")
 def config(storage: Storage) -> dict[str, Any]:
-    """What the image says of itself."""
+    """Return the configuration of the image."""
     return storage.config(NAME)
 
 
 @pytest.fixture(scope="module")
 def root(storage: Storage) -> Path:
-    """The image's files."""
+    """Return the root folder of the image's files."""
     return storage.mount(NAME)
 
 
@@ -55,7 +55,7 @@ def test_what_the_image_says_of_itself(config: dict[str, Any]) -> None:
     assert int(group) > 0
     assert config["StopSignal"] == "SIGTERM"
     assert "8080/tcp" in config["ExposedPorts"]
-    # A list: there is no shell that would keep the signal to itself.
+    # A list, because a shell between would keep the signal to itself.
     assert config["Entrypoint"] == ["env", "--block-signal=TERM", "twistd", "-n", "--pidfile=", "echod"]
 
 
@@ -84,12 +84,12 @@ def test_it_serves_where_nothing_can_be_written(root: Path, config: dict[str, An
             if ":\t" in line
         )
         assert {facts[name].strip("0") for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh")} == {""}
-        # The first process there: no init and no shell before it.
+        # The daemon is process 1: no init and no shell precedes it.
         assert facts["NSpid"].split()[-1] == "1"
         assert container.stop() == 0
         output = container.output()
         assert "Traceback" not in output
-        # What Twisted says of a list of plugins that is not up to date.
+        # Twisted logs this about a list of plugins that is out of date.
         assert "dropin.cache" not in output
 
 

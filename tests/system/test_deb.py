@@ -1,7 +1,7 @@
-"""The Debian package, installed with dpkg: it serves at once, keeps what the administrator changed, and leaves nothing
+"""The Debian package, installed with dpkg: it serves at once, keeps the administrator's changes, and leaves nothing
 behind.
 
-Knows dpkg, systemctl, and how `make deb` is called. What the units promise is test_systemd.py's.
+Knows dpkg, systemctl, and how to call `make deb`. The promises of the units are tested in test_systemd.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.tools import needed
 ROOT = Path(__file__).parents[2]
 
 BUILD_DEADLINE = 1200
-"""Seconds for the wheels of all that echod needs, their bytecode, and debhelper."""
+"""Time limit in seconds for the wheels of all that echod needs, their bytecode, and debhelper."""
 
 SERVICE = "echod.service"
 DEB = "/root/echod.deb"
@@ -43,7 +43,7 @@ def deb() -> Path:
 
 @pytest.fixture(scope="module")
 def installed(bare: Path, deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The root folder of a Debian with the package installed, by dpkg alone: nothing but what is there is needed."""
+    """Return the root folder of a Debian with the package installed by dpkg alone, which downloads nothing."""
     with nspawn.copy(bare, tmp_path_factory.mktemp("deb")) as root:
         nspawn.run(root, f"dpkg --install /mnt/{deb.name}", {deb.parent: "/mnt"})
         yield root
@@ -51,7 +51,7 @@ def installed(bare: Path, deb: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def system(installed: Path, deb: Path) -> Iterator[System]:
-    """That Debian, just started, with the package at hand for another installation."""
+    """Return that Debian, just started, with the package at hand for another installation."""
     with System(installed) as system:
         system.path(DEB).write_bytes(deb.read_bytes())
         yield system
@@ -103,7 +103,7 @@ def test_the_command(system: System) -> None:
     system.wait_for(SERVICE, "ActiveState", "active")
     done = system.run("echod", "check", "ws://127.0.0.1:8080")
     assert done.stderr == ""
-    # What the options' file refers to can be run.
+    # The options' file refers to a command, which must run.
     (help_,) = re.findall(r"what `(.*)` lists", system.path("/etc/default/echod").read_text())
     assert "--max-connections" in system.run(*help_.split()).stdout
 
@@ -125,14 +125,14 @@ def test_nothing_is_left_of_it(system: System) -> None:
     system.run("systemctl", "stop", SERVICE)
     system.run("systemctl", "enable", "--now", "echod.socket")
     assert_serves(system)
-    # Another port's instance, of whose enablement only systemd knows.
+    # An instance for another port, whose enabling only systemd knows.
     system.path("/etc/systemd/system/echod@1.socket.d").mkdir()
     system.path("/etc/systemd/system/echod@1.socket.d/port.conf").write_text(
         "[Socket]\nListenStream=\nListenStream=127.0.0.1:9000\n"
     )
     system.run("systemctl", "enable", "--now", "echod@1.socket")
     assert_serves(system, 9000)
-    # What the operator wrote stays with him.
+    # Files of the operator stay.
     shutil.rmtree(system.path("/etc/systemd/system/echod@1.socket.d"))
     system.run("dpkg", "--purge", "echod")
     assert system.run("systemctl", "is-active", SERVICE, "echod.socket", is_checked=False).stdout.split() == [
@@ -141,5 +141,5 @@ def test_nothing_is_left_of_it(system: System) -> None:
     ]
     system.path(DEB).unlink()
     found = system.run("find", "/", "-xdev", "-name", "*echod*", "-not", "-path", "/proc/*").stdout.splitlines()
-    # Of dpkg's own writing.
+    # dpkg itself writes in these folders.
     assert [path for path in found if not path.startswith(("/var/log/", "/var/lib/dpkg/", "/var/cache/"))] == []

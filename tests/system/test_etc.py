@@ -1,5 +1,5 @@
-"""The rest of etc/: what Prometheus, Grafana and Kubernetes are told holds together, and with what echod says and
-takes."""
+"""The other files of etc/: the configurations for Prometheus, Grafana and Kubernetes are consistent, and agree with
+echod's metrics and options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OF_PROCESS = {
     *("process_cpu_seconds_total", "process_open_fds", "process_max_fds"),
     *("process_resident_memory_bytes", "process_start_time_seconds"),
 }
-"""Those that prometheus_client's ProcessCollector gives and that are used here."""
+"""The metrics of prometheus_client's ProcessCollector that are used here."""
 
 BY_PROMETHEUS = {"job", "instance", "namespace", "pod", "le"}
 """Labels that a scrape adds."""
@@ -41,7 +41,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def load_yaml(path: Path) -> list[Any]:
-    """Return the documents in a file, read by a YAML parser that is no dependency of echod's."""
+    """Return the documents in a file. Another Python reads it, because echod depends on no YAML parser."""
     program = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))"
     done = subprocess.run(
         [find_tool("python"), "-c", program, path], capture_output=True, text=True, timeout=30, check=True
@@ -55,7 +55,7 @@ def dashboard() -> Any:
 
 
 def expressions() -> Iterator[str]:
-    """Give every PromQL expression in etc/."""
+    """Yield every PromQL expression in etc/."""
     for panel in dashboard()["panels"]:
         for target in panel["targets"]:
             yield target["expr"]
@@ -70,7 +70,7 @@ def expressions() -> Iterator[str]:
 
 
 def known_series() -> dict[str, set[str]]:
-    """Return the labels of each series that echod has, by its name."""
+    """Return the labels of each of echod's series by name."""
     series = dict.fromkeys(OF_PROCESS, BY_PROMETHEUS | {"worker"})
     for metric in METRICS:
         suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
@@ -79,7 +79,7 @@ def known_series() -> dict[str, set[str]]:
 
 
 class TestPrometheus:
-    """`promtool` has its say, and no name is made up."""
+    """`promtool` accepts the files, and no name is invented."""
 
     def test_configuration_and_rules(self) -> None:
         assert "SUCCESS: 12 rules found" in promtool("check", "config", PROMETHEUS / "prometheus.yml")
@@ -108,7 +108,7 @@ class TestPrometheus:
                 wanted
             ) <= labels | BY_PROMETHEUS, expression
             used |= names
-        # Nothing that is measured is left in the dark.
+        # Every metric is shown or alerted on somewhere.
         shown = {re.sub("_(bucket|sum|count)$", "", name) for name in used} | used
         assert {metric.name for metric in METRICS} <= shown
 
@@ -136,7 +136,7 @@ class TestPrometheus:
 
 
 class TestKubernetes:
-    """The schemas of the versions that it is for, and that its numbers agree."""
+    """The files fit the schemas of the Kubernetes versions that they are for, and their numbers are consistent."""
 
     @pytest.mark.parametrize("version", ["1.30", "1.37"])
     def test_the_schemas(self, version: str) -> None:
@@ -151,10 +151,10 @@ class TestKubernetes:
         options = Options({})
         options.parseOptions(container["args"])
         settings = options.settings
-        # Who drains has the time that it was promised.
+        # A draining daemon gets the promised time.
         pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert pod["terminationGracePeriodSeconds"] > pause + settings.drain_timeout
-        # The probe that restarts must not be quicker than a drain, while which /healthz says 503.
+        # The probe that restarts must be slower than a drain, during which /healthz answers 503.
         live = container["livenessProbe"]
         assert live["periodSeconds"] * live["failureThreshold"] > settings.drain_timeout
         limit = int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * MIB

@@ -1,6 +1,6 @@
-"""Behind Debian's HAProxy and nginx, with the sample configurations of etc/: what each has to hold to, whichever it is.
+"""Behind Debian's HAProxy and nginx with the sample configurations of etc/: requirements for any proxy.
 
-Knows clients and messages. Must never know how a proxy is told to do what it does.
+Knows clients and messages. Must never know how a proxy is configured.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
 
 PATIENCE = 60.0
-"""Seconds for what surely comes."""
+"""Time limit in seconds for each wait."""
 
 CLIENTS = 40
-"""Under a rolling restart."""
+"""The number of clients during a rolling restart."""
 
 
 def samples(where_tls_ends: bool | None = None) -> pytest.MarkDecorator:
-    """Run a test behind each proxy, or behind those that end clients' TLS, or don't."""
+    """Run a test behind each proxy, or only behind those that end clients' TLS, or only behind the others."""
     chosen = {name: sample for name, sample in SAMPLES.items() if where_tls_ends in (None, sample.ends_tls)}
     return pytest.mark.parametrize("sample", chosen.values(), ids=chosen)
 
 
 def dial(front: Front, path: str = "/", **wishes: Any) -> ClientConnection:
-    """Connect through the proxy, with TLS."""
+    """Connect through the proxy with TLS."""
     client: ClientConnection = connect(
         f"{front.url}{path}", ssl=front.certificate.client(), open_timeout=PATIENCE, **wishes
     )
@@ -44,7 +44,7 @@ def dial(front: Front, path: str = "/", **wishes: Any) -> ClientConnection:
 
 
 def echo(client: ClientConnection, message: str | bytes) -> None:
-    """Assert that a message comes back: its type, and every octet."""
+    """Assert that a message comes back with the same type and the same octets."""
     client.send(message)
     answer = client.recv(timeout=PATIENCE)
     assert type(answer) is type(message)
@@ -53,14 +53,14 @@ def echo(client: ClientConnection, message: str | bytes) -> None:
 
 
 def ask(client: ClientConnection) -> dict[str, Any]:
-    """Return what `/info` told."""
+    """Return the answer of `/info`."""
     told: dict[str, Any] = json.loads(client.recv(timeout=PATIENCE))
     return told
 
 
 @samples()
 def test_messages(sample: Sample, certificate: Certificate) -> None:
-    """Text, binary, large and compressed messages come back, over TLS and, where the proxy ends that, without."""
+    """Text, binary, large and compressed messages come back over TLS, and without TLS if the proxy ends it."""
     large = random.Random(7).randbytes(5_000_000)
     front = Front(sample, certificate)
     with front.copy(0), front.copy(1), front:
@@ -81,12 +81,12 @@ def test_messages(sample: Sample, certificate: Certificate) -> None:
 
 @pytest.mark.parametrize(
     ("sample", "changes"),
-    # HAProxy sends the PROXY header in version 2, and can be told to in version 1, the only one that nginx has.
+    # HAProxy sends the PROXY header in version 2. It can also send version 1, the only one that nginx has.
     [*((sample, {}) for sample in SAMPLES.values()), (SAMPLES["haproxy-tcp"], {"send-proxy-v2": "send-proxy"})],
     ids=[*SAMPLES, "haproxy-tcp-1"],
 )
 def test_the_clients_address(sample: Sample, changes: dict[str, str], certificate: Certificate) -> None:
-    """The client's address is what `/info` tells, and no header of the client's own changes it."""
+    """`/info` shows the client's address, and no header of the client changes it."""
     front = Front(sample, certificate, changes=changes)
     with front.copy(0), front.copy(1), front:
         for address in ("127.0.0.5", "127.0.0.6"):
@@ -100,10 +100,10 @@ def test_the_clients_address(sample: Sample, changes: dict[str, str], certificat
 
 @samples()
 def test_idle_connections(sample: Sample, certificate: Certificate) -> None:
-    """Pings keep an idle connection through a proxy whose timeout is longer than theirs; without them it ends one."""
+    """Pings keep an idle connection alive through a proxy with a longer timeout. Without pings the proxy ends it."""
     front, pinged = Front(sample, certificate, idle="3s"), ("--ping-interval", "300ms")
     with front.copy(0, *pinged), front.copy(1, *pinged), front, dial(front) as client:
-        # What is awaited doesn't come: twice the proxy's timeout pass.
+        # Nothing comes while twice the proxy's timeout passes.
         with pytest.raises(TimeoutError):
             client.recv(timeout=6)
         echo(client, "still here")
@@ -114,7 +114,7 @@ def test_idle_connections(sample: Sample, certificate: Certificate) -> None:
 
 @samples(where_tls_ends=True)
 def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
-    """A copy that is full passes its clients on to the other: nobody is refused while there is room."""
+    """The proxy passes clients of a full copy on to the other one: no client is refused while there is room."""
     front = Front(sample, certificate)
     with ExitStack() as stack:
         for index in range(2):
@@ -129,8 +129,8 @@ def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
 
 @samples(where_tls_ends=True)
 def test_who_asks_for_errors_has_them_alone(sample: Sample, certificate: Certificate) -> None:
-    """A URL may ask a copy for a 503, for which a proxy might take the copy to be out of order, and keep others from
-    it."""
+    """A client's URL may ask a copy for a 503. The proxy might think that the copy is broken, and keep other clients
+    from it, which it must not."""
     front = Front(sample, certificate)
     with front.copy(0), front.copy(1), front:
         for _ in range(10):
@@ -143,11 +143,11 @@ def test_who_asks_for_errors_has_them_alone(sample: Sample, certificate: Certifi
 
 @samples()
 def test_rolling_restart(sample: Sample, certificate: Certificate) -> None:
-    """One copy after the other is restarted under load: every client is served again, and no message that was accepted
-    is lost."""
+    """One copy after the other is restarted under load. Every client is served again, and no accepted message is
+    lost."""
     tally: Counter[str] = Counter()
     asyncio.run(_restart_each(Front(sample, certificate), tally))
-    # Whoever was closed was told to go (else `_talk` had raised), came back, and nearly always got in at the first try.
+    # Each closed client was told to go away (else `_talk` had raised), came back, and nearly always at the first try.
     assert tally["closed"] >= CLIENTS
     assert tally["failed"] <= CLIENTS / 10
     assert tally["connected"] == CLIENTS + tally["closed"]
@@ -166,14 +166,14 @@ async def _restart_each(front: Front, tally: Counter[str]) -> None:
             for index in range(2):
                 await asyncio.to_thread(copies[index].stop)
                 copies[index] = await asyncio.to_thread(stack.enter_context, front.copy(index))
-                # The other one may only go when the proxy has found this one again.
+                # The other copy may be stopped only when the proxy uses this one again.
                 await _until_served_by(front, copies[index])
                 await _more_echoes(tally)
             is_over.set()
 
 
 async def _talk(front: Front, is_over: asyncio.Event, tally: Counter[str]) -> None:
-    """Send one message after the other, each as soon as the last has come back; when told to go away, come back at
+    """Send one message after the other, each once the previous one has come back. When told to go away, reconnect at
     once."""
     number = 0
     while not is_over.is_set():
@@ -188,8 +188,8 @@ async def _talk(front: Front, is_over: asyncio.Event, tally: Counter[str]) -> No
                     tally["echoed"] += 1
                     await asyncio.sleep(0.01)
             except ConnectionClosed as closed:
-                # With a Close frame, whatever was written before it has come: no answer is lost. A message that crosses
-                # it was not accepted, and is sent again.
+                # Everything that was written before a Close frame has come, so no answer is lost. A message that
+                # crosses the Close frame was not accepted, and is sent again.
                 if closed.rcvd is None or closed.rcvd.code != 1001:
                     raise
                 tally["closed"] += 1
@@ -197,7 +197,7 @@ async def _talk(front: Front, is_over: asyncio.Event, tally: Counter[str]) -> No
 
 
 async def _connect(front: Front, tally: Counter[str]) -> async_client.ClientConnection:
-    """Connect; where the connection gets lost between the proxy and a copy that is just closing its port, once more."""
+    """Connect. Try again if the connection is lost between the proxy and a copy that is just closing its port."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
@@ -225,7 +225,7 @@ async def _until_served_by(front: Front, copy: Daemon) -> None:
 
 @samples(where_tls_ends=False)
 def test_certificates_by_name(sample: Sample, tmp_path: Path) -> None:
-    """echod shows each client the certificate for the name that it asked for, through the proxy."""
+    """Each client gets the certificate for the name that it asked for, through the proxy."""
     first, other = Certificate(tmp_path / "a.pem"), Certificate(tmp_path / "b.pem", ["other.example"])
     front = Front(sample, first)
     with front.copy(0), front.copy(1), front:

@@ -1,6 +1,6 @@
 """The service under a real systemd: each unit of etc/systemd/ as an operator uses it, from start to end.
 
-Knows systemctl and the journal. The client is one that nobody here wrote (websockets).
+Knows systemctl and the journal. The client is websockets, which others wrote.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tests.tls import Certificate
 
 UNITS = sorted(str(path.name) for path in (ROOT / "etc/systemd").glob("echod*"))
 
-# systemd-analyze security's figure for the unit as it is, and with the drop-in for a network of its own.
+# The figure of systemd-analyze security for the unit itself, and with the drop-in for a network of its own.
 MOST_EXPOSURE = {"": 1.2, PRIVATE: 0.5}
 
 OPERATING = (ROOT / "docs/operating.md").read_text()
@@ -68,7 +68,7 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
         assert_echo(connection)
         wait_until(
             lambda: system.show(SERVICE, "StatusText").startswith("connections: 1 of at most "),
-            "the status to tell of it",
+            "the status to count the connection",
         )
     status = system.run("systemctl", "status", SERVICE).stdout
     assert "Status: " in status
@@ -92,7 +92,7 @@ def test_the_journal_has_each_line_with_its_priority(system: System) -> None:
         connection.send("x" * 2000)
         with pytest.raises(ConnectionClosed):
             connection.recv(timeout=30)
-    wait_until(lambda: any("1009" in line for line in messages(system)), "the line about it")
+    wait_until(lambda: any("1009" in line for line in messages(system)), "the line about the failed connection")
     system.run("systemctl", "stop", SERVICE)
     own = [entry for entry in system.journal(SERVICE) if entry["SYSLOG_IDENTIFIER"] == "echod"]
     assert {int(entry["PRIORITY"]) for entry in own} == {INFO}
@@ -171,7 +171,7 @@ def test_killed_it_is_started_again(system: System) -> None:
 def test_the_watchdog_ends_a_loop_that_is_stuck_and_starts_another(system: System) -> None:
     drop_in(system, "[Service]\nWatchdogSec=5\n")
     start(system)
-    # Twice the time that it may be silent: while the loop turns, nothing happens.
+    # Twice the watchdog's time limit: nothing happens while the loop turns.
     time.sleep(10)
     assert system.show(SERVICE, "NRestarts") == "0"
     send_signal(system, "STOP", main_pid(system))
@@ -180,7 +180,7 @@ def test_the_watchdog_ends_a_loop_that_is_stuck_and_starts_another(system: Syste
     assert_serves(system)
     found = messages(system)
     assert [line for line in found if "Watchdog timeout" in line]
-    assert [line for line in found if "Fatal Python error: Aborted" in line], "where it was stuck"
+    assert [line for line in found if "Fatal Python error: Aborted" in line], "the log shows where the loop was stuck"
 
 
 # The end.
@@ -195,7 +195,7 @@ def test_stop_drains(system: System) -> None:
             assert_echo(connection)
         began = time.monotonic()
         system.run("systemctl", "stop", SERVICE)
-        assert time.monotonic() - began < 40, "it waits for clients that are there, not for the deadline"
+        assert time.monotonic() - began < 40, "the drain waits for its clients, and not for its deadline"
         for connection in connections:
             with pytest.raises(ConnectionClosed) as closed:
                 connection.recv(timeout=30)
@@ -235,7 +235,7 @@ def test_restart_refuses_nobody(system: System) -> None:
             wait_for_more(counts)
             system.run("systemctl", "restart", SERVICE)
         wait_for_more(counts)
-    # Who was there when it ended was told to come again, in the words of the protocol.
+    # Clients that were connected at the end were told to come again, in the words of the protocol.
     assert counts.keys() <= {"served", "close 1001", "HTTP 503"}, counts
     assert system.show("echod.socket", "ActiveState") == "active"
 
@@ -252,7 +252,8 @@ def test_instances_share_a_port(system: System) -> None:
             assert_echo(stack.enter_context(client(system)))
         statuses = re.compile(r"connections: ([1-9]\d*) of")
         wait_until(
-            lambda: all(statuses.match(system.show(service, "StatusText")) for service in services), "both to have some"
+            lambda: all(statuses.match(system.show(service, "StatusText")) for service in services),
+            "both to have connections",
         )
         counts = [
             int(found[1]) for service in services if (found := statuses.match(system.show(service, "StatusText")))
@@ -284,7 +285,7 @@ def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: Syste
     assert facts["NoNewPrivs"] == "1"
     assert facts["Seccomp"] == "2"
     assert {facts[name].strip("0") for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {""}
-    assert int(facts["Uid"].split()[0]) > 60_000, "a user of its own, made by systemd"
+    assert int(facts["Uid"].split()[0]) > 60_000, "the service has a user of its own, made by systemd"
     networks = {system.run("readlink", f"/proc/{process}/ns/net").stdout for process in (1, pid)}
     assert len(networks) == (2 if kind else 1)
     assert not [
@@ -297,15 +298,15 @@ def test_the_sandbox_is_as_tight_as_promised_and_serves(kind: str, system: Syste
 @pytest.mark.parametrize("port", [8443, 443])
 def test_the_sandbox_lets_tls_be_served(port: int, system: System, certificate: Certificate) -> None:
     serve_tls(system, certificate, port)
-    # Restart=no: what fails as expected is not to be tried again meanwhile.
+    # Restart=no: the expected failure must not lead to another start meanwhile.
     drop_in(system, "[Service]\nSupplementaryGroups=ssl-cert\nRestart=no\n")
     assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
     assert [line for line in messages(system) if "Cannot allocate write+execute memory" in line], (
-        "why there is a drop-in"
+        "the reason for the drop-in"
     )
     drop_in_file(system, TLS)
     if port < 1024:
-        # As the document has it.
+        # The lines as docs/operating.md has them.
         (lines_,) = re.findall(r"^    (\[Service\]\n    PrivateUsers=no\n(?:    \S.*\n)*)", OPERATING, re.MULTILINE)
         drop_in(system, lines_.replace("    ", ""))
     else:

@@ -1,4 +1,4 @@
-"""TLS as others see it: OpenSSL's own client, and sslyze, which looks for what would lower a grade."""
+"""TLS as other programs see it: OpenSSL's own client, and sslyze, which looks for all that would lower a grade."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CURVES = {"X25519", "secp256r1", "secp384r1"}
 
 @pytest.fixture(scope="module", params=["EC", "RSA"])
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with a certificate for `localhost`, by each kind of key that is in use."""
+    """Yield a daemon with a certificate for `localhost`, for each common kind of key."""
     path = tmp_path_factory.mktemp("served") / "localhost.pem"
     Certificate(path, key=rsa.generate_private_key(65537, 2048) if request.param == "RSA" else None)
     with Daemon(ports=[f"ssl:0:interface=127.0.0.1:privateKey={path}"]) as daemon:
@@ -34,7 +34,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def s_client(daemon: Daemon, *options: str, say: str = "Q\n") -> str:
-    """Return what `openssl s_client` prints of a connection."""
+    """Return the output of `openssl s_client` for one connection."""
     command = [needed("openssl"), "s_client", "-connect", f"127.0.0.1:{daemon.port}", *options]
     done = subprocess.run(command, input=say, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr
@@ -108,8 +108,8 @@ class TestOpenssl:
 
 
 def findings(result: dict[str, Any]) -> dict[str, object]:
-    """Return those of sslyze's findings that would lower a grade; that nobody trusts the certificate is the tests' own
-    doing."""
+    """Return sslyze's findings that would lower a grade. That nobody trusts the certificate is only due to the
+    tests."""
     scans = {name: scan["result"] for name, scan in result["scan_result"].items()}
     suites = {name: scan["accepted_cipher_suites"] for name, scan in scans.items() if name.endswith("_cipher_suites")}
     renegotiation = scans["session_renegotiation"]
@@ -130,7 +130,7 @@ def findings(result: dict[str, Any]) -> dict[str, object]:
 
 
 def is_weak(accepted: dict[str, Any]) -> bool:
-    """Tell whether a suite has no forward secrecy, no authenticated encryption, or short keys."""
+    """Tell whether a cipher suite lacks forward secrecy or authenticated encryption, or has short keys."""
     suite, ephemeral = accepted["cipher_suite"], accepted["ephemeral_key"]
     is_short = suite["key_size"] < 128 or ephemeral is None or ephemeral["size"] < 250
     return is_short or suite["is_anonymous"] or not ("GCM" in suite["name"] or "POLY1305" in suite["name"])
@@ -144,7 +144,7 @@ def test_sslyze_finds_nothing(served: Daemon, tmp_path: Path) -> None:
     (result,) = json.loads(report.read_text())["server_scan_results"]
     assert result["connectivity_status"] == "COMPLETED", done.stdout
     assert findings(result) == {}
-    # Its own verdict by Mozilla's "intermediate" profile, but for the certificate that nobody trusts.
+    # sslyze's own verdict by Mozilla's profile "intermediate", without the complaint about an untrusted certificate.
     verdict = done.stdout.partition("COMPLIANCE")[2]
     assert "Checking results against Mozilla" in verdict
     complaints = re.findall(r"^ +\* .+$", verdict, re.MULTILINE)

@@ -52,11 +52,11 @@ TWO = "--workers 2 --admin tcp:9090:interface=127.0.0.1"
 PROCESSORS = sorted(os.sched_getaffinity(0))[:2]
 
 MANY = 20
-"""Connections, of which no worker has none but once in half a million times."""
+"""The number of connections. A worker gets none of them only once in half a million runs."""
 
 
 def workers(system: System) -> set[int]:
-    """The processes that the service has started and that live, as they are numbered in there."""
+    """Return the service's live child processes, as the system numbers them."""
     pid = main_pid(system)
     return {int(child) for child in system.path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
@@ -65,7 +65,7 @@ def workers(system: System) -> set[int]:
 def many(
     system: System, context: ssl.SSLContext | None = None, place: Place = IPV4
 ) -> Iterator[list[tuple[ClientConnection, int]]]:
-    """Connections to both workers, each with the process that serves it."""
+    """Yield connections to both workers, each with the process that serves it."""
     url, found = f"{'ws' if context is None else 'wss'}://localhost/info", []
     with ExitStack() as stack:
         for _ in range(MANY):
@@ -77,7 +77,7 @@ def many(
 
 
 def get(system: System, path: str) -> tuple[int, str]:
-    """Ask the admin site."""
+    """Send a request to the admin site."""
     connection = HTTPConnection("localhost")
     connection.sock = system.connect(ADMIN)
     try:
@@ -89,7 +89,7 @@ def get(system: System, path: str) -> tuple[int, str]:
 
 
 def samples(system: System) -> dict[str, float]:
-    """Every number at /metrics."""
+    """Return every number on /metrics."""
     lines = [line for line in get(system, "/metrics")[1].splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
@@ -99,12 +99,12 @@ def is_ready(system: System) -> bool:
 
 
 def told(system: System, text: str) -> Callable[[], bool]:
-    """Return what tells whether a line with `text` is in the journal."""
+    """Return a function that tells whether a journal line contains `text`."""
     return lambda: any(text in line for line in messages(system))
 
 
 def is_lost(connection: ClientConnection) -> bool:
-    """Tell whether the connection is gone without a Close frame."""
+    """Tell whether the connection has ended without a Close frame."""
     try:
         connection.recv(timeout=30)
     except ConnectionClosed as error:
@@ -115,20 +115,22 @@ def is_lost(connection: ClientConnection) -> bool:
 @pytest.mark.parametrize("given", ["2", "auto"])
 def test_it_serves_with_all_of_them(given: str, system: System) -> None:
     if given == "auto" and len(PROCESSORS) < 2:
-        pytest.skip("with one processor there are no workers: run where there are two")
-    # `auto` counts those that it may use: there may be more here than so many connections reach.
+        pytest.skip("with one processor there are no workers: run on a machine with two")
+    # `auto` counts the processors that it may use. There may be more here than this number of connections would reach.
     drop_in(system, f"[Service]\nCPUAffinity={' '.join(map(str, PROCESSORS))}\n")
     options(system, f"--workers {given}")
     assert_exposure(system, SERVICE, 1.2)
     start(system)
-    # As soon as systemctl says that it has started.
+    # This holds as soon as systemctl has returned.
     assert told(system, "max-message-size")()
     assert len(workers(system)) == 2
     with many(system) as found:
         for connection, _ in found:
             assert_echo(connection)
         expected = f"connections: {MANY} of at most "
-        wait_until(lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to tell of them")
+        wait_until(
+            lambda: system.show(SERVICE, "StatusText").startswith(expected), "the status to count the connections"
+        )
         assert system.show(SERVICE, "StatusText").endswith(", workers: 2 of 2")
     for pid in (main_pid(system), *workers(system)):
         facts = dict(
@@ -147,7 +149,7 @@ def test_it_serves_with_all_of_them(given: str, system: System) -> None:
 
 
 def test_it_is_ready_when_both_serve(system: System) -> None:
-    # Python runs this first: one worker waits until it may go on.
+    # Python runs these lines first. They make one worker wait for a file.
     lines = (
         "import json, os, time",
         "worker = json.loads(os.environ.get('ECHOD_WORKER', '[0]'))",
@@ -158,7 +160,7 @@ def test_it_is_ready_when_both_serve(system: System) -> None:
     options(system, TWO)
     system.run("systemctl", "start", "--no-block", SERVICE)
     wait_until(told(system, "express lane: "), "the first to serve")
-    # Both have a part of the connections, and one serves its own.
+    # Both workers' sockets get connections, but only one worker serves them.
     wait_until(lambda: get(system, "/readyz") == (503, "starting\n"), "the admin site")
     assert system.show(SERVICE, "ActiveState") == "activating"
     system.write("/etc/go-on", "")
@@ -176,7 +178,7 @@ def test_what_they_say_has_its_priority_in_the_journal(system: System) -> None:
             assert_echo(connection, "<3>not an error\n<0>nor a panic")
         victim = found[0][1]
         send_signal(system, "KILL", victim)
-        wait_until(told(system, "the next starts in"), "the line about it")
+        wait_until(told(system, "the next starts in"), "the line about the worker's end")
     own = [entry for entry in system.journal(SERVICE) if entry["SYSLOG_IDENTIFIER"] == "echod"]
     received = [entry for entry in own if "recv: " in entry["MESSAGE"]]
     expected = Counter(rf"worker {process}: recv: <3>not an error\n<0>nor a panic" for _, process in found)
@@ -188,7 +190,7 @@ def test_what_they_say_has_its_priority_in_the_journal(system: System) -> None:
 
 
 def test_a_first_start_that_fails_fails_the_unit(system: System) -> None:
-    # What Python runs first gives the workers, and not the parent, an option that is wrong.
+    # Python runs these lines first. They give the workers, but not the parent, an invalid option.
     lines = ("import os", "if 'ECHOD_WORKER' in os.environ: os.environ['ECHOD_NATIVE'] = '2'")
     system.write("/etc/spoilt/sitecustomize.py", "\n".join(lines) + "\n")
     drop_in(system, "[Service]\nRestart=no\nEnvironment=PYTHONPATH=/etc/spoilt\n")
@@ -233,9 +235,9 @@ def test_a_killed_one_is_replaced_and_the_service_goes_on(system: System) -> Non
                 assert_echo(connection)
         wait_until(lambda: is_ready(system), "the next worker")
         assert victim not in workers(system)
-        # The second in a row starts later, and nobody who comes meanwhile is refused.
+        # The next worker after two kills in a row starts later. No new client is refused meanwhile.
         send_signal(system, "KILL", max(workers(system)))
-        wait_until(told(system, "the next starts in 200ms"), "the line about it")
+        wait_until(told(system, "the next starts in 200ms"), "the line about the worker's end")
         with many(system):
             pass
     assert (main_pid(system), system.show(SERVICE, "NRestarts"), system.show(SERVICE, "ActiveState")) == (
@@ -253,7 +255,7 @@ def test_a_stuck_one_is_replaced(system: System) -> None:
         victim = found[0][1]
         send_signal(system, "STOP", victim)
         assert samples(system)['process_resident_memory_bytes{worker="0"}'] > 0
-        wait_until(told(system, f"worker {victim} has not answered for 10s, it is killed"), "it to be missed")
+        wait_until(told(system, f"worker {victim} has not answered for 10s, it is killed"), "the worker to be missed")
         wait_until(lambda: is_ready(system), "the next worker")
         assert victim not in workers(system)
         for connection, process in found:
@@ -285,7 +287,7 @@ def test_stop_drains_all(system: System) -> None:
     with many(system) as found:
         began = time.monotonic()
         system.run("systemctl", "stop", SERVICE)
-        assert time.monotonic() - began < 40, "it waits for clients that are there, not for the deadline"
+        assert time.monotonic() - began < 40, "the drain waits for its clients, and not for its deadline"
         for connection, _ in found:
             with pytest.raises(ConnectionClosed) as closed:
                 connection.recv(timeout=30)
@@ -311,7 +313,7 @@ def test_they_share_the_sockets_of_systemd(kind: str, system: System) -> None:
             wait_for_more(counts)
             system.run("systemctl", "restart", SERVICE)
         wait_for_more(counts)
-    # Who was there when it ended was told to come again, in the words of the protocol.
+    # Clients that were connected at the end were told to come again, in the words of the protocol.
     assert counts.keys() <= {"served", "close 1001", "HTTP 503"}, counts
     assert len(workers(system)) == 2
 
@@ -329,7 +331,7 @@ def test_the_admin_site_tells_of_all(system: System) -> None:
         listed = json.loads(get(system, "/connections")[1])["connections"]
         assert Counter(connection["process"] for connection in listed) == Counter(process for _, process in found)
         assert int(system.show(SERVICE, "StatusText").split()[1]) in range(MANY + 1)
-        # The sandbox lets the parent see what its workers take.
+        # The sandbox lets the parent read the figures of its workers' processes.
         for name in (
             "process_cpu_seconds_total",
             "process_resident_memory_bytes",
