@@ -35,7 +35,8 @@ from echod.lane import native
 from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls.pem import FileFault
-from echod.run import log_place, systemd
+from echod.run import log_place, signals, systemd
+from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers import worker
 from echod.run.workers.supervisor import Supervisor, make_command, make_environment
@@ -95,32 +96,6 @@ def parse_host(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
         raise ValueError("is no host name, such as echod.example.com; it has no port")
     return text.lower().removesuffix(".")
-
-
-def pid_file_fault(path: Path) -> str | None:
-    """Return why twistd would not start with this pid file; None: it would, or it removes the file, whose process is
-    gone.
-
-    twistd itself says it in several lines or by a traceback, and without the way out.
-    """
-    try:
-        text = path.read_text(errors="replace")
-    except FileNotFoundError:
-        return None if os.access(path.resolve().parent, os.W_OK) else "can't be written"
-    except OSError as error:
-        return f"can't be read: {error.strerror}"
-    # To signal process 0 would be to signal this one's whole group (kill(2)).
-    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", text) or (pid := int(text)) == 0:
-        return "holds no process id: remove it"
-    if pid == os.getpid():  # as the first process of each container has it
-        return f"is of an earlier process, whose id, {pid}, is this one's, too: remove it"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:  # it runs as another user
-        pass
-    return f"says that process {pid} runs already: stop that, remove the file if that is another program"
 
 
 _DEFAULT = Settings()
@@ -283,7 +258,7 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from error
 
     def _be_worker(self, role: worker.Role) -> None:
-        worker.end_with_parent()
+        signals.end_with_parent()
         with suppress(OSError):  # it isn't for the user that the daemon runs as by now; absolute paths may be
             os.chdir(role.folder)
         self.settings = self._make_settings(_DEFAULT.ports).share(role.index)

@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import pytest_twisted
 from twisted.internet import default
+from twisted.logger import globalLogPublisher
 
 from tests.tls import Certificate
 
@@ -93,3 +94,17 @@ def _no_delayed_calls_are_left() -> Iterator[None]:
     # pytest-twisted leaves one call of its own while it tears a test down.
     left = [call for call in clock.getDelayedCalls() if "_run_inline_callbacks" not in str(call)]
     assert not left
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """Everything that is logged, as formatted."""
+    found: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event.get("log_format"):
+            found.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
+    yield found
+    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from twisted.python.systemd import ListenFDs
 
 from echod import __version__
 from echod.core.log import Limiter, LogFormat
-from echod.options import Options, makeService, pid_file_fault
+from echod.options import Options, makeService
+from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers import worker
 from echod.run.workers.supervisor import Supervisor
@@ -238,45 +239,6 @@ def test_a_bad_place_for_the_log_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
 
 FOREIGN = 1
 """A process that is there, and not this one."""
-
-
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("", "holds no process id"),
-        ("\xff", "holds no process id"),
-        ("99999999999", "holds no process id"),
-        ("0", "holds no process id"),
-        # With a name that is the same in each process that shares the tests out.
-        pytest.param(f"{os.getpid()}\n", f"is of an earlier process, whose id, {os.getpid()}, is this one's", id="own"),
-        (f"{FOREIGN}", f"says that process {FOREIGN} runs already"),
-        ("999999999", None),
-        (None, None),
-    ],
-)
-def test_a_pid_file_that_twistd_would_stop_at(text: str | None, fault: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "twistd.pid"
-    if text is not None:
-        path.write_text(text, "latin-1")
-    found = pid_file_fault(path)
-    assert found == fault if fault is None else str(found).startswith(fault)
-
-
-def test_a_pid_file_that_can_not_be_read_or_written(tmp_path: Path) -> None:
-    assert pid_file_fault(tmp_path) == "can't be read: Is a directory"
-    assert pid_file_fault(tmp_path / "no" / "twistd.pid") == "can't be written"
-    (tmp_path / "link").symlink_to(tmp_path / "no" / "twistd.pid")
-    assert pid_file_fault(tmp_path / "link") == "can't be written"
-
-
-def test_a_process_of_another_user_runs_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def kill(_: int, __: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", kill)
-    (tmp_path / "twistd.pid").write_text("12")
-    told = "says that process 12 runs already: stop that, remove the file if that is another program"
-    assert pid_file_fault(tmp_path / "twistd.pid") == told
 
 
 @pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"chroot": "/"}, False), ({"pidfile": ""}, False)])

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 
-import pytest
-
-from echod.plugin import hear_sigterm
 from tests.daemon import run, script
 from tests.tools import give_up, needed
 
@@ -28,32 +24,6 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 """
-
-
-@pytest.fixture
-def _handler() -> object:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@pytest.mark.usefixtures("_handler")
-def test_process_1_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    hear_sigterm(1)
-    signal.raise_signal(signal.SIGTERM)
-    assert ended == [0]
-
-
-@pytest.mark.usefixtures("_handler")
-def test_another_has_the_default_and_hears_what_was_blocked() -> None:
-    heard: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-    signal.raise_signal(signal.SIGTERM)
-    hear_sigterm(os.getpid())
-    assert heard == [signal.SIGTERM]
 
 
 def as_process_1(*command: str) -> list[str]:

@@ -21,7 +21,7 @@ from echod.core import log
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
 from echod.options import Options
-from echod.run.service import describe_lane
+from echod.run.report import describe_lane
 from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon

@@ -266,9 +266,8 @@ def test_a_container_that_was_killed_says_what_its_pid_file_is_about(tmp_path: P
     wait_until(lambda: not accepts(tmp_path / "socket"), "the daemon to be gone")
     with first_process(tmp_path, "-n", "echod", "--port=unix:socket") as log:
         assert log.read_text().splitlines() == [
-            f"echod: the pid file {tmp_path / 'twistd.pid'} is of an earlier process, whose id, 1, is "
-            "this one's, too: remove it, "
-            "or start twistd with --pidfile= for none"
+            f"echod: the pid file {tmp_path / 'twistd.pid'} is of an earlier process with the "
+            "same id as this one, 1: remove it, or start twistd with --pidfile= for none"
         ]
 
 

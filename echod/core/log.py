@@ -57,6 +57,10 @@ _PRIORITY = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.err
 UNLIMITED = "echod_unlimited"
 """Key of an event that is never left out: what the operator asked for line by line."""
 
+SERVICE = "echod.service"
+"""The namespace of what the daemon logs about itself. It is part of each line, so it does not change with the names of
+files."""
+
 KIND = "echod_kind"
 """Key of an event's kind, where that is not its format."""
 

@@ -5,7 +5,6 @@ Knows the options of the two programs. Must never know what is logged.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from itertools import takewhile
@@ -15,6 +14,7 @@ from twisted.logger import ILogObserver, LegacyLogObserverWrapper
 from twisted.python.syslog import SyslogObserver
 
 from echod.core.log import Limiter, LogFormat, make_observer
+from echod.run import signals
 from echod.upstream.log_file import AppendedLogFile
 
 
@@ -82,7 +82,5 @@ def _open(twistd: Any) -> Any:
         log_file = AppendedLogFile.fromFullPath(name or "twistd.log")
     except OSError as error:
         raise ValueError(f"can't write the log: {error}") from error
-    if not signal.getsignal(signal.SIGUSR1):
-        # As twistd does for its own: a signal to rotate.
-        signal.signal(signal.SIGUSR1, lambda *_: log_file.rotate())
+    signals.handle_rotation(log_file.rotate)
     return log_file

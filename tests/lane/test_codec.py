@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from echod.lane.leases import Lane
 from echod.lane.native import Native
-from echod.run.service import describe_lane
+from echod.run.report import describe_lane
 from echod.upstream import tls_sessions
 from tests.fakes import Peer
 from tests.frames import (
@@ -35,10 +35,8 @@ from tests.lane.links import (
     with_library,
 )
 from tests.loop import Bed, Loop, bed
-from tests.run.test_service import address, lines, make
+from tests.run.test_service import address, make
 from tests.tls import Certificate
-
-__all__ = ["lines"]  # a fixture
 
 
 def test_without_epoll_the_codec_goes_on_alone(native: Native) -> None:

@@ -13,7 +13,7 @@ import pytest
 from echod.http.extensions import Terms
 from echod.lane.leases import Deflating, Ended, Lane
 from echod.lane.native import Native, zlib_functions
-from echod.run.service import describe_lane
+from echod.run.report import describe_lane
 from echod.settings import Compression
 from tests.frames import (
     BINARY,

@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 
 from echod.lane.native import Native
 from echod.options import Options
-from echod.run.service import describe_lane
+from echod.run.report import describe_lane
 from tests.client import Client
 from tests.frames import (
     CLOSE,
@@ -22,9 +22,7 @@ from tests.frames import (
 )
 from tests.loop import bed
 from tests.reactor import until
-from tests.run.test_service import address, lines, make
-
-__all__ = ["lines"]  # a fixture
+from tests.run.test_service import address, make
 
 
 @pytest_twisted.inlineCallbacks

@@ -17,7 +17,7 @@ import pytest
 
 from echod.core.deadlines import TICK
 from echod.lane.native import Native
-from echod.run.service import describe_lane
+from echod.run.report import describe_lane
 from echod.upstream import tls_sessions
 from tests.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
 from tests.lane.links import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import resource
 import signal
 import socket
 import sys
@@ -20,29 +18,18 @@ import pytest
 import pytest_twisted
 from twisted.application.service import Application, IService
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.selectreactor import SelectReactor
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import ILogObserver, Logger, capturedLogs, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, Logger
 
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
 from echod.http.paths import HEALTH_PATH
 from echod.http.request import PageRequest
 from echod.net.endpoints import parse_endpoint
-from echod.run.service import (
-    MOST_DESCRIPTORS,
-    CannotStartError,
-    EchoService,
-    describe_address,
-    describe_failure,
-    fail_at_exit,
-    has_lost_terminal,
-    prepare_socket,
-    set_descriptor_limit,
-)
+from echod.run.process import CannotStartError
+from echod.run.service import EchoService
 from echod.run.systemd import Notifier
 from echod.settings import Settings
 from echod.websocket.factory import State
@@ -51,20 +38,6 @@ from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
 from tests.tls import Certificate
 
 REAL: Any = reactor
-
-
-@pytest.fixture
-def lines() -> Iterator[list[str]]:
-    """Everything that is logged, as formatted."""
-    found: list[str] = []
-
-    def observe(event: dict[str, Any]) -> None:
-        if event.get("log_format"):
-            found.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
-    yield found
-    globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
 
 
 def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
@@ -200,18 +173,6 @@ def test_a_start_that_fails_leaves_no_socket(is_admin: bool, tmp_path: Path) -> 
     yield service.stopService()
 
 
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (CannotListenError("any", 80, OSError(13, "Permission denied")), "Permission denied"),
-        (CannotListenError("any", "/socket", OSError(98, "Address already in use")), "Address already in use"),
-        (ValueError("one\ntwo"), "one two"),
-    ],
-)
-def test_failures_are_told_on_one_line(error: Exception, text: str) -> None:
-    assert describe_failure(error) == text
-
-
 def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with listening() as port:
@@ -308,7 +269,7 @@ def test_what_is_ignored_already_stays_so() -> None:
 
 @pytest.mark.usefixtures("_signals")
 def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> None:
-    monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: True)
+    monkeypatch.setattr("echod.run.signals.has_lost_terminal", lambda: True)
     fake = FakeReactor()
     service = make(reactor=fake, take_signals=True)
     service.startService()
@@ -316,16 +277,6 @@ def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lin
     assert fake.stops == 1
     assert "reloaded" not in lines
     service.stopService()
-
-
-def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
-    master, slave = os.openpty()
-    assert not has_lost_terminal(slave)
-    os.close(master)
-    assert has_lost_terminal(slave)
-    os.close(slave)
-    with open(os.devnull) as null:
-        assert not has_lost_terminal(null.fileno())
 
 
 @pytest_twisted.inlineCallbacks
@@ -344,7 +295,7 @@ def test_the_service_manager_is_told(
         ready = manager.recv(4096).decode()
         assert service.factory is not None
         assert ready == f"READY=1\nSTATUS=connections: 0 of at most {service.factory.max_connections}"
-        monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: False)
+        monkeypatch.setattr("echod.run.signals.has_lost_terminal", lambda: False)
         service._obey(signal.SIGHUP)
         assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
         assert manager.recv(4096).decode() == ready
@@ -400,7 +351,7 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
 def test_a_hangup_has_the_certificates_read_again(
     tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: False)
+    monkeypatch.setattr("echod.run.signals.has_lost_terminal", lambda: False)
     fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
     text = f"ssl:0:privateKey={file}"
     endpoints, admins = (
@@ -469,74 +420,6 @@ def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
         assert service.factory.state is (State.DRAINING if is_drained else State.SERVING)
 
 
-@pytest.mark.parametrize("before", [500, 1500])
-@pytest.mark.parametrize("reactor", [Clock(), SelectReactor.__new__(SelectReactor)], ids=["any reactor", "select"])
-def test_the_limit_on_descriptors_is_what_the_reactor_can_use(before: int, reactor: Any) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 1024 if isinstance(reactor, SelectReactor) else MOST_DESCRIPTORS
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(before, hard), hard))
-        assert set_descriptor_limit(reactor) == min(hard, most)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, most), hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.parametrize(
-    ("before", "hard", "most", "found"),
-    [
-        (256, resource.RLIM_INFINITY, 2**30, MOST_DESCRIPTORS),
-        # macOS, whose kernel has a limit of its own and refuses more.
-        (256, resource.RLIM_INFINITY, 10_240, 8192),
-        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_240, 8192),
-        (8000, resource.RLIM_INFINITY, 8000, 8000),
-        # Nothing may be changed at all.
-        (300, 5000, 0, 300),
-    ],
-)
-def test_the_limit_on_descriptors_is_what_the_system_lets(
-    monkeypatch: pytest.MonkeyPatch, before: int, hard: int, most: int, found: int
-) -> None:
-    def set_limit(_: int, limits: tuple[int, int]) -> None:
-        if not 0 < limits[0] <= most:
-            raise ValueError("current limit exceeds maximum limit")
-
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (before, hard))
-    monkeypatch.setattr(resource, "setrlimit", set_limit)
-    with capturedLogs() as events:
-        assert set_descriptor_limit(Clock()) == found
-    wanted = min(hard, MOST_DESCRIPTORS) if hard > 0 else MOST_DESCRIPTORS
-    lines = [formatEvent(event) for event in events]
-    assert lines == (
-        [] if found == wanted else [f"the system lets this process have {found} descriptors, and not {wanted}"]
-    )
-
-
-def test_the_backlog_is_set_where_there_is_a_socket() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
-        port: Any = SimpleNamespace(socket=server)
-        prepare_socket(port, 100)
-        clients = [socket.create_connection(server.getsockname(), timeout=5) for _ in range(50)]
-        for client in clients:
-            client.close()
-    other: Any = SimpleNamespace()
-    prepare_socket(other, 100)
-
-
-@pytest.mark.parametrize(
-    ("address_", "text"),
-    [
-        (IPv4Address("TCP", "0.0.0.0", 8080), "ws://0.0.0.0:8080"),
-        (IPv6Address("TCP", "::1", 8080), "ws://[::1]:8080"),
-        (UNIXAddress(b"/run/echod"), "unix:/run/echod"),
-        (SimpleNamespace(name="text"), "unix:text"),
-        (SimpleNamespace(), "namespace()"),
-    ],
-)
-def test_addresses(address_: Any, text: str) -> None:
-    assert describe_address(address_) == text
-
-
 @pytest_twisted.inlineCallbacks
 def test_the_start_says_which_families_are_served(lines: list[str]) -> Generator[Any, Any, None]:
     admin = [("tcp:0", parse_endpoint(REAL, "tcp:0"))]
@@ -549,19 +432,3 @@ def test_the_start_says_which_families_are_served(lines: list[str]) -> Generator
     (admin_port,) = [line for line in lines if line.startswith("admin on")]
     assert re.fullmatch(r"admin on http://\[::\]:[0-9]+ \(IPv6 and IPv4\)", admin_port)
     yield service.stopService()
-
-
-def test_a_failure_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    at_exit: list[Callable[[], object]] = []
-    statuses: list[int] = []
-    monkeypatch.setattr("atexit.register", at_exit.append)
-    monkeypatch.setattr(os, "_exit", statuses.append)
-    fail_at_exit()
-    assert not statuses
-    (end,) = at_exit
-    end()
-    assert statuses == [1]
-
-
-def test_an_address_with_tls() -> None:
-    assert describe_address(IPv4Address("TCP", "0.0.0.0", 8443), is_tls=True) == "wss://0.0.0.0:8443"

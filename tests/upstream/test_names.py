@@ -21,11 +21,9 @@ from echod import upstream
 from echod.lane.native import Native
 from echod.options import Options
 from echod.upstream import names, tls_sessions
-from tests.run.test_service import lines, make
+from tests.run.test_service import make
 from tests.test_layout import private
 from tests.tls import Certificate
-
-__all__ = ["lines"]
 
 MODULES = [import_module(f"{upstream.__name__}.{module.name}") for module in iter_modules(upstream.__path__)]
 

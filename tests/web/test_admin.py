@@ -23,9 +23,7 @@ from echod.websocket.factory import EchoFactory, State
 from tests.client import Client
 from tests.fakes import Transport, make_factory
 from tests.frames import close_payload
-from tests.run.test_service import REAL, address, lines, make
-
-__all__ = ["lines"]
+from tests.run.test_service import REAL, address, make
 
 ADMIN = "tcp:0:interface=127.0.0.1"
 

@@ -15,7 +15,6 @@ Knows processes, sockets, and what there is to ask a worker. Must never know a c
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,18 +34,13 @@ from twisted.python.failure import Failure
 from echod.core.log import KIND, UNLIMITED, stderr_line
 from echod.core.quantities import format_duration
 from echod.net.tls import endpoint as tls_endpoint
-from echod.run.service import (
-    EchoService,
-    fail_at_exit,
-    listen_on,
-    prepare_socket,
-    refuse_to_start,
-    set_descriptor_limit,
-    tell_limits,
-)
+from echod.run import report, signals
+from echod.run.listening import listen_on, prepare_socket
+from echod.run.process import fail_at_exit, refuse_to_start, set_descriptor_limit
+from echod.run.service import EchoService
 from echod.run.workers import link
 from echod.run.workers.link import Link
-from echod.run.workers.worker import VARIABLE, Role
+from echod.run.workers.worker import NAMESPACE, VARIABLE, Role
 from echod.upstream import endpoints
 from echod.web.metrics.collect import add_up_all
 from echod.web.metrics.declarations import CERTIFICATES, METRICS, WORKERS
@@ -63,9 +57,9 @@ s."""
 _GAUGES = frozenset(metric.name for metric in METRICS if metric.kind == "gauge")
 """What is no more when its process is no more."""
 
-_log = Logger()
+_log = Logger(namespace="echod.workers")
 
-_worker_log = Logger(namespace="echod.run.workers.worker")
+_worker_log = Logger(namespace=NAMESPACE)
 
 
 class _Nobody(Factory):
@@ -411,7 +405,7 @@ class Supervisor(EchoService):
             self._sockets.append(self._divide(text, port))
         if self._admin_endpoints:
             self._listen_for_admin(self)
-        self._tell_addresses()
+        self._report_addresses()
 
     def _divide(self, text: str, port: IListeningPort) -> list[socket.socket]:
         try:
@@ -442,7 +436,7 @@ class Supervisor(EchoService):
                 **{UNLIMITED: True},
             )
             most = min(process.limit for process in self._processes())
-            tell_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
+            report.log_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
             super()._tell_ready()
 
     def fail(self, reason: str) -> None:
@@ -489,12 +483,12 @@ class Supervisor(EchoService):
         """Have the certificates read again, by each worker and for the admin site; fires when all that serve have done
         it."""
         asked = gatherResults([succeed(self._read_certificates()), *(worker.reload() for worker in self._workers)])
-        return asked.addCallback(lambda found: self._tell_reload([fault for faults in found for fault in faults]))
+        return asked.addCallback(lambda found: self._report_reload([fault for faults in found for fault in faults]))
 
     def tell_late_reload(self, faults: Sequence[str]) -> None:
         """Take note of the faults that a worker found after the reload, as it was still starting then."""
         if faults:
-            self._tell_reload(faults)
+            self._report_reload(faults)
 
     # What the admin site asks.
 
@@ -577,9 +571,7 @@ def describe_end(reason: Failure) -> str:
     if not isinstance(error, ProcessTerminated):
         return "ended"
     if error.signal is not None:
-        # Real-time signals have no names but the first and the last.
-        known = {found.value: found.name for found in signal.Signals}
-        return f"was killed by {known.get(error.signal, f'signal {error.signal}')}"
+        return f"was killed by {signals.describe(error.signal)}"
     return f"ended with exit status {error.exitCode}"
 
 

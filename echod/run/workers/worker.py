@@ -10,13 +10,10 @@ Knows its parent. Must never know the other workers.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import math
 import os
 import signal
 from collections.abc import Callable, MutableMapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -31,7 +28,9 @@ from zope.interface import implementer
 
 from echod.core.lag import LagMeter
 from echod.core.log import UNLIMITED, Limiter
-from echod.run.service import EchoService, describe_failure, tell_lane
+from echod.run import report, signals
+from echod.run.listening import describe_failure
+from echod.run.service import EchoService
 from echod.run.workers import link
 from echod.run.workers.link import Link
 from echod.upstream import eager, endpoints
@@ -43,10 +42,10 @@ from echod.websocket.factory import EchoFactory
 VARIABLE = "ECHOD_WORKER"
 """The environment variable that makes a process a worker; of no use to anybody but the parent."""
 
-_PR_SET_PDEATHSIG = 1
-"""prctl(2)'s."""
+NAMESPACE = "echod.worker"
+"""The namespace of a worker's own lines of the log."""
 
-_log = Logger()
+_log = Logger(namespace=NAMESPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +80,6 @@ def take_role(environment: MutableMapping[str, str]) -> Role | None:
     )
 
 
-def end_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent ends: a stuck event loop doesn't see the pipe's end."""
-    with suppress(AttributeError):  # only Linux has it
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def tell_refusal(reason: str) -> None:
     """Tell the parent why this worker can't start; the parent has a log for it, and this process perhaps no standard
     error."""
@@ -119,7 +112,7 @@ class ParentLog:
             return
         left_out, self._left_out = self._left_out, 0
         if left_out:
-            log = Logger(namespace=__name__, observer=self)
+            log = Logger(namespace=NAMESPACE, observer=self)
             log.warn("{count} lines left out, which the log had no time for", count=left_out)
         told = {
             "namespace": event.get("log_namespace", "-"),
@@ -212,9 +205,9 @@ class Worker(EchoService):
         assert self.factory is not None
         self._parent.tell("serving", self.factory.max_connections)
 
-    def _tell_start(self, factory: EchoFactory) -> None:
+    def _report_start(self, factory: EchoFactory) -> None:
         # The parent tells the rest.
-        tell_lane(self._native, factory)
+        report.log_lane(self._native, factory)
         self._lag = LagMeter(self._reactor, factory.counts.lags.observe)
 
     def stopService(self) -> Deferred[Any]:
@@ -270,16 +263,12 @@ class Worker(EchoService):
         return self._parent.leave().addCallback(lambda _: result)
 
     def _handle_signals(self) -> None:
-        # From the terminal they come to the parent as well, who passes them on. A service manager, too, sends SIGTERM
-        # to all processes of the service; and by hand it ends one worker in good order.
-        signal.signal(signal.SIGTERM, self._on_signal)
-        for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        signals.handle_sigterm_alone(self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getppid() != self._parent_id:
-            # No parent is left to kill this process if its loop is stuck. SIGALRM does it, when a drain would be over.
-            signal.alarm(math.ceil(self._settings.drain_timeout + self._settings.worker_stop_margin))
+            # The parent, which would kill this process if its loop were stuck, is gone.
+            signals.kill_after(self._settings.drain_timeout + self._settings.worker_stop_margin)
         super()._on_signal(number, frame)
 
     def _obey(self, number: signal.Signals) -> None:
@@ -311,7 +300,7 @@ class Worker(EchoService):
                 return self._signed(sources.newest(factory, value))
             case _:  # to reload
                 faults = self._read_certificates()
-                self._tell_reload(faults)
+                self._report_reload(faults)
                 return faults
 
     @staticmethod

@@ -25,7 +25,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from echod.net.endpoints import parse_endpoint
-from echod.run.service import MOST_DESCRIPTORS, CannotStartError
+from echod.run.process import MOST_DESCRIPTORS, CannotStartError
 from echod.run.systemd import Notifier
 from echod.run.workers import link
 from echod.run.workers.link import Link
@@ -39,10 +39,8 @@ from echod.web.metrics.values import AllValues, Observed, pack
 from echod.web.overview import Overview
 from echod.websocket.factory import State
 from tests.fakes import make_factory
-from tests.run.test_service import REAL, lines
+from tests.run.test_service import REAL
 from tests.tls import Certificate
-
-__all__ = ["lines"]
 
 PORT = "tcp:0:interface=127.0.0.1"
 
@@ -225,7 +223,7 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         started.reactor.advance(1)
         assert started.service._describe_status() == "connections: 2 of at most 5, workers: 2 of 2"
         second.serve(2)
-        monkeypatch.setattr("echod.run.service.has_lost_terminal", lambda: False)
+        monkeypatch.setattr("echod.run.signals.has_lost_terminal", lambda: False)
         started.service._obey(signal.SIGHUP)
         assert "reload" in first.asked
         assert manager.recv(4096).startswith(b"RELOADING=1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
@@ -25,7 +24,6 @@ from echod.run.workers.worker import (
     ParentLog,
     Role,
     Worker,
-    end_with_parent,
     make_log,
     take_role,
     tell_refusal,
@@ -37,9 +35,7 @@ from echod.websocket.factory import State
 from tests.client import Client
 from tests.frames import handshake
 from tests.reactor import until
-from tests.run.test_service import REAL, lines
-
-__all__ = ["lines"]
+from tests.run.test_service import REAL
 
 
 def test_a_role_is_taken_from_the_environment() -> None:
@@ -232,14 +228,6 @@ def test_one_that_never_ran_can_be_stopped() -> None:
     log = ParentLog()
     service = Worker(Settings(), [], REAL, None, None, take_signals=False, log=log, role=Role(0, ()))
     assert service.stopService().called
-
-
-def test_the_kernel_ends_it_with_its_parent() -> None:
-    libc, death_signal = ctypes.CDLL(None), ctypes.c_int()
-    end_with_parent()
-    libc.prctl(2, ctypes.byref(death_signal))  # PR_GET_PDEATHSIG
-    libc.prctl(1, 0)
-    assert death_signal.value == signal.SIGTERM
 
 
 @pytest.mark.usefixtures("pipes")
