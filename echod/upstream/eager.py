@@ -6,7 +6,6 @@ octets say.
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from typing import Any, cast
 
@@ -55,23 +54,8 @@ class _EagerServer(Server):
                 self.startReading()
 
 
-class _Listener(socket.socket):
-    """A listening socket that tells each that it accepts its family and type as numbers: Python's own makes enums of
-    them, in 1.5 µs."""
-
-    __slots__ = ()
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        """Return a new socket and the address of its peer."""
-        descriptor, address = cast(Any, self)._accept()
-        return socket.socket(_FAMILY(self), socket.SOCK_STREAM, 0, descriptor), address
-
-
 def _no_address(_: object) -> None:
     """Build no address object for `buildProtocol`, which makes nothing of it: a microsecond."""
-
-
-_FAMILY = cast(Any, socket.SocketType).family.__get__
 
 
 def make_eager(port: Any, factory: IProtocolFactory) -> None:
@@ -83,7 +67,6 @@ def make_eager(port: Any, factory: IProtocolFactory) -> None:
     if type(port) is Port and getattr(port, "factory", None) is factory and not names.missing(names.EAGER):
         eager = cast(Any, port)
         eager.transport, eager._buildAddr = _EagerServer, _no_address
-        eager.socket.__class__ = _Listener
 
 
 def read_first(transport: Any) -> None:

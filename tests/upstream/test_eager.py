@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import socket
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -171,16 +170,3 @@ def test_twisted_begins_to_read_before_it_says_connected() -> None:
     source = inspect.getsource(Port.doRead)
     assert "transport = self.transport(" in source
     assert "self.factory.buildProtocol(self._buildAddr(addr))" in source
-
-
-@pytest_twisted.inlineCallbacks
-def test_what_is_accepted_is_as_python_would_have_it(connect: Connect) -> Generator[Any, Any, None]:
-    client = connect(b"")
-    protocol = yield Early.made
-    accepted = protocol.transport.getHandle()
-    assert (type(accepted), accepted.family, accepted.type) == (socket.socket, client.family, client.type)
-    assert accepted.getpeername() == client.getsockname() == protocol.transport.client
-    assert not accepted.getblocking()
-    assert not os.get_inheritable(accepted.fileno())
-    protocol.transport.abortConnection()
-    yield until(lambda: protocol.is_lost)

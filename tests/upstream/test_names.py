@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import importlib.metadata
 import io
 from collections.abc import Generator
@@ -71,6 +72,13 @@ def test_all_are_there() -> None:
     assert not [name for name in taken if private(name)], "such an import would fail before anything can be told"
 
 
+def test_another_pythons_instructions_take_longer_and_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(dis.opmap, "STORE_ATTR", 0)
+    assert names.fault() is None
+    monkeypatch.setattr(names, "NEEDED", {"twisted.internet.tcp:Port": ("deferLater",)})
+    assert "tcp.Port.deferLater" in str(names.fault()), "its methods use this name and set no attribute of that name"
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "told"),
     [
@@ -121,7 +129,7 @@ def test_without_metadata_the_libraries_alone_are_told(monkeypatch: pytest.Monke
 def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     native: Native, certificate: Certificate, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Any, Any, None]:
-    monkeypatch.setattr(names, "EAGER", {"socket:socket": ("_accept", "_was_there")})
+    monkeypatch.setattr(names, "EAGER", {"socket:socket": ("accept", "_was_there")})
     monkeypatch.setattr(names, "TLS_LANE", {"OpenSSL.SSL:Connection": ("_was_there",)})
     tls_sessions.openssl.cache_clear()
     service = make(
