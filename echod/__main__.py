@@ -14,7 +14,7 @@ from errno import EBADF
 from typing import TextIO
 
 from echod import __version__
-from echod.core.log import escape
+from echod.core.printable import escape
 
 HELP = f"""\
 echod {__version__}, a WebSocket echo daemon

@@ -20,7 +20,7 @@ from twisted.internet.task import react
 
 from echod.check import probe
 from echod.check.probe import CheckOutcome, Plan, Report
-from echod.core.log import escape
+from echod.core.printable import escape
 from echod.core.quantities import format_duration, format_size, parse_count, parse_positive_duration, parse_size
 from echod.http import ws_url
 from echod.http.request import TOKEN

@@ -46,7 +46,7 @@ from echod.check import http_answer
 from echod.check.client_tls import UntrustedError, Verifier
 from echod.check.http_answer import Answer, NotHttpError
 from echod.core.counts import NO_CODE
-from echod.core.log import describe_message, escape
+from echod.core.printable import describe_message, escape
 from echod.core.quantities import KIB, MIB, format_duration, format_size
 from echod.http import ws_url
 from echod.http.ws_url import Target

@@ -65,29 +65,6 @@ KIND = "echod_kind"
 """Key of an event's kind, where that is not its format."""
 
 
-def escape(text: str) -> str:
-    r"""Return `text` on one line with nothing in it that a terminal would act on.
-
-    What is not printable (controls, line and paragraph separators, bidirectional overrides, surrogates) and the
-    backslash itself become Python's escapes, so that two different texts never look the same.
-    """
-    if text.isprintable() and "\\" not in text:
-        return text
-    return "".join(
-        char if char.isprintable() and char != "\\" else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def describe_message(payload: bytes, is_binary: bool, cut: int) -> str:
-    """Return a message for a line of the log: text as text, binary as octets, escaped, at most `cut` characters or
-    octets of it."""
-    # A character takes at most 4 octets, so no more of a long message than may be shown is decoded; half a character
-    # at the end of that piece is dropped with the rest.
-    shown = repr(payload[:cut])[2:-1] if is_binary else escape(payload[: 4 * cut].decode(errors="ignore")[:cut])
-    text_fits = not is_binary and len(payload) <= 4 * cut and len(payload.decode(errors="ignore")) <= cut
-    return shown if len(payload) <= cut or text_fits else f"{shown}… ({len(payload)} octets)"
-
-
 def _cut(text: str, event: LogEvent) -> str:
     limit = LONG_TEXT_SIZE if event.get("log_level") in _LONG_LEVELS or event.get(UNLIMITED) else TEXT_SIZE
     octets = text.encode(errors="backslashreplace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from echod.core.log import escape
+from echod.core.printable import escape
 from echod.http import ws_url
 from echod.http.client_address import plain_address
 from echod.settings import Compression

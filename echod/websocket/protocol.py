@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from echod.core import log
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, Traffic, close_label
+from echod.core.printable import describe_message, escape
 from echod.core.turns import STEP, Tasks
 from echod.faults import query, stages
 from echod.http.client_address import client_address, plain_address
@@ -123,7 +124,7 @@ class EchoProtocol(autobahn.ServerProtocol):
     @property
     def who(self) -> str:
         """The peer, for a line of the log."""
-        return log.escape(self.address or self.peer_address or "a local client")
+        return escape(self.address or self.peer_address or "a local client")
 
     @property
     def peer_address(self) -> str | None:
@@ -168,7 +169,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         """Tell of a client that didn't come as far as a request: else nobody knows why, such as that a list of
         revocations has expired."""
         if (why := getattr(self.transport, "header_fault", None)) is not None:
-            self._tell_refusal(f"bad PROXY header: {log.escape(why)}")
+            self._tell_refusal(f"bad PROXY header: {escape(why)}")
             self.factory.counts.refuse(0, "bad PROXY header")
             self._outcome = Outcome.REFUSED
         elif (why := tls_sessions.tls_fault(reason)) is not None:
@@ -559,7 +560,7 @@ class EchoProtocol(autobahn.ServerProtocol):
         traffic.received_messages += 1
         traffic.received_octets += len(payload)
         if settings.log_messages:
-            text = log.describe_message(payload, isBinary, settings.log_cut)
+            text = describe_message(payload, isBinary, settings.log_cut)
             _log.info("recv: {text}", text=text, **{log.UNLIMITED: True})
         if self._transform is not None:
             self._echo_transformed(payload, isBinary)
