@@ -1,6 +1,6 @@
-"""``python -m benchmarks``: builds, measures, prints the tables, keeps the raw figures and the picture.
+"""``python -m benchmarks``: builds, measures, prints the tables, and saves the raw figures and the picture.
 
-Knows: the command line. Must never know: how any of it is done.
+Knows: the command line. Must never know: how anything is built, measured or shown.
 """
 
 from __future__ import annotations
@@ -24,25 +24,31 @@ QUICK = {"seconds": 0.4, "warmup": 0.2, "rounds": 1, "budget": 110.0}
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure echod beside other WebSocket echo servers."
     )
-    parser.add_argument("--quick", action="store_true", help="few servers, short runs, one round: under two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure few servers, each briefly, in one round: under two minutes"
+    )
     parser.add_argument("--servers", metavar="A,B", help="only these: " + ", ".join(server.key for server in SERVERS))
     parser.add_argument("--columns", metavar="X,Y", help="only these: " + ", ".join(column.key for column in COLUMNS))
-    parser.add_argument("--rounds", type=int, help="how often each is measured; the median counts")
-    parser.add_argument("--seconds", type=float, help="how long each measurement takes")
-    parser.add_argument("--output", type=Path, default=build.BUILD / "results.json", help="where the raw figures go")
+    parser.add_argument("--rounds", type=int, help="number of measurements of each cell; the median counts")
+    parser.add_argument("--seconds", type=float, help="duration of each measurement, in seconds")
+    parser.add_argument("--output", type=Path, default=build.BUILD / "results.json", help="file for the raw figures")
     parser.add_argument(
-        "--from", dest="source", type=Path, metavar="FILE", help="show the raw figures of an earlier run again"
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="show the raw figures of an earlier run; measure nothing",
     )
     parser.add_argument("--write-docs", action="store_true", help="put tables and picture into docs/performance.md")
     return parser.parse_args()
 
 
 def chosen(words: str | None, known: list[Choice], quick: bool) -> list[Choice]:
-    """Those named, or all that a quick or a full run has."""
+    """Return the named choices, or all choices of a quick or a full run."""
     if words is None:
         return [one for one in known if one.quick or not quick]
     by_key = {one.key: one for one in known}
@@ -53,12 +59,13 @@ def chosen(words: str | None, known: list[Choice], quick: bool) -> list[Choice]:
 
 
 def tell(line: str) -> None:
-    """Progress, apart from the report."""
+    """Print progress, apart from the report."""
     print(line, file=sys.stderr, flush=True)
 
 
 def ask_versions(servers: list[Server]) -> tuple[dict[str, str], dict[str, str]]:
-    """Who is here, and why the others are not. Asking builds and installs what is needed."""
+    """Return the versions of the available servers, and the reasons why others are missing. This builds and installs
+    what is needed."""
     here: dict[str, str] = {}
     missing: dict[str, str] = {}
     for server in servers:
@@ -97,7 +104,7 @@ def run(options: argparse.Namespace) -> results.Results:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Carry out the command line."""
     options = arguments()
     found = results.load(options.source) if options.source else run(options)
     if not options.source:

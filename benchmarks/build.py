@@ -1,9 +1,9 @@
-"""Gets what the benchmark runs: compiles the C and Go programs, installs the peers from their registries, makes a
+"""Gets what the benchmark runs: compiles the C and Go programs, installs the peers from their registries, and makes a
 certificate.
 
-Everything is put under ``build/benchmarks``, which is never committed, and kept there for the next run.
+Everything is put into ``build/benchmarks``. This folder is never committed, and is kept for the next run.
 
-Knows: compilers, package managers, where things lie. Must never know: how a server is started or measured.
+Knows: compilers, package managers, paths. Must never know: how a server is started or measured.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ LIBRARIES: dict[Feature, list[str]] = {"deflate": ["-lz"], "tls": ["-lssl", "-lc
 
 
 class Unavailable(Exception):
-    """Something can't be had on this machine; the text says how to get it."""
+    """Something is not available on this machine. The text says how to get it."""
 
 
 def run(command: list[str], hint: str, **environment: str) -> str:
-    """Run a tool to its end, or raise ``Unavailable`` with the hint and the tool's last words."""
+    """Run a tool to its end. If it fails, raise ``Unavailable`` with the hint and the tool's last line of output."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=600, check=False, env=os.environ | environment
@@ -47,14 +47,14 @@ def run(command: list[str], hint: str, **environment: str) -> str:
 
 
 def is_newer(product: Path, sources: list[Path]) -> bool:
-    """Whether the product is there and no source has changed since."""
+    """Tell whether the product exists and is newer than every source."""
     return product.exists() and all(source.stat().st_mtime < product.stat().st_mtime for source in sources)
 
 
 @contextmanager
 def made_once() -> Iterator[None]:
-    """Holds ``BUILD`` for one process: of several, as the tests are, one makes what is missing and the others find it
-    whole."""
+    """Lock ``BUILD`` for one process. If several need a program, as tests do, then one makes it and the others find it
+    complete."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -62,7 +62,7 @@ def made_once() -> Iterator[None]:
 
 
 def compile_c(name: str, sources: list[Path], flags: list[str], hint: str) -> Path:
-    """Compile sources (and the headers beside them) into a program."""
+    """Compile sources, with the headers in the same folder, into a program, and return its path."""
     product = BUILD / name
     headers = [header for source in sources[:1] for header in source.parent.glob("*.h")]
     with made_once():
@@ -73,7 +73,7 @@ def compile_c(name: str, sources: list[Path], flags: list[str], hint: str) -> Pa
 
 
 def load_generator(features: frozenset[Feature] = frozenset()) -> Path:
-    """The load generator; the plain one needs nothing but a C compiler."""
+    """Return the load generator. Without features it needs only a C compiler."""
     names = sorted(features)
     flags = [f"-DWITH_{name.upper()}" for name in names] + [flag for name in names for flag in LIBRARIES[name]]
     hint = "the load generator needs a C compiler" + "".join(f", {LIBRARIES_FROM[name]}" for name in names)
@@ -84,12 +84,12 @@ LIBRARIES_FROM: dict[Feature, str] = {"deflate": "zlib (Debian: zlib1g-dev)", "t
 
 
 def floor() -> Path:
-    """The bare C echo."""
+    """Return the bare C echo."""
     return compile_c("floor", [PEERS / "floor.c"], [], "the floor needs a C compiler")
 
 
 def gorilla() -> Path:
-    """The Go server, built from Debian's package of gorilla/websocket, the way Debian builds its own."""
+    """Return the Go server, built from Debian's package of gorilla/websocket as Debian builds its own packages."""
     product = BUILD / "gorilla"
     source = PEERS / "gorilla.go"
     with made_once():
@@ -105,7 +105,7 @@ def gorilla() -> Path:
 
 
 def node_modules() -> Path:
-    """The directory for NODE_PATH that holds `ws`."""
+    """Return the folder with `ws`, for NODE_PATH."""
     directory = BUILD / "node"
     pinned = PEERS / "package.json"
     with made_once():
@@ -119,7 +119,7 @@ def node_modules() -> Path:
 
 
 def peers_python() -> Path:
-    """The interpreter of the virtual environment in which the Python peers are."""
+    """Return the interpreter of the virtual environment with the Python peers."""
     directory = BUILD / "venv"
     pinned = PEERS / "requirements.txt"
     python = directory / "bin" / "python"
@@ -135,7 +135,7 @@ def peers_python() -> Path:
 
 
 def certificate() -> tuple[Path, Path]:
-    """A self-signed certificate (ECDSA P-256) for 127.0.0.1, and its key."""
+    """Return a self-signed certificate (ECDSA P-256) for 127.0.0.1, and its key."""
     pem, key = BUILD / "certificate.pem", BUILD / "key.pem"
     with made_once():
         if pem.exists() and key.exists():

@@ -1,7 +1,7 @@
 """What is measured: one ``Column`` for each kind of traffic.
 
-Knows: shapes of traffic, and which words make the load generator produce them. Must never know: servers, processes,
-figures.
+Knows: kinds of traffic, and the options with which the load generator produces them. Must never know: servers,
+processes, figures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True)
 class Column:
-    """One shape of traffic. ``size`` is of the message, before compression."""
+    """One kind of traffic. ``size`` is the size of a message before compression."""
 
     key: str
     title: str
@@ -33,31 +33,31 @@ class Column:
     tls: bool = False
     idle: int = 0
     rate: int = 0
-    """``latency``: messages per second over all connections."""
+    """For ``latency``: messages per second over all connections."""
     echo: bool = False
-    """``opens`` and ``hold``: one message on each connection."""
+    """For ``opens`` and ``hold``: whether each connection sends one message."""
     rounds: int = 99
-    """At most so many rounds: what takes long, or hardly differs from run to run, is not repeated as often."""
+    """The most rounds for this column. Columns that take long or hardly vary are repeated less often."""
     longer: int = 1
-    """Measured so many times as long: some servers read from all of 10,000 connections before they write to the
-    first."""
+    """Factor on the duration of a measurement. Some servers read from all of 10,000 connections before they write to
+    the first."""
     quick: bool = True
     shared: bool = False
-    """Server and load generator have all cores together, and not one each: for what several processes of a server are
-    worth."""
+    """Whether server and load generator share all cores instead of having one each. This shows the gain from several
+    processes of a server."""
 
     @property
     def opened(self) -> int:
-        """The connections that are open at once."""
+        """The number of connections that are open at once."""
         return self.connections + self.idle
 
     @property
     def unit(self) -> str:
-        """What the rate counts."""
+        """The unit that the rate counts."""
         return "opens/s" if self.mode == "opens" else "messages/s"
 
     def arguments(self, seconds: float, warmup: float) -> list[str]:
-        """The load generator's options."""
+        """Return the load generator's options."""
         words = {
             "mode": self.mode,
             "kind": self.kind,

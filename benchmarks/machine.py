@@ -1,4 +1,4 @@
-"""What the figures were measured on, and who else was at work there.
+"""The machine on which figures were measured, and its load by other processes.
 
 Knows: ``/proc``, ``uname``, the date. Must never know: figures.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def cpu_model() -> str:
-    """As the kernel names it."""
+    """Return the kernel's name for the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name":
@@ -30,42 +30,41 @@ def total_memory() -> str:
 
 
 def hypervisor() -> str:
-    """Whether it is a virtual machine, where neighbours may be heard."""
+    """Return the hypervisor of a virtual machine, whose neighbours may disturb the figures."""
     flags = Path("/proc/cpuinfo").read_text()
     return "yes" if " hypervisor" in flags else "no"
 
 
 class Bystanders:
-    """How much of the machine went to processes that are no part of the benchmark: they take their share from every
-    figure."""
+    """Measures the share of the machine that other processes take, because this share is missing from every figure."""
 
     def __init__(self) -> None:
-        """From now on."""
+        """Begin to measure."""
         self._since = time.monotonic()
         self._all = busy_seconds()
         self._own = own_seconds()
 
     def share(self) -> float:
-        """Of all cores, since then."""
+        """Return the share of all cores since the beginning."""
         others = busy_seconds() - self._all - (own_seconds() - self._own)
         return max(0.0, others / (time.monotonic() - self._since) / (os.cpu_count() or 1))
 
 
 def busy_seconds() -> float:
-    """CPU time of all cores and everybody, idle and waiting apart."""
+    """Return the CPU time of all cores and processes, without idle time and waiting."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     user, nice, system, _idle, _waiting, irq, softirq, steal = map(int, fields[:8])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def own_seconds() -> float:
-    """CPU time of this process and of all that it started and saw end."""
+    """Return the CPU time of this process and of its descendants that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def facts() -> dict[str, str]:
-    """Everything a reader needs to judge the figures."""
+    """Return all that a reader needs to judge the figures."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "CPU": cpu_model(),

@@ -1,11 +1,11 @@
-"""Runs the rounds: each column, each server in turn, the load generator on one core and the server on another, or both
-on both.
+"""Runs the rounds: for each column each server in turn, with the load generator on one core and the server on another,
+or both on both cores.
 
-A fresh process serves each measurement, so that nothing of the one before is left in it. The servers of a column follow
-directly on each other, and the order turns from round to round, so that what else goes on in the machine falls on all
-alike.
+A new process serves each measurement, so that nothing of an earlier one is left in it. The servers of a column are
+measured one after the other, and their order rotates from round to round. So other load on the machine affects all
+servers alike.
 
-Knows: rounds, the generator's protocol. Must never know: tables, targets.
+Knows: rounds, the protocol of the load generator. Must never know: tables, targets.
 """
 
 from __future__ import annotations
@@ -31,37 +31,38 @@ if TYPE_CHECKING:
 
 WANTED_FILES = 65536
 SPARE_FILES = 200
-"""What a server has open besides its connections."""
+"""The descriptors that a server has open besides its connections."""
 GENERATOR_SECONDS = 120.0
-"""No single measurement may take longer, whatever the server does."""
+"""Time limit in seconds for a single measurement, whatever the server does."""
 SETTLE_SECONDS = 0.5
-"""Between the last answer and the look at an idle server's memory, so that what it puts off is done."""
+"""Seconds between the last answer and the look at an idle server's memory, so that the server finishes what it put
+off."""
 
 
 Outcome = dict[str, float | str]
-"""The load generator's words."""
+"""The JSON object that the load generator prints."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often."""
+    """How long and how often to measure."""
 
     seconds: float
     warmup: float
     rounds: int
     budget: float
-    """Seconds after which no further column is begun."""
+    """Seconds after which no further column begins."""
     server_core: int
     generator_core: int
 
     def cores(self, column: Column) -> tuple[frozenset[int], frozenset[int]]:
-        """Where the server and where the load generator runs."""
+        """Return the cores of the server and those of the load generator."""
         server, generator = frozenset({self.server_core}), frozenset({self.generator_core})
         return (server | generator,) * 2 if column.shared else (server, generator)
 
 
 def choose_cores() -> tuple[int, int]:
-    """One core for the server and another for the load; on a single one they would only measure each other."""
+    """Return one core for the server and another for the load. On a single core they would only measure each other."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("benchmarks: two cores are needed, one for the server and one for the load generator")
@@ -69,7 +70,7 @@ def choose_cores() -> tuple[int, int]:
 
 
 def raise_file_limit() -> int:
-    """As many open files as this process may have; root may have more."""
+    """Raise the limit on open files as far as this process may, and return it. Root may raise the hard limit, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (max(hard, WANTED_FILES), hard):
         try:
@@ -81,13 +82,13 @@ def raise_file_limit() -> int:
 
 
 def features(column: Column) -> frozenset[str]:
-    """What the generator must be built with."""
+    """Return the features that the generator must be built with."""
     wanted = {"deflate": column.deflate != "off", "tls": column.tls}
     return frozenset(name for name, needed in wanted.items() if needed)
 
 
 def generator_command(column: Column, process: Process, plan: Plan) -> list[str]:
-    """The load generator's command line."""
+    """Return the load generator's command line."""
     command = [str(build.load_generator(features(column))), "--port", str(process.port), "--pause"]
     command += column.arguments(plan.seconds, plan.warmup)
     for pid in process.pids():
@@ -98,7 +99,7 @@ def generator_command(column: Column, process: Process, plan: Plan) -> list[str]
 
 
 def answer_pauses(output: IO[str], answer: IO[str], at_pause: Callable[[str], None]) -> Outcome:
-    """Follow the generator's pauses up to its line of JSON."""
+    """Answer the generator's pauses until it prints its line of JSON, and return that."""
     for line in output:
         word = line.strip()
         if word.startswith("{"):
@@ -107,11 +108,11 @@ def answer_pauses(output: IO[str], answer: IO[str], at_pause: Callable[[str], No
         at_pause(word)
         answer.write("\n")
         answer.flush()
-    return {"error": "the load generator ended without a word"}
+    return {"error": "the load generator ended without a result"}
 
 
 def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory]:
-    """Run the generator; look at the server's memory while its connections are open."""
+    """Run the generator, and look at the server's memory while its connections are open."""
     seen = Memory(0, 0)
 
     def look(word: str) -> None:
@@ -138,7 +139,7 @@ def drive(column: Column, process: Process, plan: Plan) -> tuple[Outcome, Memory
 def to_sample(
     server: Server, column: Column, turn: int, outcome: Outcome, memory: tuple[list[Memory], Memory]
 ) -> Sample:
-    """The generator's words as figures."""
+    """Return the generator's result as a sample."""
     if "error" in outcome:
         return Sample(server.key, column.key, turn, error=str(outcome["error"]))
     if outcome["messages"] == 0 and column.mode != "hold":
@@ -158,7 +159,7 @@ def to_sample(
         p90=got["p90"],
         p99=got["p99"],
         max=got["max"],
-        generator_share=0.0 if column.mode == "latency" else got["cpu_share"],  # there it spins by intention
+        generator_share=0.0 if column.mode == "latency" else got["cpu_share"],  # in this mode it spins on purpose
         cpu_per_message=got["server_cpu_seconds"] * 1e6 / messages if messages else 0.0,
         packed_share=got["packed"] / messages if messages else 0.0,
         pss_before=sum(process.pss for process in before),
@@ -170,7 +171,7 @@ def to_sample(
 
 
 def measure(server: Server, column: Column, turn: int, plan: Plan) -> Sample:
-    """One server under one column, once."""
+    """Measure one server with one column once."""
     try:
         with held_port() as port:
             launch = Launch(
@@ -191,18 +192,18 @@ def measure(server: Server, column: Column, turn: int, plan: Plan) -> Sample:
 
 
 def rotated(servers: list[Server], turn: int) -> list[Server]:
-    """Another one begins in each round."""
+    """Return the servers in rotated order, so that a different one begins in each round."""
     at = turn % len(servers)
     return servers[at:] + servers[:at]
 
 
 def schedule(columns: list[Column], rounds: int) -> list[tuple[int, Column]]:
-    """Each round's columns; not all take part in every round."""
+    """Return the columns of each round. Not all columns take part in every round."""
     return [(turn, column) for turn in range(rounds) for column in columns if turn < column.rounds]
 
 
 def run_rounds(servers: list[Server], columns: list[Column], plan: Plan, tell: Callable[[str], None]) -> list[Sample]:
-    """All of it, within the budget: a column is measured on all its servers or on none."""
+    """Run all rounds within the budget. In a round, a column is measured on all its servers or on none."""
     files = raise_file_limit()
     begun = time.monotonic()
     samples: list[Sample] = []
@@ -222,7 +223,7 @@ def run_rounds(servers: list[Server], columns: list[Column], plan: Plan, tell: C
 
 
 def describe(sample: Sample, elapsed: float) -> str:
-    """One line of progress."""
+    """Return one line of progress."""
     head = f"{elapsed:6.0f} s  round {sample.turn + 1}  {sample.column:14} {sample.server:13}"
     if sample.error:
         return f"{head} {sample.error}"

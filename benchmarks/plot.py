@@ -1,4 +1,4 @@
-"""Figures as a picture: bars for each kind of traffic, and lines for growth. SVG, written by hand: it needs no library.
+"""Figures as a picture: bars for each kind of traffic, and lines for growth. The SVG is written without a library.
 
 Knows: results, SVG. Must never know: how anything is measured.
 """
@@ -51,7 +51,7 @@ LINES_HEIGHT, LEGEND = 300, 210
 
 @dataclass(frozen=True)
 class Box:
-    """Where a panel lies."""
+    """The place of a panel."""
 
     x: float
     y: float
@@ -60,7 +60,7 @@ class Box:
 
 
 def text(x: float, y: float, words: str, *, anchor: str = "start", weight: str = "normal", size: int = 11) -> str:
-    """Words on the picture."""
+    """Return text on the picture."""
     font = f'font-weight="{weight}" font-size="{size}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {font}>{escape(words)}</text>'
 
@@ -71,7 +71,7 @@ def plain_title(server: Server) -> str:
 
 
 def bars(results: Results, column: Column, servers: list[Server], box: Box) -> list[str]:
-    """One panel: the highest rate fills the width."""
+    """Return one panel of bars. The highest rate fills the width."""
     rates = {server.key: results.rate(server.key, column.key) for server in servers}
     most = max((rate for rate in rates.values() if rate), default=1.0)
     parts = [
@@ -99,13 +99,13 @@ def bars(results: Results, column: Column, servers: list[Server], box: Box) -> l
 
 
 def bar_count(results: Results, column: Column, servers: list[Server]) -> int:
-    """How many servers have a figure there."""
+    """Return the number of servers that have a figure in this column."""
     return sum(results.rate(server.key, column.key) is not None for server in servers)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Logarithmic, from values to places."""
+    """A logarithmic scale from values to coordinates."""
 
     low: float
     high: float
@@ -113,18 +113,18 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """Where a value lies."""
+        """Return the coordinate of a value."""
         return self.start + (self.end - self.start) * (log10(value) - log10(self.low)) / (
             log10(self.high) - log10(self.low)
         )
 
     def decades(self) -> list[float]:
-        """The powers of ten within."""
+        """Return the powers of ten in the range."""
         return [10.0**power for power in range(20) if self.low <= 10.0**power <= self.high]
 
 
 def growth_lines(results: Results, servers: list[Server], box: Box) -> list[str]:
-    """Rate over connections, both logarithmic."""
+    """Return the lines of rates over numbers of connections, both on logarithmic scales."""
     points = {
         server.key: [(column.connections, rate) for column in GROWTH if (rate := results.rate(server.key, column.key))]
         for server in servers
@@ -164,7 +164,7 @@ def growth_lines(results: Results, servers: list[Server], box: Box) -> list[str]
 
 
 def growth_legend(servers: list[Server], box: Box) -> list[str]:
-    """Names beside the lines, in the servers' order: at the lines' ends they would lie on each other."""
+    """Return the names beside the lines, in the servers' order. At the ends of the lines the names would overlap."""
     parts = []
     for row, server in enumerate(servers):
         x, y = box.x + box.width - LEGEND + 16, box.y + TITLE + 8 + row * BAR
@@ -174,7 +174,7 @@ def growth_legend(servers: list[Server], box: Box) -> list[str]:
 
 
 def svg(results: Results) -> str:
-    """The whole picture."""
+    """Return the whole picture."""
     servers = measured_servers(results)
     keys = {sample.column for sample in results.samples if not sample.error}
     columns = [column for column in COLUMNS if column.key in SHOWN and column.key in keys]

@@ -1,4 +1,4 @@
-"""A server under the clock: started on its own cores, asked for its memory, stopped.
+"""A server that is measured: it is started on its own cores, asked for its memory, and stopped.
 
 Knows: processes, cores, ``/proc``. Must never know: what the server is, or what is measured.
 """
@@ -24,13 +24,13 @@ STOP_SECONDS = 5.0
 
 
 class ServerFault(Exception):
-    """A server did not start, or ended; the text is its last words."""
+    """A server did not start, or ended. The text is its last output."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """KiB of all processes of a server: resident, and proportional (shared pages divided among those who share
-    them)."""
+    """Memory of all processes of a server in KiB: resident, and proportional (each shared page is divided by the number
+    of processes that share it)."""
 
     rss: int
     pss: int
@@ -38,7 +38,7 @@ class Memory:
 
 @contextmanager
 def on_cores(cores: Iterable[int]) -> Iterator[None]:
-    """What is started inside inherits the cores; the caller goes back to its own."""
+    """Processes that are started inside inherit the cores. At the end the caller gets its own cores back."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -48,24 +48,24 @@ def on_cores(cores: Iterable[int]) -> Iterator[None]:
 
 
 def group_members(group: int) -> list[int]:
-    """The processes of a process group: a server may have workers."""
+    """Return the processes of a process group, because a server may have workers."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
-                continue  # it ended meanwhile
+                continue  # the process has ended meanwhile
             if int(fields[2]) == group:
                 members.append(int(entry.name))
     return sorted(members)
 
 
 def memory_of(pids: list[int]) -> Memory:
-    """As the kernel sums it up for each process."""
+    """Return the kernel's sums for these processes."""
     sums = {"Rss": 0, "Pss": 0}
     for pid in pids:
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # the process may have ended meanwhile
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
                 name, _, rest = line.partition(":")
                 if name in sums:
@@ -75,7 +75,7 @@ def memory_of(pids: list[int]) -> Memory:
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started, and where."""
+    """How and where a server is started."""
 
     command: list[str]
     environment: dict[str, str]
@@ -84,14 +84,14 @@ class Launch:
     port: int
     cores: frozenset[int]
     ready: str = ""
-    """What it logs when it serves, if that is later than when it listens."""
+    """The log message with which the server begins to serve, if that is later than when it listens."""
 
 
 class Process:
     """One server on its cores, in a process group of its own."""
 
     def __init__(self, launch: Launch) -> None:
-        """Start it; ``wait_until_ready`` tells when it listens."""
+        """Start the server. ``wait_until_ready`` returns when it listens."""
         self.port = launch.port
         self._log = launch.log
         self._ready = launch.ready
@@ -108,12 +108,12 @@ class Process:
             )
 
     def last_words(self) -> str:
-        """The end of what it printed."""
+        """Return the end of the server's output."""
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no output"
 
     def wait_until_ready(self) -> None:
-        """Return once it accepts a connection, and has said that it serves."""
+        """Return once the server accepts a connection and has logged that it serves."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
@@ -126,7 +126,7 @@ class Process:
     def _is_ready(self) -> bool:
         if self._ready and self._ready not in self._log.read_text(errors="replace"):
             return False
-        with suppress(OSError):  # it isn't listening yet
+        with suppress(OSError):  # the server isn't listening yet
             socket.create_connection((HOST, self.port), timeout=1).close()
             return True
         return False
@@ -136,15 +136,15 @@ class Process:
         return group_members(self._child.pid)
 
     def memory(self) -> Memory:
-        """Of all its processes."""
+        """Return the memory of all processes together."""
         return memory_of(self.pids())
 
     def memories(self) -> list[Memory]:
-        """Of each of its processes, the one that was started first."""
+        """Return the memory of each process, with the first one that was started first."""
         return [memory_of([pid]) for pid in self.pids()]
 
     def stop(self) -> None:
-        """End the whole group: gently first, and then what is left of it."""
+        """End the whole group: with SIGTERM first, then kill what is left of it."""
         self._signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(STOP_SECONDS)
@@ -158,7 +158,7 @@ class Process:
 
 @contextmanager
 def running(launch: Launch) -> Iterator[Process]:
-    """A server that is ready inside and gone after."""
+    """Yield a server that is ready, and stop it at the end."""
     process = Process(launch)
     try:
         process.wait_until_ready()

@@ -1,4 +1,4 @@
-"""Figures as Markdown tables, and into the documentation between its markers.
+"""Writes figures as Markdown tables, and puts them between the markers of the documentation.
 
 Knows: results, columns, servers, Markdown. Must never know: how anything is measured.
 """
@@ -44,19 +44,19 @@ MEMORY_WORDS = (
 )
 
 OTHER = [*MEMORY, *PACED, *MANY, *SHARED]
-"""Columns whose rates are told apart from the others'."""
+"""Columns whose rates are not in the table of rates."""
 
 Cell = Callable[[Server, Column], str]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown; the first cell of a row is text, the others are figures."""
+    """Return a Markdown table. The first cell of a row is text, the others are figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def significant(value: float) -> str:
-    """Three figures: the machine's noise leaves no meaning to more."""
+    """Format three significant digits. The noise of the machine makes more of them meaningless."""
     if value >= 1000:
         digits = len(str(int(value))) - 3
         return f"{round(value, -digits):,.0f}"
@@ -64,24 +64,25 @@ def significant(value: float) -> str:
 
 
 def or_empty(value: float | None) -> str:
-    """A figure, or the sign for none."""
+    """Return a figure, or the sign for a missing one."""
     return EMPTY if value is None else significant(value)
 
 
 def measured_columns(results: Results) -> list[Column]:
-    """In their own order."""
+    """Return the measured columns in the order of `COLUMNS`."""
     keys = {sample.column for sample in results.samples}
     return [column for column in COLUMNS if column.key in keys]
 
 
 def measured_servers(results: Results) -> list[Server]:
-    """In their own order."""
+    """Return the measured servers in the order of `SERVERS`."""
     keys = {sample.server for sample in results.samples}
     return [server for server in SERVERS if server.key in keys]
 
 
 def grid(results: Results, columns: list[Column], cell: Cell, words: str) -> str:
-    """One row for each kind of traffic, one column for each server; rows without any figure are left out."""
+    """Return a table with a row for each kind of traffic and a column for each server. Rows without figures are left
+    out."""
     servers = [server for server in measured_servers(results) if any(server.serves(column) for column in columns)]
     rows = [[column.title, *[cell(server, column) for server in servers]] for column in columns]
     rows = [row for row in rows if set(row[1:]) != {EMPTY}]
@@ -89,7 +90,7 @@ def grid(results: Results, columns: list[Column], cell: Cell, words: str) -> str
 
 
 def rate_cell(results: Results) -> Cell:
-    """A rate, marked where the generator was the limit or a round failed."""
+    """Make cells with a rate, marked if the generator was the limit or a round failed."""
 
     def cell(server: Server, column: Column) -> str:
         rate = results.rate(server.key, column.key)
@@ -102,12 +103,12 @@ def rate_cell(results: Results) -> Cell:
 
 
 def cpu_cell(results: Results) -> Cell:
-    """Server CPU time per message."""
+    """Make cells with the server's CPU time per message."""
     return lambda server, column: or_empty(results.cpu(server.key, column.key))
 
 
 def latency_cell(results: Results) -> Cell:
-    """Median and 99th percentile."""
+    """Make cells with the median and the 99th percentile."""
 
     def cell(server: Server, column: Column) -> str:
         half = results.median(server.key, column.key, lambda s: s.p50)
@@ -118,12 +119,12 @@ def latency_cell(results: Results) -> Cell:
 
 
 def memory_cell(results: Results) -> Cell:
-    """KiB per connection."""
+    """Make cells with KiB per connection."""
     return lambda server, column: or_empty(results.kib_per_connection(server.key, column.key))
 
 
 def growth_cell(results: Results) -> Cell:
-    """Rate, and memory of the whole server."""
+    """Make cells with the rate, and the memory of the whole server."""
 
     def cell(server: Server, column: Column) -> str:
         rate = results.rate(server.key, column.key)
@@ -136,13 +137,13 @@ def growth_cell(results: Results) -> Cell:
 
 
 def shared_cell(results: Results) -> Cell:
-    """Rate, and server CPU time per message."""
+    """Make cells with the rate, and the server's CPU time per message."""
     rate, cpu = rate_cell(results), cpu_cell(results)
     return lambda server, column: " / ".join(dict.fromkeys((rate(server, column), cpu(server, column))))
 
 
 def processes(results: Results) -> str:
-    """Memory of each process of echod's that shared the cores, before it had a connection."""
+    """Return the memory of each process of echod on shared cores before it has connections."""
     lines = []
     for server in measured_servers(results):
         found = [results.of(server.key, column.key) for column in SHARED if server.key.startswith("echod")]
@@ -157,13 +158,13 @@ def processes(results: Results) -> str:
 
 
 def shared(results: Results, columns: list[Column]) -> str:
-    """What a second core is worth."""
+    """Return the tables that show the gain from a second core."""
     table_ = grid(results, columns, shared_cell(results), SHARED_WORDS)
     return f"{table_}\n\n{processes(results)}" if table_ else ""
 
 
 def ratios(results: Results) -> str:
-    """echod against those that matter most."""
+    """Return a table that compares echod with the most important other servers."""
     servers = [server for server in measured_servers(results) if server.key.startswith("echod")]
     rows = []
     for column in measured_columns(results):
@@ -177,13 +178,13 @@ def ratios(results: Results) -> str:
 
 
 def title_of(key: str, column: str) -> str:
-    """Words for a target's two keys."""
+    """Return the titles of a target's server and column."""
     server = next(server.title for server in SERVERS if server.key == key)
     return f"{server}: {next(c.title for c in COLUMNS if c.key == column)}"
 
 
 def target_words(target: Target) -> str:
-    """What is wanted."""
+    """Return a target in words."""
     quantity = {"rate": "rate", "cpu": "server CPU per message"}.get(target.quantity, target.quantity)
     sign = "≤" if target.at_most else "≥"
     if target.against:
@@ -196,7 +197,7 @@ def target_words(target: Target) -> str:
 
 
 def target_row(target: Target, results: Results) -> list[str]:
-    """Wanted, measured, reached."""
+    """Return a row with the target, the measured value, and whether the target was reached."""
     value = target.value(results)
     limited = target.quantity == "rate" and results.limited(target.server, target.column)
     verdict = {True: "reached", False: "**not reached**", None: "not measured"}[target.is_reached(results)]
@@ -205,25 +206,25 @@ def target_row(target: Target, results: Results) -> list[str]:
 
 
 def targets(results: Results) -> str:
-    """Every target whose column and server were measured."""
+    """Return a table of every target whose column and server were measured."""
     keys = {(sample.server, sample.column) for sample in results.samples}
     rows = [target_row(target, results) for target in TARGETS if (target.server, target.column) in keys]
     return table(["Traffic", "Target", "Measured", ""], rows) if rows else ""
 
 
 def versions(results: Results) -> str:
-    """Who took part."""
+    """Return the list of measured servers with their versions."""
     rows = [[server.title, results.versions[server.key]] for server in SERVERS if server.key in results.versions]
     return "\n".join(f"- {title}: {version}" for title, version in rows)
 
 
 def without_paths(words: str) -> str:
-    """A program's own words name places on the machine that a reader has no use for."""
+    """Remove paths from a program's output, because they mean nothing to a reader."""
     return re.sub(r"(?:/[\w.+-]+)+/", "", words)
 
 
 def notes(results: Results) -> str:
-    """Marks, failures and absences."""
+    """Return the explanations of marks, failures and missing servers."""
     lines = [f"¹ the load generator used more than {LIMITED_SHARE:.0%} of its core: the server may do more."]
     spread = results.spread()
     if spread is not None:
@@ -244,7 +245,7 @@ def notes(results: Results) -> str:
 
 
 def facts(results: Results) -> str:
-    """Machine and settings, and a warning where others were at work."""
+    """Return the machine and the settings, with a warning if other processes took much of the machine."""
     settings = results.machine | results.settings | {"taken by other processes meanwhile": f"{results.bystanders:.0%}"}
     if results.bystanders > QUIET_SHARE:
         settings["**the machine was not quiet**"] = "these figures show that everything runs, and no more"
@@ -252,7 +253,7 @@ def facts(results: Results) -> str:
 
 
 def markdown(results: Results) -> str:
-    """The whole report."""
+    """Return the whole report."""
     columns = measured_columns(results)
     steady = [column for column in columns if column not in OTHER]
     timed = [column for column in columns if column not in MEMORY and not column.shared]
@@ -275,7 +276,7 @@ def markdown(results: Results) -> str:
 
 
 def write_into(path: Path, text: str) -> None:
-    """Replace what stands between the markers; everything else in the file is somebody's own words."""
+    """Replace the text between the markers. The rest of the file is written by hand."""
     before, found, rest = path.read_text().partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not (found and ended):

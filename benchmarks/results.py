@@ -1,4 +1,4 @@
-"""Figures: one ``Sample`` for each run, and medians over the rounds.
+"""Figures: one ``Sample`` for each measurement, and medians over the rounds.
 
 Knows: numbers, JSON. Must never know: how they were measured or how they are shown.
 """
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 QUIET_SHARE = 0.05
-"""Other processes may take so much of the machine before the figures lose their meaning."""
+"""The largest share of the machine that other processes may take before the figures lose their meaning."""
 
 LIMITED_SHARE = 0.9
-"""Above this share of its core the load generator may have been what held the rate down."""
+"""If the load generator uses a larger share of its core, it may have limited the rate."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One server under one column, once. Times in microseconds, memory in KiB; ``error`` says why there is nothing
-    else."""
+    """One measurement of one server with one column. Times are in microseconds, memory in KiB. ``error`` says why there
+    are no figures."""
 
     server: str
     column: str
@@ -43,7 +43,7 @@ class Sample:
     packed_share: float = 0.0
     pss_before: int = 0
     processes: list[int] = field(default_factory=list)
-    """`pss_before` of each process, the first one's first."""
+    """`pss_before` of each process, with the first process first."""
     pss: int = 0
     rss: int = 0
     opening_seconds: float = 0.0
@@ -56,46 +56,46 @@ class Results:
     machine: dict[str, str]
     settings: dict[str, str]
     versions: dict[str, str]
-    """By server key, of those that could be had."""
+    """The version of each available server, by its key."""
     missing: dict[str, str]
-    """By server key: why it could not."""
+    """The reason for each missing server, by its key."""
     bystanders: float
     """The share of the machine that other processes took meanwhile."""
     samples: list[Sample]
 
     def of(self, server: str, column: str) -> list[Sample]:
-        """The samples of one cell that hold figures."""
+        """Return the samples of one cell that have figures."""
         return [s for s in self.samples if s.server == server and s.column == column and not s.error]
 
     def median(self, server: str, column: str, value: Callable[[Sample], float]) -> float | None:
-        """The median over the rounds, or None when the cell is empty."""
+        """Return the median over the rounds, or None if the cell is empty."""
         found = [value(sample) for sample in self.of(server, column)]
         return median(found) if found else None
 
     def error(self, server: str, column: str) -> str:
-        """Why a cell is empty, or half of its rounds failed."""
+        """Return the error of the first failed round of a cell, or nothing."""
         return next((s.error for s in self.samples if s.server == server and s.column == column and s.error), "")
 
     def rate(self, server: str, column: str) -> float | None:
-        """Messages (or opens) per second."""
+        """Return messages (or opens) per second."""
         return self.median(server, column, lambda s: s.rate)
 
     def cpu(self, server: str, column: str) -> float | None:
-        """Microseconds of the server's CPU time per message."""
+        """Return microseconds of the server's CPU time per message."""
         return self.median(server, column, lambda s: s.cpu_per_message)
 
     def kib_per_connection(self, server: str, column: str) -> float | None:
-        """What the server's processes grew by, for each connection that was open."""
+        """Return by how much the server's processes grew for each open connection."""
         return self.median(server, column, lambda s: (s.pss - s.pss_before) / s.connections)
 
     def limited(self, server: str, column: str) -> bool:
-        """Whether the load generator was the limit."""
+        """Tell whether the load generator limited the rate."""
         share = self.median(server, column, lambda s: s.generator_share)
         return share is not None and share > LIMITED_SHARE
 
     def spread(self) -> float | None:
-        """The median, over all cells with two rounds or more, of (highest - lowest) / median: how noisy the machine
-        was."""
+        """Return the noise of the machine: the median of (highest - lowest) / median over all cells with two rounds or
+        more."""
         cells: dict[tuple[str, str], list[float]] = {}
         for sample in self.samples:
             if not sample.error and sample.rate:
@@ -104,7 +104,7 @@ class Results:
         return median(spreads) if spreads else None
 
     def ratio(self, server: str, column: str, against: str) -> float | None:
-        """The rate as a multiple of another server's."""
+        """Return the rate as a multiple of another server's."""
         mine, theirs = self.rate(server, column), self.rate(against, column)
         return mine / theirs if mine is not None and theirs else None
 
@@ -116,6 +116,6 @@ def save(results: Results, path: Path) -> None:
 
 
 def load(path: Path) -> Results:
-    """Read them back."""
+    """Read the raw figures back."""
     raw = json.loads(path.read_text())
     return Results(**(raw | {"samples": [Sample(**sample) for sample in raw["samples"]]}))

@@ -1,13 +1,13 @@
-"""``python -m benchmarks.scaling``: what a connection that only waits costs, for docs/scaling.md: memory, handshake,
-pings.
+"""``python -m benchmarks.scaling``: measures what an idle connection costs in memory, handshake and pings, for
+docs/scaling.md.
 
-Many connections over loopback from one process to one daemon: plain, with TLS, and to one with two workers, which share
-the core that the daemon has. Memory is the proportional set size of the daemon's processes, and what the kernel's
-caches for sockets grow by: both ends of each connection are in them, and half is the server's. A processor's time is
-that which the kernel charges these processes with.
+One process opens many connections over loopback to one daemon: plain, with TLS, and to a daemon with two workers that
+share one core. Memory is the proportional set size of the daemon's processes, and the growth of the kernel's caches for
+sockets. These caches contain both ends of each connection, so half counts for the server. CPU time is what the kernel
+charges to the daemon's processes.
 
-Knows: one daemon, many clients that only answer pings. Must never know: other servers, rates; those are the other
-benchmarks'.
+Knows: one daemon, and many clients that only answer pings. Must never know: other servers and rates, which the other
+benchmarks measure.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ HANDSHAKE = (
 )
 
 PONG = b"\x8a\x80\x00\x00\x00\x00"
-"""Without a payload: any octet is a sign of life."""
+"""A pong without a payload. Any octet is a sign of life."""
 
 CACHES = ("TCP ", "sock_inode_cache ", "filp ", "eventpoll_epi ", "ep_head ", "lsm_inode_cache ")
-"""Of the kernel's slabs those whose objects a socket has one of; its dentry, 192 octets, is lost among the others'."""
+"""The kernel's slabs with one object for each socket."""
 
 DENTRY = 192
+"""Octets of a socket's dentry. The growth of its slab shows nothing, because other dentries come and go in it."""
 
 
 WORKERS = 2
 
 READY = "max-message-size"
-"""In the last line of a start: all workers serve."""
+"""The end of a start's last line, which comes when all workers serve."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """The daemon at one moment: KiB of each of its processes, octets in the kernel's slabs, seconds of processor
-    time."""
+    """The daemon at one moment: KiB of each process, octets in the kernel's slabs, seconds of CPU time."""
 
     processes: tuple[int, ...]
     kernel: int
@@ -62,25 +62,25 @@ class Look:
 
     @property
     def own(self) -> int:
-        """KiB of all its processes."""
+        """KiB of all processes together."""
         return sum(self.processes)
 
 
 def look(pids: list[int]) -> Look:
-    """Look at a daemon's processes, and at the kernel."""
+    """Look at a daemon's processes and at the kernel."""
     ticks = sum(processor_time(pid) for pid in pids)
     memory = tuple(memory_of([pid]).pss for pid in pids)
     return Look(memory, slab_octets(Path("/proc/slabinfo").read_text()), ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def processor_time(pid: int) -> int:
-    """Return the clock ticks that a process was charged with."""
+    """Return the clock ticks that the kernel has charged to a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def slab_octets(slabinfo: str) -> int:
-    """Return the octets of the objects in use in the caches that matter; `slabinfo` is the kernel's table."""
+    """Return the octets of the used objects in the relevant caches. `slabinfo` is the kernel's table."""
     rows = [line.split() for line in slabinfo.splitlines() if line.startswith(CACHES)]
     return sum(int(active) * int(size) for _, active, _, size, *_ in rows)
 
@@ -89,7 +89,8 @@ def slab_octets(slabinfo: str) -> int:
 
 
 def serve_pings(port: int, count: int, certificate: str | None, orders: IO[str], answers: IO[str]) -> None:
-    """Open `count` connections and say so; at each order print how many pings were answered; end with the orders."""
+    """Open `count` connections, and print that. For each order print how many pings were answered. End with the
+    orders."""
     context = ssl.create_default_context(cafile=certificate) if certificate else None
     poll, clients, pings = select.epoll(), {}, 0
     for _ in range(count):
@@ -120,7 +121,7 @@ def open_one(port: int, context: ssl.SSLContext | None) -> socket.socket:
 
 
 def answer_ping(client: socket.socket) -> bool:
-    """Answer; False: what came was no octet of the WebSocket protocol."""
+    """Answer a ping. Return False if the octets belong to TLS alone, and contain no ping."""
     try:
         client.settimeout(0)
         if not client.recv(4096):
@@ -133,7 +134,7 @@ def answer_ping(client: socket.socket) -> bool:
 
 
 class Clients:
-    """A handle on that process."""
+    """The process of the clients."""
 
     def __init__(self, port: int, count: int, certificate: Path | None, core: int) -> None:
         command = [sys.executable, "-m", "benchmarks.scaling", "--clients", str(count), "--port", str(port)]
@@ -144,10 +145,10 @@ class Clients:
             )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "open\n":
-            raise SystemExit("benchmarks: the clients could not all connect")
+            raise SystemExit("benchmarks: not all clients could connect")
 
     def pings(self) -> int:
-        """Return how many they have answered."""
+        """Return the number of pings that the clients have answered."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -165,18 +166,18 @@ class Clients:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one connection that waits; and of the daemon without any."""
+    """The cost of one idle connection, and of the daemon without connections."""
 
     processes: tuple[int, ...]
-    """KiB of each process, the parent's first, before there is a connection."""
+    """KiB of each process before the first connection, with the parent first."""
     own: float
-    """KiB of the daemon's."""
+    """KiB in the daemon."""
     kernel: float
-    """KiB of the kernel's, at the server's end."""
+    """KiB in the kernel at the server's end."""
     handshake: float
-    """Microseconds of processor time until it is open."""
+    """Microseconds of CPU time to open the connection."""
     ping: float
-    """Microseconds of processor time for a ping, its pong, and the looks in between."""
+    """Microseconds of CPU time for a ping, its pong, and the checks between pings."""
     pings: int
 
 
@@ -224,20 +225,20 @@ def daemon(
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling", description="Measure what a waiting connection costs."
     )
-    parser.add_argument("--connections", type=int, default=10_000, help="plain ones; with TLS a fifth of them")
-    parser.add_argument("--seconds", type=float, default=60, help="how long pings are counted")
-    parser.add_argument("--interval", type=float, default=20, help="--ping-interval, in seconds")
+    parser.add_argument("--connections", type=int, default=10_000, help="number of plain connections; TLS gets a fifth")
+    parser.add_argument("--seconds", type=float, default=60, help="seconds for which pings are counted")
+    parser.add_argument("--interval", type=float, default=20, help="the daemon's --ping-interval, in seconds")
     for name in ("--clients", "--port", "--certificate"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure all, and print a line for each."""
+    """Measure everything, and print a line for each measurement."""
     wishes = arguments()
     raise_file_limit()
     if wishes.clients:

@@ -1,6 +1,6 @@
-"""Who is measured: one ``Server`` for each peer, with its version and the command that starts it.
+"""The servers that are measured: one ``Server`` for each, with its version and the command that starts it.
 
-Knows: how each server is started, what it can do. Must never know: pinning, loads, figures.
+Knows: how to start each server, and what it can do. Must never know: cores, loads, figures.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ANY_DEFLATE: frozenset[Deflate] = frozenset({"off", "no-takeover", "takeover"})
 
 @dataclass(frozen=True)
 class Server:
-    """A server under test. ``command`` makes its command line for a port and a column; ``version`` asks what is
-    installed."""
+    """A measured server. ``command`` makes its command line for a port and a column. ``version`` asks for the installed
+    version."""
 
     key: str
     title: str
@@ -34,19 +34,19 @@ class Server:
     command: Callable[[int, Column], list[str]]
     deflate: frozenset[Deflate] = ANY_DEFLATE
     plain: bool = True
-    """Measured on columns without compression as well."""
+    """Whether it is measured on columns without compression, too."""
     tls: bool = True
     quick: bool = True
     exclusive: bool = True
-    """Measured with a core of its own."""
+    """Whether it is measured with a core of its own."""
     shared: bool = False
-    """Measured where it shares the cores with the load generator."""
+    """Whether it is measured on cores that it shares with the load generator."""
     ready: str = ""
-    """What it logs when it serves, if that is later than when it listens."""
+    """The log message with which it begins to serve, if that is later than when it listens."""
     environment: Callable[[], dict[str, str]] = field(default=dict)
 
     def serves(self, column: Column) -> bool:
-        """Whether this server can take that traffic at all."""
+        """Tell whether this server supports that traffic."""
         has_cores = self.shared if column.shared else self.exclusive
         return (
             has_cores
@@ -57,7 +57,7 @@ class Server:
 
 
 def words(column: Column) -> list[str]:
-    """What every peer understands after its port."""
+    """Return the words that every peer takes after its port."""
     options = [] if column.deflate == "off" else ["-deflate"]
     if column.tls:
         options += ["-tls", *map(str, build.certificate())]
@@ -66,7 +66,7 @@ def words(column: Column) -> list[str]:
 
 @cache
 def python_versions(python: str, *packages: str) -> str:
-    """The versions of packages that an interpreter has."""
+    """Return the versions of packages that an interpreter has."""
     script = (
         "import sys; from importlib.metadata import version as v; print(', '.join(f'{p} {v(p)}' for p in sys.argv[1:]))"
     )
@@ -74,7 +74,7 @@ def python_versions(python: str, *packages: str) -> str:
 
 
 def python_peer(key: str, title: str, deflate: frozenset[Deflate], *, quick: bool) -> Server:
-    """A Python library on uvloop, from the environment that ``build`` keeps."""
+    """Return a Python library on uvloop, from the environment that ``build`` makes."""
     return Server(
         key=key,
         title=title,
@@ -92,7 +92,7 @@ def python_peer(key: str, title: str, deflate: frozenset[Deflate], *, quick: boo
 
 
 def gorilla_version() -> str:
-    """As Debian numbers it, with Go's."""
+    """Return Debian's version number and Go's."""
     build.gorilla()
     library = build.run(
         ["dpkg-query", "-W", "-f", "${Version}", "golang-github-gorilla-websocket-dev"], "gorilla: a Debian package"
@@ -101,7 +101,7 @@ def gorilla_version() -> str:
 
 
 def ws_version() -> str:
-    """`ws` and Node."""
+    """Return the versions of `ws` and Node."""
     script = "console.log(require('ws/package.json').version + ', Node ' + process.version)"
     return build.run(["node", "-e", script], "ws: needs Node", NODE_PATH=str(build.node_modules()))
 
@@ -113,19 +113,19 @@ def floor_version() -> str:
 
 
 def autobahn_version() -> str:
-    """Of this interpreter: the same Autobahn and Twisted that echod runs on."""
+    """Return the versions of this interpreter's Autobahn and Twisted, on which echod runs, too."""
     return f"{metadata.version('autobahn')}, Twisted {metadata.version('Twisted')}, Python {sys.version.split()[0]}"
 
 
 def echod_version() -> str:
-    """As installed, or as the source tree says."""
-    import echod  # noqa: PLC0415 # only where echod is measured: the peers can be, without it
+    """Return the version of the installed echod or of the source tree."""
+    import echod  # noqa: PLC0415 # only if echod is measured: the peers can be measured without it
 
     return f"{echod.__version__}, Autobahn {autobahn_version()}"
 
 
 def echod_command(port: int, column: Column, compression: str, workers: int) -> list[str]:
-    """``twistd`` of this interpreter's environment."""
+    """Return the command line for ``twistd`` in this interpreter's environment."""
     twistd = Path(sys.executable).with_name("twistd")
     if column.tls:
         pem, key = build.certificate()
@@ -147,7 +147,7 @@ def echod_server(
     shared: bool = False,
     quick: bool = True,
 ) -> Server:
-    """echod with the express lane on or off; with workers only where it has more than one core."""
+    """Return echod with the express lane on or off. With workers it is measured only on more than one core."""
     return Server(
         key=key,
         title=title,
@@ -181,7 +181,7 @@ SERVERS = [
         autobahn_version,
         lambda port, column: [sys.executable, "-m", "benchmarks.peers.autobahn_echo", str(port), *words(column)],
     ),
-    # gorilla keeps no context: it agrees to no takeover, whatever the client offers.
+    # gorilla keeps no context: it accepts only "no takeover", whatever the client offers.
     Server(
         "gorilla",
         "gorilla/websocket",

@@ -1,6 +1,6 @@
-"""The figures that echod is to reach, as a table, and whether a run reached them.
+"""The table of figures that echod is to reach, and whether a run reached them.
 
-Knows: which ratio is wanted where. Must never know: how figures are measured or shown.
+Knows: the required ratios. Must never know: how figures are measured or shown.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Quantity = Literal["rate", "cpu", "KiB per connection"]
 
 @dataclass(frozen=True)
 class Target:
-    """``server``'s quantity in ``column``: as a multiple of ``against``'s, or by itself. ``at_most`` turns the
-    comparison round."""
+    """A limit for ``server``'s quantity in ``column``: an absolute one, or a multiple of ``against``'s quantity.
+    ``at_most`` makes it an upper limit."""
 
     column: str
     bound: float
@@ -28,7 +28,7 @@ class Target:
     at_most: bool = False
 
     def value(self, results: Results) -> float | None:
-        """What was measured, or None when a figure it needs is missing."""
+        """Return the measured value, or None if a needed figure is missing."""
         mine = quantity_of(results, self.server, self.column, self.quantity)
         if not (self.against or self.against_column):
             return mine
@@ -36,7 +36,7 @@ class Target:
         return mine / theirs if mine is not None and theirs else None
 
     def is_reached(self, results: Results) -> bool | None:
-        """None when it can't be told."""
+        """Tell whether the target was reached; None if a needed figure is missing."""
         value = self.value(results)
         if value is None:
             return None
@@ -44,7 +44,7 @@ class Target:
 
 
 def quantity_of(results: Results, server: str, column: str, quantity: Quantity) -> float | None:
-    """A cell's figure."""
+    """Return the figure of a cell."""
     if quantity == "rate":
         return results.rate(server, column)
     if quantity == "cpu":

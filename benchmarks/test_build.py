@@ -1,4 +1,4 @@
-"""What the benchmark runs is made once, and is whole for whoever asks, however many do at the same time."""
+"""What the benchmark runs is made only once, and is complete for all processes that ask for it at the same time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ chmod +x "$product"
 sleep 0.5
 exec {compiler} "$@"
 """
-"""Leaves what could be taken for the program for half a second."""
+"""A compiler whose product looks finished for half a second before it is."""
 
 
 def test_processes_that_want_a_program_at_once_get_one_that_is_whole(

@@ -1,8 +1,8 @@
-"""The load generator notices everything that an echo server can do wrong, and takes offence at nothing that it may do.
+"""The load generator notices everything that an echo server can do wrong, and accepts everything that it may do.
 
-A generator that overlooks a wrong octet would award the fastest wrong server, so it is pointed here at servers that
-each make one mistake. The server is a few lines over a blocking socket: it is no WebSocket library, so that it can be
-wrong on purpose.
+A generator that overlooks wrong octets would favour the fastest wrong server. So these tests run it against servers
+that each make one mistake. The server is a few lines on a blocking socket, and no WebSocket library, because a library
+could not make the mistakes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIN, RSV1, MASKED = 0x80, 0x40, 0x80
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TAIL = b"\x00\x00\xff\xff"
 TIMEOUT = 30.0
-"""Nothing here takes a tenth of it; a test that hangs fails."""
+"""Time limit in seconds for a hanging test. Everything here takes less than a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Frame:
 
     @property
     def opcode(self) -> int:
-        """RFC 6455 section 5.2."""
+        """The opcode (RFC 6455 section 5.2)."""
         return self.first & 0x0F
 
 
 def server_frame(first: int, payload: bytes) -> bytes:
-    """An unmasked frame."""
+    """Return an unmasked frame."""
     return frames.server_frame(first & 0x0F, payload, fin=bool(first & FIN), rsv=first >> 4 & 7)
 
 
 def echo(frame: Frame, _number: int) -> bytes:
-    """Without a mistake: every frame as it came."""
+    """Answer without a mistake: with the same frame."""
     return server_frame(frame.first, frame.payload)
 
 
@@ -64,7 +64,8 @@ Answer = Callable[[Frame, int], bytes]
 
 @dataclass
 class EchoServer:
-    """Answers each data frame with ``answer(frame, number)``, which may be anything; keeps what it was sent."""
+    """A server that answers each data frame with ``answer(frame, number)``, right or wrong. It keeps what it
+    received."""
 
     answer: Answer = echo
     accept: bytes | None = None
@@ -78,11 +79,11 @@ class EchoServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which the server listens."""
         return int(self.listener.getsockname()[1])
 
     def serve(self) -> None:
-        """Take connections until the listener is shut."""
+        """Accept connections until the listener is closed."""
         with suppress(OSError):
             while True:
                 connection, _ = self.listener.accept()
@@ -93,14 +94,14 @@ class EchoServer:
                 thread.start()
 
     def serve_one(self, connection: socket.socket) -> None:
-        """One connection, until the client leaves it; a generator that has seen enough may reset it."""
+        """Serve one connection until the client leaves. A generator that has found a fault may reset it."""
         with suppress(OSError, EOFError):
             if self.tls is not None:
                 connection = self.tls.wrap_socket(connection, server_side=True)
             self.converse(connection)
 
     def converse(self, connection: socket.socket) -> None:
-        """The opening handshake, and then an answer for each frame."""
+        """Make the opening handshake, then answer each frame."""
         with connection, connection.makefile("rb") as stream:
             connection.sendall(self.shake_hands(stream.readline, self.requests) + self.greeting)
             number = 0
@@ -115,7 +116,7 @@ class EchoServer:
                     number += 1
 
     def shake_hands(self, readline: Callable[[], bytes], requests: list[bytes]) -> bytes:
-        """The response to the opening handshake."""
+        """Return the response to the opening handshake."""
         request = b""
         while not request.endswith(b"\r\n\r\n"):
             line = readline()
@@ -130,7 +131,7 @@ class EchoServer:
 
 
 def read_frame(read: Callable[[int], bytes]) -> Frame:
-    """One masked frame; a client must mask (RFC 6455 section 5.1)."""
+    """Read one masked frame. A client must mask (RFC 6455 section 5.1)."""
 
     def exactly(size: int) -> bytes:
         octets = read(size)
@@ -153,7 +154,7 @@ Start = Callable[[EchoServer], EchoServer]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts servers, and ends them with the test."""
+    """Return a function that starts a server. The servers end with the test."""
     servers: list[EchoServer] = []
     threads: list[threading.Thread] = []
 
@@ -173,7 +174,8 @@ def start() -> Iterator[Start]:
 
 
 def generator(features: frozenset[str] = frozenset()) -> str:
-    """The program; without its compiler or libraries a test skips, unless everything is required."""
+    """Return the program's path. Without its compiler or libraries the test is skipped, or fails if nothing may be
+    missing."""
     try:
         return str(build.load_generator(features))
     except build.Unavailable as reason:
@@ -181,7 +183,7 @@ def generator(features: frozenset[str] = frozenset()) -> str:
 
 
 def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> dict[str, float | str]:
-    """Run the generator for a moment; its words."""
+    """Run the generator for a moment, and return its result."""
     command = [generator(features), "--port", str(server.port), "--seconds", "0.5", "--warmup", "0", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     outcome: dict[str, float | str] = json.loads(done.stdout)
@@ -190,7 +192,7 @@ def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset
 
 
 def fault(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> str:
-    """What the generator complains of: at once, so that the seconds are only for a machine that is busy."""
+    """Return the generator's complaint. It comes at once, so the seconds are only for a busy machine."""
     return str(load(server, "--seconds", "10", *options, features=features)["error"])
 
 
@@ -199,17 +201,16 @@ NO_TAKEOVER = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_t
 
 
 def once(number: int, mistake: Callable[[Frame], bytes]) -> Answer:
-    """A right server but for one answer."""
+    """Return the answers of a server that is right except for one answer."""
     return lambda frame, n: mistake(frame) if n == number else echo(frame, n)
 
 
 def flipped(payload: bytes, at: int) -> bytes:
-    """With one bit changed."""
+    """Return the payload with one bit changed."""
     return payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
 
 
-# --- what is right passes
-# ---------------------------------------------------------------------------------------------------------
+# Correct servers pass.
 
 
 def test_a_right_server_passes_and_its_messages_are_counted(start: Start) -> None:
@@ -257,12 +258,11 @@ def test_an_idle_connection_answers_pings(start: Start) -> None:
     assert [frame.payload for frame in server.frames if frame.opcode == PONG] == [b"idle"] * 3
 
 
-# --- what it sends
-# ----------------------------------------------------------------------------------------------------------------
+# What the generator sends.
 
 
 def messages(frames: list[Frame], opcode: int) -> list[bytes]:
-    """The payloads of unfragmented messages, each once."""
+    """Return the payloads of unfragmented messages without repetitions."""
     return list(dict.fromkeys(frame.payload for frame in frames if frame.first == FIN | opcode))
 
 
@@ -302,7 +302,7 @@ def test_messages_are_fragmented_as_asked(start: Start) -> None:
 
 def test_a_paced_run_keeps_its_rate(start: Start) -> None:
     outcome = load(start(EchoServer()), "--mode", "latency", "--rate", "200", "--seconds", "2", "--connections", "4")
-    # A busy machine takes some away. Were the rate each connection's there would be 1600, were it a quarter of it 100.
+    # A busy machine costs some messages. A rate for each connection would make 1600 of them, a quarter of the rate 100.
     assert 110 <= float(outcome["messages"]) <= 410
 
 
@@ -325,8 +325,7 @@ def test_held_connections_wait_for_the_word_to_go_on(start: Start) -> None:
     assert json.loads(words)["errors"] == 0
 
 
-# --- what is wrong is noticed
-# -----------------------------------------------------------------------------------------------------
+# Mistakes are noticed.
 
 
 @pytest.mark.parametrize("at", [0, 7, 15])
@@ -441,19 +440,18 @@ def test_nothing_but_loopback_is_loaded(start: Start) -> None:
     assert "127.0.0.0/8" in fault(start(EchoServer()), "--host", "192.0.2.1")
 
 
-# --- permessage-deflate
-# -----------------------------------------------------------------------------------------------------------
+# permessage-deflate.
 
 
 def repack(payload: bytes, change: Callable[[bytes], bytes] = bytes) -> bytes:
-    """Inflate a message, change it, compress it anew at another level than the generator's."""
+    """Inflate a message, change it, and compress it again at a different level than the generator's."""
     plain = zlib.decompressobj(-15).decompress(payload + TAIL)
     packer = zlib.compressobj(1, zlib.DEFLATED, -15)
     return (packer.compress(change(plain)) + packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
 
 
 def packed_frame(payload: bytes) -> bytes:
-    """A compressed text message in one frame."""
+    """Return a compressed text message in one frame."""
     return server_frame(FIN | RSV1 | TEXT, payload)
 
 
@@ -495,7 +493,7 @@ def test_a_compressed_answer_of_another_length(start: Start, change: Callable[[b
 
 
 def test_a_compressed_answer_is_looked_at_again_when_the_cycle_begins_anew(start: Start) -> None:
-    """An answer seen before is not inflated again: only if it is the same."""
+    """An answer that was seen before need not be inflated again, but only if it is the same."""
 
     def wrong_late(frame: Frame, number: int) -> bytes:
         return packed_frame(repack(frame.payload, (lambda plain: flipped(plain, 9)) if number == 20 else bytes))
@@ -506,12 +504,12 @@ def test_a_compressed_answer_is_looked_at_again_when_the_cycle_begins_anew(start
 
 @dataclass
 class Takeover:
-    """A server that keeps its context both ways; one message's plain text is changed."""
+    """A server with context takeover in both directions, which changes the plain text of one message."""
 
     wrong: int = -1
 
     def answer(self) -> Answer:
-        """For one connection."""
+        """Return the answers for one connection."""
         unpacker = zlib.decompressobj(-15)
         packer = zlib.compressobj(1, zlib.DEFLATED, -15)
 
@@ -525,7 +523,7 @@ class Takeover:
 
 TAKEOVER = ["--deflate", "takeover", "--size", "4096"]
 CYCLE = 256
-"""Messages of 4 KiB in one cycle: the wrong ones below lie in the first, in the second, and beyond."""
+"""The number of 4 KiB messages in one cycle. The wrong ones below are in the first cycle, the second, and later."""
 
 
 def test_context_takeover_both_ways_passes_over_many_cycles(start: Start) -> None:
@@ -547,17 +545,16 @@ def test_a_server_that_refuses_what_the_column_is_about(start: Start) -> None:
     assert "refused context takeover" in fault(server, "--deflate", "takeover", features=DEFLATE)
 
 
-# --- TLS
-# --------------------------------------------------------------------------------------------------
+# TLS.
 
 TLS = frozenset({"tls"})
 
 
 @pytest.fixture
 def context() -> ssl.SSLContext:
-    """A TLS server's."""
+    """Return the context of a TLS server."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    generator(TLS)  # skips where the library is not there, before the certificate is asked for
+    generator(TLS)  # skips the test if the library is missing, before the certificate is made
     made.load_cert_chain(*build.certificate())
     return made
 

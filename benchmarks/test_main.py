@@ -1,4 +1,4 @@
-"""The command measures in a fresh checkout, where nothing is built and no folder is made yet."""
+"""The command works in a fresh checkout, where nothing is built and no folder exists yet."""
 
 from __future__ import annotations
 

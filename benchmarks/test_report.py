@@ -1,4 +1,4 @@
-"""Figures are judged and shown as they are: medians, marks, verdicts, and nothing of the machine's own paths."""
+"""The report judges and shows figures correctly: medians, marks, verdicts, and no paths of the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sample(server: str, column: str, rate: float, **more: float) -> Sample:
 
 
 def of(*samples: Sample) -> Results:
-    """A whole run."""
+    """Return a whole run."""
     return Results({"CPU": "a fast one"}, {"rounds": "3"}, {"echod": "1.0"}, {}, 0.0, list(samples))
 
 
@@ -72,7 +72,7 @@ def test_both_cores_have_a_table_of_their_own() -> None:
     text = report.markdown(found)
     assert "| both cores: c64 d1, 16 B text | 1,000 / 0 | 2,000 / 4 |" in text
     assert "echod, `--workers 2`: 40 + 30 + 30 MiB without a connection" in text
-    assert text.count("| echod, `--workers 2` |") == 1, "where it has been measured"
+    assert text.count("| echod, `--workers 2` |") == 1, "it is only in the table for both cores"
 
 
 def test_what_was_not_measured_is_not_judged() -> None:

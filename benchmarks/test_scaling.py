@@ -1,4 +1,4 @@
-"""The figures of `benchmarks.scaling` are of what they say."""
+"""The figures of `benchmarks.scaling` measure what their names say."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def test_it_measures() -> None:
     lines = re.findall(line, done.stdout, re.MULTILINE)
     assert [(int(count), len(memory.split(" + "))) for count, _, memory in lines] == [(200, 1), (40, 1), (200, 3)]
     for count, pings, _ in lines:
-        assert int(pings.replace(",", "")) >= 2 * int(count), "everybody is pinged each half second"
+        assert int(pings.replace(",", "")) >= 2 * int(count), "each client is pinged every half second"

@@ -1,4 +1,4 @@
-/* Frames from the server, compared octet for octet. See answers.h. */
+/* Compares frames from the server octet by octet. See answers.h. */
 #include "answers.h"
 
 #include "deflate.h"
@@ -60,7 +60,7 @@ static void check_data_frame(Answers *a, const Script *script, bool deflate)
         a->packed = (a->first & RSV1) != 0;
         a->at = 0;
     }
-    /* A compressor that makes the message longer adds a few octets per 16 KiB; twice as much and a bit is none. */
+    /* A compressor that makes a message longer adds only a few octets per 16 KiB. More than twice the length is no compression. */
     size_t plain_len = script->entries[a->entry].plain_len;
     size_t most = a->packed ? plain_len * 2 + 1024 : plain_len;
     if (a->remaining > most - a->at) {
@@ -87,7 +87,7 @@ static void begin_frame(Answers *a, const Script *script, bool deflate, const ui
     }
 }
 
-/* The frame's header: taken from the octets as they lie, or collected when a read cut it. Returns octets used. */
+/* Takes the frame's header from the octets, or collects it if a read cut it. Returns the number of octets used. */
 static size_t feed_head(Answers *a, const Script *script, bool deflate, const uint8_t *octets, size_t len)
 {
     if (a->head_len == 0 && len >= 2 && len >= head_size(octets[1])) {
@@ -119,7 +119,7 @@ static void compare(const Entry *entry, size_t at, const uint8_t *octets, size_t
 static void compare_packed(Entry *entry, const uint8_t *packed, size_t len)
 {
     if (entry->verified_len == len && memcmp(entry->verified, packed, len) == 0) {
-        return; /* the same octets after the same history: inflating is a function of both */
+        return; /* the same octets after the same history inflate to the same message */
     }
     if (!deflate_is_message(packed, len, entry->plain - entry->history_len, entry->history_len, entry->plain, entry->plain_len)) {
         fail("wrong octet: a compressed answer of %zu octets does not inflate to the message", len);
@@ -147,7 +147,7 @@ static void feed_payload(Answers *a, const Script *script, const uint8_t *octets
         compare(&script->entries[a->entry], a->at, octets, len);
         a->at += len;
     } else if (a->at == 0 && len == a->remaining && (a->first & FIN) != 0) {
-        compare_packed(&script->entries[a->entry], octets, len); /* whole, as it lies */
+        compare_packed(&script->entries[a->entry], octets, len); /* complete, without a copy */
         a->at = len;
     } else {
         gather(a, octets, len);

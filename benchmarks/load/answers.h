@@ -1,6 +1,6 @@
-/* Reads what the server sends on one connection and compares every octet of it with the script.
+/* Reads what the server sends on one connection, and compares every octet of it with the script.
  *
- * Knows: RFC 6455 section 5, the script, compressed answers. Must never know: sockets, time, what is done next.
+ * Knows: RFC 6455 section 5, the script, compressed answers. Must never know: sockets, time, what the caller does next.
  */
 #ifndef LOAD_ANSWERS_H
 #define LOAD_ANSWERS_H
@@ -26,12 +26,12 @@ typedef struct {
     uint8_t control_len;
     uint8_t control[MOST_CONTROL_OCTETS];
     uint64_t remaining; /* octets of the frame's payload still to come */
-    size_t at; /* octets of the message so far: compared, or gathered when compressed */
+    size_t at; /* octets of the message so far: compared, or gathered if compressed */
     uint8_t *gathered;
     size_t gathered_room;
 } Answers;
 
-/* Takes octets up to the end of one frame. Returns how many; *event tells what they completed. Anything wrong ends the program. */
+/* Takes octets up to the end of one frame, and returns their number. *event is what they completed. A mistake ends the program. */
 size_t answers_feed(Answers *answers, const Script *script, bool deflate, const uint8_t *octets, size_t len, Event *event);
 
 void answers_free(Answers *answers);

@@ -24,7 +24,7 @@ bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t 
 #include <string.h>
 #include <zlib.h>
 
-static const uint8_t TAIL[] = {0x00, 0x00, 0xff, 0xff}; /* RFC 7692 section 7.2.1: taken off by the sender, put back by the receiver */
+static const uint8_t TAIL[] = {0x00, 0x00, 0xff, 0xff}; /* RFC 7692 section 7.2.1: removed by the sender, added by the receiver */
 
 size_t deflate_message(const uint8_t *plain, size_t plain_len, bool fresh, uint8_t **packed)
 {
@@ -67,7 +67,7 @@ bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t 
         if (room == 0 && inflateInit2(&stream, -MAX_WBITS) != Z_OK) {
             fail("zlib: inflateInit2");
         }
-        room = plain_len + 1; /* one more than wanted, so that an answer that is too long shows */
+        room = plain_len + 1; /* one more than needed, so that an answer that is too long shows */
         scratch = realloc(scratch, room);
     }
     inflateReset(&stream);

@@ -1,7 +1,7 @@
-/* permessage-deflate (RFC 7692) as the load generator needs it: messages made once, answers inflated and compared.
+/* permessage-deflate (RFC 7692) for the load generator: compresses messages once, and inflates and compares answers.
  *
- * Knows: raw DEFLATE, zlib, the four octets that section 7.2.1 takes off. Must never know: frames, sockets.
- * Built without WITH_DEFLATE it can only refuse, so that a plain build needs no zlib.
+ * Knows: raw DEFLATE, zlib, the four octets that section 7.2.1 removes. Must never know: frames, sockets.
+ * Without WITH_DEFLATE every function fails, so that a plain build needs no zlib.
  */
 #ifndef LOAD_DEFLATE_H
 #define LOAD_DEFLATE_H
@@ -12,10 +12,10 @@
 
 enum { DEFLATE_WINDOW = 32768 };
 
-/* Compresses one message; with `fresh` nothing of the messages before is referred to. Returns octets written to *packed (malloc'd). */
+/* Compresses one message into *packed, which is malloc'd, and returns its size. With `fresh` it refers to no earlier message. */
 size_t deflate_message(const uint8_t *plain, size_t plain_len, bool fresh, uint8_t **packed);
 
-/* Whether the octets inflate, after this history, to exactly this message. */
+/* Tells whether the octets, after this history, inflate to exactly this message. */
 bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len, const uint8_t *plain,
                         size_t plain_len);
 

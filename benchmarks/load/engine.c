@@ -1,4 +1,4 @@
-/* Connections and their loop. See engine.h. */
+/* The connections and their loop. See engine.h. */
 #include "engine.h"
 
 #include "fail.h"
@@ -49,7 +49,7 @@ void connection_drop(Engine *engine, Connection *c)
     } else if (c->state != STATE_CLOSED) {
         engine->opening--;
     }
-    transport_close(&c->transport); /* the last descriptor of the socket: epoll forgets it by itself */
+    transport_close(&c->transport); /* this is the last descriptor of the socket, so epoll forgets it */
     engine->outstanding -= c->outstanding;
     answers_free(&c->answers);
     free(c->head);
@@ -71,7 +71,7 @@ static void advance(const Script *script, Connection *c, size_t sent)
     c->data_started = c->out_left > 0;
 }
 
-/* The wire image of what is to go: one piece, or two where the cycle begins anew. */
+/* Returns the octets to send: in one piece, or in two if the cycle begins again. */
 static int pieces_to_send(const Script *script, const Connection *c, struct iovec pieces[2])
 {
     unsigned run = script->count - c->out_entry < c->out_left ? script->count - c->out_entry : c->out_left;
@@ -117,13 +117,13 @@ static ssize_t send_messages(const Script *script, Connection *c)
 static void flush(Engine *engine, Connection *c)
 {
     while (c->control_len > 0 || c->out_left > 0) {
-        /* A control frame may stand between frames; here it waits for the end of the messages under way. */
+        /* A control frame may come between any two frames. Here it waits until the current messages are sent. */
         ssize_t sent = c->control_len > 0 && !c->data_started ? send_control(c) : send_messages(&engine->script, c);
         if (sent == IO_BROKEN) {
             if (!c->close_sent) {
                 fail("the server reset a connection");
             }
-            return; /* the read that follows tells how it ended */
+            return; /* the next read tells how the connection ended */
         }
         if (sent == IO_AGAIN) {
             if (!c->wants_write) {
@@ -141,7 +141,7 @@ static void say_control(Engine *engine, Connection *c, uint8_t first, const uint
 {
     static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
     if (c->control_at > 0) {
-        return; /* one is under way; RFC 6455 section 5.5.3 lets a pong be left out for a later one */
+        return; /* a pong is being sent; RFC 6455 section 5.5.3 lets one pong answer several pings */
     }
     c->control_out[0] = first;
     c->control_out[1] = (uint8_t)(MASKED | len);
@@ -177,7 +177,7 @@ void connection_ask(Engine *engine, Connection *c, unsigned messages, uint64_t s
 static void count_answer(Engine *engine, Connection *c)
 {
     if (c->outstanding == 0) {
-        fail("an answer to nothing: more messages came back than were sent");
+        fail("more messages came back than were sent");
     }
     c->outstanding--;
     engine->outstanding--;
@@ -244,7 +244,7 @@ static void feed_head(Engine *engine, Connection *c, const uint8_t *octets, size
     engine->opening--;
     engine->open++;
     if (len > end - before) {
-        feed_frames(engine, c, octets + (end - before), len - (end - before)); /* none was asked for: this fails, or is a ping */
+        feed_frames(engine, c, octets + (end - before), len - (end - before)); /* no answer is due: these octets are a ping, or a mistake */
     }
     engine->on_open(engine, c);
 }
@@ -293,10 +293,10 @@ static void continue_opening(Engine *engine, Connection *c)
     struct iovec piece = {request, upgrade_request(engine->options, request, sizeof request)};
     ssize_t sent = transport_send(&c->transport, &piece, 1);
     if (sent == IO_AGAIN) {
-        return; /* not connected yet: epoll tells */
+        return; /* not connected yet: epoll reports it */
     }
     if (sent != (ssize_t)piece.iov_len) {
-        fail("cannot send the opening handshake: is the server there?");
+        fail("can't send the opening handshake: is the server there?");
     }
     c->state = STATE_UPGRADING;
 }
@@ -310,7 +310,7 @@ void connection_begin(Engine *engine, Connection *c, unsigned first)
     c->transport = transport_open(o->host, o->port, engine->serial++, o->tls);
     engine->opening++;
     if (!o->tls) {
-        continue_opening(engine, c); /* on loopback the connection mostly stands by now */
+        continue_opening(engine, c); /* on loopback the connection is mostly complete by now */
     }
     tell_epoll(engine, c, EPOLL_CTL_ADD, c->state == STATE_CONNECTING);
 }

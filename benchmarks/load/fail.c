@@ -12,7 +12,7 @@ _Noreturn void fail(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(reason, sizeof reason, format, arguments);
     va_end(arguments);
-    /* What comes from a peer goes into a JSON string: keep it printable and free of quotes. */
+    /* The text may come from a peer, and goes into a JSON string: keep it printable and without quotes. */
     for (char *c = reason; *c != '\0'; c++) {
         if (*c == '"' || *c == '\\') {
             *c = '\'';

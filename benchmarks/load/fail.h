@@ -1,6 +1,6 @@
 /* How the load generator stops: one JSON line with the fault, exit status 1.
  *
- * Knows: nothing but its message. Must never know: how to go on. A wrong octet makes every figure of the run worthless.
+ * Knows: only its message. Must never know: how to continue. A wrong octet makes all figures of the run worthless.
  */
 #ifndef LOAD_FAIL_H
 #define LOAD_FAIL_H

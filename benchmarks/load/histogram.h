@@ -1,6 +1,6 @@
 /* A histogram of durations with a bounded relative error (each octave in 64 steps: under 1.6 %).
  *
- * Knows: nanoseconds. Must never know: what took them.
+ * Knows: nanoseconds. Must never know: what the durations are of.
  */
 #ifndef LOAD_HISTOGRAM_H
 #define LOAD_HISTOGRAM_H

@@ -1,7 +1,7 @@
-/* A load generator for WebSocket echo servers: one thread, one epoll loop, every octet compared.
+/* A load generator for WebSocket echo servers: one thread, one epoll loop. It compares every octet.
  *
- * It prints one line of JSON at the end. With --pause it prints the words "open" and "measured" before, and each time waits for
- * a line, so that whoever started it can look at the server's memory meanwhile.
+ * At the end it prints one line of JSON. With --pause it first prints the words "open" and "measured", and waits for a line
+ * after each. So the caller can look at the server's memory meanwhile.
  *
  * Knows: the modes, when to measure, what to print. Must never know: frames, sockets.
  */
@@ -16,7 +16,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-/* Twisted's and asyncio's listeners take 50 to 100 connections that wait for accept; one more would wait a second for its SYN. */
+/* The listeners of Twisted and asyncio queue 50 to 100 connections for accept. Another one would repeat its SYN after a second. */
 enum { MOST_OPENING = 32 };
 
 enum { TURN_MILLISECONDS = 20 };
@@ -32,7 +32,7 @@ static Options options;
 static Connection *connections;
 static unsigned total;
 static bool measuring;
-static bool asking; /* while true, what is answered is asked again */
+static bool asking; /* while true, each answer leads to a new message */
 static bool reopening;
 static clockid_t watched[MAX_WATCHED];
 
@@ -72,12 +72,12 @@ static void pause_at(const char *word)
         printf("%s\n", word);
         fflush(stdout);
         if (fgets(line, sizeof line, stdin) == NULL) {
-            fail("nobody is there to go on from '%s'", word);
+            fail("no line came on standard input after '%s'", word);
         }
     }
 }
 
-/* Turns the loop until `done` holds; without progress for the time of patience, what is missing is reported. */
+/* Runs the loop until `done` holds. Fails with `missing` after the time of patience without progress. */
 static void turn_until(bool (*done)(void), uint64_t (*progress)(void), const char *missing)
 {
     uint64_t seen = progress();
@@ -140,7 +140,7 @@ static void fail_if_stuck(uint64_t *seen, uint64_t *since)
     }
 }
 
-/* Runs the loop for so long, with `step` before each turn (which tells how long the turn may wait). */
+/* Runs the loop for a time. Before each turn `step` returns how long the turn may wait. */
 static void run_for(double seconds, int (*step)(void))
 {
     uint64_t end = engine_clock() + (uint64_t)(seconds * 1e9);
@@ -165,7 +165,7 @@ static void measure(int (*step)(void), Reading *from, Reading *to)
     *to = read_clocks();
 }
 
-/* Every busy connection is closed in the proper way, so that octets nobody asked for can't hide behind the last answer. */
+/* Closes every busy connection with a closing handshake, so that surplus octets can't hide behind the last answer. */
 static void close_all(unsigned count)
 {
     for (unsigned i = options.idle; i < options.idle + count; i++) {
@@ -217,7 +217,7 @@ static int wait_for_answers(void)
     return TURN_MILLISECONDS;
 }
 
-/* Messages leave when they are due, on the next connection that is free; what could not leave in time is timed from then all the same. */
+/* Sends each due message on the next free connection. A message that is sent late is still timed from its due time. */
 static int ask_what_is_due(void)
 {
     static uint64_t due;
@@ -233,7 +233,7 @@ static int ask_what_is_due(void)
             tried = 0;
         }
     }
-    return 0; /* no waiting: a timer would be the larger part of what is measured */
+    return 0; /* no waiting: a timer would take longer than what is measured */
 }
 
 static void run_echo(void)

@@ -1,6 +1,6 @@
-/* What the command line asks for, as one value.
+/* The command line as one value.
  *
- * Knows: the options, their ranges, what goes with what. Must never know: sockets, frames, clocks.
+ * Knows: the options, their ranges, and which go together. Must never know: sockets, frames, clocks.
  */
 #ifndef LOAD_OPTIONS_H
 #define LOAD_OPTIONS_H
@@ -13,10 +13,10 @@
 enum { MAX_WATCHED = 64 };
 
 typedef enum {
-    MODE_ECHO,    /* each connection keeps its messages in flight: what the server can do at most */
-    MODE_LATENCY, /* messages leave at a fixed rate, whatever the server does: how long each takes */
-    MODE_OPENS,   /* connections are opened and closed, again and again */
-    MODE_HOLD,    /* connections are opened and kept: what they cost the server while idle */
+    MODE_ECHO,    /* each connection keeps its messages in flight: the most that the server can do */
+    MODE_LATENCY, /* messages are sent at a fixed rate, whatever the server does: the duration of each */
+    MODE_OPENS,   /* connections are opened and closed repeatedly */
+    MODE_HOLD,    /* connections are opened and kept: their cost for the server while idle */
 } Mode;
 
 typedef enum { KIND_ASCII, KIND_MULTIBYTE, KIND_BINARY } Kind;
@@ -24,16 +24,16 @@ typedef enum { KIND_ASCII, KIND_MULTIBYTE, KIND_BINARY } Kind;
 typedef enum { DEFLATE_OFF, DEFLATE_NO_TAKEOVER, DEFLATE_TAKEOVER } Deflate;
 
 typedef struct {
-    const char *host; /* dotted, in 127.0.0.0/8: it loads nothing else */
+    const char *host; /* dotted, in 127.0.0.0/8: the generator loads only this machine */
     const char *path;
-    const char *ca; /* the certificate to trust under TLS */
+    const char *ca; /* the certificate to trust with TLS */
     uint16_t port;
     Mode mode;
     Kind kind;
     Deflate deflate;
     bool tls;
-    bool echo;  /* opens, hold: one message on each connection (opens: and a closing handshake) */
-    bool pause; /* print "open" and "measured" and wait for a line, so that the caller can look at the server */
+    bool echo;  /* opens, hold: send one message on each connection (opens: make a closing handshake, too) */
+    bool pause; /* print "open" and "measured", and wait for a line after each: the caller can look at the server */
     unsigned connections;
     unsigned idle;
     unsigned in_flight;
@@ -42,8 +42,8 @@ typedef struct {
     double seconds;
     double warmup;
     double rate; /* latency: messages per second over all connections */
-    double patience; /* seconds without any progress before what is outstanding counts as missing */
-    pid_t watched[MAX_WATCHED]; /* whose CPU time to count: the server's processes */
+    double patience; /* seconds without progress after which outstanding answers count as missing */
+    pid_t watched[MAX_WATCHED]; /* the server's processes, whose CPU time counts */
     unsigned watching;
 } Options;
 

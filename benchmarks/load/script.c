@@ -9,7 +9,7 @@
 
 enum { OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80, RSV1 = 0x40, MASKED = 0x80 };
 
-/* The messages of a cycle together stay near the size of a second-level cache, so that the generator is not what waits for memory. */
+/* All messages of a cycle together nearly fit into a second-level cache, so that the generator does not wait for memory. */
 enum { MOST_MESSAGES = 509, CYCLE_OCTETS = 1 << 20, FEWEST_MESSAGES = 4 };
 
 typedef struct {
@@ -36,7 +36,7 @@ static void append(Buffer *buffer, const void *octets, size_t len)
     buffer->len += len;
 }
 
-/* Plain English words: what a compressor meets in practice, about four to one. */
+/* Plain English words, as a compressor meets them in practice. They shrink to about a quarter. */
 static void fill_ascii(uint8_t *out, size_t len, uint64_t *state)
 {
     static const char *const words[] = {
@@ -63,7 +63,7 @@ static size_t put_character(uint8_t *out, uint32_t point, size_t width)
     return width;
 }
 
-/* Characters of one to four octets in equal parts, so that no decoder can stay on one branch. */
+/* Equal numbers of characters of one to four octets, so that no decoder can stay on one branch. */
 static void fill_multibyte(uint8_t *out, size_t len, uint64_t *state)
 {
     static const uint32_t base[] = {0, 0x61, 0x430, 0x4e00, 0x1f600}; /* Latin, Cyrillic, Han, emoji */
@@ -88,13 +88,13 @@ static void fill(uint8_t *out, size_t len, Kind kind, unsigned number)
     static void (*const fillers[])(uint8_t *, size_t, uint64_t *) = {fill_ascii, fill_multibyte, fill_binary};
     uint64_t state = 0x9e3779b97f4a7c15ULL * (number + 1);
     char serial[9];
-    snprintf(serial, sizeof serial, "%08x", number * 2654435761U); /* first what tells this message from the others */
+    snprintf(serial, sizeof serial, "%08x", number * 2654435761U); /* begin with what distinguishes this message */
     size_t head = len < 8 ? len : 8;
     memcpy(out, serial, head);
     fillers[kind](out + head, len - head, &state);
 }
 
-/* One client frame (RFC 6455 section 5.2), masked with a key of its own (5.3). */
+/* Writes one client frame (RFC 6455 section 5.2), masked with a key of its own (5.3). */
 static void append_frame(Buffer *wire, uint8_t first, const uint8_t *payload, size_t len, uint64_t *state)
 {
     uint8_t head[14] = {first};

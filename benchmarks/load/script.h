@@ -1,10 +1,10 @@
-/* What every connection says, over and over, and what it must hear back.
+/* The cycle of messages that every connection sends repeatedly, and the answers that it must get.
  *
- * Messages are made, masked, framed and compressed once, before anything is measured; the wire image is sent straight from
- * memory. Each message of a cycle differs from the others, so that a lost, doubled or swapped answer shows as a wrong octet.
+ * Messages are made, masked, framed and compressed once, before anything is measured. Their octets are sent straight from
+ * memory. All messages of a cycle differ, so that a lost, doubled or swapped answer shows as a wrong octet.
  *
- * Under context takeover the same holds. The first cycle is compressed from an empty window and said once; the second refers to
- * what the first one left, and as the plain text repeats with a period of at least the window, it is valid at every later cycle.
+ * With context takeover the same holds. The first cycle is compressed with an empty window, and sent once. The second refers to
+ * the first. The plain text repeats with a period of at least the window, so the second is valid as every later cycle, too.
  *
  * Knows: RFC 6455 section 5 (framing), payloads. Must never know: sockets, time.
  */
@@ -20,17 +20,17 @@
 typedef struct {
     const uint8_t *plain;
     size_t plain_len;
-    size_t history_len; /* octets just before `plain` that a compressor with context takeover may refer to */
+    size_t history_len; /* octets right before `plain` that a compressor with context takeover may refer to */
     size_t wire_at;
     size_t wire_len;
-    uint8_t *verified; /* a compressed answer that was inflated and compared: the same octets need not be inflated again */
+    uint8_t *verified; /* a compressed answer that inflated to the message: the same octets need not be inflated again */
     size_t verified_len;
 } Entry;
 
 typedef struct {
     Entry *entries;
     unsigned count;
-    unsigned steady; /* where the cycle that repeats begins */
+    unsigned steady; /* the entry at which the repeated cycle begins */
     uint8_t *wire;
     uint8_t opcode;
 } Script;

@@ -1,4 +1,4 @@
-/* Sockets, in the clear or under TLS. See transport.h. */
+/* Sockets with or without TLS. See transport.h. */
 #include "transport.h"
 
 #include "fail.h"
@@ -26,12 +26,12 @@ void transport_setup_tls(const char *ca)
 {
     context = SSL_CTX_new(TLS_client_method());
     if (context == NULL || SSL_CTX_load_verify_locations(context, ca, NULL) != 1) {
-        fail("TLS: cannot read %s", ca);
+        fail("TLS: can't read %s", ca);
     }
     SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
-    SSL_CTX_set_read_ahead(context, 1); /* one receive for many records, not two for each */
+    SSL_CTX_set_read_ahead(context, 1); /* one receive for many records instead of two for each */
     SSL_CTX_set_default_read_buffer_len(context, 65536);
 }
 
@@ -89,7 +89,7 @@ bool transport_has_buffered(const Transport *transport)
 
 void transport_setup_tls(const char *ca)
 {
-    fail("built without WITH_TLS: %s is of no use", ca);
+    fail("built without WITH_TLS: can't use %s", ca);
 }
 
 int transport_handshake(Transport *transport)

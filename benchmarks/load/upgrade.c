@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The key and its answer of RFC 6455 section 1.3: a constant does here, and saves the generator a SHA-1 per connection. */
+/* The key and its answer from RFC 6455 section 1.3. A constant suffices, and saves a SHA-1 for each connection. */
 static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==";
 static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
@@ -26,7 +26,7 @@ size_t upgrade_request(const Options *o, char *into, size_t room)
     return (size_t)len;
 }
 
-/* The value of a header field in a head that ends in NUL, or NULL. */
+/* Returns the value of a header field in a head that ends in NUL, or NULL. */
 static const char *field(const char *head, const char *name, char *value, size_t room)
 {
     const char *line = head;

@@ -1,1 +1,1 @@
-"""The servers that the benchmark measures, each in one small file, and what the Python ones share."""
+"""The servers that the benchmark measures, each in one small file, and what the Python servers share."""

@@ -1,4 +1,4 @@
-"""An aiohttp echo server on uvloop, with that library's defaults but for a message limit that the largest column
+"""An aiohttp echo server on uvloop. It has the library's defaults, except for a message limit that the largest column
 needs."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_SIZE = 16 * 1024 * 1024
 
 
 def application(arguments: Arguments) -> web.Application:
-    """An application whose every path is an echo."""
+    """Return an application that echoes on every path."""
 
     async def echo(request: web.Request) -> web.WebSocketResponse:
         connection = web.WebSocketResponse(compress=arguments.deflate, max_msg_size=MAX_SIZE)

@@ -1,6 +1,6 @@
-"""The command line that the Python peers share: ``PORT [-deflate] [-tls CERT KEY]``.
+"""The command line of all Python peers: ``PORT [-deflate] [-tls CERT KEY]``.
 
-Knows: those words. Must never know: which server is run.
+Knows: these words. Must never know: which server runs.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arguments:
-    """Where to listen on loopback, whether permessage-deflate may be agreed on, and the certificate of a TLS server."""
+    """The port on loopback, whether to accept permessage-deflate, and the certificate of a TLS server."""
 
     port: int
     deflate: bool
     certificate: tuple[str, str] | None
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """A server's context, or None for a server in the clear."""
+        """Return the context of a TLS server, or None without TLS."""
         if self.certificate is None:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -28,12 +28,12 @@ class Arguments:
 
 
 def parse(argv: list[str]) -> Arguments:
-    """Read the words after the program's name."""
+    """Parse the words after the program's name."""
     at = argv.index("-tls") if "-tls" in argv else None
     certificate = (argv[at + 1], argv[at + 2]) if at is not None else None
     return Arguments(port=int(argv[0]), deflate="-deflate" in argv, certificate=certificate)
 
 
 def from_command_line() -> Arguments:
-    """Read this process's own."""
+    """Parse the command line of this process."""
     return parse(sys.argv[1:])

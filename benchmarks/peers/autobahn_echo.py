@@ -1,7 +1,7 @@
-"""A plain Autobahn echo server on Twisted, as Autobahn's own examples write one, with its defaults: what echod is built
-on.
+"""A plain Autobahn echo server on Twisted with default settings, like Autobahn's own examples. echod is built on
+these two.
 
-Only what the columns need is added: permessage-deflate is accepted as the client offers it, and TLS comes from
+Only what the columns need is added: the server accepts permessage-deflate as the client offers it, and TLS comes from
 Twisted's endpoint.
 """
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class Echo(WebSocketServerProtocol):
-    """Sends every message back as it came."""
+    """Sends every message back unchanged."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Autobahn's own name."""
+        """Echo a message; the method's name is Autobahn's."""
         self.sendMessage(payload, isBinary)
 
 
 def accept(offers: list[object]) -> PerMessageDeflateOfferAccept | None:
-    """Take the client's first offer of permessage-deflate, with the context takeover that it asks for."""
+    """Accept the client's first offer of permessage-deflate, with the context takeover that it asks for."""
     for offer in offers:
         if isinstance(offer, PerMessageDeflateOffer):
             return PerMessageDeflateOfferAccept(
@@ -42,7 +42,7 @@ def accept(offers: list[object]) -> PerMessageDeflateOfferAccept | None:
 
 
 def endpoint(arguments: Arguments) -> str:
-    """Where to listen, in Twisted's words."""
+    """Return the string of the endpoint to listen on."""
     if arguments.certificate is None:
         return f"tcp:{arguments.port}:interface=127.0.0.1:backlog=1024"
     certificate, key = arguments.certificate

@@ -1,9 +1,9 @@
-/* The floor: the least that a WebSocket echo server can do on one thread with epoll.
+/* The floor: the least work that a WebSocket echo server can do on one thread with epoll.
  *
- * It shakes hands, unmasks in place and sends back, frame by frame. It checks no UTF-8, keeps no limits, knows no extension and
- * trusts its client, so nothing correct can be expected to be faster. It is a yardstick, not a server.
+ * It makes the opening handshake, and unmasks and returns each frame in place. It does not check UTF-8, has no limits and no
+ * extensions, and trusts its client. So no correct server can be expected to be faster. It is a yardstick, not a server.
  *
- * Knows: RFC 6455 sections 4.2.2 and 5.2. Must never know: more.
+ * Knows: RFC 6455 sections 4.2.2 and 5.2. Must never know: the rest of it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,9 +25,9 @@ typedef struct {
     int fd;
     bool open;
     bool closing;
-    uint8_t mask[8]; /* the key twice, turned so that mask[0] is for the next octet */
+    uint8_t mask[8]; /* the key twice, rotated so that mask[0] is for the next octet */
     uint64_t remaining;
-    uint8_t *held; /* octets of a request or a frame header that a read cut */
+    uint8_t *held; /* octets of a request or frame header that a read cut */
     size_t held_len;
     uint8_t *unsent;
     size_t unsent_len;
@@ -103,7 +103,7 @@ static void watch(Connection *c, int operation, uint32_t what)
     epoll_ctl(epoll, operation, c->fd, &event);
 }
 
-/* Sends, and keeps what the socket does not take; nothing is read from a client that does not read. */
+/* Sends octets, and keeps what the socket does not take. Nothing is read from a client that does not read. */
 static bool put(Connection *c, const uint8_t *octets, size_t len)
 {
     ssize_t sent = send(c->fd, octets, len, MSG_NOSIGNAL);
@@ -147,7 +147,7 @@ static void hold(Connection *c, const uint8_t *octets, size_t len)
 
 /* --- the protocol ---------------------------------------------------------------------------------------------------------- */
 
-/* Returns octets used, 0 while the request is incomplete, -1 for what is no opening handshake. */
+/* Returns the octets used, 0 if the request is incomplete, or -1 if it is no opening handshake. */
 static ssize_t shake_hands(Connection *c, uint8_t *octets, size_t len)
 {
     static const char name[] = "Sec-WebSocket-Key: ";
@@ -190,7 +190,7 @@ static void unmask(Connection *c, uint8_t *to, const uint8_t *from, size_t len)
     c->remaining -= len;
 }
 
-/* Writes the server's header of a frame; returns the octets of the client's, or 0 while they are not all there. */
+/* Writes the server's header of a frame. Returns the size of the client's header, or 0 if that is incomplete. */
 static size_t turn_header(Connection *c, const uint8_t *octets, size_t len, uint8_t *to, size_t *written)
 {
     if (len < 2) {
@@ -215,7 +215,7 @@ static size_t turn_header(Connection *c, const uint8_t *octets, size_t len, uint
     return 6 + width;
 }
 
-/* Turns what came into what goes, in place: the server's header is four octets shorter. */
+/* Turns the received octets into the answer, in place: the server's headers are four octets shorter. */
 static bool echo(Connection *c, uint8_t *octets, size_t len)
 {
     size_t in = 0, out = 0;

@@ -1,4 +1,4 @@
-// A gorilla/websocket echo server, as its own examples write one.
+// A gorilla/websocket echo server, like the one in its own examples.
 //
 // Usage: gorilla PORT [-deflate] [-tls CERT KEY]
 package main

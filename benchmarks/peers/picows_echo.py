@@ -1,5 +1,5 @@
-"""A picows echo server on uvloop, as its own documentation writes one: frame by frame, text not validated, no
-compression."""
+"""A picows echo server on uvloop, like the one in its documentation: it echoes frame by frame, without validating text
+and without compression."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 from benchmarks.peers.arguments import Arguments, from_command_line
 
 
-class Echo(WSListener):  # type: ignore[misc] # picows has no types where it isn't installed
-    """Sends every data frame back as it came."""
+class Echo(WSListener):  # type: ignore[misc] # without an installed picows its types are missing
+    """Sends every data frame back unchanged."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Fragments are echoed as fragments."""
+        """Echo a frame. Fragments are echoed as fragments."""
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code(), frame.get_close_message())
             transport.disconnect()

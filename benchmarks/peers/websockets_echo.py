@@ -1,5 +1,5 @@
-"""A `websockets` echo server on uvloop, with that library's defaults but for a message limit that the largest column
-needs."""
+"""A `websockets` echo server on uvloop. It has the library's defaults, except for a message limit that the largest
+column needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SIZE = 16 * 1024 * 1024
 
 
 async def echo(connection: ServerConnection) -> None:
-    """Send every message back as it came."""
+    """Send every message back unchanged."""
     async for message in connection:
         await connection.send(message)
 

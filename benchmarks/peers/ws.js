@@ -1,4 +1,4 @@
-// A `ws` echo server. Usage: node ws.js PORT [-deflate] [-tls CERT KEY]; `ws` is looked for in NODE_PATH.
+// A `ws` echo server. Usage: node ws.js PORT [-deflate] [-tls CERT KEY]; Node looks for `ws` in NODE_PATH.
 'use strict';
 
 const fs = require('fs');
