@@ -1,13 +1,14 @@
-# What a newcomer and a developer run. Each target does its own set-up, in .venv; `make` alone tells what there is.
+# The commands of a newcomer and of a developer. Each target does its own set-up, in .venv. `make` alone lists them.
 
 PYTHON ?= python3
 PORT ?= tcp:8080
-# Seconds for each fuzzer, and arguments for the long suites: make conformance CONFORMANCE='--sections 1-10'
+# Seconds for each fuzzer, and arguments for the long suites, such as: make conformance CONFORMANCE='--sections 1-10'
 FUZZ_SECONDS ?= 3600
 CONFORMANCE ?=
 NOX ?=
 BENCH ?=
-# Processes that share the tests out: more than there are cores, as most tests wait for a daemon or a client.
+# The number of processes that run tests. It is more than the number of cores, because most tests wait for a daemon or a
+# client.
 WORKERS ?= 4
 
 VENV := .venv
@@ -18,23 +19,25 @@ PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -g -O1
 
-# Without the express lane its tests are skipped, as ECHOD_NATIVE=0 has it, unless no tool may be missing.
+# If the express lane is not compiled, its tests are skipped (ECHOD_NATIVE=0), unless no tool may be missing.
 HAS_LANE := $(BIN)/python -c 'from echod.lane.native import load; raise SystemExit(load(None) is None)'
 NO_LANE := "The express lane is not compiled, echod serves in pure Python. For speed: apt-get install gcc python3-dev, then make clean."
 
-# Left out under sanitizers: fuzzing has some of its own; valgrind, browsers, curl and man don't take one that is loaded before them, and
-# test_wall_clock.py loads a library of its own there; its malloc gives no memory back; an installation builds without; CI runs none of our
-# code; and workers, which are started over and over, take long to load it.
+# These tests are left out under sanitizers. Fuzzers have sanitizers of their own. valgrind, browsers, curl and man fail
+# if a sanitizer is loaded before them, and test_wall_clock.py loads another library there. A sanitizer's malloc gives
+# no memory back. An installation builds without sanitizers. CI runs none of our code. Workers are started over and
+# over, and take long to load a sanitizer.
 NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/test_instructions.py tests/reliability tests/test_admin_daemon.py \
   tests/test_checking.py tests/test_ci.py tests/test_manual.py tests/core/test_memory.py tests/test_packaging.py tests/test_url.py \
   tests/test_wall_clock.py tests/test_workers_daemon.py
 
-# What drives a daemon in a process of its own covers nothing, and takes its time: `make check` measures coverage without it.
+# These tests drive a daemon in another process. They take long and cover nothing in this one, so `make check` measures
+# coverage without them.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/lane/native/test_fuzz.py \
   tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py \
   tests/test_url.py tests/test_workers_daemon.py
 
-# To whoever has none left, one test at a time, so that a long file does not keep one process alone.
+# A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -45,14 +48,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 
-run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for another)
+run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for another port)
 	$(BIN)/twistd -n --pidfile= echod --port $(PORT)
 
-test: $(VENV)/.test $(NODE)/.done  ## run the tests, but for the long suites
+test: $(VENV)/.test $(NODE)/.done  ## run the tests, except the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
 	$(BIN)/python -m pytest $(SHARED_OUT)
 
-check: $(VENV)/.test  ## check style, types, and full branch coverage
+check: $(VENV)/.test  ## check style, types and full branch coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -64,25 +67,26 @@ check: $(VENV)/.test  ## check style, types, and full branch coverage
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
 
-system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (root)
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (needs root)
 	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
 
-fuzz: $(VENV)/.test  ## fuzz the daemon, then its C code, for FUZZ_SECONDS each
+fuzz: $(VENV)/.test  ## fuzz the daemon and then each part of its C code, for FUZZ_SECONDS each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 	$(BIN)/python -m tests.lane.native.fuzz.run --seconds $(FUZZ_SECONDS)
 
-native: $(VENV)/.test  ## compile the express lane after a change to its C code
+native: $(VENV)/.test  ## compile the express lane, after a change to its C code
 	$(BIN)/python -m echod.lane.native.build
 
-instructions: $(VENV)/.test  ## count the C code's instructions and compare with the recorded figures
+instructions: $(VENV)/.test  ## count the C code's instructions, and compare them with the recorded figures
 	$(BIN)/python -m tests.lane.native.instructions
 
-# In a copy, as nothing else should meet what is built here. Python itself is not built with the sanitizer, so its run-time library has
-# to be there first; what Python leaks at its end is its own.
-test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemons too, with the C code under AddressSanitizer and UBSan
+# This works in a copy, because nothing else should use what is built here. Python itself is not built with the
+# sanitizer, so the sanitizer's run-time library has to be loaded first. Leak detection is off, because Python itself
+# leaks when it exits.
+test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, including clients and daemons, with the C code under AddressSanitizer and UBSan
 	rm -rf build/sanitized
 	mkdir -p build/sanitized
 	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . .gitignore | tar -xf - -C build/sanitized
@@ -90,24 +94,24 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, clients and daemo
 	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
-bench: $(VENV)/.test  ## measure echod beside other servers, up to 25 minutes (BENCH=--quick)
+bench: $(VENV)/.test  ## measure echod and other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each supported Python, reactor, Autobahn and Twisted (NOX=arguments)
 	$(BIN)/nox $(NOX)
 
-# auditwheel says of the wheel which Linux it is for; it takes its tool patchelf from the PATH.
-# Both write down times and permissions, auditwheel the present time and the caller's umask unless told.
+# auditwheel tags the wheel with the Linux that it is for. It finds its tool patchelf on the PATH. Both `build` and
+# auditwheel store times and permissions. auditwheel would use the present time and the caller's umask.
 dist: export SOURCE_DATE_EPOCH ?= 1580601600
-dist: $(VENV)/.test  ## build the wheel and the sdist, the same octets each time, in dist/
+dist: $(VENV)/.test  ## build the wheel and the sdist, reproducibly, in dist/
 	rm -rf build/dist dist/*.whl dist/*.tar.gz
 	ECHOD_NATIVE=1 $(BIN)/python -m build --no-isolation --outdir build/dist .
 	umask 022 && PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --wheel-dir dist build/dist/*.whl
 	mv build/dist/*.tar.gz dist
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 
-# Elsewhere, as dpkg-buildpackage puts its packages beside the folder that it works in.
-deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
+# This works in a folder of its own, because dpkg-buildpackage puts its packages beside the folder that it works in.
+deb: $(VENV)/.test  ## build the Debian package, in dist/ (needs debhelper)
 	rm -rf build/deb
 	$(BIN)/python -m build --no-isolation --sdist --outdir build/deb .
 	mkdir -p build/deb/echod dist
@@ -115,17 +119,18 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (debhelper)
 	cd build/deb/echod && dpkg-buildpackage --build=binary --no-sign
 	mv build/deb/*.deb dist
 
-clean:  ## remove what the others made
+clean:  ## remove what the other targets made
 	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
-# The set-up.
+# Set-up
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "echod needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# The install compiles the express lane where there is a compiler, and copies the plugin: so it is done again when either has changed.
+# The installation compiles the express lane if there is a compiler, and copies the plugin. So it is repeated when
+# either has changed.
 $(VENV)/.run: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .
 	@$(HAS_LANE) || echo $(NO_LANE)
@@ -136,14 +141,14 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/p
 	@$(HAS_LANE) || echo $(NO_LANE)
 	@touch $@ $(VENV)/.run
 
-# Tools of the system suite, whose needs don't go together with echod's.
+# Tools of the system suite. Their dependencies conflict with echod's.
 $(TOOLS)/.done: tests/system/requirements.txt
 	@$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-# Without npm, or where its registry can't be had, the tests with Node's client are skipped, and say so; unless nothing may be missing.
-# Of what npm says of a failure the first line with words in it is shown.
+# Without npm, or if its registry cannot be reached, the tests with Node's client are skipped and say so, unless no tool
+# may be missing. Of npm's output about a failure, the first line with a message is shown.
 NPM_CI := npm ci --loglevel=error --prefer-offline --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000 --prefix tests/interop
 $(NODE)/.done: tests/interop/package-lock.json
 	@if ! command -v npm >/dev/null; then exit 0; fi; \

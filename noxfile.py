@@ -1,8 +1,8 @@
-"""The tests under other Pythons, other reactors, and the oldest and newest Autobahn and Twisted: `nox`, or `make
+"""Run the tests under other Pythons, other reactors, and the oldest and newest Autobahn and Twisted: `nox`, or `make
 compatibility`.
 
-Knows which of them echod promises to run with. Must never know what the tests are; a Python that is not here is left
-out, with a line, unless ECHOD_TEST_REQUIRE=all has it fail.
+Knows which of them echod promises to run with. Must never know what the tests are. A Python that is not installed is
+left out, with a line. With ECHOD_TEST_REQUIRE=all it is a failure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = os.environ.get("ECHOD_TEST_REQUIRE") == "all"
 
 if pyenv := shutil.which("pyenv"):
-    # Its programs on the PATH, such as python3.13, run only what is active: here all that is installed.
+    # pyenv's programs on the PATH, such as python3.13, run only active versions. Activate all that are installed.
     installed = subprocess.run(
         [pyenv, "versions", "--bare"], capture_output=True, text=True, check=False
     ).stdout.split()
@@ -28,8 +28,8 @@ if pyenv := shutil.which("pyenv"):
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14", "3.15"]
 
-# Those that another Python or another reactor could change: in process, and with a daemon. Not those of tools, builds
-# and loads.
+# Tests whose result another Python or another reactor could change: tests in this process, and tests with a daemon.
+# Tests of tools, of builds and under load are left out.
 WITH_DAEMON = [
     "interop",
     "test_admin_daemon.py",
@@ -54,31 +54,30 @@ IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--igno
 
 REACTORS = ["epoll", "poll", "asyncio"]
 
-# As the Makefile's.
+# The same as in the Makefile.
 SHARED_OUT = ["--numprocesses", os.environ.get("WORKERS", "4"), "--dist", "worksteal"]
 
 
-# What pip is told for either end of what pyproject.toml lets in: of Autobahn, Twisted and others; released versions
-# only.
+# Options of pip for the oldest and the newest versions that pyproject.toml allows. They are released versions only.
 OLDEST = ("--constraint", "tests/oldest.txt")
 NEWEST = ("--upgrade", "--upgrade-strategy", "eager")
 
 
 def install(session: nox.Session, *options: str) -> None:
-    """Install echod with its lane and its tests."""
+    """Install echod with the express lane and the tests."""
     session.install("--editable", ".[test]", *options, env={"ECHOD_NATIVE": "1"})
 
 
 def run_in_process(session: nox.Session, reactor: str = "epoll", interpreter: str = "python") -> None:
-    """Run the tests in process under a reactor."""
+    """Run the tests that start no daemon, under a reactor."""
     session.run(
         interpreter, "-m", "pytest", "--quiet", *SHARED_OUT, *IN_PROCESS, env={"ECHOD_TEST_OWN_REACTOR": reactor}
     )
 
 
 def run_tests(session: nox.Session, reactor: str = "epoll", *options: str) -> None:
-    """Run the tests under a reactor: those in process, and those whose daemon runs under it, these with pytest's
-    `options`."""
+    """Run the tests under a reactor: those that start no daemon, and those whose daemon runs under the reactor, with
+    pytest's `options`."""
     run_in_process(session, reactor)
     session.run(
         "python", "-m", "pytest", "--quiet", *SHARED_OUT, *WITH_DAEMON, *options, env={"ECHOD_TEST_REACTOR": reactor}
@@ -86,7 +85,7 @@ def run_tests(session: nox.Session, reactor: str = "epoll", *options: str) -> No
 
 
 def test(session: nox.Session, *options: str) -> None:
-    """Install and run; words after `--` take the place of the list of tests."""
+    """Install echod and run the tests; words after `--` replace the list of tests."""
     install(session, *options)
     if session.posargs:
         session.run("python", "-m", "pytest", "--quiet", *session.posargs)
@@ -96,56 +95,56 @@ def test(session: nox.Session, *options: str) -> None:
 
 @nox.session(python=PYTHONS)
 def python(session: nox.Session) -> None:
-    """The tests under each Python."""
+    """Run the tests under each Python."""
     test(session)
 
 
 @nox.session
 @nox.parametrize("reactor", REACTORS)
 def reactor(session: nox.Session, reactor: str) -> None:
-    """Those in process and those with a daemon, both under the reactor."""
+    """Run the tests that start no daemon and those that start one, both under the reactor."""
     install(session)
     run_tests(session, reactor)
 
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """The oldest Autobahn, Twisted and others that pyproject.toml lets in."""
+    """Use the oldest Autobahn, Twisted and others that pyproject.toml allows."""
     test(session, *OLDEST)
 
 
 @nox.session
 def newest(session: nox.Session) -> None:
-    """The newest of all that is needed, released versions only."""
+    """Use the newest released version of every dependency."""
     test(session, *NEWEST)
 
 
 @nox.session(venv_backend="none", default=False)
 def in_process(session: nox.Session) -> None:
-    """The tests in process alone, with the Python and the packages that nox itself has: no registry is asked."""
+    """Run only the tests that start no daemon, with the Python and the packages of nox itself. No registry is asked."""
     run_in_process(session, interpreter=sys.executable)
 
 
-# Named by its path, as nox would take the Python that it runs on itself: in CI that is Debian's, and this one is
-# pyenv's.
+# The path is given, because for a version alone nox would use the Python that it runs on. In CI that is Debian's, and
+# this one is pyenv's.
 @nox.session(python=shutil.which("python3.11") or "3.11", tags=["ci"], default=False)
 def oldest_under_poll(session: nox.Session) -> None:
-    """Three of the above at once: with the next two and `make test` each Python, reactor and end of the versions is
-    met."""
+    """Combine three of the sessions above. This session, the next two and `make test` cover each Python, each reactor,
+    and the oldest and newest versions."""
     install(session, *OLDEST)
     run_tests(session, "poll")
 
 
 @nox.session(python="3.12", tags=["ci"], default=False)
 def between(session: nox.Session) -> None:
-    """Likewise; in process alone, as it is neither end of anything."""
+    """Likewise; only tests that start no daemon, because 3.12 is neither the oldest nor the newest."""
     install(session)
     run_in_process(session)
 
 
 @nox.session(python="3.13", tags=["ci"], default=False)
 def newest_under_asyncio(session: nox.Session) -> None:
-    """Likewise; without a long file, in which the reactor makes no difference, and `make test` has the newest
+    """Likewise; without one long file, for which the reactor makes no difference. `make test` runs it with the newest
     versions."""
     install(session, *NEWEST)
     run_tests(session, "asyncio", "--ignore=tests/interop/test_deflate.py")
