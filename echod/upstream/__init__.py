@@ -1,6 +1,5 @@
-"""The only room that touches private names of Autobahn and Twisted, and those of their attributes that no documentation
-promises.
+"""The only room that uses private names of Autobahn, Twisted and pyOpenSSL, and attributes that are not documented.
 
-Each is named in tests/upstream/, which fails when upstream changes it. Knows what is inside a connection of theirs;
-must never know echod's rules: it offers what is missing from their public interfaces, and `protocol` decides.
+tests/upstream/ names each of them, and fails when upstream changes one. The room offers what the public interfaces
+lack. Knows what is inside a connection of Autobahn or Twisted. Must never know echod's rules: `websocket/` decides.
 """

@@ -1,7 +1,6 @@
-"""Autobahn's protocols, with what echod needs and their public interface lacks, and without what each connection would
-pay for.
+"""Autobahn's protocols for echod: they offer what the public interface lacks, and leave out what costs each connection.
 
-Knows what is inside a connection of Autobahn's. Must never know what its octets go through: that is the transport's.
+Knows what is inside an Autobahn connection. Must never know what is between it and the kernel (transports.py).
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from autobahn.websocket.utf8validator import Utf8Validator
 
 
 class _NobodyWaits:
-    """Stands for the Deferreds that fire when a connection is open and closed. They would hold the connection, which
-    holds them."""
+    """Takes the place of the Deferreds that fire when a connection is open and when it is closed. A Deferred would
+    refer to the connection, which refers to the Deferred, and only the garbage collector would free them."""
 
     def callback(self, result: object) -> None:
-        """Tell nobody."""
+        """Do nothing."""
 
 
 _NOBODY_WAITS = _NobodyWaits()
 
 _ANSWER = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-"""The answer to an opening handshake, up to what is different from one to the next."""
+"""The part of the answer to an opening handshake that is the same for all."""
 
 BAD_GATEWAY = 1014
 
@@ -38,27 +37,27 @@ BAD_GATEWAY = 1014
 class ServerProtocol(WebSocketServerProtocol):
     """Autobahn's server protocol with one way out: every failure and every drop comes through `fail` or `drop`."""
 
-    # Copying some thirty options into each connection, and formatting them for a debug line, is three quarters of what
-    # a connection costs. `options_of` makes them attributes of the class.
+    # Autobahn would copy some thirty options into each connection and format them for a debug line: three quarters of
+    # the cost of a connection. `options_of` makes the options attributes of the class instead.
     CONFIG_ATTRS: list[str] = []  # noqa: RUF012  # Autobahn's declaration
 
-    transport: Any  # is there from `connectionMade` to `forget`
+    transport: Any  # set from `connectionMade` to `forget`
     is_open: Any = _NOBODY_WAITS
     is_closed: Any = _NOBODY_WAITS
     maxMessagePayloadSize: int
     _isMessageCompressed: bool
 
     def __init__(self) -> None:
-        """Make none of what only other users of Autobahn look at: Deferreds, observers, details of the transport."""
+        """Make nothing. Autobahn would make Deferreds, observers and transport details, which echod never uses."""
 
-    # What Autobahn sets on each connection in `_connectionMade`, with debug lines around it that nobody reads: here it
-    # is on the class, and a connection has of its own what differs from it. tests/upstream/test_autobahn.py compares
-    # the two.
+    # Autobahn sets these attributes on each connection in `_connectionMade`, between debug lines nobody reads. Here
+    # they are attributes of the class, and a connection sets only those that differ. tests/upstream/test_autobahn.py
+    # compares the two.
     state = WebSocketProtocol.STATE_CONNECTING
     send_state = WebSocketProtocol.SEND_STATE_GROUND
     data = b""
     trackedTimings = cast(Any, None)
-    # Counts for all connections together, which nobody reads either.
+    # One object for all connections, because nobody reads its counts either.
     trafficStats = TrafficStats()
     triggered = False
     wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
@@ -77,24 +76,23 @@ class ServerProtocol(WebSocketServerProtocol):
     _is_bad_gateway = False
 
     is_held = False
-    """While this is set, Autobahn takes nothing of what it was fed. Who unsets it has to feed it again, be it with
-    nothing."""
+    """While this is set, Autobahn processes nothing of what it was fed. Whoever clears it must call `feed` again, if
+    only with no bytes."""
 
     @cached_property
     def utf8validator(self) -> Any:  # type: ignore[override]  # an attribute of Autobahn's
-        """The validator, from the first text that Autobahn takes on."""
+        """The validator, made when Autobahn meets the first text."""
         return Utf8Validator()
 
     def open(
         self, key: str, subprotocol: str | None, extension: PerMessageCompress | None, headers: Mapping[str, str]
     ) -> None:
-        """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`; `headers` go
-        into the answer.
+        """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`.
 
-        Autobahn's own `succeedHandshake` says `Upgrade: WebSocket`, where RFC 6455 section 4.2.2 has `websocket`. It
-        would also choose an extension by itself, make it of its own class, forget the value of
-        `client_max_window_bits`, and take twice the time. In all else its answer is this one;
-        tests/upstream/test_autobahn.py compares the two.
+        The answer also has these `headers`. Autobahn's own `succeedHandshake` writes `Upgrade: WebSocket`, while RFC
+        6455 section 4.2.2 has `websocket`. It would also choose an extension by itself, make it of its own class,
+        forget the value of `client_max_window_bits`, and take twice the time. In everything else its answer is the same
+        as this one; tests/upstream/test_autobahn.py compares the two.
         """
         self.websocket_version = 13
         if extension is not None:
@@ -111,8 +109,8 @@ class ServerProtocol(WebSocketServerProtocol):
         self.onOpen()
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
-        """Take a Close frame; 1014 (IANA: bad gateway), which Autobahn's list lacks, is judged as 1013 and answered as
-        itself."""
+        """Take a Close frame. Autobahn's list lacks 1014 (IANA: bad gateway), so Autobahn gets 1013 in its place, and
+        the reply has 1014."""
         if code != BAD_GATEWAY:
             # Autobahn's annotation forgets its None
             return super().onCloseFrame(code, reasonRaw)  # type: ignore[arg-type]
@@ -123,7 +121,7 @@ class ServerProtocol(WebSocketServerProtocol):
         return is_over
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        """Send a Close frame; a reply has the code that came."""
+        """Send a Close frame; a reply has the code that the peer sent."""
         super().sendCloseFrame(BAD_GATEWAY if isReply and self._is_bad_gateway else code, reasonUtf8, isReply)
 
     def fail(self, code: int, reason: str) -> None:
@@ -139,14 +137,14 @@ class ServerProtocol(WebSocketServerProtocol):
         self.fail(code, reason)
 
     def _protocol_violation(self, reason: str) -> bool:
-        # True: stop. Autobahn would go on with the frame at fault, and gather what it claims, unless it drops the
-        # connection.
+        # True: stop. With False, unless it drops the connection, Autobahn would go on with the faulty frame and collect
+        # the payload that the frame claims.
         self._fail_connection(1002, reason)
         return True
 
     def _invalid_payload(self, reason: str) -> bool:
-        # How much is inflated at a time depends on how it comes, and so does which is seen first: what can't be
-        # inflated, or what is not UTF-8.
+        # The sizes of the reads decide how much is inflated at a time, and so which fault is seen first: bytes that
+        # can't be inflated, or text that is not UTF-8. One reason for both does not depend on the reads.
         self._fail_connection(
             1007, "invalid deflated message" if self.inside_message and self._isMessageCompressed else reason
         )
@@ -157,36 +155,36 @@ class ServerProtocol(WebSocketServerProtocol):
         self._fail_connection(1009, f"message longer than {max_msg_size} octets when inflated")
 
     def _closeConnection(self, abort: bool = False) -> None:  # noqa: ARG002  # Autobahn passes it
-        # `abort` is set where Autobahn got the peer's reply to a Close of ours: a reset then would be for nothing.
+        # Autobahn sets `abort` when the peer has replied to our Close frame; a reset would be pointless then.
         self.drop()
 
     def open_frame_rest(self) -> int:
-        """Return the octets of the current frame's payload that are still to come; 0 outside a frame."""
+        """Return how many bytes of the current frame's payload are still to come; 0 outside a frame."""
         frame = self.current_frame
         return int(frame.length - self.current_frame_masker.pointer()) if frame is not None else 0
 
     def feed(self, data: bytes) -> None:
-        """Let Autobahn have octets, past the debug line that its `dataReceived` builds for each read."""
+        """Give Autobahn received bytes, without the debug line that its `dataReceived` builds for each read."""
         self._dataReceived(data)
 
     def processData(self) -> bool:
-        """Let Autobahn take one frame's header or some of its payload, unless it is held."""
+        """Let Autobahn process one frame's header or some of its payload, unless it is held."""
         return not self.is_held and super().processData()
 
     def forget_rest(self) -> None:
-        """Drop what has been fed and comes behind the current message."""
+        """Drop the bytes that have been fed and come after the current message."""
         self.data = b""
 
     def forget(self) -> None:
-        """Let go of the transport and of zlib's objects: a closed connection is freed at once, not by the garbage
-        collector."""
+        """Drop the references to the transport and to zlib's objects, so that a closed connection is freed at once and
+        does not wait for the garbage collector."""
         self.state = self.STATE_CLOSED
         self._perMessageCompress = None
         self.transport = None
 
     @property
     def extension(self) -> Any:
-        """The one that was given to `open`, until the connection is gone."""
+        """The extension that was given to `open`, until the connection is gone."""
         return self._perMessageCompress
 
     @property
@@ -196,46 +194,47 @@ class ServerProtocol(WebSocketServerProtocol):
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether nothing of a frame has come that is not whole."""
+        """Whether no part of an incomplete frame has arrived."""
         return not self.data and self.current_frame is None
 
     @property
     def is_between_messages(self) -> bool:
-        """Whether nothing of a message or a frame has come that is not whole."""
+        """Whether no part of an incomplete message or frame has arrived."""
         return not self.inside_message and self.is_between_frames
 
 
 class _NoLog:
-    """Stands where Autobahn keeps its logger, and drops everything: `ClientProtocol.why` has it, too."""
+    """Takes the place of Autobahn's logger and drops every line: `ClientProtocol.why` tells the reason, too."""
 
     def trace(self, *_: object, **__: object) -> None:
-        """Drop it."""
+        """Drop the line."""
 
     debug = info = warn = error = critical = failure = trace
 
 
 class ClientProtocol(WebSocketClientProtocol):
-    """Autobahn's client protocol whose opening handshake is written by its user.
+    """Autobahn's client protocol, but its user writes the opening handshake.
 
-    Autobahn writes the Host field with the port even where it is the default one, without the brackets of an IPv6
-    address, and takes each field once.
+    Autobahn itself writes the port into the Host field even if it is the default port, leaves out the brackets of an
+    IPv6 address, and accepts each field only once.
     """
 
     log = _NoLog()
     transport: Any
 
     def startHandshake(self) -> None:
-        """Write nothing yet, unlike Autobahn: that is `request`'s, once TLS has been verified."""
+        """Write nothing yet, unlike Autobahn: `request` writes once TLS has been verified."""
 
     def request(self, key: str, head: bytes) -> None:
-        """Send the opening handshake `head`, to whose `key` the answer will be held."""
+        """Send the opening handshake `head`. The answer must match its `key`."""
         self.websocket_key = key.encode()
         self.sendData(head)
 
     def feed(self, data: bytes) -> None:
-        """Let Autobahn have octets; the first ones must hold the whole head of the answer.
+        """Give Autobahn received bytes; the first call must have the whole head of the answer.
 
-        For a debug line it decodes the head as UTF-8, and raises where that can't be done.
+        Autobahn decodes the head as UTF-8 for a debug line, and raises an exception if the head is not UTF-8. So every
+        byte above ASCII is replaced in the head.
         """
         if self.state == self.STATE_CONNECTING:
             head, end, rest = data.partition(b"\r\n\r\n")
@@ -244,7 +243,7 @@ class ClientProtocol(WebSocketClientProtocol):
 
     @property
     def why(self) -> str:
-        """Why Autobahn failed the connection; empty where it was the server's doing."""
+        """Why Autobahn failed the connection; empty if the server ended it."""
         return (
             (self.wasNotCleanReason or "").removeprefix("I dropped the WebSocket TCP connection: ")
             if self.droppedByMe

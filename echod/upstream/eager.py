@@ -1,7 +1,7 @@
-"""A first read before the reactor is told of a new connection, which mostly brings its request along.
+"""Reads a new connection once before the reactor knows of it, because the request has mostly arrived by then.
 
-Knows how a port of Twisted's accepts, and how the transport of a connection begins to read. Must never know what the
-octets say.
+Knows how a port of Twisted accepts, and how the transport of a connection begins to read. Must never know what the
+bytes mean.
 """
 
 from __future__ import annotations
@@ -18,51 +18,50 @@ from echod.upstream import names
 class _EagerServer(Server):
     """A socket that the reactor is told of only after a first read, which mostly finds the request head.
 
-    A client sends it right behind its part of the TCP handshake. For the reactor to watch the socket, to say that there
-    is something, and to watch it no longer because it is leased, is 7 µs.
+    A client sends the head right after its part of the TCP handshake. Without this class the reactor would start to
+    watch the socket, report that there is something to read, and stop watching it because it is leased: 7 µs.
     """
 
     _is_watched: bool | None = None
-    """None: to be watched after the first read; False: not to be."""
+    """None: the reactor is to watch the socket after the first read. False: it is not."""
 
     def startReading(self) -> None:
-        """Have the reactor watch the socket, or after the first read; the first to call is Twisted's `__init__`."""
+        """Make the reactor watch the socket, now or after the first read. Twisted's `__init__` makes the first call."""
         if self._is_watched:
             cast(Any, super()).startReading()
         else:
             self._is_watched = None
 
     def stopReading(self) -> None:
-        """Undo that."""
+        """Make the reactor stop watching the socket, or not begin to."""
         if self._is_watched:
             cast(Any, super()).stopReading()
         else:
             self._is_watched = False
 
     def read_first(self) -> None:
-        """Read what has come already. An end, or an error, is the reactor's to find."""
+        """Read what has already arrived. If there is an end of file or an error, the reactor will find it."""
         octets = b""
-        if self._is_watched is None:  # it may have been aborted already
+        if self._is_watched is None:  # otherwise the connection may have been aborted
             with suppress(OSError):
                 octets = self.socket.recv(self.bufferSize)
         try:
             if octets:
                 self.protocol.dataReceived(octets)
-        finally:  # an error is logged by Twisted, which keeps the connection
+        finally:  # Twisted logs an exception and keeps the connection
             is_wanted, self._is_watched = self._is_watched is None, True
             if is_wanted:
                 self.startReading()
 
 
 def _no_address(_: object) -> None:
-    """Build no address object for `buildProtocol`, which makes nothing of it: a microsecond."""
+    """Build no address object, because `buildProtocol` does not use it. That saves a microsecond."""
 
 
 def make_eager(port: Any, factory: IProtocolFactory) -> None:
-    """Have each connection that `port` accepts read at once by `read_first`, if there is nothing between its socket and
-    `factory`.
+    """Let `read_first` read each connection of `port` at once, if nothing is between its sockets and `factory`.
 
-    Where a name that this takes is gone (`names.EAGER`), the port stays as it is.
+    If a private name that this needs is gone (`names.EAGER`), the port stays as it is.
     """
     if type(port) is Port and getattr(port, "factory", None) is factory and not names.missing(names.EAGER):
         eager = cast(Any, port)
@@ -70,6 +69,6 @@ def make_eager(port: Any, factory: IProtocolFactory) -> None:
 
 
 def read_first(transport: Any) -> None:
-    """Read what a new connection has brought along; to be called at the end of `connectionMade`."""
+    """Read what has arrived on a new connection. Call this at the end of `connectionMade`."""
     if isinstance(transport, _EagerServer):
         transport.read_first()

@@ -1,9 +1,9 @@
 """twistd's log file, opened for appending.
 
-Twisted's own writes where its last line ended: the lines of two processes overwrite each other, and a file that is
-copied and cut by whoever rotates logs (logrotate's `copytruncate`) goes on behind a hole of zeros.
+Twisted's own log file writes where its last line ended. So the lines of two processes overwrite each other, and after
+a log rotation that copies and truncates the file (logrotate's `copytruncate`) the next line follows a hole of zeros.
 
-Knows the file. Must never know what is written.
+Knows the file. Must never know what is written to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.python.logfile import LogFile
 
 
 class AppendedLogFile(LogFile):
-    """Writes each line to the end of the file, wherever that is by then."""
+    """Writes each line at the end of the file, wherever the end is at that time."""
 
     def _openFile(self) -> None:
         super()._openFile()

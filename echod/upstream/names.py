@@ -1,7 +1,7 @@
-"""The names that echod uses of its libraries' insides, looked up before it serves.
+"""The private names of its libraries that echod uses. echod looks them up before it serves.
 
-Knows the owner of each name, and what echod does without it. Must never know what a name is for: the module that uses
-it says so.
+Knows the owner of each name, and what echod does if the name is gone. Must never know what a name is for: the module
+that uses it says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 Names = Mapping[str, Sequence[str]]
-"""By their owner, as `module:class` or `module`, names that no documentation promises."""
+"""Names that no documentation promises, by their owner: `module:class` or `module`."""
 
 NEEDED: Names = {
     "autobahn.twisted.websocket:WebSocketServerProtocol": (
@@ -44,46 +44,46 @@ NEEDED: Names = {
     "OpenSSL.SSL": ("_lib",),
     "OpenSSL.SSL:Context": ("_context",),
 }
-"""Without one of these a limit or a close would not be what is promised: there is no start."""
+"""If one of these is gone, a limit or a close would not be as promised, so echod does not start."""
 
 EAGER: Names = {"twisted.internet.tcp:Port": ("_buildAddr", "transport")}
-"""Without one of these a new connection is read for the first time when the reactor finds that it can be."""
+"""If one of these is gone, the first read of a new connection waits until the reactor reports the socket readable."""
 
 TLS_LANE: Names = {
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_aborted", "_flushReceiveBIO"),
     "OpenSSL.SSL": ("_ffi",),
     "OpenSSL.SSL:Connection": ("_ssl", "_into_ssl", "_from_ssl"),
 }
-"""Without one of these TLS stays out of the express lane, and its buffers keep the size that they have grown to."""
+"""If one of these is gone, the pump serves no TLS, and the buffers of TLS sessions keep the size they have grown to."""
 
 _DISTRIBUTIONS = {"autobahn": "autobahn", "twisted": "Twisted", "OpenSSL": "pyOpenSSL"}
 
 
 def missing(names: Names) -> list[str]:
-    """Return those that aren't there, each with its library and that one's version, such as `Twisted 26.10.0:
-    tcp.Port._buildAddr`."""
+    """Return the names that are gone, each with its library and version: `Twisted 26.10.0: tcp.Port._buildAddr`."""
     return [_describe(owner, name) for owner, its in names.items() for name in its if not _is_there(owner, name)]
 
 
 def fault() -> str | None:
-    """Return in one line why echod can't serve with the libraries that are here, and which would do; None, if it
-    can."""
+    """Return one line if echod can't serve with the installed libraries, with the versions that would do; or None."""
     found = missing(NEEDED)
     if not found:
         return None
     return (
-        f"can't serve without these names, which it uses and which are gone: {', '.join(found)}; install "
+        f"the installed libraries lack private names that echod needs: {', '.join(found)}; install "
         f"{', '.join(_wanted())}"
     )
 
 
 def losses() -> list[str]:
-    """Return a line for each faster way that echod leaves out, and what is missing for it."""
+    """Return a line for each faster way that echod can't use, with the names that are missing for it."""
     ways = (
         (EAGER, "new connections are read a little later"),
         (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),
     )
-    return [f"{what}, for want of {', '.join(gone)}" for names, what in ways if (gone := missing(names))]
+    return [
+        f"{what}, because these names are gone: {', '.join(gone)}" for names, what in ways if (gone := missing(names))
+    ]
 
 
 def _is_there(owner: str, name: str) -> bool:
@@ -95,10 +95,10 @@ def _is_there(owner: str, name: str) -> bool:
 
 
 def _is_set_by_a_method(owner: Any, name: str) -> bool:
-    """Tell whether a method of a class sets this attribute on its objects, or on another's.
+    """Tell whether a method of the class `owner` sets an attribute of this name on any object.
 
-    Disassembling takes ten times as long, so it has only the last word: the instructions of a Python that nobody has
-    tried may be others.
+    `_stores` is quick, but a future Python may encode the instruction differently. So `dis`, which takes ten times as
+    long, has the last word.
     """
     values = (value for kind in getattr(owner, "__mro__", ()) for value in vars(kind).values())
     codes = [value.__code__ for value in values if isinstance(value, FunctionType)]
@@ -109,7 +109,7 @@ def _is_set_by_a_method(owner: Any, name: str) -> bool:
 
 
 def _stores(code: CodeType, name: str) -> bool:
-    """Look for the instruction itself: two bytes, STORE_ATTR and the lower byte of the name's index (see `dis`)."""
+    """Search for the instruction itself: two bytes, STORE_ATTR and the lower byte of the name's index (see `dis`)."""
     instruction = bytes((dis.opmap["STORE_ATTR"], code.co_names.index(name) & 0xFF))
     return int.from_bytes(instruction, sys.byteorder) in memoryview(code.co_code).cast("H")
 
@@ -122,7 +122,7 @@ def _describe(owner: str, name: str) -> str:
 
 
 def _wanted() -> list[str]:
-    """Return the versions that echod's own metadata ask for; without metadata, the names alone."""
+    """Return the versions that echod's own metadata require; without metadata, only the names of the libraries."""
     names = tuple(name.lower() for name in _DISTRIBUTIONS.values())
     with suppress(importlib.metadata.PackageNotFoundError):
         return [line for line in importlib.metadata.requires("echod") or () if line.lower().startswith(names)]

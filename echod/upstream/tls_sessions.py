@@ -1,6 +1,6 @@
-"""TLS sessions: which groups they may agree on, what ended one, and its parts for as long as it is in other hands.
+"""TLS sessions: the groups that a session may agree on, what ended a session, and its parts while the pump uses it.
 
-Knows pyOpenSSL, the binding under it, and how Twisted drives both. Must never know certificates, nor what is done with
+Knows pyOpenSSL, the binding below it, and how Twisted drives both. Must never know certificates, or what is done with
 the parts.
 """
 
@@ -19,21 +19,21 @@ from echod.upstream.transports import RECORD_SIZE, is_tls, send_now, tls_of
 
 
 def set_groups(context: SSL.Context, choices: Sequence[str]) -> None:
-    """Allow these groups alone for the key exchange: the first of `choices` that the OpenSSL in use knows every one of.
+    """Allow only certain groups for the key exchange: the first list in `choices` of which OpenSSL knows every group.
 
-    pyOpenSSL has a way to set a single elliptic curve; OpenSSL's own default has others that are slower and hardly
-    looked at (X448).
+    Raises `ValueError` if there is none. pyOpenSSL can only set a single elliptic curve. OpenSSL's own default has
+    further groups that are slower and less well studied (X448).
     """
     library = cast(Any, SSL)._lib
     for groups in choices:
         if library.SSL_CTX_set1_curves_list(context._context, groups.encode()):
             return
-        library.ERR_clear_error()  # else the next call that looks there finds it
+        library.ERR_clear_error()  # otherwise the next call that looks for errors would find this one
     raise ValueError("OpenSSL knows none of the groups for the key exchange")
 
 
 def tls_fault(error: BaseException | None) -> str | None:
-    """Return what OpenSSL has against what the peer did, as pyOpenSSL tells it; None if that is not what ended a
+    """Return OpenSSL's complaint about the peer, as pyOpenSSL reports it; None if no such complaint ended the
     connection."""
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         return ", ".join(str(entry[-1]) for entry in error.args[0]) or None
@@ -41,7 +41,7 @@ def tls_fault(error: BaseException | None) -> str | None:
 
 
 class Session(NamedTuple):
-    """An open TLS session by the addresses of its parts, which live as long as the connection."""
+    """An open TLS session as the addresses of its parts, which live as long as the connection."""
 
     ssl: int
     incoming: int
@@ -66,11 +66,11 @@ _OPENSSL_FUNCTIONS = {
 
 @cache
 def openssl() -> dict[str, int] | None:
-    """Return, of the OpenSSL that makes Twisted's TLS sessions, the functions (their addresses) and constants that
-    serve one.
+    """Return the functions (by address) and constants that serve a session of the OpenSSL that Twisted uses.
 
-    They are in cryptography's binding, which promises neither them nor their types to anybody but pyOpenSSL: None, if
-    they are not what they were, or if a name by which a session is taken apart is gone (`names.TLS_LANE`).
+    They come from cryptography's binding, which promises neither functions nor types to anybody but pyOpenSSL. Returns
+    None if a function or its type has changed, or if a private name that gives a session's parts is gone
+    (`names.TLS_LANE`).
     """
     if names.missing(names.TLS_LANE):
         return None
@@ -88,8 +88,10 @@ def openssl() -> dict[str, int] | None:
 
 
 def session(layers: Sequence[Any]) -> Session | None:
-    """Return the TLS session between two reads, if that is all there is on the socket, with nothing under way but
-    octets."""
+    """Return the TLS session. Call this between two reads.
+
+    Returns None if anything but TLS is on the socket, or if a handshake, an end or unsent bytes are pending in Twisted.
+    """
     if not is_tls(layers) or openssl() is None:
         return None
     tls = layers[0]
@@ -108,24 +110,23 @@ def session(layers: Sequence[Any]) -> Session | None:
 
 
 def renew_buffers(layers: Sequence[Any]) -> bool:
-    """Give back the memory that the buffers of a TLS session have grown to; tell whether they are as small as they can
-    be now.
+    """Free the memory that a TLS session's buffers have grown to, and tell whether they are now as small as possible.
 
-    The memory BIOs of OpenSSL never shrink, so new ones take their place. This is only possible while both are empty:
-    part of a record that was received is in the session itself, which keeps it. A session in other hands is not to be
-    touched.
+    OpenSSL's memory BIOs never shrink, so new ones take their place. That is possible only while both are empty. An
+    incomplete record that was received is no obstacle: it is in the session itself, which keeps it. Do not call this
+    while the session is leased.
     """
     tls = tls_of(layers)
     if tls is None or openssl() is None:
-        return True  # there is nothing that could be done later
+        return True  # a later call could not do more
     if not tls._handshakeDone or tls._lostTLSConnection or tls._aborted:
         return False
     connection, library, ffi = tls.getHandle(), cast(Any, SSL)._lib, cast(Any, SSL)._ffi
-    octets = ffi.new("char **")
-    if any(library.BIO_get_mem_data(bio, octets) for bio in (connection._into_ssl, connection._from_ssl)):
+    content = ffi.new("char **")
+    if any(library.BIO_get_mem_data(bio, content) for bio in (connection._into_ssl, connection._from_ssl)):
         return False
     incoming, outgoing = library.BIO_new(library.BIO_s_mem()), library.BIO_new(library.BIO_s_mem())
-    if ffi.NULL in (incoming, outgoing):  # there is no memory
+    if ffi.NULL in (incoming, outgoing):  # out of memory
         library.BIO_free(incoming)
         library.BIO_free(outgoing)
         library.ERR_clear_error()
@@ -136,12 +137,12 @@ def renew_buffers(layers: Sequence[Any]) -> bool:
 
 
 def flush_session(layers: Sequence[Any]) -> None:
-    """Write what a TLS session that was in other hands has left to be sent."""
-    with suppress(SSL.Error):  # there is no more
+    """Write what a TLS session still has to send after its lease."""
+    with suppress(SSL.Error):  # raised when there is no more
         while True:
             send_now(layers[-1], layers[0].getHandle().bio_read(2 * RECORD_SIZE))
 
 
 def read_session(layers: Sequence[Any]) -> None:
-    """Take what a TLS session that was in other hands has left to be received, and whatever else is to be met there."""
+    """Let Twisted read what a TLS session still has to deliver after its lease: received bytes, an end, or an error."""
     layers[0]._flushReceiveBIO()

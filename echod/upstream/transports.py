@@ -1,7 +1,7 @@
-"""What is between a connection and the kernel, as layers: what waits in there, and how octets pass it at once.
+"""The layers between a connection and the kernel: how many bytes wait in them, and how to write past the waiting.
 
-Knows the buffers of Twisted's transports, TLS among them, and what the kernel tells of a socket. Must never know what
-is written.
+Knows the buffers of Twisted's transports, including TLS, and what the kernel tells about a socket. Must never know what
+the written bytes mean.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from twisted.internet.tcp import Connection
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 RECORD_SIZE = 2**14
-"""Octets that one TLS record holds at most (RFC 8446 section 5.1)."""
+"""The most bytes of payload that one TLS record holds (RFC 8446 section 5.1)."""
 
 
 def layers(transport: ITransport) -> tuple[Any, ...]:
-    """Return `transport` and what it wraps (TLS, the PROXY protocol), down to the socket's own; of a connection they
-    stay the same."""
+    """Return `transport` and the layers that it wraps (TLS, the PROXY protocol), down to the socket's own transport.
+
+    The layers of a connection never change.
+    """
     found: list[Any] = [transport]
     while not isinstance(found[-1], Connection) and getattr(found[-1], "transport", None) is not None:
         found.append(found[-1].transport)
@@ -33,22 +35,22 @@ def layers(transport: ITransport) -> tuple[Any, ...]:
 
 
 def is_plain(layers: Sequence[Any]) -> bool:
-    """Tell whether there is nothing but the socket: what is on it is what is read and written."""
+    """Tell whether there is only the socket, so that its bytes are those that the connection reads and writes."""
     return len(layers) == 1 and isinstance(layers[0], Connection)
 
 
 def is_tls(layers: Sequence[Any]) -> bool:
-    """Tell whether there is TLS on the socket, and nothing else."""
+    """Tell whether TLS is on the socket and nothing else is."""
     return len(layers) == 2 and isinstance(layers[0], TLSMemoryBIOProtocol) and isinstance(layers[1], Connection)
 
 
 def tls_of(layers: Sequence[Any]) -> Any:
-    """Return the layer that is TLS, wherever it is; None if there is none."""
+    """Return the TLS layer, wherever it is among the layers; None if there is none."""
     return next((layer for layer in layers if isinstance(layer, TLSMemoryBIOProtocol)), None)
 
 
 def unsent(layers: Sequence[Any]) -> int:
-    """Return the octets written that the kernel has not taken yet."""
+    """Return how many written bytes the kernel has not taken yet."""
     octets = 0
     for layer in layers:
         if isinstance(layer, Connection):
@@ -59,14 +61,12 @@ def unsent(layers: Sequence[Any]) -> int:
 
 
 def held(layers: Sequence[Any]) -> int:
-    """Return the octets of memory that what is unsent takes: of a buffer, the begin of which was sent, all is still
-    there."""
+    """Return how many bytes of memory the unsent bytes take. A buffer stays whole when only its beginning was sent."""
     return unsent(layers) + sum(layer.offset for layer in layers if isinstance(layer, Connection))
 
 
 def give_back_sent(layers: Sequence[Any]) -> None:
-    """Let go of what was sent, where that is more than half of a buffer: so all that is copied is less than what was
-    sent."""
+    """Free what was sent if it is more than half of a buffer, so that less is copied than was sent."""
     connection = layers[-1]
     if isinstance(connection, Connection) and connection.offset > len(connection.dataBuffer) // 2:
         connection.dataBuffer = connection.dataBuffer[connection.offset :]
@@ -74,12 +74,12 @@ def give_back_sent(layers: Sequence[Any]) -> None:
 
 
 def unacknowledged(layers: Sequence[Any]) -> int:
-    """Return the octets that the kernel has taken but the peer's has not confirmed; 0 where that can't be told."""
+    """Return how many bytes the kernel has taken and the peer's kernel has not confirmed; 0 if that is unknown."""
     return _ioctl(layers[-1], termios.TIOCOUTQ)
 
 
 def unread(layers: Sequence[Any]) -> int:
-    """Return the octets that wait in the kernel to be read; 0 where that can't be told."""
+    """Return how many bytes wait in the kernel to be read; 0 if that is unknown."""
     return _ioctl(layers[-1], termios.FIONREAD)
 
 
@@ -91,11 +91,11 @@ def _ioctl(connection: Any, request: int) -> int:
 
 
 def write_now(layers: Sequence[Any], octets: bytes) -> None:
-    """Write, and let the kernel have at once what it takes.
+    """Write, and pass to the kernel at once what it takes.
 
-    Twisted's own `write` waits for the reactor's next turn, and over TLS for one more, in which small writes are put
-    together: that is done before this is called. All that a connection writes must come this way, for it overtakes what
-    waits in there.
+    Twisted's own `write` waits for the reactor's next turn. Over TLS it waits one turn more to join small writes; the
+    caller of this function has joined them already. A connection must write everything with this function, because
+    this function overtakes bytes that wait in Twisted's buffer for small writes.
     """
     top, bottom = layers[0], layers[-1]
     if is_tls(layers):
@@ -107,7 +107,8 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     elif is_plain(layers):
         send_now(bottom, octets)
     elif (tls := tls_of(layers)) is not None:
-        # Past Twisted's buffer for small writes, which `unsent` doesn't know: who looks there would take them for sent.
+        # This goes past Twisted's buffer for small writes. `unsent` doesn't know that buffer, so the bytes in it would
+        # seem to be sent.
         TLSMemoryBIOProtocol.write(tls, octets)
     elif isinstance(bottom, Connection):
         send_now(bottom, octets)
@@ -116,17 +117,16 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
 
 
 def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
-    """Encrypt; return the records, and the octets that are Twisted's to write: during a handshake, after the end, or in
-    error.
+    """Encrypt, and return the records and the remaining bytes, which Twisted must write.
 
-    Twisted itself hands each record of 16 KiB to the transport by itself, which costs the reactor two system calls
-    beside the write.
+    Bytes remain during a handshake, after the end, or after an error. Twisted would pass each record of 16 KiB to the
+    transport separately, which costs the reactor two system calls in addition to the write.
     """
     records: list[bytes] = []
     start = 0
     if tls._handshakeDone and not (tls._lostTLSConnection or tls.disconnecting or tls._appSendBuffer):
         connection = tls.getHandle()
-        with suppress(SSL.Error):  # what it is, Twisted finds out with the rest
+        with suppress(SSL.Error):  # Twisted meets the same error when it writes the rest
             while start < len(octets):
                 start += connection.send(octets[start : start + RECORD_SIZE])
                 records.append(connection.bio_read(2 * RECORD_SIZE))
@@ -134,32 +134,31 @@ def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
 
 
 def send_now(connection: Connection, octets: bytes) -> None:
-    """Write to the socket's own transport what is ready for the wire: the kernel takes what it can, the transport has
-    the rest."""
+    """Send bytes that are ready for the wire: the kernel takes what it can, and the transport keeps the rest."""
     sent = 0
     if connection.connected and not connection.dataBuffer and not connection._tempDataLen:
         try:
             sent = connection.socket.send(octets)
-        except OSError:  # it would block, or the write below meets the error again
+        except OSError:  # the call would block, or the write below meets the error again
             sent = 0
     if sent < len(octets):
         connection.write(octets[sent:] if sent else octets)
 
 
 def close_now(connection: Connection) -> None:
-    """Close a socket that has nothing to send, as the reactor would in its next turn."""
+    """Close a socket that has nothing to send. The reactor would do the same in its next turn."""
     connection.connectionLost(connectionDone)
 
 
 def set_read_size(layers: Sequence[Any], octets: int) -> None:
-    """Set how many octets are read at a time, and how many may wait unsent before the producer is paused."""
+    """Set how many bytes one read takes, and how many bytes may wait unsent before the producer is paused."""
     if isinstance(layers[-1], Connection):
         layers[-1].bufferSize = octets
 
 
 def half_close(transport: ITransport) -> None:
-    """Send what was written and then a FIN, and go on reading; over TLS, which has no half-close, a close_notify."""
+    """Send what was written and then a FIN, and go on reading. TLS has no half-close, so it sends a close_notify."""
     if ISSLTransport.providedBy(transport):
         transport.loseConnection()
     else:
-        cast(Any, transport).loseWriteConnection()  # as IHalfCloseableDescriptor has it
+        cast(Any, transport).loseWriteConnection()  # a method of IHalfCloseableDescriptor

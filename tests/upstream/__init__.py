@@ -1,2 +1,2 @@
-"""Each private name that `echod/upstream/` touches, and each fault it works around, as they are today: a change
-upstream fails here."""
+"""These tests state the private names that `echod/upstream/` uses and the upstream faults that it works around, as they
+are today. If upstream changes one, a test fails."""

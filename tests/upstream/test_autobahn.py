@@ -1,4 +1,4 @@
-"""Autobahn's protocols: names of theirs, and what is different in echod's."""
+"""The private names of Autobahn's protocols, and how echod's protocols differ."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.frames import ACCEPT, CLOSE, PING, TEXT, client_frame, close_payload,
 
 
 class Plain(WebSocketServerProtocol):
-    """Autobahn as it comes, echoing."""
+    """Autobahn's own server protocol, which echoes."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)
 
 
 class PlainTransport(Transport):
-    """Counts what is written."""
+    """Counts the writes."""
 
     writes = 0
 
@@ -61,14 +61,14 @@ def plain_open(**options: Any) -> tuple[Plain, PlainTransport]:
 
 
 def accept_with_12_bits(offers: Any) -> PerMessageDeflateOfferAccept:
-    """Take what is offered, with a window of 4 KiB where that may be."""
+    """Accept the first offer, with a window of 4 KiB if the offer allows it."""
     return PerMessageDeflateOfferAccept(
         offers[0], request_max_window_bits=12 if offers[0].accept_max_window_bits else 0
     )
 
 
 class TestAutobahnsDeflate:
-    """Why `compression.Deflate` stands where Autobahn has its own."""
+    """Why `compression.Deflate` takes the place of Autobahn's own class."""
 
     def opened(self, *offer: str) -> tuple[Plain, PlainTransport]:
         protocol, transport = plain(perMessageCompressionAccept=accept_with_12_bits, failByDrop=False)
@@ -78,7 +78,7 @@ class TestAutobahnsDeflate:
         return protocol, transport
 
     def echoes(self, *messages: bytes) -> list[bytes]:
-        """The payloads of the echoes of deflated messages, inflated."""
+        """Send deflated messages, and return the inflated payloads of their echoes."""
         protocol, transport = self.opened()
         for message in messages:
             protocol.dataReceived(client_frame(TEXT, message, rsv=4))
@@ -128,7 +128,7 @@ class TestAutobahnsDeflate:
 
 
 class TestAutobahn:
-    """Names, and faults for which there is a way around."""
+    """Private names, and faults that echod works around."""
 
     @pytest.mark.parametrize(
         ("name", "parameters"),
@@ -147,7 +147,7 @@ class TestAutobahn:
 
     def test_what_autobahn_sets_on_each_connection_is_on_the_class(self) -> None:
         protocol, _ = plain()
-        # What __init__ sets is for others, too, and a queue is for writes that echod never chops.
+        # `__init__` sets attributes for other users, too, and the queue is for chopped writes, which echod never makes.
         own = {"factory", "transport", "connected", "peer", "send_queue"} | vars(Plain()).keys()
         names = vars(protocol).keys() - own - set(WebSocketServerProtocol.CONFIG_ATTRS)
         assert len(names) > 20
@@ -186,9 +186,9 @@ class TestAutobahn:
         protocol.makeConnection(transport)
         protocol.dataReceived(handshake("/", *headers))
         autobahns = transport.value().split(b"\r\n")
-        # RFC 6455 section 4.2.2 has it in small letters.
+        # RFC 6455 section 4.2.2 has small letters.
         autobahns[autobahns.index(b"Upgrade: WebSocket")] = b"Upgrade: websocket"
-        # The order of a header's fields says nothing.
+        # The order of the fields has no meaning.
         assert sorted(Peer(factory).open("/", *headers).split(b"\r\n")) == sorted(autobahns)
 
     def test_what_autobahn_sets_when_it_answers_is_there_where_it_does_not(self) -> None:
@@ -323,7 +323,7 @@ def client(protocol_class: type[WebSocketClientProtocol], url: str = "ws://local
 
 
 class TestAutobahnsClient:
-    """What `ClientProtocol` replaces, and the names that it uses for that."""
+    """What `ClientProtocol` replaces, and the private names that it uses."""
 
     @pytest.mark.parametrize(
         ("url", "host"),
@@ -369,7 +369,7 @@ class TestAutobahnsClient:
             + ACCEPT
             + b"\r\n\r\n"
         )
-        # What follows the head must not be touched.
+        # The bytes after the head must stay as they are.
         protocol.feed(answer + server_frame(TEXT, "é".encode()) + server_frame(CLOSE, close_payload(1001, "é")))
         assert protocol.remoteCloseReason == "é"
         assert protocol.why == ""
@@ -388,7 +388,7 @@ class TestAutobahnsClient:
 
 
 def test_frames_of_the_oracle_are_understood() -> None:
-    """The oracle itself, held against Autobahn."""
+    """Autobahn checks the oracle itself."""
     protocol, transport = plain_open()
     protocol.dataReceived(client_frame(TEXT, b"x" * 70_000))
     assert split(transport.value())[0][0].payload == b"x" * 70_000

@@ -1,4 +1,4 @@
-"""A reactor whose clock is not the wall clock: what Twisted's is today, and what becomes of calls that wait already."""
+"""The reactor's monotonic clock: which clock Twisted uses today, and what happens to calls that already wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from echod.upstream.clock import make_monotonic
 
 @pytest.fixture(params=[epollreactor.EPollReactor, pollreactor.PollReactor, selectreactor.SelectReactor])
 def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Return a reactor that is not the process's."""
+    """Return a reactor that is not the reactor of this process."""
     made = request.param()
     yield made
     for reader in made.removeAll():
@@ -22,7 +22,7 @@ def reactor(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_without_it_the_seconds_are_the_wall_clocks() -> None:
-    """As in twisted#2424. When this fails, echod's own clock can go."""
+    """This is twisted#2424. When this test fails, echod no longer needs its own clock."""
     assert base.ReactorBase.seconds is time.time
 
 
@@ -30,7 +30,7 @@ def test_calls_that_wait_keep_their_time(reactor: Any) -> None:
     done: list[str] = []
     reactor.callLater(1000, done.append, "late")
     cancelled = reactor.callLater(0, done.append, "never")
-    reactor.timeout()  # from here on it is a heap that they are in
+    reactor.timeout()  # moves the calls into the reactor's heap
     later = reactor.callLater(2000, done.append, "later")
     cancelled.cancel()
     make_monotonic(reactor)

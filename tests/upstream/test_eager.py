@@ -1,4 +1,4 @@
-"""A first read before the reactor watches the socket."""
+"""A new connection is read once before the reactor watches its socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.reactor import until
 
 
 class Early(Protocol):
-    """Reads at once, after what `before` does."""
+    """Calls `before`, and then reads at once."""
 
     before: Callable[[Any], object] = staticmethod(bool)
     made: Deferred[Early]
@@ -62,7 +62,7 @@ def port(factory: Factory) -> Iterator[Any]:
 
 @pytest.fixture
 def connect(port: Any) -> Iterator[Connect]:
-    """A function that connects and sends before the reactor has a turn."""
+    """Return a function that connects and sends before the reactor has a turn."""
     with ExitStack() as clients:
 
         def connect(octets: bytes) -> socket.socket:

@@ -1,5 +1,4 @@
-"""Endpoint strings, passed and adopted sockets, and why echod has endpoints of its own for TLS and the PROXY
-protocol."""
+"""Endpoint strings, passed and adopted sockets, and why echod has its own endpoints for TLS and the PROXY protocol."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ def test_what_systemd_passed_is_kept_on_the_class() -> None:
 def test_sockets_without_names_are_forgotten(
     names: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By Twisted, and its variables are gone then; the environment that the process began with still has them."""
+    """Twisted forgets them and removes its variables. The environment that the process began with still has these."""
     variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", **names}
     first = tmp_path / "environ"
     first.write_bytes(
@@ -63,7 +62,7 @@ def test_sockets_without_names_are_forgotten(
     assert _SystemdParser._sddaemon.inheritedDescriptors() == []
     assert endpoints.passed_descriptors() == endpoints.passed_descriptors() == [3, 4]
     assert _SystemdParser._sddaemon.inheritedNamedDescriptors() == {"unknown": 4}, (
-        "the last of that name, as of one unit's"
+        "the last one with that name, as if from one unit"
     )
     passed = [
         serverFromString(reactor, f"systemd:domain=INET:{which}") for which in ("index=0", "index=1", "name=unknown")
@@ -112,7 +111,7 @@ def test_the_descriptor_of_an_adopted_socket() -> None:
 def test_an_adopted_unix_socket_is_taken_away_from_who_made_it(
     is_left: bool, tmp_path: Path
 ) -> Generator[Any, Any, None]:
-    """By Twisted alone, that is: with `leave_path` it isn't."""
+    """Twisted alone does that. With `leave_path` the socket stays."""
     Kept.made = Deferred()
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as owner:
@@ -140,7 +139,7 @@ def test_an_adopted_unix_socket_is_taken_away_from_who_made_it(
 
 @pytest_twisted.inlineCallbacks
 def test_a_held_port_accepts_nothing_and_is_only_closed() -> Generator[Any, Any, None]:
-    """Twisted would shut its own socket down, for all that have it."""
+    """Twisted would shut its socket down, which ends it for every process that has it."""
     port = yield serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Kept))
     assert port._shouldShutdown
     held = endpoints.hold(port)
@@ -149,7 +148,7 @@ def test_a_held_port_accepts_nothing_and_is_only_closed() -> Generator[Any, Any,
         yield port.stopListening()
         accepted, _ = other.accept()
         accepted.close()
-    with pytest.raises(ValueError, match="is no socket"):
+    with pytest.raises(ValueError, match="is not a socket"):
         endpoints.hold(cast(Any, object()))
 
 
@@ -240,8 +239,7 @@ def test_other_endpoints_are_left_as_they_are() -> None:
 
 @pytest.fixture
 def leaves_sockets() -> Iterator[None]:
-    """Collect here, and not within a later test, what Twisted leaves to the garbage collector: a socket that could not
-    be bound."""
+    """Collect garbage now and not in a later test, because Twisted leaves a socket that could not be bound."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -255,7 +253,7 @@ def take(text: str) -> Any:
 
 
 def leave_dead_socket(path: Path) -> None:
-    """What a daemon leaves that was killed."""
+    """Leave a socket behind, as a daemon does that was killed."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
         dead.listen()
@@ -267,7 +265,7 @@ def leave_dead_socket(path: Path) -> None:
 def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
     path = tmp_path / "socket"
     leave_dead_socket(path)
-    # Twisted's lock, with the process id that the next process has, too, in a container.
+    # Twisted's lock. In a container the next process has the same process id.
     (tmp_path / "socket.lock").symlink_to(str(os.getpid()))
     with pytest.raises(CannotListenError):
         yield serverFromString(reactor, f"unix:{path}").listen(Factory.forProtocol(Kept))
@@ -275,7 +273,7 @@ def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[
     assert (path.stat().st_mode & 0o777) == 0o600
     assert port.getHost() == UNIXAddress(os.fsencode(path))
     (tmp_path / "socket.lock").unlink()
-    # In use, and so it is when the one who has it is busy.
+    # The path is in use, even if the process that has it is busy.
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         with pytest.raises(CannotListenError, match="in use"):
@@ -290,14 +288,14 @@ def test_a_path_where_nobody_accepts_is_taken_over(tmp_path: Path) -> Generator[
 def test_a_path_of_something_else_is_not_taken_over(tmp_path: Path) -> Generator[Any, Any, None]:
     path, dead, full = (tmp_path / name for name in ("file", "dead", "full"))
     path.write_text("kept")
-    with pytest.raises(FileExistsError, match="that is no socket"):
+    with pytest.raises(FileExistsError, match="is not a socket"):
         yield take(f"unix:{path}").listen(Factory.forProtocol(Kept))
     assert path.read_text() == "kept"
     leave_dead_socket(dead)
     (tmp_path / "link").symlink_to(dead)
-    with pytest.raises(FileExistsError, match="that is no socket"):
+    with pytest.raises(FileExistsError, match="is not a socket"):
         yield take(f"unix:{tmp_path / 'link'}").listen(Factory.forProtocol(Kept))
-    # Of somebody who accepts, but so late that the kernel's queue is full.
+    # A server that accepts so late that the kernel's queue is full.
     with socket.socket(socket.AF_UNIX) as slow, socket.socket(socket.AF_UNIX) as waiting:
         slow.bind(str(full))
         slow.listen(0)
@@ -335,7 +333,7 @@ def test_a_start_that_fails_removes_the_path_at_once(tmp_path: Path) -> Generato
 
 
 class TestFaults:
-    """Twisted's own `haproxy:`, `ssl:` and `tls:`, and why `proxy_header` and `tls` stand in for them."""
+    """Faults of Twisted's own `haproxy:`, `ssl:` and `tls:`, which `net.proxy_header` and `net.tls` replace."""
 
     def test_a_proxy_header_in_pieces_is_dropped(self) -> None:
         protocol = HAProxyWrappingFactory(Factory.forProtocol(Protocol)).buildProtocol(UNIXAddress(None))
@@ -346,7 +344,7 @@ class TestFaults:
         assert transport.disconnecting
 
     def test_an_offer_of_alpn_is_answered_with_an_alert(self, certificate: Certificate) -> None:
-        """Every browser makes one."""
+        """Every browser makes such an offer."""
         options = PrivateCertificate.loadPEM(certificate.path.read_bytes()).options()
         protocol = SimpleNamespace(factory=SimpleNamespace(wrappedFactory=Factory()))
         Client(options, protocol=protocol).shake_hands()

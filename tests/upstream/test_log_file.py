@@ -1,4 +1,4 @@
-"""twistd's log file: why echod has one of its own."""
+"""twistd's log file, and why echod has a class of its own for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_lines_of_two_processes_in_one_file(kind: type[LogFile], is_appended: bo
 
 @pytest.mark.parametrize(("kind", "is_appended"), [(LogFile, False), (AppendedLogFile, True)])
 def test_a_file_that_is_cut_while_it_is_open(kind: type[LogFile], is_appended: bool, tmp_path: Path) -> None:
-    """By logrotate's copytruncate."""
+    """logrotate's copytruncate does this."""
     path = tmp_path / "log"
     path.write_text("before\n")
     log = kind.fromFullPath(str(path))

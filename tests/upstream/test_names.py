@@ -1,4 +1,4 @@
-"""Every private name that upstream/ uses is looked up before echod serves, and one that is gone is told."""
+"""echod looks up every private name that upstream/ uses before it serves, and reports each one that is gone."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.tls import Certificate
 
 MODULES = [import_module(f"{upstream.__name__}.{module.name}") for module in iter_modules(upstream.__path__)]
 
-# cryptography's binding: `tls_sessions.openssl` finds out by itself whether it is as it was.
+# The name of cryptography's binding: `tls_sessions.openssl` checks by itself whether the binding has changed.
 FOUND_OUT = {"_openssl"}
 
 
 def used(module: ModuleType) -> set[str]:
-    """The private names that a module uses and does not define."""
+    """Return the private names that a module uses and does not define."""
     nodes = list(ast.walk(ast.parse(Path(str(module.__file__)).read_text())))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
@@ -46,7 +46,7 @@ def used(module: ModuleType) -> set[str]:
 
 
 def overridden(module: ModuleType) -> set[str]:
-    """The private names that classes of a module have in common with those they are made of."""
+    """Return the private names that classes of a module share with their base classes."""
     kinds = [kind for _, kind in getmembers(module, isclass) if kind.__module__ == module.__name__]
     return {
         name
@@ -109,7 +109,7 @@ def test_a_start_without_one_that_is_needed_is_one_line(
     ]
     assert len(wanted) == 3
     assert err.getvalue() == (
-        "echod: can't serve without these names, which it uses and which are gone: "
+        "echod: the installed libraries lack private names that echod needs: "
         f"{library} {importlib.metadata.version(library)}{rest}; install {', '.join(wanted)}\n"
     )
 
@@ -121,7 +121,7 @@ def test_without_metadata_the_libraries_alone_are_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.metadata, "requires", none)
     monkeypatch.setattr(names, "NEEDED", {"socket:socket": ("_was_there",)})
     assert str(names.fault()).endswith(
-        " are gone: Python: socket.socket._was_there; install autobahn, twisted, pyopenssl"
+        " that echod needs: Python: socket.socket._was_there; install autobahn, twisted, pyopenssl"
     )
 
 
@@ -145,7 +145,7 @@ def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     version = importlib.metadata.version("pyOpenSSL")
     at = lines.index(f"express lane: pump and codec ({native.isa}), TLS by the codec alone")
     assert lines[at + 1 : at + 3] == [
-        "new connections are read a little later, for want of Python: socket.socket._was_there",
-        f"TLS is served without the pump, and its buffers never shrink, for want of pyOpenSSL {version}: "
-        "SSL.Connection._was_there",
+        "new connections are read a little later, because these names are gone: Python: socket.socket._was_there",
+        "TLS is served without the pump, and its buffers never shrink, because these names are gone: "
+        f"pyOpenSSL {version}: SSL.Connection._was_there",
     ]

@@ -1,4 +1,4 @@
-"""The parts of a TLS session, and what OpenSSL is told."""
+"""The parts of a TLS session, and the settings that OpenSSL gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.tls import Certificate
 def test_groups_that_openssl_does_not_know_are_passed_over() -> None:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     tls_sessions.set_groups(context, ["no-such-group", "P-384"])
-    # Nothing of the first is left in OpenSSL's queue of errors, where the next call would find it.
+    # The first choice leaves no error in OpenSSL's queue, where the next call would find it.
     with pytest.raises(SSL.Error, match="no start line"):
         context.use_certificate_chain_file("/dev/null")
     with pytest.raises(ValueError, match="none of the groups"):
@@ -27,7 +27,7 @@ def test_groups_that_openssl_does_not_know_are_passed_over() -> None:
 
 
 def test_the_parts_of_a_tls_session_are_where_they_were(certificate: Certificate) -> None:
-    """`session` reads them, and lends them to the pump; Twisted goes on with `_flushReceiveBIO`."""
+    """`session` reads the parts, and the pump gets them. After a lease Twisted goes on with `_flushReceiveBIO`."""
     connection: Any = SSL.Connection(certificate.server_options().getContext(), None)
     ffi = cast(Any, SSL)._ffi
     parts = {name: ffi.typeof(getattr(connection, name)).cname for name in ("_ssl", "_into_ssl", "_from_ssl")}
@@ -38,7 +38,7 @@ def test_the_parts_of_a_tls_session_are_where_they_were(certificate: Certificate
     attributes = ("_handshakeDone", "_lostTLSConnection", "_aborted", "_appSendBuffer", "disconnecting")
     twisted = inspect.getsource(TLSMemoryBIOProtocol) + inspect.getsource(ProtocolWrapper)
     assert all(f"{name} = " in twisted for name in attributes)
-    # All that is there is read before a read is over: so there is nothing but parts of a record when a lease begins.
+    # Twisted reads everything before a read is over. So only parts of a record can be there when a lease begins.
     assert "while not self._lostTLSConnection:" in inspect.getsource(TLSMemoryBIOProtocol._flushReceiveBIO)
 
 
@@ -66,7 +66,7 @@ def test_a_session_without_its_parts_is_not_lent() -> None:
 
     class TLS(TLSMemoryBIOProtocol):
         _handshakeDone = True
-        _appSendBuffer: Any = []  # noqa: RUF012  # as Twisted has it, and nobody writes to it here
+        _appSendBuffer: Any = []  # noqa: RUF012  # Twisted's attribute, which nobody changes here
 
         def __init__(self) -> None:
             """Have no factory."""

@@ -1,4 +1,4 @@
-"""What is read from a real transport, and written to one."""
+"""What is read from a real transport, and what is written to one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.tls import Certificate
 
 @pytest.fixture(params=["tcp", "ssl"])
 def layers(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[Any, Any]]:
-    """A port of that kind, and a function that connects a blocking socket to it."""
+    """Return a kind of port, and a function that connects a blocking socket to a port of that kind."""
     kept: Any = reactor
     factory = Factory.forProtocol(Kept)
     Kept.made = Deferred()
@@ -64,7 +64,7 @@ def test_what_is_unsent_unacknowledged_and_unread_is_counted(layers: tuple[Any, 
         yield until(lambda: transports.unread(layers_) >= 1000)
         size = 32 * 2**20
         transports.write_now(layers_, b"y" * size)
-        assert size / 2 < transports.unsent(layers_) < size * 1.01, "some of it the kernel has at once"
+        assert size / 2 < transports.unsent(layers_) < size * 1.01, "the kernel takes some of it at once"
         yield until(lambda: transports.unacknowledged(layers_) > 0 and transports.unsent(layers_) < size)
         transports.set_read_size(layers_, 512)
         assert layers_[-1].bufferSize == 512
@@ -80,7 +80,7 @@ def test_what_is_unsent_unacknowledged_and_unread_is_counted(layers: tuple[Any, 
 
 
 def test_what_was_sent_of_a_buffer_is_held_until_more_than_half_was() -> None:
-    """Twisted's buffer keeps its begin, however little is left of it."""
+    """Twisted's buffer stays whole, however little of it is unsent."""
     client, served = socket.socketpair()
     with client, served:
         transport = Connection(served, Kept(), cast(Any, SimpleNamespace(addWriter=id, removeWriter=id)))
@@ -117,7 +117,7 @@ def test_what_waits_for_the_tls_handshake_is_unsent(certificate: Certificate) ->
 
 
 class Wrapping(WrappingFactory):
-    """Puts between a protocol and its transport what changes nothing, as a wrapper for the PROXY protocol does."""
+    """Puts a layer that changes nothing between a protocol and its transport, like a wrapper for the PROXY protocol."""
 
     noisy = False
 
@@ -127,7 +127,7 @@ class Wrapping(WrappingFactory):
 def test_what_is_written_over_tls_and_a_wrapper_waits_nowhere_uncounted(
     is_tls_on_top: bool, certificate: Certificate
 ) -> Generator[Any, Any, None]:
-    """Twisted's TLS puts small writes together until the next turn, in a buffer of its own."""
+    """Twisted's TLS joins small writes in a buffer of its own until the next turn."""
     kept: Any = reactor
     Kept.made = Deferred()
     factory: Any = Factory.forProtocol(Kept)
@@ -204,7 +204,7 @@ def receive_all(client: socket.socket, size: int) -> None:
 
 
 class Socket:
-    """A socket that takes so much at a time."""
+    """A socket of which each `send` takes a given number of bytes or raises an error."""
 
     def __init__(self, *takes: int | OSError) -> None:
         self.takes = list(takes)
@@ -219,7 +219,7 @@ class Socket:
 
 
 class Late(Connection):
-    """A transport that keeps what it is to write later."""
+    """A transport that keeps the bytes that it is to write later."""
 
     connected = True
 

@@ -700,7 +700,7 @@ def test_what_is_no_socket_can_not_be_shared() -> None:
     service = make(Reactor())
     odd: Any = Odd()
     service._endpoints = [("odd:", odd)]
-    with pytest.raises(CannotStartError, match=r"^odd: is no socket that workers could share$"):
+    with pytest.raises(CannotStartError, match=r"^odd: is not a socket that workers could share$"):
         service.privilegedStartService()
 
 
