@@ -35,6 +35,8 @@ PUBLIC = {"_exit", "_replace"}
 
 FOLDER = Path(echod.__file__).parent
 
+ARCHITECTURE = Path(__file__).parent.parent / "docs" / "architecture.md"
+
 
 class WithoutTypeChecking(ast.NodeTransformer):
     """Drops imports that are only for types. Two files may import each other's types."""
@@ -71,6 +73,22 @@ def test_the_tests_have_the_same_rooms() -> None:
     for path in files:
         test = tests / path.parent / f"test_{path.name}"
         assert test.exists(), path
+
+
+def test_the_architecture_names_each_file() -> None:
+    """docs/architecture.md has every file in its table of rooms, and no other; a C file stands for its header, too."""
+    table = re.search(r"^\| room \| file \|.*\n((?:\|.*\n)*)", ARCHITECTURE.read_text(), re.MULTILINE)
+    assert table is not None
+    room, named = "", []
+    for place, names in re.findall(r"^\| (.*?) ?\| (.*?) ?\|", table[1], re.MULTILINE):
+        if place.endswith("/`"):
+            room = place.strip("`")
+        named += re.findall(r"`(\w+\.py)`", place)
+        named += [room + name for name in re.findall(r"`([\w/]+\.\w+)`", names)]
+    paths = [path for path in FOLDER.rglob("*") if path.suffix in {".py", ".c", ".h", ".html"}]
+    headers = {path.with_suffix(".h") for path in paths if path.suffix == ".c"}
+    files = [path for path in paths if path.stem != "__init__" and path not in headers]
+    assert sorted(named) == sorted(path.relative_to(FOLDER).as_posix() for path in files)
 
 
 def private(name: str) -> bool:
