@@ -28,7 +28,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 RATE_WORDS = "Messages, or opens, per second."
 CPU_WORDS = "Microseconds of CPU time of all the server's processes, per message or open."
 LATENCY_WORDS = (
-    "Microseconds from sending a message to the last octet of its answer (opens: from connecting to the "
+    "Microseconds from sending a message to the last byte of its answer (opens: from connecting to the "
     "end), 50 % / 99 %."
 )
 GROWTH_WORDS = (
