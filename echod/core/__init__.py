@@ -1,1 +1,1 @@
-"""Numbers and time: sizes, counts, deadlines, turns, who is read and who is pinged. No input or output."""
+"""Numbers and time: sizes, counts, deadlines, turns, which connections are read and which get a ping. No I/O."""

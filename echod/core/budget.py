@@ -1,12 +1,14 @@
-"""`--max-buffered`: how much all connections together may hold, and who is not read when it gets tight.
+"""`--max-buffered`: how much all connections may hold together, and which connections are not read when room is tight.
 
-What a connection holds is a message that is not whole yet and answers that the kernel has not taken. Below half of the
-limit nobody is asked to wait. Above it, a quarter is shared out evenly: who holds more than its share is not read until
-there is room, and all others are read in pieces of a share, so that an honest client with small messages is served
-while a hundred others sit on what they will never read. So the sum stays under the limit: half of it before anyone is
-asked to wait, for each connection a share held and a share read, each an eighth of the limit divided by their number,
-and a quarter for a few whose turn it is to send the rest of their message: else all would wait, each with a part of
-one, for room that none of them makes.
+A connection holds the part of a message that has arrived, and answers that the kernel has not taken. Up to half of the
+limit no connection has to wait. Above that, room is tight, and each connection has a share: an eighth of the limit
+divided by the number of connections. A connection that holds more than its share is not read until there is room. All
+others are read in pieces of one share, so that a client with small messages is served while a hundred others do not
+read their answers.
+
+The sum stays under the limit. Half of the limit may be held when room gets tight. A quarter is for shares: each
+connection may hold one share and read one more. The last quarter is for a few connections whose turn it is to send the
+rest of their message. Without such turns all could wait for ever, each with a part of a message.
 
 Knows numbers. Must never know what a connection is: it asks a `Holder`.
 """
@@ -19,50 +21,49 @@ from typing import Protocol
 from echod.core.deadlines import Deadlines, Ticker
 
 READ_SIZE = 64 * 1024
-"""Octets of one read when there is room: Twisted's own."""
+"""Bytes of one read when there is room. Twisted has the same size."""
 
 MIN_READ_SIZE = 512
 
 PATIENCE = 5
-"""Recounts for which one whose turn it is may send nothing; then it is another's."""
+"""Recounts in which a connection may make no progress in its turn before the turn goes to another connection."""
 
 RECOUNT_INTERVAL = 0.2
-"""Seconds between two recounts while it is tight: that an answer was sent is not announced."""
+"""Seconds between two recounts while room is tight. They are needed because nobody reports that an answer was sent."""
 
 
 class Holder(Protocol):
-    """A connection, as far as the budget is concerned."""
+    """What the budget needs to know of a connection."""
 
     held: int
-    """What `count` returned last; the budget's to write."""
+    """What `count` returned last; only the budget writes it."""
 
     is_backlogged: bool
-    """Whether it doesn't take its answers, so that it is not read anyway."""
+    """Whether the client doesn't take its answers, so that the connection is not read anyway."""
 
     @property
     def in_open_state(self) -> bool:
-        """Whether it is between its opening handshake and its Close frame: before and behind them no message is to
-        become whole."""
+        """Whether the connection is between its opening handshake and its Close frame. Only then can a message become
+        whole."""
         ...
 
     def count(self) -> int:
-        """Return the octets that are held now."""
+        """Return how many bytes the connection holds now."""
         ...
 
     def count_missing(self) -> int:
-        """Return the octets that are to come until its message is whole, as far as that is known, else as many as may
-        come.
+        """Return how many bytes are still to come until the current message is whole.
 
-        Asked only of one that is in an OPEN state.
+        If that is not known, return how many may come. The budget asks only a connection that is in the OPEN state.
         """
         ...
 
     def wait_for_room(self) -> None:
-        """Don't read until told otherwise."""
+        """Stop reading until `go_on` is called."""
         ...
 
     def go_on(self, read_size: int) -> None:
-        """Read, at most `read_size` octets at a time."""
+        """Read, at most `read_size` bytes at a time."""
         ...
 
 
@@ -73,15 +74,15 @@ class _Turn:
 
     def __init__(self, held: int, most: int) -> None:
         self.held = held
-        """What it held when it last made progress."""
+        """How many bytes the connection held when it last made progress."""
         self.most = most
-        """What it may hold at most: its message, or the frame of it that has begun."""
+        """How many bytes the connection may hold at most: its whole message, or the frame that has begun."""
         self.patience = PATIENCE
         self.is_over = False
 
 
 class Budget:
-    """The sum of what all `holders` hold, and what follows from it."""
+    """The sum of what all `holders` hold, and which of them are read."""
 
     def __init__(
         self,
@@ -91,8 +92,8 @@ class Budget:
         on_tight: Callable[[bool], object] = bool,
         give_back: Callable[[], object] = bool,
     ) -> None:
-        """`on_tight` is told when it gets tight, and when that is over; `give_back` is called for memory that was
-        freed."""
+        """`limit` is in bytes. `on_tight` is told when room gets tight and when that is over. `give_back` is called to
+        give freed memory back to the kernel."""
         self._limit = limit
         self._give_back = give_back
         self._on_tight = on_tight
@@ -101,20 +102,20 @@ class Budget:
         self.held = 0
         self.is_tight = False
         self._turns: dict[Holder, _Turn] = {}
-        # Who had its turn and made nothing of it.
+        # Connections that made no progress in their turn.
         self._idle: set[Holder] = set()
-        # What leased connections hold is told for all of them together; each one's part is counted at a recount.
+        # The lane reports what all leased connections hold together. The part of each one is counted at a recount.
         self._leased = 0
         self._leased_counted = 0
 
     @property
     def total(self) -> int:
-        """The octets that all hold together, as far as is known: of what leases hold, `held` has what they held at the
-        last recount."""
+        """How many bytes all connections hold together, as far as is known. `held` includes what leased connections
+        held at the last recount; the difference since then is added here."""
         return max(0, self.held + self._leased - self._leased_counted)
 
     def settle(self, holder: Holder) -> None:
-        """Take note of what `holder` holds now, after each read."""
+        """Note what `holder` holds now. Call this after each read."""
         self._count(holder)
         if self.is_tight:
             self._ration(holder)
@@ -122,14 +123,14 @@ class Budget:
             self._check()
 
     def note_leased(self, octets: int) -> None:
-        """Take note of what all leased connections together hold now. That is less when a lease is ended, within a
-        recount perhaps."""
+        """Note how many bytes all leased connections hold together now. The number falls when a lease ends, which may
+        happen during a recount."""
         is_more, self._leased = octets > self._leased, octets
         if is_more and not self.is_tight:
             self._check()
 
     def release(self, holder: Holder) -> None:
-        """Take note that `holder` has gone."""
+        """Note that `holder` has gone."""
         self.held -= holder.held
         holder.held = 0
         self._turns.pop(holder, None)
@@ -148,7 +149,8 @@ class Budget:
         for holder in self._holders:
             self._count(holder)
         self._leased_counted = self._leased
-        # It gets tight at one half and is over at one quarter, so that not every read goes through all connections.
+        # Room gets tight at one half of the limit, and stays so down to one quarter: not each read may walk through all
+        # connections.
         was_tight, self.is_tight = self.is_tight, self.held > self._limit // (4 if self.is_tight else 2)
         if self.is_tight:
             self._recounts.add(self)
@@ -161,7 +163,7 @@ class Budget:
                 self._ration(holder)
 
     def _choose(self) -> None:
-        """Choose whose turn it is: first those who need the least room until their message is whole."""
+        """Choose whose turn it is: first the connections that need the least room until their message is whole."""
         share = self._share
         greedy = (
             [holder for holder in self._holders if holder.held > share and holder.in_open_state]
@@ -188,7 +190,8 @@ class Budget:
             if holder not in self._turns and holder not in self._idle and not holder.is_backlogged
         ]
         for missing, _, holder in sorted((holder.count_missing(), i, holder) for i, holder in enumerate(waiting)):
-            # One at a time there is room for also in the last quarter: it makes some, unless its client reads nothing.
+            # If nobody has a turn, one connection may use the last quarter, too. Its answer makes room again, unless
+            # its client reads nothing.
             if missing > room and (self._turns or self.held + missing > self._limit):
                 break
             room -= missing

@@ -1,8 +1,8 @@
 """How long a close may take, from its first step to the reset of a connection that is still there.
 
-A peer has the close timeout. Each look that finds fewer octets pending than the look before starts the timeout
-anew: a slow but honest reader gets everything that was written for it. The longest time bounds that, so that a peer
-that takes one octet a second is not waited for without end; in a drain, the end of the drain is the only bound.
+The peer has the close timeout. A look that finds fewer bytes pending than the look before starts the timeout anew, so
+that a slow but honest reader gets everything that was written for it. The longest time limits that, because a peer that
+takes one byte a second would hold a connection for ever. During a drain the end of the drain is the only limit.
 
 Knows time and progress. Must never touch a transport: it asks a `Leaver`.
 """
@@ -18,10 +18,10 @@ LOOKS = 8
 
 
 class Leaver(Protocol):
-    """A connection that closes, as far as its time is concerned."""
+    """What `Closing` needs to know of a connection that closes."""
 
     def count_pending(self) -> int:
-        """Return the octets that were written and that the peer's end has not taken yet."""
+        """Return how many written bytes the peer's side has not taken yet."""
         ...
 
     def give_up(self) -> None:
@@ -36,7 +36,7 @@ class Closing(Generic[Connection]):
     """The connections that are closing."""
 
     def __init__(self, ticker: Ticker, timeout: float, longest: float) -> None:
-        """`timeout` is for a peer that takes nothing, `longest` for one that does; both are in seconds."""
+        """`timeout` is the time for a peer that takes nothing, `longest` for a peer that does. Both are in seconds."""
         self._ends: Deadlines[Connection] = Deadlines(ticker, timeout, self._give_up)
         self._longest: Deadlines[Connection] = Deadlines(ticker, max(timeout, longest), self._give_up)
         self._looks: Deadlines[Connection] = Deadlines(ticker, timeout / LOOKS, self._look)
@@ -45,12 +45,12 @@ class Closing(Generic[Connection]):
         self._has_longest = True
 
     def __contains__(self, connection: object) -> bool:
-        """Tell whether `connection` closes."""
+        """Tell whether `connection` is closing."""
         return connection in self._ends
 
     def begin(self, connection: Connection) -> None:
-        """Take note of the first step of a close."""
-        # Counted as nothing until the first look: the last answers and the Close frame may still have to be written.
+        """Note the first step of a close."""
+        # Pending is 0 until the first look, because the last answers and the Close frame may not be written yet.
         self._pending[connection] = 0
         self._ends.add(connection)
         self._looks.add(connection)
@@ -64,7 +64,7 @@ class Closing(Generic[Connection]):
             queue.discard(connection)
 
     def leave_longest_to_drain(self) -> None:
-        """Let a peer that takes octets have until the drain resets what is left."""
+        """Give every peer that takes bytes time until the drain resets the connections that are left."""
         self._has_longest = False
         self._longest.clear()
 
@@ -73,7 +73,7 @@ class Closing(Generic[Connection]):
         self._pending[connection] = now
         if now < before:
             self._ends.add(connection)
-        if now:  # else there is nothing left to take
+        if now:  # otherwise the peer has taken everything
             self._looks.add(connection)
 
     def _give_up(self, connection: Connection) -> None:

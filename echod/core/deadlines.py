@@ -1,8 +1,8 @@
 """One clock for all deadlines of all connections: queues of things that fall due after a fixed time.
 
-All things in one queue wait equally long, so the first in is the first due: to add, to move and to drop one is O(1),
-and a tick looks at the head of each queue and no further. (Autobahn's own batched timers are rounded to whole seconds,
-may fire early, and cost O(n) to cancel.)
+All things in one queue wait equally long, so the first one added is the first one due. To add, move or drop a thing is
+O(1), and a tick looks only at the head of each queue. (Autobahn's own batched timers are rounded to whole seconds, may
+fire early, and cost O(n) to cancel.)
 
 Knows time. Must never know what a deadline means.
 """
@@ -21,11 +21,11 @@ _log = Logger()
 Thing = TypeVar("Thing")
 
 TICK = 0.1
-"""Seconds between two looks at the queues: a deadline is met late by at most this, and never early."""
+"""Seconds between two looks at the queues. A deadline is late by at most this time, and never early."""
 
 
 class Ticker:
-    """The one delayed call: ticks while any queue holds anything."""
+    """The one delayed call. It ticks while any queue has something in it."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
@@ -33,11 +33,11 @@ class Ticker:
         self._call: IDelayedCall | None = None
 
     def add(self, queue: Deadlines[Any]) -> None:
-        """Make `queue` one of those that are looked at."""
+        """Let each tick look at `queue`."""
         self._queues.append(queue)
 
     def wake(self) -> None:
-        """See to it that there will be a tick."""
+        """Make sure that there will be a tick."""
         if self._call is None:
             self._call = self.clock.callLater(TICK, self._tick)
 
@@ -55,14 +55,15 @@ class Ticker:
         for queue in self._queues:
             try:
                 queue.expire(now)
-            except Exception:  # one connection's; the others' deadlines are to hold
+            except Exception:  # one connection failed; the deadlines of the others must hold
                 _log.failure("a deadline failed")
         if any(self._queues):
             self.wake()
 
 
 class Deadlines(Generic[Thing]):
-    """Things that fall due `seconds` after they were added; a queue of 0 seconds takes nothing and never calls."""
+    """Things that fall due `seconds` after they were added. A queue of 0 seconds keeps nothing and never calls
+    `on_due`."""
 
     def __init__(self, ticker: Ticker, seconds: float, on_due: Callable[[Thing], None]) -> None:
         self._ticker = ticker
@@ -80,7 +81,7 @@ class Deadlines(Generic[Thing]):
         return thing in self._due
 
     def add(self, thing: Thing) -> None:
-        """Let `thing` fall due after the queue's time from now; if it waits already, its time begins anew."""
+        """Let `thing` fall due after the queue's time from now. If `thing` already waits, its time begins anew."""
         if self._seconds:
             self._due[thing] = self._ticker.clock.seconds() + self._seconds
             self._due.move_to_end(thing)
@@ -91,7 +92,7 @@ class Deadlines(Generic[Thing]):
         self._due.pop(thing, None)
 
     def pop(self) -> Thing:
-        """Take out the first that is due, of one at least, without a call for it."""
+        """Remove and return the thing that is due first, without calling `on_due`. The queue must not be empty."""
         return self._due.popitem(last=False)[0]
 
     def clear(self) -> None:
@@ -99,7 +100,7 @@ class Deadlines(Generic[Thing]):
         self._due.clear()
 
     def expire(self, now: float) -> None:
-        """Take out everything that is due, and call for each."""
+        """Remove everything that is due, and call `on_due` for each thing."""
         while self._due:
             thing, due = next(iter(self._due.items()))
             if due > now:

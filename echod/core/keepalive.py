@@ -1,10 +1,10 @@
 """Which connections get a ping, and which are dead.
 
-A sign of life is any octet received, and any octet that the peer's end has taken of what was sent: a slow but honest
-reader, whose pong waits behind megabytes of echoes, is never dropped. A connection is looked at eight times in an
-interval, so that each look costs little and a dead peer is found within the interval, an eighth of it, and the timeout.
-Without a timeout nobody is dropped, and who stays silent is pinged again after each interval: what is between, a NAT or
-a proxy, is to keep the connection.
+A sign of life is any byte received, and any sent byte that the peer's side has taken. So a slow but honest reader,
+whose pong waits behind megabytes of echoes, is never dropped. Each connection gets eight looks in an interval. Each
+look costs little, and a dead peer is found within the interval, an eighth of the interval, and the timeout. Without a
+timeout no connection is dropped, and a silent peer gets a ping after each interval, so that a NAT or a proxy on the way
+keeps the connection.
 
 Knows time and signs of life. Must never touch a transport: it asks a `Watched`.
 """
@@ -20,24 +20,24 @@ LOOKS = 8
 
 
 class Watched(Protocol):
-    """A connection, as far as keepalive is concerned."""
+    """What keepalive needs to know of a connection."""
 
     last_seen: float
-    """When there was a sign of life; each read notes it, and keepalive does when less is pending than was."""
+    """When the last sign of life came. Each read sets it, and keepalive sets it when fewer bytes are pending."""
 
     pending: int
-    """What `count_pending` returned last; keepalive's to write."""
+    """What `count_pending` returned last; only keepalive writes it."""
 
     def count_pending(self) -> int:
-        """Return the octets that were written and that the peer's end has not taken yet."""
+        """Return how many written bytes the peer's side has not taken yet."""
         ...
 
     is_waiting: bool
-    """Whether it is not read because there is no room for what it would send."""
+    """Whether the connection is not read because there is no room for what it would send."""
 
     @property
     def is_held_up(self) -> bool:
-        """Whether it is not read because its URL says so."""
+        """Whether the connection is not read because its URL asked for that."""
         ...
 
     def ping(self) -> None:
@@ -50,13 +50,13 @@ class Watched(Protocol):
 
 
 class Keepalive:
-    """Looks at all open connections in turn."""
+    """Looks at all open connections, one after the other."""
 
     def __init__(self, ticker: Ticker, interval: float, timeout: float) -> None:
         self._clock = ticker.clock
         self._interval = interval
         self._timeout = timeout
-        # The first to be looked at, so that who is no longer waited for is pinged again by the look of the same tick.
+        # This queue comes first, so that without a timeout the look of the same tick sends the next ping.
         self._pinged: Deadlines[Watched] = Deadlines(ticker, timeout or interval, self._judge)
         self._looks: Deadlines[Watched] = Deadlines(ticker, interval / LOOKS, self._look)
 
@@ -65,7 +65,7 @@ class Keepalive:
         self._looks.add(connection)
 
     def forget(self, connection: Watched) -> None:
-        """Look at it no longer."""
+        """Stop looking at `connection`."""
         self._looks.discard(connection)
         self._pinged.discard(connection)
 
@@ -77,20 +77,21 @@ class Keepalive:
             _note_progress(connection, now)
             is_due = now - connection.last_seen >= self._interval
         if not is_due:
-            # Also after a pong: it was the last sign of life, and so it is from then on that a proxy counts its idle
-            # time.
+            # This is also the way after a pong. The pong was the last sign of life, and a proxy counts its idle time
+            # from then on, too.
             self._pinged.discard(connection)
         elif not is_pinged:
-            # Not counted as pending: that the peer's kernel takes the ping is no sign of life, the pong is.
+            # The ping is not counted as pending, because only the pong is a sign of life. That the peer's kernel takes
+            # the ping is none.
             connection.ping()
             self._pinged.add(connection)
         self._looks.add(connection)
 
     def _has_rested(self, connection: Watched, now: float) -> bool:
-        """Tell whether nothing was pending at the last look, nor read since, so that there is nothing to count (which
-        asks the kernel).
+        """Tell whether nothing was pending at the last look and nothing was read since.
 
-        Should something be pending all the same, it is counted before the ping, which may then be one too many.
+        Then nothing should be pending now, and counting, which asks the kernel, is not needed. If something is pending
+        all the same, it is counted first when the ping is due, and the ping may be superfluous then.
         """
         return not connection.pending and now - connection.last_seen >= 2 * self._interval / LOOKS
 
@@ -105,9 +106,10 @@ class Keepalive:
 
 
 def _note_progress(connection: Watched, now: float) -> None:
-    """Take it for a sign of life when less is pending than was, or when nothing can be heard because nothing is read.
+    """Note a sign of life if fewer bytes are pending than before, or if the connection is not read.
 
-    What comes to it was written in answer to something read, which is a sign of life already.
+    A connection that is not read could not show a sign of life. Bytes that were added to the pending ones do no harm:
+    they answer something that was read, which was a sign of life already.
     """
     pending = connection.count_pending()
     if pending < connection.pending or connection.is_waiting or connection.is_held_up:

@@ -1,6 +1,6 @@
-"""How late the event loop is: a call that comes back twice a second, and notes by how much it was late.
+"""How late the event loop is: a delayed call comes twice a second, and notes how late it came.
 
-Knows time. Must never know what held the loop up.
+Knows time. Must never know what delayed the loop.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 INTERVAL = 0.5
-"""Seconds between two calls: a call costs some 20 µs."""
+"""Seconds between two calls. A call costs some 20 µs."""
 
 
 class LagMeter:
-    """Tells `note` the seconds by which each call was late."""
+    """Tells `note` how many seconds each call was late."""
 
     def __init__(self, clock: IReactorTime, note: Callable[[float], None]) -> None:
         self._clock = clock
@@ -28,7 +28,7 @@ class LagMeter:
         self._call = self._clock.callLater(INTERVAL, self._measure)
 
     def stop(self) -> None:
-        """Measure no longer, and leave no delayed call behind."""
+        """Stop measuring, and leave no delayed call behind."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

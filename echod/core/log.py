@@ -1,7 +1,7 @@
-"""How the log is written, and how much of it: formats, a rate for each kind of event, and text that a client sent.
+"""How the log is written, and how much of it: the formats, and a rate for each kind of event.
 
-Knows Twisted's log events and the three formats. Must never know what an event is about: who logs gives a format and
-values, and a client's octets only through `escape` and `cut`.
+Knows Twisted's log events and the three formats. Must never know what an event is about: a caller that logs gives a
+format and values, and gives text from a client only after `printable` has escaped and cut it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 
 class LogFormat(StrEnum):
-    """How a line of the log is written."""
+    """The format of a log line."""
 
     TEXT = "text"
     JSON = "json"
@@ -36,33 +36,33 @@ class LogFormat(StrEnum):
 
 
 EVENTS_PER_SECOND = 4
-"""Events of one kind (same namespace and format) that are written in a second; the rest are counted.
+"""How many events of one kind (same namespace and format) are written in a second. The others are only counted.
 
-There are two kinds that clients bring about, so that with the line that counts these make 9."""
+Clients can cause two kinds of events, so that with the line that counts there are at most 9 lines."""
 
 KINDS = 256
-"""Kinds that are told apart in one second; all others share one place, so that the table is bounded."""
+"""How many kinds are told apart in one second. All further kinds share one place, so that the table is bounded."""
 
 TEXT_SIZE = 400
-"""Octets of an event's text, so that with time and namespace the line stays under 512."""
+"""The longest text of an event in bytes. With time and namespace the line stays under 512 bytes."""
 
 LONG_TEXT_SIZE = 16 * 1024
-"""The same where all of it is wanted: tracebacks, and messages that the operator asked to see."""
+"""The longest text in bytes of an event that is wanted whole: a traceback, or a message that the operator asked for."""
 
 _LONG_LEVELS = (LogLevel.error, LogLevel.critical)
 
-# sd-daemon(3): a line's priority for the journal.
+# The priority of a line in the journal (sd-daemon(3)).
 _PRIORITY = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
 UNLIMITED = "echod_unlimited"
-"""Key of an event that is never left out: what the operator asked for line by line."""
+"""The key that marks an event which is never left out, because the operator asked for each such line."""
 
 SERVICE = "echod.service"
-"""The namespace of what the daemon logs about itself. It is part of each line, so it does not change with the names of
-files."""
+"""The namespace of the lines that the daemon logs about itself. It does not change with the names of files, because it
+is part of each line."""
 
 KIND = "echod_kind"
-"""Key of an event's kind, where that is not its format."""
+"""The key of an event's kind, if the kind is not the format."""
 
 
 def _cut(text: str, event: LogEvent) -> str:
@@ -107,10 +107,10 @@ _LINES: dict[LogFormat, Callable[[LogEvent], str | None]] = {
 
 @implementer(ILogObserver)
 class Limiter:
-    """Pass on what may be written: nothing below `info`, and `EVENTS_PER_SECOND` of each kind.
+    """Passes on the events that are to be written: from `info` upwards, and `EVENTS_PER_SECOND` of each kind.
 
-    What was left out in a second is counted in one line at its end. The clock comes with `start`; before that nothing
-    is left out, so that no line of the start-up is lost.
+    At the end of a second one line tells how many events were left out. The limit begins with `start`, which brings the
+    clock, so that no line of the start is lost.
     """
 
     def __init__(self, observer: ILogObserver) -> None:
@@ -125,7 +125,7 @@ class Limiter:
         self._clock = clock
 
     def stop(self) -> None:
-        """End the current second at once and limit no longer, so that no delayed call is left behind."""
+        """Stop limiting. The current second ends at once, so that no delayed call is left behind."""
         self._clock = None
         if self._call is not None:
             self._call.cancel()
@@ -162,27 +162,27 @@ class Limiter:
 def make_observer(out: TextIO, log_format: LogFormat) -> Limiter:
     """Make the observer that writes to `out`."""
     if hasattr(out, "reconfigure"):
-        # A lone surrogate or a locale without UTF-8 must not lose a line.
+        # No line may be lost because of a lone surrogate or a locale without UTF-8.
         out.reconfigure(errors="backslashreplace")
     return Limiter(FileLogObserver(out, _LINES[log_format]))
 
 
 class AutobahnLog:
-    """Stands where Autobahn keeps its logger: passes on errors, in bounded number and size, and drops the rest.
+    """Takes the place of Autobahn's logger: it passes on errors, limited in number and size, and drops the rest.
 
-    Autobahn logs what the client sent, at every level, and builds the arguments whether or not anybody listens
-    (autobahn/websocket/protocol.py); what echod has to say of a connection it says itself.
+    Autobahn logs at every level what the client sent, and builds the arguments even if nobody listens
+    (autobahn/websocket/protocol.py). echod itself logs what is worth telling of a connection.
     """
 
     _log = Logger(namespace="autobahn")
 
     def trace(self, *_: object, **__: object) -> None:
-        """Drop it."""
+        """Drop the line."""
 
     debug = info = warn = trace
 
     def error(self, message: str, **values: object) -> None:
-        """Pass it on: Autobahn's own failure, not the client's."""
+        """Pass the line on: it tells of a failure of Autobahn, not of the client."""
         self._log.error(message, **values)
 
     critical = failure = error

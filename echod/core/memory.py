@@ -1,8 +1,9 @@
-"""Give memory back to the kernel: glibc keeps what is freed, but for the end of its heap, until it is asked.
+"""Gives freed memory back to the kernel. glibc itself gives back only the end of its heap and keeps the rest.
 
-Where 40 clients echo messages of 16 MiB under a limit of 256 MiB, the process grows to 550 MiB without, as each large
-buffer may find a hole that is too small; with, to what is in use. Knows the C library. Must never know what the memory
-was for.
+With 40 clients that echo messages of 16 MiB under a limit of 256 MiB, the process grows to 550 MiB without this,
+because the holes between buffers may be too small for the next large one. With this it grows only to what is in use.
+
+Knows the C library. Must never know what the memory was for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ctypes
 
 
 def give_back() -> None:
-    """Give back all whole pages that are free; where the C library can't, do nothing."""
+    """Give back all free pages. Do nothing if the C library can't."""
     if _trim is not None:
         _trim(0)
 

@@ -1,6 +1,7 @@
-"""Sizes, durations and counts as a person writes them, on the command line and in a URL: `16MiB`, `250ms`.
+"""Sizes, durations and counts as a person writes them on the command line and in a URL: `16MiB`, `250ms`.
 
-Sizes are in octets, durations in seconds. Knows their units. Must never know what a value is for, nor which is allowed.
+Sizes are in bytes, durations in seconds. Knows their units. Must never know what a value is for, or which values are
+allowed for that.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 MAX_SIZE = 1024 * GIB
-"""A larger size is a slip of the hand."""
+"""A larger size is surely a typing error."""
 
 MAX_DURATION = 7 * 24 * 3600.0
-"""A longer duration is a slip of the hand."""
+"""A longer duration is surely a typing error."""
 
-_OCTETS = {"GiB": GIB, "MiB": MIB, "KiB": KIB, "": 1}
+_BYTES = {"GiB": GIB, "MiB": MIB, "KiB": KIB, "": 1}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 
 _SIZE = re.compile(r"([0-9]+)(KiB|MiB|GiB|)")
@@ -25,9 +26,9 @@ _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|)")
 
 
 def parse_size(text: str) -> int:
-    """Return the octets of `64KiB`, `16MiB`, `1GiB` or `1000`; raises `ValueError`."""
+    """Return in bytes a size such as `64KiB`, `16MiB`, `1GiB` or `1000`. Raises `ValueError`."""
     match = _SIZE.fullmatch(text)
-    size = int(match[1]) * _OCTETS[match[2]] if match else 0
+    size = int(match[1]) * _BYTES[match[2]] if match else 0
     if not 1 <= size <= MAX_SIZE:
         raise ValueError("is not a size, such as 1000, 64KiB, 16MiB or 1GiB")
     return size
@@ -35,12 +36,12 @@ def parse_size(text: str) -> int:
 
 def format_size(octets: int) -> str:
     """Write a size: `16MiB`, `1536KiB`, `1000`."""
-    name = next(name for name, unit in _OCTETS.items() if octets % unit == 0) if octets else ""
-    return f"{octets // _OCTETS[name]}{name}"
+    name = next(name for name, unit in _BYTES.items() if octets % unit == 0) if octets else ""
+    return f"{octets // _BYTES[name]}{name}"
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of `250ms`, `5s`, `2m` or `5`; raises `ValueError`."""
+    """Return in seconds a duration such as `250ms`, `5s`, `2m` or `5`. Raises `ValueError`."""
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else -1.0
     if not 0 <= seconds <= MAX_DURATION:
@@ -49,7 +50,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_positive_duration(text: str) -> float:
-    """Return the seconds of a duration that can't be 0."""
+    """Return in seconds a duration that must not be 0. Raises `ValueError`."""
     seconds = parse_duration(text)
     if not seconds:
         raise ValueError("can't be 0: no connection may outlive it")
@@ -65,7 +66,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_count(text: str) -> int:
-    """Return a whole number of at least 1; raises `ValueError`."""
+    """Return a whole number of at least 1. Raises `ValueError`."""
     if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
         raise ValueError("is not a whole number of at least 1")
     return int(text)

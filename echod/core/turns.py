@@ -1,9 +1,9 @@
-"""Work that takes long, done in short turns: whoever has more to do than fits in one stands in line with the others.
+"""Long work, done in short turns: a connection with more work than fits into one turn stands in line with the others.
 
-Python needs some 10 µs for a small frame, so that one read of 64 KiB may be a tenth of a second of work, and a hundred
-clients that send such reads ten seconds in which nobody else is served. So a connection works for `SHARE` at a time;
-then it stands in line, and in each turn of the reactor those in line have `TURN` together. Work that takes longer than
-a share is cut into steps (`Tasks`).
+Python needs some 10 µs for a small frame. So one read of 64 KiB may be a tenth of a second of work, and with a hundred
+clients that send such reads nobody else would be served for ten seconds. Therefore a connection works for at most
+`SHARE` and then stands in line. In each turn of the reactor all connections in line have `TURN` together. Work that
+takes longer than a share is cut into steps (`Tasks`).
 
 Knows time. Must never know what the work is.
 """
@@ -21,19 +21,19 @@ from echod.core.quantities import KIB
 Busy = TypeVar("Busy")
 
 SHARE = 0.001
-"""Seconds that one connection works at a time."""
+"""Seconds for which one connection works at a time."""
 
 TURN = 0.005
-"""Seconds of one turn for all that are in line, before what came in meanwhile is looked at."""
+"""Seconds of one turn for all connections in line. After that the reactor looks at what has arrived meanwhile."""
 
 STEP = 32 * KIB
-"""Octets that may be deflated, or parsed as JSON, in one step: zlib needs a millisecond for so many."""
+"""The most bytes that are deflated, or parsed as JSON, in one step. zlib needs a millisecond for so many."""
 
 
 class Tasks:
-    """What one connection has still to do, in order.
+    """The tasks that one connection has still to do, in order.
 
-    Each task is an iterator. A step of it is short, and gives octets to be sent, or none.
+    Each task is an iterator. Each of its steps is short, and yields bytes to send, which may be empty.
     """
 
     __slots__ = ("_tasks", "size")
@@ -41,38 +41,37 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: deque[tuple[Iterator[bytes], int]] = deque()
         self.size = 0
-        """Octets that the tasks hold."""
+        """How many bytes the tasks hold."""
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
 
     def add(self, task: Iterator[bytes], size: int) -> None:
-        """Do `task`, which holds `size` octets, after all others."""
+        """Do `task`, which holds `size` bytes, after all others."""
         self._tasks.append((task, size))
         self.size += size
 
     def clear(self) -> None:
-        """Leave all of them undone."""
+        """Drop all tasks."""
         self._tasks.clear()
         self.size = 0
 
     def step(self) -> bytes:
-        """Do one step of the first; return the octets that are to be sent."""
+        """Do one step of the first task, and return the bytes to send."""
         task, size = self._tasks[0]
         for octets in task:
             return octets
-        if self._tasks and self._tasks[0][0] is task:  # else its last step has cleared them
+        if self._tasks and self._tasks[0][0] is task:  # otherwise the last step has cleared the tasks
             self._tasks.popleft()
             self.size -= size
         return b""
 
 
 class Turns(Generic[Busy]):
-    """The line."""
+    """The line of connections that have work to do."""
 
     def __init__(self, clock: IReactorTime, work: Callable[[Busy], None]) -> None:
-        """`work` does a share of what somebody has to do, who comes back into the line by `add`, if something is
-        left."""
+        """`work` does a share of a connection's work, and calls `add` again if some work is left."""
         self._clock = clock
         self._work = work
         self._line: OrderedDict[Busy, None] = OrderedDict()
@@ -80,7 +79,7 @@ class Turns(Generic[Busy]):
         self._share_end = 0.0
 
     def begin(self) -> None:
-        """Begin a share: one connection works at a time."""
+        """Begin a share. Only one connection works at a time."""
         self._share_end = self._clock.seconds() + SHARE
 
     @property
@@ -89,13 +88,13 @@ class Turns(Generic[Busy]):
         return self._clock.seconds() >= self._share_end
 
     def add(self, busy: Busy) -> None:
-        """Let somebody stand in line, at its end. Nobody has two places there, however often it is called for one."""
+        """Put a connection at the end of the line. A connection that is in line already keeps its one place."""
         self._line[busy] = None
         if self._call is None:
             self._call = self._clock.callLater(0, self._turn)
 
     def stop(self) -> None:
-        """Send all home, and leave no delayed call behind."""
+        """Empty the line, and leave no delayed call behind."""
         self._line.clear()
         if self._call is not None:
             self._call.cancel()
@@ -104,9 +103,9 @@ class Turns(Generic[Busy]):
     def _turn(self) -> None:
         self._call = None
         end = self._clock.seconds() + TURN
-        # Who comes back into the line is not served twice in a turn.
+        # A connection that comes back into the line is not served twice in a turn.
         for _ in range(len(self._line)):
-            if not self._line:  # all were sent home within the turn
+            if not self._line:  # `stop` was called within the turn
                 return
             self._work(self._line.popitem(last=False)[0])
             if self._clock.seconds() >= end:

@@ -1,4 +1,5 @@
-"""The budget: below the limit nobody waits, above half of it who holds more than a share does, and it recovers."""
+"""The budget: up to half of the limit nobody waits; above it, connections that hold more than a share wait, until there
+is room again."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ LIMIT = 1_000_000
 
 
 class FakeHolder:
-    """Holds as much as it is told to."""
+    """A connection that holds as much as the test says."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -98,7 +99,7 @@ MESSAGE = LIMIT // 10
 
 
 def fill(clock: Clock, holders: list[FakeHolder], budget: Budget) -> None:
-    """Have all send messages that don't fit all together, until it is tight."""
+    """Let all send messages that don't fit together, until room is tight."""
     while not budget.is_tight:
         for holder in holders:
             holder.missing = MESSAGE - holder.octets - 1000
@@ -116,7 +117,7 @@ def test_all_come_to_their_turn_when_each_holds_a_part_of_its_message() -> None:
                 hold(budget, holder, min(MESSAGE, holder.octets + holder.read_size))
                 holder.missing = MESSAGE - holder.octets
             most = max(most, budget.held)
-            if holder.octets == MESSAGE:  # whole, and its echo is sent
+            if holder.octets == MESSAGE:  # the message is complete, and its echo is sent
                 hold(budget, holder, 0)
         clock.advance(RECOUNT_INTERVAL)
     assert [holder.octets for holder in holders] == [0] * 50
@@ -160,7 +161,7 @@ def test_there_is_always_room_for_one() -> None:
 
 
 def test_nobody_has_a_turn_that_would_exceed_the_limit() -> None:
-    """Those whose clients read nothing keep what they hold, and would be followed by one after the other."""
+    """Connections whose clients read nothing keep what they hold, and one after the other would get a turn."""
     clock, holders, budget = make(3)
     for holder in holders[:2]:
         hold(budget, holder, LIMIT * 2 // 5)

@@ -1,4 +1,4 @@
-"""How long a close may take: a peer that takes nothing has the timeout, one that takes octets has until the longest
+"""How long a close may take: a peer that takes nothing has the timeout, and a peer that takes bytes has the longest
 time."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from echod.core.deadlines import TICK, Ticker
 
 
 class Leaving:
-    """A connection with so many octets pending."""
+    """A connection that closes, with as many bytes pending as the test says."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

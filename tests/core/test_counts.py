@@ -1,4 +1,4 @@
-"""The counts: places of sizes, bounded kinds, and what each way for a connection to end is called."""
+"""The counts: the places of sizes, the bounded number of kinds, and the name of each way in which a connection ends."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_an_answer_of_too_many_frames_is_none_that_was_sent() -> None:
     assert (factory.counts.received.text.messages, factory.counts.sent.text.messages) == (2, 1)
 
 
-# Messages through Autobahn; those of the express lane are in tests/lane.
+# Messages through Autobahn. Those of the express lane are in tests/lane.
 
 
 def test_messages_are_counted_each_way() -> None:

@@ -1,4 +1,4 @@
-"""Deadlines: never early, late by a tick at most, and nothing left behind."""
+"""Deadlines are never early and at most one tick late, and they leave nothing behind."""
 
 from __future__ import annotations
 

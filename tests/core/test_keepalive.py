@@ -1,4 +1,4 @@
-"""Keepalive: silence is pinged, a dead peer is dropped in time, and any sign of life counts."""
+"""Keepalive: a silent peer gets a ping, a dead peer is dropped in time, and any sign of life counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERVAL, TIMEOUT = 20.0, 10.0
 
 
 class FakeConnection:
-    """Sends and takes what it is told to."""
+    """A connection that sends and takes what the test says."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -85,7 +85,7 @@ def answer_pings(clock: Clock, connection: FakeConnection, seconds: float) -> No
 
 @pytest.mark.parametrize("timeout", [TIMEOUT, 3 * INTERVAL])
 def test_a_pong_is_a_sign_of_life_and_silence_after_it_is_pinged_again(timeout: float) -> None:
-    """However long the timeout: what a proxy between would call idle is the silence."""
+    """This holds for any timeout, because a proxy on the way counts the time without traffic."""
     clock, _, connection = make(timeout=timeout)
     answer_pings(clock, connection, 300)
     assert connection.given_up is None
@@ -117,7 +117,7 @@ def test_what_is_pending_is_not_asked_for_while_nothing_comes() -> None:
     counted: list[float] = []
     connection.count_pending = lambda: counted.append(clock.seconds()) or 0  # type: ignore[method-assign, func-returns-value]
     pump(clock, INTERVAL + 2 * INTERVAL / LOOKS)
-    # Soon after the last read, and before the ping.
+    # One count comes soon after the last read, and one before the ping.
     assert [time // (INTERVAL / LOOKS) for time in counted] == [1, LOOKS]
 
 
@@ -132,7 +132,7 @@ def test_what_was_written_without_a_read_is_no_reason_to_be_dropped() -> None:
 
 
 def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
-    """The pong waits behind them."""
+    """The pong waits behind the answers."""
     clock, _, connection = make()
     connection.octets = 1_000_000
     pump(clock, INTERVAL + INTERVAL / LOOKS + 0.5)
@@ -155,7 +155,7 @@ def test_who_is_not_read_is_not_to_blame(why: str) -> None:
 
 def test_without_a_timeout_silence_is_pinged_again_after_each_interval() -> None:
     clock, keepalive, connection = make(timeout=0)
-    # In steps that floats hold exactly.
+    # The steps are exact as floats.
     clock.pump([0.125] * round(5.5 * INTERVAL / 0.125))
     assert connection.pings == [INTERVAL * count for count in range(1, 6)]
     assert connection.given_up is None

@@ -1,4 +1,4 @@
-"""The event loop's lag, with a clock that is late."""
+"""The lag of the event loop, with a clock that is late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: each format is one that can be read back, and no client makes it grow or forges a line."""
+"""The log: each format can be read back, and no client can make the log grow or forge a line."""
 
 from __future__ import annotations
 

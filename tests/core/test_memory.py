@@ -1,4 +1,4 @@
-"""What malloc keeps can be given back, and where it can't nothing happens."""
+"""Memory that malloc keeps can be given back. If the C library can't do that, nothing happens."""
 
 from __future__ import annotations
 

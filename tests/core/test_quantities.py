@@ -1,4 +1,4 @@
-"""Sizes and durations: each is written as it is read."""
+"""Sizes and durations: each is written in the form in which it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line: everybody gets a share, nobody twice in a turn, and a turn comes to its end."""
+"""The line: everybody gets a share, nobody gets two in one turn, and a turn ends in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from echod.core.turns import SHARE, TURN, Tasks, Turns
 
 
 class Worker:
-    """Works as often as it has to, each time for a share."""
+    """Has work for a number of shares."""
 
     def __init__(self, name: str, shares: int) -> None:
         self.name = name
@@ -32,8 +32,7 @@ def make(clock: Clock) -> tuple[Turns[Worker], list[str]]:
 
 
 def turn(clock: Clock) -> None:
-    """Have one turn of the reactor, which leaves to the next what is asked for in this one, other than the fake
-    clock."""
+    """Let one turn of the reactor pass. New calls wait for the next turn, unlike with the fake clock."""
     (call,) = clock.calls
     clock.calls = []
     call.called = 1
@@ -56,7 +55,7 @@ def test_in_line() -> None:
 
 
 def test_nobody_has_two_places() -> None:
-    """Else one connection, which several of its events let stand in line, would work for several shares of a turn."""
+    """Several events may put one connection in line. With several places it would work for several shares of a turn."""
     clock = Clock()
     turns, done = make(clock)
     a, b = Worker("a", 3), Worker("b", 3)
@@ -81,7 +80,7 @@ def test_a_turn_has_its_time() -> None:
 
 
 def test_stop_within_a_turn() -> None:
-    """As when the last connection of a drain ends in its turn, and one that is lost already stands behind it."""
+    """This happens when the last connection of a drain ends in its turn while a lost one stands in line behind it."""
     clock = Clock()
     done: list[str] = []
 
