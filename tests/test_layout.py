@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import echod
@@ -128,3 +130,18 @@ def test_each_file_says_what_it_is_for() -> None:
 def test_nobody_imports_the_reactor_at_module_level() -> None:
     for path in FOLDER.rglob("*.py"):
         assert not re.search(r"^(from|import) .*\breactor$", path.read_text(), flags=re.M), path.name
+
+
+def test_a_check_loads_no_more_than_its_rooms() -> None:
+    """A check that has run through all its imports, in a process of its own, has not loaded the daemon."""
+    program = """
+import sys
+from echod.__main__ import main
+main(["check", "ws://127.0.0.1:1"], sys.stdout, sys.stderr)
+print(*(name for name in sys.modules if name.startswith("echod.")))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    report, *_, loaded = done.stdout.splitlines()
+    assert report.startswith("CRITICAL - TCP: Connection refused")
+    rooms = {name.split(".")[1] for name in loaded.split()}
+    assert rooms == OF_CHECK | {"__main__"}

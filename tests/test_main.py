@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,18 @@ def test_check_gets_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # As a process.
+
+
+@pytest.mark.parametrize("arguments", ["--version", "--help", "check --help", "check http://wrong", "wrong"])
+def test_what_needs_no_connection_starts_without_twisted(arguments: str) -> None:
+    program = f"""
+import sys
+from echod.__main__ import run
+run({arguments.split()}, sys.stdout, sys.stderr)
+print(*(name for name in ("twisted", "autobahn", "OpenSSL") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == ""
 
 
 def test_output_is_written_and_the_status_is_the_commands(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from echod.check.command import INTERRUPTED
-from echod.check.probe import MAX_SIZE, CheckOutcome, Plan
+from echod.check.report import MAX_SIZE, CheckOutcome, Plan
 from echod.core import log
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
