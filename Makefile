@@ -17,7 +17,7 @@ NODE := tests/interop/node_modules
 TOOLS := .venv-system
 PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -g -O1
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -UNDEBUG -g -O1
 
 # If the express lane is not compiled, its tests are skipped (ECHOD_NATIVE=0), unless no tool may be missing.
 HAS_LANE := $(BIN)/python -c 'from echod.lane.native import load; raise SystemExit(load(None) is None)'

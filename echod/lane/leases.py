@@ -31,7 +31,7 @@ TURN = 1_000_000
 
 SPARE_TIME = 1.0
 """Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them
-(native/spare.c)."""
+(native/buffer_pool.c)."""
 
 _log = Logger()
 

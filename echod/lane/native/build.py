@@ -52,7 +52,8 @@ HARDENING = (
 LDFLAGS = () if sys.platform == "darwin" else ("-Wl,-z,relro", "-Wl,-z,now")
 
 # -O3: from this level on gcc 12 vectorises the scalar kernel. Hidden: calls between the C files need no indirection.
-CFLAGS = ("-std=c11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", *HARDENING)
+# NDEBUG: assertions would cost 3 % of a small message's instructions. Fuzzers and sanitized tests run with them.
+CFLAGS = ("-std=c11", "-O3", "-DNDEBUG", "-fvisibility=hidden", "-Wall", "-Wextra", *HARDENING)
 
 # Flags for a build under sanitizers or for coverage. The compiler and the linker get them after the flags above.
 CFLAGS_VARIABLE = "ECHOD_NATIVE_CFLAGS"

@@ -21,11 +21,9 @@
 #include "codec.h"
 #include "frame.h"
 #include "kernel.h"
+#include "sizes.h"
 #include "unmask.h"
 #include "utf8.h"
-
-/* Octets unmasked before they are validated: they are still in the first-level cache, of 32 KiB or more, twice over (the source, too). */
-enum { PIECE = 4096 };
 
 /* Unmask, which may be many octets or none. */
 static inline uint64_t unmask(uint8_t *target, const uint8_t *source, size_t len, uint32_t key)
@@ -40,7 +38,7 @@ static size_t unmask_text(uint8_t *target, const uint8_t *source, size_t len, ui
 {
     size_t at = 0;
     while (at < len && *utf8 != UTF8_REJECT) {
-        size_t piece = len - at < PIECE ? len - at : PIECE; /* PIECE is a multiple of the key's size, so that the key stays */
+        size_t piece = len - at < CHECK_SIZE ? len - at : CHECK_SIZE;
         uint64_t seen = unmask(target + at, source + at, piece, key);
         if (*utf8 != UTF8_ACCEPT || (seen & HIGH_BITS) != 0)
             *utf8 = echod_kernel_chosen->utf8(*utf8, target + at, piece);

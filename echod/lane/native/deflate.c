@@ -1,28 +1,15 @@
 /* Deflated messages. See deflate.h. */
 #include "deflate.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "codec.h"
+#include "sizes.h"
 
-enum {
-    WINDOW = 32 * 1024, /* the largest (RFC 1951 section 2) */
-    PIECE = 64 * 1024,  /* octets inflated at a time: what is made of them finds them in the second-level cache */
-    /* A message of so many octets at most, whatever they are. Measured: to inflate 1 MiB takes 0.6 to 4 ms, to inflate and deflate 64 KiB
-       0.4 to 3 ms at level 1, and up to 8 at level 9. Larger ones are Autobahn's, where a message is inflated in turns. */
-    LARGEST_MIRRORED = 1024 * 1024,
-    LARGEST_ANEW = 64 * 1024,
-    /* Octets do not tell how long they take: of 35 octets is a block that says nothing, and it has tables to be built for 2.5 us. So of a
-       message whose deflated octets are more than SMALL, which take 0.8 ms at most, the blocks are counted, too. Compressors make one of
-       some thousands of octets. */
-    SMALL = 8 * 1024,
-    MOST_BLOCKS = 1000,
-    ANSWER_ROOM = 16, /* for whoever writes a header in front of an answer */
-};
-
-/* Of zlib.h: what it calls z_stream, and the constants that are used here. It has been like this since version 1.0, and its size is
-   compared when a stream is begun. */
+/* From zlib.h: what it calls z_stream, and the constants that are used here. The structure has been like this since version
+   1.0, and zlib compares its size when a stream begins. */
 typedef struct {
     const uint8_t *next_in;
     unsigned int avail_in;
@@ -40,36 +27,42 @@ typedef struct {
     unsigned long reserved;
 } z_stream;
 
-enum { Z_NO_FLUSH = 0, Z_SYNC_FLUSH = 2, Z_BLOCK = 5, Z_OK = 0, Z_BUF_ERROR = -5, Z_DEFLATED = 8, Z_DEFAULT_STRATEGY = 0, MAX_WBITS = 15 };
+enum { Z_NO_FLUSH = 0, Z_SYNC_FLUSH = 2, Z_BLOCK = 5 };
+enum { Z_OK = 0, Z_BUF_ERROR = -5 };
+enum { Z_DEFLATED = 8, Z_DEFAULT_STRATEGY = 0, MAX_WBITS = 15 };
 
-/* data_type between two blocks, neither of which is the last one, at the begin of an octet. */
+_Static_assert(1 << MAX_WBITS == WINDOW_SIZE, "the inflater's window is the largest");
+
+/* The data_type between two blocks, neither of which is the last one, at the beginning of a byte. */
 enum { BETWEEN_BLOCKS = 128 };
 
 struct echod_deflate {
     echod_zlib zlib;
     echod_deflate_settings settings;
     z_stream inflater;
-    z_stream deflaters[MAX_WBITS + 1]; /* by the size of their window, once one is asked for; without a state: none */
-    /* What a message says, piece by piece behind the octets before it. */
-    uint8_t inflated[WINDOW + PIECE];
-    /* Deflated anew. Incompressible octets become more by 4 % with the least memory. */
+    z_stream deflaters[MAX_WBITS + 1]; /* by the bits of their window, made when they are needed; without a state: not made */
+    /* What a message says, piece by piece, behind the bytes before it. */
+    uint8_t inflated[WINDOW_SIZE + INFLATE_SIZE];
+    /* Deflated anew. With the least memory, bytes that can't be compressed grow by 4 %. */
     uint8_t deflated[ANSWER_ROOM + LARGEST_ANEW + LARGEST_ANEW / 4];
 };
 
-/* What a message's sender leaves out of the empty block at its end (RFC 7692 section 7.2.1). */
+/* What the sender of a message leaves out of the empty block at its end (RFC 7692 section 7.2.1). */
 enum { TAIL_SIZE = 4 };
 static const uint8_t TAIL[TAIL_SIZE] = {0x00, 0x00, 0xFF, 0xFF};
 
+/* The streams. */
+
 echod_deflate *echod_deflate_new(const echod_zlib *zlib, const echod_deflate_settings *settings)
 {
-    /* Not cleared but what has to be: what is not touched takes no memory. */
+    /* Only what needs it is cleared: pages that nothing touches take no memory. */
     echod_deflate *it = malloc(sizeof *it);
-    if (it == NULL)
+    if (!it)
         return NULL;
     memset(it, 0, offsetof(echod_deflate, inflated));
     it->zlib = *zlib;
     it->settings = *settings;
-    /* Without a header, and of the largest window: what a smaller one allows is right in it, too. */
+    /* Without a header, and with the largest window, in which everything is right that a smaller one allows. */
     if (zlib->inflateInit2_(&it->inflater, -MAX_WBITS, zlib->zlibVersion(), (int)sizeof(z_stream)) == Z_OK)
         return it;
     free(it);
@@ -80,172 +73,241 @@ void echod_deflate_free(echod_deflate *it)
 {
     it->zlib.inflateEnd(&it->inflater);
     for (int bits = 0; bits <= MAX_WBITS; bits++)
-        if (it->deflaters[bits].state != NULL)
+        if (it->deflaters[bits].state)
             it->zlib.deflateEnd(&it->deflaters[bits]);
     free(it);
 }
 
-static bool has_deflater(echod_deflate *it, int bits)
+/* Make the deflater for a window of so many bits, if there is none. False: zlib can't. */
+static bool make_deflater(echod_deflate *it, int bits)
 {
     z_stream *deflater = &it->deflaters[bits];
-    if (deflater->state != NULL)
+    if (deflater->state)
         return true;
-    return it->zlib.deflateInit2_(deflater, it->settings.level, Z_DEFLATED, -bits, it->settings.mem_level, Z_DEFAULT_STRATEGY,
-                                  it->zlib.zlibVersion(), (int)sizeof(z_stream)) == Z_OK;
+    return it->zlib.deflateInit2_(deflater, it->settings.level, Z_DEFLATED, -bits, it->settings.mem_level,
+                                  Z_DEFAULT_STRATEGY, it->zlib.zlibVersion(), (int)sizeof(z_stream)) == Z_OK;
 }
 
 /* The window. */
 
-/* Octets are moved to the front when a quarter more than the window has come: not for each message. */
+/* The most bytes that are kept for it. They move to the front when a quarter more than the window has come, not for each
+   message. */
 static size_t most_room(const echod_window *window)
 {
     return window->terms.window_size + window->terms.window_size / 4;
 }
 
-/* Move on by the last octets of a message, of which there are at most as many as the window has. False: there is no memory, and the window
-   is as it was. */
+/* Move on by the end of a message, which is no longer than the window. False: there is no memory, and the window is as it
+   was. */
 static bool push(echod_window *window, const uint8_t *octets, size_t size)
 {
+    assert(size <= window->terms.window_size);
     size_t kept = window->size, most = most_room(window);
     if (kept + size > most && kept > window->terms.window_size - size)
         kept = window->terms.window_size - size;
     if (kept + size > window->room) {
         size_t room = 2 * (kept + size) < most ? 2 * (kept + size) : most;
         uint8_t *larger = realloc(window->octets, room);
-        if (larger == NULL)
+        if (!larger)
             return false;
         window->octets = larger;
         window->room = room;
     }
     if (kept < window->size)
         memmove(window->octets, window->octets + window->size - kept, kept);
-    if (size != 0)
+    if (size)
         memcpy(window->octets + kept, octets, size);
     window->size = kept + size;
+    assert(window->size <= window->room);
     return true;
 }
 
 size_t echod_window_octets(const echod_window *window, const uint8_t **octets)
 {
     size_t size = window->size < window->terms.window_size ? window->size : window->terms.window_size;
-    *octets = size != 0 ? window->octets + window->size - size : NULL;
+    *octets = size ? window->octets + window->size - size : NULL;
     return size;
 }
 
-bool echod_window_begin(echod_window *window, echod_deflate *it, const echod_terms *terms, const uint8_t *octets, size_t size)
+bool echod_window_begin(echod_window *window, echod_deflate *it, const echod_terms *terms, const uint8_t *octets,
+                        size_t size)
 {
     *window = (echod_window){.terms = *terms};
-    if (terms->window_size > WINDOW || terms->window_bits < 0 || terms->window_bits > MAX_WBITS)
+    if (terms->window_size > WINDOW_SIZE || terms->window_bits < 0 || terms->window_bits > MAX_WBITS)
         return false;
-    if (terms->window_bits != 0 && !has_deflater(it, terms->window_bits))
+    if (terms->window_bits && !make_deflater(it, terms->window_bits))
         return false;
     size_t kept = size < terms->window_size ? size : terms->window_size;
-    return kept == 0 || push(window, octets + size - kept, kept);
+    return !kept || push(window, octets + size - kept, kept);
 }
 
 /* Messages. */
 
 size_t echod_deflate_largest(const echod_terms *terms)
 {
-    return terms->window_bits != 0 ? LARGEST_ANEW : LARGEST_MIRRORED;
+    return terms->window_bits ? LARGEST_ANEW : LARGEST_MIRRORED;
 }
 
-/* Deflate octets behind others of the same message; `is_last`: and end it. False: there is no room for what that makes. */
-static bool deflate_piece(echod_deflate *it, z_stream *deflater, uint8_t *octets, size_t size, bool is_last)
-{
-    deflater->next_in = octets;
-    deflater->avail_in = (unsigned int)size;
-    int said = it->zlib.deflate(deflater, is_last ? Z_SYNC_FLUSH : Z_NO_FLUSH);
-    return (said == Z_OK || said == Z_BUF_ERROR) && deflater->avail_in == 0 && deflater->avail_out != 0;
-}
+/* A message on its way through the streams, a piece at a time. */
+typedef struct {
+    echod_deflate *it;
+    echod_window *window;
+    z_stream *deflater; /* NULL: the answer is what came */
+    bool is_text;
+    uint32_t utf8;
+    bool counts_blocks;
+    unsigned int blocks;
+    uint64_t max_size;
+    size_t size; /* bytes of all pieces so far */
+    uint8_t *piece;
+    size_t piece_size;
+} passage;
 
-static bool begin_streams(echod_deflate *it, const echod_window *window, z_stream *deflater)
+typedef enum {
+    PIECE_MORE, /* the message goes on behind it */
+    PIECE_LAST, /* the message ends with it, as it should */
+    PIECE_ODD,  /* the message is Autobahn's */
+} piece_state;
+
+/* Make the streams ready for a message. False: zlib can't. */
+static bool begin_streams(passage *at, const uint8_t *deflated, size_t len)
 {
+    echod_deflate *it = at->it;
     const uint8_t *octets;
-    size_t size = echod_window_octets(window, &octets);
+    size_t size = echod_window_octets(at->window, &octets);
     if (it->zlib.inflateReset(&it->inflater) != Z_OK)
         return false;
-    if (size != 0 && it->zlib.inflateSetDictionary(&it->inflater, octets, (unsigned int)size) != Z_OK)
+    if (size && it->zlib.inflateSetDictionary(&it->inflater, octets, (unsigned int)size) != Z_OK)
         return false;
-    if (deflater == NULL)
+    it->inflater.next_in = deflated;
+    it->inflater.avail_in = (unsigned int)len;
+    if (!at->deflater)
         return true;
-    deflater->next_out = it->deflated + ANSWER_ROOM;
-    deflater->avail_out = (unsigned int)(sizeof it->deflated - ANSWER_ROOM);
-    return it->zlib.deflateReset(deflater) == Z_OK;
+    at->deflater->next_out = it->deflated + ANSWER_ROOM;
+    at->deflater->avail_out = (unsigned int)(sizeof it->deflated - ANSWER_ROOM);
+    return it->zlib.deflateReset(at->deflater) == Z_OK;
 }
 
-/* Inflate the next piece, of at most `room` octets; false if the stream is not in order, or `blocks`, if they are counted, are too many. */
-static bool inflate_piece(echod_deflate *it, size_t room, size_t *size, unsigned int *blocks)
+/* Run the inflater until its input or its room is used up. False: the stream is not in order, or has too many blocks. */
+static bool run_inflater(passage *at)
 {
-    z_stream *inflater = &it->inflater;
-    inflater->next_out = it->inflated + WINDOW;
-    inflater->avail_out = (unsigned int)room;
+    z_stream *inflater = &at->it->inflater;
     do {
-        int said = it->zlib.inflate(inflater, blocks ? Z_BLOCK : Z_SYNC_FLUSH);
-        /* Z_BUF_ERROR: there was no more. Z_STREAM_END: a last block, behind which there may be others. */
+        int said = at->it->zlib.inflate(inflater, at->counts_blocks ? Z_BLOCK : Z_SYNC_FLUSH);
+        /* Z_BUF_ERROR: there was no more. Z_STREAM_END is a last block, behind which there may be others. */
         if (said != Z_OK && said != Z_BUF_ERROR)
             return false;
-        if (blocks && ++*blocks > MOST_BLOCKS)
+        if (at->counts_blocks && ++at->blocks > MOST_BLOCKS)
             return false;
-    } while (inflater->avail_in != 0 && inflater->avail_out != 0); /* Z_BLOCK: it stops behind each */
-    *size = room - inflater->avail_out;
+    } while (inflater->avail_in && inflater->avail_out); /* Z_BLOCK makes it stop behind each block */
     return true;
 }
 
-/* Whether a message, all of which was inflated, ends as its compressor is to end it: what was left out completes a block, and says
-   nothing itself, as it would where a block was cut. Asked once, for the stream goes on with it. */
-static bool is_ended(echod_deflate *it)
+/* Whether the message ends as its compressor has to end it: the bytes that were left out complete a block, and say nothing
+   themselves, as they would where a block was cut. Ask once, because the stream goes on with these bytes. */
+static bool ends_with_tail(echod_deflate *it)
 {
     uint8_t octet;
     it->inflater.next_in = TAIL;
     it->inflater.avail_in = TAIL_SIZE;
     it->inflater.next_out = &octet;
     it->inflater.avail_out = sizeof octet;
-    return it->zlib.inflate(&it->inflater, Z_SYNC_FLUSH) == Z_OK && it->inflater.avail_in == 0 && it->inflater.avail_out != 0 &&
-           it->inflater.data_type == BETWEEN_BLOCKS;
+    return it->zlib.inflate(&it->inflater, Z_SYNC_FLUSH) == Z_OK && !it->inflater.avail_in &&
+           it->inflater.avail_out && it->inflater.data_type == BETWEEN_BLOCKS;
 }
 
-/* The answer to a message whose last piece, of `size` octets, is there. */
-static void tell_answer(echod_deflate *it, const z_stream *deflater, size_t size, echod_inflated *said)
+/* Inflate the next piece, and check its size and its text. */
+static piece_state inflate_piece(passage *at)
 {
-    said->is_plain = deflater != NULL && said->size < it->settings.min_deflated;
-    said->answer = deflater == NULL ? NULL : said->is_plain ? it->inflated + WINDOW : it->deflated + ANSWER_ROOM;
-    said->answer_size = said->is_plain ? size : deflater != NULL ? (size_t)deflater->total_out - TAIL_SIZE : 0;
+    z_stream *inflater = &at->it->inflater;
+    uint64_t left = at->max_size - at->size;
+    size_t room = left < INFLATE_SIZE ? (size_t)left + 1 : INFLATE_SIZE; /* one byte more shows that it is too long */
+    inflater->next_out = at->piece;
+    inflater->avail_out = (unsigned int)room;
+    if (!run_inflater(at))
+        return PIECE_ODD;
+    bool is_last = inflater->avail_out != 0;
+    at->piece_size = room - inflater->avail_out;
+    at->size += at->piece_size;
+    if (at->piece_size > left)
+        return PIECE_ODD;
+    if (at->is_text && (at->utf8 = echod_utf8(at->utf8, at->piece, at->piece_size)) == ECHOD_UTF8_REJECT)
+        return PIECE_ODD;
+    if (!is_last)
+        return PIECE_MORE;
+    return at->utf8 == ECHOD_UTF8_ACCEPT && ends_with_tail(at->it) ? PIECE_LAST : PIECE_ODD;
 }
 
-bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *octets, size_t len, bool is_text, uint64_t max_size,
-                        echod_inflated *said)
+static bool is_short(const passage *at)
 {
-    z_stream *deflater = window->terms.window_bits != 0 ? &it->deflaters[window->terms.window_bits] : NULL;
-    if (!begin_streams(it, window, deflater))
-        return false;
-    it->inflater.next_in = octets;
-    it->inflater.avail_in = (unsigned int)len;
-    unsigned int blocks = 0;
-    uint32_t utf8 = ECHOD_UTF8_ACCEPT;
-    *said = (echod_inflated){0};
-    for (;;) {
-        uint64_t left = max_size - said->size; /* an octet more shows that it is too long */
-        size_t size, room = left < PIECE ? (size_t)left + 1 : PIECE;
-        uint8_t *piece = it->inflated + WINDOW;
-        if (!inflate_piece(it, room, &size, len > SMALL ? &blocks : NULL) || size > left)
-            return false;
-        said->size += size;
-        if (is_text && (utf8 = echod_utf8(utf8, piece, size)) == ECHOD_UTF8_REJECT)
-            return false;
-        bool is_last = it->inflater.avail_out != 0;
-        if (is_last && (utf8 != ECHOD_UTF8_ACCEPT || !is_ended(it)))
-            return false;
-        bool is_short = said->size < it->settings.min_deflated;
-        if (deflater != NULL && is_short && !is_last)
-            return false; /* a plain answer in several pieces is for others to put together */
-        if (deflater != NULL && !is_short && !deflate_piece(it, deflater, piece, size, is_last))
-            return false;
-        if (is_last) {
-            size_t seen = said->size < window->terms.window_size ? said->size : window->terms.window_size;
-            tell_answer(it, deflater, size, said);
-            return push(window, piece + size - seen, seen);
-        }
-        memcpy(it->inflated, it->inflated + size, WINDOW);
+    return at->size < at->it->settings.min_deflated;
+}
+
+/* Deflate the piece behind those before it; the last one ends the answer. False: there is no room for the answer, or it would
+   be a plain one in several pieces. */
+static bool deflate_piece(passage *at, bool is_last)
+{
+    if (is_short(at))
+        return is_last;
+    z_stream *deflater = at->deflater;
+    deflater->next_in = at->piece;
+    deflater->avail_in = (unsigned int)at->piece_size;
+    int said = at->it->zlib.deflate(deflater, is_last ? Z_SYNC_FLUSH : Z_NO_FLUSH);
+    return (said == Z_OK || said == Z_BUF_ERROR) && !deflater->avail_in && deflater->avail_out;
+}
+
+/* Have the bytes before the next piece stand in front of it, where the window can take them from. */
+static void move_on(passage *at)
+{
+    memcpy(at->it->inflated, at->it->inflated + at->piece_size, WINDOW_SIZE);
+}
+
+/* Say how a message is answered whose last piece was taken. */
+static echod_inflated conclude(const passage *at)
+{
+    if (!at->deflater)
+        return (echod_inflated){.size = at->size};
+    if (is_short(at)) {
+        assert(at->size == at->piece_size);
+        return (echod_inflated){.size = at->size, .answer = at->piece, .answer_size = at->size, .is_plain = true};
     }
+    assert(at->deflater->total_out >= TAIL_SIZE);
+    size_t size = (size_t)at->deflater->total_out - TAIL_SIZE;
+    return (echod_inflated){.size = at->size, .answer = at->it->deflated + ANSWER_ROOM, .answer_size = size};
+}
+
+/* Move the window on by the message. False: there is no memory, and the window is as it was. */
+static bool push_message(const passage *at)
+{
+    size_t most = at->window->terms.window_size, seen = at->size < most ? at->size : most;
+    return push(at->window, at->piece + at->piece_size - seen, seen);
+}
+
+bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *octets, size_t len, bool is_text,
+                        uint64_t max_size, echod_inflated *said)
+{
+    int bits = window->terms.window_bits;
+    passage at = {
+        .it = it,
+        .window = window,
+        .deflater = bits ? &it->deflaters[bits] : NULL,
+        .is_text = is_text,
+        .utf8 = ECHOD_UTF8_ACCEPT,
+        .counts_blocks = len > UNCOUNTED_SIZE,
+        .max_size = max_size,
+        .piece = it->inflated + WINDOW_SIZE,
+    };
+    if (!begin_streams(&at, octets, len))
+        return false;
+    piece_state state;
+    while ((state = inflate_piece(&at)) != PIECE_ODD) {
+        if (at.deflater && !deflate_piece(&at, state == PIECE_LAST))
+            return false;
+        if (state == PIECE_LAST) {
+            *said = conclude(&at);
+            return push_message(&at);
+        }
+        move_on(&at);
+    }
+    return false;
 }

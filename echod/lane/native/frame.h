@@ -11,14 +11,12 @@
 #include <string.h>
 
 #include "codec.h"
-#include "words.h"
+#include "sizes.h"
+#include "unaligned.h"
 
 /* RFC 6455 section 5.2. */
 enum { FIN = 0x80, RSV1 = 0x40, OPCODE = 0x0F, OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2 };
 enum { MASK = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
-
-/* Octets of the masking key, and of the largest headers: two, the length, and a client's has the key. */
-enum { KEY_SIZE = 4, SERVER_HEADER = 2 + 8, CLIENT_HEADER = SERVER_HEADER + KEY_SIZE };
 
 typedef struct {
     uint64_t length; /* of the payload */

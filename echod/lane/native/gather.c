@@ -1,6 +1,7 @@
 /* Messages that are put together. See gather.h. */
 #include "gather.h"
 
+#include <assert.h>
 #include <string.h>
 
 bool echod_gather_is_first(uint8_t octet, bool takes_deflated)
@@ -11,7 +12,7 @@ bool echod_gather_is_first(uint8_t octet, bool takes_deflated)
     return (octet & ~OPCODE) == 0 || (takes_deflated && (octet & ~(FIN | OPCODE)) == RSV1);
 }
 
-/* Behind the first octet a header is as that of an ordinary frame. */
+/* Behind its first byte any header is like that of an ordinary frame. */
 static echod_stop read_any_header(const uint8_t *octets, size_t len, uint64_t max_size, frame_header *header)
 {
     uint8_t like_ordinary[CLIENT_HEADER];
@@ -24,7 +25,9 @@ size_t echod_gather_whole(echod_large *frame, const uint8_t *octets, size_t len,
 {
     frame_header header;
     bool is_final = (octets[0] & FIN) != 0;
-    if (!is_final || read_any_header(octets, len, max_size, &header) != ECHOD_STOP_BOUNDARY || len - header.size < header.length)
+    if (!is_final || read_any_header(octets, len, max_size, &header) != ECHOD_STOP_BOUNDARY)
+        return 0;
+    if (len - header.size < header.length)
         return 0;
     *frame = (echod_large){.length = header.length, .key = header.key, .opcode = octets[0] & (RSV1 | OPCODE)};
     return header.size;
@@ -44,7 +47,7 @@ void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint
 {
     uint8_t kind = octet & (RSV1 | OPCODE);
     *it = (echod_gather){
-        /* Of deflated text it is seen when it is inflated whether it is UTF-8. */
+        /* A deflated text is checked as UTF-8 when it is inflated. */
         .frame = {.utf8 = ECHOD_UTF8_ACCEPT, .opcode = kind == OPCODE_TEXT ? OPCODE_TEXT : OPCODE_BINARY},
         .kind = kind,
         .max_size = max_size,
@@ -52,13 +55,14 @@ void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint
     };
 }
 
-/* Take octets of a header. False: no frame with it is to be taken; then none of them is. */
+/* Take bytes of a header. False: the frame is the owner's to judge, and none of these bytes is taken. */
 static bool take_header(echod_gather *it, const uint8_t *source, size_t len, size_t *at)
 {
+    assert(it->header_size < CLIENT_HEADER);
     size_t room = CLIENT_HEADER - it->header_size, size = len - *at < room ? len - *at : room;
     memcpy(it->header + it->header_size, source + *at, size);
     uint8_t first = it->header[0] & (uint8_t)~FIN; /* 0: a continuation */
-    if (first != (it->fragments == 0 ? it->kind : 0) || it->fragments >= it->max_fragments)
+    if (first != (it->fragments ? 0 : it->kind) || it->fragments >= it->max_fragments)
         return false;
     frame_header header;
     switch (read_any_header(it->header, it->header_size + size, it->max_size - it->whole, &header)) {
@@ -113,24 +117,18 @@ size_t echod_gather_size(const echod_gather *it)
     return (size_t)(it->whole + it->frame.done);
 }
 
-size_t echod_gather_restored_size(const echod_gather *it)
-{
-    size_t first = it->fragments != 0 ? 2 + length_size(it->whole) + KEY_SIZE + (size_t)it->whole : 0;
-    return first + it->header_size + (size_t)it->frame.done;
-}
-
 uint8_t *echod_gather_restore(const echod_gather *it, uint8_t *payload)
 {
     size_t whole = (size_t)it->whole;
-    /* The current frame's header goes between what was whole, which moves to the front, and the current frame's payload. */
+    /* The current frame's header goes between the payload of the whole frames, which moves forward, and its own payload. */
     uint8_t *begin = payload - it->header_size, *current = payload + whole;
     memmove(begin, payload, whole);
     memcpy(current - it->header_size, it->header, it->header_size);
     echod_unmask(current, current, (size_t)it->frame.done, it->frame.key);
-    if (it->fragments == 0)
+    if (!it->fragments)
         return begin;
     uint8_t header[CLIENT_HEADER];
-    size_t header_size = write_client_header(header, it->kind, it->whole, 0); /* a key of zeros masks nothing */
-    header[0] &= (uint8_t)~FIN;                                               /* there is more to come */
+    size_t header_size = write_client_header(header, it->kind, it->whole, 0); /* a key of zeros changes nothing */
+    header[0] &= (uint8_t)~FIN; /* the current frame follows */
     return memcpy(begin - header_size, header, header_size);
 }

@@ -1,12 +1,13 @@
-/* What leases hold, and their end. See lease.h. */
+/* The account of a lease, and its end. See lease.h. */
 #ifdef __linux__
 
 #include "lease.h"
 
 size_t echod_lease_message_held(const lease_t *lease)
 {
-    size_t size = lease->is_gathered ? GATHER_ROOM + echod_gather_size(gather_of(lease)) : ECHOD_LARGE_ROOM + (size_t)lease->large.done;
-    /* Which octets were touched before, nobody knows: perhaps those that are not filled yet. */
+    size_t size = lease->is_gathered ? GATHER_ROOM + echod_gather_size(gather_of(lease))
+                                     : ECHOD_LARGE_ROOM + (size_t)lease->large.done;
+    /* Nobody knows which bytes took memory before: perhaps those that are not filled yet. */
     size_t touched = lease->message_touched, most = lease->message_room < touched ? touched : lease->message_room;
     return touched + size < most ? touched + size : most;
 }
@@ -20,18 +21,19 @@ void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *larg
 
 /* The end of a lease. */
 
-/* Hand over octets, within a buffer that they take along: of a message they are too many to be copied in one go. */
+/* Hand over bytes together with the buffer that they are in: those of a message are too many to copy. */
 static void hand_over(lease_t *lease, uint8_t *buffer, uint8_t *rest, size_t size)
 {
+    assert(!lease->public.rest_buffer);
     lease->public.rest_buffer = buffer;
     lease->public.rest = rest;
     lease->public.rest_size = size;
 }
 
-/* What was received of a gathered message, as frames, and the octets behind it. False: there is no memory. */
-static bool take_back_gathered(lease_t *lease, const uint8_t *behind, size_t behind_size)
+/* Hand over what was received of a gathered message, as frames, and the bytes behind it. False: there is no memory. */
+static bool hand_over_gathered(lease_t *lease, const uint8_t *behind, size_t behind_size)
 {
-    echod_gather gather = *gather_of(lease); /* else it would be overwritten */
+    echod_gather gather = *gather_of(lease); /* a copy, because the frames overwrite it */
     size_t end = GATHER_ROOM + echod_gather_size(&gather);
     if (end + behind_size > lease->message_room) {
         uint8_t *larger = realloc(lease->message, end + behind_size);
@@ -42,49 +44,73 @@ static bool take_back_gathered(lease_t *lease, const uint8_t *behind, size_t beh
     if (behind_size)
         memcpy(lease->message + end, behind, behind_size);
     uint8_t *rest = echod_gather_restore(&gather, lease->message + GATHER_ROOM);
+    assert(rest >= lease->message);
     hand_over(lease, lease->message, rest, (size_t)(lease->message + end - rest) + behind_size);
     lease->message = NULL;
     lease->public.fragments = gather.fragments;
     return true;
 }
 
-/* Octets of a read that are not kept yet. False: there is no memory. */
-static bool take_back_read(lease_t *lease, const uint8_t *octets, size_t size)
+/* Hand over bytes of the shared buffer. False: there is no memory. */
+static bool hand_over_read(lease_t *lease, const uint8_t *octets, size_t size)
 {
     uint8_t *rest = copy_octets(octets, size);
     hand_over(lease, rest, rest, rest ? size : 0);
     return rest != NULL;
 }
 
-void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
+static void hand_over_large(lease_t *lease)
 {
-    epoll_ctl(pump->epoll, EPOLL_CTL_DEL, lease->public.fd, NULL);
-    for (int i = pump->served; i < pump->count; i++)
-        if (pump->events[i].data.ptr == lease)
-            pump->events[i].data.ptr = NULL;
-    bool is_kept = true;
-    if (lease->message && lease->is_gathered) {
-        is_kept = take_back_gathered(lease, rest, rest_size);
-    } else if (lease->message) {
-        lease->public.large = lease->large;
-        lease->public.large_octets = lease->message;
-        lease->message = NULL;
-    } else if (rest_size) {
-        is_kept = take_back_read(lease, rest, rest_size);
-    } else {
-        hand_over(lease, lease->partial, lease->partial, lease->partial_size);
-        lease->partial = NULL;
-    }
-    drop_partial(lease);
-    if (lease->tls && !echod_tls_keep(lease->tls, &pump->sealed)) {
-        is_kept = false;
-        pump->sealed.size = 0;
-    }
+    lease->public.large = lease->large;
+    lease->public.large_octets = lease->message;
+    lease->message = NULL;
+}
+
+static void hand_over_partial(lease_t *lease)
+{
+    hand_over(lease, lease->partial, lease->partial, lease->partial_size);
+    lease->partial = NULL;
+}
+
+static void tell_unsent(lease_t *lease)
+{
     lease->public.unsent_size = lease->unsent_size + lease->later_size;
     if (lease->unsent)
         lease->public.unsent = lease->unsent + lease->sent;
     lease->public.unsent_first = lease->unsent_size;
     lease->public.later = lease->later;
+}
+
+/* Serve no event of this lease any more: the turn may have fetched one. */
+static void unwatch(echod_pump *pump, lease_t *lease)
+{
+    epoll_ctl(pump->epoll, EPOLL_CTL_DEL, lease->public.fd, NULL);
+    for (int i = pump->served; i < pump->count; i++)
+        if (pump->events[i].data.ptr == lease)
+            pump->events[i].data.ptr = NULL;
+}
+
+void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
+{
+    assert(lease->state != ENDED && pump->held >= lease->public.held);
+    assert(!lease->partial || (!lease->message && !rest_size) || why == ECHOD_END_NO_MEMORY);
+    lease->state = ENDED;
+    unwatch(pump, lease);
+    bool is_kept = true;
+    if (lease->message && lease->is_gathered)
+        is_kept = hand_over_gathered(lease, rest, rest_size);
+    else if (lease->message)
+        hand_over_large(lease);
+    else if (rest_size)
+        is_kept = hand_over_read(lease, rest, rest_size);
+    else
+        hand_over_partial(lease);
+    drop_partial(lease);
+    if (lease->tls && !echod_tls_keep(lease->tls, &pump->sealed)) {
+        is_kept = false;
+        pump->sealed.size = 0;
+    }
+    tell_unsent(lease);
     if (lease->window)
         lease->public.window_size = echod_window_octets(lease->window, &lease->public.window);
     pump->held -= lease->public.held;
@@ -92,11 +118,17 @@ void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint
     lease->public.why = is_kept ? why : ECHOD_END_NO_MEMORY;
 }
 
-void echod_lease_end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
+outcome echod_lease_end_in_turn(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
 {
     echod_lease_end(pump, lease, why, rest, rest_size);
     lease->public.next = pump->ended;
     pump->ended = &lease->public;
+    return ENDED;
+}
+
+outcome echod_lease_end_without_memory(echod_pump *pump, lease_t *lease)
+{
+    return echod_lease_end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
 }
 
 void echod_buffer_free(uint8_t *buffer)

@@ -1,8 +1,9 @@
 /*
- * The pump's turn: what is ready is received, opened where there is TLS, and echoed. And what pump.h offers.
+ * The pump's turn: what is ready is received, opened if there is TLS, and echoed. And the functions of pump.h.
  *
- * Knows epoll, and how a socket is read. Must never know what is in a frame that the codec leaves: cut.h and serve.h take those on, send.h
- * the answers, and lease.h what a lease keeps until its end. All of these are for Linux; pump_none.c is for others.
+ * Knows epoll, and how a socket is read. Must never know what is in a frame that the codec leaves. partial.h and mixed_read.h
+ * take those on, send.h takes the answers, and lease.h has what a lease keeps until its end. All of these are for Linux;
+ * pump_none.c is for other systems.
  */
 #define _GNU_SOURCE
 #include "pump.h"
@@ -13,36 +14,79 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "cut.h"
 #include "lease.h"
+#include "mixed_read.h"
+#include "partial.h"
 #include "send.h"
-#include "serve.h"
 
-enum {
-    READ_SIZE = 64 * 1024, /* of one receive into the shared buffer: what Twisted reads, too */
-};
+/* Nanoseconds of a turn for one lease. What it has no time for is put off, so that the others get their turn. */
+enum { SHARE = 250 * 1000 };
 
-/* What most messages don't need is called, so that what they need stays together. */
+/* Code that most messages do not need is called, so that what they need stays together. */
 #define SELDOM static __attribute__((noinline))
 
-/* Echo what is in the shared buffer's first `size` octets. False: the lease has ended. */
-FOR_EACH bool echo(echod_pump *pump, lease_t *lease, size_t size)
+/* Serving bytes that were read. */
+
+/* Echo the first `size` bytes of the shared buffer. CONTINUE, PUT_OFF or ENDED. */
+FOR_EACH outcome echo(echod_pump *pump, lease_t *lease, size_t size)
 {
     echod_echoed echoed = echod_codec_echo(pump->buffer, size, pump->max_message_size, &pump->sums);
     lease->public.messages += echoed.messages;
     lease->public.octets += echoed.octets;
     if (echoed.stop == ECHOD_STOP_NOT_ORDINARY || echoed.stop == ECHOD_STOP_TOO_LARGE)
-        return echod_serve(pump, lease, echoed.produced, echoed.consumed, size);
-    if (!answer(lease, pump->buffer, echoed.produced)) {
-        echod_lease_end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
-        return false;
-    }
+        return echod_serve_mixed(pump, lease, echoed.produced, echoed.consumed, size);
+    if (!answer(lease, pump->buffer, echoed.produced))
+        return echod_lease_end_without_memory(pump, lease);
     if (echoed.stop == ECHOD_STOP_BOUNDARY)
-        return true;
-    return echod_cut_keep(pump, lease, pump->buffer + echoed.consumed, size - echoed.consumed, echoed.need);
+        return CONTINUE;
+    return echod_partial_keep(pump, lease, pump->buffer + echoed.consumed, size - echoed.consumed, echoed.need);
 }
 
-/* Whether these octets, at a frame's begin, are the owner's to judge. */
+/* Where the next bytes of a message that has a buffer belong. Those of a large frame go there, those of a gathered message
+   go through the shared buffer. */
+SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room)
+{
+    if (lease->is_gathered) {
+        *room = pump->is_tight ? TIGHT_READ_SIZE : lease->read_size;
+        return pump->buffer;
+    }
+    uint64_t missing = lease->large.length - lease->large.done;
+    size_t most = piece_size(pump);
+    *room = missing < most ? (size_t)missing : most;
+    return lease->message + ECHOD_LARGE_ROOM + lease->large.done;
+}
+
+/* Where the client's next bytes belong, and how many at most. */
+FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
+{
+    if (lease->message)
+        return target_of_message(pump, lease, room);
+    assert(lease->partial_size <= KEEP_SIZE);
+    /* While the pump is tight, what is read and is not whole goes to the owner: a large piece for each would be too much. */
+    *room = pump->is_tight ? TIGHT_READ_SIZE : lease->read_size;
+    return pump->buffer + lease->partial_size;
+}
+
+/* Serve `size` bytes that are where target_of said. CONTINUE, PUT_OFF or ENDED. */
+FOR_EACH outcome take(echod_pump *pump, lease_t *lease, size_t size)
+{
+    if (lease->message) {
+        assert(!lease->partial);
+        return lease->is_gathered ? echod_serve_mixed(pump, lease, 0, 0, size)
+                                  : echod_partial_feed(pump, lease, NULL, size);
+    }
+    size_t kept = lease->partial_size;
+    assert(kept + size <= SHARED_SIZE);
+    if (kept) {
+        memcpy(pump->buffer, lease->partial, kept);
+        drop_partial(lease);
+    }
+    return echo(pump, lease, kept + size);
+}
+
+/* A client that does not take its answers. */
+
+/* Whether these bytes, at the beginning of a frame, are the owner's to judge. */
 static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets, size_t size)
 {
     echod_sums not_counted = {0};
@@ -54,10 +98,11 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
     return echoed.stop == ECHOD_STOP_TOO_LARGE;
 }
 
-/* Whether a frame is to begin, and none that is ours, or over TLS something else. */
-SELDOM bool is_odd_next(echod_pump *pump, lease_t *lease)
+/* Whether a frame comes next that is the owner's to judge, or something else than a frame in a TLS session. */
+static bool is_odd_next(echod_pump *pump, lease_t *lease)
 {
-    if (lease->partial_size || (lease->message && !(lease->is_gathered && !gather_of(lease)->header_size)))
+    bool is_within_frame = lease->message && !(lease->is_gathered && !gather_of(lease)->header_size);
+    if (lease->partial_size || is_within_frame)
         return false;
     uint8_t begin[CLIENT_HEADER];
     ssize_t n = lease->tls ? (ssize_t)echod_tls_peek(lease->tls, begin, sizeof begin)
@@ -65,97 +110,60 @@ SELDOM bool is_odd_next(echod_pump *pump, lease_t *lease)
     return (n > 0 && is_odd(pump, lease, begin, (size_t)n)) || (lease->tls && lease->tls->is_odd);
 }
 
-/* Of a message that has a buffer: a large frame's octets go there, those that are gathered through the shared one. */
-SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room)
+/* Leave to the owner what comes next. */
+static outcome leave_odd(echod_pump *pump, lease_t *lease)
 {
-    if (lease->is_gathered) {
-        *room = pump->is_tight ? KEEP_SIZE : lease->read_size;
-        return pump->buffer;
+    ssize_t n = lease->tls ? 0 : recv(lease->public.fd, pump->buffer, READ_SIZE, MSG_DONTWAIT);
+    size_t size = n > 0 ? (size_t)n : 0;
+    return echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, pump->buffer, size);
+}
+
+/* Decide whether a lease may wait in this state, BLOCKED or PUT_OFF. Returns the state, or ENDED. */
+SELDOM outcome wait_or_end(echod_pump *pump, lease_t *lease, outcome state)
+{
+    if (pump->is_tight)
+        return echod_lease_end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
+    /* A client that does not take its answers is not read, except for what the owner has to judge: the deadline of a close
+       also holds if nobody reads. */
+    return is_odd_next(pump, lease) ? leave_odd(pump, lease) : state;
+}
+
+/* The end of a service. */
+
+/* Change the state of a lease that goes on, here and nowhere else. Its socket is watched for what the lease waits for: bytes
+   from the client, or room in the kernel for answers. A lease with a read that was put off has its next turn as soon as there
+   is room for answers. */
+SELDOM void change_state(echod_pump *pump, lease_t *lease, outcome state)
+{
+    assert(lease->state != ENDED && state != ENDED);
+    if ((lease->state == CONTINUE) != (state == CONTINUE)) {
+        struct epoll_event event = {.events = state == CONTINUE ? EPOLLIN : EPOLLOUT, .data.ptr = lease};
+        epoll_ctl(pump->epoll, EPOLL_CTL_MOD, lease->public.fd, &event);
     }
-    uint64_t missing = lease->large.length - lease->large.done;
-    size_t most = piece_size(pump);
-    *room = missing < most ? (size_t)missing : most;
-    return lease->message + ECHOD_LARGE_ROOM + lease->large.done;
+    lease->state = state;
 }
 
-/* Where the next octets of the client's belong, and how many at most. */
-FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
+/* Conclude the service of a lease: change its state, and bring its account up to date. */
+FOR_EACH void settle(echod_pump *pump, lease_t *lease, outcome state)
 {
-    if (lease->message)
-        return target_of_message(pump, lease, room);
-    /* When it is tight, what is read ends up with the owner if it is not whole: a large piece for each would be too much. */
-    *room = pump->is_tight ? KEEP_SIZE : lease->read_size;
-    return pump->buffer + lease->partial_size;
-}
-
-/* Take octets that are where target_of said. False: the lease has ended. */
-FOR_EACH bool take(echod_pump *pump, lease_t *lease, size_t size)
-{
-    if (lease->message)
-        return lease->is_gathered ? echod_serve(pump, lease, 0, 0, size) : echod_cut_feed(pump, lease, NULL, size);
-    size_t kept = lease->partial_size;
-    if (kept) {
-        memcpy(pump->buffer, lease->partial, kept);
-        drop_partial(lease);
-    }
-    return echo(pump, lease, kept + size);
-}
-
-static void watch(echod_pump *pump, lease_t *lease, bool is_writing)
-{
-    if (lease->is_writing == is_writing)
+    if (state == BLOCKED || state == PUT_OFF)
+        state = wait_or_end(pump, lease, state);
+    if (state == ENDED)
         return;
-    struct epoll_event event = {.events = is_writing ? EPOLLOUT : EPOLLIN, .data.ptr = lease};
-    epoll_ctl(pump->epoll, EPOLL_CTL_MOD, lease->public.fd, &event);
-    lease->is_writing = is_writing;
-}
-
-/* Whether a lease that has been served is to be read on: nothing of its last read is put off, and no answers wait. */
-FOR_EACH bool is_free(lease_t *lease)
-{
-    return !lease->is_put_off && try_to_flush(lease);
-}
-
-/* What remains to be done for a lease that has been served and goes on. */
-FOR_EACH void settle(echod_pump *pump, lease_t *lease, bool is_blocked)
-{
-    if (is_blocked) {
-        if (pump->is_tight) {
-            echod_lease_end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
-            return;
-        }
-        /* Who doesn't take its answers isn't read, but for what the owner is to judge: a close has its deadline also where nobody reads. */
-        if (is_odd_next(pump, lease)) {
-            ssize_t n = lease->tls ? 0 : recv(lease->public.fd, pump->buffer, READ_SIZE, MSG_DONTWAIT);
-            echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, pump->buffer, n > 0 ? (size_t)n : 0);
-            return;
-        }
-    }
-    watch(pump, lease, is_blocked);
+    if (state != lease->state)
+        change_state(pump, lease, state);
     set_held(pump, lease);
 }
 
-/* Serve what a TLS session has, or gets from what was received for it. */
-SELDOM void open_some(echod_pump *pump, lease_t *lease)
+/* Send what still waits after a lease was served, if it goes on. */
+FOR_EACH outcome flush_after(lease_t *lease, outcome served)
 {
-    size_t room, opened;
-    bool is_blocked;
-    do {
-        uint8_t *target = target_of(pump, lease, &room);
-        opened = echod_tls_open(lease->tls, &pump->sealed, target, room);
-        if (opened && !take(pump, lease, opened))
-            return;
-        is_blocked = !is_free(lease);
-    } while (opened == room && !is_blocked);
-    if (lease->tls->is_odd)
-        echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
-    else if (pump->sealed.size && !(is_blocked && echod_tls_keep(lease->tls, &pump->sealed)))
-        echod_lease_end_in_turn(pump, lease, ECHOD_END_NO_MEMORY, NULL, 0);
-    else
-        settle(pump, lease, is_blocked);
+    return served == CONTINUE ? flush(lease) : served;
 }
 
-/* Octets received, or 0: there are none, and the lease may have ended. */
+/* Reading. */
+
+/* Receive. Returns the number of bytes, or 0: there are none, and the lease may have ended. */
 FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_t room)
 {
     ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
@@ -168,55 +176,86 @@ FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_
     return 0;
 }
 
-static void read_sealed(echod_pump *pump, lease_t *lease)
-{
-    size_t room = pump->is_tight && !lease->message ? KEEP_SIZE : lease->read_size;
-    size_t size = receive(pump, lease, pump->received, room);
-    if (size) {
-        pump->sealed = (echod_sealed){pump->received, size};
-        open_some(pump, lease);
-    }
-}
-
 static void read_some(echod_pump *pump, lease_t *lease)
 {
     size_t room;
     uint8_t *target = target_of(pump, lease, &room);
     size_t size = receive(pump, lease, target, room);
-    if (size && take(pump, lease, size))
-        settle(pump, lease, !is_free(lease));
+    if (size)
+        settle(pump, lease, flush_after(lease, take(pump, lease, size)));
 }
 
-/* Go on with what was put off; false: the lease has ended. */
-static bool take_put_off(echod_pump *pump, lease_t *lease)
+/* Serve what a TLS session has, or gets out of the records that were received for it. */
+SELDOM void open_some(echod_pump *pump, lease_t *lease)
 {
-    lease->is_put_off = false;
-    return take(pump, lease, 0);
+    size_t room, opened;
+    outcome what = CONTINUE;
+    do {
+        uint8_t *target = target_of(pump, lease, &room);
+        opened = echod_tls_open(lease->tls, &pump->sealed, target, room);
+        what = flush_after(lease, opened ? take(pump, lease, opened) : CONTINUE);
+    } while (opened == room && what == CONTINUE);
+    if (what == ENDED)
+        return;
+    if (lease->tls->is_odd)
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, NULL, 0);
+    else if (pump->sealed.size && !(what != CONTINUE && echod_tls_keep(lease->tls, &pump->sealed)))
+        echod_lease_end_without_memory(pump, lease);
+    else
+        settle(pump, lease, what);
 }
 
-/* Serve a lease whose answers wait, or what was put off, as the kernel takes some again. */
-static void flush(echod_pump *pump, lease_t *lease)
+SELDOM void read_sealed(echod_pump *pump, lease_t *lease)
+{
+    size_t room = pump->is_tight && !lease->message ? TIGHT_READ_SIZE : lease->read_size;
+    size_t size = receive(pump, lease, pump->received, room);
+    if (size) {
+        assert(!pump->sealed.size);
+        pump->sealed = (echod_sealed){pump->received, size};
+        open_some(pump, lease);
+    }
+}
+
+/* Writing. */
+
+/* No answer waits any more: serve what was put off, then what a TLS session has already, of which no event tells. */
+static void go_on(echod_pump *pump, lease_t *lease)
+{
+    outcome what = lease->state == PUT_OFF ? take(pump, lease, 0) : CONTINUE;
+    what = flush_after(lease, what);
+    if (lease->tls && what == CONTINUE)
+        open_some(pump, lease);
+    else
+        settle(pump, lease, what);
+}
+
+/* Serve a lease that is not CONTINUE, because the kernel takes answers again. */
+SELDOM void write_some(echod_pump *pump, lease_t *lease)
 {
     size_t before = echod_send_waiting(lease);
     echod_send_unsent(pump, lease);
     size_t left = echod_send_waiting(lease);
-    if (!left) {
-        if (lease->is_put_off && !take_put_off(pump, lease))
-            return;
-        bool is_blocked = !is_free(lease);
-        if (lease->tls && !is_blocked)
-            open_some(pump, lease); /* no event tells of what the session has already */
-        else
-            settle(pump, lease, is_blocked);
-    } else if (left >= before || pump->is_tight) {
-        /* Ready and takes nothing: an error that the owner is to meet. */
-        echod_lease_end_in_turn(pump, lease, pump->is_tight ? ECHOD_END_BLOCKED : ECHOD_END_CLOSED, NULL, 0);
-    } else {
+    if (!left)
+        go_on(pump, lease);
+    else if (pump->is_tight)
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
+    else if (left >= before) /* ready, and takes nothing: an error that the owner is to meet */
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_CLOSED, NULL, 0);
+    else
         set_held(pump, lease);
-    }
 }
 
-/* The public part. */
+static void serve(echod_pump *pump, lease_t *lease)
+{
+    if (lease->state != CONTINUE)
+        write_some(pump, lease);
+    else if (lease->tls)
+        read_sealed(pump, lease);
+    else
+        read_some(pump, lease);
+}
+
+/* The functions of pump.h. */
 
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
 {
@@ -235,6 +274,7 @@ echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
 
 void echod_pump_free(echod_pump *pump)
 {
+    assert(!pump->held);
     echod_pump_trim(pump);
     if (pump->deflate)
         echod_deflate_free(pump->deflate);
@@ -287,7 +327,8 @@ int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_de
     return pump->deflate ? 0 : -1;
 }
 
-int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_terms *terms, const uint8_t *window, size_t size)
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *public, const echod_terms *terms, const uint8_t *window,
+                             size_t size)
 {
     lease_t *lease = (lease_t *)public;
     lease->window = calloc(1, sizeof *lease->window);
@@ -316,14 +357,9 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
         }
         lease_t *lease = pump->events[pump->served++].data.ptr;
         if (!lease)
-            continue; /* it ended since the event was fetched */
+            continue; /* the lease ended after its event was fetched */
         pump->share_end = now + SHARE;
-        if (lease->is_writing)
-            flush(pump, lease);
-        else if (lease->tls)
-            read_sealed(pump, lease);
-        else
-            read_some(pump, lease);
+        serve(pump, lease);
     } while ((now = now_ns()) < deadline);
     return pump->ended;
 }
@@ -357,12 +393,12 @@ void echod_pump_set_tight(echod_pump *pump, int is_tight)
 
 size_t echod_pump_spare(const echod_pump *pump)
 {
-    return pump->spares.size;
+    return pump->pool.size;
 }
 
 void echod_pump_trim(echod_pump *pump)
 {
-    echod_spares_trim(&pump->spares);
+    echod_pool_trim(&pump->pool);
 }
 
 #endif

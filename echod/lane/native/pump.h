@@ -1,13 +1,29 @@
 /*
- * What the pump offers: sockets that are leased to it are served without Python, all ready ones in one turn.
+ * The pump: it serves sockets without Python, all that are ready in one turn. Begin here.
  *
- * Knows sockets, epoll, the codec, and of TLS what tls.h tells, of fragments what gather.h tells, of zlib what deflate.h tells. Must never
- * know a transport, a reactor or a handshake: a lease is a descriptor that stands at a frame boundary, outside a message, and goes back
- * with what is left of its octets as soon as something comes that is neither an ordinary frame nor part of a fragmented message or a
- * deflated one.
+ * A glossary of this folder:
  *
- * One thread: a pump is not to be used by two at a time. Linux alone; elsewhere (pump_none.c) there is none, and echod_pump_new answers
- * NULL.
+ *   codec      a function from a client's frames to the server's frames that echo them (codec.h)
+ *   ordinary   a frame that the codec takes: final, masked, text or binary, valid. Anything else is left to Autobahn
+ *   pump       an epoll set of sockets, and what they share: one read buffer, the buffer pool, TLS and zlib
+ *   lease      one socket in the pump, on loan from its Twisted transport. It begins between two messages
+ *   owner      the Python side, which takes the socket back with every byte that was not served when the lease ends
+ *   odd        what the owner has to judge: a control frame, a fault, a close_notify. It ends the lease
+ *   partial    the beginning of an ordinary frame. A small frame is kept as it came; a large one gets its own buffer
+ *   gathered   a fragmented or deflated message that is put together as it comes
+ *   put off    the rest of a read for which the lease had no time left; it is served in a later turn
+ *   unsent     answers that the kernel did not take; `later` holds the answers behind them
+ *   window     the end of what the deflated messages said, to which the next message may refer
+ *   held       the account of a lease: the memory of its buffers. The pool's spare buffers are in no lease's account
+ *   tight      memory is short: a lease may hold a small frame only
+ *
+ * A function that returns bool and is not a question (is_, has_) returns false for one reason, which its comment names.
+ * If there are several ways to go on, the result is an enum.
+ *
+ * Knows sockets, epoll and the codec; and what tls.h says of TLS, gather.h of fragments, deflate.h of zlib. Must never
+ * know a transport, a reactor or a handshake.
+ *
+ * Only one thread may use a pump. It needs Linux; elsewhere (pump_none.c) echod_pump_new returns NULL.
  */
 #ifndef ECHOD_PUMP_H
 #define ECHOD_PUMP_H
@@ -27,118 +43,121 @@ typedef struct echod_openssl echod_openssl;
 
 /* Why a lease ended. */
 typedef enum {
-    ECHOD_END_RECALLED,     /* it was asked for */
-    ECHOD_END_NOT_ORDINARY, /* the rest is for Autobahn: also a frame above the limit, or one there is no room to wait for; over TLS, it
-                               or what the session has behind it */
-    ECHOD_END_BLOCKED,      /* the pump is tight, and the peer doesn't take its answers */
-    ECHOD_END_CLOSED,       /* end of file or an error: the next read by the owner tells which */
-    ECHOD_END_NO_MEMORY,    /* what was received is lost: the connection is to be aborted */
+    ECHOD_END_RECALLED,     /* the owner asked for it */
+    ECHOD_END_NOT_ORDINARY, /* what comes next is Autobahn's; or the frame is above the limit, or memory is too short to
+                               wait for it; or it is for the owner of the TLS session */
+    ECHOD_END_BLOCKED,      /* the pump is tight, and the peer does not take its answers */
+    ECHOD_END_CLOSED,       /* end of file or an error: the owner's next read tells which */
+    ECHOD_END_NO_MEMORY,    /* received bytes are lost: abort the connection */
 } echod_end;
 
 typedef struct echod_lease {
-    /* What the owner knows it by. */
+    /* How the owner knows it. */
     int fd;
     uint32_t slot;
-    /* Messages echoed so far, the octets of their payloads, and reads, which are signs of life. */
+    /* Messages echoed so far, the bytes of their payloads, and reads, which are signs of life. */
     uint64_t messages;
     uint64_t octets;
     uint64_t reads;
-    /* Octets of memory held now: for a message that is not whole yet, and for answers that the kernel has not taken. A buffer counts with
-       all of it that takes memory, not with what is left in it. */
+    /* The account: bytes of memory that the lease's buffers take now, for a message that is not whole and for unsent
+       answers. A buffer counts with its whole allocation, not with what is left in it; of a large one the pages count
+       that take memory. The lease itself and its window are not in it: they are what a connection costs at rest. */
     size_t held;
-    /* Octets of answers that the kernel has not taken. */
+    /* Bytes of answers that the kernel did not take. */
     size_t unsent_size;
-    /* Over TLS: octets of records, likewise. When the lease has ended they are in the session, and go before the unsent answers. */
+    /* The same over TLS, in records. When the lease has ended they are in the session, and go before the unsent answers. */
     size_t sealed_size;
-    /* When the lease has ended: why, and octets that were received and not echoed, as the client sent them; they belong to the lease. */
+    /* After the end: the reason, and the bytes that were received and not echoed, as the client sent them. The lease
+       owns them. */
     echod_end why;
     const uint8_t *rest;
     size_t rest_size;
-    /* What they are in. This buffer, and that of a large frame, can be taken from the lease: then NULL is to be put in its place. */
+    /* The buffer they are in. The owner may take this buffer, and that of the large frame, and puts NULL in its place. */
     uint8_t *rest_buffer;
-    /* Or instead a large frame (codec.h) that is not whole, or is invalid, with its payload so far behind ECHOD_LARGE_ROOM octets of a buffer
-       for all of it; NULL: there is none. Octets behind the one that makes it invalid are left out: whoever judges that one looks at no
-       more. */
+    /* Instead of a rest: a large frame (codec.h) that is not whole, or is invalid. The buffer has room for all of it, and
+       its payload so far begins after ECHOD_LARGE_ROOM bytes. NULL: there is none. The bytes behind an invalid one are
+       left out, because nobody looks at them. */
     echod_large large;
     uint8_t *large_octets;
-    /* Whole frames of a fragmented message, which the first one in there stands for; 0: it is what came. */
+    /* If the first frame of the rest stands for several whole frames of a fragmented message: their number. Otherwise 0. */
     uint32_t fragments;
-    /* Likewise the window (deflate.h) with which the next deflated message is to be inflated. */
+    /* The window (deflate.h) for the next deflated message. The lease owns it, too. */
     const uint8_t *window;
     size_t window_size;
-    /* Likewise the unsent answers, which go before anything else that is written: so many octets of them first, then those that came behind
-       while these waited. */
+    /* The unsent answers, which go before anything else that is written: `unsent_first` bytes, then those at `later`. */
     const uint8_t *unsent;
     size_t unsent_first;
     const uint8_t *later;
-    /* The next in the list of those that ended in a turn. */
+    /* The next lease that ended in the same turn. */
     struct echod_lease *next;
-    /* Over TLS: whether the session's BIOs have grown, and the next in the list of those of which this was first seen in the same turn. */
+    /* Over TLS: whether the session's BIOs have grown, and the next lease for which the same turn found that. */
     int has_grown;
     struct echod_lease *next_grown;
 } echod_lease;
 
-/* A pump for messages of at most this size, in at most so many frames. NULL, with errno, if there can be none. Messages that a processor of
-   32 bits can't address are left to the owner, whatever the size allows. */
+/* Make a pump for messages of at most this size, in at most so many frames. NULL, with errno, if that is impossible. A
+   32-bit processor leaves messages to the owner that it can not address, whatever the limit allows. */
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments);
 
-/* Release a pump; its leases must be released before. */
+/* Release a pump. Its leases must have ended. */
 void echod_pump_free(echod_pump *pump);
 
-/* The descriptor that is readable while any leased socket is ready. */
+/* The descriptor that is readable while a leased socket is ready. */
 int echod_pump_fd(const echod_pump *pump);
 
-/* Lease a non-blocking stream socket. NULL if it can't be. */
+/* Lease a non-blocking stream socket. NULL: the kernel does not take it, or there is no memory. */
 echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot);
 
-/* Likewise with a TLS session on it (an SSL and its two memory BIOs) whose handshake is over, which has nothing to send and was asked for
-   octets until it had none. Until the lease has ended nobody else may touch it. echod_pump_set_openssl comes first. */
+/* Lease a socket with the TLS session on it: an SSL and its two memory BIOs. Its handshake must be over, it must have
+   nothing to send, and must have been read until it had nothing more. Nobody else may touch it until the lease has ended.
+   Call echod_pump_set_openssl first. */
 echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out);
 
-/* Tell the functions of the library that makes the sessions; they are copied. */
+/* Set the functions of the library that makes the sessions. They are copied. */
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl);
 
-/* Tell the functions of zlib, which are copied, once; from then on leases may take deflated messages. 0; -1: there is no memory, or they
-   are not what they say. */
+/* Set the functions of zlib, once. They are copied. From then on leases may take deflated messages. 0, or -1 if there is no
+   memory, or the library is not what it says. */
 int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings);
 
-/* Let a new lease take deflated messages, too, on these terms, the first of them with this window, which is copied. 0; -1: there is no
-   memory, or no compressor for such terms, and the lease is to be recalled. */
-int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window, size_t size);
+/* Let a new lease take deflated messages on these terms. The window, for the first of them, is copied. 0, or -1 if there is
+   no memory, or no compressor for such terms; then recall the lease. */
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window,
+                             size_t size);
 
-/* Serve the ready sockets, for about as long as budget_ns says, and answer with the list of leases that ended. */
+/* Serve the ready sockets, for about budget_ns. Returns the list of leases that ended. */
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);
 
-/* The list of leases whose BIOs were first seen in the last turn to have grown. It is good until a lease is released. Memory BIOs never
-   shrink: their owner may end the lease, and put new ones in their place. */
+/* The list of leases whose BIOs the last turn found grown. It is good until a lease is released. Memory BIOs never shrink:
+   their owner may end the lease, and replace them. */
 echod_lease *echod_pump_grown(const echod_pump *pump);
 
 /* End a lease that has not ended. */
 void echod_pump_recall(echod_pump *pump, echod_lease *lease);
 
-/* Release a lease that has ended, and its octets. */
+/* Release a lease that has ended, and its buffers. */
 void echod_lease_free(echod_lease *lease);
 
 /* Release a buffer that was taken from a lease. */
 void echod_buffer_free(uint8_t *buffer);
 
-/* Octets that all leases hold. */
+/* Bytes that all leases hold: the sum of their accounts. */
 size_t echod_pump_held(const echod_pump *pump);
 
-/* What all leases have echoed, those that are gone included; good for as long as the pump is. */
+/* What all leases have echoed, including those that are gone. Valid as long as the pump. */
 const echod_sums *echod_pump_sums(const echod_pump *pump);
 
-/* Whether it is tight: then no lease holds more than a small piece of a frame; what would be more ends it. */
+/* Make the pump tight, or no longer. While it is tight no lease holds more than a small piece of a frame. */
 void echod_pump_set_tight(echod_pump *pump, int is_tight);
 
-/* Octets of buffers that are held by no lease: of large messages that are over, for those to come. */
+/* Bytes of the spare buffers in the pool. No lease holds them. */
 size_t echod_pump_spare(const echod_pump *pump);
 
-/* Release them. */
+/* Release the spare buffers. */
 void echod_pump_trim(echod_pump *pump);
 
-/* Of octets[0, size), those in pages that take memory; where that can't be told, all of them. An allocator hands out pages that were
-   another's and take memory, and such that take none until they are written to. */
+/* Of octets[0, size), the bytes in pages that take memory; if that can't be told, all of them. An allocator gives pages that
+   were in use before and take memory, and pages that take none until they are written to. */
 size_t echod_resident(const uint8_t *octets, size_t size);
 
 /* cffi: end */

@@ -1,7 +1,7 @@
 /*
- * Answers go out, as they are or sealed, and those that the kernel doesn't take wait.
+ * Answers are sent, over TLS in records, and those that the kernel does not take wait.
  *
- * Knows how a socket is written, and of TLS what tls.h tells. Must never know what an answer answers, nor when there is one.
+ * Knows how a socket is written, and what tls.h says of TLS. Must never know what an answer answers, or when there is one.
  */
 #ifndef ECHOD_SEND_H
 #define ECHOD_SEND_H
@@ -11,7 +11,7 @@
 
 #include "lease.h"
 
-/* Send to a lease's socket; the answer is how much the kernel takes. */
+/* Send to a lease's socket. Returns how many bytes the kernel took. */
 FOR_EACH size_t send_octets(const lease_t *lease, const uint8_t *octets, size_t size)
 {
     size_t sent = 0;
@@ -20,50 +20,60 @@ FOR_EACH size_t send_octets(const lease_t *lease, const uint8_t *octets, size_t 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            break; /* would block; or an error, which the next write by the lease's owner meets again */
+            break; /* it would block; or there is an error, which the owner's next write meets again */
         sent += (size_t)n;
     }
     return sent;
 }
 
-/* Send what a TLS session has to send. False: the kernel doesn't take all of it. */
-bool echod_send_rest(lease_t *lease);
+/* Send the records that a TLS session has. BLOCKED: the kernel does not take all of them. Otherwise CONTINUE. */
+outcome echod_send_records(lease_t *lease);
 
-/* How much of it goes out. Over TLS the last records may be in the session, and keep the next answer waiting. */
+/* Seal and send. Returns how many of the bytes went into records. The last records may be still in the session, and keep the
+   next answer waiting. */
 size_t echod_send_sealed(lease_t *lease, const uint8_t *octets, size_t size);
 
+/* Send over either kind of connection. Returns how many bytes are no longer the caller's to send. */
 FOR_EACH size_t send_some(lease_t *lease, const uint8_t *octets, size_t size)
 {
     return lease->tls ? echod_send_sealed(lease, octets, size) : send_octets(lease, octets, size);
 }
 
-/* Whether no answers wait. Over TLS it tries to send first, so that the next who asks may be told otherwise: asked once for each
-   decision. */
-FOR_EACH bool try_to_flush(lease_t *lease)
+/* Send the records that wait. BLOCKED if anything waits then, otherwise CONTINUE. */
+FOR_EACH outcome flush(lease_t *lease)
 {
-    return !lease->unsent_size && (!lease->tls || echod_send_rest(lease));
+    if (lease->unsent_size)
+        return BLOCKED;
+    return lease->tls ? echod_send_records(lease) : CONTINUE;
 }
 
-/* Keep a copy of answers that are not taken, where none wait. False: there is no memory. */
+/* Keep a copy of answers that the kernel did not take. None may be waiting. False: there is no memory. */
 bool echod_send_keep(lease_t *lease, const uint8_t *octets, size_t size);
 
-/* Let answers wait behind those that wait already. False: there is no memory. */
+/* Keep a copy of answers behind those that wait. False: there is no memory. */
 bool echod_send_later(lease_t *lease, const uint8_t *octets, size_t size);
 
-/* Send answers from a buffer that is not the lease's, where none wait; what is not taken is kept. False: there is no memory for it. */
+/* Send answers from a buffer that is not the lease's. None may be waiting. False: there is no memory for what the kernel did
+   not take. */
 FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size)
 {
     size_t sent = send_some(lease, octets, size);
     return sent == size || echod_send_keep(lease, octets + sent, size - sent);
 }
 
-/* Send the answer that is in the message's buffer, which is over then, or holds what waits. */
+/* Send answers now, or behind those that wait. False: there is no memory for what the kernel did not take. */
+static inline bool answer_in_order(lease_t *lease, const uint8_t *octets, size_t size)
+{
+    return lease->unsent_size ? echod_send_later(lease, octets, size) : answer(lease, octets, size);
+}
+
+/* Send the answer message[start, start + size). It takes the message's buffer with it. None may be waiting. */
 void echod_send_message(echod_pump *pump, lease_t *lease, size_t start, size_t size);
 
-/* Send what waits, but no more than goes to one socket at a time. */
+/* Send what waits, but no more than one socket may send at a time. */
 void echod_send_unsent(echod_pump *pump, lease_t *lease);
 
-/* Octets that wait, those in a TLS session included. */
+/* Bytes that wait, including the records in a TLS session. */
 size_t echod_send_waiting(const lease_t *lease);
 
 #endif

@@ -1,14 +1,9 @@
 /* Leased connections over TLS. See tls.h. */
 #include "tls.h"
 
-enum {
-    RECORD = 16 * 1024, /* octets that a record holds at most (RFC 8446 section 5.1) */
-    /* Octets put into a session at a time: a memory BIO never gives back what it once grew to. */
-    PIECE = RECORD,
-    /* Octets sealed at a time, likewise; but each piece is a system call. */
-    SEAL = 4 * RECORD,
-    GROWN = 4 * 1024, /* octets in a BIO from which on it is worth the trouble to give back what it takes */
-};
+#include <assert.h>
+
+#include "sizes.h"
 
 static void note_most(size_t *most, size_t size)
 {
@@ -16,14 +11,14 @@ static void note_most(size_t *most, size_t size)
         *most = size;
 }
 
-/* Octets of memory of a BIO that has had so many in it (OpenSSL, BUF_MEM_grow_clean). */
+/* Bytes of memory of a BIO that has had so many in it (OpenSSL, BUF_MEM_grow_clean). */
 static size_t room_of(size_t most)
 {
     return (most + 3) / 3 * 4;
 }
 
-/* Whether the session waits for more of what the peer sends. What else there is to be met, the owner meets again: an error's reason stays
-   behind in the queue of this thread, and the next who asks about another session would take it for that one's. */
+/* Ask why the session gave nothing. True: it waits for more from the peer. False: it is odd, and the owner will meet the
+   reason again. That is removed from this thread's queue of errors, where the next call for another session would find it. */
 static bool wants_more(echod_tls *tls, int result)
 {
     if (tls->openssl->SSL_get_error(tls->ssl, result) == tls->openssl->SSL_ERROR_WANT_READ)
@@ -33,6 +28,7 @@ static bool wants_more(echod_tls *tls, int result)
     return false;
 }
 
+/* Put received records into the session. False: there is no memory. */
 static bool put(echod_tls *tls, echod_sealed *sealed, size_t size)
 {
     int n = tls->openssl->BIO_write(tls->in, sealed->octets, (int)size);
@@ -44,6 +40,12 @@ static bool put(echod_tls *tls, echod_sealed *sealed, size_t size)
     return true;
 }
 
+/* Put as much as fits into the BIO without growing it further. False: there is no memory. */
+static bool put_piece(echod_tls *tls, echod_sealed *sealed)
+{
+    return put(tls, sealed, sealed->size < PUT_SIZE ? sealed->size : PUT_SIZE);
+}
+
 size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, size_t room)
 {
     size_t opened = 0;
@@ -51,9 +53,10 @@ size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, siz
         int n = tls->openssl->SSL_read(tls->ssl, target + opened, (int)(room - opened));
         if (n > 0)
             opened += (size_t)n;
-        else if (!wants_more(tls, n) || !sealed->size || !put(tls, sealed, sealed->size < PIECE ? sealed->size : PIECE))
+        else if (!wants_more(tls, n) || !sealed->size || !put_piece(tls, sealed))
             break;
     }
+    assert(opened <= room);
     return opened;
 }
 
@@ -75,10 +78,10 @@ bool echod_tls_keep(echod_tls *tls, echod_sealed *sealed)
 
 size_t echod_tls_seal(echod_tls *tls, const uint8_t *octets, size_t size)
 {
-    size_t most = size < SEAL ? size : SEAL, sealed = 0;
+    size_t most = send_piece(size, SEAL_SIZE), sealed = 0;
     while (sealed < most && !tls->is_odd) {
-        /* One record at a time, whatever the session's mode. */
-        size_t piece = most - sealed < RECORD ? most - sealed : RECORD;
+        /* One record at a time: a session's mode may let SSL_write stop behind any of them. */
+        size_t piece = most - sealed < RECORD_SIZE ? most - sealed : RECORD_SIZE;
         int n = tls->openssl->SSL_write(tls->ssl, octets + sealed, (int)piece);
         if (n > 0) {
             sealed += (size_t)n;
@@ -102,7 +105,7 @@ size_t echod_tls_unsent(const echod_tls *tls, const uint8_t **octets)
 
 void echod_tls_sent(echod_tls *tls, size_t size)
 {
-    uint8_t forgotten[RECORD];
+    uint8_t forgotten[RECORD_SIZE];
     while (size) {
         int n = tls->openssl->BIO_read(tls->out, forgotten, (int)(size < sizeof forgotten ? size : sizeof forgotten));
         if (n <= 0)
@@ -127,5 +130,5 @@ size_t echod_tls_held(const echod_tls *tls)
 
 bool echod_tls_has_grown(const echod_tls *tls)
 {
-    return tls->most_in > GROWN || tls->most_out > GROWN;
+    return tls->most_in > GROWN_SIZE || tls->most_out > GROWN_SIZE;
 }

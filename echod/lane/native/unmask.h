@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "words.h"
+#include "unaligned.h"
 
 /* Octets that a kernel works on at a time. Fewer are for unmask_short. */
 #define BLOCK 64

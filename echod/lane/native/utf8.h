@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "codec.h"
-#include "words.h"
+#include "unaligned.h"
 
 /* A state is the place of its six bits in a row of the table, so that a step is one load and one shift. */
 enum {

@@ -132,7 +132,7 @@ static void take(echod_deflate *deflate_, echod_window *window, history *it, int
     CHECK(cpu_ns() - began < MOST_TIME);
     is_out_of_memory = 0;
     /* It may have too many blocks. */
-    CHECK(is_taken == (is_right && !was_out_of_memory) || (!is_taken && len > SMALL));
+    CHECK(is_taken == (is_right && !was_out_of_memory) || (!is_taken && len > UNCOUNTED_SIZE));
     is_right = is_taken;
     CHECK(memcmp(copied, octets, len) == 0);
     free(copied);

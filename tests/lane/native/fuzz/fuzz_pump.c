@@ -47,11 +47,11 @@ static void *pump_realloc(void *octets, size_t size)
 #define malloc pump_malloc
 #define calloc pump_calloc
 #define realloc pump_realloc
-#include "spare.c"
+#include "buffer_pool.c"
 #include "lease.c"
 #include "send.c"
-#include "cut.c"
-#include "serve.c"
+#include "partial.c"
+#include "mixed_read.c"
 #include "pump.c"
 #undef malloc
 #undef calloc

@@ -1,14 +1,16 @@
-/* Words of several octets from any address. Knows no masking, no UTF-8, no frame: only the compiler's habits. */
-#ifndef ECHOD_WORDS_H
-#define ECHOD_WORDS_H
+/*
+ * Reads of several bytes from any address. Knows what compilers make of memcpy. Must never know masking, UTF-8 or frames.
+ */
+#ifndef ECHOD_UNALIGNED_H
+#define ECHOD_UNALIGNED_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* What no octet of ASCII has. */
+/* The bits that no ASCII byte has set. */
 #define HIGH_BITS UINT64_C(0x8080808080808080)
 
-/* A memcpy of fixed size is one instruction, and the only way to read a word that C allows whatever the address. */
+/* A memcpy of a fixed size compiles to one instruction. It is the only read from an unaligned address that C allows. */
 static inline uint64_t load_64(const uint8_t *at)
 {
     uint64_t word;
