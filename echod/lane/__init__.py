@@ -1,1 +1,1 @@
-"""The express lane: leases, the codec, and the C behind them in `native/`."""
+"""The express lane: leases to the pump, the codec, and the C code of both in `native/`."""

@@ -18,24 +18,24 @@ from echod.lane.native import Native
 
 
 class Codec:
-    """The codec on octets that were read by somebody else."""
+    """The codec for bytes that Twisted has read."""
 
     def __init__(self, native: Native, limit: int) -> None:
-        """`limit` is that of a message, in octets."""
+        """`limit` is the longest message, in bytes."""
         self._native = native
-        # A longer frame is Autobahn's: where a size has 32 bits, none wraps around (as in native/lease.h).
+        # Autobahn gets a longer frame, so that no size wraps around on a machine of 32 bits (as in native/lease.h).
         self._limit = min(limit, sys.maxsize // 4)
         self._sums: Any = native.ffi.new("echod_sums *")
 
     @property
     def sums(self) -> Sums:
-        """What was echoed in all."""
+        """The sums of all messages that the codec has echoed."""
         return Sums.of_native(self._sums)
 
     def echo(self, octets: Octets, note: Callable[[int, int], None]) -> tuple[bytes, Octets]:
-        """Return the answers to the ordinary frames at the front of `octets`, which begins a frame, and what is left.
+        """Return the answers to the ordinary frames at the front of `octets`, and the bytes behind these frames.
 
-        `note` is told how many messages these are, and the octets of their payloads.
+        `octets` must begin with a frame. `note` is told how many messages there were, and how many bytes of payload.
         """
         buffer = bytearray(octets)
         echoed = self._native.lib.echod_codec_echo(
@@ -46,18 +46,20 @@ class Codec:
         return bytes(buffer[: echoed.produced]), octets[echoed.consumed :]
 
     def begin(self, octets: Octets) -> Large | None:
-        """Take the begin of an ordinary frame that is not whole; None if it is none, or not worth it."""
+        """Take the beginning of an ordinary frame that is not complete. Return None if it is not ordinary, too small to
+        be worth it, or already invalid."""
         lib, ffi = self._native.lib, self._native.ffi
         state: Any = ffi.new("echod_large *")
         header_size = lib.echod_large_begin(state, ffi.from_buffer(octets), len(octets), self._limit)
         if not header_size or state.length < LARGE:
             return None
-        # Not cleared: memory that nothing was written to takes no room, and a header alone claims the whole of it.
+        # The buffer is not cleared, because memory that nobody has written to takes no room. Otherwise a header alone
+        # would take as much as it claims.
         make = ffi.new_allocator(should_clear_after_alloc=False)
         large = self.go_on(Collected(state, make("uint8_t[]", lib.ECHOD_LARGE_ROOM + state.length)))
         large.feed(octets[header_size:])
         return None if large.is_invalid else large
 
     def go_on(self, collected: Collected) -> Large:
-        """Take a frame that a lease has left."""
+        """Go on with a frame that a lease has left."""
         return Large(self._native, collected, self._sums)

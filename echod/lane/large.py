@@ -12,28 +12,27 @@ from typing import Any, NamedTuple, TypeAlias
 from echod.lane.native import Native
 
 Octets: TypeAlias = bytes | memoryview
-"""What was received. A view is of a buffer that was filled natively, and is too large to be copied in one go."""
+"""Received bytes. A view is of a buffer that native code has filled, and is too large to be copied at once."""
 
 LARGE = 4096
-"""Octets of a payload from which on a frame is gathered natively as it comes; a smaller one that is cut is
-Autobahn's."""
+"""The smallest payload in bytes for which an incomplete frame is collected natively. Autobahn collects smaller ones."""
 
 
 class Collected(NamedTuple):
-    """A large frame of which some has come."""
+    """A large frame of which a part has arrived."""
 
     state: Any
-    """Its `echod_large`."""
+    """The frame's `echod_large`."""
 
     octets: Any
-    """What owns its buffer, with ECHOD_LARGE_ROOM octets in front of the payload."""
+    """The object that owns the frame's buffer, in which ECHOD_LARGE_ROOM bytes are in front of the payload."""
 
 
 class Large:
-    """One ordinary frame that comes in pieces: unmasked and validated as they come, in a buffer of the final size."""
+    """One ordinary frame that arrives in pieces. Each piece is unmasked and validated in a buffer of the final size."""
 
     def __init__(self, native: Native, collected: Collected, sums: Any) -> None:
-        """`sums`, an `echod_sums`, is what it is added to when it is complete."""
+        """When the frame is complete, it is added to `sums`, an `echod_sums`."""
         self._native = native
         self._state = collected.state
         self._octets = collected.octets
@@ -41,26 +40,27 @@ class Large:
         self._room = native.lib.ECHOD_LARGE_ROOM + int(self._state.length)
         self._touched = max(0, native.lib.echod_resident(self._octets, self._room) - self.size)
         self.is_complete = False
-        # What is whole, and was left nevertheless, ends within a character.
+        # A lease leaves a complete frame only if its text ends within a character.
         self.is_invalid = self._state.utf8 == native.lib.ECHOD_UTF8_REJECT or not self.missing
 
     @property
     def size(self) -> int:
-        """Octets of the payload that have come."""
+        """How many bytes of the payload have arrived."""
         return int(self._state.done)
 
     @property
     def held(self) -> int:
-        """Octets of memory that it takes: which pages took some before, when they were another's, nobody knows."""
+        """How many bytes of memory the frame takes, at most. Pages that took memory before, when they were another's,
+        count in addition, because nobody knows which pages they are."""
         return min(self._room, self._touched + self.size)
 
     @property
     def missing(self) -> int:
-        """Octets of the payload that are to come."""
+        """How many bytes of the payload are still to come."""
         return int(self._state.length - self._state.done)
 
     def feed(self, octets: Octets) -> Octets:
-        """Take octets; return those that are behind the frame. Not to be called again once it is complete or
+        """Take received bytes, and return those behind the frame. Do not call this when the frame is complete or
         invalid."""
         lib, ffi = self._native.lib, self._native.ffi
         before = self.size
@@ -73,18 +73,20 @@ class Large:
         return octets[self.size - before :]
 
     def answer(self) -> bytes:
-        """Return the frame that echoes it, once it is complete."""
+        """Return the server frame that echoes the complete frame."""
         return bytes(self._behind_header(self._native.lib.echod_large_server_header))
 
     def taken(self) -> memoryview:
-        """Return what was taken, as the client sent it, for Autobahn to judge. It is the buffer itself: there may be
-        too much to copy."""
+        """Return the bytes that were taken as the client sent them, so that Autobahn can judge them.
+
+        The view is of the buffer itself, because there may be too much to copy.
+        """
         size = self.size
         self._native.lib.echod_large_restore(self._state, self._octets + self._native.lib.ECHOD_LARGE_ROOM)
         return self._behind_header(self._native.lib.echod_large_client_header, size)
 
     def _behind_header(self, write_header: Callable[[Any, Any], int], size: int | None = None) -> memoryview:
-        """Write a header in front of the payload, and return it with the first `size` octets of that."""
+        """Write a header in front of the payload, and return it with the first `size` bytes of the payload, or all."""
         ffi, room = self._native.ffi, self._native.lib.ECHOD_LARGE_ROOM
         header = ffi.new("uint8_t[]", room)
         header_size = write_header(self._state, header)

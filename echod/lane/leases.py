@@ -27,64 +27,64 @@ from echod.lane.native import Native
 from echod.upstream.tls_sessions import Session
 
 TURN = 1_000_000
-"""Nanoseconds of one turn of the pump: after so long timers, accepts and control frames have theirs."""
+"""Nanoseconds of one turn of the pump. After that the reactor serves timers, accepts and control frames."""
 
 SPARE_TIME = 1.0
-"""Seconds for which the buffers of large messages are kept for the next ones, at most 8 MiB of them
-(native/buffer_pool.c)."""
+"""Seconds for which the pump keeps buffers of large messages for the next ones, at most 8 MiB (native/buffer_pool.c)."""
 
 _log = Logger()
 
 
 class Deflating(NamedTuple):
-    """How deflated messages are served."""
+    """How the pump serves deflated messages."""
 
     functions: Mapping[str, int]
-    """Those of zlib by their addresses: see `native.zlib_functions`."""
+    """The addresses of zlib's functions by name: see `native.zlib_functions`."""
 
     level: int
-    """How hard zlib tries, from 0 to 9."""
+    """zlib's compression level, from 0 to 9."""
 
     memory_level: int
-    """How much memory it takes for that, from 1 to 9."""
+    """zlib's memory level, from 1 to 9."""
 
     min_deflated: int
-    """Octets of a message below which it is not deflated anew but answered plain."""
+    """Bytes of the shortest message that is deflated anew. A shorter one is answered without compression."""
 
 
 class Ended(NamedTuple):
-    """What a lease leaves."""
+    """What a lease leaves to the connection."""
 
     unsent: bytes
-    """Answers to be sent first; a TLS session's own remains go before these."""
+    """Answers to send first. What a TLS session itself has to send goes before them."""
 
     rest: Octets
-    """Octets to be taken for received; a TLS session's own remains come behind these."""
+    """Received bytes to process first. What a TLS session itself has received comes after them."""
 
     is_over: bool
-    """The peer sends no more, or the connection is broken."""
+    """Whether the peer sends no more, or the connection is broken."""
 
     is_lost: bool
-    """Octets were lost, so abort."""
+    """Whether bytes were lost, so that the connection must be reset."""
 
     window: bytes = b""
-    """Where deflated messages were taken: the last octets that these said, which the next may refer to."""
+    """The last bytes of what the client's deflated messages inflated to, if the next message may refer to them."""
 
     fragments: int = 0
-    """Frames that the first one in `rest` stands for, which says what all of them said; 0: it is what came."""
+    """How many fragments the first frame in `rest` stands for: it has the payload of all of them. 0 if that frame is as
+    the client sent it."""
 
     large: Collected | None = None
-    """A large frame that is not whole, or is invalid; then there is no `rest`."""
+    """A large frame that is not complete, or is invalid. `rest` is empty then."""
 
 
 class Borrower(Protocol):
-    """A connection, as far as the lane is concerned."""
+    """What the lane needs to know of a connection."""
 
     lease: Any
-    """The lease, or None: the lane's to write."""
+    """The lease, or None. Only the lane writes it."""
 
     def echoed(self, messages: int, octets: int) -> None:
-        """Take note of messages that were echoed, and of the octets of their payloads."""
+        """Note how many messages the lease has echoed, and how many bytes of payload."""
         ...
 
     def lease_ended(self, ended: Ended) -> None:
@@ -92,23 +92,23 @@ class Borrower(Protocol):
         ...
 
     def lease_grown(self) -> None:
-        """Take note that the buffers of a leased TLS session have grown, of which a lease tells once."""
+        """Note that the buffers of the leased TLS session have grown. The lane calls this once in a lease."""
         ...
 
     def lease_lost(self) -> None:
-        """Reset the connection: what the lease would have left is lost."""
+        """Reset the connection, because what the lease would have left is lost."""
         ...
 
 
 def _caught(failure: str, call: Callable[..., object], *arguments: Any) -> bool:
-    """Call, log an exception as this `failure`, and tell whether there was none.
+    """Call, log an exception with the text `failure`, and tell whether there was no exception.
 
-    No exception leaves: the reactor would let go of the pump, and with it of all connections.
+    An exception must not reach the reactor, which would drop the pump and with it all connections.
     """
     try:
         call(*arguments)
     except Exception:
-        with suppress(Exception):  # where memory is short, the log may fail as well
+        with suppress(Exception):  # if memory is short, the log may fail, too
             _log.failure(failure)
         return False
     return True
@@ -116,7 +116,7 @@ def _caught(failure: str, call: Callable[..., object], *arguments: Any) -> bool:
 
 @implementer(IReadDescriptor)
 class Lane:
-    """The pump, as the reactor sees it: something to read from."""
+    """The pump as the reactor sees it: one descriptor to read from."""
 
     def __init__(
         self,
@@ -129,10 +129,11 @@ class Lane:
         max_fragments: int,
         deflating: Deflating | None = None,
     ) -> None:
-        """Make a pump for messages of `limit` octets in at most `max_fragments` frames. `note_held` is told how much
-        all leases hold, when that has changed.
+        """Make a pump for messages of at most `limit` bytes in at most `max_fragments` frames.
 
-        With `openssl` (see `upstream.tls_sessions`) it takes TLS sessions, too, and with `deflating` deflated messages.
+        `note_held` is told how many bytes all leases hold together, whenever that changes. With `openssl` (see
+        `upstream.tls_sessions`) the pump also takes TLS sessions, and with `deflating` deflated messages. Raises
+        `OSError` if there can be no pump.
         """
         self._ffi = native.ffi
         self._lib = native.lib
@@ -149,8 +150,8 @@ class Lane:
         self._is_stopped = False
         self._trim_call: IDelayedCall | None = None
         self._borrowers: dict[int, Borrower] = {}
-        # Leases that ended in a turn and are still to be given back, the first last: who takes his may mean to end
-        # another's.
+        # Leases that ended in a turn and are not yet given back, in reverse order. They are kept here because a
+        # connection that gets its lease back may end the lease of another.
         self._ended: list[Any] = []
         reactor.addReader(self)
 
@@ -164,12 +165,12 @@ class Lane:
         return self._lib.echod_pump_set_zlib(self._pump, self._table("echod_zlib", deflating.functions), how) == 0
 
     def _table(self, struct: str, values: Mapping[str, int]) -> Any:
-        """Return what a library's functions, by their addresses, and constants are told in; the pump copies it."""
+        """Return the C struct for the functions (by address) and constants of a library. The pump copies it."""
         fields = self._ffi.typeof(struct).fields
         return self._ffi.new(f"{struct} *", {name: self._ffi.cast(field.type, values[name]) for name, field in fields})
 
     def stop(self) -> None:
-        """End all leases and let go of the reactor."""
+        """End all leases, and leave the reactor."""
         for borrower in list(self._borrowers.values()):
             self.drop(borrower)
         self._is_stopped = True
@@ -180,10 +181,10 @@ class Lane:
 
     @property
     def sums(self) -> Sums:
-        """What all leases have echoed, those that are gone included."""
+        """The sums of all messages that leases have echoed, including leases that have ended."""
         return Sums.of_native(self._lib.echod_pump_sums(self._pump))
 
-    # What the reactor asks.
+    # What the reactor calls.
 
     def fileno(self) -> int:
         """Return the pump's descriptor."""
@@ -198,12 +199,12 @@ class Lane:
         while lease:
             self._ended.append(lease)
             lease = lease.next
-        if self._lib.echod_pump_grown(self._pump):  # first: what follows may release leases
+        if self._lib.echod_pump_grown(self._pump):  # first, because what follows may free leases
             _caught("which sessions have grown could not be told", self._tell_grown)
         self._tell_held()
         while self._ended:
             self._give_back(self._ended.pop())
-        if self._is_stopped:  # by the last connection that went, at the end of a drain
+        if self._is_stopped:  # the last connection of a drain has gone
             return
         if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
             self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
@@ -225,13 +226,13 @@ class Lane:
         self._lib.echod_pump_trim(self._pump)
 
     def logPrefix(self) -> str:
-        """Return how the reactor calls this in the log."""
+        """Return the name that the reactor uses in the log."""
         return "pump"
 
     def connectionLost(self, reason: Failure) -> None:
-        """Do nothing: the reactor is going, and the service stops the lane."""
+        """Do nothing. The reactor calls this when it ends, and the service stops the lane."""
 
-    # What connections ask.
+    # What connections call.
 
     def lend(
         self,
@@ -241,11 +242,11 @@ class Lane:
         deflate: Terms | None = None,
         window: bytes = b"",
     ) -> bool:
-        """Lease a socket, with the TLS session on it if there is one; tell whether it worked.
+        """Lease a socket, with the TLS session on it if there is one, and tell whether that worked.
 
-        With `deflate`, where it `takes_deflate`, deflated messages are taken on these terms: mirrored, or deflated
-        anew, each by itself, so that `server_keeps_context` must be false then. `window`: the last octets of what the
-        client's deflated messages said.
+        `deflate`: the terms on which the lease takes deflated messages, if the lane `takes_deflate`. The lease mirrors
+        them, or deflates each anew by itself, so `server_keeps_context` must be false then. `window`: the last bytes of
+        what the client's deflated messages inflated to.
         """
         if session is None:
             lease = self._lib.echod_pump_lend(self._pump, descriptor, descriptor)
@@ -272,19 +273,19 @@ class Lane:
         )
 
     def recall(self, borrower: Borrower) -> None:
-        """End the lease."""
+        """End the lease, and give the socket back."""
         self._end(borrower.lease)
         self._give_back(borrower.lease)
 
     def drop(self, borrower: Borrower) -> None:
-        """End the lease of a connection that nothing is to be done for any more."""
+        """End the lease of a connection that is over. What the lease holds is dropped."""
         lease, borrower.lease = borrower.lease, None
         self._end(lease)
         del self._borrowers[lease.slot]
         self._release(lease, borrower)
 
     def set_tight(self, is_tight: bool) -> None:
-        """Let no lease hold more than a little, or let them again."""
+        """Say whether room is tight, so that a lease may hold only a little."""
         self._lib.echod_pump_set_tight(self._pump, is_tight)
 
     def _end(self, lease: Any) -> None:
@@ -292,7 +293,7 @@ class Lane:
             self._ended.remove(lease)
         else:
             self._lib.echod_pump_recall(self._pump, lease)
-            self._tell_held()  # there may be no turn of the pump for long
+            self._tell_held()  # the next turn of the pump may be far away
 
     def _give_back(self, lease: Any) -> None:
         borrower = self._borrowers.pop(lease.slot)
@@ -323,8 +324,8 @@ class Lane:
         borrower.lease_ended(ended)
 
     def _rest_of(self, lease: Any) -> Octets:
-        """Return what was received and not echoed; that of a large message is the lease's buffer, for there is too much
-        to copy."""
+        """Return what was received and not echoed. If it is large, it is a view of the lease's buffer, because there is
+        too much to copy."""
         if lease.rest_size < LARGE:
             return self._octets(lease.rest, lease.rest_size)
         buffer = self._ffi.gc(lease.rest_buffer, self._lib.echod_buffer_free)
@@ -333,7 +334,7 @@ class Lane:
         return memoryview(self._ffi.buffer(buffer, start + lease.rest_size))[start:]
 
     def _large_of(self, lease: Any) -> Collected | None:
-        """Return the large frame that is not whole, or is invalid."""
+        """Return the large frame that is not complete or is invalid, if there is one."""
         if not lease.large_octets:
             return None
         octets = self._ffi.gc(lease.large_octets, self._lib.echod_buffer_free)

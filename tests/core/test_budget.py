@@ -124,7 +124,7 @@ def test_all_come_to_their_turn_when_each_holds_a_part_of_its_message() -> None:
     assert most <= LIMIT
 
 
-def test_who_makes_nothing_of_its_turn_loses_it() -> None:
+def test_a_turn_without_progress_is_lost() -> None:
     clock, holders, budget = make(50)
     fill(clock, holders, budget)
     first = [holder for holder in holders if not holder.waits]

@@ -67,7 +67,7 @@ def test_that_the_kernel_takes_the_ping_is_no_sign_of_life() -> None:
     assert connection.given_up <= INTERVAL + INTERVAL / LOOKS + TIMEOUT + 0.6
 
 
-def test_who_talks_is_not_pinged() -> None:
+def test_a_client_that_talks_gets_no_ping() -> None:
     clock, _, connection = make()
     for _ in range(60):
         pump(clock, 1)
@@ -93,7 +93,7 @@ def test_a_pong_is_a_sign_of_life_and_silence_after_it_is_pinged_again(timeout: 
         assert INTERVAL <= after - before <= INTERVAL + INTERVAL / LOOKS + 1
 
 
-def test_who_answers_the_ping_and_then_dies_is_found_as_soon() -> None:
+def test_a_client_that_answers_a_ping_and_then_dies_is_found_as_soon() -> None:
     clock, _, connection = make()
     answer_pings(clock, connection, INTERVAL * 1.5)
     died = connection.last_seen
@@ -131,7 +131,7 @@ def test_what_was_written_without_a_read_is_no_reason_to_be_dropped() -> None:
     assert connection.given_up is None
 
 
-def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
+def test_a_client_that_takes_answers_after_the_ping_lives() -> None:
     """The pong waits behind the answers."""
     clock, _, connection = make()
     connection.octets = 1_000_000
@@ -145,7 +145,7 @@ def test_who_takes_some_of_its_answers_after_the_ping_lives() -> None:
 
 
 @pytest.mark.parametrize("why", ["is_waiting", "is_held_up"])
-def test_who_is_not_read_is_not_to_blame(why: str) -> None:
+def test_a_client_that_is_not_read_is_not_dropped(why: str) -> None:
     clock, _, connection = make()
     setattr(connection, why, True)
     pump(clock, 100)
@@ -180,7 +180,7 @@ def test_without_an_interval_nothing_is_done() -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_who_is_forgotten_is_let_be() -> None:
+def test_a_forgotten_connection_is_left_alone() -> None:
     clock, keepalive, connection = make()
     pump(clock, 25)
     assert connection.pings

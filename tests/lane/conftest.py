@@ -16,14 +16,13 @@ from tests.tls import Certificate
 
 @pytest.fixture
 def bare() -> EchoFactory:
-    """A factory without the lane."""
+    """Return a factory without the lane."""
     return make_factory(ping_interval=0)
 
 
 @pytest.fixture(params=["plain", "TLSv1_2", "TLSv1_3"])
 def dial(request: pytest.FixtureRequest, certificate: Certificate) -> Callable[[Bed], Link]:
-    """Make a link over each kind of transport whose socket can be leased."""
-
+    """Return a function that makes a link over a kind of transport whose socket can be leased."""
     return (
         Bed.link if request.param == "plain" else partial(secure_link, certificate=certificate, version=request.param)
     )

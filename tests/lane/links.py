@@ -1,4 +1,4 @@
-"""Links to a leased connection, and what tests of the express lane ask of it: helpers that the files here share.
+"""Links to leased connections, and what tests ask of them: helpers that the tests of the express lane share.
 
 Most are built on `tests.loop`: real sockets on the real transport and the real pump.
 """
@@ -36,7 +36,7 @@ AnyLink = TypeVar("AnyLink", bound=Link)
 
 
 class FakeBorrower:
-    """Keeps what it is told."""
+    """Keeps what the lane tells it."""
 
     lease: Any = None
 
@@ -77,12 +77,12 @@ def noise(size: int, opcode: int = BINARY) -> bytes:
 
 
 def has_taken_all(link: Link) -> bool:
-    """Whether the pump has read all of a message's begin that was sent."""
+    """Tell whether the pump has read everything of an incomplete message that was sent."""
     return bool(link.protocol.count()) and not transports.unread(link.protocol._layers)
 
 
 def echoed(link: Link, opcode: int, payload: bytes) -> None:
-    """Send one message and have it back."""
+    """Send one message and receive its echo."""
     link.send(client_frame(opcode, payload, mask=KEY))
     expected = server_frame(opcode, payload)
     assert link.receive(len(expected)) == expected
@@ -93,7 +93,7 @@ def is_leased(link: Link) -> bool:
 
 
 def leased(link: AnyLink) -> AnyLink:
-    """Wait until the lease has begun; over TLS that is a turn after the read."""
+    """Wait until the lease has begun. Over TLS it begins a turn after the read."""
     wait_for_lease(link.protocol, link.loop, lambda: echoed(link, TEXT, b""))
     return link
 
@@ -106,7 +106,7 @@ def secure_link(made: Bed, certificate: Certificate, version: str) -> SecureLink
 
 
 def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
-    """A message's frames, of so many octets each."""
+    """Return the frames of a message, each with `size` bytes of payload but the last."""
     starts = range(0, len(payload), size)
     return [
         client_frame(CONTINUATION if at else opcode, payload[at : at + size], fin=at + size >= len(payload))
@@ -115,8 +115,7 @@ def fragmented(payload: bytes, size: int, opcode: int = BINARY) -> list[bytes]:
 
 
 def stuff(link: Link, octets: bytes, is_full: Callable[[], bool]) -> int:
-    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it
-    was sent."""
+    """Send `octets` again and again without reading, until the server reads no more. Return the number of bytes."""
     times, rest = 0, octets
     while not (is_full() and not link.push(b"")):
         sent = link.push(rest)
@@ -131,7 +130,7 @@ def stuff(link: Link, octets: bytes, is_full: Callable[[], bool]) -> int:
 
 
 def counted(factory: EchoFactory, lane: str) -> tuple[int, int, int, int]:
-    """Messages and octets of text, then of binary messages, that were received by a lane; as many were sent."""
+    """Return how many messages and bytes of text, and then of binary messages, a lane received. As many were sent."""
     received, sent = factory.traffic()[lane]
     numbers = tuple((of.text.messages, of.text.octets, of.binary.messages, of.binary.octets) for of in (received, sent))
     assert numbers[0] == numbers[1]
@@ -144,7 +143,7 @@ def told(link: Link) -> tuple[int, int, int, int]:
 
 
 def count_calls(factory: EchoFactory) -> list[bytes]:
-    """Note what each call of the codec leaves."""
+    """Return a list to which each call of the codec appends the bytes that it leaves."""
     assert factory.codec is not None
     left: list[bytes] = []
 
@@ -162,6 +161,6 @@ def count_calls(factory: EchoFactory) -> list[bytes]:
 
 
 def with_library(native: Native, **changed: Any) -> Native:
-    """The native module with some of its functions changed."""
+    """Return the native module with some of its functions changed."""
     library = SimpleNamespace(**{name: getattr(native.lib, name) for name in dir(native.lib)} | changed)
     return Native(native.ffi, cast(Any, library))

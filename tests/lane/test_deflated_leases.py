@@ -77,7 +77,7 @@ def test_deflated_messages_in_the_pump(native: Native, can_mirror: bool) -> None
         assert lane.takes_deflate
         borrower = FakeBorrower()
         for number in range(20):
-            # Each lease goes on with the window of the one before.
+            # Each lease goes on with the window of the lease before.
             window = borrower.ended[-1].window if borrower.ended else b""
             assert window == said[-(2**15) :]
             assert lane.lend(borrower, served.fileno(), None, terms(can_mirror), window)
@@ -144,8 +144,10 @@ def test_deflated_messages_are_the_pumps(lane_bed: Bed, target: str, header: str
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
-def test_who_compresses_well_stays_in_the_lease(lane_bed: Bed, certificate: Certificate, is_tls: bool) -> None:
-    """One read has 30 MiB in it: what there is no time for waits within the lease."""
+def test_a_client_that_compresses_well_stays_in_the_lease(
+    lane_bed: Bed, certificate: Certificate, is_tls: bool
+) -> None:
+    """One read inflates to 30 MiB. The part for which there is no time waits within the lease."""
     link = leased(lane_bed.secure_link(certificate, DEFLATE)) if is_tls else lane_bed.link(DEFLATE)
     lease, already = link.protocol.lease, link.protocol.lease.messages
     octets = zlib.compressobj(9, wbits=-12)
@@ -181,7 +183,7 @@ def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
         octets = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
         assert is_leased(link)
         assert link.protocol.extension.window == b"", "the lease has it"
-        if number % 3 == 1:  # Autobahn's, from the first frame or from the second on
+        if number % 3 == 1:  # Autobahn gets the message, from its first frame or from its second
             link.send(client_frame(PING, b"1") + client_frame(TEXT, octets[:10], fin=False, rsv=4))
             assert link.receive(3) == server_frame(PONG, b"1")
             link.send(client_frame(CONTINUATION, octets[10:]))

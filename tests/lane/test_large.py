@@ -1,4 +1,4 @@
-"""A large frame that arrives in pieces, where the codec serves alone; the C behind it: native/test_large.py."""
+"""A large frame that arrives in pieces at a connection without a lease. native/test_large.py tests the C code."""
 
 from __future__ import annotations
 

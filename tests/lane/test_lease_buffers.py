@@ -60,12 +60,12 @@ def test_the_buffers_of_large_messages_are_kept_for_a_while(lane_bed: Bed, link:
     assert lane._lib.echod_pump_spare(lane._pump) >= 2**20
     lane_bed.loop.advance(SPARE_TIME)
     assert lane._lib.echod_pump_spare(lane._pump) == 0
-    # The next are released by the lane's own end, if that comes before.
+    # The lane's end frees the next ones, if it comes first.
     echoed(link, BINARY, noise(2**20, BINARY))
 
 
 @pytest.mark.parametrize("size", [100, 60_000, 2**20])
-def test_who_does_not_read_is_not_read_and_gets_all_in_the_end(lane_bed: Bed, size: int) -> None:
+def test_a_client_that_does_not_read_is_not_read_and_gets_all_in_the_end(lane_bed: Bed, size: int) -> None:
     link = lane_bed.link(send_buffer=65_536)
     frame, lease = client_frame(BINARY, noise(size), mask=KEY), link.protocol.lease
     sent = stuff(link, frame, lambda: lease.unsent_size > 0)
@@ -82,7 +82,7 @@ def test_who_does_not_read_is_not_read_and_gets_all_in_the_end(lane_bed: Bed, si
 
 
 @pytest.mark.parametrize("size", [100, 2**20])
-def test_who_ends_its_half_gets_what_is_unsent(lane_bed: Bed, size: int) -> None:
+def test_a_client_that_ends_its_half_gets_what_is_unsent(lane_bed: Bed, size: int) -> None:
     link = lane_bed.link(send_buffer=65_536)
     frame = client_frame(BINARY, noise(size), mask=KEY)
     sent = stuff(link, frame, lambda: link.protocol.lease.unsent_size > 0)
@@ -92,7 +92,7 @@ def test_who_ends_its_half_gets_what_is_unsent(lane_bed: Bed, size: int) -> None
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
 
 
-def test_who_ends_its_half_in_a_message(lane_bed: Bed) -> None:
+def test_a_client_that_ends_its_half_within_a_message(lane_bed: Bed) -> None:
     link = lane_bed.link()
     link.send(client_frame(TEXT, b"whole") + client_frame(TEXT, b"not")[:-1])
     link.end()
@@ -120,11 +120,11 @@ def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, di
     with bed(native, max_buffered=400_000, ping_interval=0, full_timeout=10) as made:
         hogs, modest = [dial(made) for _ in range(3)], dial(made)
         begun = client_frame(BINARY, bytes(190_000))[:80_000]
-        memory.give_back()  # so that a buffer takes none before it is filled
+        memory.give_back()  # so that a new buffer takes no memory before it is filled
         for hog in hogs:
             hog.send(begun)
         made.loop.until(lambda: made.factory.budget.is_tight)
-        # All wait but the one whose turn it is.
+        # All wait, except the one whose turn it is.
         assert sorted((is_leased(hog), hog.protocol.is_waiting) for hog in hogs) == [
             (False, True),
             (False, True),
@@ -137,7 +137,7 @@ def test_a_tight_budget_ends_large_leases_and_the_small_go_on(native: Native, di
         assert is_leased(modest)
         modest.send(client_frame(BINARY, bytes(190_000))[:30_000])
         made.loop.until(lambda: modest.protocol.is_waiting)
-        # Each has its turn first, and makes nothing of it.
+        # First each of them has its turn, and makes no progress.
         made.loop.pump([TICK] * 200)
         refused = [link for link in (*hogs, modest) if link.protocol.state != EchoProtocol.STATE_OPEN]
         assert len(refused) >= 2, "until there is room for those who are left"
@@ -189,7 +189,7 @@ def test_the_budget_takes_note_of_what_leases_hold() -> None:
 
 
 def test_what_a_lease_held_is_not_counted_once_it_is_ended(lane_bed: Bed, link: Link) -> None:
-    """Also where the pump has nothing to do any more, so that no turn of it tells."""
+    """This holds even if the pump has nothing more to do, so that no turn of it reports the change."""
     link.send(client_frame(BINARY, noise(100_000))[:-1])
     lane_bed.loop.until(lambda: link.protocol.count() >= 99_999)
     lane_bed.loop.until(lambda: lane_bed.factory.budget.total >= 99_999)

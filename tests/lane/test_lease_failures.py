@@ -54,12 +54,12 @@ def test_a_lost_read_aborts_the_connection(native: Native) -> None:
 
 
 def assert_failed(factory: EchoFactory) -> None:
-    """Assert that a connection was ended by us, for no deadline and without a Close frame."""
+    """Assert that echod ended a connection without a Close frame, and not because of a deadline."""
     assert factory.counts.outcomes == {Outcome.FAILED: 1}
     assert factory.counts.closes == {("1006", Closer.SERVER): 1}
 
 
-def test_who_gets_his_lease_back_may_end_anothers_that_has_ended_too(
+def test_a_connection_that_gets_its_lease_back_may_end_another_lease_that_has_ended(
     lane_bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     links = [lane_bed.link() for _ in range(3)]
@@ -103,7 +103,7 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(
 def test_a_lease_that_can_not_be_lost_either_costs_one_connection_alone(
     lane_bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reactor drops whoever raises. Where memory is short, the log may raise as well."""
+    """The reactor drops a descriptor that raises an exception. If memory is short, the log may raise one, too."""
     broken, whole = lane_bed.link(), lane_bed.link()
     monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
     monkeypatch.setattr(broken.protocol, "lease_lost", lambda: 1 / 0)
@@ -121,7 +121,7 @@ def test_a_turn_that_fails_costs_that_turn_alone(lane_bed: Bed, monkeypatch: pyt
     link = lane_bed.link()
     with capturedLogs() as events, monkeypatch.context() as patch:
         patch.setattr(lane_bed.loop, "callLater", lambda *_: 1 / 0)
-        echoed(link, BINARY, noise(2**20))  # its buffer is kept, and to be released later
+        echoed(link, BINARY, noise(2**20))  # the pump keeps the buffer, and plans to free it later
     assert {event["log_format"] for event in events} == {"a turn of the pump failed"}
     assert lane_of(lane_bed) in lane_bed.loop.readers
     echoed(link, TEXT, b"still here")

@@ -51,7 +51,7 @@ from tests.lane.links import (
 )
 from tests.loop import DEADLINE, Bed, Link, Loop, bed
 
-# A lease, and its end.
+# A lease and its end.
 
 
 def test_a_lease_begins_after_the_handshake(lane_bed: Bed) -> None:
@@ -123,7 +123,7 @@ def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_is_wrong_is_for_autobahn_to_judge_at_once(lane_bed: Bed, link: Link, octets: bytes, code: int) -> None:
+def test_autobahn_judges_what_is_wrong_at_once(lane_bed: Bed, link: Link, octets: bytes, code: int) -> None:
     link.send(client_frame(TEXT, b"before") + octets)
     before, close = split(link.receive_all())[0]
     assert before == Frame(TEXT, b"before")
@@ -187,7 +187,7 @@ def test_a_flood_does_not_starve_another(lane_bed: Bed, monkeypatch: pytest.Monk
     monkeypatch.setattr("echod.lane.leases.TURN", 0)
     frame = client_frame(BINARY, bytes(1000)) * 60
     while flood.push(frame):
-        """Until the kernel takes no more: many reads wait."""
+        """Send until the kernel takes no more, so that many reads wait."""
     modest.push(client_frame(TEXT, b"modest"))
     assert select.select([modest.transport], [], [], DEADLINE)[0], (
         "it comes, though not at once where the kernel is busy"
@@ -271,7 +271,7 @@ def test_fragments_are_counted_across_the_hand_over(
 
 
 def test_the_small_fragmented_messages_of_a_read_are_answered_by_one_send(native: Native) -> None:
-    client, served = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # each send stays by itself
+    client, served = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # each send is a packet
     with client, served, Loop() as loop:
         client.settimeout(10)
         lane = Lane(native, 2**20, loop, lambda _: None, max_fragments=8)
@@ -338,7 +338,7 @@ def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, dial: Callable[[B
 
 
 def test_what_ends_a_lease_here_is_no_sign_of_life(lane_bed: Bed, link: Link) -> None:
-    """A ping would come later for it, such as when the buffers of TLS are given back."""
+    """Otherwise the next ping would come later, for example when the buffers of a TLS session are given back."""
     before = link.protocol.last_seen
     lane_bed.loop.pump([TICK] * 10)
     link.protocol.shrink()
@@ -346,7 +346,7 @@ def test_what_ends_a_lease_here_is_no_sign_of_life(lane_bed: Bed, link: Link) ->
     assert link.protocol.last_seen == before
 
 
-def test_who_is_given_up_is_reset(lane_bed: Bed, link: Link) -> None:
+def test_a_connection_that_is_given_up_is_reset(lane_bed: Bed, link: Link) -> None:
     link.send(client_frame(BINARY, bytes(100_000))[:-1])
     lane_bed.loop.until(lambda: held(lane_bed) > 0)
     lane_bed.factory.abort_all()
@@ -369,7 +369,9 @@ def test_a_drain_closes_leased_connections_and_ends_the_lane(native: Native, dia
         assert not made.loop.readers
 
 
-def test_who_is_leaving_is_not_leased_again(lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_leaves_is_not_leased_again(
+    lane_bed: Bed, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transports, "unread", lambda _layers: 1)
     link.protocol.go_away()
     link.protocol.work()
@@ -392,7 +394,7 @@ def test_the_lane_stops_with_live_leases(lane_bed: Bed) -> None:
         echoed(link, TEXT, b"without the lane")
 
 
-def test_who_logs_or_transforms_messages_is_served_by_autobahn(native: Native) -> None:
+def test_connections_that_log_or_transform_messages_are_served_by_autobahn(native: Native) -> None:
     with bed(native, log_messages=True) as made:
         link = made.link()
         echoed(link, TEXT, b"logged")

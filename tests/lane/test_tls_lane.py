@@ -1,9 +1,8 @@
-"""The express lane over TLS: the real session on the real transport, when the pump has it, and what goes back to
-Twisted with it.
+"""The express lane over TLS: when the pump has a session, and what goes back to Twisted with the session.
 
-The client's end is Python's `ssl`, with an OpenSSL of its own; other clients are in tests/interop. What a plain socket
-knows nothing of is here; what holds for both is test_leases.py's, and that any octets give the same
-test_sameness.py's.
+The session and the transport are real. The client is Python's `ssl`, with an OpenSSL of its own; other clients are in
+tests/interop. These tests are about what only TLS has. test_leases.py has what holds for plain sockets, too, and
+test_sameness.py shows that any bytes give the same with and without the lane.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def link(request: pytest.FixtureRequest, lane_bed: Bed, certificate: Certificate
     return secure_link(lane_bed, certificate, request.param)
 
 
-# A lease, and its end.
+# A lease and its end.
 
 
 def test_many_messages_in_one_record_and_in_many(link: SecureLink) -> None:
@@ -61,7 +60,7 @@ def test_records_behind_what_ends_the_lease_are_twisteds(link: SecureLink) -> No
     leased(link)
 
 
-# Records, whole and not, and what else TLS has.
+# Complete and incomplete records, and what else TLS has.
 
 
 @pytest.mark.parametrize("size", [5, 5_000, 40_000])
@@ -113,7 +112,7 @@ def test_a_close_notify_behind_a_message(lane_bed: Bed, link: SecureLink, in_one
     with pytest.raises(ssl.SSLWantReadError):
         link.tls.unwrap()
     link.push_sealed(sealed + link.outgoing.read())
-    # The session that sent a close_notify reads no more octets, but what it is sent is there.
+    # A session that has sent a close_notify reads no more, but the bytes that it was sent are on the socket.
     lane_bed.loop.until(lambda: not lane_bed.factory.live)
     sent = link.socket.recv(2**16)
     assert len(sent) > len(server_frame(TEXT, b"last")) + 2 * 20, "the answer's record, and a close_notify"
@@ -165,12 +164,11 @@ def test_a_reset_by_the_peer_ends_the_connection(lane_bed: Bed, link: SecureLink
 
 
 def stuff(link: SecureLink, octets: bytes, is_full: Callable[[], bool]) -> int:
-    """Send `octets` again and again, and read nothing, until the server reads no more; return how many times all of it
-    was sent."""
+    """Send `octets` again and again without reading, until the server reads no more. Return how many times."""
     for times in range(200):
         while not link.push_sealed():
             if is_full():
-                # The rest goes when the server reads again.
+                # What was not sent yet follows when the server reads again.
                 return times
             link.loop.turn(0.01)
         link.push_sealed(link.seal(octets))
@@ -184,14 +182,14 @@ def waits(link: SecureLink) -> bool:
 
 @pytest.fixture(params=[100, 60_000, 2**20])
 def stuffed(request: pytest.FixtureRequest, lane_bed: Bed, certificate: Certificate) -> tuple[SecureLink, int, int]:
-    """A link whose client doesn't read, the size of its messages, and how many were sent."""
+    """Return a link whose client doesn't read, the size of its messages, and how many were sent."""
     link = leased(lane_bed.secure_link(certificate, send_buffer=65_536))
     size = request.param
     message = client_frame(BINARY, noise(size), mask=KEY) * max(1, 2**20 // size)
     return link, size, stuff(link, message, partial(waits, link)) * max(1, 2**20 // size)
 
 
-def test_who_does_not_read_is_not_read_and_gets_all_in_the_end(
+def test_a_client_that_does_not_read_is_not_read_and_gets_all_in_the_end(
     lane_bed: Bed, stuffed: tuple[SecureLink, int, int]
 ) -> None:
     link, size, messages = stuffed
@@ -283,7 +281,7 @@ def test_octets_that_come_before_the_lease_has_begun(lane_bed: Bed, certificate:
     leased(link)
 
 
-def test_who_has_gone_before_the_lease_has_begun_gets_none(lane_bed: Bed, link: SecureLink) -> None:
+def test_a_client_that_has_gone_before_the_lease_begins_gets_none(lane_bed: Bed, link: SecureLink) -> None:
     protocol = link.protocol
     lane_of(lane_bed).recall(protocol)
     protocol._offer()

@@ -106,7 +106,9 @@ def test_an_end_is_the_reactors_to_find(connect: Connect) -> Generator[Any, Any,
 
 
 @pytest_twisted.inlineCallbacks
-def test_who_is_not_to_be_read_is_not(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+def test_a_connection_that_is_paused_is_not_read(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Any, Any, None]:
     monkeypatch.setattr(Early, "before", staticmethod(lambda transport: transport.pauseProducing()))
     connect(b"early")
     protocol = yield Early.made
@@ -119,7 +121,9 @@ def test_who_is_not_to_be_read_is_not(connect: Connect, monkeypatch: pytest.Monk
 
 
 @pytest_twisted.inlineCallbacks
-def test_who_changes_his_mind_is_read(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Generator[Any, Any, None]:
+def test_a_connection_that_is_paused_and_resumed_is_read(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Any, Any, None]:
     def waver(transport: Any) -> None:
         transport.pauseProducing()
         transport.resumeProducing()

@@ -1,7 +1,7 @@
-"""The express lane's native half, or none: the one place where that choice is made.
+"""The express lane's native half, or none: this is the only place that makes that choice.
 
-Knows the extension that build.py makes, and what the three values of ``ECHOD_NATIVE`` mean. Must never know where that
-value comes from (the caller hands it in) nor what the lane is used for.
+Knows the extension that build.py makes, and what the three values of ``ECHOD_NATIVE`` mean. Must never know where the
+value comes from (the caller passes it in), or what the lane is used for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Native", "NativeError", "load"]
 
 
 class NativeError(Exception):
-    """The extension was asked for and cannot be had, or the asking makes no sense. One line, for a person."""
+    """The extension was required and can't be used, or ``ECHOD_NATIVE`` has no such value. The text is one line."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,24 @@ class Native:
 
     @property
     def isa(self) -> str:
-        """The kernel that was chosen for this processor, to be named at start."""
+        """The name of the kernel that was chosen for this processor, which the start report tells."""
         name = self.ffi.string(self.lib.echod_codec_isa())
         assert isinstance(name, bytes)
         return name.decode()
 
 
 def load(mode: str | None) -> Native | None:
-    """The extension as ``ECHOD_NATIVE`` wishes: ``1`` it or an error, ``0`` none, unset (``None``) it where it is
-    built."""
+    """Return the extension, or None. ``mode`` is the value of ``ECHOD_NATIVE``.
+
+    With ``1`` a missing extension is a `NativeError`, with ``0`` the result is None, and without a value (None) the
+    extension is used if it was built.
+    """
     if mode not in {None, "0", "1"}:
         raise NativeError(f"ECHOD_NATIVE={mode}: expected 1 (required), 0 (off), or unset (used when built)")
     if mode == "0":
         return None
     try:
-        import echod.lane.native._native as _native  # noqa: PLC0415, PLR0402 - it need not be there
+        import echod.lane.native._native as _native  # noqa: PLC0415, PLR0402 - it may be missing
     except ModuleNotFoundError as error:
         if error.name != "echod.lane.native._native":
             raise NativeError(
@@ -56,6 +59,6 @@ def load(mode: str | None) -> Native | None:
             ) from error
         return None
     except ImportError as error:
-        # Built, and of no use: for another Python, another libc. To go on without would be to be slow without a word.
+        # The extension is for another Python or another libc. To go on without it would be slow, and nobody would know.
         raise NativeError(f"the native module cannot be loaded ({error}); ECHOD_NATIVE=0 runs without it") from error
     return Native(_native.ffi, _native.lib)

@@ -1,6 +1,6 @@
-"""Where zlib's functions are, for the express lane, which links none of its own (deflate.h).
+"""The addresses of zlib's functions, for the express lane, which does not link zlib itself (deflate.h).
 
-Knows the library's name. Must never know what the functions are called for.
+Knows the library's name. Must never know what the functions are used for.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ctypes
 from functools import cache
 
 LIBRARY = "libz.so.1"
-"""The name that the dynamic linker knows zlib by, since version 1.0, on every Linux."""
+"""The name by which the dynamic linker of every Linux knows zlib, since version 1.0."""
 
 _NAMES = (
     "zlibVersion",
@@ -27,13 +27,14 @@ _NAMES = (
 
 @cache
 def find() -> dict[str, int] | None:
-    """Return the functions' addresses by name; None if there is no zlib to load.
+    """Return the addresses of the functions by name; None if there is no zlib to load.
 
-    Python's own zlib module says where its library is on some Pythons only. Debian and Ubuntu build the module into the
-    interpreter, and uv's Pythons hide the library in it, too. The dynamic linker knows the library by its name. If the
-    process has loaded it, as it has where Python's module uses it (Debian, Ubuntu, Docker's images, pyenv), the linker
-    returns that one, and the lane deflates to the same octets as Python. Otherwise (uv) the linker loads the system's,
-    which may be another version: what is deflated anew may then be other octets in the lane than without, which inflate
+    Python's own zlib module tells only on some Pythons where its library is. Debian and Ubuntu build the module into
+    the interpreter, and uv's Pythons hide the library in it, too. But the dynamic linker knows the library by its name.
+
+    If Python's module uses the shared library (Debian, Ubuntu, Docker's images, pyenv), the process has loaded it, and
+    the linker returns that one. Then the lane deflates to the same bytes as Python. Otherwise (uv) the linker loads the
+    system's library, which may be another version. Then the lane may deflate to other bytes than Python, which inflate
     to the same message.
     """
     try:
