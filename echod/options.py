@@ -38,8 +38,10 @@ from echod.net.tls.pem import FileFault
 from echod.run import log_place, signals, systemd
 from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
-from echod.run.workers import worker
-from echod.run.workers.supervisor import Supervisor, make_command, make_environment
+from echod.run.workers.launch import make_command, make_environment
+from echod.run.workers.parent import make_log, tell_refusal
+from echod.run.workers.role import Role, take_role
+from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.worker import Worker
 from echod.settings import Compression, Settings, parse_choice
 from echod.upstream import clock, endpoints, names
@@ -188,7 +190,7 @@ class Options(usage.Options):
         ["log-messages", None, "log a `recv: …` line for each message [off]"],
     ]
 
-    role: worker.Role | None = None
+    role: Role | None = None
     """Which worker this process is, if it is one."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
@@ -231,7 +233,7 @@ class Options(usage.Options):
             if self.role is None:
                 stderr_line(f"echod: {error}")
             else:
-                worker.tell_refusal(str(error))
+                tell_refusal(str(error))
             sys.exit(1)
 
     def parseArgs(self, *args: str) -> None:
@@ -244,7 +246,7 @@ class Options(usage.Options):
         from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
 
         self.reactor = reactor
-        self.role = worker.take_role(self.environment)
+        self.role = take_role(self.environment)
         if (fault := names.fault()) is not None:
             raise usage.UsageError(fault)
         clock.make_monotonic(reactor)
@@ -257,7 +259,7 @@ class Options(usage.Options):
         except native.NativeError as error:
             raise usage.UsageError(str(error)) from error
 
-    def _be_worker(self, role: worker.Role) -> None:
+    def _be_worker(self, role: Role) -> None:
         signals.end_with_parent()
         with suppress(OSError):  # it isn't for the user that the daemon runs as by now; absolute paths may be
             os.chdir(role.folder)
@@ -266,7 +268,7 @@ class Options(usage.Options):
             (text, self._checked("port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor)))
             for text, descriptor in role.ports
         ]
-        self.log, observer = worker.make_log()
+        self.log, observer = make_log()
         log_place.put(self.parent, observer)
         self.observer: Limiter | None = observer
 

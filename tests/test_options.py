@@ -19,9 +19,9 @@ from echod.core.log import Limiter, LogFormat
 from echod.options import Options, makeService
 from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
-from echod.run.workers import worker
+from echod.run.workers.role import VARIABLE, Role
 from echod.run.workers.supervisor import Supervisor
-from echod.run.workers.worker import VARIABLE, Role, Worker
+from echod.run.workers.worker import Worker
 from echod.settings import Compression, Settings
 from tests.tls import Certificate
 
@@ -329,7 +329,7 @@ def test_a_worker_tells_its_parent_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(worker, "tell_refusal", told.append)
+    monkeypatch.setattr("echod.options.tell_refusal", told.append)
     missing = "ssl:8443:privateKey=/nowhere/key.pem"
     options = Options({VARIABLE: Role(0, ((missing, 0),)).encode()})
     twist: Any = {}

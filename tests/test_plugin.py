@@ -1,4 +1,4 @@
-"""SIGTERM before there is a service: as process 1, as in a container, and where it was blocked at first."""
+"""What Twisted loads, and SIGTERM while it loads: as process 1, as in a container, and where SIGTERM was blocked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from echod import options, plugin
 from tests.daemon import run, script
 from tests.tools import give_up, needed
 
@@ -24,6 +25,10 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 """
+
+
+def test_it_has_what_twistd_looks_for() -> None:
+    assert (plugin.Options, plugin.makeService) == (options.Options, options.makeService)
 
 
 def as_process_1(*command: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The start report: addresses as a client would write them."""
+"""The start report: addresses as a client would write them, the express lane, and the limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from echod.run.report import describe_address
+from echod.run.report import describe_address, describe_lane, describe_limits
+from echod.settings import Compression, Settings
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,34 @@ def test_addresses(address_: Any, text: str) -> None:
 
 def test_an_address_with_tls() -> None:
     assert describe_address(IPv4Address("TCP", "0.0.0.0", 8443), is_tls=True) == "wss://0.0.0.0:8443"
+
+
+@pytest.mark.parametrize(
+    ("lane", "compression", "text"),
+    [
+        (None, Compression.MIRROR, "codec alone (avx2)"),
+        ((True, True), Compression.MIRROR, "pump and codec (avx2)"),
+        ((False, True), Compression.MIRROR, "pump and codec (avx2), TLS by the codec alone"),
+        ((True, False), Compression.OFF, "pump and codec (avx2)"),
+        (
+            (True, False),
+            Compression.DEFLATE,
+            "pump and codec (avx2), permessage-deflate by Autobahn (no libz.so.1: apt-get install zlib1g)",
+        ),
+    ],
+)
+def test_the_express_lane(lane: tuple[bool, bool] | None, compression: Compression, text: str) -> None:
+    native: Any = SimpleNamespace(isa="avx2")
+    factory: Any = SimpleNamespace(
+        lane=lane and SimpleNamespace(takes_tls=lane[0], takes_deflate=lane[1]),
+        settings=Settings(compression=compression),
+    )
+    assert describe_lane(native, factory) == text
+    assert describe_lane(None, factory) == "off, Autobahn serves everything"
+
+
+def test_the_limits() -> None:
+    text = describe_limits(Settings(max_connections_per_address=3), 500)
+    assert text.startswith("max-message-size 16MiB, max-buffered 256MiB, ")
+    assert ", max-connections 500, max-connections-per-address 3, compression mirror, " in text
+    assert describe_limits(Settings(), 1).count("max-connections-per-address none") == 1

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
 import socket
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
-from twisted.logger import Logger, LogLevel
 
-from echod.run.workers import link
-from echod.run.workers.link import encode
-from echod.run.workers.worker import (
-    VARIABLE,
-    Parent,
-    ParentLog,
-    Role,
-    Worker,
-    make_log,
-    take_role,
-    tell_refusal,
-)
+from echod.run.workers.parent import ParentLog, make_log
+from echod.run.workers.role import Role
+from echod.run.workers.worker import Worker
 from echod.settings import Settings
 from echod.upstream import endpoints
 from echod.web.metrics.values import unpack
@@ -36,67 +24,11 @@ from tests.client import Client
 from tests.frames import handshake
 from tests.reactor import until
 from tests.run.test_service import REAL
-
-
-def test_a_role_is_taken_from_the_environment() -> None:
-    role = Role(1, (("tcp:0", 5), ("unix:/run/echod", 6)), ((0, (7, None)), (2, (8, None))), "/")
-    environment = {VARIABLE: role.encode(), "HOME": "/"}
-    assert take_role(environment) == role
-    assert environment == {"HOME": "/"}, "it is for this process alone"
-    assert take_role(environment) is None
-
-
-class Pipes:
-    """The parent's end of a worker's pipes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._out, theirs = os.pipe()
-        theirs_too, self._in = os.pipe()
-        monkeypatch.setattr(link, "TO_PARENT", theirs)
-        monkeypatch.setattr(link, "FROM_PARENT", theirs_too)
-        self._theirs = [theirs, theirs_too]
-
-    def read(self) -> Any:
-        """The next message."""
-        size = int.from_bytes(self._read(4), "big")
-        return json.loads(self._read(size))
-
-    def _read(self, size: int) -> bytes:
-        octets = b""
-        while len(octets) < size:
-            piece = self._read_some(size - len(octets))
-            assert piece, "the worker has closed its end"
-            octets += piece
-        return octets
-
-    def _read_some(self, size: int) -> bytes:
-        assert select.select([self._out], [], [], 10)[0], "the worker says nothing"
-        return os.read(self._out, size)
-
-    def write(self, message: Any) -> None:
-        os.write(self._in, encode(message))
-
-    def close(self) -> None:
-        """Go, as a parent that dies."""
-        os.close(self._in)
-        self._in = -1
-
-    def close_all(self) -> None:
-        # Twisted leaves its ends open: they are a process's own, which ends.
-        for descriptor in (self._out, self._in, *self._theirs):
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-@pytest.fixture
-def pipes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipes]:
-    pipes = Pipes(monkeypatch)
-    yield pipes
-    pipes.close_all()
+from tests.run.workers.pipes import Pipes
 
 
 class Reactor:
-    """The real one, but that what would end it is noted."""
+    """The real reactor, except that `stop` only fires `stopped`."""
 
     def __init__(self) -> None:
         self.stopped: Deferred[None] = Deferred()
@@ -260,46 +192,3 @@ def test_of_the_signals_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
-    log = ParentLog()
-    logger = Logger(namespace="some.where", observer=log)
-    logger.warn("{what} {{}}", what="ä {b}", echod_unlimited=True)
-    expected = {
-        "namespace": "some.where",
-        "level": "warn",
-        "kind": "{what} {{}}",
-        "unlimited": True,
-        "text": "ä {b} {}",
-    }
-    assert pipes.read() == ["tell", "log", expected]
-    told: list[Any] = []
-    log.tell = lambda kind, value: told.append((kind, value["text"], value["level"]))
-    try:
-        raise ValueError("why")
-    except ValueError:
-        logger.failure("failed")
-    ((kind, text, level),) = told
-    assert (kind, level) == ("log", LogLevel.critical.name)
-    assert text.startswith("failed\nTraceback")
-
-
-def test_why_it_can_not_start_goes_to_the_parent(pipes: Pipes) -> None:
-    tell_refusal("no ä")
-    assert pipes.read() == ["tell", "refused", "no ä"]
-
-
-def test_a_parent_that_is_behind_gets_no_more_lines() -> None:
-    log = ParentLog()
-    told: list[str] = []
-    log.tell = lambda _, value: told.append(value["text"])
-    parent = Parent(lambda *_: None, lambda *_: None, lambda: None, log)
-    logger = Logger(observer=log)
-    parent.pauseProducing()
-    for _ in range(3):
-        logger.info("too much")
-    parent.resumeProducing()
-    logger.info("one more")
-    assert told == ["3 lines left out, which the log had no time for", "one more"]
-    parent.stopProducing()
