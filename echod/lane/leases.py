@@ -30,7 +30,7 @@ TURN = 1_000_000
 """Nanoseconds of one turn of the pump. After that the reactor serves timers, accepts and control frames."""
 
 SPARE_TIME = 1.0
-"""Seconds for which the pump keeps buffers of large messages for the next ones, at most 8 MiB (native/buffer_pool.c)."""
+"""Seconds for which the pump keeps the buffers of large messages, at most 8 MiB of them (native/buffer_pool.c)."""
 
 _log = Logger()
 
