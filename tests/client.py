@@ -26,12 +26,8 @@ class Client:
         plain.connect(target)
         plain.sendall(first)
         self.socket = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
-        self.socket.sendall(handshake(path))
+        upgrade(self.socket, path=path)
         self._octets = b""
-        while b"\r\n\r\n" not in self._octets:
-            self._receive()
-        head, self._octets = self._octets.split(b"\r\n\r\n", 1)
-        assert head.startswith(b"HTTP/1.1 101 "), head
 
     def _receive(self) -> None:
         octets = self.socket.recv(65536)
@@ -68,6 +64,17 @@ class Client:
         with self.socket:
             self.close(1001)
             return self._octets + self.socket.recv(1)
+
+
+def upgrade(connected: socket.socket, *headers: str, path: str = "/") -> None:
+    """Make the opening handshake on a connected socket, and read nothing of what follows it."""
+    connected.sendall(handshake(path, *headers))
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        piece = connected.recv(1)
+        assert piece, head
+        head += piece
+    assert head.startswith(b"HTTP/1.1 101 "), head
 
 
 def family(target: Any) -> socket.AddressFamily:

@@ -6,7 +6,8 @@ This is the tests' oracle. It knows the RFC, and must never import echod or Auto
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+import zlib
+from typing import Any, NamedTuple
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -57,6 +58,18 @@ def server_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: in
 def close_payload(code: int, reason: str = "") -> bytes:
     """Return the payload of a Close frame (section 5.5.1)."""
     return struct.pack("!H", code) + reason.encode()
+
+
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
+"""The header field with which a client offers permessage-deflate."""
+
+
+def deflated_octets(payload: bytes, compressor: Any = None) -> bytes:
+    """Return the octets of a deflated message (RFC 7692 section 7.2.1). Without a compressor it refers to no other
+    message."""
+    compressor = compressor or zlib.compressobj(wbits=-15)
+    octets: bytes = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return octets[:-4]
 
 
 def take(octets: bytes | bytearray, *, is_masked: bool) -> tuple[Frame, int] | None:

@@ -20,8 +20,9 @@ from urllib.request import Request, urlopen
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 
+from tests.client import upgrade
 from tests.daemon import Daemon, wait_until
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, client_frame, close_payload, handshake, server_frame
+from tests.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, client_frame, close_payload, server_frame
 from tests.loop import needed_native
 from tests.tls import Certificate
 from tests.tools import needed
@@ -53,11 +54,7 @@ def connected(
 ) -> Iterator[socket.socket]:
     with socket.create_connection(daemon.address, 20) as plain:
         client = plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
-        client.sendall(handshake(path, *headers))
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += client.recv(1)
-        assert head.startswith(b"HTTP/1.1 101 ")
+        upgrade(client, *headers, path=path)
         yield client
         client.close()
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.client import family
+from tests.client import family, upgrade
 from tests.daemon import Daemon, wait_until
-from tests.frames import BINARY, CLOSE, TEXT, client_frame, close_payload, handshake, server_frame
+from tests.frames import BINARY, CLOSE, TEXT, client_frame, close_payload, server_frame
 from tests.loop import needed_native
 from tests.tls import Certificate
 
@@ -68,10 +68,7 @@ def connect(started: Daemon, kind: str, certificate: Certificate) -> Any:
     if kind == "PROXY":
         plain.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n")
     made = certificate.client().wrap_socket(plain, server_hostname="localhost") if kind == "TLS" else plain
-    made.sendall(handshake("/"))
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += made.recv(1)
+    upgrade(made)
     return made
 
 

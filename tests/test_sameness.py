@@ -28,11 +28,22 @@ from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
 from echod.websocket.protocol import EchoProtocol
 from tests.fakes import Peer
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    DEFLATE,
+    PING,
+    PONG,
+    TEXT,
+    client_frame,
+    close_payload,
+    deflated_octets,
+)
 from tests.loop import Bed, Link, SecureLink, bed, wait_for_lease
 from tests.tls import Certificate
 
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+OFFER = f"{DEFLATE}; client_max_window_bits"
 NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
 
 
@@ -189,11 +200,6 @@ GRAMMAR = [
     b"\x80",
     b"\xff",
 ]
-
-
-def deflated(payload: bytes) -> bytes:
-    compressor = zlib.compressobj(wbits=-12)
-    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def with_length_form(octets: bytes, size: int, length: int) -> bytes:
@@ -421,7 +427,7 @@ def odd(draw: st.DrawFn) -> bytes:
     """Draw a frame of any kind, valid or not, whose header may have a wrong length."""
     payload = draw(payloads())
     if draw(st.booleans()):
-        payload = deflated(payload)
+        payload = deflated_octets(payload, zlib.compressobj(wbits=-12))
     return client_frame(
         draw(st.sampled_from([TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE, 3, 11])),
         draw(
@@ -439,7 +445,8 @@ def fragmented(draw: st.DrawFn) -> bytes:
     """Draw a message in two to five frames, with control frames between them."""
     payload, opcode, rsv = draw(payloads()), draw(st.sampled_from([TEXT, BINARY])), draw(st.sampled_from([0, 4]))
     parts = cut(
-        deflated(payload) if rsv else payload, draw(st.lists(st.integers(0, len(payload)), min_size=1, max_size=4))
+        deflated_octets(payload, zlib.compressobj(wbits=-12)) if rsv else payload,
+        draw(st.lists(st.integers(0, len(payload)), min_size=1, max_size=4)),
     ) or [b""]
     frames = [
         client_frame(CONTINUATION if place else opcode, part, fin=place == len(parts) - 1, rsv=0 if place else rsv)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +19,18 @@ from twisted.internet.interfaces import IDelayedCall
 
 from echod.lane.native import Native
 from tests.empty_blocks import empty_blocks
-from tests.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, client_frame, server_frame, split
+from tests.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    DEFLATE,
+    PING,
+    TEXT,
+    client_frame,
+    deflated_octets,
+    server_frame,
+    split,
+)
 from tests.lane.links import fragmented
 from tests.loop import Bed, Link, Loop, bed, wait_for_lease
 from tests.tls import Certificate
@@ -30,7 +40,6 @@ LIMIT = 0.025
 
 RUNS = 4
 
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 ALONE = f"{DEFLATE}; client_no_context_takeover; server_no_context_takeover"
 NOTHING = "X-Nothing: asked"
 
@@ -95,11 +104,6 @@ def best(run: Callable[[], float]) -> float:
     return min(found)
 
 
-def deflated(payload: bytes) -> bytes:
-    compressor = zlib.compressobj(9, wbits=-15)
-    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
-
-
 def in_one(octets: bytes) -> bytes:
     return client_frame(BINARY, octets, rsv=4)
 
@@ -117,10 +121,10 @@ def is_failed(code: int, link: Link) -> bool:
 
 EMPTY_BLOCKS = empty_blocks(2**20)
 HALVES = fragmented(TEXT_16, len(TEXT_16) - 1, TEXT)
-WINDOW = in_one(deflated(random.Random(1).randbytes(2**15)))
+WINDOW = in_one(deflated_octets(random.Random(1).randbytes(2**15)))
 CASES: dict[str, tuple[str, bytes, Callable[[Link], bool]]] = {
     "blocks that say nothing": (ALONE, in_one(EMPTY_BLOCKS), partial(is_echoed, EMPTY_BLOCKS)),
-    "a bomb": (ALONE, in_one(deflated(bytes(2**25))), partial(is_failed, 1009)),
+    "a bomb": (ALONE, in_one(deflated_octets(bytes(2**25))), partial(is_failed, 1009)),
     "empty messages behind a full window": (
         DEFLATE,
         WINDOW + in_one(b"\0") * 2_000,

@@ -24,6 +24,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests import metrics_text
 from tests.client import Client
 from tests.daemon import START_DEADLINE, STOP_DEADLINE, Daemon, run, script, wait_until
 from tests.frames import CLOSE, Frame, close_payload
@@ -67,8 +68,7 @@ def get(daemon: Daemon, path: str) -> tuple[int, str]:
 
 
 def samples(daemon: Daemon) -> dict[str, float]:
-    lines = [line for line in get(daemon, "/metrics")[1].splitlines() if line.startswith("echod_")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    return metrics_text.samples(get(daemon, "/metrics")[1])
 
 
 def is_ready(daemon: Daemon) -> bool:

@@ -29,19 +29,19 @@ from tests.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    DEFLATE,
     PING,
     PONG,
     TEXT,
     Frame,
     client_frame,
     close_payload,
+    deflated_octets,
     handshake,
     server_frame,
     split,
 )
 from tests.loop import bed
-
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
 @pytest.fixture
@@ -575,7 +575,7 @@ def test_fragments_of_a_deflated_message(clock: Clock) -> None:
     deflate, inflate = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
     payloads = [random.Random(1).randbytes(1000), b"short", b"z" * 10_000, random.Random(2).randbytes(1000)]
     for payload in payloads:
-        deflated = (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        deflated = deflated_octets(payload, deflate)
         found = peer.frames(client_frame(BINARY, deflated, rsv=4))
         assert [frame.rsv for frame in found] == [4 if len(payload) >= 64 else 0] + [0] * (len(found) - 1)
         assert all(len(frame.payload) == 100 for frame in found[:-1])
@@ -656,9 +656,9 @@ def begin_long(clock: SlowClock, target: str, behind: bytes = b"", **settings: A
     peer = opened(clock, target, *([DEFLATE] if "deflate" in target else []), **settings)
     if "deflate" in target:
         compressor = zlib.compressobj(wbits=-15)
-        octets = (compressor.compress(NOISE) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        octets = deflated_octets(NOISE, compressor)
         expected = zlib.compressobj(1, zlib.DEFLATED, -12, 4)
-        answer = Frame(BINARY, (expected.compress(NOISE) + expected.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4)
+        answer = Frame(BINARY, deflated_octets(NOISE, expected), rsv=4)
         sent = client_frame(BINARY, octets, rsv=4)
     elif target == "/json":
         answer = Frame(TEXT, b"[" + b"1," * STEP + b"1]")
@@ -844,7 +844,7 @@ def test_a_message_that_is_deflated_anew_takes_long_without_faults_too(slow: Slo
     compressor, inflater = zlib.compressobj(9, wbits=-15), zlib.decompressobj(-15)
     payloads = [b'"' + random.Random(number).randbytes(3 * STEP).hex().encode() + b'"' for number in range(3)]
     for payload in payloads:
-        octets = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        octets = deflated_octets(payload, compressor)
         peer.protocol.dataReceived(client_frame(TEXT, octets, rsv=4))
     wait_for_task(peer)
     found = work_off(peer)

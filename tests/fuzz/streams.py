@@ -9,9 +9,9 @@ import zlib
 
 from hypothesis import strategies as st
 
-from tests.frames import client_frame, close_payload, handshake
+from tests.frames import DEFLATE, client_frame, close_payload, handshake
 
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+OFFER = f"{DEFLATE}; client_max_window_bits"
 
 _noise = st.binary(max_size=300)
 

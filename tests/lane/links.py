@@ -31,7 +31,6 @@ from tests.tls import Certificate
 
 KEY = b"\x37\xfa\x21\x3d"
 GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 AnyLink = TypeVar("AnyLink", bound=Link)
 
 

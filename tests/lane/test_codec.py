@@ -15,16 +15,8 @@ from echod.lane.native import Native
 from echod.run.report import describe_lane
 from echod.upstream import tls_sessions
 from tests.fakes import Peer
-from tests.frames import (
-    BINARY,
-    CLOSE,
-    TEXT,
-    client_frame,
-    handshake,
-    server_frame,
-)
+from tests.frames import BINARY, CLOSE, DEFLATE, TEXT, client_frame, handshake, server_frame
 from tests.lane.links import (
-    DEFLATE,
     count_calls,
     counted,
     echoed,

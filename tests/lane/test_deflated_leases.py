@@ -18,15 +18,16 @@ from echod.settings import Compression
 from tests.frames import (
     BINARY,
     CONTINUATION,
+    DEFLATE,
     PING,
     PONG,
     TEXT,
     client_frame,
+    deflated_octets,
     server_frame,
     split,
 )
 from tests.lane.links import (
-    DEFLATE,
     KEY,
     FakeBorrower,
     count_calls,
@@ -82,7 +83,7 @@ def test_deflated_messages_in_the_pump(native: Native, can_mirror: bool) -> None
             assert window == said[-(2**15) :]
             assert lane.lend(borrower, served.fileno(), None, terms(can_mirror), window)
             payload = b"%d to be said again " % number * 200
-            octets = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            octets = deflated_octets(payload, compressor)
             client.sendall(client_frame(TEXT, octets, rsv=4) + client_frame(PING))
             loop.until(lambda: len(borrower.ended) > number)  # noqa: B023  # it is called before the next
             ended = borrower.ended[-1]
@@ -151,7 +152,7 @@ def test_a_client_that_compresses_well_stays_in_the_lease(
     link = leased(lane_bed.secure_link(certificate, DEFLATE)) if is_tls else lane_bed.link(DEFLATE)
     lease, already = link.protocol.lease, link.protocol.lease.messages
     octets = zlib.compressobj(9, wbits=-12)
-    frame = client_frame(TEXT, (octets.compress(bytes(50_000)) + octets.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4, mask=KEY)
+    frame = client_frame(TEXT, deflated_octets(bytes(50_000), octets), rsv=4, mask=KEY)
     link.send(frame * 624)
     size = 624 * (len(frame) - len(KEY))
     assert len(link.receive(size)) == size
@@ -164,8 +165,8 @@ def test_the_lease_comes_back_when_what_took_long_is_done(lane_bed: Bed, monkeyp
     link = lane_bed.link(NO_CONTEXT, target="/?compression=deflate")
     payload = noise(500_000)
     compressor, expected = zlib.compressobj(wbits=-15), zlib.compressobj(1, zlib.DEFLATED, -12, 4)
-    octets = (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
-    answer = server_frame(BINARY, (expected.compress(payload) + expected.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4)
+    octets = deflated_octets(payload, compressor)
+    answer = server_frame(BINARY, deflated_octets(payload, expected), rsv=4)
     for _ in range(2):
         link.send(client_frame(BINARY, octets, rsv=4) + client_frame(PING, b"behind"))
         assert link.receive(len(answer) + 8) == answer + server_frame(PONG, b"behind")
@@ -180,7 +181,7 @@ def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
     compressor, inflater, said = zlib.compressobj(wbits=-12), zlib.decompressobj(-15), b""
     for number in range(20):
         text = (f"message {number}, which refers to those before; " * 30).encode()
-        octets = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        octets = deflated_octets(text, compressor)
         assert is_leased(link)
         assert link.protocol.extension.window == b"", "the lease has it"
         if number % 3 == 1:  # Autobahn gets the message, from its first frame or from its second

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests import frames
+from tests.client import upgrade
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
 from tests.tls import Certificate
@@ -43,10 +44,7 @@ def connect(daemon: Daemon, certificate: Certificate | None) -> socket.socket:
     sock.connect(daemon.address)
     if certificate is not None:
         sock = certificate.client().wrap_socket(sock, server_hostname="localhost")
-    sock.sendall(frames.handshake())
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += sock.recv(1)
+    upgrade(sock)
     return sock
 
 

@@ -20,8 +20,6 @@ from tests.fakes import Peer, make_factory
 
 LIMIT = 64 * KIB
 
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
-
 
 def close_code(found: list[frames.Frame]) -> int | None:
     """Return the code of the Close frame that is the last of the frames."""
@@ -30,9 +28,7 @@ def close_code(found: list[frames.Frame]) -> int | None:
 
 def compressed(payload: bytes, *, fin: bool = True) -> bytes:
     """Return a frame with a deflated `payload` (RFC 7692 section 7.2.1)."""
-    deflate = zlib.compressobj(wbits=-15)
-    octets = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
-    return frames.client_frame(frames.BINARY, octets[:-4], rsv=4, fin=fin)
+    return frames.client_frame(frames.BINARY, frames.deflated_octets(payload), rsv=4, fin=fin)
 
 
 def open_peer(*headers: str, target: str = "/", **settings: Any) -> Peer:
@@ -47,7 +43,7 @@ def open_peer(*headers: str, target: str = "/", **settings: Any) -> Peer:
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 1000 * LIMIT], ids=["one too many", "1000 times"])
 def test_limit_after_inflation_ghsa_hxp9_w8x3_p566(size: int) -> None:
-    peer = open_peer(OFFER)
+    peer = open_peer(frames.DEFLATE)
     bomb = compressed(bytes(size))
     assert len(bomb) < LIMIT
     tracemalloc.start()
@@ -59,7 +55,7 @@ def test_limit_after_inflation_ghsa_hxp9_w8x3_p566(size: int) -> None:
 
 
 def test_limit_after_inflation_over_fragments_ghsa_hxp9_w8x3_p566() -> None:
-    peer = open_peer(OFFER)
+    peer = open_peer(frames.DEFLATE)
     deflate = zlib.compressobj(wbits=-15)
     found: list[frames.Frame] = []
     for i in range(100):
@@ -72,7 +68,7 @@ def test_limit_after_inflation_over_fragments_ghsa_hxp9_w8x3_p566() -> None:
 
 
 def test_a_message_of_just_the_limit_is_echoed_deflated() -> None:
-    peer = open_peer(OFFER)
+    peer = open_peer(frames.DEFLATE)
     found = peer.frames(compressed(bytes(LIMIT)))
     assert [frame.opcode for frame in found] == [frames.BINARY]
 

@@ -11,8 +11,6 @@ from tests.reliability.clients import Address, Client, at_once, warm_up
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import MIB, Daemon
 
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
-
 NOFILE = 256
 SERVED = NOFILE - 64
 """The descriptors left for connections. The daemon uses the others itself."""
@@ -83,11 +81,11 @@ def test_reconnects(form: Form, figure: Figure) -> None:
         b"GET / HTTP/1.1\r\n",
         frames.handshake(),
         frames.handshake() + message,
-        frames.handshake("/", OFFER) + message[:50],
+        frames.handshake("/", frames.DEFLATE) + message[:50],
     ]
 
     async def live(address: Address) -> None:
-        client = await Client.open(address, *([OFFER] if chance.random() < 0.5 else []))
+        client = await Client.open(address, *([frames.DEFLATE] if chance.random() < 0.5 else []))
         await client.send(message)
         assert await client.frame() is not None
         await client.finish()
@@ -98,7 +96,7 @@ def test_reconnects(form: Form, figure: Figure) -> None:
         client.abort()
 
     async def run(daemon: Daemon) -> tuple[int, int]:
-        await warm_up(daemon.address, OFFER)
+        await warm_up(daemon.address, frames.DEFLATE)
         descriptors = daemon.descriptors()
         memory = 0
         for done in range(0, total, 1000):

@@ -9,24 +9,23 @@ from __future__ import annotations
 import gc
 import socket
 import struct
-import time
 import weakref
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from pytest_twisted import inlineCallbacks
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
 from tests import frames
+from tests.reactor import until
 
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
+COMPRESSED = frames.client_frame(frames.TEXT, frames.deflated_octets(b"hello " * 100), rsv=4)
 CLOSE = frames.client_frame(frames.CLOSE, frames.close_payload(1000))
 
 
@@ -50,28 +49,26 @@ def _exchange(address: tuple[str, int], octets: bytes, how: str) -> None:
     _end(sock, how)
 
 
-def _compressed(text: bytes) -> bytes:
-    deflate = zlib.compressobj(wbits=-15)
-    return frames.client_frame(frames.TEXT, (deflate.compress(text) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4], rsv=4)
-
-
 HELLO = frames.client_frame(frames.TEXT, b"hello")
 PART = frames.client_frame(frames.TEXT, b"hel", fin=False)
 
 CASES: dict[str, tuple[bytes, str]] = {
     "plain": (frames.handshake() + HELLO + CLOSE, "wait"),
-    "compressed": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100) + CLOSE, "wait"),
+    "compressed": (frames.handshake("/", frames.DEFLATE) + COMPRESSED + CLOSE, "wait"),
     "reset": (frames.handshake() + HELLO, "reset"),
-    "compressed, reset": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100), "reset"),
+    "compressed, reset": (frames.handshake("/", frames.DEFLATE) + COMPRESSED, "reset"),
     "FIN": (frames.handshake() + HELLO, "fin"),
     "FIN amid a message": (frames.handshake() + PART, "fin"),
-    "compressed, reset amid a message": (frames.handshake("/", OFFER) + _compressed(b"hello " * 100) + PART, "reset"),
+    "compressed, reset amid a message": (frames.handshake("/", frames.DEFLATE) + COMPRESSED + PART, "reset"),
     "refused": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "wait"),
     "refused, head too large": (b"GET / HTTP/1.1\r\nX: " + b"a" * Settings().max_request_head, "wait"),
     "failed, protocol": (frames.handshake() + frames.client_frame(frames.BINARY, b"x", rsv=7), "wait"),
     "failed, UTF-8": (frames.handshake() + frames.client_frame(frames.TEXT, b"\xff"), "wait"),
     "failed, too long": (frames.handshake() + frames.client_frame(frames.BINARY, claim=1 << 40), "wait"),
-    "failed, corrupt": (frames.handshake("/", OFFER) + frames.client_frame(frames.TEXT, b"\xff" * 20, rsv=4), "wait"),
+    "failed, corrupt": (
+        frames.handshake("/", frames.DEFLATE) + frames.client_frame(frames.TEXT, b"\xff" * 20, rsv=4),
+        "wait",
+    ),
     "failed, not JSON": (frames.handshake("/json") + frames.client_frame(frames.TEXT, b"{"), "wait"),
     "no handshake": (b"", "reset"),
 }
@@ -84,15 +81,6 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> Deferred[None]:
-    deadline = time.monotonic() + seconds
-
-    def look() -> Any:
-        return None if condition() or time.monotonic() > deadline else deferLater(reactor, 0.01, look)
-
-    return deferLater(reactor, 0, look)
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -112,9 +100,10 @@ def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
     port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
         yield deferToThread(_exchange, ("127.0.0.1", port.getHost().port), octets, how)
-        yield _wait_for(lambda: bool(traces) and not factory.live)
+        yield until(lambda: bool(traces) and not factory.live)
         # The reactor releases what it holds during a turn only in the next turn.
-        yield _wait_for(lambda: not any(trace() for trace in traces), 10.0)
+        with suppress(TimeoutError):
+            yield until(lambda: not any(trace() for trace in traces), 10.0)
         left = [kept for trace in traces if (kept := trace()) is not None]
         assert not left, [gc.get_referrers(kept) for kept in left]
     finally:

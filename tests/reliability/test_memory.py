@@ -24,7 +24,7 @@ from tests.reliability.honest import Honest, percentile
 
 CLIENTS = 100
 
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=12"
+OFFER = f"{frames.DEFLATE}; client_max_window_bits=12"
 
 STALL = 0.5
 """Seconds without room for one more octet after which a client that never reads stops sending."""
@@ -216,7 +216,7 @@ NO_CONTEXT = f"{OFFER}; client_no_context_takeover; server_no_context_takeover"
         ("mirrored, with context takeover", "mirror", (OFFER,), 48),
         ("deflated, with context takeover", "deflate", (OFFER,), 48),
         # The client's compressor refers back as far as deflate can: a window of 32 KiB.
-        ("mirrored, with context takeover and the full window", "mirror", (OFFER.partition(";")[0],), 48),
+        ("mirrored, with context takeover and the full window", "mirror", (frames.DEFLATE,), 48),
     ],
 )
 def test_idle_connections(

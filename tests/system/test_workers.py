@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from tests import metrics_text
 from tests.daemon import wait_until
 from tests.system.nspawn import System
 from tests.system.service import (
@@ -90,8 +91,7 @@ def get(system: System, path: str) -> tuple[int, str]:
 
 def samples(system: System) -> dict[str, float]:
     """Return every number on /metrics."""
-    lines = [line for line in get(system, "/metrics")[1].splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    return metrics_text.samples(get(system, "/metrics")[1])
 
 
 def is_ready(system: System) -> bool:

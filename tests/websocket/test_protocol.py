@@ -33,12 +33,14 @@ from tests.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    DEFLATE,
     PING,
     PONG,
     TEXT,
     Frame,
     client_frame,
     close_payload,
+    deflated_octets,
     handshake,
     server_frame,
     split,
@@ -296,8 +298,6 @@ def test_what_is_not_json_closes(clock: Clock, frame: bytes, code: int) -> None:
 
 # Compression.
 
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
-
 
 class Deflater:
     """A client's end of permessage-deflate with context takeover (RFC 7692 section 7.2)."""
@@ -307,7 +307,7 @@ class Deflater:
         self.decompressor = zlib.decompressobj(-15)
 
     def deflate(self, payload: bytes) -> bytes:
-        return (self.compressor.compress(payload) + self.compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+        return deflated_octets(payload, self.compressor)
 
     def inflate(self, frame: Frame) -> bytes:
         return self.decompressor.decompress(frame.payload + b"\x00\x00\xff\xff") if frame.rsv == 4 else frame.payload

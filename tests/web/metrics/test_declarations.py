@@ -12,6 +12,7 @@ from echod.web.metrics.collect import read_all
 from echod.web.metrics.declarations import METRICS
 from echod.web.metrics.exposition import make_registry
 from echod.websocket.factory import EchoFactory
+from tests import metrics_text
 from tests.test_readme import rows
 from tests.web.metrics.daemon import used_factory
 
@@ -24,11 +25,8 @@ def factory() -> EchoFactory:
 
 
 def samples(factory: EchoFactory) -> dict[str, float]:
-    """Every sample by its name and labels, as Prometheus' own format writes them."""
-    text = generate_latest(make_registry(lambda: read_all(factory))).decode()
-    return {
-        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if not line.startswith("#")
-    }
+    """Return every sample of the registry by its name and labels."""
+    return metrics_text.samples(generate_latest(make_registry(lambda: read_all(factory))).decode())
 
 
 def test_what_happened_is_told(factory: EchoFactory) -> None:
