@@ -21,21 +21,23 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_
 
 # If the express lane is not compiled, its tests are skipped (ECHOD_NATIVE=0), unless no tool may be missing.
 HAS_LANE := $(BIN)/python -c 'from echod.lane.native import load; raise SystemExit(load(None) is None)'
-NO_LANE := "The express lane is not compiled, echod serves in pure Python. For speed: apt-get install gcc python3-dev, then make clean."
+NO_LANE := "The express lane is not compiled, so echod serves in pure Python. To compile it:" \
+  "apt-get install gcc python3-dev, then make clean."
 
 # These tests are left out under sanitizers. Fuzzers have sanitizers of their own. valgrind, browsers, curl and man fail
 # if a sanitizer is loaded before them, and test_wall_clock.py loads another library there. A sanitizer's malloc gives
 # no memory back. An installation builds without sanitizers. CI runs none of our code. Workers are started over and
 # over, and take long to load a sanitizer.
-NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/test_instructions.py tests/reliability tests/test_admin_daemon.py \
-  tests/test_checking.py tests/test_ci.py tests/test_manual.py tests/core/test_memory.py tests/test_packaging.py tests/test_url.py \
-  tests/test_wall_clock.py tests/test_workers_daemon.py
+NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/test_instructions.py tests/reliability \
+  tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py tests/test_manual.py tests/core/test_memory.py \
+  tests/test_packaging.py tests/test_url.py tests/test_wall_clock.py tests/test_workers_daemon.py
 
 # These tests drive a daemon in another process. They take long and cover nothing in this one, so `make check` measures
 # coverage without them.
-COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system tests/lane/native/test_fuzz.py \
-  tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py \
-  tests/test_url.py tests/test_workers_daemon.py
+COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system \
+  tests/lane/native/test_fuzz.py tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py \
+  tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py tests/test_url.py \
+  tests/test_workers_daemon.py
 
 # A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
@@ -43,7 +45,8 @@ SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized bench compatibility dist deb clean
+.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized
+.PHONY: bench compatibility dist deb clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -67,7 +70,7 @@ check: $(VENV)/.test  ## check style, types and full branch coverage
 conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 minutes (CONFORMANCE=arguments)
 	$(BIN)/python -m tests.conformance $(CONFORMANCE)
 
-system: $(VENV)/.test $(TOOLS)/.done  ## run echod under a real systemd and behind real proxies, about 8 minutes (needs root)
+system: $(VENV)/.test $(TOOLS)/.done  ## run echod under systemd and behind real proxies, about 8 minutes (needs root)
 	$(BIN)/python -m pytest tests/system
 
 soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
@@ -86,18 +89,20 @@ instructions: $(VENV)/.test  ## count the C code's instructions, and compare the
 # This works in a copy, because nothing else should use what is built here. Python itself is not built with the
 # sanitizer, so the sanitizer's run-time library has to be loaded first. Leak detection is off, because Python itself
 # leaks when it exits.
-test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests, including clients and daemons, with the C code under AddressSanitizer and UBSan
+test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests with the C code under AddressSanitizer and UBSan
 	rm -rf build/sanitized
 	mkdir -p build/sanitized
-	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . .gitignore | tar -xf - -C build/sanitized
+	tar -cf - --exclude='./.*' --exclude=./build --exclude=./dist --exclude=./reports --exclude=__pycache__ . .gitignore \
+	  | tar -xf - -C build/sanitized
 	cd build/sanitized && ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(abspath $(BIN))/python -m echod.lane.native.build
-	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) \
+	  LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
 bench: $(VENV)/.test  ## measure echod and other servers, up to 25 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
-compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each supported Python, reactor, Autobahn and Twisted (NOX=arguments)
+compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each Python, reactor, Autobahn and Twisted (NOX=arguments)
 	$(BIN)/nox $(NOX)
 
 # auditwheel tags the wheel with the Linux that it is for. It finds its tool patchelf on the PATH. Both `build` and
@@ -120,13 +125,15 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (needs debhelper)
 	mv build/deb/*.deb dist
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis $(NODE) echod/lane/native/*.so
+	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis \
+	  $(NODE) echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # Set-up
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "echod needs Python 3.11 or newer; try make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "echod needs Python 3.11 or newer; try make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The installation compiles the express lane if there is a compiler, and copies the plugin. So it is repeated when
@@ -149,7 +156,8 @@ $(TOOLS)/.done: tests/system/requirements.txt
 
 # Without npm, or if its registry cannot be reached, the tests with Node's client are skipped and say so, unless no tool
 # may be missing. Of npm's output about a failure, the first line with a message is shown.
-NPM_CI := npm ci --loglevel=error --prefer-offline --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000 --prefix tests/interop
+NPM_CI := npm ci --loglevel=error --prefer-offline --no-audit --no-fund --fetch-retries=1 \
+  --fetch-retry-mintimeout=1000 --prefix tests/interop
 $(NODE)/.done: tests/interop/package-lock.json
 	@if ! command -v npm >/dev/null; then exit 0; fi; \
 	if told="$$($(NPM_CI) 2>&1)"; then touch $@; exit 0; fi; \

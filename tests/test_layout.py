@@ -93,6 +93,18 @@ def test_the_architecture_names_each_file() -> None:
     assert sorted(named) == sorted(path.relative_to(FOLDER).as_posix() for path in files)
 
 
+def test_the_tests_that_are_left_out_exist() -> None:
+    """pytest ignores a path that is not there, and so would run a test that was moved."""
+    root = Path(__file__).parent.parent
+    makefile, noxfile = (root / "Makefile").read_text(), (root / "noxfile.py").read_text()
+    lists = re.findall(r"^(?:WITH_DAEMON|APART) \+?= \[(.*?)\]", noxfile, re.MULTILINE | re.DOTALL)
+    names = [f"tests/{name}" for text in lists for name in re.findall(r'"([\w./]+)"', text)]
+    names += re.findall(r"\btests/[\w/-]+(?:\.\w+)?", makefile)
+    missing = [name for name in names if not (root / name).exists() and "node_modules" not in name]
+    assert names
+    assert missing == []
+
+
 def private(name: str) -> bool:
     """Tell whether a name begins with exactly one underscore, and is more than that underscore."""
     return name.startswith("_") and not name.startswith("__") and name != "_"
