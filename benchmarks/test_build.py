@@ -24,9 +24,7 @@ exec {compiler} "$@"
 """A compiler whose product looks finished for half a second before it is."""
 
 
-def test_processes_that_want_a_program_at_once_get_one_that_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_simultaneous_processes_get_a_complete_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = needed("cc", "gcc")
     slow, log = tmp_path / "cc", tmp_path / "log"
     slow.write_text(SLOW_COMPILER.format(compiler=compiler, log=log))

@@ -306,7 +306,7 @@ def test_a_paced_run_keeps_its_rate(start: Start) -> None:
     assert 110 <= float(outcome["messages"]) <= 410
 
 
-def test_opens_are_counted_and_closed_in_the_proper_way(start: Start) -> None:
+def test_opens_are_counted_and_closed_with_a_handshake(start: Start) -> None:
     server = start(EchoServer())
     outcome = load(server, "--mode", "opens", "--echo", "--connections", "2")
     assert 0 < float(outcome["messages"]) <= len(server.requests)
@@ -436,7 +436,7 @@ def test_no_server() -> None:
     assert "is the server there" in json.loads(done.stdout)["error"]
 
 
-def test_nothing_but_loopback_is_loaded(start: Start) -> None:
+def test_only_loopback_is_loaded(start: Start) -> None:
     assert "127.0.0.0/8" in fault(start(EchoServer()), "--host", "192.0.2.1")
 
 
@@ -492,7 +492,7 @@ def test_a_compressed_answer_of_another_length(start: Start, change: Callable[[b
     assert "wrong octet" in fault(server, "--deflate", "no-takeover", "--size", "1024", features=DEFLATE)
 
 
-def test_a_compressed_answer_is_looked_at_again_when_the_cycle_begins_anew(start: Start) -> None:
+def test_a_compressed_answer_is_checked_again_in_the_next_cycle(start: Start) -> None:
     """An answer that was seen before need not be inflated again, but only if it is the same."""
 
     def wrong_late(frame: Frame, number: int) -> bytes:
@@ -539,7 +539,7 @@ def test_a_wrong_octet_under_context_takeover(start: Start, wrong: int) -> None:
     assert "wrong octet" in fault(server, *TAKEOVER, features=DEFLATE)
 
 
-def test_a_server_that_refuses_what_the_column_is_about(start: Start) -> None:
+def test_a_server_that_refuses_context_takeover(start: Start) -> None:
     assert "refused permessage-deflate" in fault(start(EchoServer()), "--deflate", "no-takeover", features=DEFLATE)
     server = start(EchoServer(extensions=NO_TAKEOVER))
     assert "refused context takeover" in fault(server, "--deflate", "takeover", features=DEFLATE)

@@ -33,7 +33,7 @@ def test_the_median_of_the_rounds_counts() -> None:
     assert found.rate("echod", "small") == 90
 
 
-def test_a_failed_round_does_not_count_and_is_told() -> None:
+def test_a_failed_round_does_not_count_and_is_reported() -> None:
     found = of(sample("echod", "small", 90), Sample("echod", "small", 1, error="/usr/bin/twistd: wrong octet"))
     assert found.rate("echod", "small") == 90
     assert "- echod, c64 d1, 16 B text: twistd: wrong octet." in report.notes(found)
@@ -46,13 +46,13 @@ def test_a_rate_that_the_generator_limited_is_marked(share: float, marked: bool)
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(1250, True), (1249, False)])
-def test_a_ratio_that_is_to_be_reached(rate: float, verdict: bool) -> None:
+def test_a_ratio_as_a_target(rate: float, verdict: bool) -> None:
     found = of(sample("echod", "small", rate), sample("gorilla", "small", 1000))
     assert Target("small", 1.25, "gorilla").is_reached(found) is verdict
 
 
 @pytest.mark.parametrize(("cost", "verdict"), [(4.4, True), (4.5, False)])
-def test_a_cost_that_is_not_to_be_exceeded(cost: float, verdict: bool) -> None:
+def test_a_cost_as_a_target(cost: float, verdict: bool) -> None:
     found = of(sample("echod", "small", 1, cpu_per_message=cost), sample("floor", "small", 1, cpu_per_message=4.0))
     assert Target("small", 1.1, "floor", quantity="cpu", at_most=True).is_reached(found) is verdict
 
@@ -81,14 +81,14 @@ def test_what_was_not_measured_is_not_judged() -> None:
     assert "not measured" in report.targets(found)
 
 
-def test_every_target_names_a_server_and_a_column_that_are_there() -> None:
+def test_every_target_names_an_existing_server_and_column() -> None:
     servers, columns = {server.key for server in SERVERS}, {column.key for column in COLUMNS}
     for target in TARGETS:
         assert {target.server, target.against or target.server} <= servers
         assert {target.column, target.against_column or target.column} <= columns
 
 
-def test_a_machine_that_was_not_quiet_is_told() -> None:
+def test_a_busy_machine_is_reported() -> None:
     quiet = of(sample("echod", "small", 1))
     assert "not quiet" not in report.markdown(quiet)
     assert "not quiet" in report.markdown(Results(quiet.machine, {}, quiet.versions, {}, 0.5, quiet.samples))

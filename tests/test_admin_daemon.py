@@ -121,7 +121,7 @@ def counted(samples: dict[str, float], lane: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("lane", ["pump", "codec", "TLS", "pump, fragments", "autobahn, nothing native"])
-def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) -> None:
+def test_known_traffic_is_counted_exactly(lane: str, certificate: Certificate) -> None:
     context = None
     ports: tuple[str, ...] = ("tcp:0:interface=127.0.0.1",)
     if "nothing" not in lane:
@@ -169,7 +169,7 @@ def test_known_traffic_has_known_numbers(lane: str, certificate: Certificate) ->
         assert told["received"] == told["sent"] == {"messages": 7, "octets": 205_128}
 
 
-def test_promtool_finds_no_fault_with_it() -> None:
+def test_promtool_accepts_the_metrics() -> None:
     promtool = needed("promtool", "prometheus")
     with Daemon(*ADMIN) as daemon:
         with connected(daemon) as client:
@@ -181,7 +181,7 @@ def test_promtool_finds_no_fault_with_it() -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_what_is_held_is_told() -> None:
+def test_held_octets_are_reported() -> None:
     """Test with a client that does not read its answers."""
     with Daemon(*ADMIN) as daemon, connected(daemon) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -205,7 +205,7 @@ def test_what_is_held_is_told() -> None:
         )
 
 
-def test_not_ready_while_it_drains() -> None:
+def test_a_draining_daemon_is_not_ready() -> None:
     with Daemon(*ADMIN, "--drain-timeout", "20s") as daemon:
         assert get(daemon, "/readyz") == b"serving\n"
         with connected(daemon) as client:
@@ -248,7 +248,7 @@ def curl(daemon: Daemon, path: str, host: str = "localhost") -> tuple[int, bytes
     return int(head.split()[1]), body
 
 
-def test_hundreds_of_connections_a_page_at_a_time() -> None:
+def test_hundreds_of_connections_are_listed_in_pages() -> None:
     with Daemon(*ADMIN) as daemon, ExitStack() as stack:
         ours = [stack.enter_context(connected(daemon)).getsockname() for _ in range(300)]
         seen: list[Any] = []
@@ -283,7 +283,7 @@ def test_a_flood_of_idle_visitors_does_no_harm() -> None:
                 visitor.close()
 
 
-def test_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path) -> None:
+def test_the_site_on_a_unix_socket_and_over_tls(certificate: Certificate, tmp_path: Path) -> None:
     path = tmp_path / "admin"
     tls = f"ssl:0:interface=127.0.0.1:privateKey={certificate.path}"
     with Daemon("--admin", f"unix:{path}", "--admin", tls) as daemon:

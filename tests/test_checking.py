@@ -87,7 +87,7 @@ def test_without_standard_error_the_report_is_written() -> None:
         ["--header", "X-A: b", "--header", "Origin: https://a.example"],
     ],
 )
-def test_the_daemon_is_right(daemon: Daemon, options: list[str]) -> None:
+def test_a_check_of_the_daemon_succeeds(daemon: Daemon, options: list[str]) -> None:
     status, out = check(daemon.url, *options)
     assert status == 0, out
     assert re.match(r"OK - \d+ messages of \S+ echoed, median \S+ m?s \| min=\S+s median=\S+s p99=\S+s max=\S+s\n", out)
@@ -139,7 +139,7 @@ def test_a_daemon_without_tls(daemon: Daemon) -> None:
     assert (status, out.startswith("CRITICAL - TLS: "), "then it is ws://" in out) == (2, True, True), out
 
 
-def test_a_daemon_with_no_room() -> None:
+def test_a_full_daemon() -> None:
     with (
         Daemon("--max-connections", "1", "--handshake-timeout", "5m") as daemon,
         socket.create_connection(daemon.address) as only,
@@ -152,7 +152,7 @@ def test_a_daemon_with_no_room() -> None:
     assert any(line.startswith("body: ") for line in record["seen"])
 
 
-def test_a_message_that_the_daemon_does_not_take(daemon: Daemon) -> None:
+def test_a_message_that_is_too_long_for_the_daemon(daemon: Daemon) -> None:
     status, out = check(daemon.url, "--size", "17MiB", "--timeout", "30s")
     assert (status, out.startswith("CRITICAL - echo: Close 1009 ")) == (1, True), out
 
@@ -186,7 +186,7 @@ def test_a_wrong_echo() -> None:
     assert "\x1b" not in out
 
 
-def test_a_server_that_is_silent() -> None:
+def test_a_silent_server() -> None:
     with OddServer(Peer.wait) as server:
         began = time.monotonic()
         status, out = check(server.url, "--timeout", "2s")
@@ -194,7 +194,7 @@ def test_a_server_that_is_silent() -> None:
     assert (status, out.splitlines()[0]) == (3, "CRITICAL - HTTP: the opening handshake wasn't answered within 2s")
 
 
-def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:
+def test_a_thread_of_the_resolver_does_not_delay_the_end() -> None:
     code = """
         import runpy, socket, sys, time
         socket.getaddrinfo = lambda *_: time.sleep(600)
@@ -211,7 +211,7 @@ def test_no_thread_of_the_resolver_keeps_it_from_ending() -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["http://a.example"], ["ws://a.example", "--size", "0"], ["--no-such-option"]]
 )
-def test_a_mistake(arguments: list[str]) -> None:
+def test_a_wrong_command_line(arguments: list[str]) -> None:
     done = run(*CHECK, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
 

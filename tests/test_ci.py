@@ -70,7 +70,7 @@ def test_a_stage_that_fails_is_named_and_ends_the_others(
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_stages_in_good_order(
+def test_a_signal_ends_the_stages_cleanly(
     number: signal.Signals, start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = start('start "one that waits" waits\nfinish_all\n')

@@ -121,7 +121,7 @@ def test_a_slow_reader_gets_all_that_came_before_the_close(lane: str, ending: st
 
 
 @lanes
-def test_in_a_drain_a_slow_reader_has_until_its_end(lane: str, certificate: Certificate) -> None:
+def test_a_slow_reader_has_until_the_end_of_a_drain(lane: str, certificate: Certificate) -> None:
     with daemon(certificate, lane, "--max-close-time", "2s", "--drain-timeout", "2m") as started:
         started_to_read = []
 
@@ -141,7 +141,7 @@ def test_in_a_drain_a_slow_reader_has_until_its_end(lane: str, certificate: Cert
 
 
 @lanes
-def test_no_reader_is_waited_for_without_end(lane: str, certificate: Certificate) -> None:
+def test_the_wait_for_a_reader_ends(lane: str, certificate: Certificate) -> None:
     with daemon(certificate, lane, "--max-close-time", "3s") as started:
 
         def act(kind: str) -> Seen:

@@ -139,7 +139,7 @@ def test_each_file_says_what_it_is_for() -> None:
         assert ast.get_docstring(ast.parse(path.read_text())), path.name
 
 
-def test_nobody_imports_the_reactor_at_module_level() -> None:
+def test_no_module_imports_the_reactor_at_its_top() -> None:
     for path in FOLDER.rglob("*.py"):
         assert not re.search(r"^(from|import) .*\breactor$", path.read_text(), flags=re.M), path.name
 

@@ -9,7 +9,7 @@ import pytest
 from tests.loop import Loop
 
 
-def test_only_the_first_wait_in_vain_takes_its_time() -> None:
+def test_only_the_first_failed_wait_takes_the_full_time() -> None:
     with Loop() as loop:
         with pytest.raises(AssertionError, match="never became true"):
             loop.until(lambda: False, 0.01)

@@ -45,7 +45,7 @@ def test_the_page_has_every_option_with_its_default() -> None:
     assert options() == {name: default(name).replace("`", "") for name in names}
 
 
-def test_the_versions_are_the_one() -> None:
+def test_all_versions_are_the_same() -> None:
     heading = re.search(r"^\.TH ECHOD 8 \d{4}-\d\d-\d\d \"echod ([^\"]+)\"", PAGE.read_text(), re.MULTILINE)
     package = re.match(r"echod \(([^)]+)\)", (ROOT / "debian" / "changelog").read_text())
     assert heading is not None

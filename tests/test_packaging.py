@@ -115,7 +115,7 @@ def sdist(dist: Path) -> Path:
     return next(dist.glob("echod-*.tar.gz"))
 
 
-def test_the_pythons_are_those_that_compatibility_is_tested_with() -> None:
+def test_the_listed_pythons_are_those_of_the_compatibility_tests() -> None:
     listed = re.search(r"^PYTHONS = \[(.*)\]$", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
     assert listed is not None
     classifier = "Programming Language :: Python :: "
@@ -124,14 +124,14 @@ def test_the_pythons_are_those_that_compatibility_is_tested_with() -> None:
     assert PROJECT["project"]["requires-python"] == f">={named[0]}"
 
 
-def test_the_wheel_is_for_every_python_that_is_let_in(wheel: Path) -> None:
+def test_the_wheel_is_for_every_allowed_python(wheel: Path) -> None:
     oldest = ".".join(map(str, build_native.OLDEST))
     assert PROJECT["project"]["requires-python"] == f">={oldest}"
     python = f"cp{oldest.replace('.', '')}-abi3-linux_{platform.machine()}" if NATIVE == "1" else "py3-none-any"
     assert wheel.name == f"echod-{__version__}-{python}.whl"
 
 
-def test_the_oldest_versions_are_those_that_are_let_in() -> None:
+def test_the_oldest_versions_are_the_lower_bounds() -> None:
     """`nox --session oldest` installs exactly the lower bounds."""
     floors = {}
     for line in PROJECT["project"]["dependencies"]:
@@ -146,14 +146,14 @@ def test_the_oldest_versions_are_those_that_are_let_in() -> None:
     assert pinned == floors
 
 
-def test_what_upstream_rests_on_inside_has_an_upper_bound() -> None:
+def test_packages_whose_private_names_are_used_have_an_upper_bound() -> None:
     bounded = {
         Requirement(line).name for line in PROJECT["project"]["dependencies"] if "<" in str(Requirement(line).specifier)
     }
     assert bounded == {"autobahn", "Twisted"}
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_every_import_is_declared() -> None:
     """Every import is declared, and nothing else is."""
     names = {"OpenSSL": "pyOpenSSL", "zope": "zope.interface", "_cffi_backend": "cffi"}
     imported = set()
@@ -181,7 +181,7 @@ def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path
     assert f"echod-{__version__}.dist-info/licenses/LICENSE" in information
 
 
-def test_the_sdist_holds_what_it_takes_to_build_and_to_test(sdist: Path) -> None:
+def test_the_sdist_holds_all_that_building_and_testing_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert files_of("echod") | files_of("tests") | {PLUGIN} <= names
@@ -211,7 +211,7 @@ def test_another_build_elsewhere_gives_the_same_octets(checkout: Path, dist: Pat
     }
 
 
-def test_an_index_would_take_them(wheel: Path, sdist: Path) -> None:
+def test_a_package_index_would_accept_both(wheel: Path, sdist: Path) -> None:
     done = run(tool("twine"), "check", "--strict", str(wheel), str(sdist))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -134,7 +134,7 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"its window is of {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
 
 
-def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
+def test_the_options_and_statuses_of_check_are_the_real_ones() -> None:
     cells = rows(CHECK)
     listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
     done = subprocess.run(
@@ -153,7 +153,7 @@ def test_the_options_and_statuses_of_check_are_those_it_has() -> None:
     assert statuses == {*map(int, CheckOutcome), os.EX_USAGE, os.EX_IOERR, INTERRUPTED}
 
 
-def test_the_lines_about_the_express_lane_are_those_it_has() -> None:
+def test_the_log_lines_about_the_express_lane_are_the_real_ones() -> None:
     native: Any = SimpleNamespace(isa="avx2")
     lanes = [
         SimpleNamespace(takes_tls=tls, takes_deflate=deflate)
@@ -183,7 +183,7 @@ def test_the_lines_of_the_first_five_minutes_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_no_line_takes_what_a_stock_debian_lacks(name: str) -> None:
+def test_no_line_needs_what_a_stock_debian_lacks(name: str) -> None:
     """Debian has no `python` and no `pip`. Its `python3` serves only to make virtual environments."""
     text = re.sub(r"^```python\n.*?^```$", "", (ROOT / name).read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = re.findall(
@@ -256,6 +256,6 @@ def test_each_link_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FOR_EVERYONE)
-def test_what_it_points_to_is_there(name: str) -> None:
+def test_every_named_file_exists(name: str) -> None:
     assert f"({name})" in README
     assert (ROOT / name).is_file()

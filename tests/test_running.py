@@ -100,7 +100,7 @@ def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
         assert f"received {number.name}" in daemon.log()
 
 
-def test_select_watches_no_more_than_it_can() -> None:
+def test_select_gets_no_more_connections_than_it_can_watch() -> None:
     """select() takes no descriptor from 1024 on. One such connection would break itself and all others."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 3000:
@@ -135,7 +135,7 @@ def answer_to(client: socket.socket, octets: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
-def test_the_lane_serves_plain_and_deflated_messages_whatever_the_python(compression: str | None) -> None:
+def test_the_lane_serves_plain_and_deflated_messages_with_any_python(compression: str | None) -> None:
     """The lane works with any Python. Debian's, for example, has zlib linked into the interpreter."""
     native = needed_native()
     with Daemon() as daemon:
@@ -170,7 +170,7 @@ def test_gives_up_its_privileges(is_daemonized: bool) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the root: run the tests as root")
 @pytest.mark.parametrize("reactor", [None, "asyncio"])
-def test_serves_from_a_folder_with_nothing_in_it(tmp_path: Path, reactor: str | None) -> None:
+def test_serves_in_an_empty_root_folder(tmp_path: Path, reactor: str | None) -> None:
     """Everything that Python loads or reads must be loaded before: the new root holds no file of any package."""
     certificate = Certificate(tmp_path / "key.pem")
     root = tmp_path / "root"
@@ -247,7 +247,7 @@ def accepts(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_container_that_was_killed_starts_again_on_its_unix_sockets(workers: str, tmp_path: Path) -> None:
+def test_a_killed_container_starts_again_on_its_unix_sockets(workers: str, tmp_path: Path) -> None:
     path, admin = tmp_path / "socket", tmp_path / "admin"
     options = ["echod", f"--port=unix:{path}", f"--admin=unix:{admin}", "--workers", workers]
     for _ in range(2):
@@ -260,7 +260,7 @@ def test_a_container_that_was_killed_starts_again_on_its_unix_sockets(workers: s
     assert {found.name for found in tmp_path.iterdir()} == {"socket", "admin", "log"}
 
 
-def test_a_container_that_was_killed_says_what_its_pid_file_is_about(tmp_path: Path) -> None:
+def test_a_killed_container_explains_its_old_pid_file(tmp_path: Path) -> None:
     with first_process(tmp_path, "-n", "echod", "--port=unix:socket"):
         assert (tmp_path / "twistd.pid").read_text() == "1"
     wait_until(lambda: not accepts(tmp_path / "socket"), "the daemon to be gone")
@@ -272,7 +272,7 @@ def test_a_container_that_was_killed_says_what_its_pid_file_is_about(tmp_path: P
 
 
 @pytest.mark.parametrize("way", ["-n", "--logfile=log"])
-def test_a_second_start_in_the_same_folder_says_the_way_out(way: str, tmp_path: Path) -> None:
+def test_a_second_start_in_the_same_folder_explains_the_pid_file(way: str, tmp_path: Path) -> None:
     with Daemon() as daemon:
         (tmp_path / "twistd.pid").write_text(str(daemon.pid))
         done = run(script("twistd"), way, "echod", "--port=tcp:0:interface=127.0.0.1", cwd=tmp_path)
@@ -351,7 +351,7 @@ def test_a_port_for_both_families_and_one_for_ipv6_are_the_same(program: Program
 # Peers on a Unix socket.
 
 
-def test_a_proxy_at_a_unix_socket_is_believed_as_at_any_other(tmp_path: Path) -> None:
+def test_a_proxy_on_a_unix_socket_is_trusted_like_any_other(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with (
         Daemon("--trust-proxy", "1", ports=[f"unix:{path}"]),
@@ -506,7 +506,7 @@ def assert_refused(ended: tuple[int, str, str]) -> str:
     return error
 
 
-def test_daemonized_a_port_in_use_is_told_in_the_log(port_in_use: int, tmp_path: Path) -> None:
+def test_a_port_in_use_is_logged_when_daemonized(port_in_use: int, tmp_path: Path) -> None:
     done = run(
         script("twistd"),
         "--pidfile=pid",
@@ -579,12 +579,12 @@ def test_every_line_of_the_log_is_in_its_format(place: dict[str, Any], log_forma
     assert "received SIGTERM" in messages
 
 
-def test_a_format_given_to_twist_is_twists() -> None:
+def test_a_log_format_given_to_twist_is_for_twist() -> None:
     with Daemon(program="twist", program_options=["--log-format", "text"]) as daemon:
         assert re.search(r"^\S+ \[echod\.service#info\] listening on ws://", daemon.log(), re.MULTILINE)
 
 
-def test_a_format_given_to_both_is_refused(tmp_path: Path) -> None:
+def test_a_log_format_given_to_both_is_refused(tmp_path: Path) -> None:
     done = run(script("twist"), "--log-format=text", "echod", "--log-format=text", "--port=tcp:0", cwd=tmp_path)
     assert_refused((done.returncode, done.stdout, done.stderr))
 
@@ -620,7 +620,7 @@ def test_log_messages_prints_each_message_escaped_on_one_line(log_format: str) -
 
 
 @pytest.mark.parametrize("message", [1000 * b"\xff", 1000 * "\u202e"], ids=["binary", "text"])
-def test_a_long_message_tells_its_size_however_much_is_escaped(message: str | bytes) -> None:
+def test_the_log_of_a_long_message_has_its_size_before_escaping(message: str | bytes) -> None:
     octets = len(message.encode() if isinstance(message, str) else message)
     with Daemon("--log-messages") as daemon:
         with connect(daemon.url) as client:
@@ -688,7 +688,7 @@ def wss(daemon: Daemon, certificate: Certificate) -> Iterator[ClientConnection]:
         yield client
 
 
-def test_a_client_without_a_common_version_of_tls_is_told_of(certificate: Certificate) -> None:
+def test_a_client_without_a_common_tls_version_is_logged(certificate: Certificate) -> None:
     client = certificate.client()
     client.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings():
@@ -703,7 +703,7 @@ def test_a_client_without_a_common_version_of_tls_is_told_of(certificate: Certif
 
 
 @pytest.mark.parametrize("kind", ["tcp:0", "ssl:0:privateKey={}", "haproxy:tcp:0", "haproxy:ssl:0:privateKey={}"])
-def test_on_a_socket_for_both_a_client_of_ipv4_is_told_of_as_such(kind: str, certificate: Certificate) -> None:
+def test_an_ipv4_client_of_an_ipv6_socket_is_logged_with_its_ipv4_address(kind: str, certificate: Certificate) -> None:
     with Daemon(ports=[rf"{kind.format(certificate.path)}:interface=\:\:"]) as daemon:
         plain = socket.create_connection(("127.0.0.1", daemon.port), 10)
         told = {"address": "127.0.0.1", "port": plain.getsockname()[1]}
@@ -716,7 +716,7 @@ def test_on_a_socket_for_both_a_client_of_ipv4_is_told_of_as_such(kind: str, cer
 
 
 @pytest.mark.parametrize("way", ["twistd", "twistd, daemonized", "twistd, asyncio", "twist"])
-def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_path: Path) -> None:
+def test_sighup_loads_renewed_certificates_and_drops_no_connection(way: str, tmp_path: Path) -> None:
     old = Certificate(tmp_path / "a.pem")
     with (
         Daemon(ports=[f"tls:{tmp_path}:port=0:interface=127.0.0.1"], **WAYS[way]) as daemon,
@@ -740,7 +740,7 @@ def test_sighup_has_renewed_certificates_used_and_drops_nobody(way: str, tmp_pat
         echo(before, "still here")
 
 
-def test_what_nohup_has_it_ignore_stays_ignored() -> None:
+def test_a_sighup_that_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # child processes inherit this
     try:
         with Daemon() as daemon:
@@ -753,7 +753,7 @@ def test_what_nohup_has_it_ignore_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_terminal_that_is_closed_takes_its_daemon_along(tmp_path: Path) -> None:
+def test_closing_the_terminal_ends_its_daemon(tmp_path: Path) -> None:
     """SIGHUP from a closed terminal still ends the daemon. Otherwise the daemon would run on with nobody to stop it."""
     master, slave = os.openpty()
     command = [

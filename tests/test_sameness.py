@@ -371,7 +371,7 @@ DEFLATED = {True: deflated_streams(keeps_context=True), False: deflated_streams(
 
 @pytest.mark.parametrize("way", [name for name, way in WAYS.items() if way.headers])
 @pytest.mark.parametrize("name", DEFLATED[True])
-def test_deflated_by_hand(grounds: Grounds, name: str, way: str) -> None:
+def test_chosen_deflated_streams(grounds: Grounds, name: str, way: str) -> None:
     stream = DEFLATED["without context" not in way][name]
     for pieces in (
         [stream],
@@ -386,7 +386,7 @@ def test_deflated_by_hand(grounds: Grounds, name: str, way: str) -> None:
 
 @pytest.mark.parametrize("way", [PLAIN, WAYS["mirrored"]], ids=["plain", "mirrored"])
 @pytest.mark.parametrize("name", STREAMS)
-def test_by_hand(grounds: Grounds, name: str, way: Way) -> None:
+def test_chosen_streams(grounds: Grounds, name: str, way: Way) -> None:
     stream = STREAMS[name]
     compare(grounds, way, [stream])
     compare(grounds, way, cut(stream, [len(stream) // 2]))
@@ -477,7 +477,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=400)
 @given(data=st.data(), way=st.sampled_from([PLAIN, *WAYS.values()]), stream=streams())
-def test_of_any_kind_cut_anywhere(grounds: Grounds, data: st.DataObject, way: Way, stream: bytes) -> None:
+def test_random_streams_cut_anywhere(grounds: Grounds, data: st.DataObject, way: Way, stream: bytes) -> None:
     places = st.one_of(st.integers(0, max(0, len(stream) - 1)), st.integers(0, 40))
     compare(grounds, way, cut(stream, data.draw(st.lists(places, max_size=12))), data.draw(st.booleans()))
 
@@ -503,7 +503,7 @@ def deflated_talk(draw: st.DrawFn, keeps_context: bool) -> bytes:
 
 @settings(max_examples=300)
 @given(data=st.data(), way=st.sampled_from([name for name, way in WAYS.items() if way.headers]))
-def test_deflated_of_any_kind_cut_anywhere(grounds: Grounds, data: st.DataObject, way: str) -> None:
+def test_random_deflated_streams_cut_anywhere(grounds: Grounds, data: st.DataObject, way: str) -> None:
     stream = data.draw(deflated_talk(keeps_context="without context" not in way))
     places = st.one_of(st.integers(0, max(0, len(stream) - 1)), st.integers(0, 40))
     compare(grounds, WAYS[way], cut(stream, data.draw(st.lists(places, max_size=12))), data.draw(st.booleans()))

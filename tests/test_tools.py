@@ -37,9 +37,7 @@ def test_a_reason_to_skip_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("require", ["", "all"])
-def test_npm_that_fails_is_one_line_and_a_failure_only_where_nothing_may_be_missing(
-    require: str, tmp_path: Path
-) -> None:
+def test_a_failing_npm_is_one_line_and_fails_only_if_nothing_may_be_missing(require: str, tmp_path: Path) -> None:
     needed("npm")
     (tmp_path / "tests/interop").mkdir(parents=True)
     for name in ("Makefile", "tests/interop/package.json", "tests/interop/package-lock.json"):

@@ -185,7 +185,7 @@ def test_a_lease_ends_within_a_large_message(
 
 
 @pytest.mark.parametrize("is_native", [True, False])
-def test_many_small_records_behind_much_that_is_put_off(
+def test_many_small_records_after_much_postponed_input(
     native: Native, certificate: Certificate, is_native: bool
 ) -> None:
     """Twisted opens all records of one read, even when it was asked to pause, and hands each over separately."""

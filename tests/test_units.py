@@ -30,7 +30,7 @@ def service(name: str) -> dict[str, list[str]]:
     return found
 
 
-def test_an_instance_runs_as_the_one_service_does() -> None:
+def test_an_instance_runs_like_the_single_service() -> None:
     one, instance = service("echod.service"), service("echod@.service")
     assert {key: value for key, value in one.items() if key not in OF_ONE} == {
         k: v for k, v in instance.items() if k not in OF_ONE
@@ -40,7 +40,7 @@ def test_an_instance_runs_as_the_one_service_does() -> None:
     assert set(one["EnvironmentFile"]) < set(instance["EnvironmentFile"])
 
 
-def test_a_worker_that_is_killed_for_want_of_memory_does_not_end_the_others() -> None:
+def test_a_worker_killed_for_lack_of_memory_does_not_end_the_others() -> None:
     """Without this setting systemd would stop the whole service."""
     assert service("echod.service")["OOMPolicy"] == ["continue"]
 

@@ -87,13 +87,13 @@ def test_caps_and_parameters_are_those_in_force() -> None:
     assert f"more than {settings.max_fragments:,} frames" in text
 
 
-def test_the_members_of_info_are_those_that_come(daemon: Daemon) -> None:
+def test_the_documented_members_of_info_are_the_real_ones(daemon: Daemon) -> None:
     named = {name for cells in rows(TEXT) if len(cells) == 2 for name in re.findall("`([a-z]+)`", cells[0])}
     with connect(f"{daemon.url}/info") as client:
         assert json.loads(client.recv(timeout=10)).keys() == named
 
 
-def test_the_headers_of_refusals_are_those_named() -> None:
+def test_the_documented_headers_of_refusals_are_the_real_ones() -> None:
     named = {
         int(status)
         for sentence in re.findall(r"`Retry-After` for (.*?)\.", TEXT, re.DOTALL)

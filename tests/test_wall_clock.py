@@ -149,7 +149,7 @@ def has_reset(connection: socket.socket) -> bool:
 
 @either_way
 @pytest.mark.parametrize("seconds", [-HOUR, -60], ids=["an hour", "a minute"])
-def test_a_clock_put_back_stops_no_deadline(how: dict[str, Any], seconds: int, clock: Clock, manager: Manager) -> None:
+def test_a_clock_set_back_stops_no_deadline(how: dict[str, Any], seconds: int, clock: Clock, manager: Manager) -> None:
     with start(clock, manager, *SHORT, **how) as daemon:
         assert_deadlines_hold(daemon, manager, lambda: clock.shift(seconds))
         with Client(daemon.address).socket:  # this client never answers a Close frame, and ends with the drain
@@ -157,7 +157,7 @@ def test_a_clock_put_back_stops_no_deadline(how: dict[str, Any], seconds: int, c
 
 
 @either_way
-def test_a_clock_put_on_cuts_nothing_short(how: dict[str, Any], clock: Clock, manager: Manager) -> None:
+def test_a_clock_set_forward_shortens_no_deadline(how: dict[str, Any], clock: Clock, manager: Manager) -> None:
     with (
         start(clock, manager, *LONG, **how) as daemon,
         socket.create_connection(daemon.address, START_DEADLINE) as opening,
@@ -184,7 +184,7 @@ def test_the_log_has_the_time_of_the_wall_clock(clock: Clock, manager: Manager) 
         assert abs(datetime.fromisoformat(match[1]).replace(tzinfo=UTC) - expected) < timedelta(days=2)
 
 
-def test_with_workers_neither_they_nor_their_parent_mind(clock: Clock, manager: Manager) -> None:
+def test_workers_and_their_parent_ignore_a_set_clock(clock: Clock, manager: Manager) -> None:
     with start(clock, manager, "--workers", "2", *SHORT) as daemon:
         assert_deadlines_hold(daemon, manager, lambda: clock.shift(-HOUR))
         victim = int(Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()[0])

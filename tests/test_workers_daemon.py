@@ -138,7 +138,7 @@ def test_the_admin_site_adds_up_exactly() -> None:
             client.socket.close()
 
 
-def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
+def test_a_killed_worker_loses_only_its_connections_and_is_replaced() -> None:
     with Daemon(*TWO) as daemon, on_both(daemon) as found:
         for client in found:
             client.echo()
@@ -169,7 +169,7 @@ def test_a_killed_one_loses_its_connections_alone_and_is_replaced() -> None:
             client.socket.close()
 
 
-def test_who_comes_while_a_worker_is_down_is_served_by_another() -> None:
+def test_connections_while_a_worker_is_down_are_served_by_another() -> None:
     with Daemon(*TWO) as daemon:
         victim = min(workers(daemon))
         os.kill(victim, signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_who_comes_while_a_worker_is_down_is_served_by_another() -> None:
             assert {client.process for client in found} == workers(daemon)
 
 
-def test_one_signal_drains_all() -> None:
+def test_one_signal_drains_all_workers() -> None:
     with Daemon(*TWO, "--drain-timeout", "15s") as daemon, on_both(daemon) as found:
         daemon.send_signal(signal.SIGTERM)
         for client in found:
@@ -204,7 +204,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert daemon.wait() == 0
 
 
-def test_one_that_stands_still_is_replaced() -> None:
+def test_a_hanging_worker_is_replaced() -> None:
     with Daemon(*TWO) as daemon, on_both(daemon) as found:
         victim = found[0].process
         os.kill(victim, signal.SIGSTOP)
@@ -217,7 +217,7 @@ def test_one_that_stands_still_is_replaced() -> None:
         assert all(client.echo() == b"hello" for client in found if client.process != victim)
 
 
-def test_a_worker_that_is_told_to_end_drains_and_is_replaced() -> None:
+def test_a_worker_that_gets_sigterm_drains_and_is_replaced() -> None:
     with Daemon(*TWO) as daemon, on_both(daemon) as found:
         victim = found[0].process
         os.kill(victim, signal.SIGTERM)
@@ -302,7 +302,7 @@ def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
     assert not Path(path).exists()
 
 
-def test_a_port_in_use_is_an_error_as_ever() -> None:
+def test_a_port_in_use_is_an_error_with_workers_too() -> None:
     with Daemon(*TWO) as daemon:
         for more in ((), ("--workers", "2")):
             command = [*daemon.command[:3], "echod", "--port", f"tcp:{daemon.port}:interface=127.0.0.1", *more]
@@ -313,7 +313,7 @@ def test_a_port_in_use_is_an_error_as_ever() -> None:
             )
 
 
-def test_what_a_worker_can_not_start_with_is_told_each_time(tmp_path: Path) -> None:
+def test_each_failed_start_of_a_worker_is_logged(tmp_path: Path) -> None:
     certificate = Certificate(tmp_path / "localhost.pem")
     with Daemon(*TWO, ports=[f"ssl:0:privateKey={certificate.path}:interface=127.0.0.1"]) as daemon:
         left, victim = sorted(workers(daemon))
@@ -361,7 +361,7 @@ def test_relative_paths_begin_where_the_daemon_was_started(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
-def test_with_standard_streams_closed_a_worker_has_none_of_its_parents(closed: str, tmp_path: Path) -> None:
+def test_with_closed_standard_streams_a_worker_gets_dev_null(closed: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [
         script("twistd"),
@@ -388,7 +388,7 @@ def test_with_standard_streams_closed_a_worker_has_none_of_its_parents(closed: s
 
 
 @pytest.mark.parametrize("when", ["starting", "serving", "standing still"])
-def test_they_end_with_their_parent(when: str) -> None:
+def test_workers_end_with_their_parent(when: str) -> None:
     with Daemon("--workers", "2") as daemon:
         if when == "starting":
             os.kill(max(workers(daemon)), signal.SIGKILL)
@@ -418,7 +418,7 @@ if "ECHOD_WORKER" in os.environ:
 """
 
 
-def test_a_signal_while_they_start_ends_all_and_systemd_hears_of_that_alone(tmp_path: Path) -> None:
+def test_a_signal_while_workers_start_ends_all_and_is_all_that_systemd_hears(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(LOAD_FOR_EVER)
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -454,7 +454,7 @@ def test_a_signal_while_they_start_ends_all_and_systemd_hears_of_that_alone(tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
-def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
+def test_a_failed_first_start_is_an_error(tmp_path: Path) -> None:
     # The parent reads the key as root, the workers as nobody.
     certificate = Certificate(tmp_path / "localhost.pem")
     certificate.path.chmod(0o600)
@@ -473,7 +473,7 @@ def test_a_first_start_that_fails_is_an_error_as_ever(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout
 
 
-def test_a_first_start_fails_under_twist_too(tmp_path: Path) -> None:
+def test_a_failed_first_start_is_an_error_under_twist(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os\nif 'ECHOD_WORKER' in os.environ: os._exit(3)\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = run(
@@ -483,7 +483,7 @@ def test_a_first_start_fails_under_twist_too(tmp_path: Path) -> None:
     assert re.fullmatch(r"echod: worker \d+ ended with exit status 3\n", done.stderr)
 
 
-def test_of_a_process_each_tells_for_itself() -> None:
+def test_each_process_reports_its_own_figures() -> None:
     with Daemon(*TWO) as daemon:
         lines = get(daemon, "/metrics")[1].splitlines()
         opened = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("process_open_fds")}
@@ -491,7 +491,7 @@ def test_of_a_process_each_tells_for_itself() -> None:
         assert all(opened.values())
 
 
-def test_messages_are_logged_whichever_serves_them() -> None:
+def test_messages_are_logged_by_every_worker() -> None:
     with Daemon(*TWO, "--log-messages", "--log-format", "json") as daemon, on_both(daemon) as found:
         for client in found:
             client.echo(b"{braces} \xc3\xa4")
@@ -500,7 +500,7 @@ def test_messages_are_logged_whichever_serves_them() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_runs_under_twist_and_daemonized(number: signal.Signals) -> None:
+def test_workers_run_under_twist_and_daemonized(number: signal.Signals) -> None:
     with Daemon("--workers", "2", program="twist") as daemon, on_both(daemon) as found:
         assert len({client.process for client in found}) == 2
         for client in found:

@@ -116,20 +116,20 @@ def test_a_code_that_a_browser_may_not_send(page: Page) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "ws://", "ws://127.0.0.1:99999/"])
-def test_what_is_no_url(page: Page, url: str) -> None:
+def test_an_invalid_url(page: Page, url: str) -> None:
     field(page, "URL").fill(url)
     button(page, "Connect").click()
     expect(page.get_by_role("alert")).to_contain_text("can't be connected to")
     expect(status(page)).to_contain_text("Not connected.")
 
 
-def test_what_is_no_subprotocol(page: Page) -> None:
+def test_an_invalid_subprotocol(page: Page) -> None:
     field(page, "Subprotocols").fill("one two")
     button(page, "Connect").click()
     expect(page.get_by_role("alert")).to_contain_text("can't be connected to")
 
 
-def test_nobody_there(page: Page) -> None:
+def test_no_server(page: Page) -> None:
     with held_port() as port:
         address = f"ws://127.0.0.1:{port}/"
         field(page, "URL").fill(address)
@@ -139,7 +139,7 @@ def test_nobody_there(page: Page) -> None:
     expect(button(page, "Connect")).to_be_enabled()
 
 
-def test_what_was_said_of_a_connection_goes_with_it(page: Page) -> None:
+def test_messages_about_a_connection_vanish_with_it(page: Page) -> None:
     field(page, "URL").fill(field(page, "URL").input_value() + "?close=1001&after=1")
     connect(page)
     page.get_by_text("Close with a code and a reason").click()
@@ -154,7 +154,7 @@ def test_what_was_said_of_a_connection_goes_with_it(page: Page) -> None:
     expect(page.get_by_text("That can't be sent")).to_be_hidden()
 
 
-def test_connecting_anew_leaves_the_old_connection(page: Page, daemon: Daemon) -> None:
+def test_connecting_again_replaces_the_old_connection(page: Page, daemon: Daemon) -> None:
     connect(page)
     field(page, "URL").fill(f"{daemon.url}/json")
     expect(page.get_by_text("The URL has changed")).to_be_visible()
@@ -228,7 +228,7 @@ def test_a_file_and_hex(page: Page) -> None:
         ("012", "one digit too many"),
     ],
 )
-def test_what_is_no_hex(page: Page, hexadecimal: str, problem: str) -> None:
+def test_invalid_hex(page: Page, hexadecimal: str, problem: str) -> None:
     connect(page)
     choose(page, "Binary")
     field(page, "Octets in hex").fill(hexadecimal)
@@ -279,7 +279,7 @@ def test_the_list_is_bounded(page: Page) -> None:
 # The URL's parameters.
 
 
-def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(page: Page, daemon: Daemon) -> None:
+def test_a_newcomer_finds_how_to_close_with_1001_after_three_messages(page: Page, daemon: Daemon) -> None:
     expect(page.locator("#promise")).to_have_text("The server will echo each message.")
     page.get_by_label("Close with code").fill("1001")
     page.get_by_label("After so many messages").fill("3")
@@ -302,7 +302,7 @@ def test_a_newcomer_finds_how_to_have_it_closed_with_1001_after_three_messages(p
     expect(page.locator("#promise")).to_have_text("The server will echo 3 messages, then close with 1001.")
 
 
-def test_examples_take_the_place_of_what_was_there(page: Page, daemon: Daemon) -> None:
+def test_an_example_replaces_all_parameters(page: Page, daemon: Daemon) -> None:
     field(page, "Delay delay").fill("1s")
     button(page, "Close with 1001 after 3 messages").click()
     expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
@@ -326,7 +326,7 @@ def test_the_server_knows_the_examples(page: Page, example: str, outcome: str) -
     expect(status(page)).to_contain_text(outcome)
 
 
-def test_what_is_lost_is_told_apart(page: Page) -> None:
+def test_lost_messages_are_marked(page: Page) -> None:
     field(page, "Drop drop").fill("0.5")
     field(page, "Seed seed").fill("7")
     connect(page)
@@ -426,7 +426,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("label", "value", "problem"), MISTAKES)
-def test_what_the_server_would_refuse_is_told(page: Page, label: str, value: str, problem: str) -> None:
+def test_the_page_shows_what_the_server_would_refuse(page: Page, label: str, value: str, problem: str) -> None:
     field(page, label).fill(value)
     expect(page.locator("#promise")).to_contain_text("The server would refuse this")
     expect(page.locator("#promise")).to_contain_text(problem)
@@ -509,7 +509,7 @@ def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("Messages", "0"), ("Octets in each", "7"), ("In flight", ""), ("In flight", "1.5")]
 )
-def test_what_is_no_burst(page: Page, name: str, value: str) -> None:
+def test_an_invalid_burst(page: Page, name: str, value: str) -> None:
     connect(page)
     field(page, name).last.fill(value)
     button(page, "Start").click()
@@ -602,7 +602,7 @@ def test_at_any_width_in_light_and_dark(browser: Browser, daemon: Daemon, errors
     assert not errors
 
 
-def test_what_axe_finds(browser: Browser, daemon: Daemon, errors: list[str], colours: str) -> None:
+def test_axe_finds_no_fault(browser: Browser, daemon: Daemon, errors: list[str], colours: str) -> None:
     """Apply axe-core's rules: names and roles of all controls, contrast (WCAG 2.2 AA), order of headings, and about 80
     others."""
     page = open_page(browser, daemon, errors, color_scheme=colours)
@@ -617,7 +617,7 @@ def test_what_axe_finds(browser: Browser, daemon: Daemon, errors: list[str], col
     assert not errors
 
 
-def test_nothing_moves_for_who_wants_that(browser: Browser, daemon: Daemon, errors: list[str]) -> None:
+def test_nothing_moves_with_reduced_motion(browser: Browser, daemon: Daemon, errors: list[str]) -> None:
     page = open_page(browser, daemon, errors, reduced_motion="reduce")
     durations = page.evaluate(
         "[...document.querySelectorAll('*')].map(e => getComputedStyle(e)).flatMap(s => "

@@ -70,7 +70,7 @@ def test_the_console_with_head_and_gzip(daemon: Daemon, tmp_path: Path) -> None:
     assert int(squeezed.fields["content-length"]) < len(page.body) // 2
 
 
-def test_a_kept_copy_is_asked_for_with_its_tag(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_cached_copy_is_requested_with_its_tag(daemon: Daemon, tmp_path: Path) -> None:
     tags = tmp_path / "tags"
     first = curl(daemon, tmp_path, "/", "--etag-save", str(tags))
     again = curl(daemon, tmp_path, "/", "--etag-compare", str(tags))
@@ -81,7 +81,7 @@ def test_a_kept_copy_is_asked_for_with_its_tag(daemon: Daemon, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/index.html", "/favicon.ico", "/%2e%2e/etc/passwd"])
-def test_what_is_not_there(daemon: Daemon, tmp_path: Path, path: str) -> None:
+def test_an_unknown_path_is_404(daemon: Daemon, tmp_path: Path, path: str) -> None:
     reply = curl(daemon, tmp_path, path, "--path-as-is")
     assert reply.status == 404
     assert re.fullmatch(rb"[^\n]*ws://[^\n]*\n", reply.body)
@@ -97,13 +97,13 @@ def test_other_methods(daemon: Daemon, tmp_path: Path, method: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/json", "/info"])
-def test_paths_for_websocket_alone(daemon: Daemon, tmp_path: Path, path: str) -> None:
+def test_paths_that_are_only_for_websocket(daemon: Daemon, tmp_path: Path, path: str) -> None:
     reply = curl(daemon, tmp_path, path)
     assert (reply.status, reply.fields["upgrade"]) == (426, "websocket")
     assert b"ws://" in reply.body
 
 
-def test_one_answer_for_a_connection(daemon: Daemon, tmp_path: Path) -> None:
+def test_each_connection_gets_one_answer(daemon: Daemon, tmp_path: Path) -> None:
     """curl sends two requests in one run, and finds the connection closed after the first."""
     url = daemon.url.replace("ws", "http", 1) + "/healthz"
     done = run(needed("curl"), "--silent", "--verbose", url, url)
@@ -112,7 +112,7 @@ def test_one_answer_for_a_connection(daemon: Daemon, tmp_path: Path) -> None:
     assert curl(daemon, tmp_path, "/", "--http1.0").status == 200
 
 
-def test_clients_that_would_rather_speak_http_2(daemon: Daemon, tmp_path: Path) -> None:
+def test_clients_that_prefer_http_2(daemon: Daemon, tmp_path: Path) -> None:
     """Such clients offer an upgrade to h2c, which a server may ignore (RFC 9110 section 7.8)."""
     for path, size in (("/healthz", 3), ("/", 10_000)):
         reply = curl(daemon, tmp_path, path, "--http2")

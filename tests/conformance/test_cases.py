@@ -34,7 +34,7 @@ def test_an_item_without_cases_is_an_error(selection: str) -> None:
 
 
 @pytest.mark.parametrize("selection", ["ALL", "one", "1:10", "[12].*"])
-def test_an_item_that_is_none_is_an_error(selection: str) -> None:
+def test_an_invalid_item_is_an_error(selection: str) -> None:
     with pytest.raises(SelectionError, match="is not"):
         select(LISTED, selection)
 
@@ -51,7 +51,7 @@ def test_the_recorded_counts_are_of_all_cases() -> None:
     assert count_faults(COMPLETE) == []
 
 
-def test_a_suite_with_other_cases_is_told_of() -> None:
+def test_a_suite_with_other_cases_is_reported() -> None:
     lacking = [case for case in COMPLETE if section_of(case) != 13 and case != "1.16"]
     assert count_faults([*lacking, "14.1"]) == [
         "the suite lists 15 cases in section 1, 16 are recorded",

@@ -63,7 +63,7 @@ def test_pyenv_is_asked_when_its_shim_only_complains(on_path: Path) -> None:
     assert find_python27() == on_path.parent / "versions" / "2.7.18" / "bin" / "python2.7"
 
 
-def test_without_either_way_one_line_names_both(on_path: Path) -> None:
+def test_one_line_names_both_ways_if_neither_works(on_path: Path) -> None:
     program(on_path / "docker", "exit 1")
     with pytest.raises(SuiteMissingError) as missing:
         find_suite()
@@ -73,7 +73,7 @@ def test_without_either_way_one_line_names_both(on_path: Path) -> None:
     assert "\n" not in text
 
 
-def test_an_engine_that_answers_takes_the_place_of_python27(on_path: Path, tmp_path: Path) -> None:
+def test_a_working_engine_replaces_python27(on_path: Path, tmp_path: Path) -> None:
     program(on_path / "docker", "exit 1")
     podman = program(
         on_path / "podman",
@@ -90,7 +90,7 @@ def test_an_engine_that_answers_takes_the_place_of_python27(on_path: Path, tmp_p
     assert f"--name={call.abort[2]}" in call.command
 
 
-def test_an_install_that_fails_is_told_with_its_log(
+def test_a_failed_install_is_reported_with_its_log(
     on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(on_path / "python2.7", RUNS)
@@ -102,7 +102,7 @@ def test_an_install_that_fails_is_told_with_its_log(
     assert not (tmp_path / "home" / "suite" / "ready").exists()
 
 
-def test_an_install_is_done_once_and_anew_when_broken(
+def test_the_install_happens_once_and_again_when_broken(
     on_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"

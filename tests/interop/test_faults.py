@@ -205,7 +205,7 @@ def test_no_faults(watch: Callable[[Watch], Seen]) -> None:
         assert seen.messages[1:] == ["one"]
 
 
-def test_a_drain_ends_who_asked_for_faults_too() -> None:
+def test_a_drain_ends_connections_with_faults_too() -> None:
     """Late, stalled, aborting, and half-open connections: none keeps a daemon from ending."""
     with Daemon("--drain-timeout", "5s", "--close-timeout", "1s") as daemon:
         queries = ["delay=60s", "stall", "close=1001&stall", "ping=100ms", "close=1006", "handshake-delay=60s"]
@@ -225,7 +225,7 @@ def open_raw(daemon: Daemon, query: str) -> socket.socket:
 
 
 @pytest.mark.parametrize(("query", "is_reset"), [("abort", True), ("close=1006", False)])
-def test_what_is_under_tls_at_the_end(served: Served, query: str, is_reset: bool) -> None:
+def test_the_end_of_tcp_under_tls(served: Served, query: str, is_reset: bool) -> None:
     """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket can't tell the two ends apart, so
     this test runs TLS in memory."""
     _, url = served.daemon.urls

@@ -212,7 +212,7 @@ def test_json(served: Served, client: Client, compression: bool) -> None:
 
 
 @those_that(compresses=True)
-def test_no_compression_unless_the_daemon_may(client: Client) -> None:
+def test_no_compression_if_the_daemon_has_it_off(client: Client) -> None:
     with Daemon("--compression", "off") as daemon, client.open(Target(daemon.url, compression=True)) as connection:
         assert not connection.is_compressed
         echo(connection, MESSAGES["65536-octet text"])

@@ -120,7 +120,7 @@ def test_the_limit_for_an_address_counts_the_real_one() -> None:
         "\uff11.2.3.4",
     ],
 )
-def test_what_is_no_address_is_not_believed(hop: str) -> None:
+def test_an_invalid_address_is_not_trusted(hop: str) -> None:
     peer = Peer(make_factory(trust_proxy=1), host="192.0.2.1")
     peer.send(frames.handshake("/", "X-Forwarded-For: ").replace(b"For: ", b"For: " + hop.encode()))
     assert peer.protocol.address in (None, "192.0.2.1")
@@ -251,7 +251,7 @@ def test_subprotocol_that_is_not_ascii(subprotocol: str) -> None:
     assert peer.transport.half_closed
 
 
-def test_nothing_of_what_a_client_sends_is_sent_back() -> None:
+def test_no_answer_repeats_the_request() -> None:
     """No answer repeats what a client sent, except for the subprotocol in a 101."""
     for request in (
         frames.handshake("/secret-path", "X-Secret: secret", "Sec-WebSocket-Protocol: secret, secret"),

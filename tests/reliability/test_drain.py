@@ -82,7 +82,7 @@ def test_sigterm_amid_traffic(form: Form, figure: Figure) -> None:
     figure("time from SIGTERM to the end of the process", seconds, DRAIN_TIMEOUT, "s")
 
 
-def test_sigterm_with_clients_that_do_not_behave(figure: Figure) -> None:
+def test_sigterm_with_badly_behaved_clients(figure: Figure) -> None:
     """Beside well-behaved clients, some never answer a Close, some never read, and some never finish a message or a
     handshake."""
 

@@ -93,7 +93,7 @@ def test_it_serves_where_nothing_can_be_written(root: Path, config: dict[str, An
         assert "dropin.cache" not in output
 
 
-def test_it_takes_options_and_is_ill_where_the_check_finds_nobody(root: Path, config: dict[str, Any]) -> None:
+def test_it_takes_options_and_is_unhealthy_if_the_check_finds_no_server(root: Path, config: dict[str, Any]) -> None:
     with Container(root, config, "--port", "tcp:9000", "--log-format", "json") as container:
         wait_until(lambda: "ws://[::]:9000 (IPv6 and IPv4)" in container.output(), "the port that was asked for")
         assert f"echod {__version__}" in container.output()

@@ -121,7 +121,7 @@ def test_an_upgrade_restarts_it_with_the_options_that_were_given(system: System)
     assert_serves(system, 9000)
 
 
-def test_nothing_is_left_of_it(system: System) -> None:
+def test_a_purge_leaves_nothing(system: System) -> None:
     system.run("systemctl", "stop", SERVICE)
     system.run("systemctl", "enable", "--now", "echod.socket")
     assert_serves(system)

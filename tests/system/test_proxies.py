@@ -128,7 +128,7 @@ def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
 
 
 @samples(where_tls_ends=True)
-def test_who_asks_for_errors_has_them_alone(sample: Sample, certificate: Certificate) -> None:
+def test_only_the_client_that_asks_for_errors_gets_them(sample: Sample, certificate: Certificate) -> None:
     """A client's URL may ask a copy for a 503. The proxy might think that the copy is broken, and keep other clients
     from it, which it must not."""
     front = Front(sample, certificate)

@@ -74,7 +74,7 @@ def test_installed_and_started_as_the_readme_says(system: System) -> None:
     assert "Status: " in status
 
 
-def test_the_units_are_without_a_fault(system: System) -> None:
+def test_systemd_finds_no_fault_in_the_units(system: System) -> None:
     names = [name.replace("@.", "@1.") for name in UNITS]
     assert len(names) == 4
     for name in ("", PRIVATE, TLS):
@@ -114,7 +114,7 @@ def test_the_journal_has_each_line_with_its_priority(system: System) -> None:
         ("--port systemd", "echod: --port 'systemd' has no sockets: systemd passed none to this process"),
     ],
 )
-def test_what_is_wrong_is_told_in_the_journal(text: str, told: str, system: System) -> None:
+def test_a_wrong_option_is_reported_in_the_journal(text: str, told: str, system: System) -> None:
     drop_in(system, "[Service]\nRestart=no\n")
     options(system, text)
     assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
@@ -147,7 +147,7 @@ def test_reload_keeps_process_and_connections(system: System) -> None:
     assert_serves(system)
 
 
-def test_a_reload_that_fails_is_told_in_log_and_status(system: System, certificate: Certificate) -> None:
+def test_a_failed_reload_is_reported_in_log_and_status(system: System, certificate: Certificate) -> None:
     serve_tls(system, certificate, 8443)
     drop_in_file(system, TLS)
     start(system)
@@ -158,7 +158,7 @@ def test_a_reload_that_fails_is_told_in_log_and_status(system: System, certifica
     wait_until(lambda: "; reload failed: " in system.show(SERVICE, "StatusText"), "the status")
 
 
-def test_killed_it_is_started_again(system: System) -> None:
+def test_a_killed_service_is_restarted(system: System) -> None:
     start(system)
     before = main_pid(system)
     send_signal(system, "KILL", before)
@@ -168,7 +168,7 @@ def test_killed_it_is_started_again(system: System) -> None:
     assert_serves(system)
 
 
-def test_the_watchdog_ends_a_loop_that_is_stuck_and_starts_another(system: System) -> None:
+def test_the_watchdog_replaces_a_stuck_process(system: System) -> None:
     drop_in(system, "[Service]\nWatchdogSec=5\n")
     start(system)
     # Twice the watchdog's time limit: nothing happens while the loop turns.
@@ -220,7 +220,7 @@ def test_the_first_connection_starts_the_service(system: System) -> None:
     assert addresses == ["ws://0.0.0.0:8080", "ws://[::]:8080", "unix:/run/echod.sock"]
 
 
-def test_a_socket_that_nobody_serves_is_refused(system: System) -> None:
+def test_a_socket_that_no_port_serves_is_refused(system: System) -> None:
     drop_in(system, "[Service]\nRestart=no\n")
     options(system, "--port tcp:9000")
     start(system, "echod.socket")
@@ -228,7 +228,7 @@ def test_a_socket_that_nobody_serves_is_refused(system: System) -> None:
     assert "echod: socket 0 of those that systemd passed is served by no --port; add --port systemd" in messages(system)
 
 
-def test_restart_refuses_nobody(system: System) -> None:
+def test_a_restart_refuses_no_client(system: System) -> None:
     start(system, "echod.socket")
     with visitors(system, PLACES * 2) as counts:
         for _ in range(3):

@@ -77,7 +77,7 @@ class TestOpenssl:
         ],
         ids=" ".join,
     )
-    def test_what_is_not(self, served: Daemon, options: tuple[str, ...]) -> None:
+    def test_what_is_refused(self, served: Daemon, options: tuple[str, ...]) -> None:
         printed = s_client(served, *options)
         assert "Cipher is (NONE)" in printed
         assert "alert" in printed
@@ -87,7 +87,7 @@ class TestOpenssl:
         assert "RENEGOTIATING" in printed
         assert "no renegotiation" in printed
 
-    def test_each_handshake_is_a_whole_one(self, served: Daemon) -> None:
+    def test_each_handshake_is_a_full_one(self, served: Daemon) -> None:
         printed = s_client(served, "-tls1_2", "-reconnect")
         assert printed.count("New, TLSv1.2") == 6
         assert "Reused" not in printed

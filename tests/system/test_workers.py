@@ -113,7 +113,7 @@ def is_lost(connection: ClientConnection) -> bool:
 
 
 @pytest.mark.parametrize("given", ["2", "auto"])
-def test_it_serves_with_all_of_them(given: str, system: System) -> None:
+def test_all_workers_serve(given: str, system: System) -> None:
     if given == "auto" and len(PROCESSORS) < 2:
         pytest.skip("with one processor there are no workers: run on a machine with two")
     # `auto` counts the processors that it may use. There may be more here than this number of connections would reach.
@@ -170,7 +170,7 @@ def test_it_is_ready_when_both_serve(system: System) -> None:
         pass
 
 
-def test_what_they_say_has_its_priority_in_the_journal(system: System) -> None:
+def test_lines_of_workers_have_their_priority_in_the_journal(system: System) -> None:
     options(system, f"{TWO} --log-messages")
     start(system)
     with many(system) as found:
@@ -189,7 +189,7 @@ def test_what_they_say_has_its_priority_in_the_journal(system: System) -> None:
     assert int(ended["PRIORITY"]) == ERROR
 
 
-def test_a_first_start_that_fails_fails_the_unit(system: System) -> None:
+def test_a_failed_first_start_fails_the_unit(system: System) -> None:
     # Python runs these lines first. They give the workers, but not the parent, an invalid option.
     lines = ("import os", "if 'ECHOD_WORKER' in os.environ: os.environ['ECHOD_NATIVE'] = '2'")
     system.write("/etc/spoilt/sitecustomize.py", "\n".join(lines) + "\n")
@@ -200,7 +200,7 @@ def test_a_first_start_that_fails_fails_the_unit(system: System) -> None:
     assert any("echod: worker " in line and "can't start: ECHOD_NATIVE" in line for line in messages(system))
 
 
-def test_reload_gives_both_the_new_certificates_and_drops_nobody(
+def test_a_reload_gives_both_workers_the_new_certificates(
     system: System, certificate: Certificate, tmp_path: Path
 ) -> None:
     serve_tls(system, certificate, 8443, TWO)
@@ -221,7 +221,7 @@ def test_reload_gives_both_the_new_certificates_and_drops_nobody(
     system.wait_for(SERVICE, "ActiveState", "active")
 
 
-def test_a_killed_one_is_replaced_and_the_service_goes_on(system: System) -> None:
+def test_a_killed_worker_is_replaced_and_the_service_goes_on(system: System) -> None:
     options(system, TWO)
     start(system)
     main = main_pid(system)
@@ -247,7 +247,7 @@ def test_a_killed_one_is_replaced_and_the_service_goes_on(system: System) -> Non
     )
 
 
-def test_a_stuck_one_is_replaced(system: System) -> None:
+def test_a_stuck_worker_is_replaced(system: System) -> None:
     options(system, TWO)
     start(system)
     main = main_pid(system)
@@ -265,7 +265,7 @@ def test_a_stuck_one_is_replaced(system: System) -> None:
 
 
 @pytest.mark.parametrize("signal", ["STOP", "KILL"])
-def test_without_the_parent_all_is_started_anew(signal: str, system: System) -> None:
+def test_without_the_parent_the_service_is_restarted(signal: str, system: System) -> None:
     drop_in(system, "[Service]\nWatchdogSec=5\n")
     options(system, TWO)
     start(system)
@@ -281,7 +281,7 @@ def test_without_the_parent_all_is_started_anew(signal: str, system: System) -> 
     assert told(system, "Watchdog timeout")() is (signal == "STOP")
 
 
-def test_stop_drains_all(system: System) -> None:
+def test_stop_drains_all_workers(system: System) -> None:
     options(system, f"{TWO} --drain-timeout 50s")
     start(system)
     with many(system) as found:
@@ -301,7 +301,7 @@ def test_a_drain_may_take_longer_than_the_unit_says(system: System) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", PRIVATE])
-def test_they_share_the_sockets_of_systemd(kind: str, system: System) -> None:
+def test_workers_share_the_sockets_of_systemd(kind: str, system: System) -> None:
     if kind:
         drop_in_file(system, kind)
         assert_exposure(system, SERVICE, 0.5)
@@ -318,7 +318,7 @@ def test_they_share_the_sockets_of_systemd(kind: str, system: System) -> None:
     assert len(workers(system)) == 2
 
 
-def test_the_admin_site_tells_of_all(system: System) -> None:
+def test_the_admin_site_reports_all_workers(system: System) -> None:
     options(system, TWO)
     start(system)
     with many(system) as found:
