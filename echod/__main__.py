@@ -1,4 +1,4 @@
-"""`python -m echod`: the commands beside the daemon, which twistd runs.
+"""`python -m echod`: the commands other than the daemon, which twistd runs.
 
 Knows the names of the commands, and where their output goes. Must never know what they do.
 """
@@ -32,20 +32,20 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
         case ["--version", *_]:
             out.write(f"echod {__version__}\n")
         case ["check", *rest]:
-            # takes some tenths of a second that help and version can do without
+            # Not before it is needed: help and version take a few milliseconds without it.
             from echod.check import command  # noqa: PLC0415
 
             return command.main(rest, out, error_out)
         case _:
-            error_out.write(f"echod: {escape(arguments[0])} is no command; python -m echod shows what there is\n")
+            error_out.write(f"echod: {escape(arguments[0])} is not a command; python -m echod lists the commands\n")
             return os.EX_USAGE
     return os.EX_OK
 
 
 def run(arguments: Sequence[str], out: TextIO | None, error_out: TextIO | None) -> int:
-    """Run a command as a process of its own, and return the exit status, also where its output can't be written.
+    """Run the command of a process, and return its exit status, even if its output can't be written.
 
-    A stream that the process was started without is None, as Python has it.
+    A stream is None if the process was started without it.
     """
     if error_out is None:
         with open(os.devnull, "w") as nowhere:
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str], out: TextIO | None, error_out: TextIO | None) 
         out.flush()
     except OSError as error:
         if out is not None:
-            # What is left in its buffer Python would write once more at the end.
+            # Python would try to write the rest of the stream's buffer once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         with suppress(OSError):
             error_out.write(f"echod: can't write to standard output: {error.strerror}\n")

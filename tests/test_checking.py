@@ -355,9 +355,9 @@ def test_behind_nginx(daemon: Daemon) -> None:
 
         status, out = check(url)
         lines = out.splitlines()
-        assert (status, lines[0]) == (2, "CRITICAL - HTTP: status 426 Upgrade Required, and not 101"), out
+        assert (status, lines[0]) == (2, "CRITICAL - HTTP: status 426 Upgrade Required instead of 101"), out
         assert any(line.startswith("Server: nginx/") for line in lines), out
-        assert any("a proxy in between doesn't pass Upgrade and Connection on (nginx/" in line for line in lines), out
+        assert any("a proxy in between does not pass on Upgrade and Connection (nginx/" in line for line in lines), out
 
         # By default nginx speaks HTTP/1.0 to the server behind it, with or without an Upgrade header.
         for path in ("/old", "/bare"):

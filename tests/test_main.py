@@ -37,7 +37,7 @@ def test_version() -> None:
 def test_an_unknown_command_is_one_line() -> None:
     status, out, error = run("serve\x1b\n", "x")
     assert (status, out) == (os.EX_USAGE, "")
-    assert error == "echod: serve\\x1b\\n is no command; python -m echod shows what there is\n"
+    assert error == "echod: serve\\x1b\\n is not a command; python -m echod lists the commands\n"
 
 
 def test_check_gets_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""`python -m echod check`: the test of any echo server."""
+"""`python -m echod check`: checks any WebSocket echo server."""

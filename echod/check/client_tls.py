@@ -1,8 +1,9 @@
-"""TLS of a client that can say why it doesn't trust a server: expired, self-signed, wrong name.
+"""A client's TLS, which can say why it does not trust a server: expired, self-signed, wrong name.
 
-Twisted's own `optionsForClientTLS` verifies as strictly, and tells no more than "certificate verify failed". Knows
-pyOpenSSL and service_identity. Must never know what is sent over the connection: until `check_name` has returned,
-nothing may be.
+Twisted's own `optionsForClientTLS` verifies as strictly, but says only "certificate verify failed".
+
+Knows pyOpenSSL and service_identity. Must never know what is sent over the connection. Nothing may be sent before
+`check_name` has returned.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ from echod.http.ws_url import Target
 _REASONS = {
     9: "is not valid yet",
     10: "has expired",
-    18: "is self-signed, and not among those that this machine trusts",
-    19: "leads to a self-signed one that this machine doesn't trust",
-    20: "is from an issuer that this machine doesn't know",
-    21: "can't be verified, for its issuer's is missing",
+    18: "is self-signed, and this machine does not trust it",
+    19: "leads to a self-signed certificate that this machine does not trust",
+    20: "is from an issuer that this machine does not know",
+    21: "can't be verified, because the certificate of its issuer is missing",
     23: "is revoked",
     26: "is not for servers",
 }
 
 MAX_NAMES = 5
-"""Names of a certificate that are told."""
+"""How many names of a certificate are shown."""
 
 
 class UntrustedError(Exception):
-    """The server's certificate is not for the host that was asked for."""
+    """The server's certificate is not for the target's host."""
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class Verifier:
-    """Makes the TLS connection to one target, and keeps why its certificate was turned down."""
+    """Makes the TLS connection to one target, and keeps the reason why its certificate was rejected."""
 
     def __init__(self, target: Target, is_insecure: bool) -> None:
         self._target = target
@@ -53,11 +54,10 @@ class Verifier:
         self._context = options.getContext()
         self._connection: SSL.Connection | None = None
         self.why = ""
-        """What is wrong with the certificate: a sentence, once something is."""
+        """What is wrong with the certificate, as a sentence; empty if nothing is."""
 
     def clientConnectionForTLS(self, _protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make a connection with the server's name in its hello (SNI); an address is no name there (RFC 6066 section
-        3)."""
+        """Make a connection that sends the server's name (SNI). An address is not sent (RFC 6066 section 3)."""
         connection = self._connection = SSL.Connection(self._context, None)
         if not self._target.is_address:
             connection.set_tlsext_host_name(self._target.host.removesuffix(".").encode())
@@ -68,19 +68,19 @@ class Verifier:
         if not is_right and not self.why:
             self.why = (
                 "the certificate "
-                f"{_REASONS.get(error, f'was turned down with error {error} (X509_STORE_CTX_get_error(3))')}"
+                f"{_REASONS.get(error, f'was rejected with error {error} (X509_STORE_CTX_get_error(3))')}"
             )
             self.why += f": {_describe(certificate.to_cryptography())}"
         return self._is_insecure or bool(is_right)
 
     def check_name(self) -> None:
-        """Prove, after the TLS handshake, that the certificate is the target's; raises `UntrustedError`."""
+        """Check, after the TLS handshake, that the certificate is for the target. Raises `UntrustedError`."""
         if self._is_insecure or self._connection is None:
             return
         verify = verify_ip_address if self._target.is_address else verify_hostname
         try:
             with warnings.catch_warnings():
-                # service_identity asks pyOpenSSL for its own X509, as pyOpenSSL's users once did.
+                # service_identity asks pyOpenSSL for its own X509 class, which is deprecated.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 verify(self._connection, self._target.host.removesuffix("."))
         except (VerificationError, CertificateError) as error:
@@ -88,11 +88,11 @@ class Verifier:
             assert certificate is not None
             names = list(_names(certificate))
             more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-            whose = f"for {', '.join(names[:MAX_NAMES])}{more}" if names else "for nobody: it has no subjectAltName"
+            whose = f"for {', '.join(names[:MAX_NAMES])}{more}" if names else "for no host: it has no subjectAltName"
             raise UntrustedError(f"the certificate is {whose}, and not for {self._target.host}") from error
 
     def describe(self) -> str:
-        """Return version, cipher and the certificate's last day of a connection that is made."""
+        """Return the TLS version, the cipher and the certificate's last day."""
         assert self._connection is not None
         certificate = self._connection.get_peer_certificate(as_cryptography=True)
         until = f", certificate until {certificate.not_valid_after_utc:%Y-%m-%d}" if certificate is not None else ""

@@ -221,7 +221,7 @@ class Connection:
 
     def _refusal(self) -> Fault:
         assert self._answer is not None
-        return Fault(Step.HTTP, f"status {self._answer.line}, and not 101", self._seen_in_answer())
+        return Fault(Step.HTTP, f"status {self._answer.line} instead of 101", self._seen_in_answer())
 
     def _no_upgrade(self, why: str) -> Fault:
         assert self._answer is not None

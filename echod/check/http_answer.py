@@ -1,7 +1,7 @@
-"""The answer to an opening handshake as a person wants it told: status, fields, and the line of the body that says
+"""Describes the answer to an opening handshake for a person: status, header fields, and the line of the body that says
 something.
 
-Pure: octets in, an `Answer` out. Whether a 101 is a right one is Autobahn's to say. Must never touch a transport.
+Pure: octets in, an `Answer` out. Autobahn decides whether a 101 is correct. Must never touch a transport.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from io import BytesIO
 from typing import Any, cast
 
 MAX_HEAD_SIZE = 64 * 1024
-"""Octets of an answer's head. More than common servers send, and what http.client takes in one line."""
+"""Bytes of the longest head. Common servers send less, and http.client accepts as much in one line."""
 
 MAX_BODY_SIZE = 16 * 1024
-"""Octets of a body in which a line is looked for."""
+"""Bytes of a body that are searched for a line."""
 
 MAX_ANSWER_SIZE = 256 * 1024
-"""Octets of an answer, however its body is chunked, after which no more is waited for."""
+"""After this many bytes of an answer, however its body is chunked, the check waits for no more."""
 
 _HEAD_END = b"\r\n\r\n"
 _BEGIN = b"HTTP/"
@@ -29,21 +29,22 @@ _BEGIN = b"HTTP/"
 _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1(?!01)[0-9][0-9][ \r]")
 
 _TLS_WANTED = re.compile("HTTPS|SSL|TLS")
-"""In the text of a 400 it is what nginx, Apache, Go and Envoy make of plain HTTP where they expect TLS."""
+"""nginx, Apache, Go and Envoy answer plain HTTP with a 400 that has one of these words, if they expect TLS."""
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
-# The first octets of a TLS record with an alert (RFC 8446 sections 5.1 and 6): what a TLS server makes of plain HTTP.
+# The first octets of a TLS record with an alert (RFC 8446 sections 5.1 and 6). A TLS server sends it in answer to plain
+# HTTP.
 _TLS_ALERT = b"\x15\x03"
 
 
 class NotHttpError(ValueError):
-    """What came is no HTTP answer; the message says what it is."""
+    """The octets are not an HTTP answer. The message says what they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, with as much of its body as has come."""
+    """An HTTP answer, with the part of its body that has come."""
 
     status: int
     line: str
@@ -51,34 +52,34 @@ class Answer:
     fields: Sequence[tuple[str, str]]
     body: bytes
     is_whole: bool
-    """Whether no more of the body is to come, or to be waited for."""
+    """Whether the check waits for no more of the body."""
 
     def values(self, name: str) -> str:
-        """Return the values of a field, joined (RFC 9110 section 5.3); empty where there is none."""
+        """Return the values of a field, joined (RFC 9110 section 5.3); empty if there are none."""
         return ", ".join(value for key, value in self.fields if key.lower() == name)
 
     @property
     def upgrades(self) -> bool:
-        """Whether both fields are there without which a 101 is none (RFC 6455 section 4.1)."""
+        """Whether both fields that a 101 must have are there (RFC 6455 section 4.1)."""
         options = [option.strip().lower() for option in self.values("connection").split(",")]
         return bool(self.values("upgrade")) and "upgrade" in options
 
     @property
     def first_line(self) -> str:
-        """The title of an HTML page, or the first line of the body with anything on it."""
+        """The title of an HTML page, or the first line of the body that is not empty."""
         text = self.body.decode(errors="replace")
         if (title := _TITLE.search(text)) is not None:
             return " ".join(html.unescape(title[1]).split())
         return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
     def describe(self) -> list[str]:
-        """Return what was seen beside the status, a line for each thing."""
+        """Return what the answer says beside its status, in lines."""
         fields = [(name, self.values(name.lower())) for name in ("Location", "Upgrade", "Connection", "Server", "Via")]
         body = [f"body: {self.first_line}"] if self.first_line else []
         return [*(f"{name}: {value}" for name, value in fields if value), *body]
 
     def hint(self) -> str:
-        """Return what is the likely reason of a refusal; empty where there is nothing to say beyond the status."""
+        """Return the likely reason of a refusal; empty if there is nothing to say beyond the status."""
         who = ", ".join(filter(None, (self.values("server"), self.values("via"))))
         by = f" ({who} answered)" if who else ""
         match self.status:
@@ -87,11 +88,11 @@ class Answer:
             case 400 if _TLS_WANTED.search(self.first_line):
                 why = "the server speaks TLS on this port; then it is wss://"
             case 200 | 400 | 404 | 405 | 426:
-                why = "this is no WebSocket address, or a proxy in between doesn't pass Upgrade and Connection on"
+                why = "this is not a WebSocket address, or a proxy in between does not pass on Upgrade and Connection"
             case 301 | 302 | 303 | 307 | 308:
-                return "a redirect is not followed; check the address it gives"
+                return "the check does not follow redirects; try the address in Location"
             case 502 | 504:
-                why = "a proxy in between doesn't reach the server behind it"
+                why = "a proxy in between can't reach the server behind it"
             case 505:
                 why = (
                     "a proxy in between may speak HTTP/1.0 to the server behind it; nginx needs "
@@ -103,19 +104,19 @@ class Answer:
 
 
 def split_head(octets: bytes) -> int:
-    """Return how many octets the head of the answer takes; 0: it is not whole. Raises `NotHttpError`."""
+    """Return the size of the answer's head; 0 if the head is incomplete. Raises `NotHttpError`."""
     if octets.startswith(_TLS_ALERT):
         raise NotHttpError("the server speaks TLS on this port: use wss://")
     if not octets.startswith(_BEGIN[: len(octets)]):
         raise NotHttpError("the answer is not HTTP")
     end = octets.find(_HEAD_END, 0, MAX_HEAD_SIZE)
     if end < 0 and len(octets) >= MAX_HEAD_SIZE:
-        raise NotHttpError(f"the head of the answer is longer than {MAX_HEAD_SIZE} octets")
+        raise NotHttpError(f"the head of the answer is longer than {MAX_HEAD_SIZE} bytes")
     return end + len(_HEAD_END) if end >= 0 else 0
 
 
 def parse(octets: bytes) -> Answer:
-    """Parse an answer whose head is whole; raises `NotHttpError`."""
+    """Parse an answer whose head is complete. Raises `NotHttpError`."""
     response = HTTPResponse(cast(Any, _Received(octets)), method="GET")
     try:
         response.begin()
@@ -126,7 +127,7 @@ def parse(octets: bytes) -> Answer:
         is_whole = len(body) == MAX_BODY_SIZE or bool(response.chunked) or response.length == 0
     except IncompleteRead as error:
         body, is_whole = error.partial, False
-    except HTTPException:  # a chunk without end
+    except HTTPException:  # the line before a chunk never ends
         body, is_whole = b"", True
     line = f"{response.status} {response.reason}".strip()
     is_whole = is_whole or len(octets) >= MAX_ANSWER_SIZE
@@ -134,7 +135,7 @@ def parse(octets: bytes) -> Answer:
 
 
 def skip_interim(octets: bytes) -> bytes:
-    """Return what is behind the interim answers that come first: any number of 1xx, but no 101 (RFC 9110 section 15.2).
+    """Return what follows the interim answers: any number of 1xx except 101 (RFC 9110 section 15.2).
 
     Raises `NotHttpError`.
     """
@@ -144,7 +145,7 @@ def skip_interim(octets: bytes) -> bytes:
 
 
 class _Received:
-    """What http.client takes for a socket: octets that have come already."""
+    """Octets that have come already, in the form of a socket as far as http.client needs one."""
 
     def __init__(self, octets: bytes) -> None:
         self._octets = octets

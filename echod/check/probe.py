@@ -156,7 +156,7 @@ class _Check:
             match await self._events.get():
                 case Message() as more:
                     seen = describe_message(more.payload, more.is_binary, SHOWN)
-                    raise Fault(Step.ECHO, "the server sent a message more than it got", [f"came: {seen}"])
+                    raise Fault(Step.ECHO, "the server sent one message more than it received", [f"came: {seen}"])
                 case Closed() as answer:
                     if answer.code != 1000:
                         self._report.note(f"{answer} answered our Close 1000")

@@ -1,6 +1,6 @@
-"""`Sec-WebSocket-Extensions`: which offer of permessage-deflate (RFC 7692) is taken, and what was agreed on.
+"""`Sec-WebSocket-Extensions`: which offer of permessage-deflate (RFC 7692) is accepted, and what was agreed on.
 
-Knows the extension's parameters and what zlib can do. `docs/compression.md` says when a deflated message may be
+Pure. Knows the extension's parameters and what zlib can do. `docs/compression.md` says when a deflated message may be
 mirrored. Must never know a message: `websocket/compression.py` inflates and deflates by these terms.
 """
 
@@ -15,10 +15,10 @@ from echod.settings import Compression, Settings
 NAME = "permessage-deflate"
 
 FULL_WINDOW_BITS = 15
-"""Deflate's own window, 32 KiB: what an endpoint may use that was not told otherwise (RFC 7692 section 7.1.2)."""
+"""Deflate's own window of 32 KiB. An endpoint may use all of it unless told otherwise (RFC 7692 section 7.1.2)."""
 
 _LEAST_WINDOW_BITS = 9
-"""zlib can't deflate with 8 (section 7.1.2 allows it): where it is asked to, it takes 9, or fails."""
+"""zlib can't deflate with 8 bits, which section 7.1.2 allows. Asked for 8, zlib takes 9 or fails."""
 
 _BITS = {str(bits): bits for bits in range(8, FULL_WINDOW_BITS + 1)}
 
@@ -28,47 +28,46 @@ class Terms:
     """What was agreed on, and what follows from it."""
 
     client_window_bits: int
-    """The client's compressor refers back by at most two to the power of this, in octets."""
+    """The client's compressor refers back by at most 2 to this power, in bytes."""
     server_window_bits: int
-    """Likewise ours, where it is at work; the client's inflater may have promised more."""
+    """The same for our compressor, if it is used. The client's inflater may accept more."""
     client_keeps_context: bool
-    """Whether the client's messages may refer to those before."""
+    """Whether a message of the client may refer to earlier ones."""
     server_keeps_context: bool
-    """Likewise ours: whether the client's inflater goes on from message to message."""
+    """The same for our messages. The client's inflater then keeps its window from message to message."""
     can_mirror: bool
-    """Whether the answer to a deflated message may be its own octets (docs/compression.md)."""
+    """Whether a deflated message may be answered with its own octets (docs/compression.md)."""
 
     @property
     def stands_alone(self) -> bool:
-        """Whether no answer refers to one before it, so that nothing of a compressor is kept."""
+        """Whether no answer refers to an earlier one, so that no state of a compressor is kept."""
         return self.can_mirror or not self.server_keeps_context
 
     @property
     def answer_window_bits(self) -> int:
-        """By how much an answer refers back at most: a mirrored one as far as the client's message, another as far as
-        our compressor."""
+        """How far an answer refers back at most: a mirrored answer as far as the client's message, any other answer as
+        far as our compressor."""
         return max(self.client_window_bits, self.server_window_bits) if self.can_mirror else self.server_window_bits
 
     @property
     def name(self) -> str:
-        """How messages are answered."""
+        """The way in which messages are answered."""
         return Compression.MIRROR if self.can_mirror else Compression.DEFLATE
 
 
 class Agreement(NamedTuple):
-    """An offer that was taken."""
+    """An offer that was accepted."""
 
     answer: str
-    """The value of the answer's `Sec-WebSocket-Extensions`."""
+    """The value of `Sec-WebSocket-Extensions` in the answer."""
     terms: Terms
 
 
 def agree(extensions: str, settings: Settings, mode: Compression, may_mirror: bool) -> Agreement | None:
-    """Take the first offer of `extensions`, a header's value, that can be taken: section 5.1 has a server decline the
-    others.
+    """Accept the first acceptable offer in `extensions`, the value of a header. The others are declined (section 5.1).
 
-    `mode` is what the operator or the URL has chosen; without `may_mirror` there is more to a connection's messages
-    than their echo.
+    `mode` is what the operator or the URL has chosen. Without `may_mirror` no message is mirrored, because the
+    connection does more than echo.
     """
     if mode is Compression.OFF:
         return None
@@ -84,16 +83,16 @@ class _Offer:
     """An offer of permessage-deflate."""
 
     server_window_bits: int | None
-    """What our compressor may use (7.1.2.1); None: it is not said."""
+    """The window that our compressor may use (7.1.2.1); None if the offer does not say."""
     client_window_bits: int | None
-    """What the client's may be asked for (7.1.2.2); None: nothing."""
+    """The largest window that the client may be asked to use (7.1.2.2); None if it may not be asked."""
     server_keeps_context: bool
     client_keeps_context: bool
 
     @classmethod
     def parse(cls, text: str) -> _Offer | None:
-        """Read one extension with its parameters; None, if it is another, has a parameter that is none (7.1), or is
-        more than zlib can."""
+        """Read one extension with its parameters. Return None if it is another extension, has an invalid parameter
+        (7.1), or asks for what zlib can't do."""
         name, *parts = (part.strip() for part in text.split(";"))
         parameters: dict[str, str | None] = {}
         for part in parts:
@@ -116,7 +115,8 @@ class _Offer:
         )
 
     def accept(self, settings: Settings, wants_mirror: bool) -> Agreement:
-        """Take it, in the memory that `settings` allow, and if `wants_mirror` so that it can be."""
+        """Accept the offer within the memory that `settings` allow. With `wants_mirror`, make mirroring possible if the
+        offer allows it."""
         promised = self.server_window_bits or FULL_WINDOW_BITS
         asked = self._client_window_to_ask(
             min(settings.deflate_window_bits, promised) if wants_mirror else settings.deflate_window_bits
@@ -133,15 +133,15 @@ class _Offer:
         return Agreement(self._answer(asked), terms)
 
     def _client_window_to_ask(self, wanted: int) -> int | None:
-        """Return what the client's window is to be, which can't be more than it offers; None, if it must be left to the
-        client."""
+        """Return the window to ask the client for, at most what it offers. Return None if the client must not be
+        asked."""
         if self.client_window_bits is None or self.client_window_bits < _LEAST_WINDOW_BITS:
             return None
         return min(wanted, self.client_window_bits)
 
     def _answer(self, client_window_bits: int | None) -> str:
-        # What the client offers to do without is a hint, by which it is bound only when the answer has it, too
-        # (7.1.1.2); gorilla's client takes no other answer.
+        # client_no_context_takeover in an offer is a hint. It binds the client only if the answer repeats it (7.1.1.2).
+        # gorilla's client accepts no other answer.
         parts = [
             NAME,
             *([] if self.server_keeps_context else ["server_no_context_takeover"]),
@@ -158,4 +158,4 @@ _PARAMETERS: dict[str, Callable[[str | None], bool]] = {
     "server_max_window_bits": lambda value: value in _BITS and _BITS[value] >= _LEAST_WINDOW_BITS,
     "client_max_window_bits": lambda value: value is None or value in _BITS,
 }
-"""By each parameter, whether a value, None for none, is one of its."""
+"""For each parameter, a test whether a value is valid. None stands for no value."""

@@ -1,2 +1,1 @@
-"""What a person or a monitor sees of echod with plain HTTP: pages, served by twisted.web. Each file says what is in
-it."""
+"""What a person or a monitor sees of echod with plain HTTP. The first lines of each file say what is in it."""

@@ -1,8 +1,9 @@
 """The admin site, `--admin`: whether the daemon is alive and ready, its metrics, its live connections, its settings.
 
-It has limits of its own, so that whoever can reach it does no harm: few connections, of which the oldest goes when
-there are too many, a deadline for each answer, no request bodies. Knows what is shown where, and the endings of its own
-connections. Must never touch a WebSocket connection: it only looks.
+The site has limits of its own, so that nobody who can reach it does harm. It keeps few connections, and resets the
+oldest if there are too many. Each answer has a deadline. It keeps no request body.
+
+Knows what is shown where, and how its own connections end. Must never touch a WebSocket connection: it only looks.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ from echod.web.sources import Source
 from echod.websocket.factory import State
 
 LAST_WORDS = 1.0
-"""Seconds in which, at the end, answers that were given may still be taken."""
+"""Seconds that clients have at the end to take their answers."""
 
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_.-]*?)\.?)(?::[0-9]*)?")
-"""A host with or without a port (RFC 9110 section 7.2): in one group an IPv6 address, in the other an IPv4 address or a
-name."""
+"""A host with or without a port (RFC 9110 section 7.2). The first group is an IPv6 address, the second is an IPv4
+address or a name."""
 
 MISDIRECTED = text(
     HTTPStatus.MISDIRECTED_REQUEST,
@@ -47,11 +48,11 @@ MISDIRECTED = text(
 
 
 def is_own_host(authority: bytes, names: Sequence[str]) -> bool:
-    """Tell whether a request for this host, perhaps with a port, is answered; `names` are those that the operator
+    """Tell whether a request for this host, perhaps with a port, is answered. `names` are those that the operator
     allows.
 
-    No page of another site can have a browser send an IP address, `localhost`, or no host at all: that page has a name
-    of its own.
+    An IP address, `localhost`, or no host at all is always allowed. A page of another site can't make a browser send
+    one of these: that page has a name of its own.
     """
     host = _HOST.fullmatch(authority.decode("latin-1"))
     if host is None:
@@ -71,48 +72,48 @@ def _is_address(kind: Callable[[str], object], text: str) -> bool:
 
 
 class AdminRequest(QuietRequest):
-    """A request that must be for a host of the site's own, and whose body, which nobody has asked for, is not kept."""
+    """A request. It must be for one of the site's own hosts, and its body is not kept."""
 
     def __init__(self, names: Sequence[str], *arguments: Any) -> None:
-        """`names` are the hosts that the operator allows; the rest is as with `QuietRequest`."""
+        """`names` are the hosts that the operator allows. The other arguments are those of `QuietRequest`."""
         super().__init__(*arguments)
         self._names = names
 
     def process(self) -> None:
-        """Answer what is for a host of the site's own; refuse the rest."""
+        """Answer a request for one of the site's own hosts; refuse any other."""
         hosts = self.hosts()
-        # More than one Host field says nothing that could be relied on (RFC 9112 section 3.2).
+        # With more than one Host field, nobody knows which one counts (RFC 9112 section 3.2).
         if len(hosts) <= 1 and all(is_own_host(host, self._names) for host in hosts):
             super().process()
         else:
             send(MISDIRECTED, self)
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002
-        """Make no room for it, be it large."""
+        """Reserve no memory for the body, however large it is."""
         super().gotLength(0)
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Drop it."""
+        """Drop a part of the body."""
 
 
 class AdminConnection(ProtocolWrapper):
-    """A connection with a deadline, from its begin or its last answer to the end of the next."""
+    """A connection with a deadline. It runs from the accept, or from the last answer, to the end of the next answer."""
 
     factory: AdminSite
 
     def write(self, data: bytes) -> None:
-        """Write some of an answer."""
+        """Write a part of an answer."""
         self.factory.answered(self)
         super().write(data)
 
     def writeSequence(self, data: Sequence[bytes]) -> None:
-        """Write some of an answer."""
+        """Write the parts of an answer."""
         self.factory.answered(self)
         super().writeSequence(data)
 
 
 class AdminSite(WrappingFactory):
-    """The site as a factory for its listeners; `stop` comes after them."""
+    """The site, as the factory of its listening ports. Close these before `stop`."""
 
     noisy = False
     protocol = AdminConnection
@@ -120,20 +121,20 @@ class AdminSite(WrappingFactory):
     def __init__(self, source: Source, clock: Any) -> None:
         """`clock` is the reactor."""
         site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None)
-        # called as one is
+        # Twisted calls the attribute as it would call the class.
         site.requestFactory = partial(AdminRequest, source.settings.admin_hosts)  # type: ignore[assignment]
         super().__init__(site)
         self._clock = clock
         self._most = source.settings.max_admin_connections
         self._ticker = Ticker(clock)
-        # Those that may stay, the oldest first.
+        # The connections that may stay, the oldest first.
         self._open: dict[AdminConnection, None] = {}
         self._deadlines: Deadlines[AdminConnection] = Deadlines(self._ticker, source.settings.admin_timeout, _reset)
         self._stopped: Deferred[None] | None = None
         self._last_call: IDelayedCall | None = None
 
     def registerProtocol(self, p: AdminConnection) -> None:
-        """Take in a connection; who has been there longest makes room for it."""
+        """Take in a connection. If there are too many, reset the oldest."""
         super().registerProtocol(p)
         self._open[p] = None
         self._deadlines.add(p)
@@ -143,7 +144,7 @@ class AdminSite(WrappingFactory):
             _reset(oldest)
 
     def answered(self, p: AdminConnection) -> None:
-        """Let its deadline begin anew."""
+        """Restart the deadline of a connection."""
         if p in self._deadlines:
             self._deadlines.add(p)
 
@@ -156,7 +157,7 @@ class AdminSite(WrappingFactory):
             self._finish()
 
     def stop(self) -> Deferred[None]:
-        """Close all connections, and fire when the last has gone."""
+        """Close all connections. The Deferred fires when the last one has ended."""
         self._stopped = Deferred()
         stopped = self._stopped
         self._last_call = self._clock.callLater(LAST_WORDS, self._for_each, _reset)
@@ -211,20 +212,20 @@ def _pages(source: Source, clock: Any) -> dict[str, Render]:
 
 
 def _choose_encoder(accept: bytes) -> tuple[Callable[[Any], bytes], str]:
-    """Return the format for an Accept header; one that can't be read is taken for none (RFC 9110 section 12.5.1)."""
+    """Return the format for the value of Accept. A malformed value counts as none (RFC 9110 section 12.5.1)."""
     try:
         return choose_encoder(accept.decode())
-    except (TypeError, ValueError):  # prometheus_client compares versions that are no numbers with some that are
+    except (TypeError, ValueError):  # prometheus_client compares versions, which may not be numbers
         return choose_encoder("")
 
 
 def describe_readiness(state: State) -> Answer:
-    """Answer whether connections are taken."""
+    """Answer whether connections are accepted."""
     return text(HTTPStatus.OK if state is State.SERVING else HTTPStatus.SERVICE_UNAVAILABLE, state.value)
 
 
 def describe_settings(source: Source, values: AllValues) -> Answer:
-    """Answer with every setting and what follows from it, with the names of the options; sizes in octets, durations in
+    """Answer with every setting as it is in force, under the name of its option. Sizes are in bytes, durations in
     seconds."""
     in_force = {
         "max_message_size": source.settings.message_limit,
@@ -235,7 +236,7 @@ def describe_settings(source: Source, values: AllValues) -> Answer:
 
 
 def _squeezed(render: Render) -> Render:
-    """Return `render`, compressed for who takes that."""
+    """Return `render` with its answer compressed, if the client accepts that."""
 
     def squeezed(request: Any) -> Answer | Deferred[Answer]:
         answer = render(request)

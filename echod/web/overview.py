@@ -1,8 +1,7 @@
-"""The admin site's first page: what a person wants to know at a glance, drawn anew every two seconds.
+"""The admin site's first page: what a person wants to know at a glance, updated every two seconds.
 
-The figures are in the page itself, so that it tells them without a script, too; the script fetches it again and shows
-what the numbers do from one time to the next. Knows HTML. Must never count: it shows what `counts`, the budget and the
-connections say.
+The figures are in the page itself, so that it needs no script to show them. The script fetches the page again, and
+shows how the numbers change. Knows HTML. Must never count: it shows what `counts`, the budget and the connections say.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from echod.web.metrics.values import AllValues, Observed, Values
 from echod.web.sources import Source
 
 NEWEST = 20
-"""Connections on the page."""
+"""How many connections the page shows."""
 
 LATE = 0.05
-"""Seconds of lag, one of `counts.LAGS`, that a person's echo is seen to be late by."""
+"""Seconds of lag that a person notices in an echo. It is one of `counts.LAGS`."""
 
 _PAGE = files("echod.web").joinpath("overview.html").read_text("utf-8")
-"""Read with the module, while it can be: with twistd's `--chroot` there is no such file when the daemon starts."""
+"""Read at import: with twistd's `--chroot` the file can't be reached any more when the daemon starts."""
 
 
 class Overview:
@@ -41,7 +40,7 @@ class Overview:
         self._began = clock.seconds()
         self._host = socket.gethostname()
         self._template = Template(_PAGE)
-        # A `$$` of the template is a `$` of the script that a browser gets.
+        # A `$$` in the template becomes a `$` in the script that a browser gets.
         self._policy = inline_policy(_PAGE.replace("$$", "$").encode(), "connect-src 'self'")
 
     def render(self, _: Any) -> Deferred[Answer]:
@@ -89,7 +88,7 @@ class Overview:
 
 
 def _counted(values: Values) -> str:
-    """Return rows of what has happened at all: its kinds, and how often."""
+    """Return a row for each kind of event that has happened: the kind, and how often it happened."""
     counted = sorted((kind, cast(int, count)) for kind, count in values.items() if count)
     return _rows(([*kind, f"{count:,}"] for kind, count in counted), max((len(kind) for kind, _ in counted), default=0))
 
@@ -116,7 +115,7 @@ def _connection(told: dict[str, Any]) -> list[str]:
 
 
 def _rows(rows: Iterable[list[str]], words: int) -> str:
-    """Return rows of a table whose first columns, `words` in number, are words, and the others numbers."""
+    """Return the rows of a table. The first `words` columns hold words, the others numbers."""
     cells = [
         [f'<td class="{"words" if i < words else "number"}">{escape(cell)}</td>' for i, cell in enumerate(row)]
         for row in rows
@@ -125,7 +124,7 @@ def _rows(rows: Iterable[list[str]], words: int) -> str:
 
 
 def describe_size(octets: int) -> str:
-    """Return a size for a person: three figures and a unit."""
+    """Return a size for a person: three digits and a unit."""
     size, units = float(octets), iter(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
     unit = next(units)
     while size >= 999.5 and unit != "PiB":
@@ -134,7 +133,7 @@ def describe_size(octets: int) -> str:
 
 
 def describe_time(seconds: float) -> str:
-    """Return a time that has passed for a person: its two largest units."""
+    """Return a duration for a person, in its two largest units."""
     rest = int(seconds)
     parts = []
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):

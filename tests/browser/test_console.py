@@ -95,7 +95,7 @@ def test_connect_and_disconnect_with_code_and_reason(page: Page) -> None:
     page.get_by_text("Close with a code and a reason").click()
     field(page, "Code").fill("999")
     button(page, "Disconnect").click()
-    expect(page.get_by_role("alert")).to_contain_text("That can't be sent")
+    expect(page.get_by_role("alert")).to_contain_text("Can't close with these")
     field(page, "Code").fill("3001")
     field(page, "Reason").fill("tschüß")
     button(page, "Disconnect").click()
@@ -119,14 +119,14 @@ def test_a_code_that_a_browser_may_not_send(page: Page) -> None:
 def test_an_invalid_url(page: Page, url: str) -> None:
     field(page, "URL").fill(url)
     button(page, "Connect").click()
-    expect(page.get_by_role("alert")).to_contain_text("can't be connected to")
+    expect(page.get_by_role("alert")).to_contain_text("Can't connect")
     expect(status(page)).to_contain_text("Not connected.")
 
 
 def test_an_invalid_subprotocol(page: Page) -> None:
     field(page, "Subprotocols").fill("one two")
     button(page, "Connect").click()
-    expect(page.get_by_role("alert")).to_contain_text("can't be connected to")
+    expect(page.get_by_role("alert")).to_contain_text("Can't connect")
 
 
 def test_no_server(page: Page) -> None:
@@ -145,20 +145,20 @@ def test_messages_about_a_connection_vanish_with_it(page: Page) -> None:
     page.get_by_text("Close with a code and a reason").click()
     field(page, "Code").fill("999")
     button(page, "Disconnect").click()
-    expect(page.get_by_role("alert")).to_contain_text("That can't be sent")
+    expect(page.get_by_role("alert")).to_contain_text("Can't close with these")
     field(page, "URL").fill("ws://127.0.0.1:1/")
     expect(page.get_by_text("The URL has changed")).to_be_visible()
     send(page)
     expect(status(page)).to_contain_text("Closed: 1001")
     expect(page.get_by_text("The URL has changed")).to_be_hidden()
-    expect(page.get_by_text("That can't be sent")).to_be_hidden()
+    expect(page.get_by_text("Can't close with these")).to_be_hidden()
 
 
 def test_connecting_again_replaces_the_old_connection(page: Page, daemon: Daemon) -> None:
     connect(page)
     field(page, "URL").fill(f"{daemon.url}/json")
     expect(page.get_by_text("The URL has changed")).to_be_visible()
-    button(page, "Connect anew").click()
+    button(page, "Reconnect").click()
     expect(page.get_by_text("The URL has changed")).to_be_hidden()
     expect(status(page)).to_contain_text("Connected.")
     choose(page, "JSON")
@@ -188,8 +188,8 @@ def test_text_with_emoji(page: Page) -> None:
     field(page, "Text to send").fill(text)
     send(page)
     echo = rows(page).first
-    expect(echo).to_contain_text(re.compile("↓ Received .*text .*octets .*echo of #1", re.DOTALL))
-    expect(echo).to_contain_text(f"{len(text.encode())} octets")
+    expect(echo).to_contain_text(re.compile("↓ Received .*text .*bytes .*echo of #1", re.DOTALL))
+    expect(echo).to_contain_text(f"{len(text.encode())} bytes")
     expect(echo).to_contain_text(re.compile(r"[0-9.]+ ms"))
     expect(echo).to_contain_text(re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}"))
     assert echo.locator("p").text_content() == text
@@ -210,12 +210,10 @@ def test_a_file_and_hex(page: Page) -> None:
     content = bytes(range(256)) * 4096
     field(page, "File").set_input_files({"name": "data.bin", "mimeType": "application/octet-stream", "buffer": content})
     send(page)
-    expect(rows(page).first).to_contain_text(
-        re.compile(r"Received .*binary .*1,048,576 octets .*echo of #1", re.DOTALL)
-    )
+    expect(rows(page).first).to_contain_text(re.compile(r"Received .*binary .*1,048,576 bytes .*echo of #1", re.DOTALL))
     expect(rows(page).first).to_contain_text("00 01 02 03")
     button(page, "No file").click()
-    field(page, "Octets in hex").fill("C0 ffee\n01")
+    field(page, "Bytes in hex").fill("C0 ffee\n01")
     send(page)
     expect(rows(page).first).to_contain_text("echo of #2")
     expect(rows(page).first.locator("p")).to_have_text("c0 ff ee 01")
@@ -224,14 +222,14 @@ def test_a_file_and_hex(page: Page) -> None:
 @pytest.mark.parametrize(
     ("hexadecimal", "problem"),
     [
-        ("0g", "a–f may stand there"),  # noqa: RUF001
+        ("0g", "digits 0–9 and a–f are allowed"),  # noqa: RUF001
         ("012", "one digit too many"),
     ],
 )
 def test_invalid_hex(page: Page, hexadecimal: str, problem: str) -> None:
     connect(page)
     choose(page, "Binary")
-    field(page, "Octets in hex").fill(hexadecimal)
+    field(page, "Bytes in hex").fill(hexadecimal)
     send(page)
     expect(page.get_by_role("alert")).to_contain_text(problem)
     expect(rows(page)).to_have_count(2)
@@ -241,7 +239,7 @@ def test_an_empty_message(page: Page) -> None:
     connect(page)
     field(page, "Text to send").fill("")
     send(page)
-    expect(rows(page).first).to_contain_text(re.compile("text 0 octets .*echo of #1", re.DOTALL))
+    expect(rows(page).first).to_contain_text(re.compile("text 0 bytes .*echo of #1", re.DOTALL))
 
 
 def test_json(page: Page) -> None:
@@ -263,10 +261,10 @@ def test_the_list_is_bounded(page: Page) -> None:
         field(page, "Text to send").press("Control+Enter")
     expect(rows(page).first).to_contain_text(f"echo of #{MOST_ROWS // 2 + 10}")
     expect(rows(page)).to_have_count(MOST_ROWS)
-    expect(page.get_by_text(f"The last {MOST_ROWS} are shown; 22 older lines went.")).to_be_visible()
+    expect(page.get_by_text(f"Only the last {MOST_ROWS} lines are kept; 22 older lines removed.")).to_be_visible()
     field(page, "Text to send").fill("x" * 100_000)
     send(page)
-    expect(rows(page).first).to_contain_text("100,000 octets")
+    expect(rows(page).first).to_contain_text("100,000 bytes")
     assert len(rows(page).first.inner_text()) < 600
     button(page, "Show more").first.click()
     assert 20_000 < len(rows(page).first.inner_text()) < 21_000
@@ -282,7 +280,7 @@ def test_the_list_is_bounded(page: Page) -> None:
 def test_a_newcomer_finds_how_to_close_with_1001_after_three_messages(page: Page, daemon: Daemon) -> None:
     expect(page.locator("#promise")).to_have_text("The server will echo each message.")
     page.get_by_label("Close with code").fill("1001")
-    page.get_by_label("After so many messages").fill("3")
+    page.get_by_label("After this many messages").fill("3")
     expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
     expect(page.locator("#promise")).to_have_text("The server will echo 3 messages, then close with 1001.")
     button(page, "Connect").click()
@@ -306,7 +304,7 @@ def test_an_example_replaces_all_parameters(page: Page, daemon: Daemon) -> None:
     field(page, "Delay delay").fill("1s")
     button(page, "Close with 1001 after 3 messages").click()
     expect(field(page, "URL")).to_have_value(f"{daemon.url}/?close=1001&after=3")
-    button(page, "Nothing wrong").click()
+    button(page, "No faults").click()
     expect(field(page, "URL")).to_have_value(f"{daemon.url}/")
 
 
@@ -315,7 +313,7 @@ EXAMPLES = {
     "Echo 250 ms late": "Connected.",
     "Lose one in ten": "Connected.",
     "Refuse with 503": "Could not connect.",
-    "Nothing wrong": "Connected.",
+    "No faults": "Connected.",
 }
 
 
@@ -345,7 +343,7 @@ def test_lost_messages_are_marked(page: Page) -> None:
 def test_a_reset_and_what_the_server_sees(page: Page) -> None:
     field(page, "Path").fill("/info")
     field(page, "Reset abort").check()
-    field(page, "After so many messages after").fill("1")
+    field(page, "After this many messages after").fill("1")
     connect(page)
     first = rows(page).filter(has_text="↓ Received").first
     expect(first).to_contain_text("not an echo")
@@ -358,7 +356,7 @@ PARAMETERS = {
     "Delay delay": ("delay", "250ms"),
     "Close with code close": ("close", "4000"),
     "Reason reason": ("reason", "so long, & thanks"),
-    "After so many messages after": ("after", "3"),
+    "After this many messages after": ("after", "3"),
     "HTTP status status": ("status", "503"),
     "Handshake delay handshake-delay": ("handshake-delay", "2s"),
     "Fragment fragment": ("fragment", "1000"),
@@ -384,7 +382,7 @@ def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
         *(f"{name}={value}" for name, value in PARAMETERS.values() if name != "reason"),
         "reason=so%20long%2C%20%26%20thanks",
     }
-    button(page, "Nothing wrong").click()
+    button(page, "No faults").click()
     assert not urlsplit(field(page, "URL").input_value()).query
     field(page, "URL").fill(url.geturl() + "&own=1")
     for label, (_, value) in PARAMETERS.items():
@@ -415,7 +413,7 @@ def test_another_compression(page: Page, mode: str, promise: str) -> None:
 
 
 MISTAKES = [
-    ("After so many messages after", "3", "needs a close code"),
+    ("After this many messages after", "3", "needs a close code"),
     ("Reason reason", "bye", "needs a close code"),
     ("Seed seed", "7", "needs a drop"),
     ("Close with code close", "99", "close must be a close code"),
@@ -459,7 +457,7 @@ def test_the_page_and_the_server_refuse_the_same(
 def test_a_burst(page: Page, is_binary: bool) -> None:
     connect(page)
     field(page, "Messages").last.fill("3000")
-    field(page, "Octets in each").fill("500")
+    field(page, "Bytes in each").fill("500")
     field(page, "In flight").fill("20")
     page.get_by_label("binary", exact=True).set_checked(is_binary)
     before = page.evaluate("document.querySelectorAll('*').length")
@@ -507,7 +505,7 @@ def test_a_burst_is_stopped_or_ends_with_the_connection(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("Messages", "0"), ("Octets in each", "7"), ("In flight", ""), ("In flight", "1.5")]
+    ("name", "value"), [("Messages", "0"), ("Bytes in each", "7"), ("In flight", ""), ("In flight", "1.5")]
 )
 def test_an_invalid_burst(page: Page, name: str, value: str) -> None:
     connect(page)
@@ -549,7 +547,7 @@ def test_by_keyboard_alone(page: Page) -> None:
     press("Control+Enter")
     expect(rows(page).first).to_contain_text("by keyboard")
     press("Shift+Tab", "ArrowRight", "ArrowRight")
-    expect(field(page, "Octets in hex")).to_be_visible()
+    expect(field(page, "Bytes in hex")).to_be_visible()
     tab_to("send")
     press("Space")
     expect(rows(page).first).to_contain_text("echo of #2")

@@ -62,7 +62,7 @@ def test_right_names(certificate_for: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "text"), [(10, "has expired"), (99, "was turned down with error 99 (X509_STORE_CTX_get_error(3))")]
+    ("error", "text"), [(10, "has expired"), (99, "was rejected with error 99 (X509_STORE_CTX_get_error(3))")]
 )
 def test_the_first_reason_is_told(error: int, text: str, certificate_for: Any) -> None:
     made = Verifier(parse("wss://localhost"), False)

@@ -65,7 +65,7 @@ async def test_a_certificate_that_is_self_signed(make: Any) -> None:
     report = await secure(make("localhost"))
     fails_in_tls(
         report,
-        "the certificate is self-signed, and not among those that this machine trusts: subject CN=someone, issuer CN=",
+        "the certificate is self-signed, and this machine does not trust it: subject CN=someone, issuer CN=",
     )
 
 
@@ -88,7 +88,7 @@ async def test_a_certificate_that_is_not_valid_yet(trusted: Any) -> None:
         (["a.example"], "localhost", "for a.example, and not for localhost"),
         (["localhost"], "127.0.0.1", "for localhost, and not for 127.0.0.1"),
         (["192.0.2.1"], "127.0.0.1", "for 192.0.2.1, and not for 127.0.0.1"),
-        ([], "localhost", "for nobody: it has no subjectAltName, and not for localhost"),
+        ([], "localhost", "for no host: it has no subjectAltName, and not for localhost"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -153,7 +153,7 @@ def refuses(octets: bytes, is_left_open: bool = False) -> Script:
 async def test_503_with_a_body() -> None:
     octets = b"HTTP/1.1 503 Service Unavailable\r\nServer: a\r\nContent-Length: 22\r\n\r\n\r\nNo room.\r\nCome later"
     await fails(
-        refuses(octets, True), Step.HTTP, "status 503 Service Unavailable, and not 101", "body: No room.", "Server: a"
+        refuses(octets, True), Step.HTTP, "status 503 Service Unavailable instead of 101", "body: No room.", "Server: a"
     )
 
 
@@ -186,7 +186,7 @@ async def test_301() -> None:
         Step.HTTP,
         "status 301",
         "Location: https://a.example/\\x1b[2J",
-        "perhaps: a redirect is not followed",
+        "perhaps: the check does not follow redirects",
     )
 
 
@@ -194,7 +194,7 @@ async def test_301() -> None:
 async def test_a_proxy_that_drops_the_upgrade_is_named() -> None:
     octets = b"HTTP/1.1 426 Upgrade Required\r\nServer: nginx/1.22.1\r\nContent-Length: 0\r\n\r\n"
     await fails(
-        refuses(octets), Step.HTTP, "status 426", "doesn't pass Upgrade and Connection on (nginx/1.22.1 answered)"
+        refuses(octets), Step.HTTP, "status 426", "does not pass on Upgrade and Connection (nginx/1.22.1 answered)"
     )
 
 

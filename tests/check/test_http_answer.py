@@ -138,11 +138,11 @@ def test_an_answer_without_end_is_whole_at_some_time() -> None:
     [
         ("101 Switching Protocols", [], "dropped Upgrade and Connection from the answer"),
         ("101 Switching Protocols", ["Upgrade: websocket", "Connection: Upgrade"], ""),
-        ("200 OK", ["Server: nginx/1.22.1"], r"doesn't pass Upgrade and Connection on \(nginx/1.22.1 answered\)"),
+        ("200 OK", ["Server: nginx/1.22.1"], r"does not pass on Upgrade and Connection \(nginx/1.22.1 answered\)"),
         ("505 HTTP Version Not Supported", [], "nginx needs `proxy_http_version 1.1`"),
-        ("426 Upgrade Required", ["Via: 1.1 proxy"], r"doesn't pass Upgrade and Connection on \(1.1 proxy answered\)"),
-        ("301 Moved Permanently", ["Location: https://a"], "redirect is not followed"),
-        ("502 Bad Gateway", ["Server: nginx"], "doesn't reach the server behind it"),
+        ("426 Upgrade Required", ["Via: 1.1 proxy"], r"does not pass on Upgrade and Connection \(1.1 proxy answered\)"),
+        ("301 Moved Permanently", ["Location: https://a"], "does not follow redirects"),
+        ("502 Bad Gateway", ["Server: nginx"], "can't reach the server behind it"),
         ("503 Service Unavailable", [], ""),
     ],
 )

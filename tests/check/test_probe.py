@@ -254,7 +254,7 @@ async def test_a_wrong_echo_is_no_greeting(then: Script, monkeypatch: pytest.Mon
 @pytest_twisted.ensureDeferred
 async def test_a_message_more_than_was_sent() -> None:
     script = answers(server_frame, lambda opcode, payload: 2 * server_frame(opcode, payload))
-    await fails_in_echo(script, "the server sent a message more than it got", "came: ")
+    await fails_in_echo(script, "the server sent one message more than it received", "came: ")
 
 
 def closes(close: Script) -> Script:

@@ -48,10 +48,10 @@ def test_an_address_is_told_from_a_name() -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("http://example.com", "has to begin with ws://"),
-        ("example.com", "has to begin with ws://"),
-        ("ws:example.com", "has to begin with ws://"),
-        ("", "has to begin with ws://"),
+        ("http://example.com", "must begin with ws://"),
+        ("example.com", "must begin with ws://"),
+        ("ws:example.com", "must begin with ws://"),
+        ("", "must begin with ws://"),
         ("ws://", "no valid host"),
         ("ws://:80", "no valid host"),
         ("ws://a..b", "no valid host"),

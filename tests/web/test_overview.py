@@ -56,7 +56,7 @@ def test_an_idle_daemon() -> None:
         "starting",
         "Connections 0 of 100",
         "Buffered 0 B of 256 MiB",
-        "0 of 0 looks; none on average",
+        "0 of 0 measurements; none on average",
         "up 0 s",
     ):
         assert words in text
@@ -81,7 +81,7 @@ def test_a_busy_daemon() -> None:
     told = read(factory, page)
     text = " ".join(told.words)
     for words in (
-        *("Connections 25 of 100", "Not read for now 1", "1 of 2 looks; 50.0 ms on average", "up 1 d 1 h"),
+        *("Connections 25 of 100", "Not being read 1", "1 of 2 measurements; 50.0 ms on average", "up 1 d 1 h"),
         *(
             "open, not read autobahn+permessage-deflate",
             "1 · 2 KiB",
