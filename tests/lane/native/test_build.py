@@ -1,5 +1,4 @@
-"""How the extension comes about: from these sources, with all its kernels, into a wheel where a compiler is, and
-without one none."""
+"""How the extension is built: from these sources, with all kernels, and into a wheel if there is a compiler."""
 
 from __future__ import annotations
 
@@ -31,20 +30,20 @@ NATIVE = ROOT / "echod" / "lane" / "native"
 
 
 def c_string(native: Native, pointer: object) -> str:
-    """A C string."""
+    """Return a C string as text."""
     octets = native.ffi.string(pointer)  # type: ignore[arg-type]
     assert isinstance(octets, bytes)
     return octets.decode()
 
 
 def test_built_from_these_sources(native: Native) -> None:
-    """A change to the C that is not built is a test of something else: run python -m echod.lane.native.build."""
+    """If this fails, the C code was changed and not built, and all tests test the old code: run make native."""
     assert c_string(native, native.lib.echod_native_digest) == build.digest()
 
 
 def test_every_kernel_is_compiled(native: Native) -> None:
-    """For this machine's architecture, from the plainest to the best; what the processor lacks is in there all the
-    same."""
+    """The extension has all kernels for this machine's architecture, from the plainest to the best, even those that the
+    processor can't run."""
     names = (native.lib.echod_codec_isa_name(index) for index in itertools.count())
     assert [
         c_string(native, name) for name in itertools.takewhile(lambda name: name != native.ffi.NULL, names)
@@ -52,7 +51,8 @@ def test_every_kernel_is_compiled(native: Native) -> None:
 
 
 def test_the_best_kernel_is_chosen(native: Native) -> None:
-    """Of those that the processor can run; another one by name, and no change by a name that means nothing."""
+    """The default is the best kernel that the processor can run. A name chooses another, and an unknown name changes
+    nothing."""
     usable = [name for name in KERNELS if native.lib.echod_codec_isa_usable(name.encode())]
     assert usable[0] == "scalar"
     assert native.isa == usable[-1]
@@ -65,7 +65,7 @@ def test_the_best_kernel_is_chosen(native: Native) -> None:
 
 
 def test_the_stub_names_what_is_there(native: Native) -> None:
-    """The type checker sees the names that Python sees."""
+    """The stub for the type checker has the same names as the extension."""
     stub = (NATIVE / "_native.pyi").read_text()
     library = stub[stub.index("class Library") : stub.index("\nffi:")]
     assert sorted(re.findall(r"^    (?:def )?(\w+)[:(]", library, re.MULTILINE)) == sorted(dir(native.lib))
@@ -78,7 +78,7 @@ def _compiler() -> None:
 
 @pytest.mark.usefixtures("_compiler")
 def test_built_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nothing but the extension is left behind, and it loads."""
+    """The build leaves only the extension in the folder, and the extension loads."""
     build.main(tmp_path)
     (extension,) = tmp_path.iterdir()
     assert extension.name in capfd.readouterr().out
@@ -90,7 +90,7 @@ def test_built_elsewhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.usefixtures("_compiler")
 def test_another_extension_does_not_stay_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python would load one that is for its own version first, whatever it was built from."""
+    """Python would first load an extension for its own version, whatever that was built from."""
     monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O0 -g0")
     (tmp_path / f"_native{EXTENSION_SUFFIXES[0]}").touch()
     build.main(tmp_path)
@@ -109,7 +109,7 @@ def test_a_python_without_a_stable_abi_has_an_extension_of_its_own(
 
 
 def test_flags_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a build under sanitizers has them: they reach the compiler, which here has never heard of this one."""
+    """A build under sanitizers passes flags to the compiler. This flag is unknown, so the build fails."""
     monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O1 --no-such-flag")
     with pytest.raises(VerificationError):
         build.main(tmp_path)
@@ -120,7 +120,7 @@ def test_flags_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_libraries_are_searched_only_where_the_caller_says(
     chosen: str | None, is_searched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Python with its libraries in a folder of its own would have it written into all that it links."""
+    """A Python with its libraries in a folder of its own would write that folder into everything that it links."""
     monkeypatch.setenv(build.CFLAGS_VARIABLE, "-O0 -g0")
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.delenv("LDSHARED", raising=False)
@@ -135,7 +135,7 @@ def test_libraries_are_searched_only_where_the_caller_says(
 
 @pytest.mark.usefixtures("_compiler")
 def test_built_as_distributions_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Overruns of buffers are seen, branches are marked, and the table of functions is read-only."""
+    """Buffer overruns are detected, branches are marked, and the table of functions is read-only."""
     needed("readelf", "binutils")
     monkeypatch.delenv(build.CFLAGS_VARIABLE, raising=False)
     build.main(tmp_path)
@@ -147,13 +147,13 @@ def test_built_as_distributions_build(tmp_path: Path, monkeypatch: pytest.Monkey
         assert re.search(expected, described), f"{expected} is missing in\n{described}"
     if build.IS_X86:
         assert extension.read_bytes().count(b"\xf3\x0f\x1e\xfa") > len(build.sources()), (
-            "no endbr64 at the begin of functions"
+            "no endbr64 at the beginning of functions"
         )
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what a wheel is made from, without a built extension, and with nothing for a plugin."""
+    """Return a copy of the files that a wheel is made from, without a built extension and with an empty plugin."""
     if importlib.util.find_spec("hatchling") is None:
         give_up("no hatchling to build a wheel with: pip install hatchling setuptools")
     copy = tmp_path / "checkout"
@@ -167,7 +167,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def wheel(checkout: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
-    """Build one; what was printed, and the wheels that came of it."""
+    """Build a wheel. Return the finished process, and the wheels that are there now."""
     dist = checkout / "dist"
     clean = {
         name: value for name, value in os.environ.items() if name not in {"ECHOD_NATIVE", build.CFLAGS_VARIABLE, "CC"}
@@ -185,14 +185,13 @@ def wheel(checkout: Path, **environment: str) -> tuple[subprocess.CompletedProce
 
 
 def extensions(path: Path) -> list[str]:
-    """The compiled files in a wheel."""
+    """Return the names of the compiled files in a wheel."""
     return [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".so")]
 
 
 @pytest.mark.usefixtures("_compiler")
 def test_wheel_with_a_compiler(checkout: Path) -> None:
-    """The extension is where it is imported from, the wheel is for this platform alone, and the source tree is as it
-    was."""
+    """The extension is in its package, the wheel is for this platform, and the source tree is unchanged."""
     done, (built,) = wheel(checkout, ECHOD_NATIVE="1")
     assert done.returncode == 0, done.stderr
     (extension,) = extensions(built)
@@ -202,7 +201,7 @@ def test_wheel_with_a_compiler(checkout: Path) -> None:
 
 
 def test_wheel_without_a_compiler(checkout: Path) -> None:
-    """A pure one, and one line that says what is missing from it; an error if it was required."""
+    """The result is a pure wheel and a line that says what it lacks. If the extension is required, the build fails."""
     done, (built,) = wheel(checkout, CC="no-such-compiler")
     assert done.returncode == 0, done.stderr
     assert built.name.endswith("py3-none-any.whl")
@@ -216,7 +215,7 @@ def test_wheel_without_a_compiler(checkout: Path) -> None:
 
 
 def test_wheel_without_the_wish(checkout: Path) -> None:
-    """Off is off, and says nothing."""
+    """With ECHOD_NATIVE=0 there is no extension and no warning."""
     done, (built,) = wheel(checkout, ECHOD_NATIVE="0")
     assert done.returncode == 0, done.stderr
     assert not extensions(built)

@@ -1,4 +1,4 @@
-"""The choice between native and none, in interpreters of their own, with a copy of the package that is built, not
+"""The choice between the native module and none, in new interpreters with a copy of the package that is built, not
 built, or broken."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ except NativeError as error:
 
 @pytest.fixture
 def unbuilt(tmp_path: Path) -> Path:
-    """A copy of the package without the extension."""
+    """Return a folder with a copy of the package without the extension."""
     shutil.copytree(
         Path(echod.__file__).parent, tmp_path / "echod", ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
@@ -41,13 +41,13 @@ def unbuilt(tmp_path: Path) -> Path:
 
 
 def ask(folder: Path, mode: str, *options: str) -> str:
-    """What ``load`` says there."""
+    """Return what ``load`` says in that folder."""
     command = [sys.executable, *options, "-c", ASK, str(folder), mode]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, cwd=folder).stdout.strip()
 
 
 def test_built(native: Native) -> None:
-    """Taken when there, and when required; off when off."""
+    """A built module is used by default and if it is required, but not with ECHOD_NATIVE=0."""
     assert load(None) == load("1") == native
     assert load("0") is None
     assert native.isa in {"scalar", "ssse3", "avx2", "neon"}
@@ -55,13 +55,13 @@ def test_built(native: Native) -> None:
 
 @pytest.mark.parametrize("mode", ["", "2", "yes"])
 def test_no_other_mode(mode: str) -> None:
-    """A wish that cannot be read is not guessed."""
+    """Any other value is an error."""
     with pytest.raises(NativeError, match=f"ECHOD_NATIVE={mode}: expected 1"):
         load(mode)
 
 
 def test_not_built(unbuilt: Path) -> None:
-    """An error only for who requires it, and it says how to get it."""
+    """A missing module is an error only if it is required. The error says how to get it."""
     assert ask(unbuilt, "unset") == "none"
     assert ask(unbuilt, "0") == "none"
     assert ask(unbuilt, "1").startswith("error: ECHOD_NATIVE=1, and the native module is not built; a C compiler")
@@ -69,7 +69,7 @@ def test_not_built(unbuilt: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["unset", "1"])
 def test_broken(unbuilt: Path, mode: str) -> None:
-    """Built, and of no use: said even to who does not require it."""
+    """A module that can't be loaded is an error even if it is not required."""
     (unbuilt / "echod" / "lane" / "native" / "_native.so").write_bytes(b"")
     assert ask(unbuilt, mode).startswith("error: the native module cannot be loaded")
     assert ask(unbuilt, "0") == "none"
@@ -78,7 +78,7 @@ def test_broken(unbuilt: Path, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["unset", "1"])
 @pytest.mark.usefixtures("native")
 def test_without_cffi(unbuilt: Path, mode: str) -> None:
-    """The extension needs cffi's runtime; that, too, is said by name. (-S: no installed package is in sight.)"""
+    """The extension needs cffi's runtime, and the error names it. (With -S Python sees no installed package.)"""
     file = sys.modules["echod.lane.native._native"].__file__
     assert file is not None
     shutil.copy(file, unbuilt / "echod" / "lane" / "native")

@@ -1,4 +1,4 @@
-"""zlib's functions are found whatever Python's own module is like, or not at all."""
+"""zlib's functions are found, however Python's own module was built. If there is no zlib, none is found."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from echod.lane.native import zlib_functions
 
-# A Python as Debian's, whose zlib is no file, and one as uv's, which has not loaded the library either: sought before
-# Python's module is.
+# This acts like two Pythons: Debian's, whose zlib module is not a file, and uv's, which has not loaded the library
+# either. The library is looked up before Python's own module could load it.
 ALONE = """\
 import sys
 if sys.argv[1] == "built in":
@@ -38,7 +38,7 @@ def test_zlib_is_the_one_that_python_has() -> None:
 
 
 def maps_of_a_python_that_has_zlib() -> str:
-    """The files that such a process has mapped."""
+    """Return the memory map of a new Python process that has imported zlib."""
     command = "import zlib; print(open('/proc/self/maps').read())"
     return subprocess.run(
         [sys.executable, "-I", "-c", command], capture_output=True, text=True, timeout=30, check=True
