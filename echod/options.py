@@ -1,6 +1,7 @@
-"""The command line: `twistd echod [options]` becomes a `Settings`, and every bad value one line and exit status 1.
+"""The command line: `twistd echod [options]` becomes a `Settings`; every bad value is one line and exit status 1.
 
-Knows what may stand for each option, and the two programs that it runs under. Must never decide what a value means.
+Knows the options, their values, and the two programs (twistd and twist) that echod runs under. Must never decide what a
+value does.
 """
 
 from __future__ import annotations
@@ -47,18 +48,18 @@ from echod.settings import Compression, Settings, parse_choice
 from echod.upstream import clock, endpoints, names
 
 MAX_WORKERS = 256
-"""More are a slip of the hand."""
+"""More workers are a typing mistake."""
 
 LEAST_HEAD = KIB
-"""Octets: a browser's own fields take some 600."""
+"""Bytes. A browser's own fields take some 600."""
 
 MOST_HEAD = 64 * KIB
-"""Octets: a head is judged in one turn of the event loop, which for so many takes 0.6 ms, and 10 ms where all are
-offers of extensions."""
+"""Bytes. A head is checked in one turn of the event loop, which takes 0.6 ms for this size, and 10 ms if the whole head
+offers extensions."""
 
 
 def parse_buffer_size(text: str) -> int:
-    """Return the octets of a size that one read fits in; raises `ValueError`."""
+    """Return a size in bytes that is at least one read; raises `ValueError`."""
     size = parse_size(text)
     if size < READ_SIZE:
         raise ValueError(f"is less than {format_size(READ_SIZE)}, the size of one read")
@@ -66,7 +67,7 @@ def parse_buffer_size(text: str) -> int:
 
 
 def parse_head_size(text: str) -> int:
-    """Return the octets of a size that fits a request head; raises `ValueError`."""
+    """Return a size in bytes that is allowed for a request head; raises `ValueError`."""
     size = parse_size(text)
     if not LEAST_HEAD <= size <= MOST_HEAD:
         raise ValueError(f"is not between {format_size(LEAST_HEAD)} and {format_size(MOST_HEAD)}")
@@ -74,14 +75,14 @@ def parse_head_size(text: str) -> int:
 
 
 def parse_hops(text: str) -> int:
-    """Return a whole number; raises `ValueError`."""
+    """Return a number of hops; raises `ValueError`."""
     if not re.fullmatch("[0-9]{1,3}", text):
         raise ValueError("is not a whole number")
     return int(text)
 
 
 def parse_workers(text: str) -> int:
-    """Return a number of processes, for `auto` that of the processors that this one may use; raises `ValueError`."""
+    """Return a number of processes; `auto` is the number of usable processors; raises `ValueError`."""
     if text == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -94,9 +95,9 @@ def parse_workers(text: str) -> int:
 
 
 def parse_host(text: str) -> str:
-    """Return a host's name in lower case, without the dot that may end it; raises `ValueError`."""
+    """Return a host name in lower case and without a final dot; raises `ValueError`."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text):
-        raise ValueError("is no host name, such as echod.example.com; it has no port")
+        raise ValueError("is not a host name without a port, such as echod.example.com")
     return text.lower().removesuffix(".")
 
 
@@ -191,7 +192,7 @@ class Options(usage.Options):
     ]
 
     role: Role | None = None
-    """Which worker this process is, if it is one."""
+    """The role of this process if it is a worker."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self.environment = environment
@@ -212,11 +213,11 @@ class Options(usage.Options):
         self["admin"].append(endpoint)
 
     def opt_admin_host(self, name: str) -> None:
-        """NAME that the admin site accepts beside IP addresses and localhost; others: 421; may be repeated [none]"""
+        """extra NAME of the admin site, beside IP addresses and localhost; others: HTTP 421; may be repeated [none]"""
         self["admin-host"].append(name)
 
     def opt_origin(self, pattern: str) -> None:
-        """PATTERN of an allowed Origin, such as https://*.example.com; others: 403; may be repeated [any]"""
+        """PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"""
         self["origin"].append(pattern)
 
     def opt_version(self) -> NoReturn:
@@ -225,7 +226,7 @@ class Options(usage.Options):
         sys.exit(0)
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """Parse; a wrong option is one line on standard error and exit status 1, where twistd would exit with 0."""
+        """Parse. A wrong option is one line on standard error and exit status 1; twistd itself would exit with 0."""
         self.arguments = list(options or ())
         try:
             super().parseOptions(options)
@@ -237,13 +238,13 @@ class Options(usage.Options):
             sys.exit(1)
 
     def parseArgs(self, *args: str) -> None:
-        """Take no arguments."""
+        """Refuse arguments."""
         if args:
-            raise usage.UsageError(f"{args[0]} is no option; there are no arguments")
+            raise usage.UsageError(f"{args[0]} is not an option, and echod takes no arguments")
 
     def postOptions(self) -> None:
-        """Check every value, while a mistake can still be told in one line."""
-        from twisted.internet import reactor  # noqa: PLC0415  # the one that --reactor chose is in place only now
+        """Check every value while a mistake can still be reported in one line."""
+        from twisted.internet import reactor  # noqa: PLC0415  # --reactor has installed its choice only now
 
         self.reactor = reactor
         self.role = take_role(self.environment)
@@ -261,7 +262,8 @@ class Options(usage.Options):
 
     def _be_worker(self, role: Role) -> None:
         signals.end_with_parent()
-        with suppress(OSError):  # it isn't for the user that the daemon runs as by now; absolute paths may be
+        # The user of the daemon may not be allowed to enter the folder; absolute paths may work nevertheless.
+        with suppress(OSError):
             os.chdir(role.folder)
         self.settings = self._make_settings(_DEFAULT.ports).share(role.index)
         self.endpoints = [
@@ -274,7 +276,7 @@ class Options(usage.Options):
 
     def _be_daemon(self) -> None:
         sockets = endpoints.passed_descriptors()
-        # What systemd listens on is served, whoever wrote the socket unit: its connections would wait for ever.
+        # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_pid_file()
         self._check_folders()
@@ -298,7 +300,7 @@ class Options(usage.Options):
         return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
 
     def _check_pid_file(self) -> None:
-        twistd: Any = self.parent or {}  # twist, too, which has no pid file
+        twistd: Any = self.parent or {}  # or twist, which has no pid file
         name = twistd.get("pidfile")
         if name and not twistd.get("chroot") and (fault := pid_file_fault(Path(name))) is not None:
             raise usage.UsageError(
@@ -306,9 +308,9 @@ class Options(usage.Options):
             )
 
     def _check_folders(self) -> None:
-        twistd: Any = self.parent or {}  # twist, too, which changes none
+        twistd: Any = self.parent or {}  # or twist, which changes no folder
         chroot, rundir = twistd.get("chroot"), twistd.get("rundir")
-        # twistd goes there once it has another root, and says in a traceback that there is no such folder.
+        # twistd changes the root before it enters the folder, and reports a missing folder by a traceback.
         if rundir and not Path(f"{chroot}/{rundir}" if chroot else rundir).is_dir():
             raise usage.UsageError(f"--rundir {rundir}: there is no such folder")
         if chroot and self.settings.workers > 1:
@@ -331,7 +333,7 @@ class Options(usage.Options):
             )
 
     def _check_sockets(self, sockets: Sequence[int]) -> None:
-        # The wrapper for the PROXY protocol doesn't tell what it wraps.
+        # The wrapper for the PROXY protocol hides the endpoint that it wraps.
         texts = [text.removeprefix(proxy_header.PREFIX) for text, _ in (*self.endpoints, *self.admin_endpoints)]
         served = Counter(
             endpoints.adopted_descriptor(parse_endpoint(self.reactor, text))
@@ -340,8 +342,12 @@ class Options(usage.Options):
         )
         for index, socket in enumerate(sockets):
             if served[socket] != 1:
-                how = "by no --port; add --port systemd" if not served[socket] else "by more than one --port"
-                raise usage.UsageError(f"socket {index} of those that systemd passed is served {how}")
+                passed = f"socket {index} from systemd"
+                raise usage.UsageError(
+                    f"more than one --port serves {passed}"
+                    if served[socket]
+                    else f"no --port serves {passed}; add --port systemd"
+                )
 
     def _make_settings(self, ports: tuple[str, ...]) -> Settings:
         values = {
@@ -377,7 +383,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """Make the service that `options` describe."""
+    """Return the service for `options`."""
     common = (options.settings, options.endpoints, options.reactor, options.observer, options.native)
     if options.role is not None:
         return Worker(*common, log=options.log, role=options.role)

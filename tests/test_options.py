@@ -432,14 +432,14 @@ def test_passed_sockets_are_served(ports: list[str], passed: list[socket.socket]
 @pytest.mark.parametrize(
     ("ports", "told"),
     [
-        (["tcp:0"], "socket 0 of those that systemd passed is served by no --port; add --port systemd"),
+        (["tcp:0"], "no --port serves socket 0 from systemd; add --port systemd"),
         (
             ["systemd:domain=INET:index=0"],
-            "socket 1 of those that systemd passed is served by no --port; add --port systemd",
+            "no --port serves socket 1 from systemd; add --port systemd",
         ),
         (
             ["systemd", "systemd:domain=UNIX:index=1"],
-            "socket 1 of those that systemd passed is served by more than one --port",
+            "more than one --port serves socket 1 from systemd",
         ),
         (
             ["systemd:domain=UNIX:index=2"],

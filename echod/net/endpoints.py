@@ -55,7 +55,7 @@ def _endpoint_fault(text: str, error: Exception) -> str:
     """Return what an endpoint parser raised for `text`, in an operator's words."""
     words = " ".join(str(error).split())
     if isinstance(error, IndexError):
-        return "it begins with no type, such as tcp:"
+        return "it has no type, such as tcp:"
     if (number := re.fullmatch(r"invalid literal for int\(\) with base (8|10): (.*)", words)) is not None:
         return f"{number[2]} is not {'an octal' if number[1] == '8' else 'a'} number"
     # For an unknown, missing or superfluous argument the message names the Python function that takes the arguments.

@@ -1,1 +1,1 @@
-"""Running the daemon: the service, systemd, the log, and worker processes."""
+"""The daemon as a process: the service, its start report, signals, systemd, the log, and worker processes."""

@@ -1,4 +1,4 @@
-"""Where the log goes: what twistd or twist was told of it, with every line in our format and within our limits.
+"""The place of the log: where the options of twistd or twist put it, in our format and within our limits.
 
 Knows the options of the two programs. Must never know what is logged.
 """
@@ -19,10 +19,10 @@ from echod.upstream.log_file import AppendedLogFile
 
 
 def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequence[str] = ()) -> Limiter | None:
-    """Return the observer for all of the log, and have `twist` use it; twistd looks for it at the application.
+    """Return the observer for the whole log, and make `twist` use it; twistd looks for it in the application.
 
-    `program` is the options of twistd or twist, or None where there is neither, and `arguments` are its command line.
-    `is_chosen` says that echod was given the format. Raises `ValueError` for what can't be had.
+    `program` has the options of twistd or twist, or is None if neither runs. `arguments` is its command line.
+    `is_chosen` says that the format comes from an option of echod. Raises `ValueError` for what is impossible.
     """
     if program is None:
         return None
@@ -32,12 +32,12 @@ def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequen
 
 
 def put(program: Any, observer: Limiter) -> None:
-    """Have `twist`, whose options `program` are, give all of the log to `observer`."""
+    """Make `twist`, whose options `program` has, send the whole log to `observer`."""
     program["fileLogObserverFactory"] = lambda _: observer
 
 
 def _has_log_format(arguments: Sequence[str]) -> bool:
-    """Tell whether twist was given a format: it fills in its own default first, which is JSON where there is no
+    """Tell whether twist has a format of its own as an option; its default can't tell, and is JSON without a
     terminal."""
     own = takewhile(lambda argument: argument != "echod", arguments)
     return any(argument.startswith("--log-f") and not argument.startswith("--log-fi") for argument in own)
@@ -45,7 +45,7 @@ def _has_log_format(arguments: Sequence[str]) -> bool:
 
 def _take_from_twist(twist: Any, log_format: LogFormat, is_chosen: bool, is_twists_chosen: bool) -> Limiter:
     if is_twists_chosen and is_chosen:
-        raise ValueError("--log-format of echod goes with none of twist's own")
+        raise ValueError("echod's --log-format can't be combined with twist's own")
     out = twist["logFile"]
     observer = Limiter(twist["fileLogObserverFactory"](out)) if is_twists_chosen else make_observer(out, log_format)
     twist["fileLogObserverFactory"] = lambda _: observer
@@ -54,11 +54,11 @@ def _take_from_twist(twist: Any, log_format: LogFormat, is_chosen: bool, is_twis
 
 def _make_for_twistd(twistd: Any, log_format: LogFormat, is_chosen: bool) -> Limiter:
     if (twistd.get("logger") or twistd.get("syslog")) and is_chosen:
-        raise ValueError("--log-format goes neither with --logger nor with --syslog of twistd")
+        raise ValueError("--log-format can't be combined with twistd's --logger or --syslog")
     if twistd.get("logger"):
         make = twistd["logger"]
         observer = Limiter(_as_observer(make()))
-        # twistd prefers this to what it finds at the application.
+        # twistd prefers this observer to the one in the application.
         twistd["logger"] = lambda: observer
         return observer
     if twistd.get("syslog"):
@@ -71,7 +71,7 @@ def _as_observer(observer: Any) -> Any:
 
 
 def _open(twistd: Any) -> Any:
-    """Return what twistd itself would write to."""
+    """Return the file that twistd itself would write to."""
     name = twistd.get("logfile")
     is_foreground = twistd.get("nodaemon") or twistd.get("debug")
     if is_foreground and name in (None, "", "-"):

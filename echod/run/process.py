@@ -108,7 +108,7 @@ def set_descriptor_limit(reactor: Any) -> int:
     while not _has_set_limit(limit, hard) and limit > least:
         limit = max(least, limit // 2)
     if limit < wanted:
-        _log.warn("the system lets this process have {limit} descriptors, and not {wanted}", limit=limit, wanted=wanted)
+        _log.warn("the system allows this process {limit} descriptors instead of {wanted}", limit=limit, wanted=wanted)
     return limit
 
 

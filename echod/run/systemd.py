@@ -1,8 +1,7 @@
-"""What systemd passes to a service, and what it wants to hear: listening sockets (sd_listen_fds(3)) and the state
-(sd_notify(3)).
+"""systemd: the listening sockets that it passes (sd_listen_fds(3)), and the state that it is told (sd_notify(3)).
 
-Knows the protocol and its environment variables, which are read once and taken out, so that no child process takes them
-for its own. Must never know what is served. Without systemd nothing happens.
+Without systemd nothing happens. Knows the protocol and its environment variables: it reads them once and removes them,
+so that no child process takes them for its own. Must never know what is served.
 """
 
 from __future__ import annotations
@@ -18,35 +17,37 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 
 ALL = "systemd"
-"""Instead of an endpoint: one for each socket that was passed."""
+"""The endpoint string that stands for all sockets that systemd has passed."""
 
 STATUS_INTERVAL = 5.0
-"""Seconds after which `systemctl status` shows new figures."""
+"""Seconds between two updates of the figures in `systemctl status`."""
 
 STOP_MARGIN = 5.0
-"""Seconds for the end of the process after the drain, which systemd is asked for beside those of the drain."""
+"""Seconds for the end of the process after the drain. systemd is asked for them in addition to the drain's."""
 
 _DOMAINS = {socket.AF_INET: "INET", socket.AF_INET6: "INET6", socket.AF_UNIX: "UNIX"}
 
 
 def name_domain(descriptor: int) -> str:
-    """Return the address family of a listening socket, as a `systemd:` endpoint has it; raises `ValueError` for what is
-    none."""
+    """Return the address family of a listening socket, as a `systemd:` endpoint names it.
+
+    Raises `ValueError` if the descriptor is no listening socket.
+    """
     try:
         with socket.socket(fileno=os.dup(descriptor)) as passed:
             if passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and passed.type == socket.SOCK_STREAM:
                 return _DOMAINS[passed.family]
-    except (OSError, KeyError):  # no socket; of a family that has no connections over a network or a path
+    except (OSError, KeyError):  # no socket, or one of another family
         pass
     raise ValueError("is not a listening stream socket (ListenStream=, with Accept=no)")
 
 
 def expand(text: str, descriptors: Sequence[int], prefix: str = "") -> list[str]:
-    """Return the endpoint strings that `text` stands for: itself; or for `systemd`, also behind `prefix`, one for each
-    passed socket.
+    """Return the endpoint strings that `text` stands for.
 
-    The order of the sockets is that of the `ListenStream=` lines; names don't tell those of one unit apart. Raises
-    `ValueError` when there is no socket, or something else is passed.
+    `systemd`, with or without `prefix`, stands for one endpoint string per passed socket. Any other text stands for
+    itself. The sockets have the order of the `ListenStream=` lines, because all sockets of a unit have the same name.
+    Raises `ValueError` if systemd has passed no socket, or something else.
     """
     if text not in (ALL, prefix + ALL):
         return [text]
@@ -56,15 +57,15 @@ def expand(text: str, descriptors: Sequence[int], prefix: str = "") -> list[str]
 
 
 class Notifier:
-    """Tells the service manager what the service does; a message that can't be sent is left at that.
+    """Tells the service manager the state of the service.
 
-    Each is a datagram to a socket that is not waited for. The state is told again with every tick: it makes no
-    difference to systemd, and a message that found the queue full does no harm.
+    Each message is a datagram on a non-blocking socket; one that can't be sent is dropped. Every tick repeats the
+    state, so a dropped message does no harm, and systemd ignores a repeated state.
     """
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
-        """`address` is a path, or a name in Linux's abstract namespace behind an `@`; `watchdog` the seconds it waits,
-        0: for ever."""
+        """`address` is a path, or `@` and a name in Linux's abstract namespace. `watchdog` is the watchdog's timeout in
+        seconds; 0 means that there is none."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._interval = min(STATUS_INTERVAL, watchdog / 2) if watchdog else STATUS_INTERVAL
         self._has_watchdog = bool(watchdog)
@@ -74,9 +75,9 @@ class Notifier:
         self._describe: Callable[[], str] = str
 
     def start(self, clock: Any, describe: Callable[[], str]) -> None:
-        """Tell that the service is ready, and from now on that it lives, with one line of figures from `describe`.
+        """Tell that the service is ready, and from now on repeat that it lives, with a line of figures from `describe`.
 
-        The sign of life comes from the reactor, `clock`, so that a loop that is stuck is seen.
+        `clock` is the reactor, so the signs of life stop if its loop is stuck.
         """
         if self._address:
             self._describe = describe
@@ -86,12 +87,13 @@ class Notifier:
             self._loop.start(self._interval, now=False)
 
     def reload(self, work: Callable[[], Deferred[Any]]) -> Deferred[Any]:
-        """Do `work`, told of as a reload until the Deferred fires, which is returned; before the service is ready
-        nothing is told."""
+        """Do `work`, and tell that the service reloads until the returned Deferred fires.
+
+        Before the service is ready, nothing is told.
+        """
         if not self._state:
             return work()
-        # notify-reload (systemd 253) compares it with its own time of the signal: CLOCK_MONOTONIC, which is Python's on
-        # Linux.
+        # notify-reload (systemd 253) compares this time with that of its signal. Both are CLOCK_MONOTONIC on Linux.
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         return maybeDeferred(work).addBoth(self._reloaded)
 
@@ -100,11 +102,11 @@ class Notifier:
         return result
 
     def stopping(self, seconds: float) -> None:
-        """Tell that the service ends, and that it may take `seconds`: more than TimeoutStopSec, if need be."""
+        """Tell that the service ends, and that this may take `seconds`, even if TimeoutStopSec is less."""
         self._tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round((seconds + STOP_MARGIN) * 1e6)}")
 
     def stop(self) -> None:
-        """Say no more."""
+        """Tell nothing more."""
         self._address = ""
         if self._loop is not None:
             self._loop.stop()
@@ -122,7 +124,7 @@ class Notifier:
         self._send(self._state, f"STATUS={self._describe()}", *(["WATCHDOG=1"] if self._has_watchdog else []))
 
     def _send(self, *lines: str) -> None:
-        # By its path each time, not connected: systemd makes the socket anew when it is executed anew.
+        # The socket is not connected: systemd makes a new one at that path when it executes itself again.
         if self._address and lines:
             with suppress(OSError):
                 if self._socket is None:
@@ -131,9 +133,9 @@ class Notifier:
 
 
 def take(environment: MutableMapping[str, str]) -> Notifier:
-    """Return who tells systemd, by the environment, and take out of it what is for this process alone."""
+    """Return the notifier that the environment asks for, and remove the variables that are for this process alone."""
     values = {name: environment.pop(name, "") for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")}
-    # Twisted reads these as it is imported, and takes out what it has used (twisted/python/systemd.py).
+    # Twisted reads these at its import, and removes those that it has used (twisted/python/systemd.py).
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         environment.pop(name, None)
     is_watched = values["WATCHDOG_USEC"].isdecimal() and values["WATCHDOG_PID"] in ("", str(os.getpid()))

@@ -57,7 +57,7 @@ def test_an_endpoint_with_tls_has_certificates(certificate: Certificate) -> None
         ("haproxy:tcp:http", "'http' is not a number"),
         ("tcp:", "'' is not a number"),
         ("unix:/run/echod:mode=rw", "'rw' is not an octal number"),
-        ("tcp=9000", "it begins with no type, such as tcp:"),
+        ("tcp=9000", "it has no type, such as tcp:"),
         ("systemd:domain=INET:index=0", "systemd passed no such socket"),
     ],
 )

@@ -124,7 +124,7 @@ def test_the_limit_on_descriptors_is_what_the_system_lets(
     wanted = min(hard, MOST_DESCRIPTORS) if hard > 0 else MOST_DESCRIPTORS
     lines = [formatEvent(event) for event in events]
     assert lines == (
-        [] if found == wanted else [f"the system lets this process have {found} descriptors, and not {wanted}"]
+        [] if found == wanted else [f"the system allows this process {found} descriptors instead of {wanted}"]
     )
 
 

@@ -225,7 +225,7 @@ def test_a_socket_that_no_port_serves_is_refused(system: System) -> None:
     options(system, "--port tcp:9000")
     start(system, "echod.socket")
     assert system.run("systemctl", "start", SERVICE, is_checked=False).returncode == 1
-    assert "echod: socket 0 of those that systemd passed is served by no --port; add --port systemd" in messages(system)
+    assert "echod: no --port serves socket 0 from systemd; add --port systemd" in messages(system)
 
 
 def test_a_restart_refuses_no_client(system: System) -> None:

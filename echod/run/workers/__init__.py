@@ -1,1 +1,1 @@
-"""`--workers`: the parent, its workers, and what they say to each other."""
+"""`--workers`: the parent, its workers, and the link between them."""

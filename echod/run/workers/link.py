@@ -1,7 +1,7 @@
-"""What the parent and a worker say to each other, over two pipes: messages of JSON, each behind its length.
+"""The link between the parent and a worker: JSON messages over two pipes, each after its length.
 
-Either end tells the other something, or asks it and gets an answer. Knows messages, and an answer's way back. Must
-never know what they are about, nor what carries them.
+Either end can tell the other something, or ask it and get an answer. Knows messages, and which answer belongs to which
+question. Must never know what they are about, or what carries them.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
 TO_PARENT = 3
-"""The worker's descriptor for what it says to the parent."""
+"""The worker's descriptor for messages to the parent."""
 
 FROM_PARENT = 4
-"""The worker's descriptor for what the parent says to it."""
+"""The worker's descriptor for messages from the parent."""
 
 FIRST_SOCKET = 5
-"""The worker's first listening socket; the others follow."""
+"""The worker's descriptor of its first listening socket; the others follow."""
 
 
 def encode(message: Any) -> bytes:
-    """Return the octets of a message."""
+    """Return the bytes of a message, with the length before it."""
     text = json.dumps(message).encode()
     return len(text).to_bytes(4, "big") + text
 
 
 class Link(Int32StringReceiver):
-    """One end. `hear` is told what comes, `answer` asked; what `answer` returns is the answer."""
+    """One end of the link. It calls `hear` for what the other end tells, and sends back what `answer` returns."""
 
-    # The largest is a page of 1,000 connections, some 400 KiB; a worker is our own code, and this its slip of the hand.
+    # The largest message is a page of 1,000 connections, some 400 KiB. The limit is for a mistake in our own code.
     MAX_LENGTH = 2**26
 
     def __init__(self, hear: Callable[[str, Any], object], answer: Callable[[str, Any], Any]) -> None:
@@ -47,11 +47,11 @@ class Link(Int32StringReceiver):
         """Whether the other end has gone."""
 
     def tell(self, kind: str, value: Any = None) -> None:
-        """Tell the other end; nobody answers."""
+        """Tell the other end something; there is no answer."""
         self._send(["tell", kind, value])
 
     def ask(self, kind: str, value: Any = None) -> Deferred[Any]:
-        """Ask the other end, and fire with its answer, or fail when there is nobody any more."""
+        """Ask the other end; fires with its answer, or fails if the other end has gone."""
         asked: Deferred[Any] = Deferred()
         if self.is_lost:
             asked.errback(ConnectionDone())
@@ -66,7 +66,7 @@ class Link(Int32StringReceiver):
             self.transport.write(encode(message))  # type: ignore[union-attr]
 
     def stringReceived(self, string: bytes) -> None:
-        """Take a message."""
+        """Handle a message."""
         match json.loads(string):
             case ["tell", kind, value]:
                 self._hear(kind, value)
@@ -76,7 +76,7 @@ class Link(Int32StringReceiver):
                 self._asked.pop(number).callback(value)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take note that the other end has gone; whatever it was asked fails."""
+        """Note that the other end has gone; every open question fails."""
         self.is_lost = True
         asked, self._asked = self._asked, {}
         for waiting in asked.values():

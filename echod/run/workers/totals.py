@@ -47,7 +47,7 @@ class Totals:
             self._kept = add_up_all([self._kept, counts])
         except Exception:
             # A process that was started after an upgrade may count differently. Its end is noted all the same.
-            _log.failure("what {name} had counted is lost", name=name)
+            _log.failure("the counts of {name} are lost", name=name)
 
     @property
     def state(self) -> State:

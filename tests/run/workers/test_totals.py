@@ -80,7 +80,7 @@ def test_counts_that_do_not_fit_keep_no_worker_from_its_successor(started: Start
     first.link.tell("last", pack({"echod_connection_duration_seconds": {(): Observed({1.5: 1}, 1.0)}}))
     first.end(ProcessTerminated(None, 9))
     assert lines[-2:] == [
-        "what worker 100 had counted is lost",
+        "the counts of worker 100 are lost",
         "worker 100 was killed by SIGKILL; the next starts in 100ms",
     ]
     started.reactor.advance(0.1)
