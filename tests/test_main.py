@@ -1,4 +1,4 @@
-"""`python -m echod`: which command is which."""
+"""`python -m echod` and its commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_unknown_command_is_one_line() -> None:
     assert error == "echod: serve\\x1b\\n is not a command; python -m echod lists the commands\n"
 
 
-def test_check_gets_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(arguments: Sequence[str], out: Any, _error: Any) -> int:
         out.write(repr(list(arguments)))
         return 3
@@ -53,7 +53,7 @@ def test_check_gets_what_is_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--version", "--help", "check --help", "check http://wrong", "wrong"])
-def test_what_needs_no_connection_starts_without_twisted(arguments: str) -> None:
+def test_help_and_mistakes_do_not_load_twisted(arguments: str) -> None:
     program = f"""
 import sys
 from echod.__main__ import run
@@ -89,13 +89,13 @@ def test_a_closed_output_is_one_line() -> None:
     assert error.getvalue() == "echod: can't write to standard output: Bad file descriptor\n"
 
 
-def test_a_mistake_stays_one_without_output() -> None:
+def test_a_mistake_is_reported_without_standard_output() -> None:
     error = io.StringIO()
     assert run_process(["serve"], None, error) == os.EX_USAGE
     assert error.getvalue().count("\n") == 1
 
 
-def test_with_nowhere_to_complain_there_is_the_status() -> None:
+def test_without_standard_error_the_status_is_left() -> None:
     assert run_process([], None, None) == os.EX_IOERR
     with open("/dev/full", "w", buffering=1) as full:
         assert run_process([], None, full) == os.EX_IOERR

@@ -18,13 +18,14 @@ from tests.odd_server import DEADLINE, OddServer, Peer
 Script = Callable[[Peer], object]
 
 TIMEOUT = 3.0
-"""Seconds for what comes too late, in which all that is before it has to be over on a busy machine."""
+"""Time limit in seconds for tests in which something comes too late. All that comes before must be over by then, also on a
+busy machine."""
 
 
 async def check(
     url: str, tell: Callable[[str], None] = lambda _: None, getaddrinfo: Any = socket.getaddrinfo, **plan: Any
 ) -> Report:
-    """Run a check in this process; 2 messages, of which the first is text."""
+    """Run a check in this process, with 2 messages. The first is text."""
     values = {"count": 1, "size": 100, "timeout": 10.0, **plan}
     began = time.monotonic()
     report = await probe.run(reactor, Plan(parse(url), **values), tell, getaddrinfo)
@@ -41,7 +42,7 @@ async def against(script: Script, certificate: Path | None = None, **plan: Any) 
 async def fails(
     script: Script, step: Step, what: str, *seen: str, outcome: CheckOutcome = CheckOutcome.NO_CONNECTION, **plan: Any
 ) -> Report:
-    """Check, and assert where it failed, with texts that are in what is told."""
+    """Check, and assert the step that failed, and texts that are in the report."""
     report = await against(script, **plan)
     assert (report.outcome, report.step) == (outcome, step), report
     assert what in report.what

@@ -6,7 +6,7 @@ import io
 
 
 class Terminal(io.StringIO):
-    """Says that it is one."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True

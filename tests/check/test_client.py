@@ -48,7 +48,7 @@ async def test_compression_that_is_declined_is_noted() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_deflate_that_is_none() -> None:
+async def test_an_invalid_deflated_message() -> None:
     def serve(peer: Peer) -> None:
         peer.upgrade(DEFLATE)
         peer.read_frame()
@@ -65,7 +65,7 @@ async def test_deflate_that_is_none() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_extension_that_was_not_offered_in_return() -> None:
+async def test_an_extension_that_was_not_offered() -> None:
     await fails(
         lambda peer: peer.upgrade("Sec-WebSocket-Extensions: permessage-bzip2; x"),
         Step.UPGRADE,

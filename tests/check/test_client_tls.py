@@ -1,4 +1,4 @@
-"""What is said of a certificate. The verification itself, against real servers, is in test_probe.py."""
+"""What is reported about a certificate. test_connection.py has the verification itself, against real servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def certificate_for(tmp_path: Path) -> Callable[..., x509.Certificate]:
 
 
 class FakeConnection:
-    """Has a peer with a certificate, or with none."""
+    """A TLS connection whose peer has a certificate, or none."""
 
     def __init__(self, certificate: x509.Certificate | None) -> None:
         self._certificate = certificate
@@ -45,7 +45,7 @@ def verifier(url: str, certificate: x509.Certificate | None, is_insecure: bool =
     return made
 
 
-def test_the_names_of_a_certificate_are_told_but_not_all(certificate_for: Any) -> None:
+def test_some_names_of_a_certificate_are_shown(certificate_for: Any) -> None:
     names = [f"{number}.example" for number in range(7)]
     with pytest.raises(UntrustedError) as error:
         verifier("wss://localhost", certificate_for(*names)).check_name()
@@ -53,7 +53,7 @@ def test_the_names_of_a_certificate_are_told_but_not_all(certificate_for: Any) -
     assert str(error.value) == f"the certificate is for {told}, and not for localhost"
 
 
-def test_right_names(certificate_for: Any) -> None:
+def test_matching_names(certificate_for: Any) -> None:
     certificate = certificate_for("*.a.example", "my_service")
     for host in ("b.a.example", "b.a.example.", "my_service"):
         verifier(f"wss://{host}", certificate).check_name()
@@ -64,7 +64,7 @@ def test_right_names(certificate_for: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "text"), [(10, "has expired"), (99, "was rejected with error 99 (X509_STORE_CTX_get_error(3))")]
 )
-def test_the_first_reason_is_told(error: int, text: str, certificate_for: Any) -> None:
+def test_the_first_reason_is_kept(error: int, text: str, certificate_for: Any) -> None:
     made = Verifier(parse("wss://localhost"), False)
     odd = certificate_for("a")
     certificate = X509.from_cryptography(odd)

@@ -21,7 +21,7 @@ from tests.check.terminal import Terminal
 # The command line.
 
 
-def test_without_options_all_is_as_the_plan_says() -> None:
+def test_without_options_the_plan_has_its_defaults() -> None:
     assert command.parse([URL]) == (Plan(parse(URL)), False)
 
 
@@ -116,7 +116,7 @@ def test_help_has_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class FakeReactor:
-    """Knows what is to be called when it stops, and has a clock that can be changed."""
+    """Has a clock that can be replaced, and keeps what to call when it stops."""
 
     seconds = staticmethod(time.time)
     _pendingTimedCalls = _newTimedCalls = ()
@@ -155,7 +155,7 @@ def test_the_exit_status_is_the_outcome(outcome: CheckOutcome, monkeypatch: pyte
     assert run(monkeypatch, report, "--json") == (int(outcome), as_json(report), "\r\x1b[KTCP\r\x1b[K")
 
 
-def test_what_an_interrupt_does_is_not_the_servers_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_not_blamed_on_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(monkeypatch, failed(), is_stopped=True) == (INTERRUPTED, "", "\r\x1b[KTCP\r\x1b[K")
 
 

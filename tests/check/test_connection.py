@@ -20,13 +20,13 @@ from tests.odd_server import OddServer, Peer
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Path]:
-    """Make a certificate; its file."""
+    """Return a function that makes a certificate and returns its file."""
     return lambda *hosts, **values: OddCertificate(tmp_path / "odd.pem", *hosts, **values).path
 
 
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path]) -> Callable[..., Path]:
-    """Make one that this machine trusts."""
+    """Return a function that makes a certificate that this machine trusts."""
 
     def make_trusted(*hosts: str, **values: Any) -> Path:
         path = make(*hosts, **values)
@@ -92,7 +92,7 @@ async def test_a_certificate_that_is_not_valid_yet(trusted: Any) -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_certificate_for_another(trusted: Any, hosts: list[str], host: str, whose: str) -> None:
+async def test_a_certificate_for_another_host(trusted: Any, hosts: list[str], host: str, whose: str) -> None:
     heads = []
 
     def serve(peer: Peer) -> None:
@@ -105,7 +105,7 @@ async def test_a_certificate_for_another(trusted: Any, hosts: list[str], host: s
 
 
 @pytest_twisted.ensureDeferred
-async def test_any_certificate_will_do_where_that_was_asked_for(make: Any) -> None:
+async def test_insecure_accepts_any_certificate(make: Any) -> None:
     wrong = make("a.example", days=(-3, -1))
     assert (await secure(wrong, is_insecure=True)).outcome is CheckOutcome.OK
 
@@ -234,7 +234,7 @@ async def test_interim_answers_are_skipped() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_behind_an_interim_answer() -> None:
+async def test_a_refusal_after_an_interim_answer() -> None:
     octets = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
     await fails(refuses(octets), Step.HTTP, "status 403 Forbidden")
 
@@ -321,19 +321,19 @@ async def test_a_server_that_is_silent_after_a_few_octets() -> None:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_an_upgrade_that_is_none(changes: dict[str, str], what: str, seen: str) -> None:
+async def test_an_invalid_upgrade(changes: dict[str, str], what: str, seen: str) -> None:
     await fails(lambda peer: peer.send(peer.answer(**changes)), Step.UPGRADE, what, seen)
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_subprotocol_where_one_was_offered() -> None:
+async def test_a_server_that_chooses_no_subprotocol() -> None:
     what = "the server chose no subprotocol; offered: a, b"
     await fails(Peer.upgrade, Step.UPGRADE, what, "HTTP status: 101", subprotocols=("a", "b"))
 
 
 @pytest.mark.parametrize("error", [ValueError("\x1b broken"), ValueError()])
 @pytest_twisted.ensureDeferred
-async def test_what_autobahn_raises_is_no_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_exception_of_autobahn_becomes_a_fault(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def feed(*_: object) -> None:
         raise error
 

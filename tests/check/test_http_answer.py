@@ -1,4 +1,4 @@
-"""Answers of HTTP servers, whole and in part, right and wrong."""
+"""Answers of HTTP servers: complete and incomplete, valid and invalid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answer(status: str, *fields: str, body: bytes = b"") -> Answer:
     return parse(octets)
 
 
-def test_a_head_is_whole_or_not_octet_by_octet() -> None:
+def test_a_head_octet_by_octet_is_incomplete_until_its_last() -> None:
     octets = b"HTTP/1.1 426 Upgrade Required\r\nA: b\r\n\r\n"
     assert [split_head(octets[:size]) for size in range(len(octets))] == [0] * len(octets)
     assert split_head(octets + b"body") == len(octets)
@@ -39,7 +39,7 @@ def test_a_head_is_whole_or_not_octet_by_octet() -> None:
         (b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD_SIZE, "longer than"),
     ],
 )
-def test_what_is_no_head(octets: bytes, why: str) -> None:
+def test_octets_that_are_not_http(octets: bytes, why: str) -> None:
     with pytest.raises(NotHttpError, match=why):
         split_head(octets)
 
@@ -53,7 +53,7 @@ def test_what_is_no_head(octets: bytes, why: str) -> None:
         b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n",
     ],
 )
-def test_what_begins_like_http_only(octets: bytes) -> None:
+def test_an_answer_that_only_begins_like_http(octets: bytes) -> None:
     assert split_head(octets)
     with pytest.raises(NotHttpError, match="not HTTP: "):
         parse(octets)
@@ -78,7 +78,7 @@ def test_interim_answers_are_skipped_octet_by_octet(final: bytes) -> None:
     assert skip_interim(octets + INTERIM[0]) == final + INTERIM[0]
 
 
-def test_nothing_but_interim_answers_is_no_answer() -> None:
+def test_interim_answers_alone_are_no_answer() -> None:
     assert skip_interim(b"".join(INTERIM)) == b""
     with pytest.raises(NotHttpError, match="longer than"):
         skip_interim(INTERIM[0] + b"HTTP/1.1 100 Continue\r\nA: " + b"b" * MAX_HEAD_SIZE)
@@ -124,7 +124,7 @@ def test_the_line_of_a_body_that_says_something(fields: list[str], body: bytes, 
     assert (f"body: {line}" in got.describe()) == bool(line)
 
 
-def test_an_answer_without_end_is_whole_at_some_time() -> None:
+def test_an_endless_answer_counts_as_complete_at_some_size() -> None:
     got = answer("503 Service Unavailable", "Transfer-Encoding: chunked", body=b"1;" + b"x" * 60_000 + b"\r\na\r\n")
     assert not got.is_whole
     got = answer(

@@ -18,7 +18,7 @@ from tests.ports import held_port
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_echo_server_is_right() -> None:
+async def test_an_echo_server_passes() -> None:
     lines: list[str] = []
     with OddServer(good) as server:
         report = await check(server.url, tell=lines.append)
@@ -85,8 +85,8 @@ async def test_a_closed_port() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_address_that_nothing_comes_back_from() -> None:
-    """A listener whose queue is full: Linux drops the next SYN."""
+async def test_an_address_that_never_answers() -> None:
+    """The queue of the listener is full, so Linux drops the next SYN."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         fillers = [socket.socket() for _ in range(3)]
@@ -104,14 +104,14 @@ async def test_an_address_that_nothing_comes_back_from() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_error_without_a_number_is_told_in_its_words() -> None:
+async def test_an_error_without_a_number_is_reported_in_its_own_words() -> None:
     report = await check("ws://a.example", getaddrinfo=lambda *_: [(socket.AF_INET, 1, 6, "", ("not an address", 80))])
     assert (report.outcome, report.step) == (CheckOutcome.NO_CONNECTION, Step.TCP)
     assert report.what.startswith("An error occurred while connecting")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fault_of_ours_is_not_taken_for_the_servers() -> None:
+async def test_a_fault_of_our_own_is_not_blamed_on_the_server() -> None:
     def tell(_: str) -> None:
         raise ZeroDivisionError
 
@@ -120,7 +120,7 @@ async def test_a_fault_of_ours_is_not_taken_for_the_servers() -> None:
 
 
 def answers(*answer: Callable[[int, bytes], bytes]) -> Script:
-    """A server that answers each message in its own way."""
+    """Return a server that answers each message with the next function."""
 
     def serve(peer: Peer) -> None:
         peer.upgrade()
@@ -152,7 +152,7 @@ async def test_another_octet() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_length_and_a_message_that_reaches_no_terminal() -> None:
+async def test_another_length_and_a_message_with_terminal_escapes() -> None:
     greeting = b"\x1b]0;title\x07 | hello"
     report = await fails_in_echo(
         answers(lambda opcode, _: server_frame(opcode, greeting)), "length: 100 octets sent, 18 came back; octet 0: "
@@ -195,7 +195,7 @@ async def test_an_end_instead_of_an_echo() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_frame_that_is_none() -> None:
+async def test_an_invalid_frame() -> None:
     await fails_in_echo(answers(lambda *_: b"\xff\xff\xff\xff"), "message 1 of 2 (text, 100): RSV = 7")
 
 
@@ -252,7 +252,7 @@ async def test_a_wrong_echo_is_no_greeting(then: Script, monkeypatch: pytest.Mon
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_message_more_than_was_sent() -> None:
+async def test_one_message_too_many() -> None:
     script = answers(server_frame, lambda opcode, payload: 2 * server_frame(opcode, payload))
     await fails_in_echo(script, "the server sent one message more than it received", "came: ")
 
@@ -291,7 +291,7 @@ async def test_a_close_that_is_odd_is_noted(close: Script, note: str, monkeypatc
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_deadline_is_that_of_the_close_too() -> None:
+async def test_the_deadline_also_holds_for_the_close() -> None:
     report = await against(closes(Peer.wait), timeout=TIMEOUT)
     assert report.outcome is CheckOutcome.OK
     assert report.notes == ["the server kept silent with no answer to our Close frame"]

@@ -8,7 +8,7 @@ from echod.check.report import MAX_LINE, CheckOutcome, Fault, Plan, Report, Step
 from echod.http.ws_url import parse
 
 
-def test_what_is_printed_is_escaped_and_cut() -> None:
+def test_printed_text_is_escaped_and_cut() -> None:
     assert printable("a\x1b\u202e\n\\b") == "a\\x1b\\u202e\\n\\\\b"
     assert printable("x" * MAX_LINE) == "x" * MAX_LINE
     assert printable("x" * 10**6) == "x" * (MAX_LINE - 1) + "…"
@@ -22,7 +22,7 @@ def test_what_is_printed_is_escaped_and_cut() -> None:
         (Step.ECHO, True, CheckOutcome.TIMEOUT),
     ],
 )
-def test_the_outcome_follows_from_the_step_that_failed(step: Step, is_late: bool, outcome: CheckOutcome) -> None:
+def test_the_outcome_depends_on_the_step_that_failed(step: Step, is_late: bool, outcome: CheckOutcome) -> None:
     report = Report(Plan(parse("ws://localhost")))
     report.enter(Step.TCP)
     report.note("odd\n")

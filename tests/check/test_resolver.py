@@ -14,7 +14,7 @@ from tests.odd_server import OddServer
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_address_that_refuses_is_no_obstacle_where_another_answers() -> None:
+async def test_another_address_is_tried_if_one_refuses() -> None:
     def resolve(_host: str, port: int, *_: object) -> list[Any]:
         return [(socket.AF_INET6, 1, 6, "", ("::1", port, 0, 0)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
 

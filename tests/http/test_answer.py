@@ -5,7 +5,7 @@ from __future__ import annotations
 from echod.http import answer
 
 
-def test_fields_stand_in_the_order_of_the_caller() -> None:
+def test_fields_keep_the_order_of_the_caller() -> None:
     octets = answer.write(404, [("B", "1"), ("A", "2")], b"body")
     assert octets == b"HTTP/1.1 404 Not Found\r\nB: 1\r\nA: 2\r\n\r\nbody"
 

@@ -1,4 +1,4 @@
-"""Which offers of permessage-deflate are taken, and on what terms."""
+"""Which offers of permessage-deflate are accepted, and on what terms."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def terms(
         ),
     ],
 )
-def test_what_is_agreed_on(offered: str, answer: str, agreed: Terms) -> None:
+def test_the_terms_with_mirroring(offered: str, answer: str, agreed: Terms) -> None:
     assert agree(NAME + offered, SETTINGS, MIRROR, may_mirror=True) == (NAME + answer, agreed)
 
 
@@ -67,7 +67,7 @@ def test_what_is_agreed_on(offered: str, answer: str, agreed: Terms) -> None:
         ),
     ],
 )
-def test_what_is_agreed_on_where_each_echo_is_deflated(offered: str, answer: str, agreed: Terms) -> None:
+def test_the_terms_if_each_echo_is_deflated_anew(offered: str, answer: str, agreed: Terms) -> None:
     for mode, may_mirror in ((DEFLATE, True), (MIRROR, False)):
         assert agree(NAME + offered, SETTINGS, mode, may_mirror) == (NAME + answer, agreed)
 
@@ -89,7 +89,7 @@ def test_what_is_agreed_on_where_each_echo_is_deflated(offered: str, answer: str
         f"{NAME}; server_no_context_takeover=1",
     ],
 )
-def test_what_is_no_offer_is_declined_and_the_next_is_looked_at(offer: str) -> None:
+def test_an_invalid_offer_is_declined_and_the_next_one_considered(offer: str) -> None:
     assert agree(offer, SETTINGS, MIRROR, may_mirror=True) is None
     assert agree(
         f"{offer}, Permessage-Deflate; server_max_window_bits=15, {NAME}", SETTINGS, MIRROR, may_mirror=True

@@ -15,7 +15,7 @@ from echod.settings import Settings
 from tests.http.heads import GOOD, GUARD, verdict
 
 
-def test_what_comes_behind_the_head_is_kept() -> None:
+def test_octets_after_the_head_are_kept() -> None:
     reader = HeadReader(GUARD)
     assert reader.feed(GOOD[:-1]) is None
     assert reader.held == len(GOOD) - 1

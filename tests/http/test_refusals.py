@@ -8,7 +8,7 @@ from echod.http.refusals import DAEMON_FULL, NOT_HTTP, Refusal, render
 from tests.http.heads import GOOD, instead, verdict, without
 
 
-def test_answers_are_http() -> None:
+def test_a_refusal_is_an_http_answer() -> None:
     answer = render(DAEMON_FULL, "Sun, 06 Nov 1994 08:49:37 GMT")
     assert answer == (
         b"HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: "
@@ -18,7 +18,7 @@ def test_answers_are_http() -> None:
     )
 
 
-def test_plain_http_is_told_what_this_is() -> None:
+def test_the_answer_to_plain_http_says_what_this_is() -> None:
     refusal = verdict(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert isinstance(refusal, Refusal)
     head, body = render(refusal, "now").split(b"\r\n\r\n")
@@ -70,7 +70,7 @@ def test_the_answer_says_why_in_the_words_of_the_log(octets: bytes, why: str, bo
     assert render(refusal, "now").endswith(f"\r\n\r\n{body}\n".encode())
 
 
-def test_what_does_not_speak_http_is_named_in_the_log_alone() -> None:
+def test_a_peer_that_does_not_speak_http_gets_no_answer() -> None:
     assert (NOT_HTTP.status, NOT_HTTP.why) == (0, "does not speak HTTP")
 
 

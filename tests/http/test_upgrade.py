@@ -127,7 +127,7 @@ def test_refusals(octets: bytes, status: int, step: int) -> None:
     ],
     ids=lambda octets: repr(octets[-30:]),
 )
-def test_what_is_unusual_but_right(octets: bytes) -> None:
+def test_unusual_but_valid_heads(octets: bytes) -> None:
     assert isinstance(verdict(octets), Request)
     assert verdict(octets, 1) == verdict(octets)
 
@@ -215,7 +215,7 @@ def test_a_pattern_with_many_asterisks_costs_linear_time() -> None:
         (b"GET /healthz HTTP/1.0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"GET", "/healthz"),
     ],
 )
-def test_plain_http_is_handed_on_where_there_are_pages(head: bytes, method: bytes, path: str, step: int) -> None:
+def test_plain_http_becomes_a_page_request(head: bytes, method: bytes, path: str, step: int) -> None:
     request = verdict(head, step, PAGES)
     assert isinstance(request, PageRequest)
     assert (request.method, request.path) == (method, path)
@@ -246,7 +246,7 @@ def test_plain_http_is_handed_on_where_there_are_pages(head: bytes, method: byte
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_what_gets_no_page(octets: bytes, status: int) -> None:
+def test_requests_that_get_no_page(octets: bytes, status: int) -> None:
     refusal = verdict(octets, guard=PAGES)
     assert isinstance(refusal, Refusal)
     assert refusal.status == status

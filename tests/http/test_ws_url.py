@@ -1,4 +1,4 @@
-"""URLs: every part of a right one, and what is wrong with the others."""
+"""WebSocket URLs: the parts of valid ones, and the faults of others."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from echod.http.ws_url import parse
         ("ws://straße.example", False, "xn--strae-oqa.example", 80, "/", "xn--strae-oqa.example"),
     ],
 )
-def test_right(url: str, is_secure: bool, host: str, port: int, resource: str, host_field: str) -> None:
+def test_valid_urls(url: str, is_secure: bool, host: str, port: int, resource: str, host_field: str) -> None:
     target = parse(url)
     assert (target.is_secure, target.host, target.port, target.resource) == (is_secure, host, port, resource)
     assert target.host_field == host_field
 
 
-def test_an_address_is_told_from_a_name() -> None:
+def test_an_address_is_distinguished_from_a_name() -> None:
     assert parse("ws://127.0.0.1").is_address
     assert parse("ws://[::1]").is_address
     assert not parse("ws://localhost").is_address
@@ -75,6 +75,6 @@ def test_an_address_is_told_from_a_name() -> None:
         ("ws://example.com/\x1b[2J", "control"),
     ],
 )
-def test_wrong(url: str, why: str) -> None:
+def test_invalid_urls(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse(url)

@@ -61,7 +61,7 @@ class Visitor:
         return self.transport.take()
 
     def ask(self, line: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
-        """Return status, header fields by their names in lower case, and body."""
+        """Return the status, the header fields by their names in lower case, and the body."""
         head, _, body = self.send(
             "\r\n".join([f"{line} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
         ).partition(b"\r\n\r\n")
@@ -133,7 +133,7 @@ OTHER_HOSTS = [
 
 @pytest.mark.parametrize("host", OWN_HOSTS)
 @pytest.mark.parametrize("path", ["/healthz", "/nothing"])
-def test_a_host_of_its_own_is_answered(site: AdminSite, host: str, path: str) -> None:
+def test_a_request_for_an_own_host_is_answered(site: AdminSite, host: str, path: str) -> None:
     visitor = Visitor(site)
     status = b"404" if path == "/nothing" else b"200"
     assert visitor.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).startswith(b"HTTP/1.1 " + status)
@@ -145,7 +145,7 @@ def test_a_host_of_its_own_is_answered(site: AdminSite, host: str, path: str) ->
 
 @pytest.mark.parametrize("host", OTHER_HOSTS)
 def test_another_host_is_refused_on_every_page(site: AdminSite, host: str) -> None:
-    """A web page whose own name leads here would read the answers."""
+    """If another site's name pointed here (DNS rebinding), its pages could read the answers."""
     visitor = Visitor(site)
     for path in ("/", "/healthz", "/readyz", "/metrics", "/connections", "/settings", "/nothing"):
         lines = [f"{path} HTTP/1.1\r\nHost: {host}"]
@@ -161,14 +161,14 @@ def test_another_host_is_refused_on_every_page(site: AdminSite, host: str) -> No
             assert visitor.send(f"HEAD {line}\r\n\r\n".encode("latin-1")).endswith(b"\r\n\r\n")
 
 
-def test_hosts_that_are_none_or_several(site: AdminSite) -> None:
-    """A health check may name none, as it comes by HTTP/1.0; a browser always names one."""
+def test_no_host_and_several_hosts(site: AdminSite) -> None:
+    """A health check by HTTP/1.0 may name no host. A browser always names one."""
     visitor = Visitor(site)
     assert visitor.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: echod\r\n\r\n").startswith(b"HTTP/1.1 421 ")
     assert visitor.send(b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 ")
 
 
-def test_metrics_in_the_format_that_is_asked_for(site: AdminSite) -> None:
+def test_metrics_in_the_requested_format(site: AdminSite) -> None:
     visitor = Visitor(site)
     status, fields, body = visitor.ask("GET /metrics")
     assert (status, fields["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
@@ -185,7 +185,7 @@ def test_metrics_in_the_format_that_is_asked_for(site: AdminSite) -> None:
 
 
 @pytest.mark.parametrize("accept", [b"text/plain\xff", b"application/openmetrics-text; version=x"])
-def test_metrics_for_who_asks_for_no_format_there_is(site: AdminSite, accept: bytes) -> None:
+def test_metrics_for_an_unreadable_accept_header(site: AdminSite, accept: bytes) -> None:
     answer = Visitor(site).send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: " + accept + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     # To which the oldest prometheus_client gives OpenMetrics: it looks at no version.
@@ -218,7 +218,7 @@ def test_a_body_is_not_kept(site: AdminSite) -> None:
     assert visitor.send(chunked).startswith(b"HTTP/1.1 200 ")
 
 
-def test_for_one_too_many_the_oldest_goes(site: AdminSite) -> None:
+def test_the_oldest_connection_is_reset_for_one_too_many(site: AdminSite) -> None:
     visitors = [Visitor(site) for _ in range(5)]
     assert [visitor.transport.aborted for visitor in visitors] == [True, True, False, False, False]
     visitors[2].lose()
@@ -248,7 +248,7 @@ def test_an_answer_has_its_deadline(site: AdminSite, clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_the_end(site: AdminSite, clock: Clock) -> None:
+def test_the_end_resets_the_connections_that_are_left(site: AdminSite, clock: Clock) -> None:
     quick, slow = Visitor(site), Visitor(site)
     stopped = site.stop()
     assert (quick.transport.disconnecting, slow.transport.disconnecting) == (True, True)
@@ -260,7 +260,7 @@ def test_the_end(site: AdminSite, clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_the_end_when_nobody_is_there(site: AdminSite, clock: Clock) -> None:
+def test_the_end_without_connections(site: AdminSite, clock: Clock) -> None:
     assert site.stop().called
     assert not clock.getDelayedCalls()
 
@@ -276,7 +276,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 
 
 @pytest_twisted.inlineCallbacks
-def test_it_answers_during_a_drain_and_stops_last(lines: list[str]) -> Generator[Any, Any, None]:
+def test_the_site_answers_during_a_drain_and_stops_last(lines: list[str]) -> Generator[Any, Any, None]:
     service = make("tcp:0:interface=127.0.0.1", admin_endpoints=[(ADMIN, serverFromString(REAL, ADMIN))])
     service.privilegedStartService()
     assert service.factory is not None
@@ -299,7 +299,7 @@ def test_it_answers_during_a_drain_and_stops_last(lines: list[str]) -> Generator
 
 
 @pytest_twisted.inlineCallbacks
-def test_its_connections_are_beside_the_others() -> Generator[Any, Any, None]:
+def test_admin_connections_do_not_count_as_websocket_connections() -> Generator[Any, Any, None]:
     most = []
     for endpoints in ([], [(ADMIN, serverFromString(REAL, ADMIN))]):
         service = make(admin_endpoints=endpoints)

@@ -30,7 +30,7 @@ def test_a_line_of_text_has_its_fields() -> None:
     )
 
 
-def test_without_content_there_are_no_fields_of_it() -> None:
+def test_an_answer_without_content_has_no_content_fields() -> None:
     assert {name for name, _ in Answer(304, "", b"").fields} == {
         "Cache-Control",
         "X-Content-Type-Options",
@@ -81,7 +81,7 @@ def test_a_client_that_accepts_gzip_gets_it_under_a_tag_of_its_own() -> None:
         (b"*;q=0, gzip", True),
     ],
 )
-def test_who_takes_gzip(value: bytes, is_accepted: bool) -> None:
+def test_clients_that_accept_gzip(value: bytes, is_accepted: bool) -> None:
     assert accepts_gzip(value) == is_accepted
 
 

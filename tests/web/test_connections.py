@@ -28,7 +28,7 @@ def told(factory: EchoFactory) -> list[dict[str, Any]]:
     return [describe(connection, factory.clock.seconds()) for connection in factory.live]
 
 
-def test_what_is_told(factory: EchoFactory, clock: Clock) -> None:
+def test_the_facts_of_a_connection(factory: EchoFactory, clock: Clock) -> None:
     peer = Peer(factory, "2001:db8::1")
     peer.open("/chat?x=1", "X-Forwarded-For: 10.0.0.1", "Sec-WebSocket-Protocol: chat, other")
     peer.send(client_frame(TEXT, b"hello") + client_frame(BINARY, bytes(100))[:-1])
@@ -78,7 +78,7 @@ def test_what_a_client_chose_is_escaped_and_cut(factory: EchoFactory) -> None:
     assert len(held) < 1000, "nobody keeps more than may be shown"
 
 
-def test_a_peer_of_ipv4_on_a_socket_for_both(factory: EchoFactory) -> None:
+def test_an_ipv4_peer_on_a_dual_stack_socket(factory: EchoFactory) -> None:
     peer = Peer(factory, "::ffff:192.0.2.1")
     peer.open()
     (shown,) = told(factory)

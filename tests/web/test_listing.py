@@ -51,7 +51,7 @@ def test_pages_are_in_the_order_of_acceptance(factory: EchoFactory) -> None:
 
 @pytest.mark.parametrize("name", ["page", "per-page"])
 @pytest.mark.parametrize("values", [[b""], [b"0"], [b"-1"], [b"1e3"], [b"\xd9\xa1"], [b"9999999999"], [b"1", b"2"]])
-def test_a_wrong_page_is_told(factory: EchoFactory, name: str, values: list[bytes]) -> None:
+def test_a_wrong_page_is_refused(factory: EchoFactory, name: str, values: list[bytes]) -> None:
     answer = answered(factory, {name.encode(): values})
     assert (answer.status, answer.body) == (
         400,

@@ -1,4 +1,4 @@
-"""The admin site's first page: figures as text, and nothing of a client's as markup. test_admin_daemon.py sees it in a
+"""The admin site's first page: figures as text, and nothing from a client as markup. test_admin_daemon.py sees it in a
 browser."""
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from echod.web.pages import Pages, console
 
 
 class Octets:
-    """As much of a socket as http.client asks for."""
+    """The part of a socket that http.client uses."""
 
     def __init__(self, octets: bytes) -> None:
         self._octets = octets
@@ -27,7 +27,7 @@ class Octets:
 def ask(
     path: str, method: bytes = b"GET", is_healthy: bool = True, has_console: bool = True, **fields: bytes
 ) -> tuple[HTTPResponse, bytes]:
-    """Return the answer, as Python's own client reads it, and its body."""
+    """Return the answer as Python's own client reads it, and its body."""
     pages = Pages(Settings(has_console=has_console), lambda: is_healthy)
     request = PageRequest(method, path, {name.replace("_", "-").encode(): [value] for name, value in fields.items()})
     response = HTTPResponse(cast(Any, Octets(pages.answer(request))), method=method.decode())
@@ -53,13 +53,13 @@ def test_the_console() -> None:
     assert gzip.decompress(ask("/", accept_encoding=b"gzip")[1]) == body
 
 
-def test_who_has_it_gets_304() -> None:
+def test_a_client_that_has_the_page_gets_304() -> None:
     tag = ask("/")[0].headers["ETag"]
     response, body = ask("/", if_none_match=tag.encode())
     assert (response.status, body) == (304, b"")
 
 
-def test_what_is_not_there() -> None:
+def test_missing_pages() -> None:
     missing = ("/other", "/healthz/", "/%00", "//healthz", "/%2fhealthz", "*")
     for path, has_console in (*((path, True) for path in missing), ("/", False)):
         response, body = ask(path, has_console=has_console)
@@ -99,7 +99,7 @@ def test_head() -> None:
 
 
 class Elements(HTMLParser):
-    """What a browser would fetch, and what a strict policy would forbid."""
+    """Finds what a browser would fetch, and what a strict policy would forbid."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Elements(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_the_page_is_all_in_one_file() -> None:
+def test_the_page_needs_no_other_file() -> None:
     parser = Elements()
     parser.feed(ask("/")[1].decode())
     ids = [attributes["id"] for _, attributes in parser.tags if "id" in attributes]

@@ -43,7 +43,7 @@ def logged() -> Iterator[list[LogEvent]]:
 
 
 def ask(site: QuietSite, line: str, *headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers (names in lower case) and body of the answer, after which the connection is closed."""
+    """Return the status, the header fields (names in lower case) and the body. The connection is closed afterwards."""
     transport = StringTransport()
     channel = cast(Any, site.buildProtocol(None))
     channel.makeConnection(transport)
@@ -56,7 +56,7 @@ def ask(site: QuietSite, line: str, *headers: str) -> tuple[int, dict[str, str],
     return int(first.split()[1]), fields, body
 
 
-def test_a_page_is_answered_and_nothing_is_told_of_the_server(site: QuietSite) -> None:
+def test_a_page_does_not_name_the_server_software(site: QuietSite) -> None:
     status, fields, body = ask(site, "GET /?any=query")
     assert (status, body, fields["content-type"], fields["x-own"]) == (200, PAGE, HTML, "yes")
     assert int(fields["content-length"]) == len(PAGE)
@@ -67,12 +67,12 @@ def test_a_page_is_answered_and_nothing_is_told_of_the_server(site: QuietSite) -
 
 
 @pytest.mark.parametrize("target", ["http://x/moving", "HTTPS://elsewhere:9090/moving?a=b", "http://[::1]:1/moving"])
-def test_a_target_in_absolute_form_is_one(site: QuietSite, target: str) -> None:
+def test_a_target_may_be_in_absolute_form(site: QuietSite, target: str) -> None:
     assert ask(site, f"GET {target}") == ask(site, "GET /moving")
 
 
 @pytest.mark.parametrize("target", ["http://x", "http://x?a=/moving", "http://"])
-def test_without_a_path_it_is_the_root(site: QuietSite, target: str) -> None:
+def test_a_target_without_a_path_is_the_root(site: QuietSite, target: str) -> None:
     assert ask(site, f"GET {target}") == ask(site, "GET /")
 
 
@@ -87,27 +87,27 @@ def test_head_is_get_without_the_body(site: QuietSite, logged: list[LogEvent]) -
 @pytest.mark.parametrize(
     "path", ["/nothing", "//", "/moving/", "/moving/more", "/..", "*", "/%2e", "/%00", "http://x//", "ftp://x/moving"]
 )
-def test_what_is_not_there_is_one_fixed_line(site: QuietSite, path: str) -> None:
+def test_a_missing_page_is_one_fixed_line(site: QuietSite, path: str) -> None:
     status, fields, body = ask(site, f"GET {path}")
     assert (status, body, fields["content-type"]) == (404, b"Nothing is here.\n", TEXT)
     assert "server" not in fields
 
 
 @pytest.mark.parametrize("line", ["POST /", "POST /nothing", "PUT /moving", "OPTIONS *", "TRACE /", "BREW /"])
-def test_other_methods_are_told_which_may_be_used(site: QuietSite, line: str) -> None:
+def test_other_methods_get_405(site: QuietSite, line: str) -> None:
     status, fields, body = ask(site, line)
     assert (status, fields["allow"], body) == (405, "GET, HEAD", b"Only GET and HEAD are answered here.\n")
     assert "server" not in fields
 
 
-def test_a_failure_is_logged_and_told_in_fixed_words(site: QuietSite, logged: list[LogEvent]) -> None:
+def test_a_failure_is_logged_and_answered_in_fixed_words(site: QuietSite, logged: list[LogEvent]) -> None:
     status, fields, body = ask(site, "GET /broken")
     assert (status, body) == (500, b"Internal error.\n")
     assert "server" not in fields
     assert ["secret" in str(event.get("log_failure")) for event in logged] == [True]
 
 
-def test_no_line_of_the_log_for_a_request(site: QuietSite, logged: list[LogEvent]) -> None:
+def test_a_request_writes_no_log_line(site: QuietSite, logged: list[LogEvent]) -> None:
     site.startFactory()
     try:
         ask(site, "GET /")
@@ -117,7 +117,7 @@ def test_no_line_of_the_log_for_a_request(site: QuietSite, logged: list[LogEvent
 
 
 class Later:
-    """A request, as far as an answer that comes later looks at it."""
+    """The part of a request that a late answer uses."""
 
     def __init__(self) -> None:
         self.method = b"GET"

@@ -32,7 +32,7 @@ def test_several_daemons_add_up(factory: EchoFactory) -> None:
     assert add_up([outcomes.read(factory), outcomes.read(other)])["lost",] == 2
 
 
-def test_of_what_is_alike_there_is_one_number(factory: EchoFactory) -> None:
+def test_processes_that_report_the_same_thing_have_one_number(factory: EchoFactory) -> None:
     other = make_factory()
     other.certificates = lambda: {("ssl:1", "a.example"): 1000.0, ("ssl:2", "b.example"): 2000.0}
     both = add_up_all([read_all(factory), read_all(other)])
@@ -43,7 +43,7 @@ def test_of_what_is_alike_there_is_one_number(factory: EchoFactory) -> None:
     }
 
 
-def test_a_process_leaves_behind_what_only_grows(factory: EchoFactory) -> None:
+def test_only_counters_outlive_a_process(factory: EchoFactory) -> None:
     kept = read_counts(factory)
     assert kept.items() <= read_all(factory).items()
     assert {metric.name: metric.kind == "gauge" for metric in METRICS if metric.name not in kept} == {

@@ -29,7 +29,7 @@ def samples(factory: EchoFactory) -> dict[str, float]:
     return metrics_text.samples(generate_latest(make_registry(lambda: read_all(factory))).decode())
 
 
-def test_what_happened_is_told(factory: EchoFactory) -> None:
+def test_every_number_is_reported(factory: EchoFactory) -> None:
     found = samples(factory)
     expected = {
         "echod_connections_open": 1,
@@ -70,7 +70,7 @@ def test_what_happened_is_told(factory: EchoFactory) -> None:
     assert 'version="' in build
 
 
-def test_a_close_is_told(factory: EchoFactory) -> None:
+def test_a_close_is_counted(factory: EchoFactory) -> None:
     next(iter(factory.live)).connectionLost()
     found = samples(factory)
     assert found['echod_closes_total{by="client",code="1006"}'] == 1

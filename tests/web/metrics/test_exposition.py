@@ -25,7 +25,7 @@ def factory() -> EchoFactory:
     return used_factory()
 
 
-def test_of_a_process_each_tells_for_itself(factory: EchoFactory) -> None:
+def test_each_process_has_its_own_numbers(factory: EchoFactory) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         gone = 2**22  # Linux gives no process such a number
         text = generate_latest(make_registry(lambda: read_all(factory), lambda: {"0": other.pid, "1": gone})).decode()
@@ -42,7 +42,7 @@ def test_of_a_process_each_tells_for_itself(factory: EchoFactory) -> None:
     assert text.count("# TYPE process_cpu_seconds_total counter") == 1
 
 
-def test_of_a_process_is_told_where_there_is_no_more_of_proc(tmp_path: Path) -> None:
+def test_the_numbers_of_a_process_need_only_its_part_of_proc(tmp_path: Path) -> None:
     for pid in (1, "self"):
         (tmp_path / str(pid)).symlink_to(Path(f"/proc/{pid}").resolve())
     began = time.time() - float(Path("/proc/uptime").read_text().split()[0])
