@@ -18,8 +18,8 @@ from tests.odd_server import DEADLINE, OddServer, Peer
 Script = Callable[[Peer], object]
 
 TIMEOUT = 3.0
-"""Time limit in seconds for tests in which something comes too late. All that comes before must be over by then, even on
-a busy machine."""
+"""Time limit in seconds for tests in which something comes too late. All that comes before must be over by then, even
+on a busy machine."""
 
 
 async def check(
