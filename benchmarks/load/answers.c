@@ -60,7 +60,8 @@ static void check_data_frame(Answers *a, const Script *script, bool deflate)
         a->packed = (a->first & RSV1) != 0;
         a->at = 0;
     }
-    /* A compressor that makes a message longer adds only a few octets per 16 KiB. More than twice the length is no compression. */
+    /* A compressor that makes a message longer adds only a few octets per 16 KiB. More than twice the length is no
+     * compression. */
     size_t plain_len = script->entries[a->entry].plain_len;
     size_t most = a->packed ? plain_len * 2 + 1024 : plain_len;
     if (a->remaining > most - a->at) {
@@ -121,7 +122,8 @@ static void compare_packed(Entry *entry, const uint8_t *packed, size_t len)
     if (entry->verified_len == len && memcmp(entry->verified, packed, len) == 0) {
         return; /* the same octets after the same history inflate to the same message */
     }
-    if (!deflate_is_message(packed, len, entry->plain - entry->history_len, entry->history_len, entry->plain, entry->plain_len)) {
+    if (!deflate_is_message(packed, len, entry->plain - entry->history_len, entry->history_len, entry->plain,
+                            entry->plain_len)) {
         fail("wrong octet: a compressed answer of %zu octets does not inflate to the message", len);
     }
     entry->verified = realloc(entry->verified, len + 1);

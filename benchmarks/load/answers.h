@@ -31,8 +31,10 @@ typedef struct {
     size_t gathered_room;
 } Answers;
 
-/* Takes octets up to the end of one frame, and returns their number. *event is what they completed. A mistake ends the program. */
-size_t answers_feed(Answers *answers, const Script *script, bool deflate, const uint8_t *octets, size_t len, Event *event);
+/* Takes octets up to the end of one frame, and returns their number. *event is what they completed. A mistake ends the
+ * program. */
+size_t answers_feed(Answers *answers, const Script *script, bool deflate, const uint8_t *octets, size_t len,
+                    Event *event);
 
 void answers_free(Answers *answers);
 

@@ -11,8 +11,8 @@ size_t deflate_message(const uint8_t *plain, size_t plain_len, bool fresh, uint8
     fail("built without WITH_DEFLATE");
 }
 
-bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len, const uint8_t *plain,
-                        size_t plain_len)
+bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len,
+                        const uint8_t *plain, size_t plain_len)
 {
     (void)packed, (void)packed_len, (void)history, (void)history_len, (void)plain, (void)plain_len;
     fail("built without WITH_DEFLATE");
@@ -24,7 +24,8 @@ bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t 
 #include <string.h>
 #include <zlib.h>
 
-static const uint8_t TAIL[] = {0x00, 0x00, 0xff, 0xff}; /* RFC 7692 section 7.2.1: removed by the sender, added by the receiver */
+/* RFC 7692 section 7.2.1: removed by the sender, added by the receiver */
+static const uint8_t TAIL[] = {0x00, 0x00, 0xff, 0xff};
 
 size_t deflate_message(const uint8_t *plain, size_t plain_len, bool fresh, uint8_t **packed)
 {
@@ -57,8 +58,8 @@ static int inflate_some(z_stream *stream, const uint8_t *octets, size_t len)
     return inflate(stream, Z_SYNC_FLUSH);
 }
 
-bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len, const uint8_t *plain,
-                        size_t plain_len)
+bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len,
+                        const uint8_t *plain, size_t plain_len)
 {
     static z_stream stream;
     static uint8_t *scratch;

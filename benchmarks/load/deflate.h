@@ -12,11 +12,12 @@
 
 enum { DEFLATE_WINDOW = 32768 };
 
-/* Compresses one message into *packed, which is malloc'd, and returns its size. With `fresh` it refers to no earlier message. */
+/* Compresses one message into *packed, which is malloc'd, and returns its size. With `fresh` it refers to no earlier
+ * message. */
 size_t deflate_message(const uint8_t *plain, size_t plain_len, bool fresh, uint8_t **packed);
 
 /* Tells whether the octets, after this history, inflate to exactly this message. */
-bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len, const uint8_t *plain,
-                        size_t plain_len);
+bool deflate_is_message(const uint8_t *packed, size_t packed_len, const uint8_t *history, size_t history_len,
+                        const uint8_t *plain, size_t plain_len);
 
 #endif

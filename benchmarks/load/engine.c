@@ -57,7 +57,7 @@ void connection_drop(Engine *engine, Connection *c)
     *c = (Connection){.transport.fd = -1};
 }
 
-/* --- sending --------------------------------------------------------------------------------------------------------------- */
+/* --- sending ------------------------------------------------------------------------------------------------------ */
 
 static void advance(const Script *script, Connection *c, size_t sent)
 {
@@ -172,7 +172,7 @@ void connection_ask(Engine *engine, Connection *c, unsigned messages, uint64_t s
     flush(engine, c);
 }
 
-/* --- receiving ------------------------------------------------------------------------------------------------------------- */
+/* --- receiving ---------------------------------------------------------------------------------------------------- */
 
 static void count_answer(Engine *engine, Connection *c)
 {
@@ -194,7 +194,8 @@ static void on_close_frame(Connection *c)
 {
     const uint8_t *payload = c->answers.control;
     if (!c->close_sent) {
-        fail("the server closed a connection with code %u", c->answers.control_len < 2 ? 1005U : (unsigned)(payload[0] << 8 | payload[1]));
+        fail("the server closed a connection with code %u",
+             c->answers.control_len < 2 ? 1005U : (unsigned)(payload[0] << 8 | payload[1]));
     }
     c->close_received = true;
 }
@@ -244,7 +245,8 @@ static void feed_head(Engine *engine, Connection *c, const uint8_t *octets, size
     engine->opening--;
     engine->open++;
     if (len > end - before) {
-        feed_frames(engine, c, octets + (end - before), len - (end - before)); /* no answer is due: these octets are a ping, or a mistake */
+        /* No answer is due: these octets are a ping, or a mistake. */
+        feed_frames(engine, c, octets + (end - before), len - (end - before));
     }
     engine->on_open(engine, c);
 }
@@ -252,7 +254,8 @@ static void feed_head(Engine *engine, Connection *c, const uint8_t *octets, size
 static void ended(Engine *engine, Connection *c, ssize_t how)
 {
     if (c->state != STATE_OPEN || !c->close_sent) {
-        fail("the server %s a connection%s", how == IO_END ? "dropped" : "reset", c->state != STATE_OPEN ? " in its opening handshake" : "");
+        fail("the server %s a connection%s", how == IO_END ? "dropped" : "reset",
+             c->state != STATE_OPEN ? " in its opening handshake" : "");
     }
     engine->on_close(engine, c);
 }
@@ -278,7 +281,7 @@ static void receive(Engine *engine, Connection *c)
     } while (c->state != STATE_CLOSED && (got == RECEIVE_ROOM || transport_has_buffered(&c->transport)));
 }
 
-/* --- opening --------------------------------------------------------------------------------------------------------------- */
+/* --- opening ------------------------------------------------------------------------------------------------------ */
 
 static void continue_opening(Engine *engine, Connection *c)
 {
@@ -305,7 +308,8 @@ void connection_begin(Engine *engine, Connection *c, unsigned first)
 {
     const Options *o = engine->options;
     unsigned entry = engine->script.steady > 0 ? 0 : first % engine->script.count;
-    *c = (Connection){.state = STATE_CONNECTING, .out_entry = entry, .answers.entry = entry, .opening_since = engine_clock()};
+    *c = (Connection){
+        .state = STATE_CONNECTING, .out_entry = entry, .answers.entry = entry, .opening_since = engine_clock()};
     c->asked_at = calloc(o->in_flight, sizeof *c->asked_at);
     c->transport = transport_open(o->host, o->port, engine->serial++, o->tls);
     engine->opening++;

@@ -1,7 +1,7 @@
 /* The connections, and the one epoll loop that serves them.
  *
- * Knows: how a connection is opened, how messages, answers and pings pass, and how it is closed. Must never know: which figures
- * a mode wants. A mode decides in three hooks what happens next.
+ * Knows: how a connection is opened, how messages, answers and pings pass, and how it is closed. Must never know: which
+ * figures a mode wants. A mode decides in three hooks what happens next.
  */
 #ifndef LOAD_ENGINE_H
 #define LOAD_ENGINE_H

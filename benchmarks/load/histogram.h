@@ -21,7 +21,8 @@ static inline unsigned histogram_step(uint64_t nanoseconds)
         return (unsigned)nanoseconds;
     }
     unsigned exponent = 63U - (unsigned)__builtin_clzll(nanoseconds);
-    unsigned step = (exponent - 5U) * HISTOGRAM_STEPS + (unsigned)((nanoseconds >> (exponent - 6U)) & (HISTOGRAM_STEPS - 1U));
+    unsigned step = (exponent - 5U) * HISTOGRAM_STEPS;
+    step += (unsigned)((nanoseconds >> (exponent - 6U)) & (HISTOGRAM_STEPS - 1U));
     unsigned last = HISTOGRAM_OCTAVES * HISTOGRAM_STEPS - 1U;
     return step < last ? step : last;
 }

@@ -1,7 +1,7 @@
 /* A load generator for WebSocket echo servers: one thread, one epoll loop. It compares every octet.
  *
- * At the end it prints one line of JSON. With --pause it first prints the words "open" and "measured", and waits for a line
- * after each. So the caller can look at the server's memory meanwhile.
+ * At the end it prints one line of JSON. With --pause it first prints the words "open" and "measured", and waits for a
+ * line after each. So the caller can look at the server's memory meanwhile.
  *
  * Knows: the modes, when to measure, what to print. Must never know: frames, sockets.
  */
@@ -16,7 +16,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
-/* The listeners of Twisted and asyncio queue 50 to 100 connections for accept. Another one would repeat its SYN after a second. */
+/* The listeners of Twisted and asyncio queue 50 to 100 connections for accept. Another one would repeat its SYN after a
+ * second. */
 enum { MOST_OPENING = 32 };
 
 enum { TURN_MILLISECONDS = 20 };
@@ -36,7 +37,7 @@ static bool asking; /* while true, each answer leads to a new message */
 static bool reopening;
 static clockid_t watched[MAX_WATCHED];
 
-/* --- clocks ---------------------------------------------------------------------------------------------------------------- */
+/* --- clocks ------------------------------------------------------------------------------------------------------- */
 
 static uint64_t clock_of(clockid_t id)
 {
@@ -63,7 +64,7 @@ static Reading read_clocks(void)
     return reading;
 }
 
-/* --- what is common to the modes ------------------------------------------------------------------------------------------- */
+/* --- what is common to the modes ---------------------------------------------------------------------------------- */
 
 static void pause_at(const char *word)
 {
@@ -89,7 +90,8 @@ static void turn_until(bool (*done)(void), uint64_t (*progress)(void), const cha
             seen = progress();
             since = now;
         } else if ((double)(now - since) > options.patience * 1e9) {
-            fail("%s after %g s without progress (open %u, opening %u, unanswered %" PRIu64 ")", missing, options.patience, engine.open,
+            fail("%s after %g s without progress (open %u, opening %u, unanswered %" PRIu64 ")", missing,
+                 options.patience, engine.open,
                  engine.opening, engine.outstanding);
         }
     }
@@ -181,14 +183,17 @@ static void print_result(const Reading *from, const Reading *to, double opening_
 {
     double seconds = (double)(to->at - from->at) / 1e9;
     const Histogram *latency = &engine.latency;
-    printf("{\"messages\": %" PRIu64 ", \"seconds\": %.6f, \"rate\": %.1f, \"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"max\": %.2f, "
-           "\"cpu_share\": %.4f, \"server_cpu_seconds\": %.6f, \"packed\": %" PRIu64 ", \"opening_seconds\": %.6f, \"errors\": 0}\n",
-           engine.messages, seconds, (double)engine.messages / seconds, histogram_percentile(latency, 0.5), histogram_percentile(latency, 0.9),
-           histogram_percentile(latency, 0.99), (double)latency->most / 1e3, (double)(to->own_cpu - from->own_cpu) / 1e9 / seconds,
+    printf("{\"messages\": %" PRIu64 ", \"seconds\": %.6f, \"rate\": %.1f, "
+           "\"p50\": %.2f, \"p90\": %.2f, \"p99\": %.2f, \"max\": %.2f, "
+           "\"cpu_share\": %.4f, \"server_cpu_seconds\": %.6f, "
+           "\"packed\": %" PRIu64 ", \"opening_seconds\": %.6f, \"errors\": 0}\n",
+           engine.messages, seconds, (double)engine.messages / seconds, histogram_percentile(latency, 0.5),
+           histogram_percentile(latency, 0.9), histogram_percentile(latency, 0.99), (double)latency->most / 1e3,
+           (double)(to->own_cpu - from->own_cpu) / 1e9 / seconds,
            (double)(to->server_cpu - from->server_cpu) / 1e9, engine.packed, opening_seconds);
 }
 
-/* --- echo and latency ------------------------------------------------------------------------------------------------------ */
+/* --- echo and latency --------------------------------------------------------------------------------------------- */
 
 static void nothing_on_open(Engine *e, Connection *c)
 {
@@ -259,7 +264,7 @@ static void run_echo(void)
     print_result(&from, &to, opening_seconds);
 }
 
-/* --- opens ----------------------------------------------------------------------------------------------------------------- */
+/* --- opens -------------------------------------------------------------------------------------------------------- */
 
 static void open_again(Engine *e, Connection *c)
 {
@@ -300,7 +305,7 @@ static void run_opens(void)
     print_result(&from, &to, 0);
 }
 
-/* --- hold ------------------------------------------------------------------------------------------------------------------ */
+/* --- hold --------------------------------------------------------------------------------------------------------- */
 
 static void run_hold(void)
 {
@@ -318,7 +323,7 @@ static void run_hold(void)
     print_result(&from, &to, (double)(to.at - from.at) / 1e9);
 }
 
-/* --------------------------------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------------------------- */
 
 static void check_files(void)
 {

@@ -81,7 +81,8 @@ Options options_parse(int argc, char **argv)
         {NULL, 0, NULL, 0},
     };
     Options o = {
-        .host = "127.0.0.1", .path = "/", .connections = 1, .in_flight = 1, .fragments = 1, .size = 16, .seconds = 1, .warmup = 0.2, .patience = 5,
+        .host = "127.0.0.1", .path = "/", .connections = 1, .in_flight = 1, .fragments = 1, .size = 16,
+        .seconds = 1, .warmup = 0.2, .patience = 5,
     };
     int letter;
     while ((letter = getopt_long(argc, argv, "", known, NULL)) != -1) {

@@ -9,7 +9,8 @@
 
 enum { OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80, RSV1 = 0x40, MASKED = 0x80 };
 
-/* All messages of a cycle together nearly fit into a second-level cache, so that the generator does not wait for memory. */
+/* All messages of a cycle together nearly fit into a second-level cache, so that the generator does not wait for
+ * memory. */
 enum { MOST_MESSAGES = 509, CYCLE_OCTETS = 1 << 20, FEWEST_MESSAGES = 4 };
 
 typedef struct {
@@ -40,8 +41,9 @@ static void append(Buffer *buffer, const void *octets, size_t len)
 static void fill_ascii(uint8_t *out, size_t len, uint64_t *state)
 {
     static const char *const words[] = {
-        "connection ", "message ", "the ",    "server ", "of ",   "and ",     "payload ", "frame ", "a ",     "client ", "in ",
-        "is ",         "opening ", "closing ", "to ",    "that ", "handshake ", "octet ",  "with ",  "value ", "from ",   "which ",
+        "connection ", "message ", "the ",     "server ", "of ",   "and ",       "payload ", "frame ",
+        "a ",          "client ",  "in ",      "is ",     "opening ", "closing ", "to ",      "that ",
+        "handshake ",  "octet ",   "with ",    "value ",  "from ", "which ",
     };
     size_t at = 0;
     while (at < len) {
@@ -121,7 +123,8 @@ static void append_frame(Buffer *wire, uint8_t first, const uint8_t *payload, si
     }
 }
 
-static void append_message(Buffer *wire, uint8_t opcode, bool packed, const uint8_t *payload, size_t len, unsigned fragments, uint64_t *state)
+static void append_message(Buffer *wire, uint8_t opcode, bool packed, const uint8_t *payload, size_t len,
+                           unsigned fragments, uint64_t *state)
 {
     size_t at = 0;
     for (unsigned i = 0; i < fragments; i++) {
@@ -139,14 +142,16 @@ static unsigned messages_in_cycle(const Options *o)
     size_t messages = CYCLE_OCTETS / size;
     messages = messages < MOST_MESSAGES ? messages : MOST_MESSAGES;
     messages = messages > FEWEST_MESSAGES ? messages : FEWEST_MESSAGES;
-    messages = messages > o->in_flight ? messages : o->in_flight + 1; /* one flight never holds the same message twice */
+    /* One flight never holds the same message twice. */
+    messages = messages > o->in_flight ? messages : o->in_flight + 1;
     if (o->deflate == DEFLATE_TAKEOVER && messages * size < DEFLATE_WINDOW) {
         messages = DEFLATE_WINDOW / size + 1;
     }
     return (unsigned)messages;
 }
 
-static Entry make_entry(const Options *o, const uint8_t *image, size_t at, uint8_t opcode, Buffer *wire, uint64_t *state)
+static Entry make_entry(const Options *o, const uint8_t *image, size_t at, uint8_t opcode, Buffer *wire,
+                        uint64_t *state)
 {
     Entry entry = {.plain = image + at, .plain_len = o->size, .wire_at = wire->len};
     if (o->deflate == DEFLATE_OFF) {
@@ -177,5 +182,6 @@ Script script_make(const Options *o)
         fill(image + i * o->size, o->size, o->kind, i % messages);
         entries[i] = make_entry(o, image, i * o->size, opcode, &wire, &state);
     }
-    return (Script){.entries = entries, .count = count, .steady = count - messages, .wire = wire.octets, .opcode = opcode};
+    return (Script){
+        .entries = entries, .count = count, .steady = count - messages, .wire = wire.octets, .opcode = opcode};
 }

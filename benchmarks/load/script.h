@@ -1,10 +1,11 @@
 /* The cycle of messages that every connection sends repeatedly, and the answers that it must get.
  *
- * Messages are made, masked, framed and compressed once, before anything is measured. Their octets are sent straight from
- * memory. All messages of a cycle differ, so that a lost, doubled or swapped answer shows as a wrong octet.
+ * Messages are made, masked, framed and compressed once, before anything is measured. Their octets are sent straight
+ * from memory. All messages of a cycle differ, so that a lost, doubled or swapped answer shows as a wrong octet.
  *
- * With context takeover the same holds. The first cycle is compressed with an empty window, and sent once. The second refers to
- * the first. The plain text repeats with a period of at least the window, so the second is valid as every later cycle, too.
+ * With context takeover the same holds. The first cycle is compressed with an empty window, and sent once. The second
+ * refers to the first. The plain text repeats with a period of at least the window, so the second is valid as every
+ * later cycle, too.
  *
  * Knows: RFC 6455 section 5 (framing), payloads. Must never know: sockets, time.
  */
@@ -23,7 +24,7 @@ typedef struct {
     size_t history_len; /* octets right before `plain` that a compressor with context takeover may refer to */
     size_t wire_at;
     size_t wire_len;
-    uint8_t *verified; /* a compressed answer that inflated to the message: the same octets need not be inflated again */
+    uint8_t *verified; /* a compressed answer that inflated to the message, and need not be inflated again */
     size_t verified_len;
 } Entry;
 

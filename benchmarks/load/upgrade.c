@@ -52,7 +52,8 @@ static void check_extension(const Options *o, const char *extensions)
         fail("the server refused permessage-deflate");
     }
     if (o->deflate == DEFLATE_NO_TAKEOVER && strstr(extensions, "server_no_context_takeover") == NULL) {
-        fail("the server keeps its context: %s", extensions); /* RFC 7692 section 7.1.1.1: it accepted the offer, so it must not */
+        /* RFC 7692 section 7.1.1.1: a server that accepts the offer must not keep its context. */
+        fail("the server keeps its context: %s", extensions);
     }
     if (o->deflate == DEFLATE_TAKEOVER && strstr(extensions, "no_context_takeover") != NULL) {
         fail("the server refused context takeover: %s", extensions);

@@ -1,7 +1,8 @@
 /* The floor: the least work that a WebSocket echo server can do on one thread with epoll.
  *
- * It makes the opening handshake, and unmasks and returns each frame in place. It does not check UTF-8, has no limits and no
- * extensions, and trusts its client. So no correct server can be expected to be faster. It is a yardstick, not a server.
+ * It makes the opening handshake, and unmasks and returns each frame in place. It does not check UTF-8, has no limits
+ * and no extensions, and trusts its client. So no correct server can be expected to be faster. It is a yardstick, not a
+ * server.
  *
  * Knows: RFC 6455 sections 4.2.2 and 5.2. Must never know: the rest of it.
  */
@@ -36,7 +37,7 @@ typedef struct {
 static uint8_t buffer[MOST_REQUEST + ROOM];
 static int epoll;
 
-/* --- SHA-1 (FIPS 180-4) and Base64, for Sec-WebSocket-Accept --------------------------------------------------------------- */
+/* --- SHA-1 (FIPS 180-4) and Base64, for Sec-WebSocket-Accept ------------------------------------------------------ */
 
 static uint32_t rotate(uint32_t x, int n)
 {
@@ -53,7 +54,9 @@ static void sha1_block(uint32_t h[5], const uint8_t *p)
         w[i] = rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     }
     for (int i = 0; i < 80; i++) {
-        uint32_t f = i < 20 ? (b & c) | (~b & d) : i < 40 ? b ^ c ^ d : i < 60 ? (b & c) | (b & d) | (c & d) : b ^ c ^ d;
+        uint32_t f = i < 20               ? (b & c) | (~b & d)
+                     : i >= 40 && i < 60 ? (b & c) | (b & d) | (c & d)
+                                          : b ^ c ^ d;
         static const uint32_t k[] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
         uint32_t t = rotate(a, 5) + f + e + k[i / 20] + w[i];
         e = d, d = c, c = rotate(b, 30), b = a, a = t;
@@ -87,7 +90,7 @@ static void accept_value(const char *key, char out[29])
     out[28] = '\0';
 }
 
-/* --- sockets --------------------------------------------------------------------------------------------------------------- */
+/* --- sockets ------------------------------------------------------------------------------------------------------ */
 
 static void drop(Connection *c)
 {
@@ -145,7 +148,7 @@ static void hold(Connection *c, const uint8_t *octets, size_t len)
     }
 }
 
-/* --- the protocol ---------------------------------------------------------------------------------------------------------- */
+/* --- the protocol ------------------------------------------------------------------------------------------------- */
 
 /* Returns the octets used, 0 if the request is incomplete, or -1 if it is no opening handshake. */
 static ssize_t shake_hands(Connection *c, uint8_t *octets, size_t len)
@@ -162,7 +165,8 @@ static ssize_t shake_hands(Connection *c, uint8_t *octets, size_t len)
     char accept[29], response[256];
     accept_value((char *)key + sizeof name - 1, accept);
     int length = snprintf(response, sizeof response,
-                          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accept);
+                          "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Accept: %s\r\n\r\n", accept);
     c->open = true;
     return put(c, (uint8_t *)response, (size_t)length) ? end + 4 - octets : -1;
 }
@@ -208,7 +212,8 @@ static size_t turn_header(Connection *c, const uint8_t *octets, size_t len, uint
     memcpy(c->mask + 4, octets + 2 + width, 4);
     uint8_t first = octets[0];
     c->closing = c->closing || (first & 0x0f) == 8;
-    to[0] = (first & 0x0f) == 9 ? (uint8_t)(first + 1) : first; /* a ping becomes a pong, a Close frame its own answer */
+    /* A ping becomes a pong, a Close frame its own answer. */
+    to[0] = (first & 0x0f) == 9 ? (uint8_t)(first + 1) : first;
     to[1] = octets[1] & 0x7f;
     memmove(to + 2, octets + 2, width);
     *written = 2 + width;

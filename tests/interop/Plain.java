@@ -1,5 +1,5 @@
-// Prints the status of each URL with Java's own HttpClient. The client prefers HTTP/2, and offers h2c with each request to
-// http://.
+// Prints the status of each URL with Java's own HttpClient. The client prefers HTTP/2, and offers h2c with each request
+// to http://.
 
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -10,7 +10,8 @@ class Plain {
     public static void main(String[] urls) throws Exception {
         HttpClient client = HttpClient.newHttpClient();
         for (String url : urls) {
-            System.out.println(client.send(HttpRequest.newBuilder(URI.create(url)).build(), BodyHandlers.ofString()).statusCode());
+            HttpRequest request = HttpRequest.newBuilder(URI.create(url)).build();
+            System.out.println(client.send(request, BodyHandlers.ofString()).statusCode());
         }
         System.exit(0);
     }

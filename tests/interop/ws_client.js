@@ -1,8 +1,8 @@
 // Drives `ws` for clients.py: opens the connection that its argument describes and takes commands on standard input.
 //
 // A command is one line of JSON. It lists messages as [is binary, octets], and their octets follow the line without
-// separators. Answers have the same form. At the end of the input the client closes the connection. Must never know what
-// is expected of the daemon.
+// separators. Answers have the same form. At the end of the input the client closes the connection. Must never know
+// what is expected of the daemon.
 
 import { readFileSync } from "node:fs";
 import { once } from "node:events";

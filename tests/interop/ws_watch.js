@@ -1,6 +1,6 @@
-// Drives `ws` for watchers.py: opens the connection that its standard input describes, and sends the given messages. When
-// the connection has ended, or nothing has come for `patience` seconds, it prints what it saw as one JSON object. Must never
-// know what is expected of the daemon.
+// Drives `ws` for watchers.py: opens the connection that its standard input describes, and sends the given messages.
+// When the connection has ended, or nothing has come for `patience` seconds, it prints what it saw as one JSON object.
+// Must never know what is expected of the daemon.
 
 import { readFileSync } from "node:fs";
 import { stdin, stdout } from "node:process";
