@@ -15,10 +15,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from echod.core.deadlines import TICK
+from echod.echo import EchoProtocol
 from echod.http.request import PageRequest
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
-from echod.websocket.protocol import EchoProtocol
 from tests import frames
 
 
@@ -100,7 +100,7 @@ def make_factory(
     **settings: Any,
 ) -> EchoFactory:
     """Make a factory on a fake clock."""
-    return EchoFactory(Settings(**settings), clock or Clock(), max_connections, pages=pages)
+    return EchoFactory(EchoProtocol, Settings(**settings), clock or Clock(), max_connections, pages=pages)
 
 
 def assert_freed_at_once(clock: Clock, use: Callable[[Peer], object], **settings: Any) -> None:

@@ -26,10 +26,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echod.echo import EchoProtocol
 from echod.lane.native import Native, load
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
-from echod.websocket.protocol import EchoProtocol
 from tests.frames import handshake
 from tests.tls import Certificate
 
@@ -369,7 +369,7 @@ class Bed:
 def bed(native: Native | None, kind: type[Loop] = Loop, **settings: Any) -> Iterator[Bed]:
     """Make a factory. At the end close all its connections."""
     with kind() as loop:
-        made = Bed(loop, EchoFactory(Settings(**settings), loop, 10_000, native))
+        made = Bed(loop, EchoFactory(EchoProtocol, Settings(**settings), loop, 10_000, native))
         try:
             yield made
         finally:

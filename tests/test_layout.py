@@ -19,6 +19,7 @@ ROOMS = [
     "lane",
     "faults",
     "websocket",
+    "echo",
     "web",
     "run",
     "options",

@@ -23,10 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
-from echod.websocket.protocol import EchoProtocol
 from tests.fakes import Peer
 from tests.frames import (
     BINARY,
@@ -95,7 +95,7 @@ class Grounds:
 
 @pytest.fixture(scope="module")
 def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
-    without = EchoFactory(Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]
+    without = EchoFactory(EchoProtocol, Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]
     with bed(native, **SETTINGS) as made:  # type: ignore[arg-type]  # values of several types
         yield Grounds(native, without, made, certificate.server_options(), certificate.client())
 

@@ -38,8 +38,10 @@ class Holder(Protocol):
     held: int
     """What `count` returned last; only the budget writes it."""
 
-    is_backlogged: bool
-    """Whether the client doesn't take its answers, so that the connection is not read anyway."""
+    @property
+    def is_backlogged(self) -> bool:
+        """Whether the client doesn't take its answers, so that the connection is not read anyway."""
+        ...
 
     @property
     def in_open_state(self) -> bool:

@@ -32,8 +32,10 @@ class Watched(Protocol):
         """Return how many written bytes the peer's side has not taken yet."""
         ...
 
-    is_waiting: bool
-    """Whether the connection is not read because there is no room for what it would send."""
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the connection is not read because there is no room for what it would send."""
+        ...
 
     @property
     def is_held_up(self) -> bool:

@@ -107,13 +107,20 @@ class Afflicted(Protocol):
         """Send a Close frame; None: without a code."""
         ...
 
-    def dropConnection(self) -> None:
-        """End the TCP connection without a Close frame."""
+    def hold_up(self, is_held_up: bool) -> None:
+        """Read no more, or again."""
         ...
 
-    def stop_reading(self, is_to_be_reset: bool) -> None:
-        """Take no more octets: for ever, or until the connection is reset, which then nobody may keep from
-        happening."""
+    def end_without_close_frame(self) -> None:
+        """End the TCP connection, and send no Close frame."""
+        ...
+
+    def stall(self) -> None:
+        """Take no more octets until the connection is reset at a deadline."""
+        ...
+
+    def prepare_reset(self) -> None:
+        """Take no more octets. A reset follows, and nobody may keep it from happening."""
         ...
 
     def count_pending(self) -> int:
@@ -188,10 +195,15 @@ class Faulty:
 
     # Messages.
 
+    def _hold(self, octets: int) -> None:
+        """Count octets that are held, and stop the reading of more while there are too many."""
+        was_full, self.held_size = self._is_full, self.held_size + octets
+        if self._is_full != was_full:
+            self._connection.hold_up(self._is_full)
+
     @property
-    def is_full(self) -> bool:
-        """Whether no more messages may be taken."""
-        return self.is_stalled or self.held_size >= self._max_held
+    def _is_full(self) -> bool:
+        return self.held_size >= self._max_held
 
     def take(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
         """Take a message: it is lost, held, or echoed."""
@@ -202,7 +214,7 @@ class Faulty:
             return
         held = _Held(self._clock.seconds() + self.faults.delay, payload, is_binary, is_plain)
         self._held.append(held)
-        self.held_size += held.size
+        self._hold(held.size)
         if len(self._held) == 1:
             self._call_later(self.faults.delay, self._release)
 
@@ -214,7 +226,8 @@ class Faulty:
 
     def stop(self) -> None:
         """Forget everything: the connection is over."""
-        self._forget_held()
+        self._held.clear()
+        self.held_size = 0
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
@@ -227,7 +240,7 @@ class Faulty:
             held = self._held[0]
             yield from self._answer(held.payload, held.is_binary, held.is_plain)
             self._held.popleft()
-            self.held_size -= held.size
+            self._hold(-held.size)
             self._count_echo()
         if self._held:
             self._call_later(max(0, self._held[0].due - self._clock.seconds()), self._release)
@@ -243,10 +256,6 @@ class Faulty:
         self._echoed += 1
         self._end_if_due()
 
-    def _forget_held(self) -> None:
-        self._held.clear()
-        self.held_size = 0
-
     # The end.
 
     def _end_if_due(self) -> None:
@@ -255,21 +264,22 @@ class Faulty:
             return
         if faults.close is not None or faults.abort or faults.stall:
             self._is_over = True
-            self._forget_held()
+            self._held.clear()
+            self._hold(-self.held_size)
             self._cancel(self._release)
             self._close()
         if faults.abort:
-            self._connection.stop_reading(is_to_be_reset=True)
+            self._connection.prepare_reset()
             # Not now: what this read was answered with is still to be written.
             self._call_later(0, self._reset_when_taken)
         elif faults.stall:
             self.is_stalled = True
-            self._connection.stop_reading(is_to_be_reset=False)
+            self._connection.stall()
 
     def _close(self) -> None:
         code = self.faults.close
         if code == NO_CLOSE_FRAME:
-            self._connection.dropConnection()
+            self._connection.end_without_close_frame()
         elif code is not None:
             self._connection.begin_close(None if code == NO_CODE else code, self.faults.reason)
 

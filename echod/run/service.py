@@ -20,6 +20,7 @@ from twisted.python.components import Componentized
 
 from echod.core.lag import LagMeter
 from echod.core.log import SERVICE, UNLIMITED, Limiter
+from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
@@ -137,7 +138,9 @@ class EchoService(Service):
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._reserved)
         pages = Pages(self._settings, lambda: bool(self.running))
-        self.factory = EchoFactory(self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer)
+        self.factory = EchoFactory(
+            EchoProtocol, self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer
+        )
         self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))

@@ -9,10 +9,9 @@ from binascii import b2a_base64
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha1
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from autobahn.twisted.websocket import WebSocketClientProtocol, WebSocketServerProtocol
-from autobahn.websocket.compress_base import PerMessageCompress
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.protocol import WebSocketServerProtocol as Specification
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -32,6 +31,24 @@ _ANSWER = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection:
 """The part of the answer to an opening handshake that is the same for all."""
 
 BAD_GATEWAY = 1014
+
+
+class Extension(Protocol):
+    """permessage-deflate at work, as far as Autobahn uses it: to inflate what comes. Sending is our own."""
+
+    EXTENSION_NAME: str
+
+    def start_decompress_message(self) -> None:
+        """Begin a message."""
+        ...
+
+    def decompress_message_data(self, data: bytes, max_output_len: int) -> bytes:
+        """Return what `data` inflates to: at most `max_output_len` octets, else `PayloadExceededError` is raised."""
+        ...
+
+    def end_decompress_message(self) -> None:
+        """End the message; `PayloadCorruptError` is raised if it is not complete."""
+        ...
 
 
 class ServerProtocol(WebSocketServerProtocol):
@@ -72,6 +89,7 @@ class ServerProtocol(WebSocketServerProtocol):
     autoPingPendingSeq = 0
     _perMessageCompress: Any = None
     websocket_extensions_in_use: Any = ()
+    websocket_protocol_in_use: str | None = None
 
     _is_bad_gateway = False
 
@@ -84,9 +102,7 @@ class ServerProtocol(WebSocketServerProtocol):
         """The validator, made when Autobahn meets the first text."""
         return Utf8Validator()
 
-    def open(
-        self, key: str, subprotocol: str | None, extension: PerMessageCompress | None, headers: Mapping[str, str]
-    ) -> None:
+    def open(self, key: str, subprotocol: str | None, extension: Extension | None, headers: Mapping[str, str]) -> None:
         """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`.
 
         The answer also has these `headers`. Autobahn's own `succeedHandshake` writes `Upgrade: WebSocket`, while RFC

@@ -12,20 +12,20 @@ from echod.core.printable import escape
 from echod.http import ws_url
 from echod.http.client_address import plain_address
 from echod.settings import Compression
-from echod.websocket.protocol import EchoProtocol
+from echod.websocket.connection import Connection
 
 SHOWN = 128
 """How many characters of a path or a subprotocol are shown."""
 
 _STATES = {
-    EchoProtocol.STATE_CONNECTING: "connecting",
-    EchoProtocol.STATE_OPEN: "open",
-    EchoProtocol.STATE_CLOSING: "closing",
-    EchoProtocol.STATE_CLOSED: "closed",
+    Connection.STATE_CONNECTING: "connecting",
+    Connection.STATE_OPEN: "open",
+    Connection.STATE_CLOSING: "closing",
+    Connection.STATE_CLOSED: "closed",
 }
 
 
-def describe(connection: EchoProtocol, now: float) -> dict[str, Any]:
+def describe(connection: Connection, now: float) -> dict[str, Any]:
     """Return what the admin site tells of a live connection. `now` is the time by the factory's clock."""
     traffic = connection.traffic
     return {

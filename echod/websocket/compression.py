@@ -16,7 +16,6 @@ from collections.abc import Generator
 from typing import Any
 
 from autobahn.exception import PayloadCorruptError, PayloadExceededError
-from autobahn.websocket.compress_base import PerMessageCompress
 
 from echod.core.turns import STEP
 from echod.http.extensions import FULL_WINDOW_BITS, NAME, Terms
@@ -35,8 +34,9 @@ _LAST_BLOCK = b"\x01\x00\x00\xff\xff"
 two blocks and on an octet's boundary, and no other."""
 
 
-class Deflate(PerMessageCompress):
-    """The extension at work on one connection, with the methods by which Autobahn has a message inflated.
+class Deflate:
+    """The extension at work on one connection, with the methods by which Autobahn inflates a message
+    (`upstream.autobahn.Extension`).
 
     Autobahn's own loses what is behind a block that is marked as the last, and with context takeover all that comes
     after; echoes a stream that ends too early as far as it goes; and keeps an inflater for each connection

@@ -34,7 +34,8 @@ from echod.lane.native import Native, zlib_functions
 from echod.settings import Compression, Settings
 from echod.upstream import autobahn, tls_sessions
 from echod.websocket import json_echo
-from echod.websocket.protocol import EchoProtocol
+from echod.websocket.connection import Connection
+from echod.websocket.phase import OPENING
 
 GROWN_TIME = 1.0
 """Seconds for which a TLS connection keeps the buffers that a large message has made grow: the next message may be
@@ -54,7 +55,7 @@ class State(StrEnum):
 
 
 class EchoFactory(WebSocketServerFactory):
-    """Makes an `EchoProtocol` for each connection."""
+    """Makes a protocol for each connection."""
 
     noisy = False
     transforms: ClassVar = {JSON_PATH: json_echo.echo}
@@ -62,22 +63,25 @@ class EchoFactory(WebSocketServerFactory):
 
     def __init__(
         self,
+        kind: type[Connection],
         settings: Settings,
         clock: Any,
         max_connections: int,
         native: Native | None = None,
         pages: Callable[[PageRequest], bytes] | None = None,
     ) -> None:
-        """`clock` is the reactor; with the `native` module, ordinary frames go by the express lane; `pages` answers
-        plain HTTP."""
+        """`kind` is the class of a connection, `EchoProtocol`; `clock` is the reactor.
+
+        With the `native` module, ordinary frames go by the express lane. `pages` answers plain HTTP.
+        """
         # The server's name would tell the library's version.
         super().__init__(server="", reactor=clock)
         self.settings = settings
         self.clock = clock
         self.pages = pages
         self.guard = HandshakeGuard(settings, has_pages=pages is not None)
-        self.protocol = self._make_protocol_class()
-        self.live: dict[EchoProtocol, None] = {}
+        self.protocol = self._with_options(kind)
+        self.live: dict[Connection, None] = {}
         """In the order in which they were accepted."""
         self.state = State.STARTING
         """The service's to write, until it drains."""
@@ -87,19 +91,19 @@ class EchoFactory(WebSocketServerFactory):
         self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()
-        self._turned_away: set[EchoProtocol] = set()
-        self._unread: set[EchoProtocol] = set()
+        self._turned_away: set[Connection] = set()
+        self._unread: set[Connection] = set()
         self._drained: Deferred[None] | None = None
         self._drain_calls: list[IDelayedCall] = []
 
         ticker = self._ticker = Ticker(clock)
-        self._opening: Deadlines[EchoProtocol] = Deadlines(ticker, settings.handshake_timeout, EchoProtocol.give_up)
-        self._closing: Closing[EchoProtocol] = Closing(ticker, settings.close_timeout, settings.max_close_time)
-        self.waiting: Deadlines[EchoProtocol] = Deadlines(ticker, settings.full_timeout, EchoProtocol.waited_too_long)
-        self._stalled: Deadlines[EchoProtocol] = Deadlines(ticker, settings.max_stall, EchoProtocol.give_up)
-        self.turns: Turns[EchoProtocol] = Turns(clock, EchoProtocol.work)
-        self._shrinking: Turns[EchoProtocol] = Turns(clock, self._shrink)
-        self._grown: Deadlines[EchoProtocol] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
+        self._opening: Deadlines[Connection] = Deadlines(ticker, settings.handshake_timeout, Connection.give_up)
+        self._closing: Closing[Connection] = Closing(ticker, settings.close_timeout, settings.max_close_time)
+        self.waiting: Deadlines[Connection] = Deadlines(ticker, settings.full_timeout, Connection.waited_too_long)
+        self._stalled: Deadlines[Connection] = Deadlines(ticker, settings.max_stall, Connection.give_up)
+        self.turns: Turns[Connection] = Turns(clock, Connection.work)
+        self._shrinking: Turns[Connection] = Turns(clock, self._shrink)
+        self._grown: Deadlines[Connection] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
         self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
@@ -131,9 +135,8 @@ class EchoFactory(WebSocketServerFactory):
         if self.lane is not None:
             self.lane.set_tight(is_tight)
 
-    def _make_protocol_class(self) -> type[EchoProtocol]:
-        """Make the class whose attributes are the protocol options: what Autobahn's defaults are, and what we have
-        else."""
+    def _with_options(self, kind: type[Connection]) -> type[Connection]:
+        """Make a subclass of `kind` whose attributes are the protocol options: Autobahn's defaults, and ours."""
         options = autobahn.options_of(self) | {
             "maxMessagePayloadSize": self.settings.message_limit,
             "failByDrop": False,
@@ -145,7 +148,7 @@ class EchoFactory(WebSocketServerFactory):
             "closeHandshakeTimeout": 0,
             "autoPingInterval": 0,
         }
-        return type("EchoProtocol", (EchoProtocol,), options)
+        return type(kind.__name__, (kind,), options)
 
     def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
         """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where
@@ -156,7 +159,7 @@ class EchoFactory(WebSocketServerFactory):
 
     # What becomes of a connection.
 
-    def opened(self, connection: EchoProtocol) -> None:
+    def opened(self, connection: Connection) -> None:
         """Take in a new connection, or refuse it: descriptors have a limit, and so may the connections of an
         address."""
         self.live[connection] = None
@@ -166,7 +169,7 @@ class EchoFactory(WebSocketServerFactory):
         elif len(self.live) - len(self._turned_away) > self.max_connections:
             self._turn_away(connection, DAEMON_FULL)
 
-    def _turn_away(self, connection: EchoProtocol, refusal: Refusal) -> None:
+    def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
         """Refuse it when it asks, without a place among those that may be; with none left to wait for that, at once."""
         self._turned_away.add(connection)
         if len(self._turned_away) > self.settings.reserved_descriptors // 2:
@@ -175,7 +178,7 @@ class EchoFactory(WebSocketServerFactory):
         else:
             connection.refuse_when_asked(refusal)
 
-    def admit(self, connection: EchoProtocol, address: str | None) -> bool:
+    def admit(self, connection: Connection, address: str | None) -> bool:
         """Count a connection for its client's address as soon as that is known; tell whether there may be one more."""
         limit = self.settings.max_connections_per_address
         if limit is None or address is None or connection.place is not None:
@@ -187,39 +190,39 @@ class EchoFactory(WebSocketServerFactory):
         connection.place = place
         return True
 
-    def admit_unread(self, connection: EchoProtocol) -> bool:
+    def admit_unread(self, connection: Connection) -> bool:
         """Count a connection whose URL asks for not being read; tell whether there may be one more."""
         if len(self._unread) >= self.max_connections * self.settings.max_unread:
             return False
         self._unread.add(connection)
         return True
 
-    def reads_again(self, connection: EchoProtocol) -> None:
+    def reads_again(self, connection: Connection) -> None:
         """Take note that a connection whose URL asked for not being read is from now on read like any other."""
         self._unread.discard(connection)
 
-    def established(self, connection: EchoProtocol) -> None:
+    def established(self, connection: Connection) -> None:
         """Take note that the opening handshake is over."""
         self._opening.discard(connection)
         self._keepalive.watch(connection)
 
-    def postponed(self, connection: EchoProtocol) -> None:
+    def postponed(self, connection: Connection) -> None:
         """Take note that the client has done its part of the opening handshake, and that ours comes later."""
         self._opening.discard(connection)
 
-    def stalled(self, connection: EchoProtocol) -> None:
+    def stalled(self, connection: Connection) -> None:
         """Take note that a connection is read no more. What its client would say to a ping would not be heard."""
         if connection not in self._closing:
             self._forget_deadlines(connection)
             self._stalled.add(connection)
 
-    def began_to_close(self, connection: EchoProtocol) -> None:
+    def began_to_close(self, connection: Connection) -> None:
         """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
         if connection not in self._closing:
             self._forget_deadlines(connection)
             self._closing.begin(connection)
 
-    def grew(self, connection: EchoProtocol) -> None:
+    def grew(self, connection: Connection) -> None:
         """Take note that the buffers of TLS of a connection may have grown. They are given back soon; the oldest at
         once, if many have."""
         if connection not in self._grown:
@@ -227,20 +230,20 @@ class EchoFactory(WebSocketServerFactory):
             if len(self._grown) > MOST_GROWN:
                 self._shrinking.add(self._grown.pop())
 
-    def shrinks_later(self, connection: EchoProtocol) -> None:
+    def shrinks_later(self, connection: Connection) -> None:
         """Take note that these buffers are in use, or may soon be in use again."""
         self._grown.add(connection)
 
-    def shrank(self, connection: EchoProtocol) -> None:
+    def shrank(self, connection: Connection) -> None:
         """Take note that these buffers have been given back."""
         self._grown.discard(connection)
 
-    def _shrink(self, connection: EchoProtocol) -> None:
+    def _shrink(self, connection: Connection) -> None:
         connection.shrink()
         if self not in self._trims:  # once a second at most, since the C library looks at all that is free
             self._trims.add(self)
 
-    def lost(self, connection: EchoProtocol) -> None:
+    def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self._grown.discard(connection)
         self.live.pop(connection, None)
@@ -257,7 +260,7 @@ class EchoFactory(WebSocketServerFactory):
         if self._drained is not None and not self.live:
             self._finish_drain()
 
-    def _count_end(self, connection: EchoProtocol) -> None:
+    def _count_end(self, connection: Connection) -> None:
         outcome = connection.outcome
         self.counts.outcomes[outcome] += 1
         if connection.is_established:
@@ -270,7 +273,7 @@ class EchoFactory(WebSocketServerFactory):
         coded = Sums() if self.codec is None else self.codec.sums
         return {"pump": (pumped, pumped), "codec": (coded, coded), "autobahn": (self.counts.received, self.counts.sent)}
 
-    def _forget_deadlines(self, connection: EchoProtocol) -> None:
+    def _forget_deadlines(self, connection: Connection) -> None:
         self._opening.discard(connection)
         self.waiting.discard(connection)
         self._stalled.discard(connection)
@@ -299,7 +302,7 @@ class EchoFactory(WebSocketServerFactory):
 
     def _close_all(self, at_once: bool, only_opening: bool = False) -> None:
         for connection in list(self.live):
-            if not only_opening or connection.state == connection.STATE_CONNECTING:
+            if not only_opening or connection.phase is OPENING:
                 connection.go_away(at_once)
 
     def abort_all(self) -> None:

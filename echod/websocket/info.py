@@ -16,9 +16,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
-
-from twisted.internet.interfaces import ISSLTransport
+from typing import Any
 
 from echod import __version__
 from echod.faults.query import Faults
@@ -183,18 +181,16 @@ def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
     return {"mode": terms.name, **agreed}
 
 
-def describe_tls(layers: Sequence[Any]) -> dict[str, str | None] | None:
-    """Return what TLS has agreed on, of the first of a connection's transports that speaks it."""
-    for layer in layers:
-        if ISSLTransport.providedBy(layer):
-            handle = cast(Any, layer).getHandle()
-            name = handle.get_servername()
-            return {
-                "version": handle.get_protocol_version_name(),
-                "cipher": handle.get_cipher_name(),
-                "sni": name and name.decode("ascii", "backslashreplace"),
-            }
-    return None
+def describe_tls(connection: Any) -> dict[str, str | None] | None:
+    """Return what TLS has agreed on: `connection` is OpenSSL's, or None without TLS."""
+    if connection is None:
+        return None
+    name = connection.get_servername()
+    return {
+        "version": connection.get_protocol_version_name(),
+        "cipher": connection.get_cipher_name(),
+        "sni": name and name.decode("ascii", "backslashreplace"),
+    }
 
 
 def _header(name: bytes, value: bytes) -> str:

@@ -263,7 +263,7 @@ def test_messages_are_counted_each_way() -> None:
 def test_what_is_idle_carries_no_counts() -> None:
     peer = opened(make_factory())
     assert not {"path", "_traffic", "_outcome"} & vars(peer.protocol).keys()
-    assert peer.protocol.since is peer.protocol._last_seen, "one number, not two"
+    assert peer.protocol.since is peer.protocol.seen_at, "one number, not two"
     assert (peer.protocol.subprotocol, peer.protocol.extensions, peer.protocol.lane_name) == (None, [], "autobahn")
 
 

@@ -132,8 +132,8 @@ def test_what_is_held_counts_and_has_a_limit(clock: Clock) -> None:
     peer.send(b"".join(client_frame(BINARY, payload) for payload in rest))
     assert peer.transport.producerState == "paused"
     assert peer.protocol.count() > 60_000
-    assert peer.protocol._faulty is not None
-    assert peer.protocol._faulty.held_size < 16_000
+    assert peer.protocol.faulty is not None
+    assert peer.protocol.faulty.held_size < 16_000
     # What TLS had read already.
     peer.send(client_frame(TEXT, b"last"))
     found: list[Frame] = []
@@ -448,8 +448,8 @@ def test_what_is_held_behind_the_end_is_left(clock: Clock, end: str) -> None:
     found = come(peer)
     assert found[:2] == texts("a", "b")
     assert found[2:] == ([close(1001)] if end == "close=1001" else [])
-    assert peer.protocol._faulty is not None
-    assert peer.protocol._faulty.held_size == 0
+    assert peer.protocol.faulty is not None
+    assert peer.protocol.faulty.held_size == 0
 
 
 def test_an_end_that_comes_while_what_is_held_is_sent(clock: Clock) -> None:
@@ -621,7 +621,7 @@ def work_off(peer: Peer) -> list[Frame]:
     """Let the line have its turns until nothing is left to do; return what has come, whole messages where that is in
     order."""
     turns = 0
-    while peer.protocol._is_behind:
+    while peer.protocol.is_behind:
         peer.protocol.factory.clock.advance(0)
         turns += 1
         assert turns < 10_000
@@ -777,7 +777,7 @@ def test_a_ping_does_not_come_between_fragments(slow: SlowClock) -> None:
 def test_the_end_comes_after_a_message_that_takes_long(slow: SlowClock, end: str, last: list[Frame]) -> None:
     peer, answer = begin_long(slow, f"/?delay=1ms&fragment=50&{end}&after=1")
     assert work_off(peer) == [answer, *last]
-    assert (peer.protocol.is_held_up, peer.protocol.in_open_state) == (end == "stall", end == "stall")
+    assert (peer.protocol.is_held_up, peer.protocol.in_open_state) == (end in {"abort", "stall"}, end == "stall")
 
 
 def test_what_is_held_behind_a_message_that_takes_long_comes_after_it_and_before_the_close(slow: SlowClock) -> None:
@@ -833,7 +833,7 @@ def test_a_failure_within_work_closes_with_1011(slow: SlowClock, monkeypatch: py
 
 def come_after_work(peer: Peer) -> list[Frame]:
     """As `work_off`, where what comes begins within a message."""
-    while peer.protocol._is_behind:
+    while peer.protocol.is_behind:
         peer.protocol.factory.clock.advance(0)
     return come(peer)
 

@@ -77,7 +77,7 @@ def noise(size: int, opcode: int = BINARY) -> bytes:
 
 def has_taken_all(link: Link) -> bool:
     """Tell whether the pump has read everything of an incomplete message that was sent."""
-    return bool(link.protocol.count()) and not transports.unread(link.protocol._layers)
+    return bool(link.protocol.count()) and not transports.unread(link.protocol.carrier._layers)
 
 
 def echoed(link: Link, opcode: int, payload: bytes) -> None:

@@ -9,9 +9,9 @@ import pytest
 from echod.core import memory
 from echod.core.budget import Budget
 from echod.core.deadlines import TICK, Ticker
+from echod.echo import EchoProtocol
 from echod.lane.leases import SPARE_TIME
 from echod.lane.native import Native
-from echod.websocket.protocol import EchoProtocol
 from tests.core.test_budget import FakeHolder
 from tests.frames import (
     BINARY,

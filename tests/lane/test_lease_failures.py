@@ -9,11 +9,11 @@ import pytest
 from twisted.logger import capturedLogs, eventAsText
 
 from echod.core.counts import Closer, Outcome
+from echod.echo import EchoProtocol
 from echod.lane.leases import Ended
 from echod.lane.native import Native
 from echod.upstream import transports
 from echod.websocket.factory import EchoFactory
-from echod.websocket.protocol import EchoProtocol
 from tests.frames import (
     BINARY,
     PING,

@@ -17,10 +17,10 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 
 from echod.core.deadlines import TICK
+from echod.echo import EchoProtocol
 from echod.lane.leases import Lane
 from echod.lane.native import Native
 from echod.upstream import transports
-from echod.websocket.protocol import EchoProtocol
 from tests.frames import (
     BINARY,
     CLOSE,

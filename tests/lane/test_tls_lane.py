@@ -284,7 +284,7 @@ def test_octets_that_come_before_the_lease_has_begun(lane_bed: Bed, certificate:
 def test_a_client_that_has_gone_before_the_lease_begins_gets_none(lane_bed: Bed, link: SecureLink) -> None:
     protocol = link.protocol
     lane_of(lane_bed).recall(protocol)
-    protocol._offer()
+    protocol.offer()
     protocol.fail(1008, "first")
     lane_bed.loop.turn()
     assert not is_leased(link)
@@ -309,20 +309,20 @@ def test_a_session_in_which_something_is_under_way_is_not_lent(
     lane_bed: Bed, link: SecureLink, name: str, value: object
 ) -> None:
     lane_of(lane_bed).recall(link.protocol)
-    assert tls_sessions.session(link.protocol._layers) is not None
+    assert tls_sessions.session(link.protocol.carrier._layers) is not None
     was = getattr(link.outer, name)
     setattr(link.outer, name, value)
-    assert tls_sessions.session(link.protocol._layers) is None
+    assert tls_sessions.session(link.protocol.carrier._layers) is None
     setattr(link.outer, name, was)
 
 
 def test_a_session_that_has_something_to_send_is_not_lent(lane_bed: Bed, link: SecureLink) -> None:
     lane_of(lane_bed).recall(link.protocol)
     link.outer.getHandle().send(b"sealed")
-    session = tls_sessions.session(link.protocol._layers)
+    session = tls_sessions.session(link.protocol.carrier._layers)
     assert session is not None
     assert not lane_of(lane_bed).lend(link.protocol, link.transport.fileno(), session)
-    tls_sessions.flush_session(link.protocol._layers)
+    tls_sessions.flush_session(link.protocol.carrier._layers)
     assert link.receive(6) == b"sealed"
 
 
@@ -337,5 +337,5 @@ def test_without_the_functions_tls_is_the_codecs(
         echoed(link, TEXT, b"by the codec")
         echoed(link, BINARY, noise(300_000))
         assert not is_leased(link)
-        assert tls_sessions.session(link.protocol._layers) is None
+        assert tls_sessions.session(link.protocol.carrier._layers) is None
         assert is_leased(cast(Any, made.link()))

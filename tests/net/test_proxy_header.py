@@ -143,7 +143,7 @@ def v1(
         b"PROXY UNKNOWNS\r\n",
         b"PROXY " + b"x" * 200,
         b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",  # one octet too long
-        v1("1.2.3.4\n2026-01-01T00:00:00+0000 [echod.websocket.protocol] FORGED 198.51.100.1"),
+        v1("1.2.3.4\n2026-01-01T00:00:00+0000 [echod.connection] FORGED 198.51.100.1"),
         v1("1.2.3.4\n"),
         v1("\x1b[2J"),
         v1("\xff"),

@@ -18,7 +18,7 @@ from echod.lane.native import Native
 from echod.upstream import tls_sessions
 from echod.websocket import factory
 from echod.websocket.factory import GROWN_TIME
-from echod.websocket.protocol import MOST_MOVED
+from echod.websocket.lending import MOST_MOVED
 from tests.frames import BINARY, PING, PONG, TEXT, client_frame, server_frame
 from tests.lane.links import KEY, echoed, is_leased, leased, noise, secure_link
 from tests.lane.test_tls_lane import stuff, waits
@@ -200,7 +200,7 @@ def bare(certificate: Certificate) -> Iterator[SecureLink]:
 
 
 def test_buffers_with_octets_in_them_are_not_replaced(bare: SecureLink) -> None:
-    layers, connection = bare.protocol._layers, bare.outer.getHandle()
+    layers, connection = bare.protocol.carrier._layers, bare.outer.getHandle()
     before = parts(bare)
     sealed = bare.seal(client_frame(TEXT, b"received"))
     connection.bio_write(sealed)
@@ -226,8 +226,8 @@ def test_a_session_that_does_something_else_keeps_its_buffers(
 ) -> None:
     with monkeypatch.context() as changed:
         changed.setattr(bare.outer, name, value)
-        assert not tls_sessions.renew_buffers(bare.protocol._layers)
-    assert tls_sessions.renew_buffers(bare.protocol._layers)
+        assert not tls_sessions.renew_buffers(bare.protocol.carrier._layers)
+    assert tls_sessions.renew_buffers(bare.protocol.carrier._layers)
 
 
 @pytest.mark.parametrize("made_before", [0, 1])
@@ -237,7 +237,7 @@ def test_without_memory_the_buffers_stay(bare: SecureLink, made_before: int, mon
     made = [make(library.BIO_s_mem()) for _ in range(made_before)]
     with monkeypatch.context() as changed:
         changed.setattr(library, "BIO_new", lambda _: made.pop() if made else cast(Any, SSL)._ffi.NULL)
-        assert not tls_sessions.renew_buffers(bare.protocol._layers)
+        assert not tls_sessions.renew_buffers(bare.protocol.carrier._layers)
     assert parts(bare) == before
     echoed(bare, TEXT, b"as before")
 
@@ -246,7 +246,7 @@ def test_what_has_no_session_that_is_known_has_nothing_to_give_back(
     bare: SecureLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = parts(bare)
-    assert tls_sessions.renew_buffers(bare.protocol._layers[1:])
+    assert tls_sessions.renew_buffers(bare.protocol.carrier._layers[1:])
     monkeypatch.setattr(tls_sessions, "openssl", lambda: None)
-    assert tls_sessions.renew_buffers(bare.protocol._layers)
+    assert tls_sessions.renew_buffers(bare.protocol.carrier._layers)
     assert parts(bare) == before

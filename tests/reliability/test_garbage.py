@@ -20,6 +20,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from echod.echo import EchoProtocol
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
 from tests import frames
@@ -88,7 +89,7 @@ def no_collector() -> Iterator[None]:
 @inlineCallbacks
 def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
     octets, how = CASES[case]
-    factory = EchoFactory(Settings(), reactor, 100)
+    factory = EchoFactory(EchoProtocol, Settings(), reactor, 100)
     traces: list[weakref.ref[object]] = []
     opened = factory.opened
 

@@ -12,7 +12,7 @@ from inspect import getmembers, isclass
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import pytest
 import pytest_twisted
@@ -52,7 +52,7 @@ def overridden(module: ModuleType) -> set[str]:
         name
         for kind in kinds
         for name in vars(kind)
-        if private(name) and any(hasattr(base, name) for base in kind.__bases__)
+        if private(name) and any(hasattr(base, name) for base in kind.__bases__ if base is not Protocol)
     }
 
 

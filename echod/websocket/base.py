@@ -1,0 +1,142 @@
+"""What all parts of a connection stand on: its phase, its carrier, and the facts about it.
+
+The parts are a chain of classes, each in a file of its own, and each adds what one kind of event needs:
+
+    base ← pauses ← work ← messages ← closing ← lending ← opening ← upkeep ← connection ← echo.EchoProtocol
+
+A part may use what stands to its left. `receive` and `act` are declared here, because parts need them, and written in
+`connection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from echod.core import log
+from echod.core.counts import Outcome, Traffic
+from echod.core.printable import escape
+from echod.http.client_address import plain_address
+from echod.lane.large import Octets
+from echod.upstream import autobahn
+from echod.upstream.carriers import NO_CARRIER, Carrier
+from echod.websocket.phase import LEAVING, OPEN, OPENING, Phase
+
+if TYPE_CHECKING:
+    from echod.faults.stages import Faulty
+    from echod.websocket.connection import Connection
+    from echod.websocket.factory import EchoFactory
+
+connection_log = Logger("echod.connection")
+"""Under this name the log has all lines about connections, and limits how many there are."""
+
+
+class ConnectionBase(autobahn.ServerProtocol):
+    """A connection's phase, carrier and facts."""
+
+    factory: EchoFactory
+    log = log.AutobahnLog()
+
+    # Class attributes stand for the values that most connections have: an idle connection does not carry them.
+    phase = OPENING
+    """Changed by `enter` alone."""
+
+    carrier: Carrier = NO_CARRIER
+
+    path = "/"
+
+    address: str | None = None
+    """The client's IP address; None until the request head is there, and over a Unix socket."""
+
+    since = 0.0
+    """When the opening handshake was over, by the factory's clock; before that, when the connection was accepted."""
+
+    place: str | None = None
+    """The key that this connection is counted under where addresses have a limit. The factory writes it."""
+
+    seen_at = 0.0
+    """When octets came last, by the factory's clock."""
+
+    lease: Any = None
+    """The pump's lease of the carrier, or None. The lane writes it."""
+
+    faulty: Faulty | None = None
+    """The faults that the URL asked for, if it did."""
+
+    _traffic: Traffic | None = None
+    _outcome: Outcome | None = None
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to `phase`, unless the connection is further already."""
+        if phase > self.phase:  # noqa: PLR1730  # `max` takes longer than all else here
+            self.phase = phase
+
+    @property
+    def in_open_state(self) -> bool:
+        """Whether the opening handshake is over, and no Close frame was sent (RFC 6455 section 4.1: the OPEN state)."""
+        return OPEN <= self.phase <= LEAVING
+
+    @property
+    def whole(self) -> Connection:
+        """The connection with all its parts, for others who ask for one."""
+        return self  # type: ignore[return-value]
+
+    def receive(self, data: Octets) -> None:
+        """Take octets, as the phase has it."""
+        raise NotImplementedError
+
+    def act(self, action: Callable[[], None]) -> None:
+        """Do what an event asks for. No exception leaves, and all that the event sends goes out in one write."""
+        raise NotImplementedError
+
+    def unregisterProducer(self) -> None:
+        """Be paused and resumed by the carrier no longer."""
+        self.carrier.unregister()
+
+    # Facts.
+
+    @property
+    def who(self) -> str:
+        """The peer, for a line of the log."""
+        return escape(self.address or self.peer_address or "a local client")
+
+    @property
+    def peer_address(self) -> str | None:
+        """The IP address at the other end of the socket, perhaps a proxy's; None of a Unix socket."""
+        host = getattr(self.carrier.peer, "host", None)
+        return host and plain_address(host)
+
+    @property
+    def is_behind_proxy(self) -> bool:
+        """Whether a proxy tells the client's address, which is not known yet when the connection is accepted."""
+        return bool(self.factory.settings.trust_proxy) or self.carrier.tells_client
+
+    def note_outcome(self, outcome: Outcome) -> None:
+        """Say how the connection ends. The first word counts."""
+        self._outcome = self._outcome or outcome
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the connection ended. Nobody has said so of one that the client has left without a Close frame."""
+        return self._outcome or Outcome.LOST
+
+    def echoed(self, messages: int, octets: int) -> None:
+        """Count messages that took the express lane."""
+        self.own_traffic.echoed(messages, octets)
+
+    @property
+    def own_traffic(self) -> Traffic:
+        """The counts of this connection's messages, but for those of a lease that still runs."""
+        if self._traffic is None:
+            self._traffic = Traffic()
+        return self._traffic
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has come and gone until now, as a value."""
+        traffic = Traffic() if self._traffic is None else self._traffic.copy()
+        if self.lease is not None:
+            traffic.echoed(self.lease.messages, self.lease.octets)
+        return traffic
