@@ -33,9 +33,16 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--servers", metavar="A,B", help="only these: " + ", ".join(server.key for server in SERVERS))
     parser.add_argument("--columns", metavar="X,Y", help="only these: " + ", ".join(column.key for column in COLUMNS))
-    parser.add_argument("--rounds", type=int, help="number of measurements of each cell; the median counts")
-    parser.add_argument("--seconds", type=float, help="duration of each measurement, in seconds")
-    parser.add_argument("--output", type=Path, default=build.BUILD / "results.json", help="file for the raw figures")
+    parser.add_argument(
+        "--rounds", type=int, help="measurements of each cell, of which the median counts [3, with --quick 1]"
+    )
+    parser.add_argument("--seconds", type=float, help="duration of each measurement, in seconds [1, with --quick 0.4]")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=build.BUILD / "results.json",
+        help="file for the raw figures [build/benchmarks/results.json]",
+    )
     parser.add_argument(
         "--from",
         dest="source",
@@ -78,7 +85,7 @@ def ask_versions(servers: list[Server]) -> tuple[dict[str, str], dict[str, str]]
 
 
 def run(options: argparse.Namespace) -> results.Results:
-    """Measure what was asked for."""
+    """Measure the chosen servers and columns."""
     server_core, generator_core = measure.choose_cores()
     defaults = QUICK if options.quick else FULL
     plan = measure.Plan(

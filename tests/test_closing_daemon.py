@@ -99,7 +99,7 @@ ECHO = server_frame(BINARY, PAYLOAD)
 
 ENDINGS = {
     "a Close": (client_frame(CLOSE, close_payload(1000)), server_frame(CLOSE, close_payload(1000))),
-    "a frame that is none": (client_frame(TEXT, b"x", rsv=7), b"RSV = 7"),
+    "an invalid frame": (client_frame(TEXT, b"x", rsv=7), b"RSV = 7"),
 }
 
 

@@ -78,7 +78,7 @@ def test_help_of_a_command_is_output_too() -> None:
 
 def test_output_that_can_not_be_written_is_one_line() -> None:
     error = io.StringIO()
-    with open("/dev/full", "w") as full:  # with a buffer, as in a process: it is not before the flush that it fails
+    with open("/dev/full", "w") as full:  # with a buffer, as in a process: only the flush fails
         assert run_process(["--version"], full, error) == os.EX_IOERR
     assert error.getvalue() == "echod: can't write to standard output: No space left on device\n"
 
@@ -99,4 +99,4 @@ def test_without_standard_error_the_status_is_left() -> None:
     assert run_process([], None, None) == os.EX_IOERR
     with open("/dev/full", "w", buffering=1) as full:
         assert run_process([], None, full) == os.EX_IOERR
-        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # for its own end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # so that closing `full` succeeds

@@ -1,4 +1,4 @@
-"""The command line: every value that is right becomes a setting, every other one line and exit status 1."""
+"""The command line: every right value becomes a setting; every wrong one leads to one line and exit status 1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parse(*arguments: str) -> Settings:
     return options.settings
 
 
-def test_without_options_all_is_as_the_settings_say() -> None:
+def test_without_options_all_settings_have_their_defaults() -> None:
     assert parse() == Settings()
 
 
@@ -130,7 +130,7 @@ WRONG = [
     ("--max-message-size", "0"),
     ("--max-message-size", "-1"),
     ("--max-message-size", "1025GiB"),
-    ("--max-message-size", "١"),  # noqa: RUF001  # a digit, but not one of ours
+    ("--max-message-size", "١"),  # noqa: RUF001  # a digit, but not an ASCII one
     ("--max-buffered", ""),
     ("--max-buffered", "63KiB"),
     ("--max-connections", "0"),
@@ -186,7 +186,7 @@ def test_a_wrong_option_is_one_line_and_exit_status_1(
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
-    """What is said of a wrong command line."""
+    """Return the message about a wrong command line."""
     err = io.StringIO()
     monkeypatch.setattr("sys.__stderr__", err)
     with pytest.raises(SystemExit):
@@ -195,7 +195,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("option", ["--port", "--admin"])
-def test_a_port_that_is_no_endpoint_is_told_as_one(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_no_endpoint_is_one_line(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = f"echod: {option} '9000' is not a server endpoint: a port is tcp:9000\n"
     assert refusal(monkeypatch, option, "9000") == told
 
@@ -212,7 +212,7 @@ def test_a_port_that_is_no_endpoint_is_told_as_one(option: str, monkeypatch: pyt
         "ssl:0:privateKey={1}:clientCa={0}",
     ],
 )
-def test_a_file_that_is_missing_is_named(
+def test_a_missing_file_is_named(
     text: str, prefix: str, option: str, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -222,7 +222,7 @@ def test_a_file_that_is_missing_is_named(
     assert told == f"echod: {option}: {missing}: No such file or directory\n"
 
 
-def test_a_certificate_that_is_there(certificate: Certificate) -> None:
+def test_an_existing_certificate(certificate: Certificate) -> None:
     parse("--port", f"ssl:8443:privateKey={certificate.path}")
 
 
@@ -238,7 +238,7 @@ def test_a_bad_place_for_the_log_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
 
 
 FOREIGN = 1
-"""A process that is there, and not this one."""
+"""The id of a running process that is not this one."""
 
 
 @pytest.mark.parametrize(("more", "is_told"), [({}, True), ({"chroot": "/"}, False), ({"pidfile": ""}, False)])
@@ -300,7 +300,7 @@ def test_as_many_workers_as_processors(monkeypatch: pytest.MonkeyPatch) -> None:
         assert parse("--workers", "auto").workers == workers
 
 
-def test_with_workers_the_service_is_another() -> None:
+def test_with_workers_there_is_another_service() -> None:
     options = Options({})
     options.parseOptions(["--workers", "2", "--port", "tcp:0"])
     service = makeService(options)
@@ -308,7 +308,7 @@ def test_with_workers_the_service_is_another() -> None:
     assert service._command[-4:] == ["--workers", "2", "--port", "tcp:0"]
 
 
-def test_in_a_worker_it_is_another_too(tmp_path: Path) -> None:
+def test_a_worker_has_a_service_of_its_own(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "socket"))
         unix.listen()
@@ -383,9 +383,7 @@ def test_a_chroot_without_what_twisted_needs_is_refused(
 
 
 @pytest.mark.parametrize("chroot", [None, "/"])
-def test_a_rundir_that_is_not_there_is_told_in_one_line(
-    chroot: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_rundir_is_one_line(chroot: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     err = io.StringIO()
     monkeypatch.setattr("sys.__stderr__", err)
     options = Options({})
@@ -400,7 +398,7 @@ def test_a_rundir_that_is_not_there_is_told_in_one_line(
 
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[socket.socket]]:
-    """Listening sockets of two families, passed to this process."""
+    """Yield listening sockets of two families that are passed to this process."""
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "socket"))
         unix.listen()

@@ -167,7 +167,7 @@ def test_every_import_is_declared() -> None:
     assert needed == {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
 
 
-# What is in them.
+# The contents of wheel and sdist.
 
 
 def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(wheel: Path) -> None:
@@ -255,7 +255,7 @@ def tool(name: str) -> str:
     return path
 
 
-# Where the plugin is found.
+# Where Twisted finds the plugin.
 
 
 class Environment:

@@ -13,7 +13,7 @@ from tests.tools import give_up, needed
 COMMAND = (script("twistd"), "-n", "--pidfile=", "echod", "--port", "tcp:0:interface=127.0.0.1")
 
 STARTED = "max-connections-per-address"
-"""In the last line of a start."""
+"""Part of the last line of a start."""
 
 SIGNAL_WITHIN_THE_START = """
 import os, signal, sys
@@ -32,7 +32,7 @@ def test_it_has_what_twistd_looks_for() -> None:
 
 
 def as_process_1(*command: str) -> list[str]:
-    """Return what runs a command as the first process of a namespace; skip the test where that can't be made."""
+    """Return a command line that runs a command as the first process of a namespace, or skip the test if it can't."""
     in_namespace = [needed("unshare", "util-linux"), *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     in_namespace += ["--pid", "--fork", "--kill-child"]
     if run(*in_namespace, "true").returncode:
@@ -40,7 +40,7 @@ def as_process_1(*command: str) -> list[str]:
     return [*in_namespace, *command]
 
 
-def test_it_ends_process_1_while_it_loads(tmp_path: Path) -> None:
+def test_sigterm_ends_process_1_while_it_loads(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SIGNAL_WITHIN_THE_START)
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     ended = run(*as_process_1(*COMMAND), cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
@@ -48,7 +48,7 @@ def test_it_ends_process_1_while_it_loads(tmp_path: Path) -> None:
     assert STARTED not in ended.stdout
 
 
-def test_as_in_the_image_process_1_hears_what_came_before_it_loaded(tmp_path: Path) -> None:
+def test_process_1_of_the_image_gets_a_sigterm_from_before_it_loaded(tmp_path: Path) -> None:
     signalled = (
         sys.executable,
         "-c",

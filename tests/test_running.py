@@ -431,7 +431,7 @@ WRONG = {
     "a socket in no folder": ("--port", "unix:/nonexistent/socket"),
     "a socket path too long": ("--port", "unix:" + 200 * "a"),
     "a missing certificate": ("--port", "ssl:0:privateKey=/nonexistent.pem"),
-    "a certificate that is none": ("--port", "ssl:0:privateKey=/dev/null"),
+    "an invalid certificate": ("--port", "ssl:0:privateKey=/dev/null"),
     "the default certificate, missing": ("--port", "ssl:0"),
     "a missing folder of certificates": ("--port", r"tls:/nonexistent:port=0:interface=127.0.0.1"),
     "a folder without a certificate": ("--port", r"tls:.:port=0:interface=127.0.0.1"),

@@ -350,11 +350,11 @@ def deflated_streams(keeps_context: bool) -> dict[str, bytes]:
         "no octets": some + client_frame(TEXT, b"", rsv=4) + some,
         "cut short": in_frames(hello[:-2]) + some,
         "of a stored block that is cut short": in_frames(b"\0\5\0\xfa\xffHel") + some,
-        "of which what is added would be a part": in_frames(b"\0\4\0\xfb\xff", BINARY),
-        "with something behind it": in_frames(hello + b"\0\0\0\xff\xff\5"),
+        "of a stored block that lacks just the end that is added": in_frames(b"\0\4\0\xfb\xff", BINARY),
+        "with octets behind its end": in_frames(hello + b"\0\0\0\xff\xff\5"),
         "with its own end": in_frames(hello + b"\0\0\xff\xff\0"),
         "no deflate": some + in_frames(b"\xff\xff\xff") + some,
-        "of what was never said": some + in_frames(Deflater().octets(text) + b"\x02\x13\0\0"),
+        "that refers to what was never sent": some + in_frames(Deflater().octets(text) + b"\x02\x13\0\0"),
         "with a last block": in_frames(b"\xf3\x48\xcd\xc9\xc9\7\0\0") * 2
         + in_frames(b"\xf3\x48\xcd\xc9\xc9\7\0")
         + in_frames(b"\3\0"),

@@ -1,4 +1,4 @@
-"""Settings: what is one worker's of them."""
+"""How the settings are divided among workers."""
 
 from __future__ import annotations
 

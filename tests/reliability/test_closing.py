@@ -18,7 +18,7 @@ CLOSE_TIMEOUT = 2.0
 
 ENDINGS = {
     "a Close": frames.client_frame(frames.CLOSE, frames.close_payload(1000)),
-    "a frame that is none": frames.client_frame(frames.BINARY, b"x", rsv=7),
+    "an invalid frame": frames.client_frame(frames.BINARY, b"x", rsv=7),
     "a frame that is too long": frames.client_frame(frames.BINARY, claim=1 << 40),
 }
 
