@@ -1,6 +1,6 @@
 """Autobahn's protocols for echod: they offer what the public interface lacks, and leave out what costs each connection.
 
-Knows what is inside an Autobahn connection. Must never know what is between it and the kernel (transports.py).
+Knows what is inside an Autobahn connection. Must never know what is between it and the kernel (carriers.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BAD_GATEWAY = 1014
 
 
 class Extension(Protocol):
-    """permessage-deflate at work, as far as Autobahn uses it: to inflate what comes. Sending is our own."""
+    """What Autobahn uses of permessage-deflate: it inflates received messages. echod itself deflates what it sends."""
 
     EXTENSION_NAME: str
 
@@ -43,11 +43,11 @@ class Extension(Protocol):
         ...
 
     def decompress_message_data(self, data: bytes, max_output_len: int) -> bytes:
-        """Return what `data` inflates to: at most `max_output_len` octets, else `PayloadExceededError` is raised."""
+        """Return what `data` inflates to. Raises `PayloadExceededError` if that is over `max_output_len` bytes."""
         ...
 
     def end_decompress_message(self) -> None:
-        """End the message; `PayloadCorruptError` is raised if it is not complete."""
+        """End the message. Raises `PayloadCorruptError` if the message is not complete."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""What carries a connection: a socket, TLS on a socket, or what else Twisted puts on one (a PROXY header).
+"""What carries a connection: a socket, TLS on a socket, or another stack of Twisted's transports (a PROXY header).
 
-A connection writes to its carrier, pauses it and closes it, and never asks what it is. An HTTP/2 stream can be a
+A connection writes to its carrier, pauses it and closes it, and never asks which kind it is. An HTTP/2 stream can be a
 carrier, too. Knows Twisted's transports, through `transports` and `tls_sessions`. Must never know what is written.
 """
 
@@ -16,7 +16,7 @@ from echod.upstream.tls_sessions import Session
 
 
 class Carrier:
-    """Any stack of Twisted's transports. The pump serves the two kinds below, and no other."""
+    """Any stack of Twisted's transports. The pump serves only the two kinds below."""
 
     __slots__ = ("_layers", "has_session")
 
@@ -24,24 +24,24 @@ class Carrier:
         """`layers`: the transport that a connection was given, and what that transport wraps, down to the socket's."""
         self._layers = layers
         self.has_session = transports.tls_of(layers) is not None
-        """Whether a TLS session stands between the connection and the socket. Its buffers grow and are given back."""
+        """Whether a TLS session is between the connection and the socket. Its buffers grow, and can be given back."""
 
     # Facts.
 
     @property
     def peer(self) -> Any:
-        """The address of the other end of the socket, as Twisted has it."""
+        """Twisted's address of the other end of the socket."""
         return self._layers[0].getPeer()
 
     @property
     def tells_client(self) -> bool:
         """Whether the connection begins with a PROXY header, which tells the client's address."""
-        # The wrapper of `net.proxy_header` alone has the attribute. TLS hands it on.
+        # Only the wrapper of `net.proxy_header` has the attribute, and TLS passes it on.
         return hasattr(self._layers[0], "header_fault")
 
     @property
     def header_fault(self) -> str | None:
-        """What was wrong with the PROXY header, in the client's words; None without a fault."""
+        """What was wrong with the PROXY header, with text from the client in it; None if nothing was."""
         return self._layers[0].header_fault if self.tells_client else None
 
     @property
@@ -53,11 +53,11 @@ class Carrier:
     # Reading.
 
     def read_first(self) -> None:
-        """Read what a new connection has brought along, before the reactor is told of it."""
+        """Read what has arrived on a new connection, before the reactor is told of the socket."""
         eager.read_first(self._layers[0])
 
     def pause(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._layers[0].pauseProducing()
 
     def resume(self) -> None:
@@ -65,45 +65,45 @@ class Carrier:
         self._layers[0].resumeProducing()
 
     def set_read_size(self, octets: int) -> None:
-        """Set how much is read at a time, and how much may wait unsent before the producer is paused."""
+        """Set how many bytes one read takes, and how many bytes may wait unsent before the producer is paused."""
         transports.set_read_size(self._layers, octets)
 
     @property
     def unread(self) -> int:
-        """Octets that wait in the kernel to be read; 0 if that cannot be told."""
+        """How many bytes wait in the kernel to be read; 0 if that is unknown."""
         return transports.unread(self._layers)
 
     # Writing.
 
     def write(self, octets: bytes) -> None:
-        """Write, and hand the kernel at once what it takes."""
+        """Write, and pass to the kernel at once what it takes."""
         transports.write_now(self._layers, octets)
 
     @property
     def unsent(self) -> int:
-        """Octets that were written and that the kernel has not taken yet."""
+        """How many written bytes the kernel has not taken yet."""
         return transports.unsent(self._layers)
 
     @property
     def held(self) -> int:
-        """Octets of memory that the unsent octets take."""
+        """How many bytes of memory the unsent bytes take."""
         return transports.held(self._layers)
 
     @property
     def unacknowledged(self) -> int:
-        """Octets that the kernel has taken and the peer's kernel has not confirmed; 0 if that cannot be told."""
+        """How many bytes the kernel has taken and the peer's kernel has not confirmed; 0 if that is unknown."""
         return transports.unacknowledged(self._layers)
 
     def give_back_sent(self) -> None:
-        """Free the memory of octets that were sent, if they are more than half of a buffer."""
+        """Free the memory of sent bytes if they are more than half of a buffer."""
         transports.give_back_sent(self._layers)
 
     def register(self, producer: Any) -> None:
-        """Pause and resume `producer` as the peer takes what is written."""
+        """Let the transport pause and resume `producer`, depending on how the peer takes what is written."""
         self._layers[0].registerProducer(producer, True)
 
     def unregister(self) -> None:
-        """Pause and resume it no longer."""
+        """Stop pausing and resuming the producer."""
         self._layers[0].unregisterProducer()
 
     # The end.
@@ -113,16 +113,16 @@ class Carrier:
         transports.half_close(self._layers[0])
 
     def close(self) -> None:
-        """Close when all that was written is sent."""
+        """Close when everything that was written is sent."""
         self._layers[0].loseConnection()
 
     def reset(self) -> None:
-        """Close at once; what is unsent is lost."""
+        """Close at once. Unsent bytes are lost."""
         self._layers[0].abortConnection()
 
     # Lending to the pump.
 
-    def can_be_lent(self, takes_tls: bool) -> bool:  # noqa: ARG002  # the kinds below ask it
+    def can_be_lent(self, takes_tls: bool) -> bool:  # noqa: ARG002  # the kinds below use it
         """Tell whether the pump can serve this kind of carrier; `takes_tls` says whether it serves TLS."""
         return False
 
@@ -131,13 +131,14 @@ class Carrier:
         return None
 
     def flush_session(self) -> None:
-        """Write what a TLS session has left to send that the pump has given back."""
+        """Write what a TLS session still has to send after its lease."""
 
     def read_session(self) -> None:
-        """Receive what a TLS session has left to read that the pump has given back."""
+        """Receive what a TLS session still has to deliver after its lease."""
 
     def renew_buffers(self) -> bool:
-        """Give back what the buffers of a TLS session have grown to; tell whether they are as small as can be."""
+        """Free the memory that a TLS session's buffers have grown to, and tell whether they are now as small as
+        possible."""
         return tls_sessions.renew_buffers(self._layers)
 
 
@@ -147,18 +148,18 @@ class _Socket(Carrier):
     __slots__ = ()
 
     def write(self, octets: bytes) -> None:
-        """Write, and hand the kernel at once what it takes."""
+        """Write, and pass to the kernel at once what it takes."""
         transports.send_now(self._layers[0], octets)
 
     def close(self) -> None:
-        """Close when all that was written is sent, so mostly now. Twisted would wait for the reactor's next turn."""
+        """Close when everything that was written is sent, which is mostly now. Twisted would wait for the next turn."""
         if self.unsent:
             super().close()
         else:
             transports.close_now(self._layers[0])
 
     def can_be_lent(self, takes_tls: bool) -> bool:  # noqa: ARG002
-        """Tell that the pump serves every plain socket."""
+        """Return True, because the pump serves every plain socket."""
         return True
 
     def loan(self) -> tuple[int, Session | None] | None:
@@ -176,21 +177,21 @@ class _Secure(Carrier):
         return takes_tls
 
     def loan(self) -> tuple[int, Session | None] | None:
-        """Return the descriptor and the session, unless something is under way in the session."""
+        """Return the descriptor and the session, or None while a handshake, an end or unsent bytes are pending."""
         session = tls_sessions.session(self._layers)
         return None if session is None else (self._layers[1].fileno(), session)
 
     def flush_session(self) -> None:
-        """Write what the session has left to send."""
+        """Write what the session still has to send."""
         tls_sessions.flush_session(self._layers)
 
     def read_session(self) -> None:
-        """Receive what the session has left to read."""
+        """Receive what the session still has to deliver."""
         tls_sessions.read_session(self._layers)
 
 
 NO_CARRIER = Carrier(())
-"""Carries nothing, and holds nothing: what a connection has before it is made and after it is lost."""
+"""The carrier of a connection that is not made yet or is lost. It carries and holds nothing."""
 
 
 def carrier_of(transport: ITransport) -> Carrier:

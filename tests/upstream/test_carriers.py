@@ -1,4 +1,4 @@
-"""What carries a connection: each kind does the same, and only two can be lent."""
+"""What carries a connection: all kinds of carriers do the same, and only two kinds can be lent."""
 
 from __future__ import annotations
 
