@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -205,6 +206,21 @@ def once(number: int, mistake: Callable[[Frame], bytes]) -> Answer:
     return lambda frame, n: mistake(frame) if n == number else echo(frame, n)
 
 
+def whole(answer: Callable[[bytes], bytes]) -> Answer:
+    """Return the answers of a server that gathers the fragments of each message. It serves one connection."""
+    parts: list[bytes] = []
+
+    def gather(frame: Frame, _number: int) -> bytes:
+        parts.append(frame.payload)
+        if not frame.first & FIN:
+            return b""
+        payload = b"".join(parts)
+        parts.clear()
+        return answer(payload)
+
+    return gather
+
+
 def flipped(payload: bytes, at: int) -> bytes:
     """Return the payload with one bit changed."""
     return payload[:at] + bytes([payload[at] ^ 1]) + payload[at + 1 :]
@@ -284,17 +300,7 @@ def test_masks_are_real_and_differ(start: Start) -> None:
 
 
 def test_messages_are_fragmented_as_asked(start: Start) -> None:
-    parts: list[bytes] = []
-
-    def gather(frame: Frame, _number: int) -> bytes:
-        parts.append(frame.payload)
-        if not frame.first & FIN:
-            return b""
-        whole = b"".join(parts)
-        parts.clear()
-        return server_frame(FIN | BINARY, whole)
-
-    server = start(EchoServer(gather))
+    server = start(EchoServer(whole(partial(server_frame, FIN | BINARY))))
     assert load(server, "--kind", "binary", "--size", "4096", "--fragments", "4")["errors"] == 0
     assert [frame.first for frame in server.frames[:4]] == [BINARY, 0, 0, FIN]
     assert {len(frame.payload) for frame in server.frames if frame.opcode != CLOSE} == {1024}
@@ -457,18 +463,8 @@ def packed_frame(payload: bytes) -> bytes:
 
 @pytest.mark.parametrize("fragments", ["1", "3"])
 def test_compressed_messages_and_other_compressed_answers_pass(start: Start, fragments: str) -> None:
-    parts: list[bytes] = []
-
-    def answer(frame: Frame, _number: int) -> bytes:
-        parts.append(frame.payload)
-        if not frame.first & FIN:
-            return b""
-        whole = b"".join(parts)
-        parts.clear()
-        return packed_frame(repack(whole))
-
     outcome = load(
-        start(EchoServer(answer, extensions=NO_TAKEOVER)),
+        start(EchoServer(whole(lambda payload: packed_frame(repack(payload))), extensions=NO_TAKEOVER)),
         *("--deflate", "no-takeover", "--size", "1024", "--fragments", fragments),
         features=DEFLATE,
     )

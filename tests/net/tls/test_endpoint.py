@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import gatherResults, inlineCallbacks
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls import endpoint
+from echod.websocket.factory import EchoFactory
 from tests.fakes import make_factory
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.net.tls.certificates import certificates_of
@@ -142,13 +143,22 @@ def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) 
 def test_a_reset_comes_behind_the_echo_also_below_the_header(
     prefix: str, certificate: Certificate
 ) -> Generator[Any, Any, None]:
+    echo, _ = yield talk(prefix, certificate, ask_for_reset)
+    assert echo == server_frame(TEXT, b"hello")
+
+
+@inlineCallbacks
+def talk(
+    prefix: str, certificate: Certificate, client: Callable[[int, bytes, Certificate], object]
+) -> Generator[Any, Any, tuple[Any, EchoFactory]]:
+    """Serve an endpoint while a client runs in a thread; return the client's result and the factory."""
     made = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
     factory = make_factory(REAL)
     port: Any = yield made.listen(factory)
     header = b"PROXY TCP4 203.0.113.7 192.0.2.9 56324 443\r\n" if prefix else b""
-    echo = yield deferToThread(ask_for_reset, port.getHost().port, header, certificate)
+    result = yield deferToThread(client, port.getHost().port, header, certificate)
     yield gatherResults([port.stopListening(), factory.drain()])
-    assert echo == server_frame(TEXT, b"hello")
+    return result, factory
 
 
 def ask_for_reset(port: int, header: bytes, certificate: Certificate) -> bytes:
@@ -180,12 +190,7 @@ def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
 def test_a_client_without_a_protocol_in_common_is_told_so(
     prefix: str, certificate: Certificate
 ) -> Generator[Any, Any, None]:
-    made = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
-    factory = make_factory(REAL)
-    port: Any = yield made.listen(factory)
-    header = b"PROXY TCP4 203.0.113.7 192.0.2.9 56324 443\r\n" if prefix else b""
-    why = yield deferToThread(fail_over_protocol, port.getHost().port, header, certificate)
-    yield gatherResults([port.stopListening(), factory.drain()])
+    why, factory = yield talk(prefix, certificate, fail_over_protocol)
     assert "ALERT_NO_APPLICATION_PROTOCOL" in why.upper().replace(" ", "_")
     assert factory.counts.refusals == {("none", "TLS failed"): 1}
 
