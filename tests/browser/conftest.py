@@ -17,7 +17,7 @@ from tests.tools import needed
 
 SCREENSHOTS = Path(__file__).parents[2] / "reports" / "browser"
 
-# Chromium needs the first to run as root. The others keep it from contacting the servers of its vendor.
+# Chromium needs the first option to run as root. The others keep it from contacting the servers of its vendor.
 ARGUMENTS = [
     *["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
     *["--disable-background-networking", "--disable-component-update", "--disable-sync"],

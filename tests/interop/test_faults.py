@@ -226,7 +226,7 @@ def open_raw(daemon: Daemon, query: str) -> socket.socket:
 
 @pytest.mark.parametrize(("query", "is_reset"), [("abort", True), ("close=1006", False)])
 def test_the_end_of_tcp_under_tls(served: Served, query: str, is_reset: bool) -> None:
-    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket can't tell a RST from a FIN, so this apart, so
+    """A reset is a RST, without TLS's close_notify before it. Python's own TLS socket can't tell a RST from a FIN, so
     this test runs TLS in memory."""
     _, url = served.daemon.urls
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
