@@ -357,7 +357,9 @@ def test_a_worker_tells_its_parent_what_is_wrong(
         ),
     ],
 )
-def test_what_workers_can_not_share(words: list[str], twistd: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_that_workers_can_not_share_are_refused(
+    words: list[str], twistd: Any, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     err = io.StringIO()
     monkeypatch.setattr("sys.__stderr__", err)
     options = Options({})

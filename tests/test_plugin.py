@@ -27,7 +27,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
-def test_it_has_what_twistd_looks_for() -> None:
+def test_the_plugin_has_what_twistd_looks_for() -> None:
     assert (plugin.Options, plugin.makeService) == (options.Options, options.makeService)
 
 

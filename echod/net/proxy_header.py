@@ -1,13 +1,12 @@
-"""`haproxy:` endpoints that take the PROXY protocol's header also when it comes in pieces, and take nothing else for
-one.
+"""`haproxy:` endpoints: each connection begins with a PROXY header, which may come in pieces and is checked.
 
-Twisted's own wrapper decides by the first read alone (twisted/protocols/haproxy/_wrapper.py), and drops a connection
-whose first read is shorter than the signature. Of a version 1 header it takes any text for an address and what Python
-takes for a number for a port; an IPv6 address of version 2 it writes at full length, so that one client has two names.
-It stays, and here is one more wrapper, below it, that holds the header until it is whole, and hands on one that it has
-checked.
+Twisted's own wrapper looks only at the first read (twisted/protocols/haproxy/_wrapper.py), and drops a connection whose
+first read is shorter than the signature. In a version 1 header it accepts any text as an address, and as a port
+whatever Python accepts as a number. It writes an IPv6 address of version 2 at full length, so that one client has two
+names. That wrapper stays. This file adds a wrapper below it, which holds the header until it is complete, checks it,
+and passes it on.
 
-Knows the header (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt), and nothing of what is behind it.
+Knows the header (https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt). Must never know what follows the header.
 """
 
 from __future__ import annotations
@@ -26,41 +25,40 @@ from zope.interface import implementer
 PREFIX = "haproxy:"
 
 V1_SIZE = 107
-"""Octets of a version 1 header at most, with its CRLF (section 2.1)."""
+"""Maximum size of a version 1 header in bytes, with its CRLF (section 2.1)."""
 
 V2_SIZE = 4096
-"""Octets of a version 2 header at most, where its length field could say 65,551. nginx's limit
-(NGX_PROXY_PROTOCOL_MAX_HEADER); the addresses take 232 at most, and what proxies and clouds put behind them some
-hundreds. It is held, and in no account."""
+"""Maximum size of a version 2 header in bytes; its length field allows 65,551. nginx has the same limit
+(NGX_PROXY_PROTOCOL_MAX_HEADER). The addresses take at most 232 bytes, and what proxies and clouds add takes some
+hundreds. An incomplete header is held, and is not counted in any account."""
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_FIXED = struct.Struct("!12sBBH")
-"""The fixed part of a version 2 header: signature, version with command, family with transport, octets behind it
-(section 2.2)."""
+"""The fixed part of a version 2 header: signature, version with command, family with transport, and the number of bytes
+that follow (section 2.2)."""
 _V2_ADDRESSES = struct.Struct("!16s16s2H")
-"""What is behind it over IPv6."""
+"""The addresses and ports of IPv6, which follow the fixed part."""
 _LOCAL, _PROXY = 0x20, 0x21
 _UNIX, _DATAGRAM = 3, 2
 _OVER_INET6 = (0x21, 0x22)
 _V2_SIZES = {0x11: 12, 0x12: 12, 0x21: _V2_ADDRESSES.size, 0x22: _V2_ADDRESSES.size, 0x31: 216, 0x32: 216}
-"""The octets of the addresses by family and transport; where one of them is unspecified there may be none."""
+"""Size of the addresses in bytes, by family and transport; if either is unspecified, there may be no addresses."""
 
-# Ports have no leading zeros (section 2.1), and an address has no zone, for which Python takes any text.
+# A port has no leading zeros (section 2.1). An address has no zone, and Python would accept any text as one.
 _PORT = rb"(0|[1-9][0-9]{0,4})"
 _V1_LINE = re.compile(
     rb"PROXY (?:TCP4 ([0-9.]+) ([0-9.]+)|TCP6 ([0-9A-Fa-f:.]+) ([0-9A-Fa-f:.]+)) " + _PORT + b" " + _PORT + rb"\r\n"
 )
 _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: .*)?\r\n", re.DOTALL)
 _UNKNOWN = b"PROXY UNKNOWN \r\n"
-"""A header that names no addresses, in the form that Twisted takes: it looks for a space behind the word."""
+"""A header without addresses, in the form that Twisted accepts: Twisted requires a space after the word."""
 
 
 def split(octets: bytes) -> tuple[bytes, bytes] | None:
-    """Return the header that `octets` begin with, as Twisted is to have it, and what is behind it; None: it isn't whole
-    yet.
+    """Return the header at the start of `octets`, in the form for Twisted, and what follows it.
 
-    Raises `ValueError` for what is no header.
+    Returns None if the header is incomplete. Raises `ValueError` if there is no valid header.
     """
     if octets.startswith(_V1):
         return _split_v1(octets)
@@ -94,7 +92,7 @@ def _check_v1(header: bytes) -> bytes:
         return _UNKNOWN
     found = _V1_LINE.fullmatch(header)
     if found is None:
-        raise ValueError("it is none of version 1")
+        raise ValueError("it is not a header of version 1")
     source4, destination4, source6, destination6, *ports = (word and word.decode() for word in found.groups())
     if max(map(int, ports)) > 0xFFFF:
         raise ValueError("a port is more than 65535")
@@ -104,14 +102,14 @@ def _check_v1(header: bytes) -> bytes:
 
 
 def _rewrite_v2(header: bytes) -> bytes:
-    """Return the header, over IPv6 as one of version 1: its addresses are then written as all others are (RFC 5952)."""
+    """Return the header; one for IPv6 becomes a header of version 1, which writes addresses as RFC 5952 does."""
     _, command, family, size = _V2_FIXED.unpack_from(header)
     if command not in (_LOCAL, _PROXY):
-        raise ValueError("it is none of version 2")
+        raise ValueError("it is not a header of version 2")
     if command == _LOCAL:
         return header
     if family >> 4 > _UNIX or family & 0xF > _DATAGRAM or size < _V2_SIZES.get(family, 0):
-        raise ValueError("its addresses are none of version 2")
+        raise ValueError("its addresses are not those of version 2")
     if family not in _OVER_INET6:
         return header
     source, destination, *ports = _V2_ADDRESSES.unpack_from(header, _V2_FIXED.size)
@@ -124,15 +122,15 @@ def _make_v1(*words: object) -> bytes:
 
 @implementer(IHalfCloseableProtocol)
 class Holder(ProtocolWrapper):
-    """Hold back the first octets of a connection until there is a whole header."""
+    """Holds the first bytes of a connection until the header is complete."""
 
     _held: bytes | None = b""
     header_fault: str | None = None
-    """Why the connection is closed: what is against the header, perhaps in the peer's words. Whoever is behind may look
-    for it, also through TLS, which has a reason of its own for the end."""
+    """Why the connection is closed: what is wrong with the header, perhaps in the peer's words. The protocol above may
+    look for it, through TLS, too, which gives its own reason for the end."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass octets on."""
+        """Pass on what follows a complete header."""
         if self.header_fault is not None:
             return
         if self._held is not None:
@@ -150,16 +148,16 @@ class Holder(ProtocolWrapper):
         super().dataReceived(data)
 
     def readConnectionLost(self) -> None:
-        """Pass on that the peer sends no more, past Twisted's wrapper, which would lose it; TLS has no half-close."""
+        """Pass on that the peer sends no more, past Twisted's wrapper, which ignores it; TLS has no half-close."""
         behind = cast(Any, self.wrappedProtocol).wrappedProtocol
-        # A wrapper of Twisted's says that it provides what its transport does, and that is here again.
+        # Ask the class: a wrapper of Twisted claims every interface of its transport, and this holder is the transport.
         if IHalfCloseableProtocol.implementedBy(type(behind)):
             behind.readConnectionLost()
         else:
             self.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Do nothing: nobody wants to know."""
+        """Do nothing: no protocol above needs to know."""
 
 
 class _HolderFactory(WrappingFactory):
@@ -176,5 +174,5 @@ class _HoldingEndpoint:
 
 
 def wrap(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
-    """Return an endpoint whose connections begin with a PROXY header, and whose peers are those that it names."""
+    """Return an endpoint whose connections begin with a PROXY header, and have the peer that the header names."""
     return cast(IStreamServerEndpoint, proxyEndpoint(_HoldingEndpoint(endpoint)))

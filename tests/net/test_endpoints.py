@@ -1,4 +1,4 @@
-"""Endpoint strings: what they become, and what is said of a mistake in one."""
+"""Endpoint strings: the endpoints that they become, and the message for a mistake."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_an_endpoint_with_tls_has_certificates(certificate: Certificate) -> None
         ("tpc:9000", "Unknown endpoint type: 'tpc'"),
         ("echod.example:9000", "Unknown endpoint type: 'echod.example'"),
         ("tcp", "tcp: missing 1 required positional argument: 'port'"),
-        # Python 3.13 would add a guess to a name that is nearly right.
+        # For a name that is nearly right, Python 3.13 would suggest the right one.
         ("tcp:9000:colour=red", "tcp: got an unexpected keyword argument 'colour'"),
         ("ssl:9000:key=a.pem", "ssl: got an unexpected keyword argument 'key'"),
         ("haproxy:tcp:http", "'http' is not a number"),
@@ -61,7 +61,7 @@ def test_an_endpoint_with_tls_has_certificates(certificate: Certificate) -> None
         ("systemd:domain=INET:index=0", "systemd passed no such socket"),
     ],
 )
-def test_a_mistake_is_told_in_an_operators_words(text: str, meant: str) -> None:
+def test_a_mistake_is_explained_in_an_operators_words(text: str, meant: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
         parse_endpoint(REAL, text)
     assert str(error.value) == f"is not a server endpoint: {meant}"

@@ -1,4 +1,4 @@
-"""The PROXY header: both versions, whole and in pieces, and nothing that is none."""
+"""The PROXY header: both versions, whole and in pieces, and what is refused as a header."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ V2_IPV6 = (
     + bytes.fromhex("20010db8" + "0" * 23 + "7" + "20010db8" + "0" * 23 + "9")
     + b"\xdc\x04\x1f\x90\x04\x00\x00"
 )
-"""With a TLV behind the addresses (PP2_TYPE_NOOP)."""
+"""A header with a TLV after the addresses (PP2_TYPE_NOOP)."""
 
 
 @implementer(IStreamServerEndpoint)
 class Endpoint:
-    """Hands a factory over."""
+    """An endpoint that only keeps the factory."""
 
     factory: Any
 
@@ -59,12 +59,12 @@ def connect(factory: EchoFactory) -> tuple[Any, Transport]:
 
 
 def feed(protocol: Any, octets: bytes, step: int) -> None:
-    """Hand the octets over in pieces of `step`; 0: at once."""
+    """Pass the bytes to the protocol in pieces of `step`; 0 passes them at once."""
     for start in range(0, len(octets), step or len(octets)):
         protocol.dataReceived(octets[start : start + (step or len(octets))])
 
 
-def test_the_proxy_has_no_limit_but_each_client_that_it_names(factory: EchoFactory) -> None:
+def test_the_limit_per_address_counts_clients_and_not_the_proxy(factory: EchoFactory) -> None:
     waiting = [connect(factory) for _ in range(3)]
     answers = []
     for (protocol, transport), header in zip(waiting, (V1, V1_IPV6, V2), strict=True):
@@ -117,7 +117,7 @@ def test_one_client_has_one_name_in_both_versions(factory: EchoFactory) -> None:
     ],
     ids=["v1", "v1 with words", "v2 LOCAL", "v2 UNSPEC"],
 )
-def test_a_header_that_names_nobody_leaves_the_proxy_for_the_peer(
+def test_a_header_without_addresses_leaves_the_proxy_as_the_peer(
     factory: EchoFactory, header: bytes, step: int
 ) -> None:
     protocol, transport = connect(factory)
@@ -142,7 +142,7 @@ def v1(
         b"PROXYTCP4 203.0.113.7 192.0.2.9 56324 8080\r\n",
         b"PROXY UNKNOWNS\r\n",
         b"PROXY " + b"x" * 200,
-        b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",  # one octet too long
+        b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",  # one byte too long
         v1("1.2.3.4\n2026-01-01T00:00:00+0000 [echod.connection] FORGED 198.51.100.1"),
         v1("1.2.3.4\n"),
         v1("\x1b[2J"),
@@ -177,16 +177,16 @@ def v1(
         V2[:12] + b"\x11" + V2[13:],
         V2[:12] + b"\x22" + V2[13:],
         V2[:13] + b"\x41" + V2[14:],
-        V2[:13] + b"\x21" + V2[14:],  # IPv6 in 12 octets
+        V2[:13] + b"\x21" + V2[14:],  # IPv6 in 12 bytes
         V2[:14] + b"\x00\x02" + V2[16:],
         V2[:13] + b"\x13" + V2[14:],  # no such transport
-        V2[:13] + b"\x31" + V2[14:],  # paths in 12 octets
+        V2[:13] + b"\x31" + V2[14:],  # paths in 12 bytes
         V2[:14] + b"\xff\xff" + V2[16:],
-        V2[:14] + b"\x0f\xf1" + V2[16:],  # one octet too long
+        V2[:14] + b"\x0f\xf1" + V2[16:],  # one byte too long
     ],
     ids=lambda octets: repr(octets[:40]),
 )
-def test_what_is_no_header_is_dropped(factory: EchoFactory, octets: bytes, step: int) -> None:
+def test_an_invalid_header_closes_the_connection(factory: EchoFactory, octets: bytes, step: int) -> None:
     protocol, transport = connect(factory)
     feed(protocol, octets, step)
     assert transport.disconnecting
@@ -202,12 +202,12 @@ def test_what_is_no_header_is_dropped(factory: EchoFactory, octets: bytes, step:
     [
         (handshake(), "there is none"),
         (b"PROXY " + b"x" * 200, "it is longer than 107 octets"),
-        (v1(family="TCP5"), "it is none of version 1"),
+        (v1(family="TCP5"), "it is not a header of version 1"),
         (v1("999.0.2.7"), "Octet 999 (> 255) not permitted in '999.0.2.7'"),
         (v1(ports="1 65536"), "a port is more than 65535"),
-        (V2[:14] + b"\x0f\xf1", "it is longer than 4096 octets"),  # as soon as it says so
-        (V2[:12] + b"\x11" + V2[13:], "it is none of version 2"),
-        (V2[:13] + b"\x41" + V2[14:], "its addresses are none of version 2"),
+        (V2[:14] + b"\x0f\xf1", "it is longer than 4096 octets"),  # as soon as its length is known
+        (V2[:12] + b"\x11" + V2[13:], "it is not a header of version 2"),
+        (V2[:13] + b"\x41" + V2[14:], "its addresses are not those of version 2"),
     ],
 )
 def test_the_log_tells_why(factory: EchoFactory, octets: bytes, why: str) -> None:
@@ -218,8 +218,8 @@ def test_the_log_tells_why(factory: EchoFactory, octets: bytes, why: str) -> Non
     assert [formatEvent(event) for event in events] == [f"refused a handshake from 192.0.2.1: bad PROXY header: {why}"]
 
 
-def test_who_says_nothing_is_not_refused(factory: EchoFactory) -> None:
-    """A proxy's health check, or a scan."""
+def test_a_connection_without_any_bytes_is_not_counted_as_refused(factory: EchoFactory) -> None:
+    """It may be the health check of a proxy, or a scan."""
     protocol, _ = connect(factory)
     protocol.connectionLost(Failure(ConnectionDone()))
     assert (factory.counts.refusals, factory.counts.outcomes) == ({}, {Outcome.LOST: 1})
@@ -232,8 +232,8 @@ def test_a_header_of_version_2_may_be_long(factory: EchoFactory) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 11, 12, 35, 36, 215, 216])
-def test_those_families_are_taken_that_twisted_takes(size: int) -> None:
-    """What it doesn't take, it drops without a word."""
+def test_the_accepted_families_are_those_of_twisted(size: int) -> None:
+    """Twisted drops a connection of another family without a word."""
     factory = make_factory(Clock())
     for family in range(0x100):
         header = V2[:13] + bytes([family]) + size.to_bytes(2, "big") + bytes(size)
@@ -249,7 +249,7 @@ def test_those_families_are_taken_that_twisted_takes(size: int) -> None:
 
 
 @pytest.mark.parametrize("ports", ["0 0", "65535 65535"])
-def test_every_port_that_there_is_is_taken(factory: EchoFactory, ports: str) -> None:
+def test_every_port_number_is_accepted(factory: EchoFactory, ports: str) -> None:
     protocol, transport = connect(factory)
     protocol.dataReceived(v1("0.0.0.0", "255.255.255.255", ports) + handshake())
     assert transport.value().startswith(b"HTTP/1.1 101 ")
@@ -257,8 +257,8 @@ def test_every_port_that_there_is_is_taken(factory: EchoFactory, ports: str) -> 
     assert f"{connection.transport.getPeer().port} {connection.transport.getHost().port}" == ports
 
 
-def test_a_name_that_is_no_address_forges_no_line_of_the_log(factory: EchoFactory) -> None:
-    """Should one come past the check."""
+def test_an_invalid_address_forges_no_line_of_the_log(factory: EchoFactory) -> None:
+    """This holds even if such a name gets past the check."""
     protocol = factory.buildProtocol(None)
     assert protocol is not None
     protocol.makeConnection(Transport("1.2.3.4\nFORGED \x1b[2J"))
@@ -269,7 +269,7 @@ def test_a_name_that_is_no_address_forges_no_line_of_the_log(factory: EchoFactor
     ]
 
 
-def test_who_closes_its_half_still_gets_its_answers(factory: EchoFactory) -> None:
+def test_a_client_that_half_closes_still_gets_its_answers(factory: EchoFactory) -> None:
     protocol, transport = connect(factory)
     protocol.dataReceived(V1 + handshake() + client_frame(TEXT, b"x"))
     protocol.readConnectionLost()
@@ -278,7 +278,7 @@ def test_who_closes_its_half_still_gets_its_answers(factory: EchoFactory) -> Non
     assert transport.disconnecting
 
 
-def test_who_closes_its_half_below_a_protocol_without_halves_is_closed() -> None:
+def test_a_half_close_closes_a_protocol_that_has_none() -> None:
     endpoint, transport = Endpoint(), Transport()
     proxy_header.wrap(endpoint).listen(Factory.forProtocol(Protocol))
     holder = endpoint.factory.buildProtocol(None)

@@ -1,4 +1,4 @@
-"""Listening: sockets as they are prepared, and what is said of what fails."""
+"""Listening: how sockets are prepared, and the message for a failure."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ def say(observer: Any) -> None:
     Logger(namespace="here", observer=observer).info("hello")
 
 
-def test_without_a_program_there_is_none() -> None:
+def test_without_a_program_there_is_no_observer() -> None:
     assert log_place.take(None, JOURNAL, False) is None
 
 
-def test_twist_writes_our_format_where_it_was_told() -> None:
+def test_twist_writes_our_format_to_its_own_place() -> None:
     twist: dict[str, Any] = {"logFile": io.StringIO(), "fileLogObserverFactory": jsonFileLogObserver}
     observer = log_place.take(twist, JOURNAL, False, ["twist", "--log-file=-", "echod", "--log-format=journal"])
     assert twist["fileLogObserverFactory"]("whatever") is observer
@@ -86,7 +86,7 @@ def test_twistd_with_a_file(options: dict[str, Any], name: str, tmp_path: Path) 
     assert (tmp_path / name).read_text() == "<6>hello\n"
 
 
-def test_who_has_the_signal_keeps_it() -> None:
+def test_a_handler_of_the_signal_is_kept() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     log_place.take({}, JOURNAL, False)
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
@@ -95,7 +95,7 @@ def test_who_has_the_signal_keeps_it() -> None:
 @pytest.mark.parametrize(
     ("options", "why"), [({"logfile": "-"}, "a daemon can't"), ({"logfile": "no/such/folder/log"}, "can't write")]
 )
-def test_what_can_not_be_had(options: dict[str, Any], why: str) -> None:
+def test_impossible_places_are_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         log_place.take(options, JOURNAL, False)
 

@@ -51,7 +51,7 @@ def test_a_refusal_is_one_line_and_other_errors_keep_their_traceback(monkeypatch
         ("\xff", "holds no process id"),
         ("99999999999", "holds no process id"),
         ("0", "holds no process id"),
-        # With a name that is the same in each process that shares the tests out.
+        # The id is fixed: it has to be the same in every process of pytest-xdist.
         pytest.param(
             f"{os.getpid()}\n", f"is of an earlier process with the same id as this one, {os.getpid()}", id="own"
         ),
@@ -75,7 +75,7 @@ def test_a_pid_file_that_can_not_be_read_or_written(tmp_path: Path) -> None:
     assert pid_file_fault(tmp_path / "link") == "can't be written"
 
 
-def test_a_process_of_another_user_runs_as_well(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def kill(_: int, __: int) -> None:
         raise PermissionError
 
@@ -102,15 +102,15 @@ def test_the_limit_on_descriptors_is_what_the_reactor_can_use(before: int, react
     ("before", "hard", "most", "found"),
     [
         (256, resource.RLIM_INFINITY, 2**30, MOST_DESCRIPTORS),
-        # macOS, whose kernel has a limit of its own and refuses more.
+        # macOS: its kernel has a limit of its own and refuses more.
         (256, resource.RLIM_INFINITY, 10_240, 8192),
         (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 10_240, 8192),
         (8000, resource.RLIM_INFINITY, 8000, 8000),
-        # Nothing may be changed at all.
+        # The limit can't be changed at all.
         (300, 5000, 0, 300),
     ],
 )
-def test_the_limit_on_descriptors_is_what_the_system_lets(
+def test_the_limit_on_descriptors_is_what_the_system_allows(
     monkeypatch: pytest.MonkeyPatch, before: int, hard: int, most: int, found: int
 ) -> None:
     def set_limit(_: int, limits: tuple[int, int]) -> None:
@@ -128,7 +128,7 @@ def test_the_limit_on_descriptors_is_what_the_system_lets(
     )
 
 
-def test_a_failure_is_told_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_ends_with_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     at_exit: list[Callable[[], object]] = []
     statuses: list[int] = []
     monkeypatch.setattr("atexit.register", at_exit.append)

@@ -47,7 +47,7 @@ def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
 
 
 def address(lines: list[str]) -> tuple[str, int]:
-    """Return host and port of the first TCP socket that is said to listen."""
+    """Return host and port of the first TCP socket that the log says is listening."""
     url = urlsplit(next(line for line in lines if line.startswith("listening on ws")).removeprefix("listening on "))
     assert url.hostname is not None
     assert url.port is not None
@@ -73,7 +73,7 @@ def test_serves_and_drains(port: str, lines: list[str]) -> Generator[Any, Any, N
     assert sum("max-message-size 16MiB" in line for line in lines) == 1
 
 
-def test_the_health_check_tells_of_the_end() -> None:
+def test_the_health_check_reports_the_drain() -> None:
     service = make()
     service.startService()
     assert service.factory is not None
@@ -85,7 +85,7 @@ def test_the_health_check_tells_of_the_end() -> None:
 
 
 @pytest_twisted.inlineCallbacks
-def test_serves_on_several_endpoints_also_without_the_privileged_step(
+def test_serves_several_endpoints_even_without_the_privileged_step(
     tmp_path: Path, lines: list[str]
 ) -> Generator[Any, Any, None]:
     path = tmp_path / "socket"
@@ -106,14 +106,14 @@ def test_serves_on_several_endpoints_also_without_the_privileged_step(
 def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(
     tmp_path: Path, lines: list[str]
 ) -> Generator[Any, Any, None]:
-    """Twisted's own port, that is, as it removes the path first."""
+    """This is about Twisted's own port, which removes the path first."""
     port, admin = f"unix:{tmp_path / 'port'}", f"unix:{tmp_path / 'admin'}"
     service = make(port, "tcp:0:interface=127.0.0.1", admin_endpoints=[(admin, serverFromString(REAL, admin))])
     service.startService()
     left = [service._ports[0], service._admin_ports[0]]
     client = yield deferToThread(Client, str(tmp_path / "port"))
     frame = client_frame(TEXT, b"begun before the end")
-    # In one piece, so that the beginning has been read when the answer is there.
+    # Both in one piece: when the answer has come, the beginning of the frame has been read.
     client.socket.sendall(client_frame(TEXT, b"before") + frame[:10])
     assert (yield deferToThread(client.frame)) == Frame(TEXT, b"before")
     for name in ("port", "admin"):
@@ -129,7 +129,7 @@ def test_a_socket_whose_path_is_gone_is_one_line_and_the_drain_goes_on(
     yield stopped
     told = [line for line in lines if "could not be closed" in line]
     assert told == [f"{text} could not be closed: No such file or directory" for text in (port, admin)]
-    # In a process that goes on they are to be closed after all.
+    # The process of the tests goes on, so close the ports after all.
     for name, open_ in zip(("port", "admin"), left, strict=True):
         (tmp_path / name).touch()
         yield open_.stopListening()
@@ -160,7 +160,7 @@ def test_a_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("is_admin", [False, True])
 @pytest_twisted.inlineCallbacks
 def test_a_start_that_fails_leaves_no_socket(is_admin: bool, tmp_path: Path) -> Generator[Any, Any, None]:
-    """The reactor would remove it, but never runs."""
+    """The reactor, which would remove it, never runs."""
     with listening() as port:
         texts = [f"unix:{tmp_path / 'socket'}", f"tcp:{port}:interface=127.0.0.1"]
         made = [(text, parse_endpoint(REAL, text)) for text in texts]
@@ -173,7 +173,7 @@ def test_a_start_that_fails_leaves_no_socket(is_admin: bool, tmp_path: Path) -> 
     yield service.stopService()
 
 
-def test_an_admin_port_in_use_is_told_likewise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_admin_port_in_use_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with listening() as port:
         text = f"tcp:{port}:interface=127.0.0.1"
@@ -203,7 +203,7 @@ def test_the_application_gets_our_log() -> None:
 
 
 class FakeReactor:
-    """A reactor, as far as signals are concerned."""
+    """A reactor with what the handling of signals needs."""
 
     def __init__(self) -> None:
         self.stops = 0
@@ -256,8 +256,8 @@ def test_a_signal_drains_and_a_second_one_aborts(number: signal.Signals, lines: 
 
 
 @pytest.mark.usefixtures("_signals")
-def test_what_is_ignored_already_stays_so() -> None:
-    """As nohup has it for SIGHUP, and a shell for SIGINT of what runs in its background."""
+def test_ignored_signals_stay_ignored() -> None:
+    """nohup ignores SIGHUP, and a shell ignores SIGINT for a background job."""
     ignored = (signal.SIGINT, signal.SIGHUP)
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
@@ -315,7 +315,7 @@ def test_the_service_manager_is_told(
 
 def test_a_service_that_ends_before_it_is_ready_never_says_so(tmp_path: Path) -> None:
     class Late(FakeReactor):
-        """Runs what waits for it when it is told to."""
+        """Keeps the calls until the test runs them."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -348,9 +348,7 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
 
 
 @pytest.mark.usefixtures("_signals")
-def test_a_hangup_has_the_certificates_read_again(
-    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hangup_reloads_the_certificates(tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("echod.run.signals.has_lost_terminal", lambda: False)
     fake, file = FakeReactor(), Certificate(tmp_path / "a.pem").path
     text = f"ssl:0:privateKey={file}"
@@ -380,9 +378,7 @@ def test_a_hangup_has_the_certificates_read_again(
 
 
 @pytest_twisted.inlineCallbacks
-def test_a_certificate_that_clients_will_not_take_is_told(
-    tmp_path: Path, lines: list[str]
-) -> Generator[Any, Any, None]:
+def test_a_certificate_that_clients_refuse_is_logged(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
     old = Certificate(tmp_path / "a.pem", age=2, rest=-1)
     text = f"ssl:0:privateKey={old.path}:interface=127.0.0.1"
     service = EchoService(Settings(), [(text, parse_endpoint(REAL, text))], REAL, take_signals=False)

@@ -1,4 +1,4 @@
-"""Signals: those that are heard from the first moment on, those that are handled, and those that end a process."""
+"""Signals: SIGTERM from the first moment of a start, the handlers of the service, and what ends a process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _handler() -> object:
 
 
 @pytest.mark.usefixtures("_handler")
-def test_process_1_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_ends_process_1(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     hear_sigterm(1)
@@ -38,7 +38,7 @@ def test_process_1_ends_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_handler")
-def test_another_has_the_default_and_hears_what_was_blocked() -> None:
+def test_another_process_keeps_the_default_and_gets_a_blocked_signal() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
@@ -57,11 +57,11 @@ def _handlers() -> Iterator[None]:
 
 
 def note(number: int, frame: object) -> None:
-    """Handle a signal, for a test that looks at the handlers alone."""
+    """Do nothing: the test only looks at which handler is installed."""
 
 
 @pytest.mark.usefixtures("_handlers")
-def test_those_that_are_handled() -> None:
+def test_which_signals_are_handled() -> None:
     three = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in three:
         signal.signal(number, signal.SIG_DFL)
@@ -83,7 +83,7 @@ def test_a_log_file_is_rotated_unless_the_signal_means_something_else() -> None:
     assert rotated == [1]
 
 
-def test_the_kernel_ends_what_is_stuck() -> None:
+def test_the_kernel_ends_a_stuck_process() -> None:
     kill_after(599.5)
     assert 599 <= signal.alarm(0) <= 600
 
@@ -93,7 +93,7 @@ def test_a_signal_is_named() -> None:
     assert signals.describe(35) == "signal 35", "a real-time signal"
 
 
-def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
+def test_a_lost_terminal_differs_from_a_present_one_and_from_none() -> None:
     master, slave = os.openpty()
     assert not has_lost_terminal(slave)
     os.close(master)
@@ -103,7 +103,7 @@ def test_a_lost_terminal_is_told_from_one_that_is_there_and_from_none() -> None:
         assert not has_lost_terminal(null.fileno())
 
 
-def test_the_kernel_ends_it_with_its_parent() -> None:
+def test_the_kernel_ends_a_process_with_its_parent() -> None:
     libc, death_signal = ctypes.CDLL(None), ctypes.c_int()
     end_with_parent()
     libc.prctl(2, ctypes.byref(death_signal))  # PR_GET_PDEATHSIG

@@ -1,5 +1,4 @@
-"""What is told to systemd, on a real datagram socket with Twisted's clock, and what is made of the sockets that it
-passes."""
+"""Messages to systemd, on a real datagram socket with Twisted's test clock, and the sockets that systemd passes."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from echod.run.systemd import STATUS_INTERVAL, STOP_MARGIN, Notifier, expand, na
 
 
 class Manager:
-    """The end at which systemd listens."""
+    """systemd's end of the socket."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -32,7 +31,7 @@ class Manager:
         self._socket.close()
 
     def messages(self) -> list[list[str]]:
-        """What was told since the last time."""
+        """Return the messages since the last call."""
         found = []
         while True:
             try:
@@ -116,7 +115,7 @@ def test_a_reload(manager: Manager) -> None:
     assert manager.messages() == []
 
 
-def test_before_it_is_ready_no_reload_is_told_but_its_end(manager: Manager) -> None:
+def test_before_it_is_ready_only_the_end_is_told(manager: Manager) -> None:
     notifier = Notifier(manager.address)
     assert notifier.reload(lambda: succeed(1)).called
     assert manager.messages() == []
@@ -137,7 +136,7 @@ def test_before_it_is_ready_no_reload_is_told_but_its_end(manager: Manager) -> N
         ({"WATCHDOG_USEC": "soon"}, STATUS_INTERVAL),
     ],
 )
-def test_how_often_it_is_told(environment: dict[str, str], interval: float, tmp_path: Path) -> None:
+def test_how_often_the_state_is_told(environment: dict[str, str], interval: float, tmp_path: Path) -> None:
     manager, clock = Manager(str(tmp_path / "notify")), Clock()
     notifier = take({"NOTIFY_SOCKET": manager.address, **environment})
     notifier.start(clock, str)
@@ -177,7 +176,7 @@ def test_a_message_that_cannot_be_sent_does_no_harm(tmp_path: Path) -> None:
     notifier.stop()
 
 
-def test_what_was_passed_is_taken_out_of_the_environment() -> None:
+def test_the_variables_are_removed_from_the_environment() -> None:
     environment = {"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "a:b"}
     take(environment)
     assert environment == {}
@@ -198,7 +197,7 @@ def test_the_family_of_a_socket(family: socket.AddressFamily, address: Any, name
         assert listener.getsockname() is not None, "it is still open"
 
 
-def test_what_is_no_listening_socket() -> None:
+def test_another_descriptor_is_refused() -> None:
     reader, writer = os.pipe()
     with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
         for descriptor in (reader, stream.fileno(), datagram.fileno()):

@@ -17,6 +17,6 @@ def certificates_of(text: str) -> Certificates:
 
 
 def shown(certificates: Certificates, name: str | None = None) -> x509.Certificate:
-    """Return the certificate that a client is shown which asks for `name`."""
+    """Return the certificate that a client gets when it asks for `name`."""
     certificate: x509.Certificate = Client(certificates, name).shake_hands().chain[0]
     return certificate

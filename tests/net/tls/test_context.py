@@ -17,7 +17,7 @@ class TestClients:
     """`clientCa`: a client needs a certificate from one of its authorities."""
 
     @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-    def test_who_gets_in(self, tmp_path: Path, version: int) -> None:
+    def test_which_clients_get_in(self, tmp_path: Path, version: int) -> None:
         (tmp_path / "server").mkdir()
         server = Certificate(tmp_path / "server" / "server.pem", ["a.example"])
         Certificate(tmp_path / "server" / "z.pem", ["z.example"])
@@ -43,8 +43,10 @@ class TestClients:
             with pytest.raises(SSL.Error):
                 Client(certificates, name, version=version, certificate=revoked).shake_hands()
 
-    def test_authorities_and_revocations_are_of_one_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Though it is replaced as soon as it was read."""
+    def test_authorities_and_revocations_come_from_one_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """This holds even if the file is replaced right after it was read."""
         server, authority = Certificate(tmp_path / "server"), Certificate(tmp_path / "authority", ["Ours"])
         revoked = Certificate(tmp_path / "revoked", ["gone"], issuer=authority)
         trusted = tmp_path / "trusted"
@@ -80,7 +82,7 @@ def test_the_protocol(certificate: Certificate, offered: list[bytes] | None, cho
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 @pytest.mark.parametrize("name", [None, "second"])
-def test_other_protocols_alone_are_answered_with_an_alert(tmp_path: Path, version: int, name: str | None) -> None:
+def test_a_client_without_our_protocol_gets_an_alert(tmp_path: Path, version: int, name: str | None) -> None:
     for own in ("first", "second"):
         Certificate(tmp_path / f"{own}.pem", [own])
     certificates = certificates_of(f"tls:{tmp_path}:0")
@@ -91,5 +93,5 @@ def test_other_protocols_alone_are_answered_with_an_alert(tmp_path: Path, versio
     client.connection.bio_write(client.server.bio_read(2**14))
     with pytest.raises(SSL.Error, match="alert no application protocol"):
         client.connection.do_handshake()
-    # Nothing is left behind that the next connection would be taken to fail with.
+    # No error is left in OpenSSL's queue, where the next connection would find it.
     Client(certificates, name, protocols=[PROTOCOL], version=version).shake_hands()

@@ -28,7 +28,7 @@ REAL: Any = reactor
 
 
 class TestStrings:
-    """What an endpoint's string may say."""
+    """The strings of endpoints."""
 
     def test_other_kinds_are_left_alone(self) -> None:
         assert endpoint.parse("tcp:443") is None
@@ -53,7 +53,7 @@ class TestStrings:
         with pytest.raises((ValueError, OSError)):
             endpoint.parse(text)
 
-    def test_an_argument_that_there_is_not_is_named(self) -> None:
+    def test_an_unknown_argument_is_named(self) -> None:
         with pytest.raises(ValueError, match="ssl: got an unexpected keyword argument 'dhParameters'"):
             endpoint.parse("ssl:1:dhParameters=x")
 
@@ -78,7 +78,9 @@ class TestStrings:
         with pytest.raises(ValueError, match=f"^{name} is empty$"):
             endpoint.parse(text)
 
-    def test_a_path_is_that_of_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_relative_path_starts_from_the_folder_of_the_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         Certificate(tmp_path / "server.pem")
         monkeypatch.chdir(tmp_path)
         certificates = certificates_of("ssl:0")
@@ -86,9 +88,8 @@ class TestStrings:
         assert certificates.reload()
 
 
-def test_when_they_end(tmp_path: Path) -> None:
-    """Those that are shown, and of two for the same names the first to end; of other endpoints there is nothing to
-    tell."""
+def test_when_certificates_end(tmp_path: Path) -> None:
+    """Of two certificates for the same names the first to end counts; endpoints without TLS have none."""
     (tmp_path / "folder").mkdir()
     first = Certificate(tmp_path / "folder" / "a.pem", ["a.example", "b.example"], age=2, rest=1)
     Certificate(tmp_path / "folder" / "b.pem", ["a.example", "b.example"], age=1)
@@ -104,7 +105,7 @@ def test_when_they_end(tmp_path: Path) -> None:
 
 
 class Answering(Protocol):
-    """Answers whatever comes with who sent it."""
+    """Answers with the address of the sender."""
 
     def dataReceived(self, data: bytes) -> None:
         transport: Any = self.transport
@@ -115,7 +116,7 @@ class Answering(Protocol):
 @pytest.mark.parametrize("prefix", ["", "haproxy:"])
 @pytest_twisted.inlineCallbacks
 def test_the_endpoint_listens(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
-    """Also behind a proxy that sends its header in the clear, before the client's hello."""
+    """A proxy may send its header before it, in the clear, before the client's TLS hello."""
     made = parse_endpoint(REAL, f"{prefix}ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
     port: Any = yield made.listen(Factory.forProtocol(Answering))
     try:
@@ -127,7 +128,7 @@ def test_the_endpoint_listens(prefix: str, certificate: Certificate) -> Generato
 
 
 @pytest_twisted.inlineCallbacks
-def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) -> Generator[Any, Any, None]:
+def test_the_reason_for_a_refused_header_passes_through_tls(certificate: Certificate) -> Generator[Any, Any, None]:
     made = parse_endpoint(REAL, f"haproxy:ssl:0:interface=127.0.0.1:privateKey={certificate.path}")
     factory = make_factory(REAL)
     port: Any = yield made.listen(factory)
@@ -140,7 +141,7 @@ def test_why_a_header_was_refused_is_told_through_tls(certificate: Certificate) 
 
 @pytest.mark.parametrize("prefix", ["", "haproxy:"])
 @pytest_twisted.inlineCallbacks
-def test_a_reset_comes_behind_the_echo_also_below_the_header(
+def test_a_reset_comes_after_the_echo_with_and_without_a_header(
     prefix: str, certificate: Certificate
 ) -> Generator[Any, Any, None]:
     echo, _ = yield talk(prefix, certificate, ask_for_reset)
@@ -187,9 +188,7 @@ def ask(port: int, header: bytes, certificate: Certificate) -> bytes:
 
 @pytest.mark.parametrize("prefix", ["", "haproxy:"])
 @pytest_twisted.inlineCallbacks
-def test_a_client_without_a_protocol_in_common_is_told_so(
-    prefix: str, certificate: Certificate
-) -> Generator[Any, Any, None]:
+def test_a_client_without_a_common_protocol_is_told(prefix: str, certificate: Certificate) -> Generator[Any, Any, None]:
     why, factory = yield talk(prefix, certificate, fail_over_protocol)
     assert "ALERT_NO_APPLICATION_PROTOCOL" in why.upper().replace(" ", "_")
     assert factory.counts.refusals == {("none", "TLS failed"): 1}

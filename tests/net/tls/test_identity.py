@@ -1,4 +1,4 @@
-"""Which certificate goes with which key, and what is said of those that can't be used."""
+"""Which certificate goes with which key, and the message for one that can't be used."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TestFiles:
         ],
         ids=["DSA", "P-224", "secp256k1", "brainpool", "X25519"],
     )
-    def test_a_key_that_no_client_shakes_hands_over(self, make: Callable[[], Any], tmp_path: Path) -> None:
+    def test_a_key_that_no_client_accepts(self, make: Callable[[], Any], tmp_path: Path) -> None:
         path = tmp_path / "a.pem"
         old = Certificate(path)
         texts = (f"ssl:0:privateKey={path}", f"tls:{tmp_path}")
@@ -89,8 +89,7 @@ class TestFiles:
     def test_a_certificate_for_pss_alone(self, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "a.pem", key=rsa.generate_private_key(65537, 2048))
         octets = one.certificate.public_bytes(Encoding.DER)
-        # The last number of the kind of key, and its parameters: there are none, and then all are left as they are by
-        # default.
+        # The last number of the kind of key, and its parameters; without parameters the defaults hold.
         before, after = (
             b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01" + rest for rest in (b"\x01\x05\x00", b"\x0a\x30\x00")
         )
@@ -113,7 +112,7 @@ class TestFiles:
         ],
         ids=["RSA", "P-256", "P-384", "P-521", "Ed25519", "Ed448"],
     )
-    def test_a_key_that_clients_shake_hands_over(self, make: Callable[[], Any], version: int, tmp_path: Path) -> None:
+    def test_a_key_that_clients_accept(self, make: Callable[[], Any], version: int, tmp_path: Path) -> None:
         one = Certificate(tmp_path / "a.pem", key=make(), issuer=Certificate(tmp_path / "root"))
         for text in (f"ssl:0:privateKey={one.path}", f"tls:{tmp_path}"):
             assert Client(certificates_of(text), version=version).shake_hands().chain == [one.certificate]
@@ -141,7 +140,7 @@ class TestFolder:
         ):
             assert shown(certificates, name) == expected.certificate, name
 
-    def test_a_certificate_without_names_is_for_those_who_ask_for_none(self, tmp_path: Path) -> None:
+    def test_a_certificate_without_names_is_for_clients_without_sni(self, tmp_path: Path) -> None:
         nameless = Certificate(tmp_path / "a.pem", [])
         named = Certificate(tmp_path / "b.pem")
         certificates = certificates_of(f"tls:{tmp_path}")
@@ -169,7 +168,7 @@ class TestFolder:
         (tmp_path / "privkey.pem").write_bytes(leaf.key_pem)
         (tmp_path / "cert.pem").write_bytes(leaf.pem)
         (tmp_path / "fullchain.pem").write_bytes(leaf.pem + between.pem)
-        # Before the right one.
+        # This file is read before that of the right issuer.
         (tmp_path / "authority.pem").write_bytes(impostor.pem + root.pem)
         certificates = certificates_of(f"tls:{tmp_path}")
         assert Client(certificates).shake_hands().chain == [leaf.certificate, between.certificate]
@@ -196,7 +195,7 @@ class TestFolder:
             endpoint.parse(f"tls:{tmp_path}")
 
 
-def test_what_clients_have_against_a_certificate(tmp_path: Path) -> None:
+def test_why_clients_refuse_a_certificate(tmp_path: Path) -> None:
     def fault(age: float = 1, rest: float = 24) -> str | None:
         return read_folder(Certificate(tmp_path / "a.pem", age=age, rest=rest).path.parent)[0].fault
 

@@ -1,4 +1,4 @@
-"""PEM files: what is read of one, and what is said of one that can't be read."""
+"""PEM files: their content, and the message for one that can't be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.net.tls.certificates import certificates_of, shown
 from tests.tls import Certificate
 
 
-def test_what_is_in_a_file(tmp_path: Path) -> None:
+def test_the_content_of_a_file(tmp_path: Path) -> None:
     authority = Certificate(tmp_path / "authority")
     gone = Certificate(tmp_path / "gone", issuer=authority)
     authority.path.write_bytes(authority.key_pem + authority.pem + gone.pem + authority.revoke(gone))
@@ -41,7 +41,7 @@ def test_a_file_that_cant_be_used_is_named(octets: bytes, fault: str, tmp_path: 
         read_pem(path)
 
 
-def test_a_certificate_is_asked_for(tmp_path: Path) -> None:
+def test_a_file_without_a_certificate_is_refused(tmp_path: Path) -> None:
     one = Certificate(tmp_path / "a.pem")
     assert read_certificates(one.path).certificates == (one.certificate,)
     one.path.write_bytes(one.key_pem)

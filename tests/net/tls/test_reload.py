@@ -1,4 +1,4 @@
-"""Certificates are read again: new connections have the new files, and nothing is lost over a broken one."""
+"""A reload: new connections get the new certificates, and a broken file changes nothing."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ ODD = {
     # An x400Address instead of a DNS name.
     "name": (b"\x82\x09localhost", b"\xa3\x09localhost"),
     "name's octets": (b"\x82\x09localhost", b"\x82\x09local\xffost"),
-    # Of basicConstraints and subjectAltName, two of the latter.
+    # Instead of basicConstraints and subjectAltName, twice subjectAltName.
     "extensions": (b"\x06\x03\x55\x1d\x13", b"\x06\x03\x55\x1d\x11"),
     "version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),
-    # The last number of the identifier of elliptic curves in general, and of P-256.
+    # The last number of the identifier of elliptic curves in general, and of that of P-256.
     "kind of key": (b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x09"),
     "curve": (b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x50"),
 }
-"""What there may be in a certificate, and odd octets in its place. Its signature doesn't fit then, which is the
-client's to see."""
+"""Bytes of a certificate, and odd ones to replace them. The signature does not fit afterwards; only a client checks
+it."""
 
 
 @pytest.mark.parametrize("kept", [0, 20, 300, -60, -1700])
 def test_a_file_that_is_not_written_to_its_end(kept: int, tmp_path: Path) -> None:
-    """Of one name of several, or a list of revocations."""
+    """The file has the certificate of one of several names, or the authorities with a revocation list."""
     ours, other = Certificate(tmp_path / "a.pem", ["a.example"]), Certificate(tmp_path / "b.pem", ["b.example"])
     revoked = Certificate(tmp_path / "revoked", ["gone"], issuer=ours)
     (tmp_path / "trusted").mkdir()
@@ -58,7 +58,7 @@ def test_an_open_connection_goes_on(tmp_path: Path) -> None:
     new = Certificate(tmp_path / "a.pem")
     assert "localhost until 20" in certificates.reload()
     assert shown(certificates) == new.certificate
-    # The one that was in the middle of its handshake, too.
+    # So does the connection that was in the middle of its handshake.
     assert begun.shake_hands().chain == [old.certificate]
     open_.connection.send(b"still here")
     open_.server.bio_write(open_.connection.bio_read(2**16))
@@ -77,11 +77,11 @@ def test_the_old_one_stays_when_the_new_one_is_broken(tmp_path: Path, octets: by
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_whatever_is_odd_about_the_new_one_is_one_error(tmp_path: Path, odd: str) -> None:
+def test_an_odd_new_certificate_is_one_error(tmp_path: Path, odd: str) -> None:
     good, path = Certificate(tmp_path / "good.pem", ["a.example"]), tmp_path / "b.pem"
     other = Certificate(path)
     texts = [f"ssl:0:privateKey={path}", f"tls:{tmp_path}"]
-    if odd == "version":  # of authorities no more is looked at than that
+    if odd == "version":  # nothing else is checked in an authority
         texts.append(f"ssl:0:privateKey={good.path}:clientCa={path}")
     all_ = [certificates_of(text) for text in texts]
     before, after = ODD[odd]
@@ -106,7 +106,7 @@ def test_an_authority_may_be_odd(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-def test_a_session_from_before_is_no_obstacle(tmp_path: Path, version: int) -> None:
+def test_a_session_is_not_resumed_after_a_reload(tmp_path: Path, version: int) -> None:
     certificates = certificates_of(f"ssl:0:privateKey={Certificate(tmp_path / 'a.pem').path}")
     first = Client(certificates, version=version).shake_hands()
     session = first.connection.get_session()
@@ -117,7 +117,7 @@ def test_a_session_from_before_is_no_obstacle(tmp_path: Path, version: int) -> N
     again.connection = SSL.Connection(first.connection.get_context())
     again.connection.set_connect_state()
     again.connection.set_session(session)
-    # A session that went on would have the certificate that it began with.
+    # A resumed session would have the certificate of its beginning.
     assert again.shake_hands().chain == [new.certificate]
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of these tests: a parent with played workers, and the parent's end of a worker's pipes."""
+"""Fixtures: a parent whose workers the test plays, and the parent's end of a worker's pipes."""
 
 from __future__ import annotations
 

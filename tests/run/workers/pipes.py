@@ -24,7 +24,7 @@ class Pipes:
         self._theirs = [theirs, theirs_too]
 
     def read(self) -> Any:
-        """The next message."""
+        """Return the next message."""
         size = int.from_bytes(self._read(4), "big")
         return json.loads(self._read(size))
 
@@ -44,12 +44,12 @@ class Pipes:
         os.write(self._in, encode(message))
 
     def close(self) -> None:
-        """Go, as a parent that dies."""
+        """Close this end, as the kernel does for a parent that dies."""
         os.close(self._in)
         self._in = -1
 
     def close_all(self) -> None:
-        # Twisted leaves its ends open: they are a process's own, which ends.
+        # Twisted leaves its ends open, because they are usually closed by the end of the process.
         for descriptor in (self._out, self._in, *self._theirs):
             if descriptor >= 0:
                 os.close(descriptor)

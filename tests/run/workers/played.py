@@ -28,7 +28,7 @@ from tests.run.test_service import REAL
 PORT = "tcp:0:interface=127.0.0.1"
 
 DEAF: dict[str, Callable[[Any], Any]] = {}
-"""The answers of one that stands still."""
+"""The answers of a worker that stands still."""
 
 
 class Played:
@@ -48,7 +48,7 @@ class Played:
         self.signals: list[str] = []
         self.has_ended = False
         self.is_null: list[bool] = []
-        """Whether its standard input and output are nothing."""
+        """Whether standard input and standard output are /dev/null."""
         self.link = Link(self._hear, self._answer)
         self.link.makeConnection(
             SimpleNamespace(write=lambda octets: self.protocol.childDataReceived(link.TO_PARENT, octets))
@@ -87,7 +87,7 @@ class Played:
         connections = [
             {"process": self.pid, "number": number, "age": 10 * self.pid - number} for number in range(open_)
         ]
-        # What the parent asks when it hears that waits in the pipe.
+        # What the parent asks on hearing this waits in the pipe until the answers are there.
         self.link.tell("serving", limit)
         self.answers = {
             "pulse": lambda _: [open_, counts],
@@ -142,7 +142,7 @@ def make(reactor: Reactor, *ports: str, **options: Any) -> Supervisor:
 
 
 class Started:
-    """A parent with its two workers, which don't serve yet."""
+    """A parent with two workers, which do not serve yet."""
 
     def __init__(self, *ports: str, **options: Any) -> None:
         self.reactor = Reactor()
@@ -155,7 +155,7 @@ class Started:
         return self.reactor.processes
 
     def end(self) -> Deferred[Any]:
-        """End all, and fire when the sockets are closed, too, which takes the real reactor a turn."""
+        """End all processes; fires when the sockets are closed, which takes a turn of the real reactor."""
         stopped = self.service.stopService()
         for process in self.processes:
             if not process.has_ended:

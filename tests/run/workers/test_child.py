@@ -1,4 +1,4 @@
-"""One process of a worker: what is said to it, and how its end is told."""
+"""One process of a worker: the messages to it, and how its end is reported."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.run.workers.played import Started
         (ProcessTerminated(None, 9), "was killed by SIGKILL"),
     ],
 )
-def test_how_it_ended(end: Exception, told: str) -> None:
+def test_how_a_process_ended(end: Exception, told: str) -> None:
     assert describe_end(Failure(end)) == told
 
 
-def test_to_one_that_has_closed_its_pipes_nothing_is_said(started: Started) -> None:
+def test_a_worker_that_has_closed_its_pipes_gets_no_message(started: Started) -> None:
     process = started.processes[0]
     process.serve()
     process.protocol.childConnectionLost(link.FROM_PARENT)

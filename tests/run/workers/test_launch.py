@@ -29,7 +29,7 @@ def test_the_command_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert make_environment({"HOME": "/"}) == {"HOME": "/", "PYTHONPATH": f"{tmp_path}:/usr/lib/python3"}
 
 
-def test_standard_streams_that_were_closed_are_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_standard_streams_become_the_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for is_open in (True, False):
         monkeypatch.setattr("sys.__stdout__", sys.stdout if is_open else None)
         started = Started()

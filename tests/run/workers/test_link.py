@@ -1,4 +1,4 @@
-"""What the two ends of a link say to each other, however the octets are cut."""
+"""The messages between the two ends of a link, however the bytes are cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fakes import Transport
 
 
 class End:
-    """A link on a fake transport, which notes what it hears and answers with what it was asked."""
+    """A link on a fake transport that notes what it hears, and answers with the question."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -42,7 +42,7 @@ def test_telling_and_asking(ends: tuple[End, End], size: int) -> None:
     assert answers == [["first", 1], ["second", None]]
 
 
-def test_who_is_asked_may_have_gone(ends: tuple[End, End]) -> None:
+def test_the_other_end_may_have_gone(ends: tuple[End, End]) -> None:
     one, _ = ends
     failures: list[Failure] = []
     one.link.ask("before").addErrback(failures.append)

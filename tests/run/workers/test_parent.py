@@ -33,7 +33,7 @@ def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
     assert text.startswith("failed\nTraceback")
 
 
-def test_why_it_can_not_start_goes_to_the_parent(pipes: Pipes) -> None:
+def test_the_reason_for_a_failed_start_goes_to_the_parent(pipes: Pipes) -> None:
     tell_refusal("no ä")
     assert pipes.read() == ["tell", "refused", "no ä"]
 

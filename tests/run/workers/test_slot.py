@@ -38,7 +38,7 @@ def test_a_reload_does_not_fail_by_a_worker_that_ends(started: Started, lines: l
     assert "has not answered" not in "".join(lines)
 
 
-def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started, lines: list[str]) -> None:
+def test_a_starting_worker_reloads_as_soon_as_it_serves(started: Started, lines: list[str]) -> None:
     first, second = started.processes
     first.serve()
     reloaded = started.service.reload()
@@ -49,7 +49,7 @@ def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started, lines: l
     second.serve()
     assert second.asked == ["reload"]
     assert "reload failed: a keeps its old certificates: why" in lines
-    # The next one reads the files when it starts, and whose process is gone has nobody to tell.
+    # The next process reads the files when it starts, and a slot without a process has nobody to tell.
     second.end(ProcessTerminated(None, 9))
     started.service.reload()
     started.reactor.advance(0.1)
@@ -58,7 +58,7 @@ def test_one_that_starts_reloads_as_soon_as_it_serves(started: Started, lines: l
     assert first.asked == ["reload", "reload"]
 
 
-def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list[str]) -> None:
+def test_a_dead_worker_is_replaced_after_a_growing_delay(started: Started, lines: list[str]) -> None:
     for process in started.processes:
         process.serve()
     delays = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30)
@@ -84,11 +84,11 @@ def test_one_that_died_is_replaced_later_each_time(started: Started, lines: list
     last.end(ProcessTerminated(None, 9))
     assert lines[-1] == f"worker {last.pid} was killed by SIGKILL; the next starts in 100ms"
     assert "pulse" in last.asked
-    # No other is started when all end.
+    # In a drain no other process is started.
     started.stop()
 
 
-def test_one_that_the_kernel_does_not_start_is_tried_again(
+def test_a_worker_that_the_kernel_does_not_start_is_tried_again(
     started: Started, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for process in started.processes:
@@ -107,8 +107,8 @@ def test_one_that_the_kernel_does_not_start_is_tried_again(
     assert started.service.totals.processes() == {"0": 102, "1": 101}
 
 
-def test_one_that_a_real_time_signal_ends_is_replaced(started: Started, lines: list[str]) -> None:
-    """Of those between SIGRTMIN and SIGRTMAX Python knows no names."""
+def test_a_worker_that_a_real_time_signal_ends_is_replaced(started: Started, lines: list[str]) -> None:
+    """Python has no names for the signals between SIGRTMIN and SIGRTMAX."""
     for process in started.processes:
         process.serve()
     started.processes[0].end(ProcessTerminated(None, 35))
@@ -117,7 +117,7 @@ def test_one_that_a_real_time_signal_ends_is_replaced(started: Started, lines: l
     assert started.service.totals.processes() == {"0": 102, "1": 101}
 
 
-def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]) -> None:
+def test_a_worker_that_stands_still_is_killed_once(started: Started, lines: list[str]) -> None:
     first, second = started.processes
     first.serve()
     second.serve()
@@ -129,7 +129,7 @@ def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]
         started.reactor.advance(1)
     assert (first.signals, second.signals) == (["KILL"], [])
     assert lines.count("worker 100 has not answered for 10s, it is killed") == 1
-    # However long this process stood still itself: that is one pulse.
+    # If this process itself stood still, however long, that is one pulse.
     second.answers = DEAF
     started.reactor.advance(1000)
     assert not second.signals
@@ -138,7 +138,7 @@ def test_one_that_stands_still_is_killed_once(started: Started, lines: list[str]
     first.protocol.loseConnection()
 
 
-def test_one_that_never_serves_is_killed_later(started: Started) -> None:
+def test_a_worker_that_never_serves_is_killed_later(started: Started) -> None:
     for _ in range(60):
         started.reactor.advance(1)
     assert not started.processes[0].signals
@@ -146,7 +146,7 @@ def test_one_that_never_serves_is_killed_later(started: Started) -> None:
     assert started.processes[0].signals == ["KILL"]
 
 
-def test_the_log_is_the_parents(started: Started) -> None:
+def test_the_parent_writes_the_workers_log(started: Started) -> None:
     events: list[Any] = []
     globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:

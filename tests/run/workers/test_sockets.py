@@ -40,21 +40,21 @@ def test_a_socket_for_each_or_one_for_all(tmp_path: Path, lines: list[str]) -> G
     for process in (first, second):
         process.end()
     for _ in range(100):
-        # The admin site's last words have a time on the fake clock.
+        # The admin site's last answers are timed by the fake clock.
         started.reactor.advance(0)
     yield stopped
     assert not path.exists()
 
 
 @pytest_twisted.inlineCallbacks
-def test_what_all_share_needs_nobody_else(tmp_path: Path) -> Generator[Any, Any, None]:
+def test_a_shared_socket_is_passed_once(tmp_path: Path) -> Generator[Any, Any, None]:
     started = Started(f"unix:{tmp_path / 'socket'}", settings={"workers": 2})
     assert started.processes[0].role is not None
     assert started.processes[0].role.others == ((1, (None,)),)
     yield started.end()
 
 
-def test_what_is_no_socket_can_not_be_shared() -> None:
+def test_an_endpoint_without_a_socket_is_refused() -> None:
     class Odd:
         def listen(self, _: Any) -> Deferred[Any]:
             return succeed(SimpleNamespace())
@@ -73,7 +73,7 @@ def test_sockets_from_systemd_are_shared() -> None:
         assert not is_own_tcp("unix:/run/echod", unix)
 
 
-def test_nobody_else_gets_between_siblings() -> None:
+def test_no_other_program_can_share_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as first, make_sibling(first, 10) as second, socket.socket() as other:
         assert second.getsockname() == first.getsockname()
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -66,7 +66,7 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         assert not started.reactor.getDelayedCalls()
 
 
-def test_a_signal_while_they_start_is_told_and_readiness_never(tmp_path: Path) -> None:
+def test_a_drain_during_the_start_is_told_and_readiness_never(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
@@ -89,7 +89,7 @@ def test_a_signal_while_they_start_is_told_and_readiness_never(tmp_path: Path) -
 
 
 @pytest_twisted.inlineCallbacks
-def test_the_sockets_of_one_that_takes_no_connections_are_served_by_others() -> Generator[Any, Any, None]:
+def test_other_workers_serve_the_sockets_of_one_that_accepts_nothing() -> Generator[Any, Any, None]:
     started = Started(PORT, settings={"workers": 4})
     first, second, third, fourth = started.processes
     first.serve()
@@ -121,7 +121,7 @@ def test_the_sockets_of_one_that_takes_no_connections_are_served_by_others() -> 
 
 @pytest.fixture
 def failing(started: Started, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What is done about a start that fails."""
+    """Record what the supervisor does about a start that fails."""
     done = SimpleNamespace(err=io.StringIO(), at_exit=[], stops=[])
     monkeypatch.setattr("sys.__stderr__", done.err)
     monkeypatch.setattr("atexit.register", done.at_exit.append)
@@ -148,7 +148,7 @@ def test_a_first_start_fails_once(started: Started, failing: SimpleNamespace) ->
     assert (len(failing.stops), len(failing.at_exit)) == (1, 1)
 
 
-def test_one_that_has_served_is_replaced_also_before_the_others_serve(
+def test_a_worker_that_has_served_is_replaced_even_before_the_others_serve(
     started: Started, failing: SimpleNamespace
 ) -> None:
     first, _ = started.processes
@@ -159,7 +159,7 @@ def test_one_that_has_served_is_replaced_also_before_the_others_serve(
     assert not failing.stops
 
 
-def test_one_that_does_not_end_is_killed_at_last(started: Started) -> None:
+def test_a_worker_that_does_not_end_is_killed_at_last(started: Started) -> None:
     quick, slow = started.processes
     quick.serve()
     slow.serve()
@@ -172,7 +172,7 @@ def test_one_that_does_not_end_is_killed_at_last(started: Started) -> None:
 
 
 @pytest_twisted.inlineCallbacks
-def test_its_end_waits_for_the_workers_also_when_a_path_is_gone(
+def test_the_drain_waits_for_the_workers_even_if_a_path_is_gone(
     tmp_path: Path, lines: list[str]
 ) -> Generator[Any, Any, None]:
     port = f"unix:{tmp_path / 'socket'}"
@@ -186,7 +186,7 @@ def test_its_end_waits_for_the_workers_also_when_a_path_is_gone(
     for process in started.processes:
         process.end()
     assert stopped.called
-    # In a process that goes on it is to be closed after all.
+    # The process of the tests goes on, so close the port after all.
     (tmp_path / "socket").touch()
     yield listening.stopListening()
 
@@ -201,7 +201,7 @@ def test_the_limit_on_descriptors_is_raised_for_the_parent_as_well() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_before_it_has_begun_it_can_be_stopped() -> None:
+def test_the_service_can_be_stopped_before_it_has_begun() -> None:
     reactor = Reactor()
     service = make(reactor)
     service.startService()

@@ -23,7 +23,7 @@ def faults(values: AllValues) -> Any:
     return values["echod_faults_total"]
 
 
-def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
+def test_numbers_are_added_up_and_outlive_their_worker(started: Started) -> None:
     first, second = started.processes
     first.serve(open_=1, delay=3)
     assert result(started.service.totals.values())["echod_connections_open"] == {(): 1}
@@ -40,7 +40,7 @@ def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
     assert (values["echod_connections_open"], faults(values)) == ({(): 2}, {("delay",): 7, ("drop",): 1})
     assert (values["echod_workers_serving"], values["echod_workers_wanted"]) == ({(): 1}, {(): 2})
     assert started.service.totals.processes() == {"1": 101}
-    # One that doesn't answer is waited for, and then told of by what is known.
+    # A worker that does not answer is waited for; then its last known counts are shown.
     second.answers = DEAF
     asked = started.service.totals.values()
     started.reactor.advance(PATIENCE)
@@ -52,13 +52,13 @@ def test_numbers_are_added_up_and_outlive_who_counted(started: Started) -> None:
     assert faults(result(started.service.totals.values())) == {("delay",): 8}
 
 
-def test_what_was_told_once_never_falls(started: Started) -> None:
-    """However the news came: to Prometheus a sum that fell would be a restart."""
+def test_a_number_that_was_shown_never_falls(started: Started) -> None:
+    """To Prometheus, a sum that falls looks like a restart."""
     first, second = started.processes
     first.serve(open_=1, delay=3)
     second.serve()
     assert faults(result(started.service.totals.values())) == {("delay",): 3}
-    # No pulse has come since.
+    # There has been no pulse since.
     first.end(ProcessTerminated(None, 9))
     values = result(started.service.totals.values())
     assert (values["echod_connections_open"], faults(values)) == ({(): 0}, {("delay",): 3})
@@ -70,8 +70,8 @@ def test_what_was_told_once_never_falls(started: Started) -> None:
     assert faults(result(asked)) == {("delay",): 8}
 
 
-def test_counts_that_do_not_fit_keep_no_worker_from_its_successor(started: Started, lines: list[str]) -> None:
-    """As those of one that was started after an upgrade may."""
+def test_counts_that_do_not_fit_do_not_prevent_a_restart(started: Started, lines: list[str]) -> None:
+    """The counts of a process that was started after an upgrade may not fit."""
     first, second = started.processes
     first.serve()
     second.serve(delay=3)
@@ -115,7 +115,7 @@ def test_connections_are_listed_worker_by_worker(started: Started) -> None:
     started.service.reload()
 
 
-def test_the_certificates_of_the_admin_site_are_told_of_with_those_of_the_workers(tmp_path: Path) -> None:
+def test_the_certificates_of_the_admin_site_are_among_the_numbers(tmp_path: Path) -> None:
     certificate = Certificate(tmp_path / "a.pem")
     text = f"ssl:0:privateKey={certificate.path}"
     service = make(Reactor(), admin_endpoints=[(text, parse_endpoint(REAL, text))])

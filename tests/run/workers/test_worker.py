@@ -42,15 +42,14 @@ class Reactor:
 
 
 class Deaf(Reactor):
-    """One that never runs what a signal handler gives it, so that nothing is left for another test's turn of the real
-    reactor."""
+    """A reactor that never runs the call of a signal handler, so that no call is left for another test."""
 
     def callFromThread(self, call: Any, *arguments: Any) -> None:
-        """Drop it."""
+        """Drop the call."""
 
 
 class Serving:
-    """A worker that serves on a socket, and may be told to serve others."""
+    """A worker that serves a socket, and may be told to serve others."""
 
     def __init__(self, *others: tuple[int, int | None]) -> None:
         role = Role(0, (("tcp:0", 0),), tuple((index, (descriptor,)) for index, descriptor in others))
@@ -115,7 +114,7 @@ def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, 
 
 
 @pytest_twisted.inlineCallbacks
-def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
+def test_a_worker_serves_the_sockets_of_others_on_order(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
     with socket.create_server(("127.0.0.1", 0)) as second, socket.create_server(("127.0.0.1", 0)) as third:
         closed = os.dup(third.fileno())
         serving = Serving((1, os.dup(second.fileno())), (2, closed), (3, None))
@@ -126,7 +125,7 @@ def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: li
         assert (yield deferToThread(client.echo, b"hello")) == b"hello"
         waiting.sendall(handshake())
         assert (yield deferToThread(waiting.recv, 4096)).startswith(b"HTTP/1.1 101 "), "it has waited for that"
-        # The other one is back: who is connected stays so, and what comes from now on is not for this one.
+        # The other worker is back: open connections stay, and new connections are not for this worker.
         pipes.write(["tell", "cover", []])
         yield until(lambda: not serving.service._covered)
         assert (yield deferToThread(client.echo, b"hello")) == b"hello"
@@ -134,7 +133,7 @@ def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: li
         accepted, _ = second.accept()
         for left in (late, accepted, waiting):
             left.close()
-        # One that can't be served is one line.
+        # A socket that can't be served is one line of the log.
         os.close(closed)
         serving.service._others[2] = (closed,)
         pipes.write(["tell", "cover", [2]])
@@ -147,7 +146,7 @@ def test_it_serves_the_sockets_of_others_when_it_is_told(pipes: Pipes, lines: li
 
 
 @pytest_twisted.inlineCallbacks
-def test_without_its_parent_it_ends(pipes: Pipes) -> Generator[Any, Any, None]:
+def test_a_worker_ends_without_its_parent(pipes: Pipes) -> Generator[Any, Any, None]:
     serving = Serving()
     yield deferToThread(without_log, pipes)
     pipes.close()
@@ -156,14 +155,14 @@ def test_without_its_parent_it_ends(pipes: Pipes) -> Generator[Any, Any, None]:
 
 
 @pytest.mark.usefixtures("pipes")
-def test_one_that_never_ran_can_be_stopped() -> None:
+def test_a_worker_that_never_ran_can_be_stopped() -> None:
     log = ParentLog()
     service = Worker(Settings(), [], REAL, None, None, take_signals=False, log=log, role=Role(0, ()))
     assert service.stopService().called
 
 
 @pytest.mark.usefixtures("pipes")
-def test_without_a_parent_a_stuck_one_is_killed_when_a_drain_would_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_worker_without_a_parent_is_killed_after_the_drain_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Worker(Settings(drain_timeout=600), [], Deaf(), None, None, log=ParentLog(), role=Role(0, ()))
     service._on_signal(signal.SIGTERM, None)
     assert signal.alarm(0) == 0
@@ -173,7 +172,7 @@ def test_without_a_parent_a_stuck_one_is_killed_when_a_drain_would_be_over(monke
 
 
 @pytest.mark.usefixtures("pipes")
-def test_of_the_signals_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_handles_sigterm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     reactor = Reactor()
     service = Worker(Settings(), [], reactor, None, None, log=ParentLog(), role=Role(0, ()))
@@ -183,7 +182,7 @@ def test_of_the_signals_one_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(service, "running", True)
         service._obey(signal.SIGTERM)
         assert reactor.stopped.called
-        # The service manager sends it to all, and so does the parent what it got: no second one aborts.
+        # The service manager sends SIGTERM to all processes, and the parent passes its own on: no second one aborts.
         aborted: list[bool] = []
         monkeypatch.setattr(service, "running", False)
         monkeypatch.setattr(service, "_abort", lambda: aborted.append(True))

@@ -1,8 +1,8 @@
-"""The lane over TLS against `openssl s_client`, which does at a letter what other clients do after hours: new keys, a
-renegotiation.
+"""The lane over TLS with `openssl s_client`: a letter makes it do what other clients do after hours, such as new keys
+or a renegotiation.
 
-The client is a process of its own, and so is its OpenSSL; the daemon's side is turned by hand, so that the lease can be
-looked at.
+The client is a process with an OpenSSL of its own. The test turns the daemon's loop by hand, so that it can look at the
+lease.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tests.tls import Certificate
 from tests.tools import needed
 
 KEY = b"\x01\x02\x03\x04"
-"""Masked with it, no payload here holds a letter that `s_client` would take for a command: it looks at the first of
-each read."""
+"""A mask with which no payload here contains a letter that `s_client` takes for a command. It looks at the first letter
+of each read."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,10 +39,10 @@ def _openssl() -> None:
 
 
 class Client:
-    """An `openssl s_client`, and the connection that it made."""
+    """An `openssl s_client`, and its connection."""
 
     def __init__(self, made: Bed, certificate: Certificate, *options: str, server: Any = None) -> None:
-        """`server`: the server's TLS options, if not those of an endpoint."""
+        """`server` has the TLS options of the server, if they are not those of an endpoint."""
         self.loop = made.loop
         host, port = made.loop.address
         self.process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Client:
         self.protocol: Any = self.outer.wrappedProtocol
 
     def take(self) -> bytes:
-        """Return all that came so far."""
+        """Return everything that the client has received so far."""
         for name in ("stdout", "stderr"):
             try:
                 octets = os.read(getattr(self.process, name).fileno(), 1 << 20)
@@ -87,21 +87,21 @@ class Client:
         return self.output
 
     def send(self, octets: bytes) -> None:
-        """Write to it, a pipe's buffer at most, once it has read what was before: a letter that stands not alone is no
-        command."""
+        """Write to the client, at most the buffer of a pipe, after it has read everything before: a letter is a command
+        only if the client reads it alone."""
         pipe = self.process.stdin
         assert pipe
         self.loop.until(lambda: not any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))))
         pipe.write(octets)
 
     def receive(self, expected: bytes) -> None:
-        """Turn the loop until it has received just this."""
+        """Turn the loop until the client has received exactly this."""
         self.loop.until(lambda: len(self.take()) >= len(expected))
         assert self.output[: len(expected)] == expected
         self.output = self.output[len(expected) :]
 
     def open(self) -> None:
-        """Open the WebSocket, and wait for the lease."""
+        """Open the WebSocket connection, and wait for the lease."""
         self.send(handshake())
         self.loop.until(lambda: b"\r\n\r\n" in self.take())
         assert self.output.endswith(b"\r\n\r\n")
@@ -109,14 +109,14 @@ class Client:
         wait_for_lease(self.protocol, self.loop, self.echo)
 
     def echo(self, payload: bytes = b"payload") -> None:
-        """Have a message echoed."""
+        """Send a message, and wait for its echo."""
         self.send(client_frame(TEXT, payload, mask=KEY))
         self.receive(server_frame(TEXT, payload))
 
 
 @contextmanager
 def client(made: Bed, certificate: Certificate, *options: str, server: Any = None) -> Iterator[Client]:
-    """Run one, and see that nothing is held when it has gone."""
+    """Run a client, and check that nothing is held after it has gone."""
     it = Client(made, certificate, *options, server=server)
     try:
         yield it
@@ -132,7 +132,7 @@ def client(made: Bed, certificate: Certificate, *options: str, server: Any = Non
 
 @pytest.mark.parametrize("letter", ["K", "k"])
 def test_new_keys_within_the_lease(lane_bed: Bed, certificate: Certificate, letter: str) -> None:
-    """TLS 1.3's KeyUpdate: `K` asks for the other's, too."""
+    """`k` is a KeyUpdate of TLS 1.3; `K` also asks the server for one."""
     with client(lane_bed, certificate, "-tls1_3") as it:
         it.open()
         lease = it.protocol.lease
@@ -159,8 +159,8 @@ def test_new_keys_while_twisted_has_the_session(lane_bed: Bed, certificate: Cert
             lane_bed.loop.until(lambda: it.protocol.lease is not None)
 
 
-def test_a_renegotiation_is_refused_by_openssl_and_hurts_nobody(lane_bed: Bed, certificate: Certificate) -> None:
-    """OpenSSL 3 and newer allow no client to begin one; the warning that says so goes out in the lease."""
+def test_openssl_refuses_a_renegotiation_and_others_go_on(lane_bed: Bed, certificate: Certificate) -> None:
+    """OpenSSL 3 and newer let no client begin one; the lease sends the warning that says so."""
     other = lane_bed.secure_link(certificate)
     lane_bed.loop.until(lambda: other.protocol.lease is not None)
     with client(lane_bed, certificate, "-tls1_2") as it:
@@ -175,7 +175,7 @@ def test_a_renegotiation_is_refused_by_openssl_and_hurts_nobody(lane_bed: Bed, c
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 def test_a_session_is_resumed(lane_bed: Bed, certificate: Certificate, version: str, tmp_path: Path) -> None:
-    """Endpoints give no tickets; a context that does is served as well."""
+    """Endpoints issue no tickets, and a context that does is served as well."""
     own = PrivateCertificate.loadPEM(certificate.path.read_bytes())
     server = CertificateOptions(own.privateKey.original, own.original, enableSessionTickets=True)
     path = tmp_path / "session"

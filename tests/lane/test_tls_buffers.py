@@ -1,4 +1,4 @@
-"""The buffers of TLS sessions are given back: OpenSSL's memory BIOs never shrink, so that new ones take their place.
+"""The buffers of TLS sessions are freed: OpenSSL's memory BIOs never shrink, so new BIOs replace grown ones.
 
 The sessions are real, on real sockets, with the pump and without it.
 """
@@ -27,9 +27,9 @@ from tests.tls import Certificate
 
 
 class Mallinfo(ctypes.Structure):
-    """What glibc's allocator has handed out: `struct mallinfo2` (mallinfo(3))."""
+    """The memory that glibc's allocator has handed out: `struct mallinfo2` (mallinfo(3))."""
 
-    # As a string, so that the ten names stand in a line.
+    # The ten names, in the order of the struct.
     _fields_ = [
         (name, ctypes.c_size_t)
         for name in [
@@ -48,7 +48,7 @@ class Mallinfo(ctypes.Structure):
 
 
 def allocated() -> int:
-    """Octets that are in use, whether or not the kernel has those that are not."""
+    """Return the bytes in use. Free memory does not count, even if it was not given back to the kernel."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallinfo2"):
         pytest.skip("needs mallinfo2 of glibc 2.33")
@@ -61,7 +61,7 @@ def allocated() -> int:
 
 @pytest.fixture(params=["pump", "codec", "autobahn"])
 def made(request: pytest.FixtureRequest, native: Native, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bed]:
-    """A bed with the pump, with the codec alone, and without native code."""
+    """Make a bed with the pump, with the codec alone, and without native code."""
     with bed(None if request.param == "autobahn" else native, ping_interval=0) as it:
         if request.param == "codec":
             assert it.factory.lane is not None
@@ -89,7 +89,7 @@ def link(request: pytest.FixtureRequest, made: Bed, certificate: Certificate) ->
 LINKS = 8
 
 
-def test_what_a_large_message_takes_is_given_back(made: Bed, certificate: Certificate) -> None:
+def test_the_memory_of_a_large_message_is_freed(made: Bed, certificate: Certificate) -> None:
     links = [dial(made, certificate) for _ in range(LINKS)]
     wait(made)
     was_leased = [is_leased(link) for link in links]
@@ -105,7 +105,7 @@ def test_what_a_large_message_takes_is_given_back(made: Bed, certificate: Certif
         echoed(link, TEXT, b"as before")
 
 
-def test_a_connection_that_is_never_idle_gives_back_too(made: Bed, link: SecureLink) -> None:
+def test_the_memory_of_a_busy_connection_is_freed_too(made: Bed, link: SecureLink) -> None:
     echoed(link, BINARY, noise(64 * KIB))
     first = parts(link)
     for _ in range(round(2 * GROWN_TIME / TICK)):
@@ -123,7 +123,7 @@ def parts(link: SecureLink) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("size", [5, 5_000, 60_000])
 @pytest.mark.parametrize("cut", [1, 5, 20, -1])
-def test_a_record_that_has_come_in_part_is_kept(made: Bed, link: SecureLink, size: int, cut: int) -> None:
+def test_a_part_of_a_record_is_kept(made: Bed, link: SecureLink, size: int, cut: int) -> None:
     payload = noise(size, TEXT)
     echoed(link, BINARY, noise(64 * KIB))
     before = parts(link)
@@ -137,8 +137,8 @@ def test_a_record_that_has_come_in_part_is_kept(made: Bed, link: SecureLink, siz
     assert link.receive(len(expected)) == expected
 
 
-def test_a_client_that_does_not_read_gets_all_in_the_end(made: Bed, certificate: Certificate) -> None:
-    """Its buffers are in use until it has read what is in them."""
+def test_a_client_that_reads_late_gets_everything(made: Bed, certificate: Certificate) -> None:
+    """The buffers stay in use until the client has read their content."""
     link = made.secure_link(certificate, send_buffer=65_536)
     if made.factory.lane is not None and made.factory.lane.takes_tls:
         leased(link)
@@ -157,7 +157,7 @@ def test_a_client_that_does_not_read_gets_all_in_the_end(made: Bed, certificate:
     echoed(link, TEXT, b"as before")
 
 
-def test_the_oldest_give_back_at_once_where_many_have_grown(
+def test_the_oldest_of_many_grown_buffers_are_freed_at_once(
     made: Bed, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     links = [dial(made, certificate) for _ in range(3)]
@@ -170,8 +170,8 @@ def test_the_oldest_give_back_at_once_where_many_have_grown(
     assert len(made.factory._grown) == 2
 
 
-def test_a_ping_gives_back_what_came_before(made: Bed, link: SecureLink) -> None:
-    """A lease that ends, and the one that follows it, leave nothing behind."""
+def test_a_ping_leaves_no_grown_buffer_behind(made: Bed, link: SecureLink) -> None:
+    """The ping ends a lease and another begins; neither leaves a buffer behind."""
     echoed(link, BINARY, noise(64 * KIB))
     link.send(client_frame(PING, b"x"))
     assert link.receive(3) == server_frame(PONG, b"x")
@@ -242,9 +242,7 @@ def test_without_memory_the_buffers_stay(bare: SecureLink, made_before: int, mon
     echoed(bare, TEXT, b"as before")
 
 
-def test_what_has_no_session_that_is_known_has_nothing_to_give_back(
-    bare: SecureLink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_known_session_nothing_is_replaced(bare: SecureLink, monkeypatch: pytest.MonkeyPatch) -> None:
     before = parts(bare)
     assert tls_sessions.renew_buffers(bare.protocol.carrier._layers[1:])
     monkeypatch.setattr(tls_sessions, "openssl", lambda: None)
