@@ -1,7 +1,7 @@
 """`python -m echod check` as its users run it: against the real daemon, behind a real nginx, on a terminal, and in a
 script.
 
-Knows processes, their output and their exit status. Reports about each odd server are tested in test_probe.py.
+Knows processes, their output and their exit status. `tests/check/` tests the report about each odd server.
 """
 
 from __future__ import annotations

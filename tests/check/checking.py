@@ -29,7 +29,7 @@ async def check(
     values = {"count": 1, "size": 100, "timeout": 10.0, **plan}
     began = time.monotonic()
     report = await probe.run(reactor, Plan(parse(url), **values), tell, getaddrinfo)
-    # Less than an odd server waits, which would end it otherwise.
+    # An odd server waits longer than this. Otherwise the server would end the check.
     assert time.monotonic() - began < values["timeout"] + DEADLINE / 2, "it outlived its deadline"
     return report
 

@@ -112,7 +112,7 @@ def test_help_has_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n  64  " in out
 
 
-# All of it.
+# The whole command.
 
 
 class FakeReactor:

@@ -25,7 +25,7 @@ def terms(
         ("; client_max_window_bits", "; client_max_window_bits=12", terms(12)),
         ("; client_max_window_bits=15", "; client_max_window_bits=12", terms(12)),
         ('; Client_Max_Window_Bits = "10"', "; client_max_window_bits=10", terms(10)),
-        # zlib can't: it would take 9.
+        # zlib can't deflate with 8 bits: it would take 9.
         ("; client_max_window_bits=8", "", terms()),
         ("; server_max_window_bits=15", "; server_max_window_bits=15", terms()),
         ("; server_max_window_bits=14", "; server_max_window_bits=14", terms(can_mirror=False)),
@@ -34,7 +34,7 @@ def terms(
             "; server_max_window_bits=14; client_max_window_bits=12",
             terms(12),
         ),
-        # The client's inflater knows no more than 512 octets, so its compressor is asked to keep to them.
+        # The client's inflater keeps only 512 bytes, so its compressor is asked to refer back no further.
         (
             "; server_max_window_bits=9; client_max_window_bits",
             "; server_max_window_bits=9; client_max_window_bits=9",

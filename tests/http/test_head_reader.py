@@ -42,5 +42,5 @@ def test_a_head_that_comes_octet_by_octet_costs_linear_time() -> None:
     head = b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000
     began = time.process_time()
     assert verdict(head, 1, guard) is None
-    # Searched from its start each time, it would be five thousand million octets.
+    # A search from the start with each octet would read five thousand million octets.
     assert time.process_time() - began < 5

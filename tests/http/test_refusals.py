@@ -55,7 +55,7 @@ def test_the_answer_to_head_has_no_body() -> None:
         ),
         (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), "HTTP/1.1 is needed", "HTTP/1.1 is needed."),
         (b"G" * 20_000, "The request head is too large", "The request head is too large."),
-        # No size of --max-request-head would help.
+        # A larger --max-request-head would not help.
         (
             GOOD[:-2] + b"X: y\r\n" * 100 + b"\r\n",
             "The request head has too many lines",

@@ -17,9 +17,9 @@ from tests.frames import handshake
 from tests.http.heads import GOOD, PAGES, instead, verdict, without
 
 VERDICTS = [
-    # What does not speak HTTP, such as a TLS hello.
+    # Peers that do not speak HTTP, such as one that sends a TLS hello.
     (b"\x16\x03\x01\x02\x00\x01\x00", 0),
-    # One empty line before the request line is ignored, and no more of it (RFC 9112 section 2.2).
+    # One empty line before the request line is ignored, and no more than one (RFC 9112 section 2.2).
     (b"\r\n\r\n", 0),
     (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0),
     (b"\rGET / HTTP/1.1\r\nHost: x\r\n\r\n", 0),
@@ -200,7 +200,7 @@ def test_a_pattern_with_many_asterisks_costs_linear_time() -> None:
         (b"GET //[/ HTTP/1.1\r\nHost: x\r\n\r\n", b"GET", "//[/"),
         (b"\r\nGET /healthz HTTP/1.1\r\nHost: localhost:\r\n\r\n", b"GET", "/healthz"),
         (b"GET /healthz HTTP/1.9\r\nHost: x\r\n\r\n", b"GET", "/healthz"),
-        # As `curl --http2` has it; then what HTTP/1.0 does not know.
+        # The request of `curl --http2`; other upgrades; an upgrade in HTTP/1.0, which has none.
         (
             b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
             b"h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
@@ -225,20 +225,20 @@ def test_plain_http_becomes_a_page_request(head: bytes, method: bytes, path: str
 @pytest.mark.parametrize(
     ("octets", "status"),
     [
-        # What only a WebSocket client has a use for, and an opening handshake that lost its upgrade on its way.
+        # Paths that only a WebSocket client can use, and opening handshakes that lost their Upgrade field on the way.
         (b"GET /json HTTP/1.1\r\nHost: x\r\n\r\n", 426),
         (b"GET /info?a HTTP/1.1\r\nHost: x\r\n\r\n", 426),
         (without(b"Upgrade"), 426),
         (instead(b"Upgrade", b"Upgrade: h2c"), 426),
         (without(b"Upgrade").replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
         (b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Version: 13\r\n\r\n", 426),
-        # What is no request target, in which twisted.web would leave out the first octet, and find a page.
+        # Invalid request targets.
         (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET xhealthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"HEAD xhealthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET http:///healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        # What is wrong remains wrong.
+        # Requests that are refused without pages, too.
         (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         (GOOD.replace(b"GET", b"HEAD"), 405),
         (b"GET / HTTP/1.1\r\n\r\n", 400),

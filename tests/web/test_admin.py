@@ -138,7 +138,7 @@ def test_a_request_for_an_own_host_is_answered(site: AdminSite, host: str, path:
     status = b"404" if path == "/nothing" else b"200"
     assert visitor.send(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).startswith(b"HTTP/1.1 " + status)
     if host:
-        # The target's host is the one that counts.
+        # The host in the target counts, not the Host field.
         octets = visitor.send(f"GET http://{host}{path} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode())
         assert octets.startswith(b"HTTP/1.1 " + status)
 
@@ -149,7 +149,7 @@ def test_another_host_is_refused_on_every_page(site: AdminSite, host: str) -> No
     visitor = Visitor(site)
     for path in ("/", "/healthz", "/readyz", "/metrics", "/connections", "/settings", "/nothing"):
         lines = [f"{path} HTTP/1.1\r\nHost: {host}"]
-        if re.fullmatch("[!-~]+", host):  # else it can't be in a target, and is twisted.web's 400 there
+        if re.fullmatch("[!-~]+", host):  # any other host can't be in a target: twisted.web answers 400
             lines.append(f"http://{host}{path} HTTP/1.1\r\nHost: localhost")
         for line in lines:
             octets = visitor.send(f"GET {line}\r\n\r\n".encode("latin-1"))
@@ -188,7 +188,7 @@ def test_metrics_in_the_requested_format(site: AdminSite) -> None:
 def test_metrics_for_an_unreadable_accept_header(site: AdminSite, accept: bytes) -> None:
     answer = Visitor(site).send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: " + accept + b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    # To which the oldest prometheus_client gives OpenMetrics: it looks at no version.
+    # The oldest prometheus_client ignores the version, and answers with OpenMetrics.
     assert re.search(
         rb"\r\nContent-Type: (?:text/plain; version=0\.0\.4|application/openmetrics-text; "
         rb"version=1\.0\.0); charset=utf-8\r\n",
