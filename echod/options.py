@@ -37,7 +37,7 @@ from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls.pem import FileFault
 from echod.run import log_place, signals, systemd
-from echod.run.process import pid_file_fault
+from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers.launch import make_command, make_environment
 from echod.run.workers.parent import make_log, tell_refusal
@@ -310,15 +310,12 @@ class Options(usage.Options):
     def _check_folders(self) -> None:
         twistd: Any = self.parent or {}  # or twist, which changes no folder
         chroot, rundir = twistd.get("chroot"), twistd.get("rundir")
-        # twistd changes the root before it enters the folder, and reports a missing folder by a traceback.
-        if rundir and not Path(f"{chroot}/{rundir}" if chroot else rundir).is_dir():
-            raise usage.UsageError(f"--rundir {rundir}: there is no such folder")
         if chroot and self.settings.workers > 1:
             raise usage.UsageError(
                 "--workers can't be used with twistd's --chroot: the new root has no Python to start a worker with"
             )
-        if chroot and not Path(chroot, "dev/null").exists():
-            raise usage.UsageError(f"--chroot {chroot}: Twisted needs a dev/null there")
+        if (fault := folder_fault(chroot, rundir)) is not None:
+            raise usage.UsageError(fault)
 
     def _check_shares(self) -> None:
         settings = self.settings

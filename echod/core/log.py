@@ -153,7 +153,7 @@ class Limiter:
         self._call = None
         self._seen.clear()
         left_out, self._left_out = self._left_out, Counter()
-        log = Logger(namespace=__name__, observer=self._observer)
+        log = Logger(namespace="echod.log", observer=self._observer)
         if left_out:
             names = ", ".join(f"{count} of {name}" for name, count in left_out.most_common(4))
             log.warn("{count} lines left out in the last second: {names}", count=left_out.total(), names=names)

@@ -1,4 +1,4 @@
-"""This process as the system sees it: its pid file, its limit on descriptors, and how a failed start ends it.
+"""This process as the system sees it: its pid file, its folders, its descriptors, and how a failed start ends it.
 
 Knows the operating system, and how twistd takes an error. Must never know endpoints or connections.
 """
@@ -94,6 +94,18 @@ def pid_file_fault(path: Path) -> str | None:
     except PermissionError:  # it runs as another user
         pass
     return f"says that process {pid} runs already: stop that process, or remove the file if it is another program"
+
+
+def folder_fault(chroot: str | None, rundir: str | None) -> str | None:
+    """Return why twistd can't run in these folders, the values of its options; None if it can.
+
+    twistd changes the root before it enters the other folder, and reports a missing folder by a traceback.
+    """
+    if rundir and not Path(f"{chroot}/{rundir}" if chroot else rundir).is_dir():
+        return f"--rundir {rundir}: there is no such folder"
+    if chroot and not Path(chroot, "dev/null").exists():
+        return f"--chroot {chroot}: Twisted needs a dev/null there"
+    return None
 
 
 def set_descriptor_limit(reactor: Any) -> int:

@@ -19,6 +19,7 @@ from echod.run.process import (
     MOST_DESCRIPTORS,
     CannotStartError,
     fail_at_exit,
+    folder_fault,
     pid_file_fault,
     refuse_to_start,
     set_descriptor_limit,
@@ -83,6 +84,18 @@ def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyP
     (tmp_path / "twistd.pid").write_text("12")
     told = "says that process 12 runs already: stop that process, or remove the file if it is another program"
     assert pid_file_fault(tmp_path / "twistd.pid") == told
+
+
+def test_folders_that_twistd_can_not_use(tmp_path: Path) -> None:
+    root, missing = str(tmp_path), str(tmp_path / "no")
+    assert folder_fault(None, None) is None
+    assert folder_fault(None, root) is None
+    assert folder_fault(None, missing) == f"--rundir {missing}: there is no such folder"
+    assert folder_fault(root, missing) == f"--rundir {missing}: there is no such folder"
+    assert folder_fault(root, None) == f"--chroot {root}: Twisted needs a dev/null there"
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "null").touch()
+    assert folder_fault(root, "/dev") is None
 
 
 @pytest.mark.parametrize("before", [500, 1500])
