@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import echod
@@ -67,6 +68,26 @@ def test_imports_go_one_way() -> None:
         room = path.relative_to(FOLDER).parts[0].removesuffix(".py")
         allowed = set() if room == "__init__" else OF_CHECK if room == "check" else {*ROOMS[: ROOMS.index(room) + 1]}
         assert imported(ast.parse(path.read_text())) <= allowed, path
+
+
+def imported_files(path: Path) -> set[Path]:
+    """Return the files of echod that a file imports, for types alone, too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("echod."):
+            module = FOLDER.joinpath(*(node.module or "").split(".")[1:])
+            candidates = [module.with_suffix(".py"), *(module / f"{alias.name}.py" for alias in node.names)]
+            found |= {candidate for candidate in candidates if candidate.exists()}
+    return found
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Files do not even name each other for types. A connection is the exception: its lowest file names the whole class
+    and the factory that made it."""
+    base = FOLDER / "websocket" / "base.py"
+    imports = {path: imported_files(path) for path in FOLDER.rglob("*.py")}
+    imports[base] -= {FOLDER / "websocket" / "connection.py", FOLDER / "websocket" / "factory.py"}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the files
 
 
 def test_the_tests_have_the_same_rooms() -> None:
