@@ -120,7 +120,8 @@ def _check_message(head: Head) -> Refusal | None:
     if head.method not in (b"GET", b"HEAD"):
         return NOT_ALLOWED
     fields = head.fields
-    if set(fields.get(b"content-length", ())) - {b"0"} or b"transfer-encoding" in fields:
+    has_content = b"content-length" in fields and set(fields[b"content-length"]) != {b"0"}
+    if has_content or b"transfer-encoding" in fields:
         return bad_request("a body")
     hosts = fields.get(b"host", [])
     if len(hosts) > 1 or (not hosts and head.version != b"1.0") or (hosts and not _HOST.fullmatch(hosts[0])):
