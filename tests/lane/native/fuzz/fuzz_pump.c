@@ -15,6 +15,10 @@
 #define _GNU_SOURCE
 #include "oracle.h"
 
+#include <malloc.h>
+
+#include "sizes.h"
+
 /* How many allocations it is to the one that fails; 0: none does. */
 static int until_failure;
 static int was_out_of_memory;
@@ -29,24 +33,54 @@ static int can_allocate(size_t size)
     return size <= 1 << 20;
 }
 
+/* What the pump has allocated now, in bytes, and how many of its buffers are so large that only their pages count that take
+   memory. */
+static size_t allocated;
+static int large_count;
+
+static void *allocate(void *octets)
+{
+    size_t size = octets ? malloc_usable_size(octets) : 0;
+    allocated += size;
+    large_count += size >= MIN_POOLED_SIZE;
+    return octets;
+}
+
+static void release(void *octets)
+{
+    size_t size = octets ? malloc_usable_size(octets) : 0;
+    allocated -= size;
+    large_count -= size >= MIN_POOLED_SIZE;
+}
+
 static void *pump_malloc(size_t size)
 {
-    return can_allocate(size) ? malloc(size) : NULL;
+    return can_allocate(size) ? allocate(malloc(size)) : NULL;
 }
 
 static void *pump_calloc(size_t count, size_t size)
 {
-    return can_allocate(count * size) ? calloc(count, size) : NULL;
+    return can_allocate(count * size) ? allocate(calloc(count, size)) : NULL;
 }
 
 static void *pump_realloc(void *octets, size_t size)
 {
-    return can_allocate(size) ? realloc(octets, size) : NULL;
+    if (!can_allocate(size))
+        return NULL;
+    release(octets);
+    return allocate(realloc(octets, size));
+}
+
+static void pump_free(void *octets)
+{
+    release(octets);
+    free(octets);
 }
 
 #define malloc pump_malloc
 #define calloc pump_calloc
 #define realloc pump_realloc
+#define free pump_free
 #include "buffer_pool.c"
 #include "lease.c"
 #include "send.c"
@@ -56,6 +90,7 @@ static void *pump_realloc(void *octets, size_t size)
 #undef malloc
 #undef calloc
 #undef realloc
+#undef free
 
 enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, FRAGMENTS = 5, SMALL_BUFFER = 4608 };
 
@@ -313,6 +348,21 @@ static void judge(actor *it)
     it->lease = NULL;
 }
 
+/* All that the pump has allocated is in an account, or in the pool, or is a pump or a lease itself. */
+static void judge_accounts(const echod_pump *pump, const actor *all)
+{
+    size_t held = 0, fixed = malloc_usable_size((void *)pump);
+    for (int i = 0; i < LEASES; i++) {
+        if (!all[i].lease)
+            continue;
+        held += all[i].lease->held;
+        fixed += malloc_usable_size(all[i].lease);
+    }
+    CHECK(echod_pump_held(pump) == held);
+    size_t known = held + echod_pump_spare(pump) + fixed;
+    CHECK(large_count == 0 ? known == allocated : known <= allocated);
+}
+
 static void take_turn(echod_pump *pump, actor *all, uint64_t budget)
 {
     echod_lease *lease = echod_pump_turn(pump, budget);
@@ -322,10 +372,7 @@ static void take_turn(echod_pump *pump, actor *all, uint64_t budget)
         judge(&all[lease->slot]);
         lease = following;
     }
-    size_t held = 0;
-    for (int i = 0; i < LEASES; i++)
-        held += all[i].lease != NULL ? all[i].lease->held : 0;
-    CHECK(echod_pump_held(pump) == held);
+    judge_accounts(pump, all);
 }
 
 static void begin_actor(echod_pump *pump, actor *it, uint32_t slot)
@@ -415,5 +462,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         finish_actor(pump, &all[i]);
     CHECK(echod_pump_held(pump) == 0);
     echod_pump_free(pump);
+    CHECK(allocated == 0);
     return 0;
 }
