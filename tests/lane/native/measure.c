@@ -63,6 +63,7 @@ static const measured CASES[] = {
     {"pump-1KiB-text-mirrored-32", ASCII, 1024, 32, 0, 1, 0, 1},
     {"pump-1KiB-text-deflated-32", ASCII, 1024, 32, 0, 1, 0, 12},
     {"pump-64KiB-text-mirrored", ASCII, 65000, 1, 0, 1, 0, 1},
+    {"pump-64KiB-text-deflated", ASCII, 65536, 1, 0, 1, 0, 12},
 };
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 

@@ -1,5 +1,4 @@
-"""What the accounts of leases say, beside what the allocator gave: account.c brings leases into each state in which they
-hold memory."""
+"""The accounts of leases, compared with the allocator. account.c brings leases into each state that holds memory."""
 
 from __future__ import annotations
 
@@ -14,6 +13,8 @@ from tests.lane.native.fuzz import run
 from tests.tools import needed
 
 pytestmark = pytest.mark.usefixtures("native")
+
+HERE = Path(__file__).parent
 
 INSIDE = ("buffer_pool", "deflate", "lease", "mixed_read", "partial", "pump", "send")
 """The C files that account.c contains."""

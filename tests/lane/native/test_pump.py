@@ -793,6 +793,29 @@ def test_one_read_at_a_time(pump: Pump, leased: Leased) -> None:
     assert pump.served(leased, len(answer)) == answer
 
 
+def test_a_frame_of_64_kib_takes_one_read(pump: Pump, leased: Leased) -> None:
+    """Its header makes it larger than 64 KiB."""
+    frame, answer = echo(noise(65_536))
+    leased.client.sendall(frame)
+    pump.turn(0)
+    assert (leased.take(), leased.lease.reads, pump.held) == (answer, 1, 0)
+
+
+def test_a_large_answer_leaves_no_header_for_a_send_of_its_own(pump: Pump) -> None:
+    """While 128 sockets are ready, each sends 64 KiB at a time; the last piece of an answer is larger by its header."""
+    leases = [pump.lend() for _ in range(128)]
+    frame, answer = echo(noise(2 * 65_536))
+    for leased in leases:
+        leased.client.sendall(frame)
+    received, left = [b""] * len(leases), set()
+    for _ in range(8 * len(leases)):
+        assert pump.turn(0) == []
+        left |= {leased.lease.unsent_size for leased in leases}
+        received = [octets + leased.take() for octets, leased in zip(received, leases, strict=True)]
+    assert received == [answer] * len(leases)
+    assert left == {0, 65_536 + 10}
+
+
 def test_recalled_after_its_event_was_fetched(pump: Pump) -> None:
     """Its event is not served, though it was there when the turn began; nor when another lease has its memory."""
     leases = [pump.lend() for _ in range(10)]
