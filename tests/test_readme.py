@@ -26,7 +26,7 @@ from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon
 from tests.stock.readme import Readme
-from tests.test_layout import ROOMS
+from tests.test_layout import FOLDER, ROOMS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -253,6 +253,15 @@ def test_each_link_leads_somewhere(name: str) -> None:
         target = path.parent / file if file else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_path_leads_somewhere(name: str) -> None:
+    """From the checkout, `etc/`, `echod/` or one of its rooms. Capitals, as in `tests/ROOM/test_X.py`, are no path."""
+    folders = (ROOT, ROOT / "etc", FOLDER, *FOLDER.iterdir())
+    endings = "py|c|h|html|md|yml|yaml|json|cfg|conf|txt"
+    for path in re.findall(rf"`((?!build/|reports/)[a-z_.]+/[a-z0-9_/.]+\.(?:{endings}))`", (ROOT / name).read_text()):
+        assert any((folder / path).exists() for folder in folders), path
 
 
 @pytest.mark.parametrize("name", FOR_EVERYONE)
