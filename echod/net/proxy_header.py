@@ -74,7 +74,7 @@ def _split_v1(octets: bytes) -> tuple[bytes, bytes] | None:
     if end >= 0:
         return _check_v1(octets[: end + 2]), octets[end + 2 :]
     if len(octets) >= V1_SIZE:
-        raise ValueError(f"it is longer than {V1_SIZE} octets")
+        raise ValueError(f"it is longer than {V1_SIZE} bytes")
     return None
 
 
@@ -83,7 +83,7 @@ def _split_v2(octets: bytes) -> tuple[bytes, bytes] | None:
         return None
     size = _V2_FIXED.size + _V2_FIXED.unpack_from(octets)[3]
     if size > V2_SIZE:
-        raise ValueError(f"it is longer than {V2_SIZE} octets")
+        raise ValueError(f"it is longer than {V2_SIZE} bytes")
     return (_rewrite_v2(octets[:size]), octets[size:]) if len(octets) >= size else None
 
 
@@ -126,11 +126,11 @@ class Holder(ProtocolWrapper):
 
     _held: bytes | None = b""
     header_fault: str | None = None
-    """Why the connection is closed: what is wrong with the header, perhaps in the peer's words. The protocol above may
-    look for it, through TLS, too, which gives its own reason for the end."""
+    """Why the connection is closed: what is wrong with the header, perhaps in the peer's words. The protocol above
+    looks for it, because TLS between them reports a reason of its own."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass on what follows a complete header."""
+        """Hold bytes until the header is complete; then pass on the header and everything after it."""
         if self.header_fault is not None:
             return
         if self._held is not None:

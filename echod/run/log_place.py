@@ -32,13 +32,15 @@ def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequen
 
 
 def put(program: Any, observer: Limiter) -> None:
-    """Make `twist`, whose options `program` has, send the whole log to `observer`."""
+    """Make twist, with its options in `program`, send the whole log to `observer`."""
     program["fileLogObserverFactory"] = lambda _: observer
 
 
 def _has_log_format(arguments: Sequence[str]) -> bool:
-    """Tell whether twist has a format of its own as an option; its default can't tell, and is JSON without a
-    terminal."""
+    """Tell whether twist's command line sets a log format.
+
+    twist's options can't tell: twist fills in its default, which is JSON where there is no terminal.
+    """
     own = takewhile(lambda argument: argument != "echod", arguments)
     return any(argument.startswith("--log-f") and not argument.startswith("--log-fi") for argument in own)
 

@@ -201,11 +201,11 @@ def test_an_invalid_header_closes_the_connection(factory: EchoFactory, octets: b
     ("octets", "why"),
     [
         (handshake(), "there is none"),
-        (b"PROXY " + b"x" * 200, "it is longer than 107 octets"),
+        (b"PROXY " + b"x" * 200, "it is longer than 107 bytes"),
         (v1(family="TCP5"), "it is not a header of version 1"),
         (v1("999.0.2.7"), "Octet 999 (> 255) not permitted in '999.0.2.7'"),
         (v1(ports="1 65536"), "a port is more than 65535"),
-        (V2[:14] + b"\x0f\xf1", "it is longer than 4096 octets"),  # as soon as its length is known
+        (V2[:14] + b"\x0f\xf1", "it is longer than 4096 bytes"),  # as soon as its length is known
         (V2[:12] + b"\x11" + V2[13:], "it is not a header of version 2"),
         (V2[:13] + b"\x41" + V2[14:], "its addresses are not those of version 2"),
     ],
