@@ -382,4 +382,6 @@ def test_behind_nginx(daemon: Daemon) -> None:
         ), out
 
         status, out = check(f"{url}/moved")
-        assert (status, "Location: https://a.example/" in out, "does not follow redirects" in out) == (2, True, True), out
+        assert (status, "Location: https://a.example/" in out, "does not follow redirects" in out) == (2, True, True), (
+            out
+        )
