@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from echod.core.account import Account
 from echod.core.quantities import KIB
 
 Busy = TypeVar("Busy")
@@ -36,12 +37,12 @@ class Tasks:
     Each task is an iterator. Each of its steps is short, and yields bytes to send, which may be empty.
     """
 
-    __slots__ = ("_tasks", "size")
+    __slots__ = ("_account", "_tasks")
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account) -> None:
+        """What the tasks hold is entered in `account`."""
+        self._account = account
         self._tasks: deque[tuple[Iterator[bytes], int]] = deque()
-        self.size = 0
-        """How many bytes the tasks hold."""
 
     def __bool__(self) -> bool:
         return bool(self._tasks)
@@ -49,12 +50,12 @@ class Tasks:
     def add(self, task: Iterator[bytes], size: int) -> None:
         """Do `task`, which holds `size` bytes, after all others."""
         self._tasks.append((task, size))
-        self.size += size
+        self._account.tasks += size
 
     def clear(self) -> None:
         """Drop all tasks."""
         self._tasks.clear()
-        self.size = 0
+        self._account.tasks = 0
 
     def step(self) -> bytes:
         """Do one step of the first task, and return the bytes to send."""
@@ -63,7 +64,7 @@ class Tasks:
             return octets
         if self._tasks and self._tasks[0][0] is task:  # otherwise the last step has cleared the tasks
             self._tasks.popleft()
-            self.size -= size
+            self._account.tasks -= size
         return b""
 
 

@@ -20,6 +20,7 @@ from math import inf
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
+from echod.core.account import Account
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
 from echod.core.quantities import MIB
 from echod.faults.query import MAX_SEED, Faults
@@ -62,14 +63,16 @@ def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[byte
     count = max(1, -(-len(payload) // size))
     some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))
     for first in range(0, count, some):
-        octets: list[bytes] = []
-        for number in range(first, min(first + some, count)):
-            piece = payload[number * size : (number + 1) * size]
-            octets.append(
-                _header((0 if number else rsv << 4 | opcode) | (0x80 if number == count - 1 else 0), len(piece))
-            )
-            octets.append(piece)
-        yield b"".join(octets)
+        # Joined elsewhere: between two steps nothing is kept but the payload.
+        yield b"".join(_frames(payload, size, range(first, min(first + some, count)), count, rsv << 4 | opcode))
+
+
+def _frames(payload: bytes, size: int, numbers: range, count: int, first_octet: int) -> Iterator[bytes]:
+    """Give the headers and payloads of the frames with these `numbers`, of `count` in all."""
+    for number in numbers:
+        piece = payload[number * size : (number + 1) * size]
+        yield _header((0 if number else first_octet) | (0x80 if number == count - 1 else 0), len(piece))
+        yield piece
 
 
 def _header(first: int, length: int) -> bytes:
@@ -147,6 +150,7 @@ class Faulty:
     """The faults of one connection."""
 
     __slots__ = (
+        "_account",
         "_calls",
         "_clock",
         "_connection",
@@ -157,13 +161,12 @@ class Faulty:
         "_max_held",
         "_random",
         "faults",
-        "held_size",
         "is_stalled",
         "seed",
     )
 
-    def __init__(self, faults: Faults, max_held: int, clock: Any, connection: Afflicted) -> None:
-        """`max_held` is in octets; `clock` is the reactor."""
+    def __init__(self, faults: Faults, max_held: int, clock: Any, connection: Afflicted, account: Account) -> None:
+        """`max_held` is in octets; `clock` is the reactor. What is held is entered in `account`."""
         self.faults = faults
         self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
         """What the choice of lost messages depends on, given or drawn."""
@@ -173,8 +176,7 @@ class Faulty:
         self._clock = clock
         self._connection = connection
         self._held: deque[_Held] = deque()
-        self.held_size = 0
-        """Octets that are held, to be echoed later."""
+        self._account = account
         self._echoed = 0
         self._is_over = False
         self._look = LOOK
@@ -197,13 +199,14 @@ class Faulty:
 
     def _hold(self, octets: int) -> None:
         """Count octets that are held, and stop the reading of more while there are too many."""
-        was_full, self.held_size = self._is_full, self.held_size + octets
+        was_full = self._is_full
+        self._account.delayed += octets
         if self._is_full != was_full:
             self._connection.hold_up(self._is_full)
 
     @property
     def _is_full(self) -> bool:
-        return self.held_size >= self._max_held
+        return self._account.delayed >= self._max_held
 
     def take(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
         """Take a message: it is lost, held, or echoed."""
@@ -227,7 +230,7 @@ class Faulty:
     def stop(self) -> None:
         """Forget everything: the connection is over."""
         self._held.clear()
-        self.held_size = 0
+        self._account.delayed = 0
         for call in self._calls.values():
             call.cancel()
         self._calls.clear()
@@ -265,7 +268,7 @@ class Faulty:
         if faults.close is not None or faults.abort or faults.stall:
             self._is_over = True
             self._held.clear()
-            self._hold(-self.held_size)
+            self._hold(-self._account.delayed)
             self._cancel(self._release)
             self._close()
         if faults.abort:

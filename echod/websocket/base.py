@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from echod.core import log
+from echod.core.account import Account
 from echod.core.counts import Outcome, Traffic
 from echod.core.printable import escape
 from echod.http.client_address import plain_address
@@ -44,6 +45,9 @@ class ConnectionBase(autobahn.ServerProtocol):
     """Changed by `enter` alone."""
 
     carrier: Carrier = NO_CARRIER
+
+    account: Account
+    """What the connection keeps in memory."""
 
     path = "/"
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from autobahn.exception import PayloadCorruptError, PayloadExceededError
 
+from echod.core.account import Account
+from echod.core.quantities import KIB
 from echod.core.turns import STEP
 from echod.http.extensions import FULL_WINDOW_BITS, NAME, Terms
 from echod.settings import Settings
@@ -34,6 +36,10 @@ _LAST_BLOCK = b"\x01\x00\x00\xff\xff"
 two blocks and on an octet's boundary, and no other."""
 
 
+INFLATER = 40 * KIB
+"""Octets that an inflater takes, beside what it was given: zlib's window and its state."""
+
+
 class Deflate:
     """The extension at work on one connection, with the methods by which Autobahn inflates a message
     (`upstream.autobahn.Extension`).
@@ -45,9 +51,11 @@ class Deflate:
 
     EXTENSION_NAME = NAME
 
-    __slots__ = ("_came", "_compressor", "_inflater", "_made", "_said", "_settings", "terms", "window")
+    __slots__ = ("_came", "_compressor", "_inflater", "_made", "_said", "_settings", "account", "terms", "window")
 
-    def __init__(self, terms: Terms, settings: Settings) -> None:
+    def __init__(self, terms: Terms, settings: Settings, account: Account) -> None:
+        self.account = account
+        """Has what is kept of a message that is not answered yet, and of its answer."""
         self.terms = terms
         self.window = b""
         """What the next message may refer to. Whoever has inflated messages in between writes it."""
@@ -61,14 +69,15 @@ class Deflate:
         self._made: bytearray | None = None
         self._compressor: Any = None
 
-    @property
-    def held(self) -> int:
-        """Octets that are kept of a message that is not answered yet, and of its answer."""
-        return len(self._came or b"") + len(self._made or b"")
+    def _enter(self) -> None:
+        """Enter in the account what is kept now."""
+        inflating = 0 if self._said is None else len(self._said) + INFLATER
+        self.account.deflated = inflating + len(self._came or b"") + len(self._made or b"")
 
     def forget_what_came(self) -> None:
-        """Keep none of it: the message will not be answered."""
+        """Keep no message: it will not be answered."""
         self._came = None
+        self._enter()
 
     # A message that comes.
 
@@ -77,6 +86,7 @@ class Deflate:
         self._inflater = zlib.decompressobj(_RAW, zdict=self.window)
         self._said = bytearray(self.window)
         self._came = bytearray() if self.terms.can_mirror else None
+        self._enter()
 
     def decompress_message_data(self, data: bytes, max_output_len: int) -> bytes:
         """Return what `data` inflates to; raises what Autobahn's does: over `max_output_len` octets, and where it is
@@ -97,6 +107,7 @@ class Deflate:
             if max_output_len < 0:
                 raise PayloadExceededError("a message longer than it may be when inflated")
             data = self._inflater.unused_data
+        self._enter()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def end_decompress_message(self) -> None:
@@ -111,6 +122,7 @@ class Deflate:
         if self.terms.client_keeps_context:
             self.window = bytes(self._said_last(2**self.terms.client_window_bits))
         self._inflater = self._said = None
+        self._enter()
 
     def _inflate(self, data: bytes, limit: int) -> bytes:
         assert self._said is not None
@@ -138,6 +150,7 @@ class Deflate:
         """
         came, self._came = self._came, None
         if came is not None:
+            self._enter()
             return came
         settings, terms = self._settings, self.terms
         compressor = self._compressor or zlib.compressobj(
@@ -147,10 +160,12 @@ class Deflate:
         # At least once, also with nothing: a second flush with nothing in between gives nothing.
         for start in range(0, max(1, len(payload)), STEP):
             if start:
+                self._enter()
                 yield b""
             self._made += compressor.compress(payload[start : start + STEP])
         self._made += compressor.flush(zlib.Z_SYNC_FLUSH)
         made, self._made = self._made, None
+        self._enter()
         # Where others are mirrored, what this compressor remembers is not what the client's inflater does: there each
         # begins anew.
         self._compressor = None if terms.stands_alone else compressor

@@ -14,6 +14,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from echod.core.account import Account
 from echod.core.counts import Outcome
 from echod.http.refusals import GOING_AWAY
 from echod.lane.large import Octets
@@ -52,6 +53,7 @@ class Connection(Upkeep):
     def connectionMade(self) -> None:
         """Wait for a request head."""
         self.carrier = carrier_of(self.transport)
+        self.account = Account()
         self.await_request()
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
@@ -61,10 +63,8 @@ class Connection(Upkeep):
         """Take octets, whatever they are. No exception leaves."""
         self.seen_at = self.factory.clock.seconds()
         if self.is_behind:
-            # TLS has read more than it was asked to, perhaps in thousands of records. What is put off is too much to be
-            # copied for each.
-            self._read_ahead = self._read_ahead or bytearray()
-            self._read_ahead += data
+            # TLS has read more than it was asked to.
+            self.read_ahead(data)
         else:
             self.act(lambda: self.receive(data))
 
@@ -171,7 +171,7 @@ class Connection(Upkeep):
     @property
     def _owes(self) -> bool:
         """Whether there is something to do for what has been read."""
-        return self.is_behind or (self.faulty is not None and bool(self.faulty.held_size))
+        return self.is_behind or self.account.delayed > 0
 
     # The faults' wishes: `stages.Afflicted`.
 
@@ -201,13 +201,13 @@ class Connection(Upkeep):
 
     def stall(self) -> None:
         """Take no more octets until the connection is reset at a deadline."""
-        self.forget_rest()
+        self.forget_unparsed()
         self.factory.stalled(self)
         self.pause(Pause.FAULT)
 
     def prepare_reset(self) -> None:
         """Take no more octets. A reset follows, and nobody may keep it from happening."""
-        self.forget_rest()
+        self.forget_unparsed()
         self.note_outcome(Outcome.FAULT)
         self.unregisterProducer()
         self.state = self.STATE_CLOSED

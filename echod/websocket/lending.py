@@ -126,7 +126,7 @@ class Lending(Closing):
             self._fragments = ended.fragments - 1  # the frame that stands for them will count as one
         if ended.large is not None:
             assert self._codec is not None
-            self._large = self._codec.go_on(ended.large)
+            self.keep_large(self._codec.go_on(ended.large))
         if ended.rest or ended.large is not None:
             self.act(lambda: self.receive(ended.rest))
         self._has_unread_session = self.carrier.has_session

@@ -74,7 +74,7 @@ class Messages(Working):
             answers, data = self._codec.echo(data, self.echoed)
             if answers:
                 self.sendData(answers)
-            self._large = None if self.factory.budget.is_tight else self._codec.begin(data)
+            self.keep_large(None if self.factory.budget.is_tight else self._codec.begin(data))
             if self._large is not None:
                 return
         self._feed_autobahn(data)
@@ -82,14 +82,13 @@ class Messages(Working):
     def _receive_large(self, large: Large, data: Octets) -> Octets:
         """Go on with a large frame past Autobahn; return what follows it, or for Autobahn to judge an invalid one."""
         rest: Octets = b"" if large.is_invalid else large.feed(data)
+        self.keep_large(None if large.is_invalid or large.is_complete else large)
         if large.is_invalid:
-            self._large = self._codec = None  # Autobahn finds the fault, and nothing that follows is looked at
+            self._codec = None  # Autobahn finds the fault, and nothing that follows is looked at
             return large.taken()
-        if large.is_complete:
-            self._large = None
-            if self.in_open_state:  # else our Close frame is out already: see `answer`
-                self.echoed(1, large.size)
-                self.sendData(large.answer())
+        if large.is_complete and self.in_open_state:  # else our Close frame is out already: see `answer`
+            self.echoed(1, large.size)
+            self.sendData(large.answer())
         return rest
 
     def _feed_autobahn(self, data: Octets) -> None:
@@ -103,8 +102,11 @@ class Messages(Working):
             self.feed(bytes(data[start:end]))
             start = end
             if self.phase >= LINGERING:
+                self.forget_unparsed()
                 return
-        self._put_off = data[start:] if start < len(data) else b""
+        self.account.unparsed = len(self.data)
+        if start < len(data):
+            self.put_off(data[start:])
         self.is_held = self.is_held and (not self.is_between_frames or self._tasks is not None)
         if self._put_off or self._read_ahead or self.is_held or self._tasks is not None:
             if not self.is_held_up:
@@ -125,9 +127,11 @@ class Messages(Working):
             return
         # The carrier stays paused until it is known whether something is left.
         self.lift(Pause.BEHIND)
-        data, self._put_off = self._put_off, b""
+        data = self._put_off
+        self.put_off(b"")
         if not data:
-            data, self._read_ahead = bytes(self._read_ahead), b""
+            data = bytes(self._read_ahead)
+            self._forget_read_ahead()
         self.receive(data)
         if self._read_ahead:
             self.pause(Pause.BEHIND)
@@ -163,6 +167,7 @@ class Messages(Working):
             if isinstance(self._gathered, bytes):
                 self._gathered = bytearray(self._gathered)
             self._gathered += payload
+        self.account.message = len(self._gathered)
         # What Autobahn bounds the next inflation by.
         self.message_data_total_length = len(self._gathered)
         limit = self.factory.settings.message_limit
@@ -175,7 +180,7 @@ class Messages(Working):
     def onMessageEnd(self) -> None:
         """Hand the whole message on: to `onMessage`, or first to what the path makes of it."""
         payload, is_binary = bytes(self._gathered), self.message_is_binary
-        self._gathered = b""
+        self.forget_message()
         self._fragments = self._wire_size = 0
         if not self.in_open_state:
             return
@@ -256,8 +261,12 @@ class Messages(Working):
         if len(octets) > size * self.factory.settings.max_fragments:
             self.fail_instead(1008, "too many fragments")
             return
-        # The first frame alone says that the message is deflated (RFC 7692 section 6).
-        yield from stages.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
+        self.account.answer = 0 if is_plain else len(octets)  # a plain one is the payload, which the task holds
+        try:
+            # The first frame alone says that the message is deflated (RFC 7692 section 6).
+            yield from stages.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
+        finally:
+            self.account.answer = 0
         self._note_sent(payload, is_binary)
 
     def _note_sent(self, payload: bytes, is_binary: bool) -> None:
@@ -266,15 +275,45 @@ class Messages(Working):
         traffic.sent_messages += 1
         traffic.sent_octets += len(payload)
 
-    # Nothing is echoed any more.
+    # What is kept, each with its entry in the account.
+
+    def keep_large(self, large: Large | None) -> None:
+        """Keep a large frame, or what there is of it by now; None: keep none."""
+        self._large = large
+        self.account.message = 0 if large is None else large.held
+
+    def put_off(self, data: Octets) -> None:
+        """Keep what was read and has to wait."""
+        self._put_off = data
+        # A view keeps all of its buffer.
+        self.account.put_off = memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
+
+    def read_ahead(self, data: bytes) -> None:
+        """Keep what comes after what was put off, perhaps in thousands of pieces. Both are too much to be copied for
+        each."""
+        self._read_ahead = self._read_ahead or bytearray()
+        self._read_ahead += data
+        self.account.read_ahead = len(self._read_ahead)
+
+    def _forget_read_ahead(self) -> None:
+        self._read_ahead = b""
+        self.account.read_ahead = 0
 
     def forget_message(self) -> None:
-        """Drop what has come of the current message, whose echo could not be sent."""
+        """Drop what has been gathered of the current message."""
         self._gathered = b""
+        self.account.message = 0
+
+    def forget_unparsed(self) -> None:
+        """Drop what Autobahn has not looked at."""
+        self.forget_rest()
+        self.account.unparsed = 0
 
     def forget_what_came(self) -> None:
         """Drop all that has come and is not echoed."""
-        self._gathered = self._put_off = self._read_ahead = b""
+        self.forget_message()
+        self.put_off(b"")
+        self._forget_read_ahead()
         self._large = None
         self.is_held = False
         if self.extension is not None:

@@ -57,22 +57,27 @@ class Opening(Lending):
             return
         assert self._head is not None
         verdict = self._head.feed(bytes(data))
+        self.account.head = self._head.held
         if verdict is None:
             if not self.factory.budget.is_tight:
                 return
             verdict = NO_ROOM  # nearly every client sends its head whole; of others there may be many
         rest = self._head.rest
-        self._head = None
+        self._forget_head()
         if isinstance(verdict, Request):
             self._admit(verdict)
             if self.phase is OPENING:  # it is answered later
-                self._put_off = rest
+                self.put_off(rest)
             elif rest:
                 self.receive(rest)
         elif isinstance(verdict, Refusal):
             self.refuse(verdict)
         else:
             self._answer_page(verdict)
+
+    def _forget_head(self) -> None:
+        self._head = None
+        self.account.head = 0
 
     # A WebSocket.
 
@@ -101,7 +106,9 @@ class Opening(Lending):
         """Give the connection the faults that its URL asks for, and answer."""
         for name in asked.names:
             self.factory.counts.fault(name)
-        self.faulty = stages.Faulty(asked, self.factory.settings.max_delayed, self.factory.clock, self.whole)
+        self.faulty = stages.Faulty(
+            asked, self.factory.settings.max_delayed, self.factory.clock, self.whole, self.account
+        )
         if not asked.handshake_delay:
             self._answer(request, asked)
             return
@@ -129,7 +136,7 @@ class Opening(Lending):
         if agreed is None:
             self.open(request.key, subprotocol, None, {})
         else:
-            extension = Deflate(agreed.terms, self.factory.settings)
+            extension = Deflate(agreed.terms, self.factory.settings, self.account)
             self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer})
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
@@ -214,7 +221,7 @@ class Opening(Lending):
         self._tell_refusal(f"{refusal.status} {refusal.why}" if refusal.status else refusal.why)
         self.factory.counts.refuse(refusal.status, refusal.why)
         self.note_outcome(Outcome.REFUSED)
-        self._head = None  # the close may take long
+        self._forget_head()  # the close may take long
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()

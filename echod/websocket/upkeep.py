@@ -19,16 +19,8 @@ class Upkeep(Opening):
     def count(self) -> int:
         """Return the octets held: for a request head or a message that is not whole yet, and for answers that the
         kernel has not taken."""
-        if self.lease is not None:
-            return int(self.lease.held)
-        head = 0 if self._head is None else self._head.held
-        gathered = len(self._gathered) if self._large is None else self._large.held
-        delayed = 0 if self.faulty is None else self.faulty.held_size
-        deflated = 0 if self.extension is None else self.extension.held
-        # A view keeps all of its buffer.
-        put_off = memoryview(self._put_off.obj).nbytes if isinstance(self._put_off, memoryview) else len(self._put_off)
-        put_off += len(self._read_ahead)
-        return head + gathered + deflated + put_off + self.task_size + self.carrier.held + delayed
+        # A lease begins only when there is nothing in the account, and its held bytes are counted natively.
+        return int(self.lease.held) if self.lease is not None else self.account.total + self.carrier.held
 
     def count_missing(self) -> int:
         """Return the octets that are to come of the current frame; between two frames and in a lease, of the longest
@@ -72,7 +64,7 @@ class Upkeep(Opening):
     def count_pending(self) -> int:
         """Return the octets that were written and that the peer's end has not taken yet."""
         leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
-        return leased + self.task_size + self.carrier.unsent + self.carrier.unacknowledged
+        return leased + self.account.tasks + self.carrier.unsent + self.carrier.unacknowledged
 
     def ping(self) -> None:
         """Ask for a sign of life."""

@@ -25,7 +25,7 @@ class Working(Pausing):
         if self._tasks is not None:
             self._tasks.add(task, size)
             return
-        self._tasks = Tasks()
+        self._tasks = Tasks(self.account)
         self._tasks.add(task, size)
         if not is_long:
             self.do_tasks()
@@ -54,7 +54,9 @@ class Working(Pausing):
 
     def forget_tasks(self) -> None:
         """Leave undone what was still to be done."""
-        self._tasks = None
+        if self._tasks is not None:
+            self._tasks.clear()
+            self._tasks = None
 
     def fail_instead(self, code: int, reason: str) -> None:
         """Fail the connection in the place of an answer, within its task.
@@ -70,11 +72,6 @@ class Working(Pausing):
     def has_tasks(self) -> bool:
         """Whether tasks are still to be done, or are being done."""
         return self._tasks is not None
-
-    @property
-    def task_size(self) -> int:
-        """Octets that the tasks hold."""
-        return 0 if self._tasks is None else self._tasks.size
 
     # Writing.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twisted.internet.task import Clock
 
+from echod.core.account import Account
 from echod.core.turns import SHARE, TURN, Tasks, Turns
 
 
@@ -119,19 +120,21 @@ def test_a_share_has_its_time() -> None:
 
 
 def test_tasks_are_done_in_order_and_step_by_step() -> None:
-    tasks = Tasks()
+    account = Account()
+    tasks = Tasks(account)
     assert not tasks
     tasks.add(iter([b"a", b"", b"b"]), 3)
     tasks.add(iter([b"c"]), 4)
-    assert (bool(tasks), tasks.size) == (True, 7)
+    assert (bool(tasks), account.tasks) == (True, 7)
     assert [tasks.step() for _ in range(4)] == [b"a", b"", b"b", b""]
-    assert tasks.size == 4
+    assert account.tasks == 4
     assert [tasks.step() for _ in range(2)] == [b"c", b""]
-    assert (bool(tasks), tasks.size) == (False, 0)
+    assert (bool(tasks), account.tasks) == (False, 0)
 
 
 def test_a_task_may_leave_all_undone_and_add_another() -> None:
-    tasks = Tasks()
+    account = Account()
+    tasks = Tasks(account)
 
     def last_step() -> Iterator[bytes]:
         tasks.clear()
@@ -141,4 +144,4 @@ def test_a_task_may_leave_all_undone_and_add_another() -> None:
     tasks.add(last_step(), 1)
     tasks.add(iter([b"never"]), 5)
     assert [tasks.step() for _ in range(3)] == [b"", b"instead", b""]
-    assert (bool(tasks), tasks.size) == (False, 0)
+    assert (bool(tasks), account.tasks) == (False, 0)

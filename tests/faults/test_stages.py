@@ -133,7 +133,7 @@ def test_what_is_held_counts_and_has_a_limit(clock: Clock) -> None:
     assert peer.transport.producerState == "paused"
     assert peer.protocol.count() > 60_000
     assert peer.protocol.faulty is not None
-    assert peer.protocol.faulty.held_size < 16_000
+    assert peer.protocol.account.delayed < 16_000
     # What TLS had read already.
     peer.send(client_frame(TEXT, b"last"))
     found: list[Frame] = []
@@ -449,7 +449,7 @@ def test_what_is_held_behind_the_end_is_left(clock: Clock, end: str) -> None:
     assert found[:2] == texts("a", "b")
     assert found[2:] == ([close(1001)] if end == "close=1001" else [])
     assert peer.protocol.faulty is not None
-    assert peer.protocol.faulty.held_size == 0
+    assert peer.protocol.account.delayed == 0
 
 
 def test_an_end_that_comes_while_what_is_held_is_sent(clock: Clock) -> None:

@@ -16,6 +16,7 @@ from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from echod.core.account import Account
 from echod.core.turns import STEP
 from echod.http.extensions import Terms
 from echod.settings import Compression, Settings
@@ -99,7 +100,7 @@ ALL_TERMS = [
 
 @pytest.mark.parametrize("agreed", ALL_TERMS, ids=str)
 def test_both_ends_understand_each_other(agreed: Terms) -> None:
-    client, end = Client(agreed), Deflate(agreed, SETTINGS)
+    client, end = Client(agreed), Deflate(agreed, SETTINGS, Account())
     for payload in messages(1):
         octets = client.deflate(payload)
         cut = random.Random(len(payload)).randrange(len(octets) + 1)
@@ -108,12 +109,12 @@ def test_both_ends_understand_each_other(agreed: Terms) -> None:
         assert (answer == octets) >= agreed.can_mirror
         assert client.inflate(answer) == payload
         assert len(end.window) <= (2**agreed.client_window_bits if agreed.client_keeps_context else 0)
-        assert not end.held
+        assert not end.account.deflated
 
 
 @pytest.mark.parametrize("agreed", [terms(), terms(12, 9, client_keeps=False)], ids=str)
 def test_what_is_deflated_anew_among_mirrored_messages_confuses_nobody(agreed: Terms) -> None:
-    client, end, chance = Client(agreed), Deflate(agreed, SETTINGS), random.Random(2)
+    client, end, chance = Client(agreed), Deflate(agreed, SETTINGS, Account()), random.Random(2)
     for payload in messages(2):
         octets = client.deflate(payload)
         assert inflate(end, octets) == payload
@@ -133,7 +134,7 @@ def test_a_compressor_is_kept_where_it_is_of_use_alone() -> None:
         (terms(server_keeps=False, can_mirror=False), False),
         (terms(), False),
     ):
-        end = Deflate(agreed, SETTINGS)
+        end = Deflate(agreed, SETTINGS, Account())
         first, second = answer_of(end, text), answer_of(end, text)
         assert (len(second) < len(first)) == is_kept
         assert (end._compressor is not None) == is_kept
@@ -146,7 +147,7 @@ def test_what_is_deflated_in_steps_is_what_is_deflated_in_one_go(size: int) -> N
     for level in (1, 6):
         settings = Settings(deflate_level=level)
         whole = zlib.compressobj(level, zlib.DEFLATED, -12, settings.deflate_memory_level)
-        end = Deflate(terms(can_mirror=False), settings)
+        end = Deflate(terms(can_mirror=False), settings, Account())
         for _ in range(2):
             expected = whole.compress(payload) + whole.flush(zlib.Z_SYNC_FLUSH)
             assert answer_of(end, payload) + TAIL == expected
@@ -154,8 +155,8 @@ def test_what_is_deflated_in_steps_is_what_is_deflated_in_one_go(size: int) -> N
     count = 0
     for octets in steps:
         count += 1
-        assert (octets, end.held > 0) == (b"", True)
-    assert (count, end.held) == (max(0, -(-size // STEP) - 1), 0)
+        assert (octets, end.account.deflated > 0) == (b"", True)
+    assert (count, end.account.deflated) == (max(0, -(-size // STEP) - 1), 0)
 
 
 def final(payload: bytes, window: bytes = b"") -> bytes:
@@ -184,7 +185,7 @@ HELLO = b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"
 @pytest.mark.parametrize("step", [1, 7, 2000])
 def test_blocks_that_are_marked_as_the_last(octets: bytes, payload: bytes, step: int) -> None:
     client = Client()
-    end = Deflate(terms(), SETTINGS)
+    end = Deflate(terms(), SETTINGS, Account())
     # In between, what refers to earlier messages goes on as if nothing had been.
     before, after = b"what comes before " * 20, b"what comes after, and before " * 20
     first = client.deflate(before)
@@ -203,7 +204,7 @@ def test_blocks_that_are_marked_as_the_last(octets: bytes, payload: bytes, step:
 
 def test_what_a_block_behind_a_last_one_refers_to_is_found() -> None:
     window = random.Random(3).randbytes(2**15)
-    end = Deflate(terms(), SETTINGS)
+    end = Deflate(terms(), SETTINGS, Account())
     assert inflate(end, Client(level=0).deflate(window)) == window
     assert inflate(end, final(b"x") + final(window[1:], window[1:] + b"x")) == b"x" + window[1:]
 
@@ -231,7 +232,7 @@ def test_a_message_that_ends_too_early_is_corrupt(octets: bytes, whole: set[int]
     found = set()
     for length in range(len(octets)):
         try:
-            inflate(Deflate(terms(), SETTINGS), octets[:length])
+            inflate(Deflate(terms(), SETTINGS, Account()), octets[:length])
             found.add(length)
         except PayloadCorruptError:
             pass
@@ -251,7 +252,7 @@ def test_a_message_that_ends_too_early_is_corrupt(octets: bytes, whole: set[int]
     ],
 )
 def test_what_is_not_deflate_is_corrupt(octets: bytes) -> None:
-    end = Deflate(terms(), SETTINGS)
+    end = Deflate(terms(), SETTINGS, Account())
     assert inflate(end, Client().deflate(b"a window")) == b"a window"
     with pytest.raises(PayloadCorruptError):
         inflate(end, octets)
@@ -265,7 +266,8 @@ def test_any_octets_are_either_corrupt_or_the_same_however_they_are_cut(octets: 
         try:
             found.append(
                 inflate(
-                    Deflate(terms(), SETTINGS), *(octets[start : start + step] for start in range(0, len(octets), step))
+                    Deflate(terms(), SETTINGS, Account()),
+                    *(octets[start : start + step] for start in range(0, len(octets), step)),
                 )
             )
         except PayloadCorruptError:
@@ -278,14 +280,14 @@ def test_any_octets_are_either_corrupt_or_the_same_however_they_are_cut(octets: 
 )
 def test_no_more_is_inflated_than_may_be(octets: bytes) -> None:
     with pytest.raises(PayloadExceededError):
-        inflate(Deflate(terms(), SETTINGS), octets, limit=1000)
-    assert len(inflate(Deflate(terms(), SETTINGS), octets, limit=1100)) > 1000
+        inflate(Deflate(terms(), SETTINGS, Account()), octets, limit=1000)
+    assert len(inflate(Deflate(terms(), SETTINGS, Account()), octets, limit=1100)) > 1000
 
 
 def test_what_is_referred_to_within_one_message_may_be_further_away_than_what_is_kept() -> None:
     """A client that breaks its promise about its window is understood as far as can be."""
     block = random.Random(4).randbytes(20_000)
-    client, end = Client(), Deflate(terms(9), SETTINGS)
+    client, end = Client(), Deflate(terms(9), SETTINGS, Account())
     assert inflate(end, client.deflate(block + block)) == block * 2
     assert end.window == block[-512:]
     with pytest.raises(PayloadCorruptError):

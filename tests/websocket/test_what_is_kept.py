@@ -1,0 +1,182 @@
+"""What a connection's account says, against what Python's allocator says was kept.
+
+In each situation a connection stands still with something that it keeps. Then it goes on to the end, and the account is
+empty.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+from twisted.internet.task import Clock
+
+from echod.core.quantities import KIB
+from echod.lane.native import Native
+from tests.fakes import Peer, make_factory
+from tests.frames import (
+    BINARY,
+    CONTINUATION,
+    DEFLATE,
+    PING,
+    TEXT,
+    client_frame,
+    deflated_octets,
+    handshake,
+)
+from tests.loop import bed
+
+OVERHEAD = 6 * KIB
+"""Octets of the objects that stand around what is kept: buffers' heads, generators, queues, a dictionary's growth."""
+
+NOISE = random.Random(1).randbytes(1000 * KIB)
+
+CONTINUED = client_frame(CONTINUATION, b"")
+
+Step = Callable[[Peer], object]
+
+
+def send(octets: bytes) -> Step:
+    """Send a copy, which the allocator is asked for while it is watched."""
+    return lambda peer: peer.protocol.dataReceived(bytes(bytearray(octets)))
+
+
+def deflated(payload: bytes) -> bytes:
+    return deflated_octets(payload, zlib.compressobj(wbits=-15))
+
+
+def work_until(*entries: str) -> Step:
+    """Let the connection work until these entries have something, and no others."""
+
+    def step(peer: Peer) -> None:
+        for _ in range(2000):
+            if {*peer.protocol.account.entries()} == {*entries}:
+                return
+            peer.protocol.work()
+        raise AssertionError(peer.protocol.account.entries())
+
+    return step
+
+
+LONG = client_frame(BINARY, NOISE[: 400 * KIB])
+
+LONG_DEFLATED = client_frame(BINARY, deflated(NOISE[: 400 * KIB]), rsv=4)
+
+SITUATIONS: dict[str, tuple[str, list[Step], list[Step]]] = {
+    "half of a head": ("", [send(handshake()[:-2] + b"X: " + b"a" * 8000), work_until("head")], [send(b"\r\n\r\n")]),
+    "half of a message": (
+        "/",
+        [send(client_frame(BINARY, NOISE[: 300 * KIB], fin=False)), work_until("message")],
+        [send(CONTINUED)],
+    ),
+    "half of a frame": ("/", [send(LONG[:-1]), work_until("message")], [send(LONG[-1:])]),
+    "half of a deflated message": (
+        "/",
+        [
+            send(client_frame(BINARY, deflated(NOISE[: 200 * KIB]), rsv=4, fin=False)),
+            work_until("deflated", "message"),
+        ],
+        [send(CONTINUED)],
+    ),
+    "pings that are put off": ("/", [send(client_frame(PING, b"x" * 100) * 600), work_until("put_off")], []),
+    "messages that Autobahn was fed and has to leave": (
+        "/",
+        [send(client_frame(BINARY, b"x" * 8) * 3000), work_until("put_off", "unparsed")],
+        [],
+    ),
+    "what TLS has read ahead": (
+        "/",
+        [
+            send(client_frame(PING, b"x" * 100) * 100),
+            *[send(client_frame(PING, b"y" * 120) * 8) for _ in range(200)],
+            work_until("put_off", "read_ahead"),
+        ],
+        [],
+    ),
+    "JSON that is looked at": (
+        "/json",
+        [send(client_frame(TEXT, b"[" + b"1," * 30_000 + b"1]")), work_until("tasks")],
+        [],
+    ),
+    "an answer in thousands of frames": ("/?fragment=50", [send(LONG), work_until("tasks")], []),
+    "a deflated answer in thousands of frames": (
+        "/?fragment=50",
+        [send(LONG_DEFLATED), work_until("tasks", "answer")],
+        [],
+    ),
+    "an answer that is deflated": (
+        "/?compression=deflate",
+        [send(LONG_DEFLATED), work_until("tasks", "deflated"), *[lambda peer: peer.protocol.work()] * 5],
+        [],
+    ),
+    "delayed echoes": (
+        "/?delay=1s",
+        [*[send(client_frame(BINARY, NOISE[: 3 * KIB])) for _ in range(50)], work_until("delayed")],
+        [],
+    ),
+}
+"""What a connection's URL asks for, what brings it into the situation, and what brings it out."""
+
+
+@pytest.fixture(autouse=True)
+def _short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a connection work for one slice at a time."""
+    monkeypatch.setattr("echod.core.turns.SHARE", 0)
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+def kept() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_the_account_says_what_is_kept(clock: Clock, name: str) -> None:
+    target, begin, end = SITUATIONS[name]
+    peer = Peer(make_factory(clock, max_buffered=2**30, ping_interval=0, max_delayed=2**20))
+    peer.transport.write = lambda _: None  # type: ignore[method-assign]
+    if target:
+        offers = [DEFLATE] if "deflate" in name else []
+        peer.protocol.dataReceived(handshake(target, *offers))
+        assert peer.protocol.is_established
+        # Once, so that what each connection has at rest is there.
+        peer.protocol.dataReceived(client_frame(TEXT, b'""'))
+        clock.pump([0.01] * 200)
+    assert peer.protocol.account.total == 0
+    before = kept()
+    for step in begin:
+        step(peer)
+    real, said = kept() - before, peer.protocol.account.total
+    assert said > KIB
+    # A bytearray that grows takes an eighth more.
+    assert said - OVERHEAD <= real <= said * 9 / 8 + OVERHEAD, peer.protocol.account.entries()
+    for step in end:
+        step(peer)
+    clock.pump([0.01] * 3000)
+    assert peer.protocol.account.entries() == {}
+    assert kept() - before < (80 * KIB if "deflate" in name else 2 * OVERHEAD), "but for what it has at rest"
+    peer.lose()
+
+
+def test_a_large_frame_counts_what_its_buffer_takes(native: Native) -> None:
+    """The codec's buffer is not Python's. Pages of it count that were written to, or that were another buffer's
+    before."""
+    with bed(native) as made:
+        connection = made.link().protocol
+        connection.take_back()
+        connection.dataReceived(client_frame(BINARY, NOISE)[: 500 * KIB])
+        assert 400 * KIB < connection.account.message < len(NOISE) + KIB
+        assert connection.account.total == connection.account.message
+        connection.dataReceived(client_frame(BINARY, NOISE)[500 * KIB :])
+        assert connection.account.total == 0
