@@ -12,33 +12,25 @@ from echod.core.printable import escape
 from echod.http import ws_url
 from echod.http.client_address import plain_address
 from echod.settings import Compression
-from echod.websocket.connection import Connection
+from echod.websocket.snapshot import Snapshot
 
 SHOWN = 128
 """How many characters of a path or a subprotocol are shown."""
 
-_STATES = {
-    Connection.STATE_CONNECTING: "connecting",
-    Connection.STATE_OPEN: "open",
-    Connection.STATE_CLOSING: "closing",
-    Connection.STATE_CLOSED: "closed",
-}
 
-
-def describe(connection: Connection, now: float) -> dict[str, Any]:
+def describe(connection: Snapshot, now: float) -> dict[str, Any]:
     """Return what the admin site tells of a live connection. `now` is the time by the factory's clock."""
-    traffic = connection.traffic
     return {
-        "peer": describe_peer(connection.transport.getPeer()),
-        "client": connection.address,
+        "peer": describe_peer(connection.peer),
+        "client": connection.client,
         "path": _shown(connection.path),
         "age": round(now - connection.since, 3),
-        "state": _STATES[connection.state],
-        "received": {"messages": traffic.received_messages, "octets": traffic.received_octets},
-        "sent": {"messages": traffic.sent_messages, "octets": traffic.sent_octets},
-        "buffered": connection.count(),
+        "state": connection.state,
+        "received": {"messages": connection.traffic.received_messages, "octets": connection.traffic.received_octets},
+        "sent": {"messages": connection.traffic.sent_messages, "octets": connection.traffic.sent_octets},
+        "buffered": connection.buffered,
         "backpressured": connection.is_backpressured,
-        "lane": connection.lane_name,
+        "lane": connection.lane,
         "subprotocol": _shown(connection.subprotocol),
         "extensions": connection.extensions,
         "compression": Compression.OFF if connection.terms is None else connection.terms.name,

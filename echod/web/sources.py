@@ -72,10 +72,10 @@ class Local:
 def part(factory: EchoFactory, start: int, size: int) -> list[dict[str, Any]]:
     """Return what is told of `size` connections from `start` on. The oldest comes first."""
     now = factory.clock.seconds()
-    return [describe(connection, now) for connection in islice(factory.live, start, start + size)]
+    return [describe(connection.snapshot(), now) for connection in islice(factory.live, start, start + size)]
 
 
 def newest(factory: EchoFactory, count: int) -> list[dict[str, Any]]:
     """Return what is told of the `count` newest connections, the newest first."""
     now = factory.clock.seconds()
-    return [describe(connection, now) for connection in islice(reversed(factory.live), count)]
+    return [describe(connection.snapshot(), now) for connection in islice(reversed(factory.live), count)]

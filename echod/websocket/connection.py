@@ -22,6 +22,7 @@ from echod.upstream.carriers import NO_CARRIER, carrier_of
 from echod.websocket.base import connection_log
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSED, CLOSING, FINISHED, LEAVING, LINGERING, OPEN, OPENING, Phase
+from echod.websocket.snapshot import Snapshot
 from echod.websocket.upkeep import Upkeep
 
 
@@ -42,6 +43,18 @@ _MEANINGS: dict[Phase, Callable[[Upkeep, Octets], None]] = {
 
 _RECEIVERS = tuple(_MEANINGS[phase] for phase in Phase)
 """The same by the phase's number: each read looks here."""
+
+
+_STATES = {
+    OPENING: "connecting",
+    OPEN: "open",
+    LEAVING: "open",
+    CLOSING: "closing",
+    LINGERING: "closed",
+    FINISHED: "closed",
+    CLOSED: "closed",
+}
+"""What a phase is called in a snapshot."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -150,7 +163,24 @@ class Connection(Upkeep):
         elif self.phase < LINGERING:
             self.read_if_may()
 
-    # The service's and the factory's wish.
+    # What others ask.
+
+    def snapshot(self) -> Snapshot:
+        """Return what there is to tell of the connection now."""
+        return Snapshot(
+            peer=self.carrier.peer,
+            client=self.address,
+            path=self.path,
+            since=self.since,
+            state=_STATES[self.phase],
+            traffic=self.traffic,
+            buffered=self.count(),
+            is_backpressured=self.is_backpressured,
+            lane=self.lane_name,
+            subprotocol=self.subprotocol,
+            extensions=self.extensions,
+            terms=self.terms,
+        )
 
     def go_away(self, at_once: bool = False) -> None:
         """Close with 1001, when all that has come in is echoed or else `at_once`."""

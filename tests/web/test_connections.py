@@ -25,7 +25,7 @@ def factory(clock: Clock) -> EchoFactory:
 
 
 def told(factory: EchoFactory) -> list[dict[str, Any]]:
-    return [describe(connection, factory.clock.seconds()) for connection in factory.live]
+    return [describe(connection.snapshot(), factory.clock.seconds()) for connection in factory.live]
 
 
 def test_the_facts_of_a_connection(factory: EchoFactory, clock: Clock) -> None:
