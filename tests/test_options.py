@@ -477,3 +477,11 @@ def test_the_environment_is_read_and_cleared() -> None:
     options = Options(environment)
     options.parseOptions([])
     assert environment == {"ECHOD_NATIVE": "0"}
+
+
+def test_a_wrong_choice_of_the_express_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        Options({"ECHOD_NATIVE": "yes"}).parseOptions([])
+    assert err.getvalue() == "echod: ECHOD_NATIVE=yes: expected 1 (required), 0 (off), or unset (used when built)\n"

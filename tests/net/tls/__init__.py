@@ -1,1 +1,1 @@
-"""Tests of echod/net/tls/."""
+"""Tests of `echod/net/tls/`."""
