@@ -18,7 +18,7 @@ from echod.websocket.factory import EchoFactory, State
 
 
 class Source(Protocol):
-    """What the admin site asks: a `Local`, or `--workers` with its `Supervisor`."""
+    """What the admin site asks: a `Local`, or with `--workers` the `Totals` of the parent."""
 
     settings: Settings
 
