@@ -90,6 +90,7 @@ class ServerProtocol(WebSocketServerProtocol):
     _perMessageCompress: Any = None
     websocket_extensions_in_use: Any = ()
     websocket_protocol_in_use: str | None = None
+    websocket_version = 13
 
     _is_bad_gateway = False
 
@@ -110,12 +111,11 @@ class ServerProtocol(WebSocketServerProtocol):
         forget the value of `client_max_window_bits`, and take twice the time. In everything else its answer is the same
         as this one; tests/upstream/test_autobahn.py compares the two.
         """
-        self.websocket_version = 13
         if extension is not None:
             self._perMessageCompress = extension
-        self.websocket_protocol_in_use = subprotocol
         fields = [f"{name}: {value}\r\n" for name, value in headers.items()]
         if subprotocol is not None:
+            self.websocket_protocol_in_use = subprotocol
             fields.append(f"Sec-WebSocket-Protocol: {subprotocol}\r\n")
         accept = b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
         self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())

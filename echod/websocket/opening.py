@@ -38,9 +38,6 @@ class Opening(Lending):
     is_established = False
     """Whether the opening handshake was answered with 101."""
 
-    has_asked = False
-    """Whether a request has begun to come."""
-
     _head: HeadReader | None = None
     _refusal: Refusal | None = None
     """What to answer as soon as a request begins to come, whatever it asks."""
@@ -49,9 +46,13 @@ class Opening(Lending):
         """Begin."""
         self._head = HeadReader(self.factory.guard)
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether a request has begun to come, before it is answered."""
+        return self._head is None or self._head.held > 0
+
     def receive_head(self, data: Octets) -> None:
         """Take octets of the request head, and answer it once it is whole."""
-        self.has_asked = True
         if self._refusal is not None:
             self.refuse(self._refusal)
             return
@@ -128,7 +129,8 @@ class Opening(Lending):
         if self.faulty is not None and self.faulty.faults.status is not None:
             self.refuse(stages.refusal(self.faulty.faults.status))
             return
-        self._transform = self.factory.transforms.get(request.path)
+        if request.path in self.factory.transforms:
+            self._transform = self.factory.transforms[request.path]
         # What is sent is not what came, where it is transformed, lost, late or cut.
         may_mirror = self._transform is None and self.faulty is None
         agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None

@@ -197,7 +197,7 @@ class TestAutobahn:
         assert not peer.protocol.websocket_extensions_in_use
         assert peer.protocol.subprotocol is None
         for name in ("state", "inside_message", "current_frame", "websocket_version", "websocket_protocol_in_use"):
-            assert getattr(autobahns, name) == vars(peer.protocol)[name], name
+            assert getattr(autobahns, name) == getattr(peer.protocol, name), name
 
     def test_private_attributes_are_there(self) -> None:
         peer = Peer(make_factory())

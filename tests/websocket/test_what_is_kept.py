@@ -11,13 +11,15 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
 from twisted.internet.task import Clock
 
 from echod.core.quantities import KIB
+from echod.echo import EchoProtocol
 from echod.lane.native import Native
-from tests.fakes import Peer, make_factory
+from tests.fakes import Peer, Transport, make_factory
 from tests.frames import (
     BINARY,
     CONTINUATION,
@@ -167,6 +169,25 @@ def test_the_account_says_what_is_kept(clock: Clock, name: str) -> None:
     assert peer.protocol.account.entries() == {}
     assert kept() - before < (80 * KIB if "deflate" in name else 2 * OVERHEAD), "but for what it has at rest"
     peer.lose()
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_idle_connection_takes_less_than_two_kib(clock: Clock) -> None:
+    """All of it but the transport: what a thousand others have at rest is in no account."""
+    factory, count = make_factory(clock, max_connections=1000), 200
+    transports = [Transport() for _ in range(2 * count)]
+
+    def connect(transport: Transport) -> EchoProtocol:
+        connection = cast(EchoProtocol, factory.buildProtocol(None))
+        connection.makeConnection(cast(Any, transport))
+        connection.dataReceived(handshake())
+        transport.clear()
+        return connection
+
+    connections = [connect(transport) for transport in transports[:count]]
+    before = kept()
+    connections += [connect(transport) for transport in transports[count:]]
+    assert (kept() - before) / count < 2 * KIB
 
 
 def test_a_large_frame_counts_what_its_buffer_takes(native: Native) -> None:
