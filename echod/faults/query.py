@@ -1,13 +1,12 @@
-"""What a URL asks of its connection: `?delay=250ms&drop=0.1&seed=7` becomes a frozen value, or the one line that says
-why not.
+"""Reads what a URL asks for: `?delay=250ms&drop=0.1&seed=7` becomes a frozen value, or one line that says why not.
 
 Read as browsers read it (the URL standard's `application/x-www-form-urlencoded`, that is `URLSearchParams`): parameters
-are parted by `&`, a `+` is a space, `%C3%BC` an ü, and a `%` before anything else is itself. Names that are none of
-ours are ignored: proxies and clients have parameters of their own (`?token=…`). Ours are read strictly, each has a cap
-in `Settings`, and what can't be meant (a `reason` for no `close`) is refused.
+are separated by `&`, a `+` is a space, `%C3%BC` an ü, and a `%` before anything else is itself. Other names are
+ignored: proxies and clients have parameters of their own (`?token=…`). Our own are read strictly. Each has a cap in
+`Settings`, and a combination that makes no sense (a `reason` without a `close`) is refused.
 
-Pure. Knows names, values and caps. Must never know a connection, and never puts into an error what the client sent, but
-for the fixed name of a parameter.
+Pure. Knows names, values and caps. Must never know a connection. An error never has what the client sent, except the
+fixed name of a parameter.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ MAX_REASON = 123
 """Octets of a Close frame's reason: 125 (RFC 6455 section 5.5) less those of the code."""
 
 MAX_SEED = 2**32 - 1
-"""A larger `seed` finds no more sequences that anybody tells apart."""
+"""Seeds up to this one give more sequences than anybody can tell apart."""
 
 
 class FaultError(ValueError):
-    """A parameter that can't be read, in words that name it and send back nothing else."""
+    """A parameter that can't be read. The text names the parameter, and has nothing else of what the client sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What is asked for; the defaults stand for nothing. Durations are in seconds."""
+    """What a URL asks for; the defaults mean nothing. Durations are in seconds."""
 
     delay: float = 0.0
     """Each echo is sent so much later, in order."""
 
     close: int | None = None
-    """The connection is closed with this code; with `NO_CODE` and `NO_CLOSE_FRAME` in the way that has the client's end
-    report these."""
+    """The connection is closed with this code. `NO_CODE` and `NO_CLOSE_FRAME` stand for ways of closing that make the
+    client's library report these codes."""
 
     reason: str = ""
     """The reason in that Close frame."""
@@ -54,7 +53,7 @@ class Faults:
     """The connection is read no more."""
 
     after: int = 0
-    """The echoes that are sent before that; 0: it happens as soon as the connection is open."""
+    """How many echoes are sent before the connection is closed, reset or stalled; 0: none."""
 
     status: int | None = None
     """The opening handshake is refused with this HTTP status."""
@@ -72,7 +71,7 @@ class Faults:
     """The probability that a message is not echoed."""
 
     seed: int | None = None
-    """What the choice of those messages depends on; None: each connection loses others."""
+    """Decides which messages are lost; None: each connection loses others."""
 
     compression: Compression | None = None
     """What becomes of an offer of permessage-deflate, unless the operator takes none; None: what the operator has
@@ -118,7 +117,7 @@ def _read(name: str, text: str, settings: Settings) -> Any:
 
 
 def _check(faults: Faults, given: Any) -> None:
-    """Refuse what can't be meant."""
+    """Refuse a combination that makes no sense."""
     for name, needed in (("reason", ("close",)), ("seed", ("drop",)), ("after", ("close", "abort", "stall"))):
         if name in given and not any(other in given for other in needed):
             raise FaultError(f"the parameter {name} is of no use without {' or '.join(needed)}")

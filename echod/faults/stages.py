@@ -1,13 +1,13 @@
-"""`Faulty`: what becomes of the messages of a connection whose URL asked for faults (`faults`): late, lost, cut, or the
-end of it.
+"""`Faulty` does to the messages of a connection what its URL asks for: it delays, loses or cuts them, or ends the
+connection.
 
-It stands between a message and its echo, and only on connections that asked for something. Knows time and chance. Must
-never know frames in or a transport: what is to be done, it asks of an `Afflicted`.
+It stands between a message and its echo, and only on a connection whose URL asks for something. Knows time and chance.
+Must never know incoming frames or a transport: it asks an `Afflicted` to act.
 
 Decided:
-- What is lost is chosen first; what is not is echoed, perhaps later. `after` counts the echoes that were sent.
-- What is held when a close begins, whoever begins it, is sent before the Close frame and not at its time: nothing is
-  lost, and no close takes longer. Only a fault that ends the connection leaves what comes after it behind.
+- Lost messages are chosen first. All others are echoed, perhaps later. `after` counts the echoes that were sent.
+- When a close begins, from either end, all messages that are held are echoed at once, before the Close frame. So
+  nothing is lost, and no close takes longer. Only a fault that ends the connection drops what would come after it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from echod.faults.query import MAX_SEED, Faults
 from echod.http.refusals import Refusal
 
 OVERHEAD = 200
-"""Octets that a held message takes beside its payload: the tuple, the numbers and the headers of objects in it."""
+"""Octets that a held message takes beside its payload: a tuple, its numbers, and the heads of these objects."""
 
 LOOK = 0.01
-"""Seconds to the second look at whether the peer's end has taken all, before it is reset; each pause is twice the one
-before, so that thousands that take nothing cost nine looks each and not hundreds."""
+"""Seconds until the second look whether the peer has taken everything, before the connection is reset. Each wait is
+twice as long as the one before, so that thousands of peers that take nothing cost nine looks each, not hundreds."""
 
 STEP_FRAMES = 512
-"""Frames that are made in one step, in half a millisecond."""
+"""The most frames that are made in one step, which takes half a millisecond."""
 
 STEP_OCTETS = MIB
-"""Octets of payload in these frames, if each frame has less: so many are copied in as long."""
+"""The most octets of payload in these frames. To copy so many takes as long."""
 
 _HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
     401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
@@ -82,7 +82,7 @@ def _header(first: int, length: int) -> bytes:
 
 
 class Afflicted(Protocol):
-    """A connection, as far as its faults are concerned."""
+    """What `Faulty` needs of a connection."""
 
     @property
     def in_open_state(self) -> bool:
@@ -90,12 +90,12 @@ class Afflicted(Protocol):
         ...
 
     def perform(self, action: Callable[[], None]) -> None:
-        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that
-        may be."""
+        """Do what is due now as an event of the connection, so that no exception leaves. Then go on reading, if
+        possible."""
         ...
 
     def do(self, task: Iterator[bytes], size: int) -> None:
-        """Do what may take long, and holds `size` octets, in turns and behind all that came before."""
+        """Do in turns what may take long and holds `size` octets, after all that was to be done before."""
         ...
 
     def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> Iterator[bytes]:
@@ -187,18 +187,18 @@ class Faulty:
     # The opening handshake.
 
     def postpone(self, answer: Callable[[], None]) -> None:
-        """Call `answer` when the opening handshake may be answered."""
+        """Call `answer` when it is time to answer the opening handshake."""
         self._call_later(self.faults.handshake_delay, answer)
 
     def begin(self) -> None:
-        """Take note that the connection is open."""
+        """Begin: the connection is open."""
         self._plan_ping()
         self._end_if_due()
 
     # Messages.
 
     def _hold(self, octets: int) -> None:
-        """Count octets that are held, and stop the reading of more while there are too many."""
+        """Enter octets that are held, or take them out if negative. While there are too many, nothing is read."""
         was_full = self._is_full
         self._account.delayed += octets
         if self._is_full != was_full:
@@ -209,7 +209,7 @@ class Faulty:
         return self._account.delayed >= self._max_held
 
     def take(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
-        """Take a message: it is lost, held, or echoed."""
+        """Lose a message, hold it, or echo it."""
         if self._is_over or (self.faults.drop and self._random.random() < self.faults.drop):
             return
         if not self.faults.delay:
@@ -222,7 +222,7 @@ class Faulty:
             self._call_later(self.faults.delay, self._release)
 
     def flush(self) -> None:
-        """Echo all that is held, before anything that is sent from now on."""
+        """Echo all messages that are held, before anything else is sent."""
         self._cancel(self._release)
         if self._held:
             self._connection.do(self._echo_held(inf), 0)

@@ -1,8 +1,7 @@
-"""permessage-deflate (RFC 7692) at work: what one connection's messages inflate to, and what their echoes are deflated
-to.
+"""permessage-deflate (RFC 7692) on one connection: inflates its messages, and deflates their echoes.
 
-Knows deflate (RFC 1951) and zlib; docs/compression.md says why the mirror is right. Must never know an offer, a frame
-or a connection: `Deflate` gets the terms that were agreed on, then octets, and returns octets.
+Knows deflate (RFC 1951) and zlib. docs/compression.md says why the mirror is right. Must never know an offer, a frame
+or a connection: `Deflate` is given the terms that were agreed on, and then turns octets into octets.
 
 Nothing of zlib's is kept for a connection between two messages, but for the compressor of one that can't mirror and
 whose client wants context takeover: what a message may refer to is the *window*, the end of what the client's deflated
@@ -29,7 +28,7 @@ promise of the other end, and with a smaller one it would depend on how the octe
 with."""
 
 TAIL = b"\x00\x00\xff\xff"
-"""What a sender leaves out at the end of a message, and a receiver adds (sections 7.2.1 and 7.2.2)."""
+"""The sender leaves this out at the end of a message, and the receiver adds it (sections 7.2.1 and 7.2.2)."""
 
 _LAST_BLOCK = b"\x01\x00\x00\xff\xff"
 """A block that is empty, stored and marked as the last (RFC 1951 section 3.2.4): it ends any stream that stands between
@@ -58,7 +57,7 @@ class Deflate:
         """Has what is kept of a message that is not answered yet, and of its answer."""
         self.terms = terms
         self.window = b""
-        """What the next message may refer to. Whoever has inflated messages in between writes it."""
+        """What the next message may refer to. A lease that inflates messages moves it on."""
         self._settings = settings
         self._inflater: Any = None
         # The end of what was said, the current message included: its blocks behind a last one may refer to it.

@@ -27,7 +27,7 @@ from echod.websocket.upkeep import Upkeep
 
 
 def _ignore(_: Upkeep, __: Octets) -> None:
-    """Take octets that come after the end."""
+    """Drop octets that come after the end."""
 
 
 _MEANINGS: dict[Phase, Callable[[Upkeep, Octets], None]] = {
@@ -82,7 +82,7 @@ class Connection(Upkeep):
             self.act(lambda: self.receive(data))
 
     def readConnectionLost(self) -> None:
-        """The peer sends no more: let what was accepted from it reach it, then close."""
+        """The peer sends no more: send the echoes of all that it has sent, then close."""
         if self.faulty is not None:
             self.perform(self.faulty.flush)
         self.unregisterProducer()
@@ -206,8 +206,7 @@ class Connection(Upkeep):
     # The faults' wishes: `stages.Afflicted`.
 
     def perform(self, action: Callable[[], None]) -> None:
-        """Do something that time has brought up as if a read had, so that no exception leaves; then read on, if that
-        may be."""
+        """Do what is due now as an event, so that no exception leaves. Then go on reading, if possible."""
         was_held_up = self.is_held_up
         self.act(action)
         if was_held_up and not self.is_held_up and not self.has_tasks and self.phase < LINGERING:

@@ -1,7 +1,6 @@
-"""`EchoFactory`: admits connections, knows the live ones, and holds what they share: clock, budget, keepalive,
-deadlines.
+"""`EchoFactory` admits connections, knows the live ones, and holds what they share: clock, budget, deadlines.
 
-Must never know how a frame is read or a socket is written; must never reach for a reactor: the clock is passed in.
+Must never know how a frame is read or how a socket is written. Must never import a reactor: the clock is passed in.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ from echod.websocket.connection import Connection
 from echod.websocket.phase import OPENING
 
 GROWN_TIME = 1.0
-"""Seconds for which a TLS connection keeps the buffers that a large message has made grow: the next message may be
-large, too."""
+"""Seconds for which a TLS connection keeps buffers that have grown with a large message. The next message may be large,
+too."""
 
 MOST_GROWN = 256
-"""TLS connections that keep them at a time: of some 110 KiB for each, less than 32 MiB in all, which `--max-buffered`
-doesn't count."""
+"""The most TLS connections that keep grown buffers at a time. Each has some 110 KiB, so all together take less than 32
+MiB, which `--max-buffered` does not count."""
 
 
 class State(StrEnum):
-    """What the daemon is about."""
+    """What the daemon is doing."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -59,7 +58,7 @@ class EchoFactory(WebSocketServerFactory):
 
     noisy = False
     transforms: ClassVar = {JSON_PATH: json_echo.echo}
-    """What becomes of a text message, by path; any other path echoes it as it is."""
+    """What a path does with a text message before the echo. Any other path echoes the message as it is."""
 
     def __init__(
         self,
@@ -82,12 +81,12 @@ class EchoFactory(WebSocketServerFactory):
         self.guard = HandshakeGuard(settings, has_pages=pages is not None)
         self.protocol = self._with_options(kind)
         self.live: dict[Connection, None] = {}
-        """In the order in which they were accepted."""
+        """The live connections, in the order in which they were accepted."""
         self.state = State.STARTING
-        """The service's to write, until it drains."""
+        """Written by the service, until the factory drains."""
         self.counts = Counts()
         self.certificates: Callable[[], dict[tuple[str, ...], float]] = dict
-        """Returns when those end that clients are shown, as `tls.ends` has it; the service's to set."""
+        """Returns when the certificates expire that clients are shown, as `tls.ends` does. Set by the service."""
         self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()
@@ -151,8 +150,10 @@ class EchoFactory(WebSocketServerFactory):
         return type(kind.__name__, (kind,), options)
 
     def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
-        """Take one of the extensions offered; the URL may ask for another way than the operator's, but for none where
-        there is none."""
+        """Choose one of the extensions that the client offers.
+
+        The URL may ask for another mode than the operator's, but not for compression where the operator has none.
+        """
         chosen = self.settings.compression
         mode = chosen if asked is None or chosen is Compression.OFF else asked
         return extensions.agree(request.extensions, self.settings, mode, may_mirror)
@@ -160,8 +161,8 @@ class EchoFactory(WebSocketServerFactory):
     # What becomes of a connection.
 
     def opened(self, connection: Connection) -> None:
-        """Take in a new connection, or refuse it: descriptors have a limit, and so may the connections of an
-        address."""
+        """Admit a new connection, or refuse it: descriptors have a limit, and the connections of one address may have
+        one."""
         self.live[connection] = None
         self._opening.add(connection)
         if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
@@ -170,7 +171,7 @@ class EchoFactory(WebSocketServerFactory):
             self._turn_away(connection, DAEMON_FULL)
 
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
-        """Refuse it when it asks, without a place among those that may be; with none left to wait for that, at once."""
+        """Refuse a connection when its request comes. If too many wait to be refused already, reset it at once."""
         self._turned_away.add(connection)
         if len(self._turned_away) > self.settings.reserved_descriptors // 2:
             self.counts.refuse(0, refusal.why)
@@ -179,7 +180,7 @@ class EchoFactory(WebSocketServerFactory):
             connection.refuse_when_asked(refusal)
 
     def admit(self, connection: Connection, address: str | None) -> bool:
-        """Count a connection for its client's address as soon as that is known; tell whether there may be one more."""
+        """Count a connection for its client's address, once the address is known. Tell whether one more is allowed."""
         limit = self.settings.max_connections_per_address
         if limit is None or address is None or connection.place is not None:
             return True
@@ -191,51 +192,51 @@ class EchoFactory(WebSocketServerFactory):
         return True
 
     def admit_unread(self, connection: Connection) -> bool:
-        """Count a connection whose URL asks for not being read; tell whether there may be one more."""
+        """Count a connection whose URL asks not to be read. Tell whether one more is allowed."""
         if len(self._unread) >= self.max_connections * self.settings.max_unread:
             return False
         self._unread.add(connection)
         return True
 
     def reads_again(self, connection: Connection) -> None:
-        """Take note that a connection whose URL asked for not being read is from now on read like any other."""
+        """Note that a connection whose URL asked not to be read is now read like any other."""
         self._unread.discard(connection)
 
     def established(self, connection: Connection) -> None:
-        """Take note that the opening handshake is over."""
+        """Note that the opening handshake is over."""
         self._opening.discard(connection)
         self._keepalive.watch(connection)
 
     def postponed(self, connection: Connection) -> None:
-        """Take note that the client has done its part of the opening handshake, and that ours comes later."""
+        """Note that the request has come, and that its answer comes later."""
         self._opening.discard(connection)
 
     def stalled(self, connection: Connection) -> None:
-        """Take note that a connection is read no more. What its client would say to a ping would not be heard."""
+        """Note that a connection is read no more. No ping is sent, because the pong would not be read."""
         if connection not in self._closing:
             self._forget_deadlines(connection)
             self._stalled.add(connection)
 
     def began_to_close(self, connection: Connection) -> None:
-        """Start the deadline of a close, unless it runs already; nothing else is waited for any more."""
+        """Start the deadline of a close, unless the deadline runs already. All other deadlines end."""
         if connection not in self._closing:
             self._forget_deadlines(connection)
             self._closing.begin(connection)
 
     def grew(self, connection: Connection) -> None:
-        """Take note that the buffers of TLS of a connection may have grown. They are given back soon; the oldest at
-        once, if many have."""
+        """Note that a connection's TLS buffers may have grown. They are freed soon, and the oldest at once if there are
+        many."""
         if connection not in self._grown:
             self._grown.add(connection)
             if len(self._grown) > MOST_GROWN:
                 self._shrinking.add(self._grown.pop())
 
     def shrinks_later(self, connection: Connection) -> None:
-        """Take note that these buffers are in use, or may soon be in use again."""
+        """Note that these buffers are in use, or may soon be in use again."""
         self._grown.add(connection)
 
     def shrank(self, connection: Connection) -> None:
-        """Take note that these buffers have been given back."""
+        """Note that these buffers have been freed."""
         self._grown.discard(connection)
 
     def _shrink(self, connection: Connection) -> None:
@@ -268,7 +269,7 @@ class EchoFactory(WebSocketServerFactory):
             self.counts.durations.observe(self.clock.seconds() - connection.since)
 
     def traffic(self) -> dict[str, tuple[Sums, Sums]]:
-        """Return the messages received and sent, by the lane that they took."""
+        """Return the messages received and sent, by what served them."""
         pumped = self._pumped if self.lane is None else self.lane.sums
         coded = Sums() if self.codec is None else self.codec.sums
         return {"pump": (pumped, pumped), "codec": (coded, coded), "autobahn": (self.counts.received, self.counts.sent)}
@@ -282,12 +283,12 @@ class EchoFactory(WebSocketServerFactory):
     # The end.
 
     def drain(self) -> Deferred[None]:
-        """Close all connections with 1001, and fire when the last has gone, which takes `drain_timeout` at most."""
+        """Close all connections with 1001. The Deferred fires when the last is gone, `drain_timeout` later at most."""
         self.state = State.DRAINING
         self._closing.leave_longest_to_drain()
         self._drained = Deferred()
         drained, timeout = self._drained, self.settings.drain_timeout
-        # Who keeps on sending gets half of the time to come to an end.
+        # A client that goes on sending has half of the time to stop.
         self._drain_calls = [
             self.clock.callLater(
                 min(self.settings.drain_grace, timeout / 2), self._close_all, at_once=True, only_opening=True

@@ -1,7 +1,7 @@
-"""What `/info` says of a connection: one JSON text, made once, before anything is echoed.
+"""The one message of `/info`: JSON that describes the connection, sent before anything is echoed.
 
-Knows what is told, and under what name. Must never know how a message is sent: it gets a request and `Facts`, and
-returns octets.
+Knows what is told, and under what name. Must never know how a message is sent: it turns a request and `Facts` into
+octets.
 
 Any page may open a connection here and read the answer, for the opening handshake knows no same-origin policy (RFC 6455
 section 10.2). So it must not learn what the browser sends and hides from scripts, such as the user's cookies, nor what
@@ -121,18 +121,18 @@ LIMITS = (
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
     *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
 )
-"""The settings that are told: those that a client may run into."""
+"""The settings that are told: the limits that a client can meet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a connection beside its request."""
+    """What `/info` tells beside the request."""
 
     address: str | None
     """The client's, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None over a Unix
     socket."""
     port: int | None
-    """The client's; None also where only the address is known."""
+    """The client's; None also if only the address is known."""
     subprotocol: str | None
     extensions: Sequence[str]
     """Their names."""
@@ -141,7 +141,7 @@ class Facts:
     tls: dict[str, str | None] | None
     """`version`, `cipher` and `sni`; None without TLS."""
     lane: str
-    """Who serves ordinary messages."""
+    """What serves ordinary messages: `pump`, `codec` or `autobahn`."""
     settings: Settings
     faults: Faults
     seed: int | None
@@ -149,7 +149,7 @@ class Facts:
 
 
 def describe(request: Request, facts: Facts) -> bytes:
-    """Return what there is to tell, as JSON in UTF-8."""
+    """Return the message, as JSON in UTF-8."""
     settings = facts.settings
     limits = {name: getattr(settings, name) for name in LIMITS} | {"max_message_size": settings.message_limit}
     told = {
