@@ -1,5 +1,5 @@
 /*
- * The clock that bounds what is done in one go. A file that includes this defines _GNU_SOURCE before all else.
+ * The clock that bounds a turn. A file that includes this defines _GNU_SOURCE first.
  *
  * Knows POSIX. Must never know what is bounded.
  */
@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/* Nanoseconds since some moment or other. */
+/* Nanoseconds since an arbitrary moment. */
 static inline uint64_t now_ns(void)
 {
     struct timespec now;

@@ -8,8 +8,8 @@
 #include "codec.h"
 #include "sizes.h"
 
-/* From zlib.h: what it calls z_stream, and the constants that are used here. The structure has been like this since version
-   1.0, and zlib compares its size when a stream begins. */
+/* From zlib.h: what it calls z_stream, and the constants that are used here. The structure has been like this since
+   version 1.0, and zlib compares its size when a stream begins. */
 typedef struct {
     const uint8_t *next_in;
     unsigned int avail_in;
@@ -40,7 +40,7 @@ struct echod_deflate {
     echod_zlib zlib;
     echod_deflate_settings settings;
     z_stream inflater;
-    z_stream deflaters[MAX_WBITS + 1]; /* by the bits of their window, made when they are needed; without a state: not made */
+    z_stream deflaters[MAX_WBITS + 1]; /* by the bits of their window, made when needed; without a state: not made */
     /* What a message says, piece by piece, behind the bytes before it. */
     uint8_t inflated[WINDOW_SIZE + INFLATE_SIZE];
     /* Deflated anew. With the least memory, bytes that can't be compressed grow by 4 %. */
@@ -90,15 +90,15 @@ static bool make_deflater(echod_deflate *it, int bits)
 
 /* The window. */
 
-/* The most bytes that are kept for it. They move to the front when a quarter more than the window has come, not for each
-   message. */
+/* The most bytes that are kept for it. They move to the front when a quarter more than the window has come, not for
+   each message. */
 static size_t most_room(const echod_window *window)
 {
     return window->terms.window_size + window->terms.window_size / 4;
 }
 
-/* Move on by the end of a message, which is no longer than the window. False: there is no memory, and the window is as it
-   was. */
+/* Move on by the end of a message, which is no longer than the window. False: there is no memory, and the window is as
+   it was. */
 static bool push(echod_window *window, const uint8_t *octets, size_t size)
 {
     assert(size <= window->terms.window_size);
@@ -188,7 +188,8 @@ static bool begin_streams(passage *at, const uint8_t *deflated, size_t len)
     return it->zlib.deflateReset(at->deflater) == Z_OK;
 }
 
-/* Run the inflater until its input or its room is used up. False: the stream is not in order, or has too many blocks. */
+/* Run the inflater until its input or its room is used up. False: the stream is not in order, or has too many
+   blocks. */
 static bool run_inflater(passage *at)
 {
     z_stream *inflater = &at->it->inflater;
@@ -203,8 +204,8 @@ static bool run_inflater(passage *at)
     return true;
 }
 
-/* Whether the message ends as its compressor has to end it: the bytes that were left out complete a block, and say nothing
-   themselves, as they would where a block was cut. Ask once, because the stream goes on with these bytes. */
+/* Whether the message ends as its compressor has to end it: the bytes that were left out complete a block, and say
+   nothing themselves, as they would where a block was cut. Ask once, because the stream goes on with these bytes. */
 static bool ends_with_tail(echod_deflate *it)
 {
     uint8_t octet;
@@ -243,8 +244,8 @@ static bool is_short(const passage *at)
     return at->size < at->it->settings.min_deflated;
 }
 
-/* Deflate the piece behind those before it; the last one ends the answer. False: there is no room for the answer, or it would
-   be a plain one in several pieces. */
+/* Deflate the piece behind those before it; the last one ends the answer. False: there is no room for the answer, or it
+   would be a plain one in several pieces. */
 static bool deflate_piece(passage *at, bool is_last)
 {
     if (is_short(at))

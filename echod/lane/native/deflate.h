@@ -1,13 +1,15 @@
 /*
- * Deflated messages (RFC 7692). They are inflated, to see what they say, and deflated anew if the answer can't be what came.
+ * Deflated messages (RFC 7692). They are inflated, to see what they say, and deflated anew if the answer can't be what
+ * came.
  *
- * Knows the few functions of zlib that are handed in, by their addresses in the library that the process has loaded. None is
- * linked, and zlib's header is not read. Must never know a frame, a socket, or what was negotiated apart from the windows.
+ * Knows the few functions of zlib that are handed in, by their addresses in the library that the process has loaded.
+ * None is linked, and zlib's header is not read. Must never know a frame, a socket, or what was negotiated apart from
+ * the windows.
  *
  * Nothing of zlib's is kept for a connection, only a *window*: the end of what the client's deflated messages said. One
- * stream inflates the messages of all connections. It is given the window before each message, and the window moves on when
- * the message proved good. So a message that is left to Autobahn changes nothing, and whoever takes the connection back needs
- * only the window.
+ * stream inflates the messages of all connections. It is given the window before each message, and the window moves on
+ * when the message proved good. So a message that is left to Autobahn changes nothing, and whoever takes the connection
+ * back needs only the window.
  */
 #ifndef ECHOD_DEFLATE_H
 #define ECHOD_DEFLATE_H
@@ -80,9 +82,9 @@ size_t echod_window_octets(const echod_window *window, const uint8_t **octets);
 /* The most bytes that a message on these terms may inflate to, so that a turn ends in time. */
 size_t echod_deflate_largest(const echod_terms *terms);
 
-/* Inflate a message, whose deflated bytes are octets[0, len). False: it is left to Autobahn, and nothing has changed. It is
-   malformed, not whole, longer than max_size, not UTF-8 although it is text, or not as compressors write it (it has a last
-   block); or it has too many blocks for one turn; or there is no memory. */
+/* Inflate a message, whose deflated bytes are octets[0, len). False: it is left to Autobahn, and nothing has changed.
+   It is malformed, not whole, longer than max_size, not UTF-8 although it is text, or not as compressors write it (it
+   has a last block); or it has too many blocks for one turn; or there is no memory. */
 bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *octets, size_t len, bool is_text,
                         uint64_t max_size, echod_inflated *said);
 

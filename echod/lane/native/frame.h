@@ -1,7 +1,7 @@
 /*
- * A frame's header (RFC 6455 section 5.2), read and written.
+ * The header of a frame (RFC 6455 section 5.2), read and written.
  *
- * Knows the header. Must never know a payload, nor what becomes of a frame.
+ * Knows the header. Must never know a payload, or what becomes of a frame.
  */
 #ifndef ECHOD_FRAME_H
 #define ECHOD_FRAME_H
@@ -20,12 +20,12 @@ enum { MASK = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
 
 typedef struct {
     uint64_t length; /* of the payload */
-    uint32_t key;    /* as it lies in memory */
-    uint8_t size;    /* octets of the client's header */
+    uint32_t key;    /* in memory order */
+    uint8_t size;    /* bytes of the client's header */
     uint8_t opcode;
 } frame_header;
 
-/* What a header is: STOP_BOUNDARY stands for one that is as it should be. */
+/* What a header is. ECHOD_STOP_BOUNDARY stands for a correct one. */
 typedef struct {
     echod_stop stop;
     uint64_t need; /* as in echod_echoed */
@@ -34,9 +34,9 @@ typedef struct {
 static const verdict ORDINARY = {ECHOD_STOP_BOUNDARY, 0};
 static const verdict NOT_ORDINARY = {ECHOD_STOP_NOT_ORDINARY, 0};
 
-static inline verdict need_more(uint64_t octets)
+static inline verdict need_more(uint64_t size)
 {
-    return (verdict){ECHOD_STOP_NEED_MORE, octets};
+    return (verdict){ECHOD_STOP_NEED_MORE, size};
 }
 
 /* The two longer forms of the length, in network byte order. */
@@ -55,18 +55,18 @@ static inline uint8_t *write_length(uint8_t *at, uint64_t length, size_t size)
     return at + size;
 }
 
-/* Octets that the length takes behind the second octet, in its shortest form. */
+/* Bytes that the shortest form of the length takes behind the second byte. */
 static inline size_t length_size(uint64_t length)
 {
     return length < LENGTH_16 ? 0 : length <= UINT16_MAX ? 2 : 8;
 }
 
-/* Read the header at octets[0, len), len > 0, as far as it is there: what is not ordinary is known from the first octet that says so. */
+/* Read the header at octets[0, len), len > 0, as far as it is there. The first byte that is not ordinary decides. */
 static inline verdict read_header(const uint8_t *octets, size_t len, uint64_t max_message_size, frame_header *header)
 {
     uint8_t opcode = octets[0] ^ FIN;
     if (opcode != OPCODE_TEXT && opcode != OPCODE_BINARY)
-        return NOT_ORDINARY; /* a fragment, a reserved bit, a control frame, an opcode of no meaning */
+        return NOT_ORDINARY; /* a fragment, a reserved bit, a control frame, an unknown opcode */
     if (len < 2)
         return need_more(2);
     uint8_t length_7 = octets[1] ^ MASK;
@@ -75,12 +75,13 @@ static inline verdict read_header(const uint8_t *octets, size_t len, uint64_t ma
 
     uint64_t length = length_7;
     size_t size = length_7 < LENGTH_16 ? 0 : length_7 == LENGTH_16 ? 2 : 8;
-    if (size != 0) {
+    if (size) {
         if (len < 2 + size)
             return need_more(2 + size);
         length = read_length(octets + 2, size);
         if (length_size(length) != size || length > INT64_MAX)
-            return NOT_ORDINARY; /* "the minimal number of bytes MUST be used", "the most significant bit MUST be 0", section 5.2 */
+            /* Section 5.2: "the minimal number of bytes MUST be used", "the most significant bit MUST be 0". */
+            return NOT_ORDINARY;
     }
     uint64_t whole = 2 + size + KEY_SIZE + length;
     if (length > max_message_size)
@@ -91,12 +92,12 @@ static inline verdict read_header(const uint8_t *octets, size_t len, uint64_t ma
     return ORDINARY;
 }
 
-/* Write first octet and length, and the answer is their size. `mask` is MASK or 0. */
+/* Write the first byte and the length. Returns their size. `mask` is MASK or 0. */
 static inline size_t write_header(uint8_t *octets, uint8_t opcode, uint64_t length, uint8_t mask)
 {
     octets[0] = FIN | opcode;
     size_t size = length_size(length);
-    if (size == 0) {
+    if (!size) {
         octets[1] = mask | (uint8_t)length;
         return 2;
     }
@@ -105,7 +106,7 @@ static inline size_t write_header(uint8_t *octets, uint8_t opcode, uint64_t leng
     return 2 + size;
 }
 
-/* Write a server's header in front of its payload, where there is room for it; the answer is its size. */
+/* Write a server's header in front of its payload, where there must be room. Returns its size. */
 static inline size_t put_header_before(uint8_t *payload, uint8_t opcode, uint64_t length)
 {
     uint8_t header[SERVER_HEADER];

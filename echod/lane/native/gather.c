@@ -120,7 +120,8 @@ size_t echod_gather_size(const echod_gather *it)
 uint8_t *echod_gather_restore(const echod_gather *it, uint8_t *payload)
 {
     size_t whole = (size_t)it->whole;
-    /* The current frame's header goes between the payload of the whole frames, which moves forward, and its own payload. */
+    /* The current frame's header goes between the payload of the whole frames, which moves forward, and its own
+       payload. */
     uint8_t *begin = payload - it->header_size, *current = payload + whole;
     memmove(begin, payload, whole);
     memcpy(current - it->header_size, it->header, it->header_size);

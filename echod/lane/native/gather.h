@@ -1,12 +1,12 @@
 /*
  * A message that is put together: from the frames of a fragmented message, or from the bytes of a deflated one.
  *
- * Knows RFC 6455's fragmentation (section 5.4), and that RSV1 in the first frame marks a deflated message (RFC 7692 section
- * 6). Must never know a socket, an allocator, or how to inflate.
+ * Knows RFC 6455's fragmentation (section 5.4), and that RSV1 in the first frame marks a deflated message (RFC 7692
+ * section 6). Must never know a socket, an allocator, or how to inflate.
  *
- * Bytes that do not belong to a correct message are left where they are: a control frame, a wrong header, text that is not
- * UTF-8. Then, and whenever the owner has to go on, the bytes that were taken become frames again: one with the payload of
- * all whole frames, and the current one as it came.
+ * Bytes that do not belong to a correct message are left where they are: a control frame, a wrong header, text that is
+ * not UTF-8. Then, and whenever the owner has to go on, the bytes that were taken become frames again: one with the
+ * payload of all whole frames, and the current one as it came.
  */
 #ifndef ECHOD_GATHER_H
 #define ECHOD_GATHER_H
@@ -39,8 +39,8 @@ typedef enum {
 /* Whether a message that can be gathered begins with a frame that has this first byte. */
 bool echod_gather_is_first(uint8_t octet, bool takes_deflated);
 
-/* Read the header of a final frame, whatever else its first byte says. Returns its size, or 0 if the frame is not all in
-   octets[0, len), or its payload is longer than max_size. */
+/* Read the header of a final frame, whatever else its first byte says. Returns its size, or 0 if the frame is not all
+   in octets[0, len), or its payload is longer than max_size. */
 size_t echod_gather_whole(echod_large *frame, const uint8_t *octets, size_t len, uint64_t max_size);
 
 /* Whether the message is deflated. */
@@ -52,15 +52,17 @@ uint8_t echod_gather_opcode(const echod_gather *it);
 /* Begin a message, whose first frame has this first byte. */
 void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint32_t max_fragments);
 
-/* Take bytes from source[*at, len), and move *at behind them. Their payload goes behind what was gathered before, where there
-   must be room for len - *at bytes. `payload` is where the gathered payload begins. Only call it again after OPEN. */
+/* Take bytes from source[*at, len), and move *at behind them. Their payload goes behind what was gathered before, where
+   there must be room for len - *at bytes. `payload` is where the gathered payload begins. Only call it again after
+   OPEN. */
 echod_gather_state echod_gather_feed(echod_gather *it, uint8_t *payload, const uint8_t *source, size_t len, size_t *at);
 
 /* Bytes of payload that are gathered. */
 size_t echod_gather_size(const echod_gather *it);
 
-/* Turn what was taken into frames again, in place. Returns where they begin, which is at most 2 * CLIENT_HEADER bytes before the
-   payload; they end where the payload ended. The payload is overwritten. `it` must not lie in these bytes. */
+/* Turn what was taken into frames again, in place. Returns where they begin, which is at most 2 * CLIENT_HEADER bytes
+   before the payload; they end where the payload ended. The payload is overwritten. `it` must not lie in these
+   bytes. */
 uint8_t *echod_gather_restore(const echod_gather *it, uint8_t *payload);
 
 #endif

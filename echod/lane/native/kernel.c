@@ -1,4 +1,4 @@
-/* The choice of a kernel (kernel.h). Knows the processor; must never know what a kernel is used for. */
+/* The choice of a kernel (kernel.h). Knows the processor. Must never know what a kernel is used for. */
 #include <string.h>
 
 #include "codec.h"
@@ -35,7 +35,7 @@ static const echod_kernel *best(void)
 {
     const echod_kernel *found = NULL;
     candidate it;
-    for (size_t i = 0; (it = candidate_at(i)).kernel != NULL; i++)
+    for (size_t i = 0; (it = candidate_at(i)).kernel; i++)
         if (it.usable)
             found = it.kernel;
     return found;
@@ -44,13 +44,13 @@ static const echod_kernel *best(void)
 static const echod_kernel *named(const char *name)
 {
     candidate it;
-    for (size_t i = 0; (it = candidate_at(i)).kernel != NULL; i++)
+    for (size_t i = 0; (it = candidate_at(i)).kernel; i++)
         if (it.usable && strcmp(it.kernel->name, name) == 0)
             return it.kernel;
     return NULL;
 }
 
-/* Before anything can be called, so that no call has to ask, and no two threads can be choosing. */
+/* This runs before anything can be called, so that no call has to ask, and no two threads choose at once. */
 __attribute__((constructor)) static void choose(void)
 {
 #if defined(__x86_64__)
@@ -62,7 +62,7 @@ __attribute__((constructor)) static void choose(void)
 const char *echod_codec_isa_name(size_t index)
 {
     const echod_kernel *kernel = candidate_at(index).kernel;
-    return kernel != NULL ? kernel->name : NULL;
+    return kernel ? kernel->name : NULL;
 }
 
 int echod_codec_isa_usable(const char *name)
@@ -72,8 +72,8 @@ int echod_codec_isa_usable(const char *name)
 
 int echod_codec_set_isa(const char *name)
 {
-    const echod_kernel *kernel = name != NULL ? named(name) : best();
-    if (kernel == NULL)
+    const echod_kernel *kernel = name ? named(name) : best();
+    if (!kernel)
         return -1;
     echod_kernel_chosen = kernel;
     return 0;

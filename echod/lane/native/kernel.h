@@ -1,11 +1,12 @@
 /*
- * A kernel: the two inner loops for one instruction set. And the choice of one.
+ * A kernel is the two inner loops for one instruction set. One kernel is chosen.
  *
- * Knows which kernels are compiled in and which of them this processor can run. Must never know a frame.
+ * Knows which kernels are compiled in, and which of them this processor can run. Must never know a frame.
  *
- * No build is for the machine it runs on alone: each kernel's functions carry their instruction set as an attribute, and the best that
- * the processor has is chosen when the module is loaded. AVX-512 was tried and left out: it took 46 instead of 83 microseconds for 1 MiB
- * of mixed text and nothing from other messages, where sending and receiving take about 1,000; and callgrind can't count it.
+ * No build is for one machine only: each kernel's functions carry their instruction set as an attribute, and the best
+ * kernel that the processor can run is chosen when the module is loaded. AVX-512 was tried and left out. It took 46
+ * instead of 83 microseconds for 1 MiB of mixed text, where sending and receiving take about 1,000, and saved nothing
+ * for other messages. callgrind can not count it.
  */
 #ifndef ECHOD_KERNEL_H
 #define ECHOD_KERNEL_H
@@ -15,7 +16,7 @@
 
 typedef struct {
     const char *name;
-    /* As unmask.h has it, len >= BLOCK. Nonzero high bits in the answer if an octet is 0x80 or above. */
+    /* As in unmask.h, len >= BLOCK. The result has high bits if a byte is 0x80 or above. */
     uint64_t (*unmask)(uint8_t *target, const uint8_t *source, size_t len, uint32_t key);
     /* As echod_utf8 in codec.h. */
     uint32_t (*utf8)(uint32_t state, const uint8_t *octets, size_t len);
@@ -29,7 +30,7 @@ extern const echod_kernel echod_kernel_avx2;
 extern const echod_kernel echod_kernel_neon;
 #endif
 
-/* The one in use. */
+/* The kernel in use. */
 extern const echod_kernel *echod_kernel_chosen;
 
 #endif

@@ -1,4 +1,4 @@
-/* The words of kernel_simd.h in AVX2 (x86-64 from Haswell and Zen on). Knows instructions alone. */
+/* The words of kernel_simd.h in AVX2 (x86-64 from Haswell and Zen on). Knows only instructions. */
 #include "kernel.h"
 
 #if defined(__x86_64__)
@@ -23,7 +23,7 @@ WORD vec v_minus(vec a, vec b) { return _mm256_subs_epu8(a, b); }
 WORD vec v_high_nibbles(vec a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), v_fill(0x0F)); }
 WORD vec v_table(const uint8_t *sixteen) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)sixteen)); }
 WORD vec v_look(vec table, vec index) { return _mm256_shuffle_epi8(table, index); }
-/* The upper half of `before` and the lower half of `now`: alignr works within halves. */
+/* The upper half of `before` and the lower half of `now`, because alignr works within halves. */
 WORD vec v_between(vec now, vec before) { return _mm256_permute2x128_si256(before, now, 0x21); }
 WORD vec v_before_1(vec now, vec before) { return _mm256_alignr_epi8(now, v_between(now, before), 15); }
 WORD vec v_before_2(vec now, vec before) { return _mm256_alignr_epi8(now, v_between(now, before), 14); }

@@ -1,4 +1,4 @@
-/* The words of kernel_simd.h in AArch64's Advanced SIMD. Knows instructions alone. */
+/* The words of kernel_simd.h in AArch64's Advanced SIMD. Knows only instructions. */
 #include "kernel.h"
 
 #if defined(__aarch64__)

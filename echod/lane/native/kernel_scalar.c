@@ -1,7 +1,8 @@
 /*
- * The kernel for any processor: words of eight octets, and the table of utf8.h for text that is not ASCII.
+ * The kernel for any processor: it works on words of eight bytes, and on text that is not ASCII with the table of
+ * utf8.h.
  *
- * Knows no instruction set. It is what the other kernels are compared with.
+ * Knows no instruction set. The tests compare the other kernels with it.
  */
 #include "kernel.h"
 #include "unmask.h"
@@ -10,7 +11,7 @@
 static uint64_t unmask(uint8_t *target, const uint8_t *source, size_t len, uint32_t key)
 {
     uint64_t seen = 0, pair = key_pair(key), last[BLOCK / 8];
-    /* The end is read before the loop may write over it, and written after it. */
+    /* The end is read before the loop may overwrite it, and is written after the loop. */
     memcpy(last, source + len - BLOCK, BLOCK);
     for (size_t at = 0; at + BLOCK <= len; at += BLOCK)
         UNMASK_WORDS(BLOCK / 8, target + at, source + at, pair, seen);

@@ -1,4 +1,5 @@
-/* The words of kernel_simd.h in SSSE3 (any x86-64 since 2006; SSE2, which all have, lacks the table look-up). Knows instructions alone. */
+/* The words of kernel_simd.h in SSSE3: any x86-64 since 2006 has it. SSE2, which all have, lacks the table look-up.
+   Knows only instructions. */
 #include "kernel.h"
 
 #if defined(__x86_64__)

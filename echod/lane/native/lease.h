@@ -1,8 +1,9 @@
 /*
- * A lease and the pump, as the pump's own files see them: what a lease has received and not answered, its account, its end.
+ * A lease and the pump, as the pump's own files see them: what a lease has received and not answered, its account, its
+ * end.
  *
- * Knows the structures behind pump.h, and the form in which a lease's bytes go back to the owner. Must never know how they
- * are received, what becomes of them, or how an answer is sent.
+ * Knows the structures behind pump.h, and the form in which a lease's bytes go back to the owner. Must never know how
+ * they are received, what becomes of them, or how an answer is sent.
  */
 #ifndef ECHOD_LEASE_H
 #define ECHOD_LEASE_H
@@ -22,7 +23,8 @@
 #include "sizes.h"
 #include "tls.h"
 
-/* Room in front of a gathered message's payload, in its buffer. At the end of a lease the headers of a client go there. */
+/* Room in front of a gathered message's payload, in its buffer. At the end of a lease the headers of a client go
+   there. */
 enum { GATHER_ROOM = sizeof(echod_gather) + SERVER_HEADER };
 _Static_assert(GATHER_ROOM >= 2 * CLIENT_HEADER, "echod_gather_restore has room for its two headers");
 
@@ -34,12 +36,12 @@ _Static_assert(GATHER_ROOM >= 2 * CLIENT_HEADER, "echod_gather_restore has room 
 typedef enum {
     CONTINUE, /* all is served and sent: read on */
     BLOCKED,  /* answers wait until the kernel takes them: read nothing until then */
-    PUT_OFF,  /* the rest of a read is kept in `partial`: serve it in a later turn, when no answers wait; read nothing */
+    PUT_OFF,  /* the rest of a read is in `partial`: serve it in a later turn, if no answers wait; read nothing */
     ENDED,    /* the lease has ended */
 } outcome;
 
-/* A lease, with what only the pump sees of it. The public part comes first. What a buffer takes of memory stands in a field
-   *_held from when it is allocated until it is released. */
+/* A lease, with what only the pump sees of it. The public part comes first. What a buffer takes of memory stands in a
+   field *_held from when it is allocated until it is released. */
 typedef struct {
     echod_lease public;
     outcome state;
@@ -47,8 +49,9 @@ typedef struct {
     uint8_t *partial;
     size_t partial_size;
     size_t partial_held;
-    /* A message that is not whole, and has a buffer of `message_room` bytes. Either a large frame: ECHOD_LARGE_ROOM bytes
-       of room, then the payload so far. Or a gathered one: an echod_gather, SERVER_HEADER bytes of room, then the payload. */
+    /* A message that is not whole, and has a buffer of `message_room` bytes. Either a large frame: ECHOD_LARGE_ROOM
+       bytes of room, then the payload so far. Or a gathered one: an echod_gather, SERVER_HEADER bytes of room, then the
+       payload. */
     uint8_t *message;
     size_t message_room;
     bool is_gathered;
@@ -84,7 +87,8 @@ struct echod_pump {
     echod_sums sums;
     echod_lease *ended;
     echod_lease *grown;
-    /* The events that were fetched, and how many of them are served. What a turn has no time for the next one begins with. */
+    /* The events that were fetched, and how many of them are served. What a turn has no time for the next one begins
+       with. */
     int count;
     int served;
     echod_pool pool;
@@ -98,7 +102,8 @@ struct echod_pump {
     uint8_t received[SEALED_SIZE];
 };
 
-/* The longest message that the pump takes. If a size_t has 32 bits, no size that is computed from this one wraps around. */
+/* The longest message that the pump takes. If a size_t has 32 bits, no size that is computed from this one wraps
+   around. */
 static const uint64_t LARGEST_MESSAGE = SIZE_MAX / 8;
 
 /* How much one socket may receive at a time, so that large messages do not delay the other sockets that are ready. */
@@ -150,8 +155,8 @@ static inline void give_buffer(echod_pump *pump, uint8_t *buffer)
         echod_pool_give(&pump->pool, buffer);
 }
 
-/* Bytes of memory that the message's buffer takes. A header alone claims a whole buffer, and the pages of a large one take no
-   memory until they are written to. */
+/* Bytes of memory that the message's buffer takes. A header alone claims a whole buffer, and the pages of a large one
+   take no memory until they are written to. */
 size_t echod_lease_message_held(const lease_t *lease);
 
 /* Put a lease on the list of those whose session has grown, once. */

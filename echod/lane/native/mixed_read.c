@@ -42,8 +42,8 @@ static bool answer_so_far(echod_pump *pump, lease_t *lease, reading *it)
     return !size || answer_in_order(lease, pump->buffer, size);
 }
 
-/* Put an answer behind those so far, so that one send takes them all. False: it does not fit in front of what is still to be
-   served. */
+/* Put an answer behind those so far, so that one send takes them all. False: it does not fit in front of what is still
+   to be served. */
 static bool put_behind(echod_pump *pump, reading *it, const uint8_t *octets, size_t size)
 {
     if (it->produced + size > it->at)
@@ -53,8 +53,8 @@ static bool put_behind(echod_pump *pump, reading *it, const uint8_t *octets, siz
     return true;
 }
 
-/* Answer with a payload that is not in the lease's buffers, and has room for a header in front. Most answers fit behind those
-   so far. */
+/* Answer with a payload that is not in the lease's buffers, and has room for a header in front. Most answers fit behind
+   those so far. */
 static fate answer_with(echod_pump *pump, lease_t *lease, reading *it, uint8_t kind, uint8_t *payload, size_t length)
 {
     size_t header_size = put_header_before(payload, kind, length), size = header_size + length;
@@ -73,7 +73,8 @@ static size_t most_inflated(const echod_pump *pump, const lease_t *lease)
     return pump->max_message_size < most ? (size_t)pump->max_message_size : most;
 }
 
-/* The most bytes of a deflated message as it comes. One that can't be compressed is a little longer than what it says. */
+/* The most bytes of a deflated message as it comes. One that can't be compressed is a little longer than what it
+   says. */
 static size_t most_deflated(const echod_pump *pump, const lease_t *lease)
 {
     size_t limit = most_inflated(pump, lease);
@@ -103,8 +104,8 @@ static fate answer_anew(echod_pump *pump, lease_t *lease, reading *it, uint8_t o
 
 /* Gathered messages. */
 
-/* The room for a message whose payload is to have `payload` bytes. It doubles, so that a growing one is not copied over and
-   over. */
+/* The room for a message whose payload is to have `payload` bytes. It doubles, so that a growing one is not copied over
+   and over. */
 static size_t room_for(const lease_t *lease, size_t payload)
 {
     size_t room = GATHER_ROOM + (payload < GATHER_SIZE ? GATHER_SIZE : payload);
@@ -145,8 +146,8 @@ static fate answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const
     uint8_t *payload = lease->message + GATHER_ROOM;
     size_t header_size = put_header_before(payload, whole->opcode, whole->length);
     size_t size = header_size + (size_t)whole->length;
-    /* Thousands of small messages fit into a read, and a send costs as much as a hundred of them. To copy a large one costs
-       more than a send. */
+    /* Thousands of small messages fit into a read, and a send costs as much as a hundred of them. To copy a large one
+       costs more than a send. */
     if (size <= KEEP_SIZE && put_behind(pump, it, payload - header_size, size)) {
         drop_message(pump, lease);
         return TAKEN;

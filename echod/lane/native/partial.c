@@ -28,8 +28,8 @@ outcome echod_partial_feed(echod_pump *pump, lease_t *lease, const uint8_t *octe
     return CONTINUE;
 }
 
-/* Whether the payload of a small frame can still become that of an ordinary one. A text has to fail at the first byte that no
-   text has there (cases 6.4 of the Autobahn testsuite), not when the frame is whole, which may be never. */
+/* Whether the payload of a small frame can still become that of an ordinary one. A text has to fail at the first byte
+   that no text has there (cases 6.4 of the Autobahn testsuite), not when the frame is whole, which may be never. */
 static bool can_be_ordinary(echod_large *large, const uint8_t *payload, size_t size)
 {
     uint8_t unmasked[KEEP_SIZE];

@@ -1,9 +1,9 @@
 /*
  * The pump's turn: what is ready is received, opened if there is TLS, and echoed. And the functions of pump.h.
  *
- * Knows epoll, and how a socket is read. Must never know what is in a frame that the codec leaves. partial.h and mixed_read.h
- * take those on, send.h takes the answers, and lease.h has what a lease keeps until its end. All of these are for Linux;
- * pump_none.c is for other systems.
+ * Knows epoll, and how a socket is read. Must never know what is in a frame that the codec leaves. partial.h and
+ * mixed_read.h take those on, send.h takes the answers, and lease.h has what a lease keeps until its end. All of these
+ * are for Linux; pump_none.c is for other systems.
  */
 #define _GNU_SOURCE
 #include "pump.h"
@@ -42,8 +42,8 @@ FOR_EACH outcome echo(echod_pump *pump, lease_t *lease, size_t size)
     return echod_partial_keep(pump, lease, pump->buffer + echoed.consumed, size - echoed.consumed, echoed.need);
 }
 
-/* Where the next bytes of a message that has a buffer belong. Those of a large frame go there, those of a gathered message
-   go through the shared buffer. */
+/* Where the next bytes of a message that has a buffer belong. Those of a large frame go there, those of a gathered
+   message go through the shared buffer. */
 SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room)
 {
     if (lease->is_gathered) {
@@ -62,7 +62,8 @@ FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
     if (lease->message)
         return target_of_message(pump, lease, room);
     assert(lease->partial_size <= KEEP_SIZE);
-    /* While the pump is tight, what is read and is not whole goes to the owner: a large piece for each would be too much. */
+    /* While the pump is tight, what is read and is not whole goes to the owner: a large piece for each would be too
+       much. */
     *room = pump->is_tight ? TIGHT_READ_SIZE : lease->read_size;
     return pump->buffer + lease->partial_size;
 }
@@ -123,16 +124,16 @@ SELDOM outcome wait_or_end(echod_pump *pump, lease_t *lease, outcome state)
 {
     if (pump->is_tight)
         return echod_lease_end_in_turn(pump, lease, ECHOD_END_BLOCKED, NULL, 0);
-    /* A client that does not take its answers is not read, except for what the owner has to judge: the deadline of a close
-       also holds if nobody reads. */
+    /* A client that does not take its answers is not read, except for what the owner has to judge: the deadline of a
+       close also holds if nobody reads. */
     return is_odd_next(pump, lease) ? leave_odd(pump, lease) : state;
 }
 
 /* The end of a service. */
 
-/* Change the state of a lease that goes on, here and nowhere else. Its socket is watched for what the lease waits for: bytes
-   from the client, or room in the kernel for answers. A lease with a read that was put off has its next turn as soon as there
-   is room for answers. */
+/* Change the state of a lease that goes on, here and nowhere else. Its socket is watched for what the lease waits for:
+   bytes from the client, or room in the kernel for answers. A lease with a read that was put off has its next turn as
+   soon as there is room for answers. */
 SELDOM void change_state(echod_pump *pump, lease_t *lease, outcome state)
 {
     assert(lease->state != ENDED && state != ENDED);

@@ -65,26 +65,30 @@ typedef struct echod_lease {
     size_t held;
     /* Bytes of answers that the kernel did not take. */
     size_t unsent_size;
-    /* The same over TLS, in records. When the lease has ended they are in the session, and go before the unsent answers. */
+    /* The same over TLS, in records. When the lease has ended they are in the session, and go before the unsent
+       answers. */
     size_t sealed_size;
     /* After the end: the reason, and the bytes that were received and not echoed, as the client sent them. The lease
        owns them. */
     echod_end why;
     const uint8_t *rest;
     size_t rest_size;
-    /* The buffer they are in. The owner may take this buffer, and that of the large frame, and puts NULL in its place. */
+    /* The buffer they are in. The owner may take this buffer, and that of the large frame, and puts NULL in its
+       place. */
     uint8_t *rest_buffer;
-    /* Instead of a rest: a large frame (codec.h) that is not whole, or is invalid. The buffer has room for all of it, and
-       its payload so far begins after ECHOD_LARGE_ROOM bytes. NULL: there is none. The bytes behind an invalid one are
-       left out, because nobody looks at them. */
+    /* Instead of a rest: a large frame (codec.h) that is not whole, or is invalid. The buffer has room for all of it,
+       and its payload so far begins after ECHOD_LARGE_ROOM bytes. NULL: there is none. The bytes behind an invalid one
+       are left out, because nobody looks at them. */
     echod_large large;
     uint8_t *large_octets;
-    /* If the first frame of the rest stands for several whole frames of a fragmented message: their number. Otherwise 0. */
+    /* If the first frame of the rest stands for several whole frames of a fragmented message: their number. Otherwise
+       0. */
     uint32_t fragments;
     /* The window (deflate.h) for the next deflated message. The lease owns it, too. */
     const uint8_t *window;
     size_t window_size;
-    /* The unsent answers, which go before anything else that is written: `unsent_first` bytes, then those at `later`. */
+    /* The unsent answers, which go before anything else that is written: `unsent_first` bytes, then those at
+       `later`. */
     const uint8_t *unsent;
     size_t unsent_first;
     const uint8_t *later;
@@ -109,27 +113,27 @@ int echod_pump_fd(const echod_pump *pump);
 echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot);
 
 /* Lease a socket with the TLS session on it: an SSL and its two memory BIOs. Its handshake must be over, it must have
-   nothing to send, and must have been read until it had nothing more. Nobody else may touch it until the lease has ended.
-   Call echod_pump_set_openssl first. */
+   nothing to send, and must have been read until it had nothing more. Nobody else may touch it until the lease has
+   ended. Call echod_pump_set_openssl first. */
 echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *ssl, void *in, void *out);
 
 /* Set the functions of the library that makes the sessions. They are copied. */
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl);
 
-/* Set the functions of zlib, once. They are copied. From then on leases may take deflated messages. 0, or -1 if there is no
-   memory, or the library is not what it says. */
+/* Set the functions of zlib, once. They are copied. From then on leases may take deflated messages. 0, or -1 if there
+   is no memory, or the library is not what it says. */
 int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings);
 
-/* Let a new lease take deflated messages on these terms. The window, for the first of them, is copied. 0, or -1 if there is
-   no memory, or no compressor for such terms; then recall the lease. */
+/* Let a new lease take deflated messages on these terms. The window, for the first of them, is copied. 0, or -1 if
+   there is no memory, or no compressor for such terms; then recall the lease. */
 int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window,
                              size_t size);
 
 /* Serve the ready sockets, for about budget_ns. Returns the list of leases that ended. */
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);
 
-/* The list of leases whose BIOs the last turn found grown. It is good until a lease is released. Memory BIOs never shrink:
-   their owner may end the lease, and replace them. */
+/* The list of leases whose BIOs the last turn found grown. It is good until a lease is released. Memory BIOs never
+   shrink: their owner may end the lease, and replace them. */
 echod_lease *echod_pump_grown(const echod_pump *pump);
 
 /* End a lease that has not ended. */
@@ -156,8 +160,8 @@ size_t echod_pump_spare(const echod_pump *pump);
 /* Release the spare buffers. */
 void echod_pump_trim(echod_pump *pump);
 
-/* Of octets[0, size), the bytes in pages that take memory; if that can't be told, all of them. An allocator gives pages that
-   were in use before and take memory, and pages that take none until they are written to. */
+/* Of octets[0, size), the bytes in pages that take memory; if that can't be told, all of them. An allocator gives pages
+   that were in use before and take memory, and pages that take none until they are written to. */
 size_t echod_resident(const uint8_t *octets, size_t size);
 
 /* cffi: end */

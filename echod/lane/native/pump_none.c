@@ -1,4 +1,4 @@
-/* The pump where there is no epoll: none. Knows pump.h, and nothing else. */
+/* No pump, for systems without epoll. Knows only pump.h. */
 #include "pump.h"
 
 #ifndef __linux__
@@ -46,7 +46,8 @@ int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_de
     return -1;
 }
 
-int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window, size_t size)
+int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_terms *terms, const uint8_t *window,
+                             size_t size)
 {
     (void)pump, (void)lease, (void)terms, (void)window, (void)size;
     return -1;

@@ -1,7 +1,8 @@
 /*
  * Answers are sent, over TLS in records, and those that the kernel does not take wait.
  *
- * Knows how a socket is written, and what tls.h says of TLS. Must never know what an answer answers, or when there is one.
+ * Knows how a socket is written, and what tls.h says of TLS. Must never know what an answer answers, or when there is
+ * one.
  */
 #ifndef ECHOD_SEND_H
 #define ECHOD_SEND_H
@@ -29,8 +30,8 @@ FOR_EACH size_t send_octets(const lease_t *lease, const uint8_t *octets, size_t 
 /* Send the records that a TLS session has. BLOCKED: the kernel does not take all of them. Otherwise CONTINUE. */
 outcome echod_send_records(lease_t *lease);
 
-/* Seal and send. Returns how many of the bytes went into records. The last records may be still in the session, and keep the
-   next answer waiting. */
+/* Seal and send. Returns how many of the bytes went into records. The last records may be still in the session, and
+   keep the next answer waiting. */
 size_t echod_send_sealed(lease_t *lease, const uint8_t *octets, size_t size);
 
 /* Send over either kind of connection. Returns how many bytes are no longer the caller's to send. */
@@ -53,8 +54,8 @@ bool echod_send_keep(lease_t *lease, const uint8_t *octets, size_t size);
 /* Keep a copy of answers behind those that wait. False: there is no memory. */
 bool echod_send_later(lease_t *lease, const uint8_t *octets, size_t size);
 
-/* Send answers from a buffer that is not the lease's. None may be waiting. False: there is no memory for what the kernel did
-   not take. */
+/* Send answers from a buffer that is not the lease's. None may be waiting. False: there is no memory for what the
+   kernel did not take. */
 FOR_EACH bool answer(lease_t *lease, const uint8_t *octets, size_t size)
 {
     size_t sent = send_some(lease, octets, size);

@@ -1,6 +1,6 @@
 /*
- * Every size that the native code chooses or takes from a standard, in bytes and in one table, and how they depend on each
- * other.
+ * Every size that the native code chooses or takes from a standard, in bytes and in one table, and how they depend on
+ * each other.
  *
  * Knows numbers only. Must never know what is done with a buffer.
  */
@@ -28,14 +28,14 @@ enum {
     READ_SIZE = COMMON_FRAME + CLIENT_HEADER, /* one receive into the shared buffer */
     SEALED_SIZE = 80 * 1024,                  /* the same over TLS, in records */
     TIGHT_READ_SIZE = 4 * 1024,               /* one receive while memory is short */
-    PIECE_SIZE = 256 * 1024,      /* one receive into a large message's buffer: in the second-level cache when it is checked */
+    PIECE_SIZE = 256 * 1024,      /* one receive into a large message's buffer: the second-level cache holds it */
     MIN_PIECE_SIZE = 16 * 1024,   /* the least of that, when many sockets are ready */
     BATCH = 256,                  /* events asked of epoll at a time; a number, not bytes */
     BATCH_SIZE = 2 * 1024 * 1024, /* received, or sent, for all events of a batch: bounds how long the last one waits */
 
     /* Keeping. */
-    KEEP_SIZE = 4 * 1024, /* a frame up to this size is kept as it came until it is whole: decoding it twice costs little */
-    SHARED_SIZE = KEEP_SIZE + SEALED_SIZE, /* the buffer that all leases share: what was kept, and one receive behind it */
+    KEEP_SIZE = 4 * 1024, /* a frame up to this size is kept as it came until it is whole: cheap to decode twice */
+    SHARED_SIZE = KEEP_SIZE + SEALED_SIZE, /* the buffer that all leases share: what was kept, then one receive */
     GATHER_SIZE = 256,                     /* the least room for the payload of a gathered message */
     POOL_BUFFERS = 8,                      /* buffers in the pool; a number, not bytes */
     POOL_SIZE = 8 * 1024 * 1024,           /* all buffers in the pool */
@@ -46,16 +46,16 @@ enum {
     SEAL_SIZE = 4 * RECORD_SIZE, /* sealed at a time, for the same reason; but each piece is a system call */
     GROWN_SIZE = 4 * 1024,       /* a BIO that has held more than this is worth replacing */
 
-    /* Deflate. The limits are measured: a turn of the event loop has to end in time. To inflate 1 MiB takes 0.6 to 4 ms. To
-       inflate and deflate 64 KiB takes 0.4 to 3 ms at level 1, and up to 8 ms at level 9. A larger message is Autobahn's,
-       and is inflated in several turns. */
+    /* Deflate. The limits are measured: a turn of the event loop has to end in time. To inflate 1 MiB takes 0.6 to 4
+       ms. To inflate and deflate 64 KiB takes 0.4 to 3 ms at level 1, and up to 8 ms at level 9. A larger message is
+       Autobahn's, and is inflated in several turns. */
     LARGEST_MIRRORED = 1024 * 1024,  /* the largest message whose answer is the bytes that came */
     LARGEST_ANEW = 64 * 1024,        /* the largest message whose answer is deflated anew */
-    INFLATE_SIZE = LARGEST_ANEW + 1, /* inflated at a time; the one byte more shows that a message of LARGEST_ANEW ends */
+    INFLATE_SIZE = LARGEST_ANEW + 1, /* inflated at a time; the last byte shows that a message of LARGEST_ANEW ends */
     ANSWER_ROOM = 16,                /* room for a header in front of an answer */
-    /* The size of a message does not bound its time: a block that says nothing takes 35 bytes and 2.5 us, because tables
-       have to be built for it. So the blocks of a message of more than UNCOUNTED_SIZE bytes are counted. A smaller message
-       takes 0.8 ms at most. Compressors make one block out of some thousands of bytes. */
+    /* The size of a message does not bound its time: a block that says nothing takes 35 bytes and 2.5 us, because
+       tables have to be built for it. So the blocks of a message of more than UNCOUNTED_SIZE bytes are counted. A
+       smaller message takes 0.8 ms at most. Compressors make one block out of some thousands of bytes. */
     UNCOUNTED_SIZE = 8 * 1024,
     MOST_BLOCKS = 1000, /* a number, not bytes */
 };
@@ -69,7 +69,8 @@ _Static_assert(SHARED_SIZE >= KEEP_SIZE + READ_SIZE, "a read fits behind what wa
 _Static_assert(SHARED_SIZE >= KEEP_SIZE + SEALED_SIZE, "what a read over TLS opens to fits behind what was kept");
 _Static_assert(KEEP_SIZE >= CLIENT_HEADER, "a frame whose header is not whole is kept");
 _Static_assert(TIGHT_READ_SIZE <= READ_SIZE && TIGHT_READ_SIZE <= SEALED_SIZE, "a tight pump reads less");
-_Static_assert(MIN_PIECE_SIZE <= PIECE_SIZE && BATCH * MIN_PIECE_SIZE <= 2 * BATCH_SIZE, "a full batch keeps its bound");
+_Static_assert(MIN_PIECE_SIZE <= PIECE_SIZE, "the least piece is no larger than the others");
+_Static_assert(BATCH * MIN_PIECE_SIZE <= 2 * BATCH_SIZE, "a full batch takes no more than twice its bound");
 _Static_assert(SEAL_SIZE >= COMMON_FRAME, "a common frame is sealed in one go");
 _Static_assert(INFLATE_SIZE > LARGEST_ANEW, "a message that is deflated anew is inflated in one piece");
 _Static_assert(ANSWER_ROOM >= SERVER_HEADER, "a header fits in front of a deflated answer");

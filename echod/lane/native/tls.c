@@ -17,8 +17,9 @@ static size_t room_of(size_t most)
     return (most + 3) / 3 * 4;
 }
 
-/* Ask why the session gave nothing. True: it waits for more from the peer. False: it is odd, and the owner will meet the
-   reason again. That is removed from this thread's queue of errors, where the next call for another session would find it. */
+/* Ask why the session gave nothing. True: it waits for more from the peer. False: it is odd, and the owner will meet
+   the reason again. That is removed from this thread's queue of errors, where the next call for another session would
+   find it. */
 static bool wants_more(echod_tls *tls, int result)
 {
     if (tls->openssl->SSL_get_error(tls->ssl, result) == tls->openssl->SSL_ERROR_WANT_READ)

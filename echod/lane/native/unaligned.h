@@ -1,5 +1,6 @@
 /*
- * Reads of several bytes from any address. Knows what compilers make of memcpy. Must never know masking, UTF-8 or frames.
+ * Reads of several bytes from any address. Knows what compilers make of memcpy. Must never know masking, UTF-8 or
+ * frames.
  */
 #ifndef ECHOD_UNALIGNED_H
 #define ECHOD_UNALIGNED_H

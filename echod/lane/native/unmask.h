@@ -1,11 +1,12 @@
 /*
- * Unmasking of fewer octets than a kernel's block, and the masking key (RFC 6455 section 5.3: octet i is masked with key octet i mod 4).
+ * Unmasking of fewer bytes than a kernel's block, and the masking key (RFC 6455 section 5.3: byte i of a payload is
+ * masked with byte i mod 4 of the key).
  *
- * Knows octets and keys. Must never know a frame, nor which kernel is in use.
+ * Knows bytes and keys. Must never know a frame, or which kernel is in use.
  *
- * Every function here, as every kernel, reads source[0, len) and writes target[0, len) and not an octet beside them, reads what it has
- * yet to use before it writes over it where the target lies before the source, and answers with the unmasked octets or-ed together,
- * so that text in ASCII needs no second look.
+ * Every function here, and every kernel, reads source[0, len) and writes target[0, len) and no byte outside. If the
+ * target lies before the source, it reads bytes before it overwrites them. It returns the unmasked bytes or-ed
+ * together, so that ASCII text needs no second look.
  */
 #ifndef ECHOD_UNMASK_H
 #define ECHOD_UNMASK_H
@@ -16,10 +17,10 @@
 
 #include "unaligned.h"
 
-/* Octets that a kernel works on at a time. Fewer are for unmask_short. */
+/* Bytes that a kernel works on at a time. unmask_short takes fewer. */
 #define BLOCK 64
 
-/* The key for octets that begin `offset` octets later. */
+/* The key for bytes that begin `offset` bytes later. */
 static inline uint32_t key_at(uint32_t key, uint64_t offset)
 {
     unsigned shift = (unsigned)(offset & 3) * 8;
@@ -35,32 +36,33 @@ static inline uint64_t key_pair(uint32_t key)
     return (uint64_t)key << 32 | key;
 }
 
-/* N words of eight octets: all read, then all written. */
-#define UNMASK_WORDS(N, target, source, key, seen)                                                                                     \
-    do {                                                                                                                               \
-        uint64_t words_[N];                                                                                                            \
-        memcpy(words_, (source), sizeof words_);                                                                                       \
-        for (int i_ = 0; i_ < (N); i_++)                                                                                               \
-            (seen) |= words_[i_] ^= (key);                                                                                             \
-        memcpy((target), words_, sizeof words_);                                                                                       \
+/* N words of eight bytes. All are read, then all are written. */
+#define UNMASK_WORDS(N, target, source, key, seen)                                                                     \
+    do {                                                                                                               \
+        uint64_t words_[N];                                                                                            \
+        memcpy(words_, (source), sizeof words_);                                                                       \
+        for (int i_ = 0; i_ < (N); i_++)                                                                               \
+            (seen) |= words_[i_] ^= (key);                                                                             \
+        memcpy((target), words_, sizeof words_);                                                                       \
     } while (0)
 
-/* Two runs of N words that together cover [0, len), 8 N <= len <= 16 N: how often they overlap does not matter, as both are read first. */
-#define UNMASK_TWO_RUNS(N, target, source, len, key, seen)                                                                             \
-    do {                                                                                                                               \
-        size_t second_ = (len)-8 * (N);                                                                                                \
-        uint64_t first_key_ = key_pair(key), second_key_ = key_pair(key_at((key), second_)), words_[2 * (N)];                          \
-        memcpy(words_, (source), 8 * (N));                                                                                             \
-        memcpy(words_ + (N), (source) + second_, 8 * (N));                                                                             \
-        for (int i_ = 0; i_ < (N); i_++) {                                                                                             \
-            (seen) |= words_[i_] ^= first_key_;                                                                                        \
-            (seen) |= words_[(N) + i_] ^= second_key_;                                                                                 \
-        }                                                                                                                              \
-        memcpy((target), words_, 8 * (N));                                                                                             \
-        memcpy((target) + second_, words_ + (N), 8 * (N));                                                                             \
+/* Two runs of N words that together cover [0, len), 8 N <= len <= 16 N. They may overlap, because both are read
+   first. */
+#define UNMASK_TWO_RUNS(N, target, source, len, key, seen)                                                             \
+    do {                                                                                                               \
+        size_t second_ = (len)-8 * (N);                                                                                \
+        uint64_t first_key_ = key_pair(key), second_key_ = key_pair(key_at((key), second_)), words_[2 * (N)];          \
+        memcpy(words_, (source), 8 * (N));                                                                             \
+        memcpy(words_ + (N), (source) + second_, 8 * (N));                                                             \
+        for (int i_ = 0; i_ < (N); i_++) {                                                                             \
+            (seen) |= words_[i_] ^= first_key_;                                                                        \
+            (seen) |= words_[(N) + i_] ^= second_key_;                                                                 \
+        }                                                                                                              \
+        memcpy((target), words_, 8 * (N));                                                                             \
+        memcpy((target) + second_, words_ + (N), 8 * (N));                                                             \
     } while (0)
 
-/* len < BLOCK. Without a call and without a loop: most messages are this short. */
+/* len < BLOCK. It has no call and no loop over words, because most messages are this short. */
 static inline uint64_t unmask_short(uint8_t *target, const uint8_t *source, size_t len, uint32_t key)
 {
     uint64_t seen = 0;

@@ -1,12 +1,12 @@
-/* The table of utf8.h. Knows RFC 3629 section 4, line by line, and nothing else. */
+/* The table of utf8.h. Knows only RFC 3629 section 4, line by line. */
 #include "utf8.h"
 
 #define GO(from, to) ((uint64_t)(to) << (from))
 
-/* UTF8-tail = %x80-BF, in the three parts that the lines with a narrower second octet tell apart. */
+/* UTF8-tail = %x80-BF, in three parts, because some lines of the grammar allow only some of them as the second byte. */
 #define ANY_TAIL (GO(UTF8_TAIL_1, UTF8_ACCEPT) | GO(UTF8_TAIL_2, UTF8_TAIL_1) | GO(UTF8_TAIL_3, UTF8_TAIL_2))
 
-/* What is not written leads to UTF8_REJECT, which is 0, and UTF8_REJECT leads to itself. */
+/* An entry that is not written leads to UTF8_REJECT, which is 0. UTF8_REJECT leads to itself. */
 const uint64_t echod_utf8_rows[256] = {
     /* UTF8-1 = %x00-7F */
     [0x00 ... 0x7F] = GO(UTF8_ACCEPT, UTF8_ACCEPT),

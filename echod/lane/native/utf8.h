@@ -1,8 +1,8 @@
 /*
- * UTF-8 octet by octet: the grammar of RFC 3629 section 4 as a table, and the states between two octets.
+ * UTF-8 byte by byte: the grammar of RFC 3629 section 4 as a table, and the states between two bytes.
  *
- * Knows that grammar. Must never know where the octets come from, nor how a kernel goes about many of them at once. Every kernel
- * says of any octets, cut anywhere, what this table says.
+ * Knows that grammar. Must never know where the bytes come from, or how a kernel checks many of them at once. Every
+ * kernel gives the same result as this table, for any bytes, wherever they are cut.
  */
 #ifndef ECHOD_UTF8_H
 #define ECHOD_UTF8_H
@@ -12,7 +12,7 @@
 #include "codec.h"
 #include "unaligned.h"
 
-/* A state is the place of its six bits in a row of the table, so that a step is one load and one shift. */
+/* A state is the position of its six bits in a row of the table, so that a step is one load and one shift. */
 enum {
     UTF8_REJECT = ECHOD_UTF8_REJECT,
     UTF8_ACCEPT = ECHOD_UTF8_ACCEPT,
@@ -25,7 +25,7 @@ enum {
     UTF8_AFTER_F4 = 48,
 };
 
-/* For each octet, the next state for each state. */
+/* For each byte, the next state for each state. */
 extern const uint64_t echod_utf8_rows[256];
 
 static inline uint32_t utf8_step(uint32_t state, uint8_t octet)
@@ -33,7 +33,7 @@ static inline uint32_t utf8_step(uint32_t state, uint8_t octet)
     return (uint32_t)(echod_utf8_rows[octet] >> state) & 63;
 }
 
-/* ASCII eight octets at a time, the rest one by one. */
+/* Run over ASCII eight bytes at a time, and over the rest byte by byte. */
 static inline uint32_t utf8_walk(uint32_t state, const uint8_t *octets, size_t len)
 {
     size_t at = 0;

@@ -5,8 +5,8 @@
  *
  * `at rest` is what pump and lease take without a message: their structures, the window, and zlib's side of the pump.
  *
- * Knows the pump's files, which are compiled in, so that it can count their allocations and stop their clock. Must never know
- * what is right: test_account.py judges the figures.
+ * Knows the pump's files, which are compiled in, so that it can count their allocations and stop their clock. Must
+ * never know what is right: test_account.py judges the figures.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
@@ -79,7 +79,8 @@ int clock_gettime(clockid_t clock, struct timespec *time)
 }
 
 extern const char *zlibVersion(void);
-extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int), inflateReset(void *), inflateEnd(void *);
+extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int);
+extern int inflateReset(void *), inflateEnd(void *);
 extern int inflateSetDictionary(void *, const uint8_t *, unsigned int);
 extern int deflateInit2_(void *, int, int, int, int, int, const char *, int);
 extern int deflate(void *, int), deflateReset(void *), deflateEnd(void *);
@@ -117,7 +118,8 @@ static void end(void)
         abort();
 }
 
-/* Send the beginning of a frame with this first byte, masked with zeros: its header, and `sent` bytes of a payload of `said`. */
+/* Send the beginning of a frame with this first byte, masked with zeros: its header, and `sent` bytes of a payload of
+   `said`. */
 static void send_frame(uint8_t first, size_t said, const uint8_t *payload, size_t sent)
 {
     static uint8_t frame[1 << 20];

@@ -1,10 +1,10 @@
 /*
- * Runs the codec, and the pump over socket pairs, over fixed inputs, to count instructions (instructions.py, under callgrind) or to take
- * the codec's time. (The pump's is mostly the kernel's: a benchmark over TCP tells it.)
+ * Runs the codec, and the pump over socket pairs, over fixed inputs, to count instructions (instructions.py, under
+ * callgrind) or to take the codec's time. (The pump's is mostly the kernel's: a benchmark over TCP tells it.)
  *
  *     measure                       the cases' names, one on a line, with their messages and payload octets
  *     measure KERNEL CASE           the case's input once
- *     measure KERNEL CASE SECONDS   again and again, and print nanoseconds per message and gigabytes of payload per second
+ *     measure KERNEL CASE SECONDS   again and again, and print ns per message and GB of payload per second
  *
  * Knows the interfaces of codec and pump, and how to mask. Must never know a result that is to be expected.
  */
@@ -26,7 +26,7 @@ typedef struct {
     content content;
     size_t payload; /* octets of each message */
     size_t frames;
-    size_t pieces;  /* 0: whole frames through echod_codec_echo, else one frame through echod_large_feed in pieces of this size */
+    size_t pieces;  /* 0: whole frames through echod_codec_echo; otherwise echod_large_feed, in these pieces */
     size_t clients; /* 0: no pump, else so many send these frames to it */
     size_t fragments; /* 0 or 1: each frame is a message, else so many are one */
     int deflate;      /* 0: plain; 1: deflated, to be mirrored; else deflated anew by a window of so many bits */
@@ -134,8 +134,8 @@ static size_t answers_size(const measured *it)
     return it->frames / in_one * (size + (size < 126 ? 2 : size < 65536 ? 4 : 10));
 }
 
-/* What takes the place of zlib, whose instructions are not ours to count, and other ones on another machine: a message is what it says
-   and BLOCK octets behind it, and so is what is deflated. */
+/* What takes the place of zlib, whose instructions are not ours to count, and other ones on another machine: a message
+   is what it says and BLOCK octets behind it, and so is what is deflated. */
 
 typedef struct {
     const uint8_t *next_in;
@@ -166,7 +166,8 @@ static int begin_inflater(void *stream, int bits, const char *name, int size)
     return begin_stream(stream);
 }
 
-static int begin_deflater(void *stream, int level, int method, int bits, int memory, int strategy, const char *name, int size)
+static int begin_deflater(void *stream, int level, int method, int bits, int memory, int strategy, const char *name,
+                          int size)
 {
     (void)level, (void)method, (void)bits, (void)memory, (void)strategy, (void)name, (void)size;
     return begin_stream(stream);
@@ -232,7 +233,7 @@ static void run_pump(const measured *it, const uint8_t *octets, size_t len)
     echod_pump *pump = echod_pump_new(1 << 24, 64);
     echod_lease *leases[MOST_CLIENTS];
     for (uint32_t i = 0; i < it->clients; i++) {
-        if (pump == NULL || socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]) != 0)
+        if (!pump || socketpair(AF_UNIX, SOCK_STREAM, 0, pairs[i]) != 0)
             abort();
         for (int end = 0; end < 2; end++)
             setsockopt(pairs[i][end], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
@@ -289,8 +290,8 @@ static void run(const measured *it, uint8_t *octets, size_t len)
         abort();
 }
 
-/* In place of the C library's: for codec and pump no time passes. What a turn has no time for is put off, and under callgrind all takes
-   fifty times as long. */
+/* In place of the C library's: for codec and pump no time passes. What a turn has no time for is put off, and under
+   callgrind all takes fifty times as long. */
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
     (void)clock;
@@ -306,7 +307,8 @@ static double now(void)
 }
 
 /* Seconds for each round of a copy of the input and, with `codec`, a run: the codec's own time is the difference. */
-static double seconds_per_round(const measured *it, uint8_t *octets, const uint8_t *frames, size_t len, double seconds, int codec)
+static double seconds_per_round(const measured *it, uint8_t *octets, const uint8_t *frames, size_t len, double seconds,
+                                int codec)
 {
     size_t rounds = 0, batch = 1 + 1000000 / (len + 100);
     double begin = now(), end;
@@ -328,7 +330,8 @@ int main(int argc, char **argv)
     if (argc == 1) {
         for (size_t i = 0; i < CASE_COUNT; i++) {
             size_t frames = CASES[i].frames * (CASES[i].clients != 0 ? CASES[i].clients : 1);
-            printf("%s %zu %zu\n", CASES[i].name, frames / (CASES[i].fragments > 1 ? CASES[i].fragments : 1), frames * CASES[i].payload);
+            size_t in_one = CASES[i].fragments > 1 ? CASES[i].fragments : 1;
+            printf("%s %zu %zu\n", CASES[i].name, frames / in_one, frames * CASES[i].payload);
         }
         return 0;
     }
@@ -336,18 +339,18 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc >= 3 && i < CASE_COUNT; i++)
         if (strcmp(CASES[i].name, argv[2]) == 0)
             it = &CASES[i];
-    if (argc > 3 && it != NULL && it->clients != 0)
+    if (argc > 3 && it && it->clients != 0)
         it = NULL;
-    if (it == NULL || echod_codec_set_isa(argv[1]) != 0) {
+    if (!it || echod_codec_set_isa(argv[1]) != 0) {
         fprintf(stderr, "measure: no such case, or no such kernel on this processor\n");
         return 2;
     }
     uint8_t *frames = malloc(it->frames * (it->payload + 14 + BLOCK) + 1);
-    if (frames == NULL)
+    if (!frames)
         return 1;
     size_t len = write_frames(frames, it);
     uint8_t *octets = malloc(len);
-    if (octets == NULL)
+    if (!octets)
         return 1;
     memcpy(octets, frames, len);
     if (argc == 3) {

@@ -1,6 +1,6 @@
 /*
- * The oracle for time: what is done in one go may take this long, under sanitizers, too. Compiled without them it takes a quarter of it at
- * most, and what no limit holds up takes twice as long.
+ * The oracle for time: what is done in one go may take this long, under sanitizers, too. Compiled without them it takes
+ * a quarter of it at most, and what no limit holds up takes twice as long.
  *
  * A file that includes this defines _GNU_SOURCE before all else.
  */

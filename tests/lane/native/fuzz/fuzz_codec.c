@@ -66,9 +66,10 @@ static uint64_t oracle_frame(expectation *it, const uint8_t *octets, size_t len,
 static expectation oracle_echo(const uint8_t *octets, size_t len, uint64_t limit)
 {
     expectation it = {.output = malloc(len + 1), .echoed = {.stop = ECHOD_STOP_BOUNDARY}};
-    CHECK(it.output != NULL);
+    CHECK(it.output);
     uint64_t size;
-    while (it.echoed.consumed < len && (size = oracle_frame(&it, octets + it.echoed.consumed, len - it.echoed.consumed, limit)) != 0)
+    while (it.echoed.consumed < len &&
+           (size = oracle_frame(&it, octets + it.echoed.consumed, len - it.echoed.consumed, limit)) != 0)
         it.echoed.consumed += size;
     return it;
 }

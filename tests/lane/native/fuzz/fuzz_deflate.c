@@ -1,13 +1,14 @@
 /*
- * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its kind (1: whether it is text,
- * and whether there is no memory for it), its size (2) and its octets, as they come; if the kind's high half is all ones, they come again
- * and again, up to a MiB.
+ * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its kind (1:
+ * whether it is text, and whether there is no memory for it), its size (2) and its octets, as they come; if the kind's
+ * high half is all ones, they come again and again, up to a MiB.
  *
- * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which is put back when a
- * message was not one. What it says of a message, and how much of that there is, has to be what is said here; the window has to be its
- * last octets; and an answer has to inflate to the message.
+ * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which
+ * is put back when a message was not one. What it says of a message, and how much of that there is, has to be what is
+ * said here; the window has to be its last octets; and an answer has to inflate to the message.
  *
- * This file is compiled with deflate.c in it, for its z_stream and its allocations, and linked with zlib; its header need not be there.
+ * This file is compiled with deflate.c in it, for its z_stream and its allocations, and linked with zlib; its header
+ * need not be there.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -28,7 +29,8 @@ static void *deflate_realloc(void *octets, size_t size)
 #undef realloc
 
 extern const char *zlibVersion(void);
-extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int), inflateReset(void *), inflateEnd(void *);
+extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int);
+extern int inflateReset(void *), inflateEnd(void *);
 extern int inflateSetDictionary(void *, const uint8_t *, unsigned int), inflateCopy(void *, void *);
 extern int deflateInit2_(void *, int, int, int, int, int, const char *, int);
 extern int deflate(void *, int), deflateReset(void *), deflateEnd(void *);
@@ -76,7 +78,7 @@ static void judge_answer(const echod_inflated *said, const uint8_t *payload)
     static uint8_t inflated[LARGEST_ANEW + 1];
     z_stream stream = {0};
     uint8_t *octets = malloc(said->answer_size + 4);
-    CHECK(octets != NULL && inflateInit2_(&stream, -15, zlibVersion(), (int)sizeof stream) == Z_OK);
+    CHECK(octets && inflateInit2_(&stream, -15, zlibVersion(), (int)sizeof stream) == Z_OK);
     memcpy(octets, said->answer, said->answer_size);
     memcpy(octets + said->answer_size, "\x00\x00\xFF\xFF", 4);
     stream.next_in = octets;
@@ -98,7 +100,7 @@ typedef struct {
 static z_stream *copy_stream(z_stream *stream)
 {
     z_stream *copied = malloc(sizeof *copied);
-    CHECK(copied != NULL && inflateCopy(copied, stream) == Z_OK);
+    CHECK(copied && inflateCopy(copied, stream) == Z_OK);
     return copied;
 }
 
@@ -116,7 +118,8 @@ static void judge_window(const echod_window *window, const history *it)
     CHECK(size == 0 || memcmp(octets, it->all + it->size - size, size) == 0);
 }
 
-static void take(echod_deflate *deflate_, echod_window *window, history *it, int kind, const uint8_t *octets, size_t len, uint64_t limit)
+static void take(echod_deflate *deflate_, echod_window *window, history *it, int kind, const uint8_t *octets,
+                 size_t len, uint64_t limit)
 {
     int is_text = kind & 1;
     z_stream *before = copy_stream(it->stream);
@@ -144,17 +147,17 @@ static void take(echod_deflate *deflate_, echod_window *window, history *it, int
     }
     if (!is_right)
         return;
-    CHECK(said.size == size && (said.answer == NULL) == (window->terms.window_bits == 0));
-    if (said.answer != NULL)
+    CHECK(said.size == size && (!said.answer) == (window->terms.window_bits == 0));
+    if (said.answer)
         judge_answer(&said, said_by_oracle);
     it->all = realloc(it->all, it->size + size + 1);
-    CHECK(it->all != NULL);
+    CHECK(it->all);
     memcpy(it->all + it->size, said_by_oracle, size);
     it->size += size;
 }
 
-static void take_repeated(echod_deflate *deflate_, echod_window *window, history *it, int is_text, const uint8_t *octets, size_t len,
-                          uint64_t limit)
+static void take_repeated(echod_deflate *deflate_, echod_window *window, history *it, int is_text,
+                          const uint8_t *octets, size_t len, uint64_t limit)
 {
     static uint8_t repeated[REPEATED];
     size_t size = 0;
@@ -177,8 +180,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     echod_deflate *deflate_ = echod_deflate_new(&zlib, &settings);
     echod_window window;
     history it = {.stream = calloc(1, sizeof *it.stream)};
-    CHECK(it.stream != NULL);
-    CHECK(deflate_ != NULL && echod_window_begin(&window, deflate_, &terms, NULL, 0));
+    CHECK(it.stream);
+    CHECK(deflate_ && echod_window_begin(&window, deflate_, &terms, NULL, 0));
     CHECK(inflateInit2_(it.stream, -15, zlibVersion(), (int)sizeof *it.stream) == Z_OK);
     const uint8_t *at = data + 2, *end = data + size;
     while (end - at > 3) {

@@ -1,8 +1,9 @@
 /*
- * One message in pieces: the input is opcode and way of moving (1 octet), key (4), number of pieces (1), their sizes (1 each), payload.
+ * One message in pieces: the input is opcode and way of moving (1 octet), key (4), number of pieces (1), their sizes (1
+ * each), payload.
  *
- * After each piece, each kernel must have unmasked what is due, have said what the oracle says, and written nothing else; what is
- * restored is what was sent.
+ * After each piece, each kernel must have unmasked what is due, have said what the oracle says, and written nothing
+ * else; what is restored is what was sent.
  */
 #include "oracle.h"
 
@@ -57,7 +58,7 @@ static void feed(const message *it, const uint8_t *masked)
     echod_large large = begin(it);
     size_t whole = it->back + it->length, done = 0;
     uint8_t *block = malloc(whole);
-    CHECK(block != NULL || whole == 0);
+    CHECK(block || whole == 0);
     if (whole != 0) {
         memset(block, 0xA5, it->back);
         memcpy(block + it->back, masked, it->length);
@@ -84,7 +85,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const uint8_t ways[] = {0, 1, 4, 14};
     if (size < 6 || size - 6 < data[5])
         return 0;
-    message it = {1 + (data[0] & 1), ways[data[0] >> 1 & 3], data + 1, data + 6, data[5], data + 6 + data[5], size - 6 - data[5]};
+    const uint8_t *payload = data + 6 + data[5];
+    size_t payload_size = size - 6 - data[5];
+    message it = {1 + (data[0] & 1), ways[data[0] >> 1 & 3], data + 1, data + 6, data[5], payload, payload_size};
     uint8_t *masked = exact(it.payload, it.length);
     oracle_mask(masked, it.length, it.key, 0);
     const char *kernel;

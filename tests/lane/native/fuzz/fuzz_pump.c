@@ -1,14 +1,15 @@
 /*
- * The pump on socket pairs: the input says what its clients and its owner do, step by step, and each lease's octets are compared with
- * what plain loops make of the same octets.
+ * The pump on socket pairs: the input says what its clients and its owner do, step by step, and each lease's octets are
+ * compared with what plain loops make of the same octets.
  *
- * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end the client's
- * half, have the allocation fail that is so many ahead), in the next two whose lease it is, and above them how much. What a client sends
- * is written by the harness: each step of it takes three octets of the input (kind, size, key), so that most of it is frames.
+ * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end
+ * the client's half, have the allocation fail that is so many ahead), in the next two whose lease it is, and above them
+ * how much. What a client sends is written by the harness: each step of it takes three octets of the input (kind, size,
+ * key), so that most of it is frames.
  *
- * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent; the rest of what was
- * read is what is given back, the whole frames of a message that was under way as one. Nothing may be lost but what is behind a fault in
- * a large text, and what there was no memory for.
+ * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent;
+ * the rest of what was read is what is given back, the whole frames of a message that was under way as one. Nothing may
+ * be lost but what is behind a fault in a large text, and what there was no memory for.
  *
  * This file is compiled with the pump's files in it, so that allocations of its own can be made to fail.
  */
@@ -33,8 +34,8 @@ static int can_allocate(size_t size)
     return size <= 1 << 20;
 }
 
-/* What the pump has allocated now, in bytes, and how many of its buffers are so large that only their pages count that take
-   memory. */
+/* What the pump has allocated now, in bytes, and how many of its buffers are so large that only their pages count that
+   take memory. */
 static size_t allocated;
 static int large_count;
 
@@ -178,8 +179,8 @@ static void receive_all(actor *it)
     } while (it->received_size != before);
 }
 
-/* One whole frame at octets[0, len) whose payload is at most `most` octets: its size, that of its header, and its payload, unmasked, at
-   *out. 0: there is none, or it is wrong behind its first octet. */
+/* One whole frame at octets[0, len) whose payload is at most `most` octets: its size, that of its header, and its
+   payload, unmasked, at *out. 0: there is none, or it is wrong behind its first octet. */
 static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_t *out, size_t *header)
 {
     if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF) /* nothing that is that long is sent whole */
@@ -216,7 +217,8 @@ static void plain_gather(const uint8_t *octets, size_t len, plain_message *it)
             it->opcode = first;
         if (it->count == 0 ? first != 1 && first != 2 : first != 0)
             return;
-        size_t header, size = plain_frame(at, len - it->size, limit - it->payload_size, it->payload + it->payload_size, &header);
+        uint8_t *payload = it->payload + it->payload_size;
+        size_t header, size = plain_frame(at, len - it->size, limit - it->payload_size, payload, &header);
         if (size == 0)
             return;
         text_verdict verdict = it->opcode == 1 ? oracle_text(it->payload, it->payload_size + size - header) : TEXT_ENDS;
@@ -275,7 +277,7 @@ static int is_faulty_and_large(const uint8_t *octets, size_t len)
 /* The octets that a lease gives back, as the client sent them. */
 static size_t given_back(echod_lease *lease, uint8_t *target)
 {
-    if (lease->large_octets == NULL) {
+    if (!lease->large_octets) {
         CHECK(lease->rest_size <= LARGEST);
         if (lease->rest_size != 0)
             memcpy(target, lease->rest, lease->rest_size);
@@ -325,10 +327,10 @@ static void judge(actor *it)
 {
     echod_lease *lease = it->lease;
     CHECK(lease->held == 0);
-    CHECK(lease->rest_size == 0 || lease->rest != NULL);
+    CHECK(lease->rest_size == 0 || lease->rest);
     receive_all(it);
     uint8_t *right = malloc(LARGEST), *end = right;
-    CHECK(right != NULL);
+    CHECK(right);
     int is_lost = lease->why == ECHOD_END_NO_MEMORY;
     CHECK(!is_lost || was_out_of_memory);
     size_t echoed = lease->unsent_size + it->received_size, at = 0, size;
@@ -338,7 +340,8 @@ static void judge(actor *it)
     CHECK(it->received_size == 0 || memcmp(right, it->received, it->received_size) == 0);
     uint8_t *unsent = right + it->received_size, *later = unsent + lease->unsent_first;
     CHECK(lease->unsent_size == 0 || memcmp(unsent, lease->unsent, lease->unsent_first) == 0);
-    CHECK(lease->unsent_size == lease->unsent_first || memcmp(later, lease->later, lease->unsent_size - lease->unsent_first) == 0);
+    size_t later_size = lease->unsent_size - lease->unsent_first;
+    CHECK(later_size == 0 || memcmp(later, lease->later, later_size) == 0);
     if (!is_lost)
         judge_rest(it, it->sent + at, it->queued - at);
     if (lease->why == ECHOD_END_CLOSED)
@@ -366,7 +369,7 @@ static void judge_accounts(const echod_pump *pump, const actor *all)
 static void take_turn(echod_pump *pump, actor *all, uint64_t budget)
 {
     echod_lease *lease = echod_pump_turn(pump, budget);
-    while (lease != NULL) {
+    while (lease) {
         echod_lease *following = lease->next;
         CHECK(all[lease->slot].lease == lease);
         judge(&all[lease->slot]);
@@ -381,16 +384,16 @@ static void begin_actor(echod_pump *pump, actor *it, uint32_t slot)
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
     CHECK(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
     *it = (actor){.client = pair[0], .served = pair[1], .sent = malloc(LARGEST), .received = malloc(LARGEST)};
-    CHECK(it->sent != NULL && it->received != NULL);
+    CHECK(it->sent && it->received);
     do
         it->lease = echod_pump_lend(pump, it->served, slot);
-    while (it->lease == NULL && was_out_of_memory);
-    CHECK(it->lease != NULL);
+    while (!it->lease && was_out_of_memory);
+    CHECK(it->lease);
 }
 
 static void finish_actor(echod_pump *pump, actor *it)
 {
-    if (it->lease != NULL) {
+    if (it->lease) {
         echod_pump_recall(pump, it->lease);
         judge(it);
     }
@@ -405,7 +408,7 @@ static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
     actor *it = &all[what >> 3 & 3];
     static const size_t amounts[] = {1, 3, 7, 100, 4090, 5000, 30000, LARGEST};
     size_t amount = amounts[what >> 5];
-    switch (it->lease != NULL ? what & 7 : 2) {
+    switch (it->lease ? what & 7 : 2) {
     case 0:
         write_frame(it, in);
         break;
@@ -450,8 +453,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     echod_pump *pump;
     do
         pump = echod_pump_new(data[0] & 2 ? UINT64_MAX : LIMIT, FRAGMENTS);
-    while (pump == NULL && was_out_of_memory);
-    CHECK(pump != NULL && echod_pump_fd(pump) >= 0);
+    while (!pump && was_out_of_memory);
+    CHECK(pump && echod_pump_fd(pump) >= 0);
     actor all[LEASES];
     for (uint32_t i = 0; i < LEASES; i++)
         begin_actor(pump, &all[i], i);

@@ -1,7 +1,7 @@
 /*
- * How long the pump serves one lease: the input is terms (1 octet) and octets that a client sends again and again, until it has sent
- * 160 KiB, some reads of the pump, or its lease has ended. In each turn the pump serves one lease that is ready. Other targets compare the
- * answers.
+ * How long the pump serves one lease: the input is terms (1 octet) and octets that a client sends again and again,
+ * until it has sent 160 KiB, some reads of the pump, or its lease has ended. In each turn the pump serves one lease
+ * that is ready. Other targets compare the answers.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -13,7 +13,8 @@
 #include "pump.h"
 
 extern const char *zlibVersion(void);
-extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int), inflateReset(void *), inflateEnd(void *);
+extern int inflateInit2_(void *, int, const char *, int), inflate(void *, int);
+extern int inflateReset(void *), inflateEnd(void *);
 extern int inflateSetDictionary(void *, const uint8_t *, unsigned int);
 extern int deflateInit2_(void *, int, int, int, int, int, const char *, int);
 extern int deflate(void *, int), deflateReset(void *), deflateEnd(void *);
@@ -25,8 +26,8 @@ static void take_turn(echod_pump *pump, echod_lease **lease)
     uint64_t began = cpu_ns();
     echod_lease *ended = echod_pump_turn(pump, 0);
     CHECK(cpu_ns() - began < MOST_TIME);
-    if (ended != NULL) {
-        CHECK(ended == *lease && ended->next == NULL);
+    if (ended) {
+        CHECK(ended == *lease && !ended->next);
         echod_lease_free(ended);
         *lease = NULL;
     }
@@ -58,11 +59,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int pair[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
     echod_pump *pump = echod_pump_new(1 << 24, 1 << 17);
-    CHECK(pump != NULL && echod_pump_set_zlib(pump, &zlib, &settings) == 0);
+    CHECK(pump && echod_pump_set_zlib(pump, &zlib, &settings) == 0);
     echod_lease *lease = echod_pump_lend(pump, pair[1], 0);
-    CHECK(lease != NULL && echod_pump_take_deflated(pump, lease, &terms, window, terms.window_size) == 0);
+    CHECK(lease && echod_pump_take_deflated(pump, lease, &terms, window, terms.window_size) == 0);
     size_t sent = 0;
-    for (int idle = 0; lease != NULL && idle < IDLE; idle++) {
+    for (int idle = 0; lease && idle < IDLE; idle++) {
         size_t before = sent;
         uint64_t messages = lease->messages;
         size_t some;
@@ -70,10 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             sent += some;
         take_turn(pump, &lease);
         receive_all(pair[0]);
-        if (sent != before || (lease != NULL && lease->messages != messages))
+        if (sent != before || (lease && lease->messages != messages))
             idle = 0;
     }
-    if (lease != NULL) {
+    if (lease) {
         echod_pump_recall(pump, lease);
         echod_lease_free(lease);
     }

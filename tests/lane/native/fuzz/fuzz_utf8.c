@@ -1,7 +1,8 @@
 /*
  * The validator over plain octets, and unmasking: the input is a cut (1 octet), a key (4), and octets.
  *
- * Each kernel must be in the scalar kernel's state before and behind the cut, and that state must say what the oracle says.
+ * Each kernel must be in the scalar kernel's state before and behind the cut, and that state must say what the oracle
+ * says.
  */
 #include "oracle.h"
 

@@ -1,8 +1,8 @@
 /*
  * What the codec ought to do, octet by octet, for the fuzz targets.
  *
- * Knows RFC 6455 and RFC 3629. Must never share a line with the codec. A target that disagrees with it aborts, and the fuzzer keeps
- * the input.
+ * Knows RFC 6455 and RFC 3629. Must never share a line with the codec. A target that disagrees with it aborts, and the
+ * fuzzer keeps the input.
  */
 #ifndef ORACLE_H
 #define ORACLE_H
@@ -15,19 +15,19 @@
 
 #include "codec.h"
 
-#define CHECK(condition)                                                                                                               \
-    do {                                                                                                                               \
-        if (!(condition)) {                                                                                                            \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, echod_codec_isa(), #condition);                                     \
-            abort();                                                                                                                   \
-        }                                                                                                                              \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, echod_codec_isa(), #condition);                     \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 /* A block of just this size, so that AddressSanitizer sees the first octet beside it. */
 static uint8_t *exact(const uint8_t *octets, size_t len)
 {
     uint8_t *block = malloc(len);
-    CHECK(block != NULL || len == 0);
+    CHECK(block || len == 0);
     if (len != 0)
         memcpy(block, octets, len);
     return block;
@@ -44,7 +44,8 @@ static text_verdict oracle_text(const uint8_t *octets, size_t len)
         size_t size = lead < 0x80 ? 1 : lead < 0xC0 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF8 ? 4 : 0;
         if (size == 0)
             return NO_TEXT;
-        uint32_t low = size == 1 ? lead : lead & (0x7Fu >> size), high = low; /* the least and greatest code point it may become */
+        /* The least and the greatest code point that it may become. */
+        uint32_t low = size == 1 ? lead : lead & (0x7Fu >> size), high = low;
         size_t i = 1;
         for (; i < size && at + i < len; i++) {
             if ((octets[at + i] & 0xC0) != 0x80)

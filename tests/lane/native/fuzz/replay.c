@@ -1,5 +1,6 @@
 /*
- * Runs a fuzz target over the files that are named, once each: for compilers without libFuzzer, and for other processors.
+ * Runs a fuzz target over the files that are named, once each: for compilers without libFuzzer, and for other
+ * processors.
  *
  * Knows files. Must never know what is in them.
  */
@@ -15,7 +16,7 @@ static int replay(const char *path)
     enum { LARGEST = 1 << 22 };
     FILE *file = fopen(path, "rb");
     uint8_t *octets = malloc(LARGEST);
-    if (file == NULL || octets == NULL)
+    if (!file || !octets)
         return -1;
     size_t size = fread(octets, 1, LARGEST, file);
     fclose(file);
