@@ -1,5 +1,4 @@
-"""Fragmented messages in the pump: put together, echoed as one, and handed over in the middle so that nothing shows of
-it."""
+"""Fragmented messages in the pump: they are put together and echoed as one, and a lease may end in the middle."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ OTHER_KEY = b"\x81\x82\x83\x84"
 
 
 def in_frames(payload: bytes, opcode: int, *places: int) -> list[bytes]:
-    """A message's frames, cut at these places of its payload."""
+    """Return a message in frames, cut at these places of its payload."""
     edges = [0, *places, len(payload)]
     parts = [payload[start:end] for start, end in itertools.pairwise(edges)]
     keys = itertools.cycle([KEY, OTHER_KEY])
@@ -52,7 +51,7 @@ def in_frames(payload: bytes, opcode: int, *places: int) -> list[bytes]:
 
 
 def fragments_of(leased: Leased) -> int:
-    """How many frames the first that was given back stands for."""
+    """Return how many frames the first one that was given back stands for."""
     assert leased.ended is not None
     return leased.ended.fragments
 
@@ -63,7 +62,7 @@ def fragments_of(leased: Leased) -> int:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("size", [0, 1, 3, 125, 126, 4_096, 65_535, 65_536, 200_000])
 def test_echoed_as_one(pump: Pump, leased: Leased, size: int, opcode: int) -> None:
-    """In one frame, whatever the client's were; and the lease goes on, with one message more."""
+    """The answer is one frame, and counts as one message. The lease goes on."""
     payload = (MIXED * (size // 10 + 1))[:size] if size % 10 in {0, 1, 3, 6} else b"x" * size
     answer = server_frame(payload, opcode)
     for places in ([], [0], [size], [size // 2], [size // 3, size // 3, size // 2], [size] * (FRAGMENTS - 1)):
@@ -84,8 +83,7 @@ def test_echoed_as_one(pump: Pump, leased: Leased, size: int, opcode: int) -> No
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_cut_anywhere(pump: Pump, leased: Leased, opcode: int) -> None:
-    """Octet by octet, and in two at each place; what has come is held with its buffer, but for the headers of whole
-    frames."""
+    """Sent byte by byte, and in two parts. The part that has come is held, without the headers of whole frames."""
     octets = b"".join(in_frames(MIXED * 20, opcode, 1, 2, 5, 5, 150))
     answer = server_frame(MIXED * 20, opcode)
     for place in range(1, len(octets)):
@@ -102,7 +100,7 @@ def test_cut_anywhere(pump: Pump, leased: Leased, opcode: int) -> None:
 
 
 def test_among_others_in_one_read(pump: Pump, leased: Leased) -> None:
-    """The answers come in their order."""
+    """The answers come in the order of the messages."""
     frame, answer = echo(b"ordinary")
     octets = b"".join(
         [
@@ -156,7 +154,7 @@ def frames(draw: st.DrawFn) -> bytes:
     st.data(),
 )
 def test_any_frames_cut_anywhere(native: Native, octets: bytes, limit: int, most: int, data: st.DataObject) -> None:
-    """As the oracle has it, however it was cut: what is echoed, what is given back, and for how many frames."""
+    """The echo, the rest and the number of frames are as the oracle says, wherever the stream is cut."""
     right = oracle.serve(octets, limit, most)
     places = sorted({0, len(octets), *data.draw(st.lists(st.integers(0, len(octets)), max_size=10))})
     with open_pump(native, limit, most) as pump:
@@ -181,7 +179,7 @@ def test_any_frames_cut_anywhere(native: Native, octets: bytes, limit: int, most
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_handed_over_anywhere(pump: Pump, opcode: int) -> None:
-    """The whole frames as one, unmasked, and the current one as it came."""
+    """The whole frames become one unmasked frame, and the current one is given back as it came."""
     parts = in_frames(MIXED * 20, opcode, 1, 2, 5, 150)
     octets = b"".join(parts)
     for place in range(len(octets)):
@@ -211,8 +209,7 @@ def test_handed_over_anywhere(pump: Pump, opcode: int) -> None:
     ids=lambda octets: repr(octets)[:40],
 )
 def test_what_is_odd_is_left(pump: Pump, leased: Leased, odd: bytes, behind: bytes) -> None:
-    """A control frame between two, what doesn't continue a message, wrong headers, too much, no text: all as it
-    came."""
+    """Frames that do not continue the message as they should are given back as they came."""
     leased.send(echo(b"before")[0] + fragment(b"one ", TEXT, KEY) + fragment(b"two", 0, KEY) + odd + behind)
     assert pump.turn() == [leased]
     assert leased.take() == echo(b"before")[1]
@@ -220,7 +217,7 @@ def test_what_is_odd_is_left(pump: Pump, leased: Leased, odd: bytes, behind: byt
 
 
 def test_the_limits(native: Native) -> None:
-    """A message of just the limit in just as many frames as may be; an octet or a frame more is Autobahn's."""
+    """A message may reach both limits exactly. A byte or a frame more is left to Autobahn."""
     with open_pump(native, 1000, 4) as pump:
         leased = pump.lend()
         leased.send(b"".join(in_frames(noise(1000), BINARY, 300, 300, 999)))
@@ -238,7 +235,7 @@ def test_the_limits(native: Native) -> None:
 
 
 def test_closed_in_the_middle(pump: Pump, leased: Leased) -> None:
-    """The end of file is the owner's to see, with what had begun."""
+    """The owner gets the end of file, and the beginning of the message before it."""
     leased.send(fragment(b"one", TEXT, KEY) + fragment(b"two", 0, KEY)[:-1])
     assert pump.turn() == []
     leased.client.shutdown(socket.SHUT_WR)
@@ -251,7 +248,7 @@ def test_closed_in_the_middle(pump: Pump, leased: Leased) -> None:
 
 @pytest.mark.parametrize("size", [100, 3_000, 30_000, 400_000])
 def test_unsent_answers_are_sent_in_the_end(pump: Pump, size: int) -> None:
-    """In order, also where several answers of a read find no room."""
+    """Answers are sent in order, also if several answers to one read have to wait."""
     leased = pump.lend(small=True)
     octets = b"".join([*in_frames(noise(size), BINARY, size // 2), echo(b"between")[0], *in_frames(b"short", TEXT, 2)])
     answer = server_frame(noise(size), BINARY) + echo(b"between")[1] + server_frame(b"short", TEXT)
@@ -280,7 +277,7 @@ def test_recalled_with_unsent_answers_and_a_message_begun(pump: Pump) -> None:
 
 @pytest.mark.parametrize("following", [PING, b""])
 def test_blocked_between_two_frames(pump: Pump, following: bytes) -> None:
-    """What is next is looked at, and given to its owner if it is his, though the peer doesn't take its answers."""
+    """The next frame goes to the owner if it is odd, even while the peer does not take its answers."""
     leased = pump.lend(small=True)
     first = b"".join(in_frames(noise(3_000), BINARY, 100)) * 10 + fragment(b"one", TEXT, KEY)
     leased.send(first)
@@ -299,7 +296,7 @@ def test_blocked_between_two_frames(pump: Pump, following: bytes) -> None:
 
 
 def test_tight(pump: Pump) -> None:
-    """Little messages go on, and larger ones end the lease, the whole frames as one."""
+    """A tight pump serves small messages. A larger one ends the lease, and its whole frames become one."""
     leased, other = pump.lend(), pump.lend()
     other.send(fragment(noise(30_000), BINARY, KEY))
     while pump.held < 30_000:
@@ -324,7 +321,7 @@ def test_tight(pump: Pump) -> None:
 
 
 def test_a_large_message_in_fragments_takes_the_buffer_of_another(pump: Pump, leased: Leased) -> None:
-    """Its buffer is kept for the next as those of large frames are."""
+    """Its buffer goes to the pool, like that of a large frame."""
     payload = noise(900_000)
     answer = server_frame(payload, BINARY)
     spares = set()

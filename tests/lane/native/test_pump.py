@@ -1,5 +1,4 @@
-"""The pump by itself, over pairs of sockets: what it serves, why a lease ends, what it gives back, and how much it
-holds."""
+"""The pump alone, over pairs of sockets: what it serves, why a lease ends, what it gives back, and what it holds."""
 
 from __future__ import annotations
 
@@ -35,11 +34,11 @@ READ = 65_536 + 14
 """Bytes of one read: a frame with a payload of 64 KiB, and its header."""
 
 KEPT = 4096
-"""A larger frame that is cut is collected in a buffer of its own size."""
+"""A larger frame that comes in parts is collected in a buffer of its own size."""
 
 
 class Ended(NamedTuple):
-    """What a lease was when it ended."""
+    """What a lease left at its end."""
 
     why: str
     rest: bytes
@@ -65,7 +64,7 @@ class Leased:
         return self.pump.lib.echod_pump_lend(self.pump.pump, self.served.fileno(), slot)
 
     def send(self, octets: bytes) -> None:
-        """Send, with turns of the pump as they are needed; nothing is received."""
+        """Send, with as many turns of the pump as it takes. Receive nothing."""
         while octets:
             try:
                 octets = octets[self.client.send(octets) :]
@@ -85,7 +84,7 @@ class Leased:
             octets += piece
 
     def large_rest(self) -> bytes:
-        """What the client sent of the large frame that the lease leaves."""
+        """Return what the client sent of the large frame that the lease leaves."""
         lib, ffi = self.pump.lib, self.pump.native.ffi
         assert self.lease.rest_size == 0
         large: Any = ffi.addressof(self.lease, "large")
@@ -126,13 +125,13 @@ class Pump:
         self.leases: list[Leased] = []
 
     def lend(self, small: bool = False) -> Leased:
-        """Lease one end of a new pair; with `small`, of a send buffer that is soon full."""
+        """Lease one end of a new pair. With `small`, its send buffer is soon full."""
         leased = Leased(self, len(self.leases), small)
         self.leases.append(leased)
         return leased
 
     def turn(self, budget: int = 10**9) -> list[Leased]:
-        """One turn; which leases ended in it."""
+        """Take one turn; return the leases that ended in it."""
         ended = []
         lease: Any = self.lib.echod_pump_turn(self.pump, budget)
         while lease:
@@ -144,7 +143,7 @@ class Pump:
         return ended
 
     def served(self, leased: Leased, size: int) -> bytes:
-        """Turn until the client has so many octets; these."""
+        """Take turns until the client has so many bytes; return them."""
         received = b""
         while len(received) < size:
             assert self.turn() == []
@@ -164,18 +163,18 @@ class Pump:
 
     @property
     def spare(self) -> int:
-        """What is held by no lease."""
+        """The bytes of the spare buffers."""
         return self.lib.echod_pump_spare(self.pump)
 
     @property
     def held(self) -> int:
-        """What all leases hold."""
+        """The bytes that all leases hold."""
         octets = self.lib.echod_pump_held(self.pump)
         assert octets == sum(leased.lease.held for leased in self.leases if leased.lease is not None)
         return octets
 
     def close(self) -> None:
-        """Release everything; nothing may be held then."""
+        """Release everything. Nothing may be held then."""
         for leased in self.leases:
             if leased.lease is not None:
                 self.recall(leased)
@@ -187,7 +186,7 @@ class Pump:
 
 @contextmanager
 def open_pump(native: Native, limit: int = LIMIT, max_fragments: int = FRAGMENTS) -> Iterator[Pump]:
-    """A pump that is closed in the end."""
+    """A pump that is closed at the end."""
     pump = Pump(native, limit, max_fragments)
     try:
         yield pump
@@ -209,7 +208,7 @@ def leased(pump: Pump) -> Leased:
 
 
 def noise(size: int) -> bytes:
-    """Octets."""
+    """Random bytes."""
     return random.Random(size).randbytes(size)
 
 
@@ -259,8 +258,7 @@ def test_nothing_to_do(pump: Pump, leased: Leased) -> None:
 
 
 def test_the_sums(pump: Pump, leased: Leased) -> None:
-    """A lease counts messages, octets and reads; the pump sums them up by type and size, also of leases that are
-    gone."""
+    """A lease counts messages, bytes and reads. The pump sums them up by type and size, for all leases so far."""
     for payload, opcode in (
         (b"text", TEXT),
         (noise(100), BINARY),
@@ -283,7 +281,7 @@ def test_the_sums(pump: Pump, leased: Leased) -> None:
 
 
 def test_readable_while_a_socket_is_ready(pump: Pump, leased: Leased) -> None:
-    """The pump's own descriptor can be watched, and is quiet when all is done."""
+    """The pump's own descriptor can be watched. It is not readable when everything is served."""
     import select  # noqa: PLC0415
 
     poll = select.poll()
@@ -298,7 +296,7 @@ def test_readable_while_a_socket_is_ready(pump: Pump, leased: Leased) -> None:
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 126, KEPT - 8, KEPT - 7, KEPT, 65_535, 65_536, 70_000, 300_000])
 def test_cut_anywhere(pump: Pump, leased: Leased, size: int, opcode: int) -> None:
-    """What is not whole is held, and as much as that, or as its buffer has; the answer comes with the last octet."""
+    """The part of a frame that has come is held, with its whole buffer. The answer comes with the last byte."""
     payload = ("aé€😀" * size).encode()[: size // 10 * 10].ljust(size, b"x")
     frame, answer = echo(payload, opcode)
     before, _ = echo(b"before")
@@ -326,7 +324,7 @@ def test_cut_anywhere(pump: Pump, leased: Leased, size: int, opcode: int) -> Non
 def test_any_messages_cut_anywhere(
     native: Native, messages: list[tuple[bytes, bool]], end: bytes, data: st.DataObject
 ) -> None:
-    """What is ordinary is echoed, what isn't given back as it came; the oracle says which, however it was cut."""
+    """Ordinary frames are echoed, and the rest is given back as it came, wherever the stream is cut."""
     octets = (
         b"".join(client_frame(payload, BINARY if is_binary else TEXT, KEY) for payload, is_binary in messages) + end
     )
@@ -349,7 +347,7 @@ def test_any_messages_cut_anywhere(
 
 
 def test_recalled(pump: Pump, leased: Leased) -> None:
-    """With nothing; with a small frame's begin; with a large one's, as the client sent it."""
+    """A recalled lease gives back the beginning of a frame, small or large, as the client sent it."""
     assert pump.recall(leased) == Ended("RECALLED", b"", b"")
     for size in (100, 100_000):
         for opcode in (TEXT, BINARY):
@@ -380,7 +378,7 @@ def test_recalled(pump: Pump, leased: Leased) -> None:
     ids=lambda rest: repr(rest[:12]),
 )
 def test_not_ordinary(pump: Pump, leased: Leased, rest: bytes) -> None:
-    """What stands before it is echoed, the rest is given back as it came."""
+    """The frames before it are echoed, and the rest is given back as it came."""
     frame, answer = echo(b"before")
     leased.send(frame + rest)
     while leased.ended is None:
@@ -394,7 +392,7 @@ def test_not_ordinary(pump: Pump, leased: Leased, rest: bytes) -> None:
     "begun", [b"", b"\x81", client_frame(b"x" * 100, TEXT, KEY)[:-1], client_frame(noise(9000), BINARY, KEY)[:-1]]
 )
 def test_closed(pump: Pump, leased: Leased, begun: bytes) -> None:
-    """The end of file is the owner's to see; what had begun is its own, too."""
+    """The owner gets the end of file, and the beginning of a frame before it."""
     leased.send(echo(b"x")[0] + begun)
     pump.turn()
     leased.client.shutdown(socket.SHUT_WR)
@@ -423,7 +421,7 @@ def test_closed_by_an_error(pump: Pump) -> None:
 
 
 def test_no_lease(pump: Pump, leased: Leased) -> None:
-    """What epoll does not take, or has already."""
+    """There is no lease for a descriptor that epoll does not take, or already has."""
     null = pump.native.ffi.NULL
     assert pump.lib.echod_pump_lend(pump.pump, leased.served.fileno(), 0) == null
     with open(os.devnull) as file:
@@ -432,7 +430,7 @@ def test_no_lease(pump: Pump, leased: Leased) -> None:
 
 
 def test_no_pump(native: Native) -> None:
-    """Without descriptors there is none, and errno says so."""
+    """Without free descriptors there is no pump, and errno says why."""
     import resource  # noqa: PLC0415
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -448,7 +446,7 @@ def test_no_pump(native: Native) -> None:
 
 
 def fill(pump: Pump, leased: Leased, frame: bytes) -> int:
-    """Send frame after frame until answers are unsent; how many."""
+    """Send frame after frame until answers are unsent; return the number of frames."""
     number = 0
     while leased.ended is None and not leased.lease.unsent_size:
         leased.send(frame)
@@ -460,7 +458,7 @@ def fill(pump: Pump, leased: Leased, frame: bytes) -> int:
 
 @pytest.mark.parametrize("size", [10, 1000, 30_000, 500_000])
 def test_unsent_answers_are_sent_in_the_end(pump: Pump, size: int) -> None:
-    """In order, whatever the kernel takes at a time; until then nothing is read, and what is unsent is held."""
+    """Unsent answers are sent in order, however little the kernel takes. Until then nothing is read."""
     leased = pump.lend(small=True)
     frame, answer = echo(noise(size))
     number = fill(pump, leased, frame)
@@ -484,7 +482,7 @@ def test_unsent_answers_are_sent_in_the_end(pump: Pump, size: int) -> None:
 
 @pytest.mark.parametrize("in_frames", [False, True])
 def test_a_buffer_counts_until_its_last_octet_is_sent(pump: Pump, in_frames: bool) -> None:
-    """It is not given back before."""
+    """The account keeps the whole buffer until then."""
     size = 500_000
     leased = pump.lend(small=True)
     frame, answer = echo(noise(size))
@@ -502,7 +500,7 @@ def test_a_buffer_counts_until_its_last_octet_is_sent(pump: Pump, in_frames: boo
 
 
 def test_a_buffer_that_was_in_use_counts_from_the_begin(pump: Pump, leased: Leased) -> None:
-    """A header alone claims all of it."""
+    """If its pages take memory already, all of it counts as soon as a header claims it."""
     frame, answer = echo(noise(300_000))
     leased.send(frame)
     assert pump.served(leased, len(answer)) == answer
@@ -515,7 +513,7 @@ def test_a_buffer_that_was_in_use_counts_from_the_begin(pump: Pump, leased: Leas
 
 
 def test_a_new_buffer_counts_with_what_was_written_to(native: Native) -> None:
-    """A header alone makes it take no memory. The C library has the kernel make each buffer of more than 32 MiB."""
+    """A header alone makes it take no memory. malloc asks the kernel for each buffer of more than 32 MiB."""
     with open_pump(native, 64 << 20) as pump:
         leased = pump.lend()
         leased.send(b"\x82\xff" + (40 << 20).to_bytes(8, "big") + KEY)
@@ -549,7 +547,7 @@ def test_answers_behind_a_large_one_are_not_copied_with_it(native: Native) -> No
 
 @pytest.mark.parametrize("size", [1000, 500_000])
 def test_recalled_with_unsent_answers(pump: Pump, size: int) -> None:
-    """They come first, and after them what was begun."""
+    """The unsent answers come first, then the beginning of a frame."""
     leased = pump.lend(small=True)
     frame, answer = echo(noise(size))
     number = fill(pump, leased, frame)
@@ -562,7 +560,7 @@ def test_recalled_with_unsent_answers(pump: Pump, size: int) -> None:
 
 
 def test_recalled_with_unsent_answers_and_a_message_begun(pump: Pump) -> None:
-    """As when a read ends in a large frame, and its answers find no room."""
+    """A read may end within a large frame while its answers wait."""
     leased = pump.lend(small=True)
     frame, answer = echo(noise(1000))
     large, _ = echo(noise(100_000))
@@ -582,7 +580,7 @@ def test_recalled_with_unsent_answers_and_a_message_begun(pump: Pump) -> None:
 
 @pytest.mark.parametrize("begun", [b"", PING, client_frame(noise(2000), BINARY, KEY)[:-1]])
 def test_the_end_with_unsent_answers(pump: Pump, begun: bytes) -> None:
-    """The peer is gone before it has taken them: they are the owner's to lose."""
+    """If the peer is gone before it has taken them, they go to the owner."""
     leased = pump.lend(small=True)
     frame, answer = echo(noise(1000))
     leased.send(frame * 60 + begun)
@@ -606,7 +604,7 @@ def test_the_end_with_unsent_answers(pump: Pump, begun: bytes) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_the_buffer_of_a_large_message_is_kept_for_the_next(pump: Pump, leased: Leased, opcode: int) -> None:
-    """One, however many messages follow each other, and the answers stay right."""
+    """One buffer serves all messages that follow each other, and the answers stay right."""
     spares = set()
     for size in (300_000, 300_000, 200_000, 160_000):
         frame, answer = echo(b"%x" % size * (size // 5), opcode)
@@ -621,7 +619,7 @@ def test_the_buffer_of_a_large_message_is_kept_for_the_next(pump: Pump, leased: 
 
 
 def test_a_buffer_of_twice_the_size_is_not_taken(pump: Pump, leased: Leased) -> None:
-    """Else a few octets could hold many."""
+    """Otherwise a few bytes could hold many."""
     kept = []
     for size in (1_000_000, 400_000):
         frame, answer = echo(noise(size))
@@ -632,7 +630,7 @@ def test_a_buffer_of_twice_the_size_is_not_taken(pump: Pump, leased: Leased) -> 
 
 
 def test_small_buffers_are_not_kept(pump: Pump, leased: Leased) -> None:
-    """Nor does malloc give those back to the kernel."""
+    """malloc does not give small buffers back to the kernel, either."""
     frame, answer = echo(noise(100_000))
     leased.send(frame)
     pump.served(leased, len(answer))
@@ -640,7 +638,7 @@ def test_small_buffers_are_not_kept(pump: Pump, leased: Leased) -> None:
 
 
 def test_only_so_many_octets_are_kept(native: Native) -> None:
-    """Of 16 messages of 1 MiB, 8 MiB at most."""
+    """After 16 messages of 1 MiB the pool has 8 MiB at most."""
     with open_pump(native, 2 << 20) as pump:
         frame, answer = echo(noise(1 << 20))
         leases = [pump.lend() for _ in range(16)]
@@ -655,7 +653,7 @@ def test_only_so_many_octets_are_kept(native: Native) -> None:
 
 
 def test_nothing_is_kept_when_it_is_tight(pump: Pump, leased: Leased) -> None:
-    """Neither what was, nor what comes back."""
+    """Spare buffers are released, and so is a buffer whose message ends."""
     frame, answer = echo(noise(300_000))
     leased.send(frame)
     pump.served(leased, len(answer))
@@ -678,7 +676,7 @@ def test_nothing_is_kept_when_it_is_tight(pump: Pump, leased: Leased) -> None:
 
 
 def test_tight(pump: Pump, leased: Leased) -> None:
-    """No large frame is begun, small ones are kept, and it passes."""
+    """A tight pump takes no large frame and keeps small ones. It can become wide again."""
     pump.set_tight(True)
     small, answer = echo(noise(2000))
     leased.send(small[:-1])
@@ -698,7 +696,7 @@ def test_tight(pump: Pump, leased: Leased) -> None:
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_tight_and_blocked(pump: Pump, is_late: bool) -> None:
-    """Who doesn't take its answers then loses the lease, at the next read or the next write."""
+    """A client that does not take its answers loses its lease, at the next read or the next write."""
     leased = pump.lend(small=True)
     frame, answer = echo(noise(1000))
     pump.set_tight(not is_late)
@@ -725,7 +723,7 @@ def test_tight_and_blocked(pump: Pump, is_late: bool) -> None:
 
 @pytest.mark.parametrize(("behind", "is_odd"), [(fragment(b"fragment", BINARY, KEY), False), (PING, True)])
 def test_what_is_behind_a_frame_while_answers_wait(pump: Pump, behind: bytes, is_odd: bool) -> None:
-    """A message that is gathered can wait, what is the owner's can't."""
+    """A gathered message can wait, but what the owner has to judge can not."""
     leased = pump.lend(small=True)
     whole_read, answer = echo(noise(READ - 14))
     small, small_answer = echo(b"x")
@@ -741,7 +739,7 @@ def test_what_is_behind_a_frame_while_answers_wait(pump: Pump, behind: bytes, is
 
 
 def test_each_has_its_turn(pump: Pump) -> None:
-    """A turn of no time serves one socket once; nobody is served twice before everybody has been.
+    """A turn of no time serves one socket once. No socket is served twice before each was served once.
 
     300 sockets are more than the pump asks the kernel about at a time. With their peers they stay under a shell's usual
     limit of 1,024 descriptors.
@@ -759,7 +757,7 @@ def test_each_has_its_turn(pump: Pump) -> None:
 
 
 def test_a_turn_ends_in_time(pump: Pump) -> None:
-    """With work for longer than its time, what is left is the next turn's."""
+    """Work that does not fit into a turn is left for the next one."""
     leases = [pump.lend() for _ in range(200)]
     frame, answer = echo(b"x" * 60_000)
     for leased in leases:
@@ -772,12 +770,12 @@ def test_a_turn_ends_in_time(pump: Pump) -> None:
 
 
 def unread(leased: Leased) -> int:
-    """Octets that the kernel has for the pump."""
+    """Return the number of bytes that the kernel has for the pump."""
     return int(struct.unpack("i", fcntl.ioctl(leased.served, termios.FIONREAD, bytes(4)))[0])
 
 
 def test_one_read_at_a_time(pump: Pump, leased: Leased) -> None:
-    """However much one sends, a visit is one receive of a bounded size."""
+    """However much a client sends, one turn receives once from it, and a bounded amount."""
     frame, answer = echo(noise(1_000_000))
     reads = 0
     while frame:
@@ -817,7 +815,7 @@ def test_a_large_answer_leaves_no_header_for_a_send_of_its_own(pump: Pump) -> No
 
 
 def test_recalled_after_its_event_was_fetched(pump: Pump) -> None:
-    """Its event is not served, though it was there when the turn began; nor when another lease has its memory."""
+    """The event of a recalled lease is not served, even if another lease has its memory."""
     leases = [pump.lend() for _ in range(10)]
     for leased in leases:
         leased.send(echo(b"x")[0])
@@ -833,7 +831,7 @@ def test_recalled_after_its_event_was_fetched(pump: Pump) -> None:
 
 
 def test_many_end_in_one_turn(pump: Pump) -> None:
-    """All are in the list, each once, and those that go on are not."""
+    """Each lease that ended is in the list once, and no other lease is."""
     leases = [pump.lend() for _ in range(30)]
     for number, leased in enumerate(leases):
         leased.send(PING if number % 3 else echo(b"x")[0])
@@ -844,7 +842,7 @@ def test_many_end_in_one_turn(pump: Pump) -> None:
 
 
 def test_what_is_held_is_counted_and_given_back(pump: Pump) -> None:
-    """Whatever the leases do."""
+    """The sum of the accounts is right whatever the leases do."""
     leases = [pump.lend(small=True) for _ in range(20)]
     frame = echo(noise(3000))[0]
     choice = random.Random(1)
