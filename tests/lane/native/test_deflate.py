@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 LEVEL, MEMORY, SHORT = 1, 4, 64
 TAIL = b"\x00\x00\xff\xff"
 MIRRORED, ANEW = 1 << 20, 64 << 10
-"""Octets of a message, as it comes and inflated."""
+"""The largest inflated message, if the answer is what came, and if it is deflated anew."""
 
 SMALL, MOST_BLOCKS = 8 << 10, 1_000
-"""Octets of a message from which on its blocks are counted, and how many these may be."""
+"""The size from which on the blocks of a message are counted, and the most blocks."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a lease takes deflated messages on."""
+    """The terms on which a lease takes deflated messages."""
 
     window_size: int = 0
     window_bits: int = 0
 
     @property
     def most(self) -> int:
-        """Octets of a message."""
+        """The most bytes of an inflated message."""
         return ANEW if self.window_bits else MIRRORED
 
     def wire_limit(self, limit: int) -> int:
-        """Octets of a message as it comes."""
+        """The most bytes of a message as it comes."""
         limit = min(limit, self.most)
         return limit + limit // 16 + 1024
 
@@ -59,7 +59,7 @@ WORDS = [random.Random(n).randbytes(random.Random(n).randrange(3, 12)).hex().enc
 
 
 def prose(size: int, seed: int = 0) -> bytes:
-    """Text that can be deflated, with some that is not ASCII."""
+    """Return text that can be deflated, some of it not ASCII."""
     choice = random.Random(seed)
     words = [choice.choice(WORDS) for _ in range(size // 6 + 1)]
     return b" ".join([*words, MIXED])[-size:].decode(errors="ignore").encode().rjust(size, b".") if size else b""
@@ -68,14 +68,14 @@ def prose(size: int, seed: int = 0) -> bytes:
 def deflate(
     payload: bytes, compressor: Any = None, bits: int = 15, level: int = 6, flush: int = zlib.Z_SYNC_FLUSH
 ) -> bytes:
-    """As section 7.2.1 has it."""
+    """Deflate a message as in RFC 7692 section 7.2.1."""
     compressor = compressor or zlib.compressobj(level, zlib.DEFLATED, -bits)
     octets: bytes = compressor.compress(payload) + compressor.flush(flush)
     return octets.removesuffix(TAIL)
 
 
 def inflate(octets: bytes, window: bytes, limit: int) -> bytes | None:
-    """The message, or None: malformed, not whole, with a last block, or too long."""
+    """Return the message, or None if it is malformed, not whole, too long, or has a last block."""
     inflater = zlib.decompressobj(-15, zdict=window)
     try:
         payload = inflater.decompress(octets, limit + 1)
@@ -97,7 +97,7 @@ class Oracle:
     inflated: list[bytes] = field(default_factory=list)
 
     def answer(self, octets: bytes, opcode: int) -> bytes | None:
-        """A message's answer."""
+        """Return the answer to a message."""
         payload = inflate(octets, self.window, min(self.limit, self.terms.most))
         if payload is None or (opcode == TEXT and not oracle.is_text(payload)):
             return None
@@ -111,7 +111,7 @@ class Oracle:
         return server_frame(deflate(payload, compressor), opcode | DEFLATED)
 
     def serve(self, octets: bytes) -> oracle.Served:
-        """What becomes of a stream."""
+        """Return what becomes of a stream."""
         return oracle.serve(octets, self.limit, FRAGMENTS, self.answer, self.terms.wire_limit(self.limit))
 
 
@@ -124,7 +124,7 @@ class Deflating:
     lend: Callable[..., Any]
 
     def set_zlib(self, level: int = LEVEL, short: int = SHORT, **changed: Any) -> int:
-        """Tell it, perhaps with functions of one's own."""
+        """Set the functions of zlib, some of them perhaps changed."""
         ffi = self.native.ffi
         addresses = zlib_functions.find()
         assert addresses is not None
@@ -145,7 +145,7 @@ class Deflating:
         )
 
     def lend_deflated(self, terms: Terms, window: bytes = b"", small: bool = False) -> Any:
-        """A lease that does."""
+        """Lease one that takes deflated messages."""
         leased = self.lend(small)
         assert self.take(leased, terms, window) == 0
         return leased
@@ -161,11 +161,11 @@ class Client(Secure):
     came = b""
 
     def send(self, octets: bytes) -> None:
-        """In records."""
+        """Send in records."""
         super().send(sealed(octets))
 
     def take(self) -> bytes:
-        """What is in the records that are whole."""
+        """Return what is in the records that are whole."""
         found, _, self.came = opened(self.came + super().take())
         return found
 
@@ -202,7 +202,7 @@ def either(native: Native, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def window_of(pump: DeflatePump, leased: Leased) -> bytes:
-    """The window that a lease gives back at its end, which this is."""
+    """End the lease, and return the window that it gives back."""
     lease = leased.lease
     pump.lib.echod_pump_recall(pump.pump, lease)
     octets = bytes(pump.native.ffi.buffer(lease.window, lease.window_size)) if lease.window_size else b""
@@ -216,7 +216,7 @@ def frame_of(octets: bytes, opcode: int) -> bytes:
 
 
 def deliver(pump: Any, leased: Any, octets: bytes) -> tuple[bytes, bytes]:
-    """Send until all is sent, or the lease has ended; what was received, and what was not sent."""
+    """Send until all is sent, or the lease has ended. Return what was received, and what was not sent."""
     received = b""
     while octets and leased.ended is None:
         with suppress(BlockingIOError):
@@ -227,7 +227,7 @@ def deliver(pump: Any, leased: Any, octets: bytes) -> tuple[bytes, bytes]:
 
 
 def conclude(pump: Any, leased: Any, right: oracle.Served, received: bytes, behind: bytes = b"") -> None:
-    """What is received and what is given back are what they ought to be; `behind` was not even sent."""
+    """Compare what is received and what is given back with what is right. `behind` was not even sent."""
     assert received == right.output
     if leased.ended is None:
         pump.recall(leased)
@@ -247,7 +247,7 @@ TERMS = [MIRROR, MIRROR_ON, Terms(0, 12), Terms(1 << 15, 12), Terms(1 << 9, 9), 
 @pytest.mark.parametrize("terms", TERMS, ids=str)
 @pytest.mark.parametrize("size", [0, 1, 60, 63, 64, 65, 1_000, 30_000, 65_535, 65_536, 70_000, ANEW])
 def test_one_message(either: Any, terms: Terms, size: int) -> None:
-    """In one frame, in several, octet by octet where it is short; each counted by what it says."""
+    """A message comes in one frame, in several, and byte by byte if it is short. It counts with its inflated size."""
     leased = either.lend_deflated(terms)
     right = Oracle(terms)
     bits = terms.window_size.bit_length() - 1 if terms.window_size else 15
@@ -284,7 +284,7 @@ def test_one_message(either: Any, terms: Terms, size: int) -> None:
 @pytest.mark.parametrize("bits", range(9, 16))
 @pytest.mark.parametrize("is_anew", [False, True])
 def test_many_messages_that_refer_to_those_before(either: Any, bits: int, is_anew: bool) -> None:
-    """The window wraps many times, and whoever has the lease next goes on with it; the client's inflater follows."""
+    """The window wraps many times, and the next lease goes on with it."""
     terms = Terms(1 << bits, bits if is_anew else 0)
     right = Oracle(terms)
     compressor, inflater = zlib.compressobj(9, zlib.DEFLATED, -bits), zlib.decompressobj(-bits)
@@ -311,7 +311,7 @@ def test_many_messages_that_refer_to_those_before(either: Any, bits: int, is_ane
 
 
 def test_a_longer_window_than_may_be_is_cut(pump: DeflatePump) -> None:
-    """Its end counts; and one that is not wanted is none."""
+    """The end of a window counts, and terms without a window ignore it."""
     assert window_of(pump, pump.lend_deflated(Terms(1 << 9), noise(5_000))) == noise(5_000)[-512:]
     assert window_of(pump, pump.lend_deflated(MIRROR, noise(5_000))) == b""
     leased = pump.lend_deflated(MIRROR)
@@ -321,14 +321,14 @@ def test_a_longer_window_than_may_be_is_cut(pump: DeflatePump) -> None:
 
 
 def stored(payload: bytes, is_last: bool = False) -> bytes:
-    """A stored block at the begin of an octet."""
+    """Return a stored block at the beginning of a byte."""
     return (
         bytes([is_last]) + len(payload).to_bytes(2, "little") + (len(payload) ^ 0xFFFF).to_bytes(2, "little") + payload
     )
 
 
 def in_steps(*parts: bytes) -> bytes:
-    """One compressor's octets, flushed behind each part."""
+    """Return the output of one compressor, flushed behind each part."""
     compressor = zlib.compressobj(wbits=-15)
     return b"".join(compressor.compress(part) + compressor.flush(zlib.Z_SYNC_FLUSH) for part in parts).removesuffix(
         TAIL
@@ -369,7 +369,7 @@ BLOCKS = {
 @pytest.mark.parametrize("terms", TERMS, ids=str)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks(pump: DeflatePump, terms: Terms, name: str) -> None:
-    """What compressors write is taken; what isn't so is left as it came, and the window as it was."""
+    """A message as compressors write it is taken. Any other is left as it came, and the window as it was."""
     octets = BLOCKS[name]
     before = frame_of(deflate(b"before" * 20), TEXT)
     for opcode in (TEXT, BINARY):
@@ -397,7 +397,7 @@ def test_blocks(pump: DeflatePump, terms: Terms, name: str) -> None:
 
 @pytest.mark.parametrize("payload", [b"Hello", prose(300), noise(50)], ids=["fixed", "dynamic", "stored"])
 def test_cut_short_at_every_place_and_every_octet_wrong(pump: DeflatePump, payload: bytes) -> None:
-    """Python's zlib says what is right."""
+    """The right result is that of Python's zlib."""
     octets = deflate(payload)
     wrong = [
         octets[:place] + bytes([octets[place] ^ bit]) + octets[place + 1 :]
@@ -425,7 +425,7 @@ def test_cut_short_at_every_place_and_every_octet_wrong(pump: DeflatePump, paylo
 @pytest.mark.parametrize("limit", [1_000, 65_535, 65_536, 65_537, 100_000, ANEW, MIRRORED, 2 << 20])
 @pytest.mark.parametrize("terms", [MIRROR, Terms(0, 12)], ids=["mirror", "anew"])
 def test_just_the_limit_and_one_octet_more(native: Native, limit: int, terms: Terms) -> None:
-    """That of a message, or what a turn has time for; as it says, and as it comes."""
+    """The limits hold for a message inflated, and as it comes."""
     most = min(limit, terms.most)
     pump = DeflatePump(native, limit)
     try:
@@ -451,7 +451,7 @@ def test_just_the_limit_and_one_octet_more(native: Native, limit: int, terms: Te
 
 
 def counting_pump(native: Native) -> tuple[DeflatePump, list[int]]:
-    """A pump, and a list that gets longer with each call of `inflate`."""
+    """Make a pump, and a list that grows with each call of `inflate`."""
     asked: list[int] = []
     addresses = zlib_functions.find()
     assert addresses is not None
@@ -495,7 +495,7 @@ SHARE_ONLY = 0
 @pytest.mark.parametrize("payload", [bytes(60_000), b""], ids=["much", "nothing"])
 @pytest.mark.parametrize("terms", [MIRROR_ON, Terms(1 << 15, 12)], ids=["mirror", "anew"])
 def test_what_a_read_has_no_time_for_is_put_off(either: Any, terms: Terms, payload: bytes) -> None:
-    """The lease goes on with it in the turns that follow, and in between others are served."""
+    """The lease goes on with the rest in later turns, and others are served in between."""
     leased, other = either.lend_deflated(terms, noise(1 << 15)), either.lend()
     octets, right = deflate(payload, level=9), Oracle(terms, noise(1 << 15))
     frame, number = frame_of(octets, BINARY), 4_000 if not payload else 200
@@ -518,7 +518,7 @@ def test_what_a_read_has_no_time_for_is_put_off(either: Any, terms: Terms, paylo
 
 
 def test_what_is_put_off_is_given_back_with_the_lease(pump: DeflatePump) -> None:
-    """As it came, when the lease is recalled, and when room is short."""
+    """A put-off rest is given back as it came if the lease is recalled, or memory is short."""
     frame = frame_of(deflate(bytes(60_000), level=9), BINARY)
     answer = Oracle(MIRROR).answer(deflate(bytes(60_000), level=9), BINARY)
     assert answer is not None
@@ -536,7 +536,7 @@ def test_what_is_put_off_is_given_back_with_the_lease(pump: DeflatePump) -> None
 
 @pytest.mark.parametrize("terms", [MIRROR, Terms(0, 12)], ids=["mirror", "anew"])
 def test_a_large_message_of_too_many_blocks_is_autobahns(native: Native, terms: Terms) -> None:
-    """However little they say: else 1 MiB of empty ones would take as long as 20 MiB of text."""
+    """Otherwise 1 MiB of empty blocks would take as long as 20 MiB of text."""
     counting, asked = counting_pump(native)
     try:
         for octets in (
@@ -556,7 +556,7 @@ def test_a_large_message_of_too_many_blocks_is_autobahns(native: Native, terms: 
 
 @pytest.mark.parametrize("number", [MOST_BLOCKS - 10, MOST_BLOCKS + 10])
 def test_about_as_many_blocks_as_may_be(pump: DeflatePump, number: int) -> None:
-    """Each flush of a compressor's makes an empty one behind what it was given."""
+    """Each flush of a compressor makes an empty block."""
     octets = in_steps(*(random.Random(place).randbytes(40) for place in range(number // 2)))
     assert len(octets) > SMALL
     leased, frame = pump.lend_deflated(MIRROR), frame_of(octets, BINARY)
@@ -566,7 +566,7 @@ def test_about_as_many_blocks_as_may_be(pump: DeflatePump, number: int) -> None:
 
 
 def test_a_plain_answer_of_several_pieces_is_autobahns(pump: DeflatePump, native: Native) -> None:
-    """It would have to be put together first: nobody sets the least deflated size so high."""
+    """Such an answer would have to be put together first. Nobody sets the least deflated size so high."""
     high = DeflatePump(native)
     try:
         assert high.set_zlib(short=100_000) == 0
@@ -585,7 +585,7 @@ def test_a_plain_answer_of_several_pieces_is_autobahns(pump: DeflatePump, native
 
 @st.composite
 def streams(draw: st.DrawFn, bits: int) -> bytes:
-    """Plain, deflated, fragmented, and control frames; mostly right."""
+    """Draw plain, deflated, fragmented and control frames, most of them right."""
     compressor = zlib.compressobj(draw(st.sampled_from([1, 6, 0])), zlib.DEFLATED, -bits) if bits else None
     octets = b""
     for _ in range(draw(st.integers(0, 8))):
@@ -611,7 +611,7 @@ def streams(draw: st.DrawFn, bits: int) -> bytes:
 @settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(terms=st.sampled_from(TERMS), data=st.data())
 def test_any_stream_cut_anywhere(native: Native, terms: Terms, data: st.DataObject) -> None:
-    """As the oracle has it."""
+    """The result is that of the oracle."""
     octets = data.draw(streams(terms.window_size.bit_length() - 1 if terms.window_size else 0))
     right = Oracle(terms, limit=20_000)
     served = right.serve(octets)
@@ -639,7 +639,7 @@ def test_any_stream_cut_anywhere(native: Native, terms: Terms, data: st.DataObje
 
 
 def test_deflated_messages_without_terms_are_autobahns(pump: DeflatePump) -> None:
-    """As ever."""
+    """They end the lease."""
     leased = pump.lend()
     leased.send(echo(b"x")[0] + frame_of(deflate(b"Hello"), TEXT))
     assert pump.turn() == [leased]
@@ -649,7 +649,7 @@ def test_deflated_messages_without_terms_are_autobahns(pump: DeflatePump) -> Non
 
 @pytest.mark.parametrize("terms", TERMS, ids=str)
 def test_clients_that_do_not_read(either: Any, terms: Terms) -> None:
-    """All answers come, in order, and nothing is read meanwhile."""
+    """All answers come in order, and nothing is read meanwhile."""
     leased = either.lend_deflated(terms, small=True)
     right = Oracle(terms)
     octets = [deflate(noise(size)) for size in (10, 3_000, 9_000, 200)]
@@ -673,7 +673,7 @@ def test_clients_that_do_not_read(either: Any, terms: Terms) -> None:
 
 
 def test_tight(pump: DeflatePump) -> None:
-    """Little ones go on."""
+    """Small messages are still served."""
     pump.set_tight(True)
     leased = pump.lend_deflated(MIRROR_ON)
     octets = deflate(prose(5_000))
@@ -692,7 +692,7 @@ def test_tight(pump: DeflatePump) -> None:
 
 
 def test_a_zlib_that_is_none(native: Native) -> None:
-    """Told when it is set; and a compressor that can't be made when a lease asks for it."""
+    """Setting a wrong zlib fails. Terms whose compressor can't be made fail, too."""
     pump = DeflatePump(native)
     try:
         assert pump.set_zlib(inflateInit2_=lambda *_: -6) == -1
@@ -707,7 +707,7 @@ def test_a_zlib_that_is_none(native: Native) -> None:
 
 @pytest.mark.parametrize("name", ["inflateReset", "inflateSetDictionary", "deflateReset", "inflate", "deflate"])
 def test_a_stream_that_fails(native: Native, name: str) -> None:
-    """The message is left as it came."""
+    """The message is given back as it came."""
     pump = DeflatePump(native)
     try:
         assert pump.set_zlib(LEVEL, SHORT, **{name: lambda *_: -2}) == 0

@@ -26,7 +26,7 @@ RECORD = 16_384
 
 
 def record(kind: bytes, octets: bytes = b"") -> bytes:
-    """A record: its kind, its size, and its octets, turned around."""
+    """Return a record: its kind, its size, and its bytes inverted."""
     return kind + len(octets).to_bytes(2, "big") + bytes(octets.translate(TURNED))
 
 
@@ -34,12 +34,12 @@ TURNED = bytes(octet ^ 0x5A for octet in range(256))
 
 
 def sealed(octets: bytes, most: int = RECORD) -> bytes:
-    """As many records as it takes."""
+    """Return the bytes in as many records as it takes."""
     return b"".join(record(DATA, octets[start : start + most]) for start in range(0, len(octets), most))
 
 
 def opened(octets: bytes) -> tuple[bytes, bytes, bytes]:
-    """What is in these records; the kinds of the others; and what is left."""
+    """Return the payload of these records, the kinds of the others, and what is left."""
     found, others = b"", b""
     while len(octets) >= 3 and len(octets) >= (size := 3 + int.from_bytes(octets[1:3], "big")):
         if octets[:1] == DATA:
@@ -132,7 +132,7 @@ class OpenSSL:
         return size
 
     def SSL_get_error(self, ssl: Any, result: int) -> int:  # noqa: ARG002
-        """Why it failed."""
+        """Return why it failed."""
         return self.error
 
     def BIO_read(self, bio: Any, octets: Any, size: int) -> int:
@@ -228,7 +228,7 @@ def converse(
 @pytest.mark.parametrize("most", [1, 7, RECORD])
 @pytest.mark.parametrize("size", [0, 5, 200, 5_000, 70_000, 300_000])
 def test_echo(pump: SecurePump, leased: Secure, size: int, most: int) -> None:
-    """However it comes in records; the answers are in records that are as large as may be."""
+    """A message may come in any records. The answers are in records of the largest size."""
     frame, answer = echo(noise(size % 1000 if most < RECORD else size))
     received = converse(
         pump, leased, sealed(frame * 2, most), lambda received: len(opened(received)[0]) >= 2 * len(answer)
@@ -240,7 +240,7 @@ def test_echo(pump: SecurePump, leased: Secure, size: int, most: int) -> None:
 
 
 def test_what_the_session_has_to_say_by_itself_is_sent(pump: SecurePump, leased: Secure) -> None:
-    """New keys, say: with an answer, or without one."""
+    """A record without payload, such as new keys, may need an answer."""
     leased.send(record(OTHER_KEYS))
     assert pump.turn() == []
     assert leased.take() == record(OTHER_KEYS)
@@ -292,7 +292,7 @@ def test_records_behind_an_odd_frame_are_left_in_the_session(pump: SecurePump, l
 @pytest.mark.parametrize("size", [10, 40_000, 200_000])
 @pytest.mark.parametrize("writes", [0, 1, 3])
 def test_a_session_that_can_not_be_written_to(pump: SecurePump, leased: Secure, size: int, writes: int) -> None:
-    """As in the middle of a renegotiation: the answer is the owner's to write."""
+    """In the middle of a renegotiation the owner has to write the answer."""
     frame, answer = echo(noise(size))
     leased.session.writes_left = writes
     received = converse(pump, leased, sealed(frame), lambda received: len(opened(received)[0]) == len(answer))
@@ -307,7 +307,7 @@ def test_a_session_that_can_not_be_written_to(pump: SecurePump, leased: Secure, 
 @pytest.mark.parametrize("puts", [0, 1, 3])
 @pytest.mark.parametrize("behind", [b"", record(CLOSE_NOTIFY), sealed(PING)])
 def test_without_memory_the_connection_is_lost(pump: SecurePump, leased: Secure, puts: int, behind: bytes) -> None:
-    """Octets that the session doesn't take can't be given back."""
+    """Bytes that the session does not take are lost."""
     leased.session.puts_left = puts
     leased.send(sealed(echo(noise(300))[0]) + behind + sealed(noise(60_000)))
     pump.turn()
@@ -321,7 +321,7 @@ def test_without_memory_the_connection_is_lost(pump: SecurePump, leased: Secure,
 
 
 def grown(pump: SecurePump) -> list[int]:
-    """The slots of the leases whose sessions were first seen in the last turn to have grown."""
+    """Return the slots of the leases whose sessions the last turn found grown."""
     found, lease = [], pump.lib.echod_pump_grown(pump.pump)
     while lease:
         found.append(lease.slot)
@@ -330,7 +330,7 @@ def grown(pump: SecurePump) -> list[int]:
 
 
 def test_whose_buffers_have_grown_is_told_once(pump: SecurePump) -> None:
-    """By what was received, or by what was sealed at a time."""
+    """A session grows by what is received, or sealed, at a time."""
     leases = [pump.lend() for _ in range(3)]
     for leased, size in zip(leases, (3_000, 6_000, 60_000), strict=True):
         leased.send(sealed(echo(noise(size))[0]))
@@ -347,7 +347,7 @@ def test_whose_buffers_have_grown_is_told_once(pump: SecurePump) -> None:
 
 
 def test_what_a_buffer_has_grown_to_counts_while_anything_is_in_it(pump: SecurePump) -> None:
-    """All of it: it doesn't shrink as octets go."""
+    """The whole BIO is held: it does not shrink when bytes leave it."""
     leased = stuffed(pump, 60_000, 1)
     most = leased.lease.sealed_size
     while leased.lease.sealed_size > 30_000:
@@ -360,7 +360,7 @@ def test_what_a_buffer_has_grown_to_counts_while_anything_is_in_it(pump: SecureP
 
 
 def stuffed(pump: SecurePump, size: int, count: int) -> Secure:
-    """A lease whose client has sent so many messages, and takes nothing."""
+    """Return a lease whose client has sent so many messages, and takes no answers."""
     leased = pump.lend(small=True)
     octets = sealed(echo(noise(size))[0] * count)
     for _ in range(100):
@@ -388,7 +388,7 @@ def test_who_does_not_take_his_answers(pump: SecurePump, size: int) -> None:
 
 @pytest.mark.parametrize("size", [100, 60_000, 400_000])
 def test_unsent_answers_go_back_in_order(pump: SecurePump, size: int) -> None:
-    """First what the session has sealed, then the rest."""
+    """The records in the session go first, then the rest."""
     count = max(1, 60_000 // size)
     leased = stuffed(pump, size, count)
     ended = pump.recall(leased)
@@ -403,7 +403,7 @@ def test_unsent_answers_go_back_in_order(pump: SecurePump, size: int) -> None:
 
 @pytest.mark.parametrize("look", range(1, 10))
 def test_who_takes_his_answers_meanwhile(pump: SecurePump, look: int) -> None:
-    """Whenever that is, while it is decided what there is to wait for."""
+    """The client may take its answers at any moment of the decision."""
     leased = pump.lend(small=True)
     frames = [echo(noise(size)) for size in (20_000, 30_000)]
     answers = b"".join(answer for _, answer in frames)
@@ -429,7 +429,7 @@ def test_who_takes_his_answers_meanwhile(pump: SecurePump, look: int) -> None:
 
 @pytest.mark.parametrize("odd", [sealed(PING), record(CLOSE_NOTIFY)])
 def test_what_is_odd_is_seen_behind_answers_that_wait(pump: SecurePump, odd: bytes) -> None:
-    """As far as it has been received."""
+    """What was received is given back."""
     leased = pump.lend(small=True)
     leased.send(sealed(echo(noise(40_000))[0]) + odd)
     for _ in range(10):
@@ -440,7 +440,7 @@ def test_what_is_odd_is_seen_behind_answers_that_wait(pump: SecurePump, odd: byt
 
 
 def test_tight_and_blocked(pump: SecurePump) -> None:
-    """Reading, and writing."""
+    """Reading and writing can fail."""
     pump.set_tight(True)
     leased = stuffed(pump, 1000, 60)
     assert leased.ended
@@ -454,7 +454,7 @@ def test_tight_and_blocked(pump: SecurePump) -> None:
 
 
 def test_a_peer_that_has_gone(pump: SecurePump, leased: Secure) -> None:
-    """An end of file, and an error when answers wait."""
+    """The peer may end the stream, or fail while answers wait."""
     leased.client.close()
     assert pump.turn() == [leased]
     assert leased.ended == Ended("CLOSED", b"", b"")
@@ -466,7 +466,7 @@ def test_a_peer_that_has_gone(pump: SecurePump, leased: Secure) -> None:
 
 
 def test_a_session_that_has_something_to_send_is_not_taken(pump: SecurePump, leased: Secure) -> None:
-    """Whoever left it there sends it first."""
+    """A session that has something to send is not leased."""
     pump.recall(leased)
     leased.session.outgoing = b"left"
     assert leased.lend(0) == pump.native.ffi.NULL
@@ -476,7 +476,7 @@ def test_a_session_that_has_something_to_send_is_not_taken(pump: SecurePump, lea
 
 @pytest.mark.parametrize("seed", range(20))
 def test_of_any_kind_cut_anywhere(pump: SecurePump, seed: int) -> None:
-    """Records of any size, a client that reads now and then: the same octets come back."""
+    """The same bytes come back in records of any size, to a client that reads now and then."""
     choice = random.Random(seed)
     leased = pump.lend(small=choice.random() < 0.5)
     frames = [echo(noise(choice.choice([0, 5, 100, 4_090, 5_000, 40_000, 150_000])), BINARY) for _ in range(12)]
