@@ -300,9 +300,10 @@ class Messages(Working):
         self.account.read_ahead = 0
 
     def forget_message(self) -> None:
-        """Drop what has been gathered of the current message."""
+        """Drop what has been gathered of the current message, but for a large frame, whose rest still has to come."""
         self._gathered = b""
-        self.account.message = 0
+        if self._large is None:
+            self.account.message = 0
 
     def forget_unparsed(self) -> None:
         """Drop what Autobahn has not looked at."""
@@ -311,10 +312,10 @@ class Messages(Working):
 
     def forget_what_came(self) -> None:
         """Drop all that has come and is not echoed."""
+        self._large = None
         self.forget_message()
         self.put_off(b"")
         self._forget_read_ahead()
-        self._large = None
         self.is_held = False
         if self.extension is not None:
             self.extension.forget_what_came()

@@ -199,5 +199,7 @@ def test_a_large_frame_counts_what_its_buffer_takes(native: Native) -> None:
         connection.dataReceived(client_frame(BINARY, NOISE)[: 500 * KIB])
         assert 400 * KIB < connection.account.message < len(NOISE) + KIB
         assert connection.account.total == connection.account.message
+        connection.sendCloseFrame(1000)
+        assert connection.account.message > 400 * KIB, "the rest of the frame comes before the peer's Close frame"
         connection.dataReceived(client_frame(BINARY, NOISE)[500 * KIB :])
         assert connection.account.total == 0
