@@ -79,7 +79,8 @@ class Connection(Upkeep):
             # TLS has read more than it was asked to.
             self.read_ahead(data)
         else:
-            self.act(lambda: self.receive(data))
+            receive = _RECEIVERS[self.phase]
+            self.act(lambda: receive(self, data))
 
     def readConnectionLost(self) -> None:
         """The peer sends no more: send the echoes of all that it has sent, then close."""

@@ -130,8 +130,8 @@ class Messages(Working):
         data = self._put_off
         self.put_off(b"")
         if not data:
-            data = bytes(self._read_ahead)
-            self._forget_read_ahead()
+            data, self._read_ahead = bytes(self._read_ahead), b""
+            self.account.read_ahead = 0
         self.receive(data)
         if self._read_ahead:
             self.pause(Pause.BEHIND)
@@ -295,10 +295,6 @@ class Messages(Working):
         self._read_ahead += data
         self.account.read_ahead = len(self._read_ahead)
 
-    def _forget_read_ahead(self) -> None:
-        self._read_ahead = b""
-        self.account.read_ahead = 0
-
     def forget_message(self) -> None:
         """Drop what has been gathered of the current message, but for a large frame, whose rest still has to come."""
         self._gathered = b""
@@ -312,10 +308,10 @@ class Messages(Working):
 
     def forget_what_came(self) -> None:
         """Drop all that has come and is not echoed."""
+        self._gathered = self._put_off = self._read_ahead = b""
         self._large = None
-        self.forget_message()
-        self.put_off(b"")
-        self._forget_read_ahead()
+        account = self.account
+        account.message = account.put_off = account.read_ahead = 0
         self.is_held = False
         if self.extension is not None:
             self.extension.forget_what_came()
