@@ -52,7 +52,8 @@ class Pausing(ConnectionBase):
 
     def lift(self, why: Pause) -> None:
         """Drop a reason, and do not read yet."""
-        self.pauses &= ~int(why)
+        if self.pauses:
+            self.pauses &= ~int(why)
 
     def read_if_may(self) -> None:
         """Read, if there is no reason not to."""
