@@ -195,6 +195,9 @@ class Connection(Upkeep):
         elif self.in_open_state:
             self.enter(LEAVING)
             self.take_back()
+            # What the lease leaves may have ended the connection, for instance with the client's Close frame.
+            if not self.in_open_state:
+                return
             if at_once or (self.is_idle and not self._owes and not self.carrier.unread):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")

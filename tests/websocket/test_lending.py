@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from echod.core.counts import Outcome
+from echod.echo import EchoProtocol
+from echod.lane.leases import Ended
 from echod.lane.native import Native
 from echod.websocket.pauses import Pause
 from tests.fakes import Peer
-from tests.frames import TEXT, client_frame
+from tests.frames import CLOSE, TEXT, client_frame
 from tests.loop import Bed, bed
 
 
@@ -48,3 +51,23 @@ def test_nothing_is_lent_without_the_lane(peer: Peer) -> None:
     assert not peer.protocol.has_lane
     peer.send(client_frame(TEXT, b"hello"))
     assert (peer.protocol.lane_name, peer.protocol.lease) == ("autobahn", None)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_lease_that_leaves_a_close_frame_ends_before_the_connection_goes_away(
+    made: Bed, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """The pump had put the frame off, behind messages that took long. The connection is lost within `take_back`."""
+    connection = made.link().protocol
+    lane = made.factory.lane
+    assert lane is not None
+
+    def recall(borrower: EchoProtocol) -> None:
+        lane.drop(borrower)
+        borrower.lease_ended(Ended(b"", client_frame(CLOSE, b"\x03\xe8"), is_over=False, is_lost=False))
+
+    monkeypatch.setattr(lane, "recall", recall)
+    connection.go_away(at_once)
+    assert not made.factory.live
+    assert made.factory.counts.outcomes == {Outcome.CLEAN: 1}
+    made.loop.advance(made.factory.settings.close_timeout + 1)  # no deadline was started for it
