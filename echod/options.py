@@ -40,9 +40,9 @@ from echod.run import log_place, signals, systemd
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers.launch import make_command, make_environment
-from echod.run.workers.parent import make_log, tell_refusal
 from echod.run.workers.role import Role, take_role
 from echod.run.workers.supervisor import Supervisor
+from echod.run.workers.to_parent import make_log, tell_refusal
 from echod.run.workers.worker import Worker
 from echod.settings import Compression, Settings, parse_choice
 from echod.upstream import clock, endpoints, names

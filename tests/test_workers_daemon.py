@@ -210,7 +210,7 @@ def test_a_hanging_worker_is_replaced() -> None:
         os.kill(victim, signal.SIGSTOP)
         # Meanwhile the other workers are served, and are asked for their figures.
         assert samples(daemon)["echod_connections_open"] == sum(client.process != victim for client in found)
-        daemon.wait_for_log(f"worker {victim} has not answered for 10s, it is killed")
+        daemon.wait_for_log(f"worker {victim} has not answered for 10s; killing it")
         daemon.wait_for_log(f"worker {victim} was killed by SIGKILL")
         wait_until(lambda: is_ready(daemon), "the next worker")
         assert victim not in workers(daemon)

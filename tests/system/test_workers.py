@@ -255,7 +255,7 @@ def test_a_stuck_worker_is_replaced(system: System) -> None:
         victim = found[0][1]
         send_signal(system, "STOP", victim)
         assert samples(system)['process_resident_memory_bytes{worker="0"}'] > 0
-        wait_until(told(system, f"worker {victim} has not answered for 10s, it is killed"), "the worker to be missed")
+        wait_until(told(system, f"worker {victim} has not answered for 10s; killing it"), "the worker to be missed")
         wait_until(lambda: is_ready(system), "the next worker")
         assert victim not in workers(system)
         for connection, process in found:

@@ -1,7 +1,8 @@
 """`--workers`: the parent. It listens, and lets worker processes serve.
 
 It starts the workers, passes on the orders that come by signals, and ends when all workers have ended. Each worker has
-a slot, which watches it (`slot`). Their sockets are in `sockets`, and what the admin site shows is in `totals`.
+a `WatchedWorker`, which watches it. The workers' sockets are in `sockets`, and what the admin site shows is in
+`totals`.
 
 Knows the life of the daemon with workers. Must never know a connection or a message.
 """
@@ -24,9 +25,9 @@ from echod.run.process import fail_at_exit, set_descriptor_limit
 from echod.run.service import EchoService
 from echod.run.workers.child import Process
 from echod.run.workers.launch import launch
-from echod.run.workers.slot import LOG, PULSE, Slot
 from echod.run.workers.sockets import Nobody, Sockets
 from echod.run.workers.totals import Totals
+from echod.run.workers.watched_worker import LOG, PULSE, WatchedWorker
 from echod.web.metrics.values import AllValues
 
 _log = Logger(namespace=LOG)
@@ -46,21 +47,21 @@ class Supervisor(EchoService):
         self._command = command
         self._environment = environment
         self._folder = os.getcwd()  # before twistd goes to its --rundir
-        self._slots = [Slot(index, self) for index in range(self.settings.workers)]
+        self._workers = [WatchedWorker(index, self) for index in range(self.settings.workers)]
         self._sockets = Sockets(self.settings.workers, self.settings.backlog)
-        self.totals = Totals(self.settings, self._slots, lambda: bool(self.running), self._admin_endpoints)
+        self.totals = Totals(self.settings, self._workers, lambda: bool(self.running), self._admin_endpoints)
         self._has_failed = False
         self._all_ended: Deferred[None] | None = None
         self._kill_call: IDelayedCall | None = None
-        self._pulse = LoopingCall(self._for_each, Slot.pulse)
+        self._pulse = LoopingCall(self._for_each, WatchedWorker.pulse)
         self._pulse.clock = self._reactor
 
-    def _for_each(self, act: Callable[[Slot], object]) -> None:
-        for slot in self._slots:
-            act(slot)
+    def _for_each(self, act: Callable[[WatchedWorker], object]) -> None:
+        for worker in self._workers:
+            act(worker)
 
     def _processes(self) -> Iterable[Process]:
-        return (slot.process for slot in self._slots if slot.process is not None)
+        return (worker.process for worker in self._workers if worker.process is not None)
 
     # The life of the service, as `EchoService` has it.
 
@@ -76,7 +77,7 @@ class Supervisor(EchoService):
 
     def _begin(self) -> None:
         if self.running:
-            self._for_each(Slot.start)
+            self._for_each(WatchedWorker.start)
             self._pulse.start(PULSE, now=False)
 
     def _tell_ready(self) -> None:
@@ -88,21 +89,21 @@ class Supervisor(EchoService):
         if not self.running:
             return f"draining, connections left: {connections}"
         most = sum(process.limit for process in found)
-        return f"connections: {connections} of at most {most}, workers: {len(found)} of {len(self._slots)}"
+        return f"connections: {connections} of at most {most}, workers: {len(found)} of {len(self._workers)}"
 
     def reload(self) -> Deferred[Any]:
         """Read the certificates again, in each worker and for the admin site; fires when all serving workers have
         done it."""
-        asked = gatherResults([succeed(self._read_certificates()), *(slot.reload() for slot in self._slots)])
+        asked = gatherResults([succeed(self._read_certificates()), *(worker.reload() for worker in self._workers)])
         return asked.addCallback(lambda found: self._report_reload([fault for faults in found for fault in faults]))
 
     def _drain(self) -> Deferred[Any]:
-        self._for_each(Slot.stop)
+        self._for_each(WatchedWorker.stop)
         self._sockets.close_siblings()
         self._all_ended = Deferred()
         ended = self._all_ended
         most = self.settings.drain_timeout + self.settings.worker_stop_margin
-        self._kill_call = self._reactor.callLater(most, self._for_each, Slot.kill)
+        self._kill_call = self._reactor.callLater(most, self._for_each, WatchedWorker.kill)
         self.one_has_ended()
         return ended
 
@@ -115,7 +116,7 @@ class Supervisor(EchoService):
             self._pulse.stop()
         return super()._stopped(result)
 
-    # What the slots need (`slot.Keeper`).
+    # What the watched workers need (`watched_worker.Keeper`).
 
     def launch(self, index: int, process: Process) -> None:
         """Start a process for the worker; raises `OSError`."""
@@ -124,7 +125,7 @@ class Supervisor(EchoService):
 
     def serving_changed(self) -> None:
         """Report when all workers serve for the first time, and divide the sockets of workers that accept nothing."""
-        if self.running and not self.is_ready and all(slot.is_serving for slot in self._slots):
+        if self.running and not self.is_ready and all(worker.is_serving for worker in self._workers):
             self.is_ready = True
             self._report_ready()
         if self.running and self.is_ready:
@@ -134,15 +135,15 @@ class Supervisor(EchoService):
         pids = ", ".join(str(process.pid) for process in self._processes())
         _log.info("workers: {pids}", pids=pids, **{UNLIMITED: True})
         most = min(process.limit for process in self._processes())
-        report.log_limits(self.settings.share(0), most, f", for each of {len(self._slots)} workers")
+        report.log_limits(self.settings.share(0), most, f", for each of {len(self._workers)} workers")
         super()._tell_ready()
 
     def _cover(self) -> None:
         """Let serving workers serve the sockets of the others, to which the kernel still gives connections."""
-        serving = [slot for slot in self._slots if slot.is_serving]
-        orphaned = [index for index, slot in enumerate(self._slots) if not slot.is_serving]
-        for place, slot in enumerate(serving):
-            slot.cover(orphaned[place :: len(serving)])
+        serving = [worker for worker in self._workers if worker.is_serving]
+        orphaned = [index for index, worker in enumerate(self._workers) if not worker.is_serving]
+        for place, worker in enumerate(serving):
+            worker.cover(orphaned[place :: len(serving)])
 
     def reloaded_late(self, faults: Sequence[str]) -> None:
         """Report the faults of a worker that was still starting at the time of the reload."""
@@ -155,7 +156,7 @@ class Supervisor(EchoService):
 
     def one_has_ended(self) -> None:
         """End the drain if no process is left."""
-        if self._all_ended is not None and not any(slot.process for slot in self._slots):
+        if self._all_ended is not None and not any(worker.process for worker in self._workers):
             ended, self._all_ended = self._all_ended, None
             assert self._kill_call is not None
             if self._kill_call.active():

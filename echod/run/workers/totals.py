@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
 
 from echod.net.tls import endpoint as tls_endpoint
-from echod.run.workers.slot import LOG, Slot
+from echod.run.workers.watched_worker import LOG, WatchedWorker
 from echod.settings import Settings
 from echod.web.metrics.collect import add_up_all
 from echod.web.metrics.declarations import CERTIFICATES, METRICS, WORKERS
@@ -30,13 +30,13 @@ class Totals:
     def __init__(
         self,
         settings: Settings,
-        slots: Sequence[Slot],
+        workers: Sequence[WatchedWorker],
         is_running: Callable[[], bool],
         admin_endpoints: Sequence[tuple[str, IStreamServerEndpoint]],
     ) -> None:
         """`is_running` tells whether the daemon runs, and does not drain."""
         self.settings = settings
-        self._slots = slots
+        self._workers = workers
         self._is_running = is_running
         self._admin_endpoints = admin_endpoints
         self._kept: AllValues = {}
@@ -54,11 +54,13 @@ class Totals:
         """The state of the daemon: it serves when every worker serves, because each has connections that wait."""
         if not self._is_running():
             return State.DRAINING
-        return State.SERVING if all(slot.is_serving for slot in self._slots) else State.STARTING
+        return State.SERVING if all(worker.is_serving for worker in self._workers) else State.STARTING
 
     def processes(self) -> dict[str, int]:
         """Return the process id of each worker that has a process, by the worker's number, counted from 0."""
-        return {str(index): slot.process.pid for index, slot in enumerate(self._slots) if slot.process is not None}
+        return {
+            str(index): worker.process.pid for index, worker in enumerate(self._workers) if worker.process is not None
+        }
 
     def values(self) -> Deferred[AllValues]:
         """Return the numbers of all workers, including those that have ended."""
@@ -69,7 +71,7 @@ class Totals:
         kept[CERTIFICATES] = {**tls_endpoint.ends(self._admin_endpoints)}
         # A worker doesn't know of the others.
         wanted: AllValues = {WORKERS: {(): self.settings.workers}}
-        asked = gatherResults([slot.values() for slot in self._slots])
+        asked = gatherResults([worker.values() for worker in self._workers])
         return asked.addCallback(lambda found: add_up_all([*found, kept]) | wanted)
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
@@ -77,15 +79,15 @@ class Totals:
 
         def divide(totals: list[int | None]) -> Deferred[Any]:
             parts, before = [], 0
-            for slot, total in zip(self._slots, (found or 0 for found in totals), strict=True):
+            for worker, total in zip(self._workers, (found or 0 for found in totals), strict=True):
                 first, last = max(start - before, 0), min(start + size - before, total)
-                parts.append(slot.ask("part", [first, last - first]) if first < last else succeed([]))
+                parts.append(worker.ask("part", [first, last - first]) if first < last else succeed([]))
                 before += total
             return gatherResults(parts).addCallback(
                 lambda found: (before, [told for part in found for told in part or ()])
             )
 
-        return gatherResults([slot.ask("total") for slot in self._slots]).addCallback(divide)
+        return gatherResults([worker.ask("total") for worker in self._workers]).addCallback(divide)
 
     def newest(self, count: int) -> Deferred[list[dict[str, Any]]]:
         """Return the connections that were accepted last, the last one first."""
@@ -93,4 +95,4 @@ class Totals:
         def choose(found: list[list[dict[str, Any]] | None]) -> list[dict[str, Any]]:
             return sorted((told for part in found for told in part or ()), key=lambda told: float(told["age"]))[:count]
 
-        return gatherResults([slot.ask("newest", count) for slot in self._slots]).addCallback(choose)
+        return gatherResults([worker.ask("newest", count) for worker in self._workers]).addCallback(choose)

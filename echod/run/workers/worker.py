@@ -24,8 +24,8 @@ from echod.core.lag import LagMeter
 from echod.run import report, signals
 from echod.run.listening import describe_failure
 from echod.run.service import EchoService
-from echod.run.workers.parent import Parent, ParentLog
 from echod.run.workers.role import NAMESPACE, Role
+from echod.run.workers.to_parent import LinkToParent, ParentLog
 from echod.upstream import eager, endpoints
 from echod.web import sources
 from echod.web.metrics.collect import read_all, read_counts
@@ -41,7 +41,7 @@ class Worker(EchoService):
     def __init__(self, *arguments: Any, log: ParentLog, role: Role, **options: Any) -> None:
         """`log` is the log that `observer` writes to, and `role` is this worker's; the rest is as in `EchoService`."""
         super().__init__(*arguments, **options)
-        self._parent = Parent(self._hear, self._answer, self.stop_process, log)
+        self._parent = LinkToParent(self._hear, self._answer, self.stop_process, log)
         self._parent_id = os.getppid()
         self._others = dict(role.others)
         self._covered: dict[int, list[IListeningPort]] = {}

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.error import ProcessTerminated
 
 from echod.net.endpoints import parse_endpoint
-from echod.run.workers.slot import PATIENCE
+from echod.run.workers.watched_worker import PATIENCE
 from echod.web.admin import describe_settings
 from echod.web.metrics.collect import add_up_all
 from echod.web.metrics.values import AllValues, Observed, pack

@@ -13,8 +13,8 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from echod.run.workers.parent import ParentLog, make_log
 from echod.run.workers.role import Role
+from echod.run.workers.to_parent import ParentLog, make_log
 from echod.run.workers.worker import Worker
 from echod.settings import Settings
 from echod.upstream import endpoints

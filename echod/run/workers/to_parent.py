@@ -75,7 +75,7 @@ class ParentLog:
         (self.tell or _tell_and_wait)("log", told)
 
 
-class Parent(Link):
+class LinkToParent(Link):
     """The worker's end of the link."""
 
     transport: Any

@@ -1,4 +1,4 @@
-"""A worker's slot: how its process is watched, reloaded and replaced."""
+"""A watched worker: how its process is watched, reloaded and replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.error import ProcessTerminated
 from twisted.logger import globalLogPublisher
 
-from echod.run.workers.slot import PATIENCE
+from echod.run.workers.watched_worker import PATIENCE
 from tests.run.workers.played import DEAF, Started, state
 
 
@@ -49,7 +49,7 @@ def test_a_starting_worker_reloads_as_soon_as_it_serves(started: Started, lines:
     second.serve()
     assert second.asked == ["reload"]
     assert "reload failed: a keeps its old certificates: why" in lines
-    # The next process reads the files when it starts, and a slot without a process has nobody to tell.
+    # The next process reads the files when it starts, and a worker without a process has nobody to tell.
     second.end(ProcessTerminated(None, 9))
     started.service.reload()
     started.reactor.advance(0.1)
@@ -128,7 +128,7 @@ def test_a_worker_that_stands_still_is_killed_once(started: Started, lines: list
     for _ in range(5):
         started.reactor.advance(1)
     assert (first.signals, second.signals) == (["KILL"], [])
-    assert lines.count("worker 100 has not answered for 10s, it is killed") == 1
+    assert lines.count("worker 100 has not answered for 10s; killing it") == 1
     # If this process itself stood still, however long, that is one pulse.
     second.answers = DEAF
     started.reactor.advance(1000)

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.logger import Logger, LogLevel
 
-from echod.run.workers.parent import Parent, ParentLog, tell_refusal
+from echod.run.workers.to_parent import LinkToParent, ParentLog, tell_refusal
 from tests.run.workers.pipes import Pipes
 
 
@@ -42,7 +42,7 @@ def test_a_parent_that_is_behind_gets_no_more_lines() -> None:
     log = ParentLog()
     told: list[str] = []
     log.tell = lambda _, value: told.append(value["text"])
-    parent = Parent(lambda *_: None, lambda *_: None, lambda: None, log)
+    parent = LinkToParent(lambda *_: None, lambda *_: None, lambda: None, log)
     logger = Logger(observer=log)
     parent.pauseProducing()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""A worker's slot: it starts a process, watches it, and starts the next one when that process ends.
+"""The parent's side of one worker: starts its process, watches it, and starts the next one when that process ends.
 
 Knows one worker: its pulse, its end, and the delay before a restart. Must never know the other workers.
 """
@@ -39,7 +39,7 @@ _worker_log = Logger(namespace=NAMESPACE)
 
 
 class Keeper(Protocol):
-    """What a slot needs from the supervisor."""
+    """What a watched worker needs from the supervisor."""
 
     settings: Settings
     clock: Any
@@ -67,8 +67,8 @@ class Keeper(Protocol):
         """End the daemon: a worker can't start, and not all workers have served yet."""
 
 
-class Slot:
-    """The slot of one worker; over time it holds one process after the other."""
+class WatchedWorker:
+    """One worker as the parent watches it: one process after the other."""
 
     def __init__(self, index: int, keeper: Keeper) -> None:
         self._index = index
@@ -142,7 +142,7 @@ class Slot:
         patience = self._settings.worker_timeout if process.is_serving else self._settings.worker_start_timeout
         if process.silences * PULSE > patience and not process.is_killed:
             seconds = format_duration(patience)
-            _log.error("worker {pid} has not answered for {seconds}, it is killed", pid=process.pid, seconds=seconds)
+            _log.error("worker {pid} has not answered for {seconds}; killing it", pid=process.pid, seconds=seconds)
             process.kill()
 
     @staticmethod
