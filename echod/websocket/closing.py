@@ -38,7 +38,13 @@ class Closing(Messages):
         self.forget_message()
         if self.is_behind:
             self.factory.turns.add(self.whole)
-        self.resume(Pause.ROOM)
+        self.stop_waiting()
+
+    def stop_waiting(self) -> None:
+        """Wait for room no longer."""
+        if self.is_waiting:
+            self.factory.waiting.discard(self.whole)
+            self.resume(Pause.ROOM)
 
     def drop(self) -> None:
         """End the TCP connection once what was written is sent. Autobahn calls this in `dropConnection`.

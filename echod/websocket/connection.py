@@ -129,6 +129,7 @@ class Connection(Upkeep):
         if self.faulty is not None:
             self.faulty.stop()
         self.forget_tasks()
+        self.forget_unparsed()
         self.fail(1011, "internal error")
 
     def settle(self) -> None:

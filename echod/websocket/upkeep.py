@@ -46,9 +46,7 @@ class Upkeep(Opening):
         """Read, at most `read_size` octets at a time."""
         if self.in_open_state:
             self.carrier.set_read_size(read_size)
-            if self.is_waiting:
-                self.factory.waiting.discard(self.whole)
-                self.resume(Pause.ROOM)
+            self.stop_waiting()
 
     def waited_too_long(self) -> None:
         """Close with 1013 (IANA: try again later), unless the client has taken some of its answers meanwhile."""

@@ -57,10 +57,12 @@ def test_an_exception_closes_with_1011_and_goes_no_further(clock: Clock, monkeyp
     events: list[dict[str, Any]] = []
     globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:
-        assert closed_with(peer.frames(client_frame(TEXT, b"x"))) == 1011
+        assert closed_with(peer.frames(client_frame(TEXT, b"x") + client_frame(TEXT, b"not looked at"))) == 1011
     finally:
         globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
     assert any("log_failure" in event for event in events)
+    assert not peer.protocol.data
+    assert peer.protocol.account.entries() == {}
 
 
 def test_going_away_when_nothing_is_under_way(peer: Peer) -> None:
