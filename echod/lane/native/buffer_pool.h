@@ -1,6 +1,6 @@
 /*
- * Buffers of large messages. The pool keeps those of messages that are over for the next ones: to get a new one from
- * the kernel each time, which has to clear it, doubles the cost of a message of 1 MiB.
+ * Buffers of large messages. The pool keeps the buffers of finished messages for the next ones. Otherwise the kernel,
+ * which has to clear each new buffer, would double the cost of a message of 1 MiB.
  *
  * Knows the allocator. Must never know what is in a buffer.
  */
@@ -24,9 +24,9 @@ static inline size_t allocated_size(uint8_t *buffer)
     return buffer ? malloc_usable_size(buffer) : 0;
 }
 
-/* A buffer of at least `size` bytes. One from the pool has less than twice as many: otherwise a few messages could hold
-   more than was accounted for. *touched: its bytes that take memory already. The others take memory when they are
-   written to. NULL: there is no memory. */
+/* A buffer of at least `size` bytes. A buffer from the pool has less than twice as many: otherwise a few messages could
+   hold more than was accounted for. *touched: the bytes of the buffer that take memory already. The others take memory
+   when they are written to. NULL: there is no memory. */
 uint8_t *echod_pool_take(echod_pool *pool, size_t size, size_t *touched);
 
 /* Keep a buffer for later, or release it if there is no room. */

@@ -9,11 +9,11 @@
  *     after    | server frame | server frame |..| client fra      `produced` bytes, leftovers, then as before
  *
  * Text is checked after it was moved, piece by piece while a piece is in the first-level cache, and only if unmasking
- * found a byte above ASCII. If it is invalid, the pieces are moved back and masked again, which gives the very bytes
- * that came. To check first, through the mask, would avoid that, but would cost every valid frame a second pass:
- * measured with the AVX2 kernel, 15 instead of 7 ns for 1 KiB of ASCII, 31 instead of 20 us for 1 MiB, 84 instead of 73
- * us for 1 MiB of mixed text. An invalid frame ends its connection, so that the way back is taken once in the life of a
- * connection.
+ * found a byte above ASCII. If the text is invalid, its pieces are moved back and masked again, which restores the
+ * bytes that came. A check before the move, through the mask, would avoid that, but would cost every valid frame a
+ * second pass: measured with the AVX2 kernel, 15 instead of 7 ns for 1 KiB of ASCII, 31 instead of 20 us for 1 MiB, 84
+ * instead of 73 us for 1 MiB of mixed text. An invalid frame ends its connection, so a connection restores one frame at
+ * most.
  *
  * Messages of several frames are gathered by gather.c.
  */
@@ -34,7 +34,7 @@ static inline uint64_t unmask(uint8_t *target, const uint8_t *source, size_t len
     return echod_kernel_chosen->unmask(target, source, len, key);
 }
 
-/* Unmask and check. Returns how many bytes were unmasked: all, or fewer if *utf8 became UTF8_REJECT. */
+/* Unmask and check a text. Returns how many bytes were unmasked: all, or fewer if *utf8 became UTF8_REJECT. */
 static size_t unmask_text(uint8_t *target, const uint8_t *source, size_t len, uint32_t key, uint32_t *utf8)
 {
     size_t at = 0;
@@ -48,16 +48,16 @@ static size_t unmask_text(uint8_t *target, const uint8_t *source, size_t len, ui
     return at;
 }
 
-/* The index is the highest set bit of twice the length, minus one, without a branch. For an empty message that wraps
-   around to an index of its own. */
+/* Count a message. The index is the number of the highest set bit in twice the length minus one, without a branch. For
+   an empty message the subtraction wraps around to an index of its own. */
 static inline void sum(echod_sum *of_type, uint64_t length)
 {
     of_type->sizes[63 ^ (unsigned)__builtin_clzll(2 * length - 1)]++;
     of_type->octets += length;
 }
 
-/* Turn the client frame at `from` into the server frame at `to`, four bytes shorter. 0: it is invalid, and is as it
-   was. */
+/* Turn the client frame at `from` into the server frame at `to`, four bytes shorter. 0: the frame is invalid, and was
+   restored. */
 static inline int echo_frame(uint8_t *to, uint8_t *from, const frame_header *header, echod_sums *sums)
 {
     uint8_t *target = to + write_header(to, header->opcode, header->length, 0);

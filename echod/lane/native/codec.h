@@ -6,8 +6,8 @@
  * from the choice of a kernel (see kernel.h).
  *
  * An *ordinary frame* is final and masked, its opcode is text or binary, no reserved bit is set, its length has the
- * shortest form and is within the limit, and a text is valid UTF-8. Anything else is Autobahn's to judge: the codec
- * leaves it as it was.
+ * shortest form and is within the limit, and a text is valid UTF-8. Autobahn judges anything else: the codec leaves it
+ * unchanged.
  *
  * Python sees the declarations between the two cffi lines: build.py reads them from here.
  */
@@ -24,21 +24,21 @@ typedef enum {
     ECHOD_STOP_BOUNDARY,     /* nothing is left: the last byte ended a frame */
     ECHOD_STOP_NEED_MORE,    /* the rest is the beginning of an ordinary frame */
     ECHOD_STOP_TOO_LARGE,    /* the rest begins a frame that is above the limit, and ordinary otherwise */
-    ECHOD_STOP_NOT_ORDINARY, /* the rest is Autobahn's */
+    ECHOD_STOP_NOT_ORDINARY, /* Autobahn has to judge the rest */
 } echod_stop;
 
 typedef struct {
-    size_t consumed;   /* bytes of client frames taken from the front of the buffer; all behind them is as it was */
+    size_t consumed;   /* bytes of client frames taken from the front of the buffer; those behind are unchanged */
     size_t produced;   /* bytes of server frames at the front of the buffer; never more than consumed */
-    uint64_t messages; /* echoed, */
-    uint64_t octets;   /* and the bytes of their payloads */
+    uint64_t messages; /* that were echoed */
+    uint64_t octets;   /* bytes of their payloads */
     /* NEED_MORE, TOO_LARGE: how many bytes from `consumed` on are needed before there is more to say. If the length of
        the frame is known, the whole frame; otherwise as much of its header as tells the length. In other cases 0. */
     uint64_t need;
     echod_stop stop;
 } echod_echoed;
 
-/* What was echoed in all, for metrics. The caller keeps it, and it only grows. */
+/* All that was echoed, for metrics. The caller keeps these sums, which only grow. */
 typedef struct {
     uint64_t sizes[64]; /* messages by payload: [n] more than 2^(n-1) bytes and at most 2^n, [0] one, [63] none */
     uint64_t octets;    /* bytes of their payloads */
@@ -57,7 +57,7 @@ echod_echoed echod_codec_echo(uint8_t *octets, size_t len, uint64_t max_message_
    piece. */
 typedef struct {
     uint64_t length; /* bytes of the payload */
-    uint64_t done;   /* of these, the ones that were fed so far */
+    uint64_t done;   /* bytes of it that were fed so far */
     uint32_t key;    /* the masking key, in memory order */
     uint32_t utf8;   /* the validator's state (utf8.h) */
     uint8_t opcode;  /* 1 text, 2 binary */
@@ -66,10 +66,10 @@ typedef struct {
 typedef enum {
     ECHOD_LARGE_OPEN,     /* valid so far, and more has to come */
     ECHOD_LARGE_COMPLETE, /* complete and valid */
-    ECHOD_LARGE_INVALID,  /* the text is not UTF-8: call echod_large_restore, then hand it on */
+    ECHOD_LARGE_INVALID,  /* the text is not UTF-8: call echod_large_restore, and give the frame to Autobahn */
 } echod_large_state;
 
-/* Bytes of room in front of a payload that is collected, for either header. */
+/* Bytes of room in front of a collected payload: the header of either side fits. */
 #define ECHOD_LARGE_ROOM 16
 
 /* Read the header in octets[0, len). Returns the size of the client's header (6, 8 or 14), or 0 if there is no complete
@@ -89,7 +89,7 @@ echod_large_state echod_large_feed(echod_large *large, uint8_t *target, const ui
 /* Add a complete frame to the sums. */
 void echod_large_sum(const echod_large *large, echod_sums *sums);
 
-/* Mask the first `done` bytes of the payload again, so that it is what the client sent. `done` is 0 then. */
+/* Mask the first `done` bytes of the payload again, as the client sent them, and set `done` to 0. */
 void echod_large_restore(echod_large *large, uint8_t *payload);
 
 /* The parts, for bytes that are not in an ordinary frame. */
@@ -101,8 +101,9 @@ uint64_t echod_unmask(uint8_t *target, const uint8_t *source, size_t len, uint32
 /* The key for bytes that begin `offset` bytes into a payload. */
 uint32_t echod_key_at(uint32_t key, uint64_t offset);
 
-/* Run the validator over octets[0, len). It begins in state ECHOD_UTF8_ACCEPT, and is in that state again wherever the
-   text may end. From the first byte that no valid text has there it stays in ECHOD_UTF8_REJECT. */
+/* Run the validator over octets[0, len), and return its next state. It begins in state ECHOD_UTF8_ACCEPT, and is in
+   that state again wherever the text may end. A byte that can't continue valid text puts it in ECHOD_UTF8_REJECT, where
+   it stays. */
 #define ECHOD_UTF8_REJECT 0
 #define ECHOD_UTF8_ACCEPT 6
 uint32_t echod_utf8(uint32_t state, const uint8_t *octets, size_t len);
@@ -113,7 +114,7 @@ const char *echod_codec_isa_name(size_t index);
 /* 1 if this processor can run the kernel. */
 int echod_codec_isa_usable(const char *name);
 
-/* Use this kernel from now on, or the best one if the name is NULL. 0, or -1 if this processor can not run it, or there
+/* Use this kernel from now on, or the best one if the name is NULL. 0, or -1 if this processor can't run it, or there
    is no such kernel. For tests and measurements: no other thread may be in the codec. */
 int echod_codec_set_isa(const char *name);
 

@@ -41,7 +41,7 @@ struct echod_deflate {
     echod_deflate_settings settings;
     z_stream inflater;
     z_stream deflaters[MAX_WBITS + 1]; /* by the bits of their window, made when needed; without a state: not made */
-    /* What a message says, piece by piece, behind the bytes before it. */
+    /* The content of a message, piece by piece, behind the bytes before it. */
     uint8_t inflated[WINDOW_SIZE + INFLATE_SIZE];
     /* Deflated anew. With the least memory, bytes that can't be compressed grow by 4 %. */
     uint8_t deflated[ANSWER_ROOM + LARGEST_ANEW + LARGEST_ANEW / 4];
@@ -55,14 +55,14 @@ static const uint8_t TAIL[TAIL_SIZE] = {0x00, 0x00, 0xFF, 0xFF};
 
 echod_deflate *echod_deflate_new(const echod_zlib *zlib, const echod_deflate_settings *settings)
 {
-    /* Only what needs it is cleared: pages that nothing touches take no memory. */
+    /* Only the fields that need it are cleared: pages that nothing touches take no memory. */
     echod_deflate *it = malloc(sizeof *it);
     if (!it)
         return NULL;
     memset(it, 0, offsetof(echod_deflate, inflated));
     it->zlib = *zlib;
     it->settings = *settings;
-    /* Without a header, and with the largest window, in which everything is right that a smaller one allows. */
+    /* Without a header. The largest window accepts every message that a smaller one accepts. */
     if (zlib->inflateInit2_(&it->inflater, -MAX_WBITS, zlib->zlibVersion(), (int)sizeof(z_stream)) == Z_OK)
         return it;
     free(it);
@@ -97,8 +97,8 @@ static size_t most_room(const echod_window *window)
     return window->terms.window_size + window->terms.window_size / 4;
 }
 
-/* Move on by the end of a message, which is no longer than the window. False: there is no memory, and the window is as
-   it was. */
+/* Move on by the end of a message, which is no longer than the window. False: there is no memory, and the window is
+   unchanged. */
 static bool push(echod_window *window, const uint8_t *octets, size_t size)
 {
     assert(size <= window->terms.window_size);
@@ -152,7 +152,7 @@ size_t echod_deflate_largest(const echod_terms *terms)
 typedef struct {
     echod_deflate *it;
     echod_window *window;
-    z_stream *deflater; /* NULL: the answer is what came */
+    z_stream *deflater; /* NULL: the answer is the bytes that came */
     bool is_text;
     uint32_t utf8;
     bool counts_blocks;
@@ -166,7 +166,7 @@ typedef struct {
 typedef enum {
     PIECE_MORE, /* the message goes on behind it */
     PIECE_LAST, /* the message ends with it, as it should */
-    PIECE_ODD,  /* the message is Autobahn's */
+    PIECE_ODD,  /* Autobahn has to judge the message */
 } piece_state;
 
 /* Make the streams ready for a message. False: zlib can't. */
@@ -257,13 +257,13 @@ static bool deflate_piece(passage *at, bool is_last)
     return (said == Z_OK || said == Z_BUF_ERROR) && !deflater->avail_in && deflater->avail_out;
 }
 
-/* Have the bytes before the next piece stand in front of it, where the window can take them from. */
+/* Move the bytes before the next piece to the place in front of it, from which the window can take them. */
 static void move_on(passage *at)
 {
     memcpy(at->it->inflated, at->it->inflated + at->piece_size, WINDOW_SIZE);
 }
 
-/* Say how a message is answered whose last piece was taken. */
+/* Say how a message is answered, after its last piece was taken. */
 static echod_inflated conclude(const passage *at)
 {
     if (!at->deflater)
@@ -277,7 +277,7 @@ static echod_inflated conclude(const passage *at)
     return (echod_inflated){.size = at->size, .answer = at->it->deflated + ANSWER_ROOM, .answer_size = size};
 }
 
-/* Move the window on by the message. False: there is no memory, and the window is as it was. */
+/* Move the window on by the message. False: there is no memory, and the window is unchanged. */
 static bool push_message(const passage *at)
 {
     size_t most = at->window->terms.window_size, seen = at->size < most ? at->size : most;

@@ -1,7 +1,7 @@
 /*
  * The header of a frame (RFC 6455 section 5.2), read and written.
  *
- * Knows the header. Must never know a payload, or what becomes of a frame.
+ * Knows the header. Must never know a payload, or what is done with a frame.
  */
 #ifndef ECHOD_FRAME_H
 #define ECHOD_FRAME_H
@@ -25,7 +25,7 @@ typedef struct {
     uint8_t opcode;
 } frame_header;
 
-/* What a header is. ECHOD_STOP_BOUNDARY stands for a correct one. */
+/* What read_header finds. ECHOD_STOP_BOUNDARY stands for the whole header of an ordinary frame. */
 typedef struct {
     echod_stop stop;
     uint64_t need; /* as in echod_echoed */
@@ -61,7 +61,8 @@ static inline size_t length_size(uint64_t length)
     return length < LENGTH_16 ? 0 : length <= UINT16_MAX ? 2 : 8;
 }
 
-/* Read the header at octets[0, len), len > 0, as far as it is there. The first byte that is not ordinary decides. */
+/* Read the header at octets[0, len), len > 0, as far as it has arrived. The first byte that no ordinary frame has there
+   decides. */
 static inline verdict read_header(const uint8_t *octets, size_t len, uint64_t max_message_size, frame_header *header)
 {
     uint8_t opcode = octets[0] ^ FIN;

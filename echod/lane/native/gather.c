@@ -55,7 +55,7 @@ void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint
     };
 }
 
-/* Take bytes of a header. False: the frame is the owner's to judge, and none of these bytes is taken. */
+/* Take bytes of a header. False: the owner has to judge the frame, and none of these bytes is taken. */
 static bool take_header(echod_gather *it, const uint8_t *source, size_t len, size_t *at)
 {
     assert(it->header_size < CLIENT_HEADER);

@@ -5,8 +5,8 @@
  * section 6). Must never know a socket, an allocator, or how to inflate.
  *
  * Bytes that do not belong to a correct message are left where they are: a control frame, a wrong header, text that is
- * not UTF-8. Then, and whenever the owner has to go on, the bytes that were taken become frames again: one with the
- * payload of all whole frames, and the current one as it came.
+ * not UTF-8. When they appear, or when the owner has to go on for another reason, the bytes that were taken become
+ * frames again: one frame with the payload of all whole frames, and the current frame as it came.
  */
 #ifndef ECHOD_GATHER_H
 #define ECHOD_GATHER_H
@@ -20,10 +20,10 @@
 
 typedef struct {
     echod_large frame;      /* the current frame's payload; the validator's state goes on from frame to frame */
-    uint64_t whole;         /* bytes of payload in the frames before it, which are whole, */
-    uint32_t fragments;     /* and the number of these frames */
+    uint64_t whole;         /* bytes of payload in the whole frames before it */
+    uint32_t fragments;     /* the number of these frames */
     uint32_t max_fragments; /* the most frames of a message */
-    uint64_t max_size;      /* the most bytes of payload, as they come */
+    uint64_t max_size;      /* the most bytes of payload, as they arrive */
     bool is_in_payload;     /* the current frame's header is complete */
     uint8_t kind;           /* opcode and RSV1 */
     uint8_t header_size;    /* bytes of the current frame's header that are there */
@@ -33,14 +33,14 @@ typedef struct {
 typedef enum {
     ECHOD_GATHER_OPEN,     /* everything was taken, and the message goes on */
     ECHOD_GATHER_COMPLETE, /* the message is whole; if it is text and not deflated, it is UTF-8 */
-    ECHOD_GATHER_ODD,      /* what comes next, or the current frame, is the owner's to judge */
+    ECHOD_GATHER_ODD,      /* the owner has to judge what comes next, or the current frame */
 } echod_gather_state;
 
 /* Whether a message that can be gathered begins with a frame that has this first byte. */
 bool echod_gather_is_first(uint8_t octet, bool takes_deflated);
 
-/* Read the header of a final frame, whatever else its first byte says. Returns its size, or 0 if the frame is not all
-   in octets[0, len), or its payload is longer than max_size. */
+/* Read the header of a final frame, whatever else its first byte says. Returns the size of the header, or 0 if the
+   frame is not all in octets[0, len), or its payload is longer than max_size. */
 size_t echod_gather_whole(echod_large *frame, const uint8_t *octets, size_t len, uint64_t max_size);
 
 /* Whether the message is deflated. */

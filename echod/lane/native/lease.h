@@ -40,8 +40,8 @@ typedef enum {
     ENDED,    /* the lease has ended */
 } outcome;
 
-/* A lease, with what only the pump sees of it. The public part comes first. What a buffer takes of memory stands in a
-   field *_held from when it is allocated until it is released. */
+/* A lease, with the fields that only the pump sees. The public part comes first. While a buffer is allocated, a field
+   *_held has the bytes of memory that it takes. */
 typedef struct {
     echod_lease public;
     outcome state;
@@ -87,14 +87,14 @@ struct echod_pump {
     echod_sums sums;
     echod_lease *ended;
     echod_lease *grown;
-    /* The events that were fetched, and how many of them are served. What a turn has no time for the next one begins
-       with. */
+    /* The events that were fetched, and how many of them are served. The next turn begins with those that a turn had no
+       time for. */
     int count;
     int served;
     echod_pool pool;
     struct epoll_event events[BATCH];
     uint8_t buffer[SHARED_SIZE];
-    /* Over TLS: what was received for the lease that is being served, and is not in its session yet. */
+    /* Over TLS: the records that were received for the lease that is being served, and are not in its session yet. */
     echod_openssl openssl;
     echod_sealed sealed;
     /* NULL: echod_pump_set_zlib was not called. */
@@ -129,8 +129,8 @@ static inline uint8_t *copy_octets(const uint8_t *octets, size_t size)
     return copied;
 }
 
-/* Keep bytes until more of them have come, or for a later turn. False: there is no memory. */
-static inline bool keep_partial(lease_t *lease, const uint8_t *octets, size_t size)
+/* Keep a copy of bytes until more of them have come, or for a later turn. False: there is no memory. */
+static inline bool copy_partial(lease_t *lease, const uint8_t *octets, size_t size)
 {
     assert(!lease->partial && size);
     lease->partial = copy_octets(octets, size);
@@ -155,8 +155,8 @@ static inline void give_buffer(echod_pump *pump, uint8_t *buffer)
         echod_pool_give(&pump->pool, buffer);
 }
 
-/* Bytes of memory that the message's buffer takes. A header alone claims a whole buffer, and the pages of a large one
-   take no memory until they are written to. */
+/* Bytes of memory that the message's buffer takes. A header alone claims a whole buffer, and the pages of a large
+   buffer take no memory until they are written to. */
 size_t echod_lease_message_held(const lease_t *lease);
 
 /* Put a lease on the list of those whose session has grown, once. */

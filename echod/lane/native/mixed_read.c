@@ -20,7 +20,7 @@ typedef struct {
 /* What became of the next bytes. */
 typedef enum {
     TAKEN,   /* they are echoed or gathered */
-    LEFT,    /* they are Autobahn's, and are in the buffer or in the gathered message as they were */
+    LEFT,    /* Autobahn has to judge them; they are unchanged, in the buffer or in the gathered message */
     PARTIAL, /* they begin an ordinary frame */
     LATE,    /* the lease has no time for them now */
     LOST,    /* there is no memory for their answer */
@@ -73,15 +73,15 @@ static size_t most_inflated(const echod_pump *pump, const lease_t *lease)
     return pump->max_message_size < most ? (size_t)pump->max_message_size : most;
 }
 
-/* The most bytes of a deflated message as it comes. One that can't be compressed is a little longer than what it
-   says. */
+/* The most bytes of a deflated message as it arrives. A message that can't be compressed is a little longer than its
+   content. */
 static size_t most_deflated(const echod_pump *pump, const lease_t *lease)
 {
     size_t limit = most_inflated(pump, lease);
     return limit + limit / 16 + 1024;
 }
 
-/* Inflate a message, and count it. TAKEN or LEFT. */
+/* Inflate a message, count it, and note in is_late whether the lease has had its share of the turn. TAKEN or LEFT. */
 static fate inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const uint8_t *octets,
                             size_t size, echod_inflated *said)
 {
@@ -94,7 +94,7 @@ static fate inflate_message(echod_pump *pump, lease_t *lease, reading *it, uint8
     return TAKEN;
 }
 
-/* Answer with what a message was deflated to anew, or with what it says, if that is short. */
+/* Answer with the content of a message: deflated anew, or plain if it is short. */
 static fate answer_anew(echod_pump *pump, lease_t *lease, reading *it, uint8_t opcode, const echod_inflated *said)
 {
     assert(said->answer);
@@ -112,7 +112,7 @@ static size_t room_for(const lease_t *lease, size_t payload)
     return lease->message && room < 2 * lease->message_room ? 2 * lease->message_room : room;
 }
 
-/* Have room for so many bytes of payload more. TAKEN, or LEFT if there is no memory or the pump is tight. */
+/* Make room for `size` more bytes of payload. TAKEN, or LEFT if there is no memory or the pump is tight. */
 static fate make_room(echod_pump *pump, lease_t *lease, size_t size)
 {
     size_t done = lease->message ? echod_gather_size(gather_of(lease)) : 0;
@@ -146,8 +146,8 @@ static fate answer_gathered(echod_pump *pump, lease_t *lease, reading *it, const
     uint8_t *payload = lease->message + GATHER_ROOM;
     size_t header_size = put_header_before(payload, whole->opcode, whole->length);
     size_t size = header_size + (size_t)whole->length;
-    /* Thousands of small messages fit into a read, and a send costs as much as a hundred of them. To copy a large one
-       costs more than a send. */
+    /* Thousands of small messages fit into a read, and a send costs as much as a hundred of them. Copying a large
+       message costs more than a send. */
     if (size <= KEEP_SIZE && put_behind(pump, it, payload - header_size, size)) {
         drop_message(pump, lease);
         return TAKEN;
@@ -217,7 +217,7 @@ typedef struct {
     uint8_t *begin; /* of the frame */
     size_t header_size;
     uint8_t header[CLIENT_HEADER];
-    uint8_t *payload; /* unmasked, where it stands in an answer of the same bytes, which is shorter by the key */
+    uint8_t *payload; /* unmasked, at its place in an answer of the same bytes, which is shorter by the key */
 } unmasked_frame;
 
 /* Unmask the payload of the next frame, which may overwrite the frame's header. False: the frame is not whole. */
@@ -235,7 +235,7 @@ static bool unmask_frame(echod_pump *pump, lease_t *lease, const reading *it, un
     return true;
 }
 
-/* Make the frame what it was when it came. */
+/* Restore the frame to the bytes that came. */
 static void mask_again(const unmasked_frame *whole)
 {
     uint8_t *source = whole->begin + whole->header_size;
@@ -245,7 +245,7 @@ static void mask_again(const unmasked_frame *whole)
     memcpy(whole->begin, whole->header, whole->header_size);
 }
 
-/* Serve a deflated message. If it is not all there in one frame, gather it. */
+/* Serve a deflated message. If it is not in one whole frame, gather it. */
 static fate serve_deflated(echod_pump *pump, lease_t *lease, reading *it)
 {
     unmasked_frame whole;
@@ -301,7 +301,7 @@ static fate serve_next(echod_pump *pump, lease_t *lease, reading *it)
 static outcome put_off(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t rest_size)
 {
     assert(!lease->message);
-    return keep_partial(lease, rest, rest_size) ? PUT_OFF : echod_lease_end_without_memory(pump, lease);
+    return copy_partial(lease, rest, rest_size) ? PUT_OFF : echod_lease_end_without_memory(pump, lease);
 }
 
 outcome echod_serve_mixed(echod_pump *pump, lease_t *lease, size_t produced, size_t at, size_t size)

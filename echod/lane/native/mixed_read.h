@@ -2,7 +2,7 @@
  * A read that is not all ordinary frames. Fragmented messages are gathered, deflated ones are inflated, and the
  * ordinary ones between them are echoed.
  *
- * Knows what gather.h, deflate.h and codec.h say of bytes that are there. Must never know how these are received, or
+ * Knows what gather.h, deflate.h and codec.h say of bytes that have arrived. Must never know how bytes are received, or
  * how an answer is sent.
  */
 #ifndef ECHOD_MIXED_READ_H

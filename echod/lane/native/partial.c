@@ -28,8 +28,8 @@ outcome echod_partial_feed(echod_pump *pump, lease_t *lease, const uint8_t *octe
     return CONTINUE;
 }
 
-/* Whether the payload of a small frame can still become that of an ordinary one. A text has to fail at the first byte
-   that no text has there (cases 6.4 of the Autobahn testsuite), not when the frame is whole, which may be never. */
+/* Whether a small frame can still become an ordinary one, by the payload so far. A text has to fail at the first byte
+   that can't continue it (cases 6.4 of the Autobahn testsuite), not when the frame is whole, which may be never. */
 static bool can_be_ordinary(echod_large *large, const uint8_t *payload, size_t size)
 {
     uint8_t unmasked[KEEP_SIZE];
@@ -42,7 +42,7 @@ static outcome keep_small(echod_pump *pump, lease_t *lease, const uint8_t *rest,
 {
     if (header_size && !can_be_ordinary(&lease->large, rest + header_size, size - header_size))
         return echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, size);
-    return keep_partial(lease, rest, size) ? CONTINUE : echod_lease_end_without_memory(pump, lease);
+    return copy_partial(lease, rest, size) ? CONTINUE : echod_lease_end_without_memory(pump, lease);
 }
 
 /* Make the buffer of a large frame. False: the pump is tight, or there is no memory. */
@@ -52,7 +52,7 @@ static bool make_message(echod_pump *pump, lease_t *lease)
         return false;
     lease->is_gathered = false;
     lease->message_room = ECHOD_LARGE_ROOM + (size_t)lease->large.length;
-    /* The buffer is not touched until it is filled: the claim of a header alone takes no new memory. */
+    /* Nothing is written to the buffer until payload arrives: a header alone takes no new memory. */
     lease->message = echod_pool_take(&pump->pool, lease->message_room, &lease->message_touched);
     return lease->message != NULL;
 }

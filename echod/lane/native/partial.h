@@ -1,6 +1,6 @@
 /*
- * An ordinary frame of which only the beginning has come. A small one is kept until the rest is there. A large one is
- * collected in a buffer of its own, and unmasked and checked as it comes.
+ * An ordinary frame of which only the beginning has come. A small frame is kept until the rest is there. A large frame
+ * is collected in a buffer of its own, and unmasked and checked as it arrives.
  *
  * Knows what codec.h says of large frames. Must never know a socket, or how an answer is sent.
  */

@@ -22,7 +22,7 @@
 /* Nanoseconds of a turn for one lease. What it has no time for is put off, so that the others get their turn. */
 enum { SHARE = 250 * 1000 };
 
-/* Code that most messages do not need is called, so that what they need stays together. */
+/* Code that most messages do not need is not inlined, so that the code that they need stays together. */
 #define SELDOM static __attribute__((noinline))
 
 /* Serving bytes that were read. */
@@ -62,7 +62,7 @@ FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
     if (lease->message)
         return target_of_message(pump, lease, room);
     assert(lease->partial_size <= KEEP_SIZE);
-    /* While the pump is tight, what is read and is not whole goes to the owner: a large piece for each would be too
+    /* While the pump is tight, an incomplete message goes to the owner: a large piece for each lease would be too
        much. */
     *room = pump->is_tight ? TIGHT_READ_SIZE : lease->read_size;
     return pump->buffer + lease->partial_size;
@@ -87,7 +87,7 @@ FOR_EACH outcome take(echod_pump *pump, lease_t *lease, size_t size)
 
 /* A client that does not take its answers. */
 
-/* Whether these bytes, at the beginning of a frame, are the owner's to judge. */
+/* Whether the owner has to judge these bytes at the beginning of a frame. */
 static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets, size_t size)
 {
     echod_sums not_counted = {0};
@@ -99,7 +99,7 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
     return echoed.stop == ECHOD_STOP_TOO_LARGE;
 }
 
-/* Whether a frame comes next that is the owner's to judge, or something else than a frame in a TLS session. */
+/* Whether the owner has to judge what comes next: a frame, or anything in a TLS session that is not payload. */
 static bool is_odd_next(echod_pump *pump, lease_t *lease)
 {
     bool is_within_frame = lease->message && !(lease->is_gathered && !gather_of(lease)->header_size);

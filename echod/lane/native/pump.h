@@ -4,16 +4,17 @@
  * A glossary of this folder:
  *
  *   codec      a function from a client's frames to the server's frames that echo them (codec.h)
- *   ordinary   a frame that the codec takes: final, masked, text or binary, valid. Anything else is left to Autobahn
+ *   ordinary   a frame that the codec takes: final, masked, text or binary, valid. Anything else is gathered (see
+ *              below) or left to Autobahn
  *   pump       an epoll set of sockets, and what they share: one read buffer, the buffer pool, TLS and zlib
  *   lease      one socket in the pump, on loan from its Twisted transport. It begins between two messages
  *   owner      the Python side, which takes the socket back with every byte that was not served when the lease ends
  *   odd        what the owner has to judge: a control frame, a fault, a close_notify. It ends the lease
- *   partial    the beginning of an ordinary frame. A small frame is kept as it came; a large one gets its own buffer
- *   gathered   a fragmented or deflated message that is put together as it comes
+ *   partial    the beginning of an ordinary frame. A small one is kept as it came; a large one gets its own buffer
+ *   gathered   a fragmented or deflated message that is put together as it arrives
  *   put off    the rest of a read for which the lease had no time left; it is served in a later turn
  *   unsent     answers that the kernel did not take; `later` holds the answers behind them
- *   window     the end of what the deflated messages said, to which the next message may refer
+ *   window     the end of the content of the deflated messages so far, to which the next message may refer
  *   held       the account of a lease: the memory of its buffers. The pool's spare buffers are in no lease's account
  *   tight      memory is short: a lease may hold a small frame only
  *
@@ -52,7 +53,7 @@ typedef enum {
 } echod_end;
 
 typedef struct echod_lease {
-    /* How the owner knows it. */
+    /* By these the owner knows the lease. */
     int fd;
     uint32_t slot;
     /* Messages echoed so far, the bytes of their payloads, and reads, which are signs of life. */
@@ -76,9 +77,9 @@ typedef struct echod_lease {
     /* The buffer they are in. The owner may take this buffer, and that of the large frame, and puts NULL in its
        place. */
     uint8_t *rest_buffer;
-    /* Instead of a rest: a large frame (codec.h) that is not whole, or is invalid. The buffer has room for all of it,
-       and its payload so far begins after ECHOD_LARGE_ROOM bytes. NULL: there is none. The bytes behind an invalid one
-       are left out, because nobody looks at them. */
+    /* Instead of a rest: a large frame (codec.h) that is not whole, or is invalid. The buffer has room for the whole
+       frame, and the payload so far begins after ECHOD_LARGE_ROOM bytes. NULL: there is no such frame. The bytes behind
+       an invalid frame are left out, because they are never read. */
     echod_large large;
     uint8_t *large_octets;
     /* If the first frame of the rest stands for several whole frames of a fragmented message: their number. Otherwise
@@ -99,8 +100,8 @@ typedef struct echod_lease {
     struct echod_lease *next_grown;
 } echod_lease;
 
-/* Make a pump for messages of at most this size, in at most so many frames. NULL, with errno, if that is impossible. A
-   32-bit processor leaves messages to the owner that it can not address, whatever the limit allows. */
+/* Make a pump for messages of at most this size, in at most so many frames. NULL, with errno, if that is impossible. On
+   a 32-bit processor the pump leaves messages that are too large to address to the owner, whatever the limit allows. */
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments);
 
 /* Release a pump. Its leases must have ended. */
@@ -121,7 +122,7 @@ echod_lease *echod_pump_lend_tls(echod_pump *pump, int fd, uint32_t slot, void *
 void echod_pump_set_openssl(echod_pump *pump, const echod_openssl *openssl);
 
 /* Set the functions of zlib, once. They are copied. From then on leases may take deflated messages. 0, or -1 if there
-   is no memory, or the library is not what it says. */
+   is no memory, or the library refuses the z_stream of deflate.c. */
 int echod_pump_set_zlib(echod_pump *pump, const echod_zlib *zlib, const echod_deflate_settings *settings);
 
 /* Let a new lease take deflated messages on these terms. The window, for the first of them, is copied. 0, or -1 if
@@ -160,8 +161,8 @@ size_t echod_pump_spare(const echod_pump *pump);
 /* Release the spare buffers. */
 void echod_pump_trim(echod_pump *pump);
 
-/* Of octets[0, size), the bytes in pages that take memory; if that can't be told, all of them. An allocator gives pages
-   that were in use before and take memory, and pages that take none until they are written to. */
+/* The number of bytes of octets[0, size) that are in pages which take memory; `size` if that can't be told. Some pages
+   that an allocator gives were in use before and take memory. Others take none until they are written to. */
 size_t echod_resident(const uint8_t *octets, size_t size);
 
 /* cffi: end */

@@ -4,9 +4,8 @@
  * Knows the few functions of OpenSSL that are handed in, by their addresses in the library that made the session, which
  * is cryptography's. No other OpenSSL is linked, and none of its headers is read. Must never know a socket or a frame.
  *
- * A session is an SSL object with two memory BIOs, after its handshake. They are all the state there is: records that
- * are not opened or not sent yet are in the BIOs. So the next owner of the session goes on with nothing lost and
- * nothing twice.
+ * A session is an SSL object with two memory BIOs, after its handshake. They are the whole state: records that are not
+ * opened or not sent yet are in the BIOs. So the next owner of the session loses no byte and repeats none.
  */
 #ifndef ECHOD_TLS_H
 #define ECHOD_TLS_H
@@ -52,18 +51,18 @@ typedef struct {
     size_t size;
 } echod_sealed;
 
-/* Open what there is, into target[0, room). Returns its size. Less than `room`: there is no more, or the session is
-   odd. After a record that is not authentic nothing can be sealed, so that what was opened together with it gets no
-   answer. */
+/* Open the records that there are, into target[0, room). Returns the size of their payload. Less than `room`: there is
+   no more, or the session is odd. After a record that is not authentic nothing can be sealed, so messages that were
+   opened together with it get no answer. */
 size_t echod_tls_open(echod_tls *tls, echod_sealed *sealed, uint8_t *target, size_t room);
 
-/* Open what there is, and leave it in the session. Returns its size. */
+/* Open the records that there are, and leave their payload in the session. Returns its size. */
 size_t echod_tls_peek(echod_tls *tls, uint8_t *target, size_t room);
 
 /* Put all records into the session, which will open them later. False: there is no memory. */
 bool echod_tls_keep(echod_tls *tls, echod_sealed *sealed);
 
-/* Seal octets[0, size), but only some records at a time. Returns how many bytes that was. If it is 0, the session is
+/* Seal octets[0, size), but only some records at a time. Returns how many of the bytes were sealed. 0: the session is
    odd. */
 size_t echod_tls_seal(echod_tls *tls, const uint8_t *octets, size_t size);
 

@@ -36,7 +36,7 @@ static inline uint64_t key_pair(uint32_t key)
     return (uint64_t)key << 32 | key;
 }
 
-/* N words of eight bytes. All are read, then all are written. */
+/* Unmask N words of eight bytes. All are read before any is written. */
 #define UNMASK_WORDS(N, target, source, key, seen)                                                                     \
     do {                                                                                                               \
         uint64_t words_[N];                                                                                            \
@@ -46,8 +46,8 @@ static inline uint64_t key_pair(uint32_t key)
         memcpy((target), words_, sizeof words_);                                                                       \
     } while (0)
 
-/* Two runs of N words that together cover [0, len), 8 N <= len <= 16 N. They may overlap, because both are read
-   first. */
+/* Unmask two runs of N words that together cover [0, len), 8 N <= len <= 16 N. The runs may overlap, because both are
+   read before any is written. */
 #define UNMASK_TWO_RUNS(N, target, source, len, key, seen)                                                             \
     do {                                                                                                               \
         size_t second_ = (len)-8 * (N);                                                                                \
@@ -62,7 +62,7 @@ static inline uint64_t key_pair(uint32_t key)
         memcpy((target) + second_, words_ + (N), 8 * (N));                                                             \
     } while (0)
 
-/* len < BLOCK. It has no call and no loop over words, because most messages are this short. */
+/* Unmask len < BLOCK bytes. Most messages are this short, so this has no call and no loop over words. */
 static inline uint64_t unmask_short(uint8_t *target, const uint8_t *source, size_t len, uint32_t key)
 {
     uint64_t seen = 0;

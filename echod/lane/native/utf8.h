@@ -1,7 +1,7 @@
 /*
  * UTF-8 byte by byte: the grammar of RFC 3629 section 4 as a table, and the states between two bytes.
  *
- * Knows that grammar. Must never know where the bytes come from, or how a kernel checks many of them at once. Every
+ * Knows that grammar. Must never know where the bytes come from, or how a kernel checks many bytes at once. Every
  * kernel gives the same result as this table, for any bytes, wherever they are cut.
  */
 #ifndef ECHOD_UTF8_H
