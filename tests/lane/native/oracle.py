@@ -1,4 +1,4 @@
-"""What the codec ought to do, written the slow way from RFC 6455 and Python's own UTF-8 decoder.
+"""What the codec has to do, written the slow way, from RFC 6455 and with Python's own UTF-8 decoder.
 
 Knows the RFC, and the frames of `tests.frames`. Must never know the C, nor share a table or a trick with it.
 """
@@ -19,29 +19,30 @@ TEXT, BINARY = frames.TEXT, frames.BINARY
 
 @dataclass(frozen=True)
 class Echo:
-    """What the codec says of some octets."""
+    """What the codec returns for some bytes."""
 
     output: bytes
     consumed: int
     stop: str
     need: int
     text: tuple[dict[int, int], int]
-    """Text messages by their place in the sums, and their payload octets."""
+    """The number of text messages by their place in the sums, and the bytes of their payloads."""
     binary: tuple[dict[int, int], int]
 
     @property
     def messages(self) -> int:
-        """All of them."""
+        """The number of messages of both types."""
         return sum(self.text[0].values()) + sum(self.binary[0].values())
 
     @property
     def octets(self) -> int:
-        """The octets of all payloads."""
+        """The bytes of all payloads."""
         return self.text[1] + self.binary[1]
 
 
 def place(length: int) -> int:
-    """Where a message of this length is counted: 63 for none, else the first power of two that it doesn't exceed."""
+    """Return where a message of this length is counted: at 63 if it is empty, otherwise at the exponent of the first
+    power of two that it does not exceed."""
     return next(n for n in range(64) if length <= 2**n) if length else 63
 
 
@@ -64,38 +65,38 @@ class Stop:
 
 
 def mask(payload: bytes, key: bytes, phase: int = 0) -> bytes:
-    """RFC 6455 section 5.3, octet by octet."""
+    """Mask or unmask (RFC 6455 section 5.3), byte by byte. `phase` is the place in the key of the first byte."""
     return bytes(octet ^ key[(phase + place) % 4] for place, octet in enumerate(payload))
 
 
 def encoded_length(length: int) -> bytes:
-    """The second octet without its mask bit, and what follows it: "the minimal number of bytes MUST be used" (section
-    5.2)."""
+    """Return the second byte of a header without its mask bit, and the length behind it: "the minimal number of bytes
+    MUST be used" (section 5.2)."""
     return frames.client_frame(0, mask=None, claim=length)[1:]
 
 
 def server_frame(payload: bytes, opcode: int) -> bytes:
-    """A final frame without a mask."""
+    """Return a final frame without a mask."""
     return frames.server_frame(opcode, payload)
 
 
 def client_header(length: int, opcode: int, key: bytes) -> bytes:
-    """A final frame's header with a mask."""
+    """Return the header of a final frame with a mask."""
     return frames.client_frame(opcode, mask=key, claim=length)
 
 
 def client_frame(payload: bytes, opcode: int, key: bytes) -> bytes:
-    """A final frame with a mask."""
+    """Return a final frame with a mask."""
     return frames.client_frame(opcode, payload, mask=key)
 
 
 def fragment(payload: bytes, opcode: int, key: bytes) -> bytes:
-    """A frame with a mask that another is to follow: of opcode 0, if it is not the first."""
+    """Return a frame with a mask that is not the last of its message. `opcode` is 0 unless the frame is the first."""
     return frames.client_frame(opcode, payload, fin=False, mask=key)
 
 
 def is_text(payload: bytes) -> bool:
-    """Whether it is UTF-8 from end to end."""
+    """Tell whether all of it is UTF-8."""
     try:
         payload.decode("utf-8", "strict")
     except UnicodeDecodeError:
@@ -104,8 +105,8 @@ def is_text(payload: bytes) -> bool:
 
 
 def begins_text(payload: bytes) -> bool:
-    """Whether there are octets that would make it UTF-8. (Python's incremental decoder waits for the third octet of a
-    surrogate.)"""
+    """Tell whether it is UTF-8, or can become UTF-8 with more bytes behind it. (Python's incremental decoder rejects a
+    surrogate only at its third byte.)"""
     try:
         payload.decode("utf-8", "strict")
     except UnicodeDecodeError as error:
@@ -116,7 +117,7 @@ def begins_text(payload: bytes) -> bool:
 
 
 def header(octets: bytes, limit: int) -> Header | Stop:  # noqa: PLR0911 - one for each way to stop
-    """The header of an ordinary frame, or why there is none."""
+    """Return the header of an ordinary frame, or why there is none."""
     if octets[0] not in {0x81, 0x82}:
         return Stop("NOT_ORDINARY")
     if len(octets) < 2:
@@ -140,20 +141,20 @@ def header(octets: bytes, limit: int) -> Header | Stop:  # noqa: PLR0911 - one f
 
 @dataclass(frozen=True)
 class Served:
-    """What becomes of octets that begin at a frame boundary outside a message."""
+    """What the lane does with bytes that begin at a frame boundary outside a message."""
 
     output: bytes
     left: bytes
-    """What is given back when all is over: a frame for the whole ones of the message that is under way, and what stands
+    """The bytes that are given back at the end: one frame for all whole frames of an unfinished message, and the bytes
     behind them."""
     fragments: int
-    """How many that frame stands for."""
+    """The number of whole frames that the first frame of `left` stands for."""
     is_odd: bool
-    """Whether `left` holds what is Autobahn's to judge."""
+    """Whether `left` has something that Autobahn has to judge."""
 
 
 DEFLATED = 0x40
-"""RSV1, in the first octet of a deflated message's first frame."""
+"""RSV1, in the first byte of the first frame of a deflated message."""
 
 
 def serve(
@@ -163,10 +164,11 @@ def serve(
     answer: Callable[[bytes, int], bytes | None] | None = None,
     wire_limit: int = 0,
 ) -> Served:
-    """Frame after frame, those of fragmented messages put together, until one is something else or not all there.
+    """Serve frame after frame, and put fragmented messages together, until a frame is incomplete or of another kind.
 
-    With `answer` also deflated messages, of at most `wire_limit` octets as they come: it is told the octets and the
-    opcode, and returns the frame that answers the message, or None, if the message is Autobahn's.
+    With `answer`, deflated messages of at most `wire_limit` bytes on the wire are served, too. `answer` gets the
+    deflated bytes and the opcode. It returns the frame that answers the message, or None if Autobahn has to judge the
+    message.
     """
     kinds = {TEXT, BINARY} | ({TEXT | DEFLATED, BINARY | DEFLATED} if answer else set())
     output, gathered, kind, count, at = b"", b"", 0, 0, 0
@@ -206,7 +208,7 @@ def serve(
 
 
 def echo(octets: bytes, limit: int) -> Echo:
-    """Frame after frame, until one is not ordinary or not all there."""
+    """Echo frame after frame, until a frame is incomplete or not ordinary."""
     output = b""
     consumed = 0
     lengths: dict[int, list[int]] = {TEXT: [], BINARY: []}

@@ -1,4 +1,4 @@
-"""Whole frames: what is ordinary is echoed as the oracle echoes it, and everything else is left as it was."""
+"""Whole frames: the codec echoes ordinary frames as the oracle does, and leaves everything else unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIXED = "aé€😀 Ωж中𝄞".encode() * 4000
 
 
 def text_of(length: int) -> bytes:
-    """Valid text with characters of all sizes."""
+    """Return valid text of `length` bytes with characters of all sizes."""
     text = MIXED[:length].decode(errors="ignore").encode()
     return text + b"." * (length - len(text))
 
@@ -38,7 +38,7 @@ PAYLOADS: dict[str, tuple[int, Callable[[int], bytes]]] = {
 
 @pytest.mark.parametrize("content", PAYLOADS)
 def test_every_size_and_alignment(codec: Codec, content: str) -> None:
-    """Two frames, so that the second one's way to its place is twice as long."""
+    """Two frames: the second one moves twice as far as the first."""
     opcode, payload = PAYLOADS[content]
     for size in range(200):
         octets = client_frame(payload(size), opcode, KEYS[size % 4]) + client_frame(payload(size + 1), opcode, KEYS[0])
@@ -51,7 +51,7 @@ def test_every_size_and_alignment(codec: Codec, content: str) -> None:
 @pytest.mark.parametrize("length", EDGE_LENGTHS)
 @pytest.mark.parametrize("content", PAYLOADS)
 def test_edge_lengths(codec: Codec, content: str, length: int) -> None:
-    """Lengths around the three forms that a header gives them, with frames before and behind."""
+    """Lengths on both sides of where a header changes its form, with a frame before and behind."""
     opcode, payload = PAYLOADS[content]
     small = client_frame(b"small", TEXT, KEYS[0])
     octets = small + client_frame(payload(length), opcode, KEYS[3]) + small
@@ -61,7 +61,7 @@ def test_edge_lengths(codec: Codec, content: str, length: int) -> None:
 
 
 def test_many_frames_are_packed(codec: Codec) -> None:
-    """One send has to take them all, however far the last has to move."""
+    """The answers are one block of bytes for one send, however far the last one moves."""
     source = random.Random(1)
     frames = [
         client_frame(payload(source.choice([0, 1, 16, 125, 126, 300])), opcode, source.randbytes(4))
@@ -73,7 +73,7 @@ def test_many_frames_are_packed(codec: Codec) -> None:
 
 
 def test_nothing(codec: Codec) -> None:
-    """No octets are a boundary."""
+    """An empty buffer ends at a frame boundary."""
     assert codec.echo(b"") == oracle.Echo(b"", 0, "BOUNDARY", 0, ({}, 0), ({}, 0))
 
 
@@ -108,7 +108,7 @@ NOT_ORDINARY = {
 
 @pytest.mark.parametrize("name", NOT_ORDINARY)
 def test_what_is_not_ordinary_is_left_alone(codec: Codec, name: str) -> None:
-    """First, behind ordinary frames, before them, whole and cut."""
+    """The odd frame comes first, behind ordinary frames, or before them; it is whole, or cut anywhere."""
     odd = NOT_ORDINARY[name]
     ordinary = client_frame(b"ordinary", TEXT, KEY) + client_frame(bytes(300), BINARY, KEY)
     for before in (b"", ordinary):
@@ -132,8 +132,8 @@ FAULTS = {
 @pytest.mark.parametrize("length", [8, 63, 64, 65, 125, 126, 128, 4096, 4097, 8195, 65536])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_invalid_text_is_put_back(codec: Codec, length: int, fault: str) -> None:
-    """Found at the begin, at the end, and around the ends of vectors, blocks and pieces: header, mask and all are there
-    again."""
+    """The fault is at the beginning, at the end, or near the ends of vectors, blocks and pieces. The whole frame is
+    restored, with its header and its mask."""
     octets = FAULTS[fault]
     ordinary = client_frame(b"ordinary", TEXT, KEY) + client_frame(bytes(300), BINARY, KEY)
     places = (
@@ -154,7 +154,7 @@ def test_invalid_text_is_put_back(codec: Codec, length: int, fault: str) -> None
 
 
 def test_binary_is_not_validated(codec: Codec) -> None:
-    """What would be a fault in text."""
+    """Bytes that would be a fault in a text are echoed in a binary message."""
     octets = b"".join(client_frame(fault * 40, BINARY, KEY) for fault in FAULTS.values())
     assert codec.echo(octets).consumed == len(octets)
 
@@ -174,7 +174,7 @@ STREAM = b"".join(
 
 
 def test_leftovers(codec: Codec) -> None:
-    """Cut anywhere: what is echoed and what is still needed, and the rest goes on where it stopped."""
+    """The stream is cut anywhere. The codec says what it needs, and goes on with the rest at the same place."""
     whole = oracle.echo(STREAM, LIMIT)
     cuts = [*range(700), *range(700, len(STREAM), 997), *range(len(STREAM) - 80, len(STREAM) + 1)]
     for cut in cuts:
@@ -183,13 +183,13 @@ def test_leftovers(codec: Codec) -> None:
         assert first.stop in {"NEED_MORE", "BOUNDARY"}
         second = codec.echo(STREAM[first.consumed :])
         assert first.output + second.output == whole.output, cut
-        if first.need:  # one octet fewer than it says would have changed nothing
+        if first.need:  # one byte fewer than it asks for changes nothing
             short = codec.echo(STREAM[first.consumed : first.consumed + first.need - 1])
             assert (short.consumed, short.stop) == (0, "NEED_MORE")
 
 
-def test_octet_by_octet(codec: Codec) -> None:
-    """A client may send one octet at a time; the need grows only as the header tells more, and then is exact."""
+def test_byte_by_byte(codec: Codec) -> None:
+    """A client may send one byte at a time. The need grows as more of the header is known, and is exact in the end."""
     frame = client_frame(text_of(300), TEXT, KEY)
     needs = [codec.echo(frame[:size]).need for size in range(1, len(frame) + 1)]
     assert needs == [2] + [4] * 2 + [len(frame)] * (len(frame) - 4) + [0]
@@ -197,8 +197,8 @@ def test_octet_by_octet(codec: Codec) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 125, 126, 1000, 65535, 65536])
 def test_the_limit(codec: Codec, limit: int) -> None:
-    """A payload of just the limit is echoed; one more octet is told from the header alone, as soon as the length is
-    there."""
+    """A payload of exactly the limit is echoed. A larger one is refused as soon as its length is known, before its
+    payload comes."""
     fits = client_frame(bytes(limit), BINARY, KEY)
     larger = client_frame(bytes(limit + 1), BINARY, KEY)
     assert codec.echo(fits + larger, limit) == oracle.echo(fits + larger, limit)
@@ -209,7 +209,7 @@ def test_the_limit(codec: Codec, limit: int) -> None:
 
 
 def test_the_largest_length_there_is(codec: Codec) -> None:
-    """2**63 - 1 octets are announced: no sum of it may overflow, with whatever limit."""
+    """A header announces 2**63 - 1 bytes: no sum may overflow, with any limit."""
     header = b"\x82\xff\x7f" + b"\xff" * 7 + KEY
     for limit in (LIMIT, (1 << 63) - 2):
         assert codec.echo(header, limit).stop == "TOO_LARGE"
@@ -234,7 +234,7 @@ streams = st.lists(
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(streams, st.data())
 def test_any_stream(codecs: list[Codec], frames: list[bytes], data: st.DataObject) -> None:
-    """Valid, nearly valid and senseless, cut anywhere, with a limit that some frames may be above."""
+    """Valid, nearly valid and random frames, cut anywhere, with a limit that some frames exceed."""
     stream = b"".join(frames)
     cut = data.draw(st.integers(0, len(stream)), "cut")
     limit = data.draw(st.sampled_from([LIMIT, 8000, 125, 16]), "limit")

@@ -1,4 +1,4 @@
-"""One large message in pieces: the same payload and the same verdict as at once, as early as the octets allow it."""
+"""One large message in pieces: the payload and the verdict are those of the whole message, as early as possible."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MIXED = "aé€😀 Ωж中𝄞".encode() * 400
 
 
 def verdict(payload: bytes, done: int, opcode: int) -> str:
-    """What is to be said once ``done`` octets are there."""
+    """Return the right verdict once `done` bytes have come."""
     if opcode == TEXT and not (oracle.begins_text(payload[:done]) and (done < len(payload) or oracle.is_text(payload))):
         return "INVALID"
     return "COMPLETE" if done == len(payload) else "OPEN"
 
 
 def feed_all(codec: Codec, payload: bytes, opcode: int, sizes: Iterable[int], back: int = 0) -> None:
-    """Feed it in pieces, and compare after each: what is said, what is unmasked, and that no other octet was
-    written."""
+    """Feed a payload in pieces. After each piece, compare the verdict and the unmasked bytes, and check that no other
+    byte was written."""
     frame = client_frame(payload, opcode, KEY)
     size, large = codec.large(frame)
     assert (size, large.client_header()) == (len(frame) - len(payload), frame[:size])
@@ -58,8 +58,8 @@ def feed_all(codec: Codec, payload: bytes, opcode: int, sizes: Iterable[int], ba
 @pytest.mark.parametrize("piece", [1, 2, 3, 4, 5, 7, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 1000, 4095, 4096, 4097])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_pieces_of_one_size(codec: Codec, opcode: int, piece: int) -> None:
-    """Octet by octet up to more than all at once, so that the key is met in every phase, and characters are cut
-    everywhere."""
+    """Pieces from one byte to more than the whole message, so that pieces begin at every byte of the key and cut
+    characters everywhere."""
     length = min(40 * piece, 9000)
     payload = (
         MIXED[:length].decode(errors="ignore").encode() if opcode == TEXT else random.Random(piece).randbytes(length)
@@ -69,12 +69,12 @@ def test_pieces_of_one_size(codec: Codec, opcode: int, piece: int) -> None:
 
 @pytest.mark.parametrize("back", [1, 4, 14, 64, 100])
 def test_moved_to_the_front(codec: Codec, back: int) -> None:
-    """As when the frame's first octets are already in a buffer whose front is free."""
+    """The target lies before the source, as in a buffer that still has the header in front of the payload."""
     feed_all(codec, MIXED, TEXT, [100, 1, 2, 3, 5000], back)
 
 
 def test_moved_elsewhere(codec: Codec) -> None:
-    """As when the read buffer's octets go into the message's own."""
+    """The target is another buffer, as when bytes of the read buffer go into the message's own buffer."""
     frame = client_frame(MIXED, TEXT, KEY)
     size, large = codec.large(frame[:100])
     source, target = Guarded(codec.native, frame[size:]), Guarded(codec.native, bytes(len(MIXED)), 3)
@@ -84,7 +84,7 @@ def test_moved_elsewhere(codec: Codec) -> None:
 
 
 def test_no_more_than_the_payload(codec: Codec) -> None:
-    """What follows the message in the buffer is not its own."""
+    """The bytes behind the message in the buffer are left alone."""
     size, large = codec.large(client_frame(b"Hello", TEXT, KEY))
     buffer = Guarded(codec.native, oracle.mask(b"Hello", KEY) + b"next frame")
     assert large.feed(buffer.at(), buffer.at(), 15) == "COMPLETE"
@@ -109,10 +109,9 @@ def test_no_more_than_the_payload(codec: Codec) -> None:
     ],
 )
 def test_invalid_as_soon_as_it_shows(codec: Codec, fault: bytes, place: int) -> None:
-    """Autobahn fails a message at the first octet that no text has there, and so a client is told as early by either
-    lane.
+    """Autobahn fails a message at the first byte that can't continue the text, and the lane fails it as early.
 
-    The last three are faults for the ASCII that follows them, though that by itself would need no validation.
+    The last three faults are a cut character with ASCII behind it, although ASCII alone would need no validation.
     """
     payload = b"a" * place + fault + b"a" * 3000
     feed_all(codec, payload, TEXT, [place, *[1] * len(fault)])
@@ -122,7 +121,7 @@ def test_invalid_as_soon_as_it_shows(codec: Codec, fault: bytes, place: int) -> 
 
 @pytest.mark.parametrize("cut", ["C3", "E282", "F09F98", "F09F", "F0"])
 def test_no_end_within_a_character(codec: Codec, cut: str) -> None:
-    """Its last octet is missing: invalid when the payload ends, not before."""
+    """The last byte of a character is missing: the text is invalid when the payload ends, not before."""
     payload = b"a" * 100 + bytes.fromhex(cut)
     feed_all(codec, payload, TEXT, [len(payload) - 1])
     feed_all(codec, payload, TEXT, [])
@@ -131,7 +130,7 @@ def test_no_end_within_a_character(codec: Codec, cut: str) -> None:
 @pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 1 << 20, (1 << 63) - 1])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_headers(codec: Codec, length: int, opcode: int) -> None:
-    """Read, written for the server, and written again as the client sent it; not begun before it is all there."""
+    """A header is read once it is whole. It is written as the server sends it, and as the client sent it."""
     header = client_header(length, opcode, KEY)
     for size in range(len(header)):
         assert codec.large(header[:size], length)[0] == 0
@@ -147,12 +146,12 @@ def test_headers(codec: Codec, length: int, opcode: int) -> None:
     "header", [b"\x01\x85" + KEY, b"\x81\x05" + KEY, b"\xc1\x85" + KEY, b"\x89\x85" + KEY, b"\x82\xfe\x00\x05" + KEY]
 )
 def test_no_large_message_of_another_kind(codec: Codec, header: bytes) -> None:
-    """Ordinary frames alone."""
+    """Only an ordinary frame can begin a large message."""
     assert codec.large(header)[0] == 0
 
 
 def test_empty(codec: Codec) -> None:
-    """Complete with nothing."""
+    """An empty message is complete without any payload."""
     feed_all(codec, b"", TEXT, [])
     feed_all(codec, b"", BINARY, [])
 
@@ -172,7 +171,7 @@ payloads = st.lists(
 def test_any_payload_in_any_pieces(
     codecs: list[Codec], payload: bytes, opcode: int, sizes: list[int], back: int
 ) -> None:
-    """Valid or not, empty pieces among them."""
+    """Valid and invalid payloads, also in empty pieces."""
     for each in codecs:
         with each as codec:
             feed_all(codec, payload, opcode, sizes, back)
