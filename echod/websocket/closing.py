@@ -75,7 +75,8 @@ class Closing(Messages):
             self.faulty.stop()
         if self.phase is LINGERING:
             self.carrier.half_close()
-            self.pauses = 0
+            # Read, whatever has kept the connection from being read. But where this is a task, the tasks are not done.
+            self.pauses &= int(Pause.BEHIND)
             self.carrier.resume()
 
     def let_go(self) -> None:

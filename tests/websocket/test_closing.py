@@ -13,6 +13,7 @@ from tests.frames import (
     Frame,
     client_frame,
     close_payload,
+    split,
 )
 from tests.websocket.peers import opened
 
@@ -72,3 +73,16 @@ def test_a_failure_while_closing_says_nothing_more(peer: Peer) -> None:
     peer.protocol.go_on(1000)
     peer.protocol.wait_for_room()
     assert not peer.protocol.is_waiting
+
+
+def test_who_closes_its_half_after_our_fin_is_let_go(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind echoes that were held, the FIN is a task, and may use up the share of its turn. The next turn still has to
+    see that no task is left."""
+    monkeypatch.setattr("echod.core.turns.SHARE", 0)
+    peer = opened(clock, "/?delay=1s")
+    peer.send(client_frame(TEXT, b"held") + client_frame(3))
+    clock.pump([0] * 10)
+    assert [frame.opcode for frame in split(peer.take())[0]] == [TEXT, CLOSE]
+    assert peer.transport.half_closed
+    peer.protocol.readConnectionLost()
+    assert peer.transport.disconnecting
