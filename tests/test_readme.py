@@ -131,7 +131,7 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in log_text
     assert f"cut at {settings.log_cut} characters" in log_text
     assert f"an echo of less than {settings.min_deflated} bytes" in " ".join(COMPRESSION.split())
-    assert f"its window is of {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
+    assert f"its window is {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
 
 
 def test_the_options_and_statuses_of_check_are_the_real_ones() -> None:

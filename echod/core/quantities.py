@@ -53,7 +53,7 @@ def parse_positive_duration(text: str) -> float:
     """Return in seconds a duration that must not be 0. Raises `ValueError`."""
     seconds = parse_duration(text)
     if not seconds:
-        raise ValueError("can't be 0: no connection may outlive it")
+        raise ValueError("must be more than 0")
     return seconds
 
 

@@ -76,7 +76,7 @@ def test_every_option_is_in_the_plan() -> None:
         ([URL, "--count", "1000001"], "is more than 1000000"),
         ([URL, "--size", "0"], "argument --size: '0' is not a size"),
         ([URL, "--size", "257MiB"], "is more than 256MiB"),
-        ([URL, "--timeout", "0"], "can't be 0"),
+        ([URL, "--timeout", "0"], "must be more than 0"),
         ([URL, "--timeout", "soon"], "is not a duration"),
         ([URL, "--subprotocol", "a b"], "is not the name of a subprotocol"),
         ([URL, "--header", "no colon"], "is not a header such as 'Name: value'"),

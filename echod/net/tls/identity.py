@@ -137,9 +137,7 @@ def _identify(path: Path, key: Any, chain: tuple[x509.Certificate, ...]) -> Iden
         chain[0].public_key_algorithm_oid in KEYS
         or (isinstance(own, EllipticCurvePublicKey) and own.curve.name in CURVES)
     ):
-        raise ValueError(
-            "its key is none of RSA (other than for PSS alone), ECDSA with P-256, P-384 or P-521, Ed25519 and Ed448"
-        )
+        raise ValueError("its key is not RSA (other than PSS only), ECDSA with P-256, P-384 or P-521, Ed25519 or Ed448")
     try:
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
