@@ -178,7 +178,7 @@ def test_a_wrong_echo() -> None:
         status, out = check(server.url)
     assert (
         status,
-        out.startswith("CRITICAL - echo: message 1 of 10 (text, 1KiB) came back wrong: length: 1024 octets sent, 1028"),
+        out.startswith("CRITICAL - echo: message 1 of 10 (text, 1KiB) came back wrong: length: 1024 bytes sent, 1028"),
     ) == (
         1,
         True,

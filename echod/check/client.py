@@ -54,7 +54,7 @@ class Listener(Protocol):
         """The TLS handshake is over."""
 
     def received(self, data: bytes) -> None:
-        """Octets came. `Client.feed` passes them to Autobahn."""
+        """Bytes came. `Client.feed` passes them to Autobahn."""
 
     def opened(self, subprotocol: str | None, extensions: Sequence[str]) -> None:
         """The opening handshake is over, and correct."""

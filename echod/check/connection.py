@@ -120,7 +120,7 @@ class Connection:
             await self._ended
 
     def describe_begin(self) -> str:
-        """Return the first octets of the answer to the opening handshake, in a line; empty if none came."""
+        """Return the first bytes of the answer to the opening handshake, in a line; empty if none came."""
         return f"came: {describe_message(self._received, True, SHOWN)}" if self._received else ""
 
     # The way to an open connection.
@@ -182,7 +182,7 @@ class Connection:
         try:
             self._client.feed(data)
         except Exception as error:
-            # Autobahn raises any kind of exception for some invalid octets, such as a malformed deflated message.
+            # Autobahn raises any kind of exception for some invalid bytes, such as a malformed deflated message.
             why = str(error) or type(error).__name__
             self._lose(Fault(self._report.step, f"what the server sent is not valid: {why}"))
 

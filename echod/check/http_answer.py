@@ -1,7 +1,7 @@
 """Describes the answer to an opening handshake for a person: status, header fields, and the line of the body that says
 something.
 
-Pure: octets in, an `Answer` out. Autobahn decides whether a 101 is correct. Must never touch a transport.
+Pure: bytes in, an `Answer` out. Autobahn decides whether a 101 is correct. Must never touch a transport.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _TLS_WANTED = re.compile("HTTPS|SSL|TLS")
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
-# The first octets of a TLS record with an alert (RFC 8446 sections 5.1 and 6). A TLS server sends it in answer to plain
+# The first bytes of a TLS record with an alert (RFC 8446 sections 5.1 and 6). A TLS server sends it in answer to plain
 # HTTP.
 _TLS_ALERT = b"\x15\x03"
 
 
 class NotHttpError(ValueError):
-    """The octets are not an HTTP answer. The message says what they are."""
+    """The bytes are not an HTTP answer. The message says what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def skip_interim(octets: bytes) -> bytes:
 
 
 class _Received:
-    """Octets that have come already, in the form of a socket as far as http.client needs one."""
+    """Bytes that have come already, in the form of a socket as far as http.client needs one."""
 
     def __init__(self, octets: bytes) -> None:
         self._octets = octets

@@ -1,6 +1,6 @@
 """The messages of a check: how they are made, and how an echo differs from what was sent.
 
-Pure, but for the system's random numbers.
+Pure, except for the system's random numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SHOWN = 32
 
 def make_text(size: int) -> bytes:
     """Return `size` bytes of random UTF-8, with characters of one to four bytes as far as they fit."""
-    # Random UTF-16 has hardly any character of four bytes, so one leads the way.
+    # Random UTF-16 has hardly any character of four bytes, so the text begins with one.
     octets = ("é😀☕" + os.urandom(size).decode("utf-16-le", errors="ignore")).encode()[:size]
     octets = octets.decode(errors="ignore").encode()
     return octets + b"." * (size - len(octets))
@@ -26,9 +26,9 @@ def difference(sent: bytes, sent_binary: bool, got: bytes, got_binary: bool) -> 
     kinds = ("text", "binary")
     found = [f"type: {kinds[sent_binary]} sent, {kinds[got_binary]} came back"] if sent_binary != got_binary else []
     if len(sent) != len(got):
-        found.append(f"length: {len(sent)} octets sent, {len(got)} came back")
+        found.append(f"length: {len(sent)} bytes sent, {len(got)} came back")
     if (at := _first_difference(sent, got)) < min(len(sent), len(got)):
-        found.append(f"octet {at}: {sent[at]:02x} sent, {got[at]:02x} came back")
+        found.append(f"byte {at}: {sent[at]:02x} sent, {got[at]:02x} came back")
     return "; ".join(found)
 
 

@@ -1,1 +1,1 @@
-"""HTTP as the opening handshake needs it: the request head, its verdict, and the octets of an answer."""
+"""HTTP as the opening handshake needs it: the request head, its verdict, and the bytes of an answer."""

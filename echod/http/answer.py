@@ -1,4 +1,4 @@
-"""An HTTP answer in octets: the one place that writes a status line, header fields and a body.
+"""An HTTP answer as bytes: the one place that writes a status line, header fields and a body.
 
 Refusals (`refusals.py`) and the pages of the WebSocket port (`web/pages.py`) are written here. Pure. Must never know
 what an answer says, nor choose a field: the caller names the fields in their order.
@@ -14,6 +14,6 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def write(status: int, fields: Iterable[tuple[str, str]], body: bytes = b"") -> bytes:
-    """Return the octets of an HTTP/1.1 answer. The caller leaves `body` empty for HEAD and for a 304."""
+    """Return the bytes of an HTTP/1.1 answer. The caller leaves `body` empty for HEAD and for a 304."""
     lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}", *(f"{name}: {value}" for name, value in fields), "", ""]
     return "\r\n".join(lines).encode() + body

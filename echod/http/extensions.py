@@ -36,7 +36,7 @@ class Terms:
     server_keeps_context: bool
     """The same for our messages. The client's inflater then keeps its window from message to message."""
     can_mirror: bool
-    """Whether a deflated message may be answered with its own octets (docs/compression.md)."""
+    """Whether a deflated message may be answered with its own bytes (docs/compression.md)."""
 
     @property
     def stands_alone(self) -> bool:

@@ -1,10 +1,10 @@
 """Collects the request head of one connection, which Autobahn never sees.
 
-Autobahn splits lines with `str.splitlines()` (so that the octet 0x85 begins a header). It accepts folded lines, NUL,
+Autobahn splits lines with `str.splitlines()`, so the byte 0x85 begins a header there. It accepts folded lines, NUL,
 headers without a colon and version `+1_3`. It has no limit on the head, and searches the head from the start with each
 read. Therefore the head is collected and judged here, and Autobahn gets only checked values.
 
-Pure: octets in, a verdict out. Must never know a transport.
+Pure: bytes in, a verdict out. Must never know a transport.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from echod.http.upgrade import HandshakeGuard, Verdict
 
 _METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(TOKEN, bytes([octet])))
 
-# No controls except HTAB, CR and LF. All octets above ASCII are obs-text (RFC 9110 section 5.5), which browsers send in
+# No controls except HTAB, CR and LF. All bytes above ASCII are obs-text (RFC 9110 section 5.5), which browsers send in
 # cookies.
 _GOOD_OCTETS = b"\t\n\r" + bytes({*range(0x20, 0x100)} - {0x7F})
 
@@ -35,15 +35,15 @@ class HeadReader:
         self._octets: bytes | bytearray = b""
         self._scanned = 0
         self.rest = b""
-        """The octets that came after the head."""
+        """The bytes that came after the head."""
 
     @property
     def held(self) -> int:
-        """The number of octets that have come."""
+        """The number of bytes that have come so far."""
         return len(self._octets)
 
     def feed(self, data: bytes) -> Verdict | None:
-        """Take octets; return the verdict as soon as there is one. Linear in the octets, however they are cut."""
+        """Take bytes; return the verdict as soon as there is one. The time is linear, however the bytes are cut."""
         octets, scanned = self._octets, self._scanned
         if octets in _EMPTY_LINE:
             octets = bytes(octets) + data
@@ -58,10 +58,10 @@ class HeadReader:
                 octets = bytearray(octets)
             scanned -= octets.endswith(b"\r")
             octets += data
-        # The blank line may have begun in the octets that were there before.
+        # The blank line may have begun in earlier bytes.
         most = self._guard.max_head_size
         end = octets.find(b"\r\n\r\n", max(0, self._scanned - 3), most)
-        # Octets after the blank line, or beyond the limit, are not checked.
+        # Bytes after the blank line, or beyond the limit, are not checked.
         new = octets[scanned : most if end < 0 else end + 4]
         if _has_bad_octet(new):
             return bad_request("an octet that no request head may hold")
@@ -73,7 +73,7 @@ class HeadReader:
 
 
 def _has_bad_octet(octets: bytes | bytearray) -> bool:
-    """Tell whether there is an octet that no head may hold, or a bare CR or LF. A CR at the end may still get its
+    """Tell whether there is a byte that no head may hold, or a bare CR or LF. A CR at the end may still get its
     LF."""
     pairs = octets.count(b"\r\n")
     is_paired = octets.count(b"\n") == pairs == octets.count(b"\r") - octets.endswith(b"\r")

@@ -59,7 +59,7 @@ def bad_request(what: str, hint: str = "") -> Refusal:
 
 
 def render(refusal: Refusal, date: str) -> bytes:
-    """Return the octets of the answer. `date` is the current time in the format of RFC 9110 section 5.6.7."""
+    """Return the bytes of the answer. `date` is the current time in the format of RFC 9110 section 5.6.7."""
     connection = "Upgrade, close" if refusal.status == HTTPStatus.UPGRADE_REQUIRED else "close"
     fields = [("Date", date), ("Connection", connection), *refusal.headers]
     # 304 has no body, nor the header fields of one (RFC 9110 section 15.4.5).

@@ -1,6 +1,6 @@
 """A request head taken apart (RFC 9112), and the two kinds of request that can come of it.
 
-Pure: octets in, values out. Knows the syntax of HTTP/1.1. Must never know what an opening handshake needs: that is
+Pure: bytes in, values out. Knows the syntax of HTTP/1.1. Must never know what an opening handshake needs: that is
 `upgrade.py`.
 """
 
@@ -62,7 +62,7 @@ class PageRequest:
 
 
 def parse(head: bytes, max_lines: int) -> Head | Refusal:
-    """Take a complete request head apart, including its blank line. The caller has checked its octets."""
+    """Take a complete request head apart, including its blank line. The caller has checked its bytes."""
     line_count = head.count(b"\r\n") - 2
     if line_count > max_lines:
         return TOO_MANY_LINES

@@ -30,7 +30,7 @@ Verdict = Request | PageRequest | Refusal
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]*)?")
 
-_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 section 4.1: 16 octets in base64
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # RFC 6455 section 4.1: 16 bytes in base64
 
 _LIST_ITEM = re.compile(TOKEN)
 
@@ -56,7 +56,7 @@ class HandshakeGuard:
         self._origins = tuple(pattern.lower() for pattern in settings.origins)
 
     def judge(self, octets: bytes) -> Verdict:
-        """Judge a complete request head, including its blank line. The caller has checked its octets."""
+        """Judge a complete request head, including its blank line. The caller has checked its bytes."""
         head = request.parse(octets, self._max_head_lines)
         if isinstance(head, Refusal):
             return head

@@ -1,6 +1,6 @@
 """An answer to plain HTTP as a value, and what answers have in common: compression, entity tags, a content policy.
 
-Pure. Knows the header fields of HTTP (RFC 9110). Must never know how an answer is sent: `pages.py` writes its octets,
+Pure. Knows the header fields of HTTP (RFC 9110). Must never know how an answer is sent: `pages.py` writes its bytes,
 and `resources.py` hands it to twisted.web.
 """
 

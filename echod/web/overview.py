@@ -1,7 +1,8 @@
 """The admin site's first page: what a person wants to know at a glance, updated every two seconds.
 
 The figures are in the page itself, so that it needs no script to show them. The script fetches the page again, and
-shows how the numbers change. Knows HTML. Must never count: it shows what `counts`, the budget and the connections say.
+shows how the numbers change. Knows HTML. Must never count, nor see the daemon: it gets the values of metrics, and what
+is told of the newest connections.
 """
 
 from __future__ import annotations

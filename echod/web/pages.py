@@ -1,6 +1,6 @@
 """What the WebSocket port answers to plain HTTP: the console page, and `/healthz`.
 
-Pure: a request in, the octets of its answer out. Must never know a connection. The connection stays `EchoProtocol`'s,
+Pure: a request in, the bytes of its answer out. Must never know a connection. The connection stays `EchoProtocol`'s,
 with its place among the live ones, its limits and its deadline.
 """
 

@@ -209,7 +209,7 @@ async def test_garbage() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_in_single_octets() -> None:
+async def test_an_answer_in_single_bytes() -> None:
     def serve(peer: Peer) -> None:
         for octet in peer.answer(fields="Server: \xe9\x85"):
             peer.send(bytes([octet]))
@@ -297,7 +297,7 @@ async def test_a_server_that_is_silent() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_is_silent_after_a_few_octets() -> None:
+async def test_a_server_that_is_silent_after_a_few_bytes() -> None:
     script = refuses(b"HTTP/1.1", True)
     await fails(
         script, Step.HTTP, "wasn't answered within", "came: HTTP/1.1", outcome=CheckOutcome.TIMEOUT, timeout=TIMEOUT

@@ -24,7 +24,7 @@ def answer(status: str, *fields: str, body: bytes = b"") -> Answer:
     return parse(octets)
 
 
-def test_a_head_octet_by_octet_is_incomplete_until_its_last() -> None:
+def test_a_head_byte_by_byte_is_incomplete_until_its_last() -> None:
     octets = b"HTTP/1.1 426 Upgrade Required\r\nA: b\r\n\r\n"
     assert [split_head(octets[:size]) for size in range(len(octets))] == [0] * len(octets)
     assert split_head(octets + b"body") == len(octets)
@@ -39,7 +39,7 @@ def test_a_head_octet_by_octet_is_incomplete_until_its_last() -> None:
         (b"HTTP/1.1 200 OK\r\nA: " + b"b" * MAX_HEAD_SIZE, "longer than"),
     ],
 )
-def test_octets_that_are_not_http(octets: bytes, why: str) -> None:
+def test_bytes_that_are_not_http(octets: bytes, why: str) -> None:
     with pytest.raises(NotHttpError, match=why):
         split_head(octets)
 
@@ -69,7 +69,7 @@ INTERIM = (
 @pytest.mark.parametrize(
     "final", [b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 1000 x\r\n\r\n"]
 )
-def test_interim_answers_are_skipped_octet_by_octet(final: bytes) -> None:
+def test_interim_answers_are_skipped_byte_by_byte(final: bytes) -> None:
     octets = b"".join(INTERIM) + final
     kept = b""
     for octet in octets:

@@ -18,12 +18,12 @@ def test_texts_are_utf_8_of_all_lengths_and_of_the_exact_size() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100, 65536, 65537, 200_000])
-def test_the_first_octet_that_differs(size: int) -> None:
+def test_the_first_byte_that_differs(size: int) -> None:
     sent = bytes(size)
     assert difference(sent, True, sent, True) == ""
     for at in {0, size // 2, size - 1}:
         got = sent[:at] + b"\xff" + sent[at + 1 :]
-        assert difference(sent, True, got, True) == f"octet {at}: 00 sent, ff came back"
-        assert difference(sent, True, sent[:at], True) == f"length: {size} octets sent, {at} came back"
+        assert difference(sent, True, got, True) == f"byte {at}: 00 sent, ff came back"
+        assert difference(sent, True, sent[:at], True) == f"length: {size} bytes sent, {at} came back"
     longer = difference(sent, False, sent + b"\x00", True)
-    assert longer == f"type: text sent, binary came back; length: {size} octets sent, {size + 1} came back"
+    assert longer == f"type: text sent, binary came back; length: {size} bytes sent, {size + 1} came back"

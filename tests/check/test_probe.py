@@ -142,12 +142,12 @@ async def test_another_type() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_another_octet() -> None:
+async def test_another_byte() -> None:
     def change(opcode: int, payload: bytes) -> bytes:
         return server_frame(opcode, payload[:70] + bytes([payload[70] ^ 1]) + payload[71:])
 
     script = answers(server_frame, change)
-    report = await fails_in_echo(script, "message 2 of 2 (binary, 100) came back wrong: octet 70: ", "came back: ")
+    report = await fails_in_echo(script, "message 2 of 2 (binary, 100) came back wrong: byte 70: ", "came back: ")
     assert len(report.round_trips) == 1
 
 
@@ -155,7 +155,7 @@ async def test_another_octet() -> None:
 async def test_another_length_and_a_message_with_terminal_escapes() -> None:
     greeting = b"\x1b]0;title\x07 | hello"
     report = await fails_in_echo(
-        answers(lambda opcode, _: server_frame(opcode, greeting)), "length: 100 octets sent, 18 came back; octet 0: "
+        answers(lambda opcode, _: server_frame(opcode, greeting)), "length: 100 bytes sent, 18 came back; byte 0: "
     )
     assert report.seen == ["came back: \\\\x1b]0;title\\\\x07 | hello"]
 

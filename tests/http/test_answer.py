@@ -1,4 +1,4 @@
-"""The octets of an HTTP answer."""
+"""The bytes of an HTTP answer."""
 
 from __future__ import annotations
 

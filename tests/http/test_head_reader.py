@@ -1,4 +1,4 @@
-"""The request head: the same verdict however its octets are cut, its limit, and what comes after it."""
+"""The request head: the same verdict however its bytes are cut, its limit, and what comes after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from echod.settings import Settings
 from tests.http.heads import GOOD, GUARD, verdict
 
 
-def test_octets_after_the_head_are_kept() -> None:
+def test_bytes_after_the_head_are_kept() -> None:
     reader = HeadReader(GUARD)
     assert reader.feed(GOOD[:-1]) is None
     assert reader.held == len(GOOD) - 1
@@ -32,15 +32,15 @@ def test_the_limit_of_a_head_is_a_setting() -> None:
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
-def test_any_octets_get_the_same_verdict_however_they_are_cut(octets: bytes, step: int) -> None:
+def test_any_bytes_get_the_same_verdict_however_they_are_cut(octets: bytes, step: int) -> None:
     octets = b"GET " + octets
     assert verdict(octets, step) == verdict(octets)
 
 
-def test_a_head_that_comes_octet_by_octet_costs_linear_time() -> None:
+def test_a_head_that_comes_byte_by_byte_costs_linear_time() -> None:
     guard = HandshakeGuard(Settings(max_request_head=2**20))
     head = b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000
     began = time.process_time()
     assert verdict(head, 1, guard) is None
-    # A search from the start with each octet would read five thousand million octets.
+    # A search from the start with each byte would read five thousand million bytes.
     assert time.process_time() - began < 5

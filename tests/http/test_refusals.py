@@ -1,4 +1,4 @@
-"""Refusals: the octets of the answer, and the words that it shares with the log."""
+"""Refusals: the bytes of the answer, and the words that it shares with the log."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def test_a_good_request() -> None:
 
 
 @pytest.mark.parametrize("octet", range(0x80, 0x100))
-def test_no_octet_above_ascii_begins_a_header(octet: int) -> None:
+def test_no_byte_above_ascii_begins_a_header(octet: int) -> None:
     request = verdict(
         handshake("/", *["X-Forwarded-For: 10.0.0.1"]).replace(
             b"10.0.0.1", b"a" + bytes([octet]) + b"X-Forwarded-For: 6.6.6.6"

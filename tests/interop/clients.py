@@ -47,7 +47,7 @@ class Offer:
     client_max_window_bits: int | bool = True
     """True: without a value; False: not offered. aiohttp supports only True, Autobahn no number."""
     threshold: int = 0
-    """Messages of fewer octets are not to be deflated. `websockets` and aiohttp deflate all messages."""
+    """Messages of fewer bytes are not to be deflated. `websockets` and aiohttp deflate all messages."""
 
 
 @dataclass(frozen=True, slots=True)

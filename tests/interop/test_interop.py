@@ -106,7 +106,7 @@ def _names(**can: bool) -> list[str]:
 
 
 def echo(connection: Connection, message: Message) -> None:
-    """Assert that `message` comes back with the same type and the same octets."""
+    """Assert that `message` comes back with the same type and the same bytes."""
     (answer,) = connection.exchange([message])
     # Don't compare with `==` in an assert, because pytest would explain a difference in 16 MiB.
     assert type(answer) is type(message)

@@ -44,12 +44,12 @@ def dial(front: Front, path: str = "/", **wishes: Any) -> ClientConnection:
 
 
 def echo(client: ClientConnection, message: str | bytes) -> None:
-    """Assert that a message comes back with the same type and the same octets."""
+    """Assert that a message comes back with the same type and the same bytes."""
     client.send(message)
     answer = client.recv(timeout=PATIENCE)
     assert type(answer) is type(message)
     assert len(answer) == len(message)
-    assert answer == message or pytest.fail("the octets differ")
+    assert answer == message or pytest.fail("the bytes differ")
 
 
 def ask(client: ClientConnection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the WebSocket port answers to plain HTTP: from the guard's verdict to the octets of the answer."""
+"""What the WebSocket port answers to plain HTTP: from the guard's verdict to the bytes of the answer."""
 
 from __future__ import annotations
 
