@@ -1,7 +1,6 @@
-"""The pump over TLS, with an OpenSSL made up for the purpose: its records can be read, and its functions fail when they
-are told to.
+"""The pump over TLS, with a fake OpenSSL: the tests can read its records, and its functions fail when a test wants it.
 
-The real one is under tests/lane/test_tls_lane.py.
+tests/lane/test_tls_lane.py uses the real OpenSSL.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ RECORD = 16_384
 
 
 def record(kind: bytes, octets: bytes = b"") -> bytes:
-    """Return a record: its kind, its size, and its bytes inverted."""
+    """Return a record: its kind, its size, and its bytes, disguised."""
     return kind + len(octets).to_bytes(2, "big") + bytes(octets.translate(TURNED))
 
 
@@ -59,11 +58,11 @@ class Session:
         self.writes_left = self.puts_left = 10**9
         self.memory: Any = None
         self.on_look: Callable[[], None] = lambda: None
-        """Called before it is told what there is to send."""
+        """Called before the session tells what there is to send."""
 
 
 class OpenSSL:
-    """The functions."""
+    """The functions of the fake, as the pump calls them."""
 
     def __init__(self, native: Native) -> None:
         self.ffi = native.ffi
@@ -72,7 +71,7 @@ class OpenSSL:
         self.cleared = 0
         table: Any = self.ffi.new("echod_openssl *")
         table.SSL_ERROR_WANT_READ = WANT_READ
-        # Kept: a callback lives as long as what Python has of it.
+        # A callback lives only as long as its Python object, so this list keeps the objects.
         self._functions = []
         for name, field in self.ffi.typeof("echod_openssl").fields:
             if hasattr(self, name):
@@ -81,13 +80,13 @@ class OpenSSL:
         self.table = table
 
     def parts(self) -> tuple[Session, list[Any]]:
-        """A new session, and its three addresses."""
+        """Return a new session, and the addresses of its SSL and its two BIOs."""
         number = 8 * (len(self.sessions) + 1)
         self.sessions[number] = Session()
         return self.sessions[number], [self.ffi.cast("void *", number + part) for part in range(3)]
 
     def session(self, part: Any) -> Session:
-        """Whose part it is."""
+        """Return the session that an SSL or a BIO belongs to."""
         return self.sessions[int(self.ffi.cast("uintptr_t", part)) & ~7]
 
     def _advance(self, it: Session) -> int:
@@ -106,7 +105,7 @@ class OpenSSL:
         return len(it.pending)
 
     def SSL_peek(self, ssl: Any, octets: Any, size: int) -> int:
-        """Leave it there."""
+        """Copy payload, and leave it in the session."""
         it = self.session(ssl)
         n = min(self._advance(it), size)
         if n > 0:
@@ -114,14 +113,14 @@ class OpenSSL:
         return n
 
     def SSL_read(self, ssl: Any, octets: Any, size: int) -> int:
-        """Of one record at most."""
+        """Take payload, of one record at most."""
         it = self.session(ssl)
         n = self.SSL_peek(ssl, octets, size)
         it.pending = it.pending[max(n, 0) :]
         return n
 
     def SSL_write(self, ssl: Any, octets: Any, size: int) -> int:
-        """One record."""
+        """Seal the bytes in one record."""
         it = self.session(ssl)
         assert 0 < size <= RECORD
         it.writes_left -= 1
@@ -132,18 +131,18 @@ class OpenSSL:
         return size
 
     def SSL_get_error(self, ssl: Any, result: int) -> int:  # noqa: ARG002
-        """Return why it failed."""
+        """Return why the last call failed."""
         return self.error
 
     def BIO_read(self, bio: Any, octets: Any, size: int) -> int:
-        """From the begin of it."""
+        """Take bytes from the beginning of the BIO."""
         it = self.session(bio)
         taken, it.outgoing = it.outgoing[:size], it.outgoing[size:]
         self.ffi.memmove(octets, taken, len(taken))
         return len(taken)
 
     def BIO_write(self, bio: Any, octets: Any, size: int) -> int:
-        """To the end of it."""
+        """Put bytes at the end of the BIO."""
         it = self.session(bio)
         it.puts_left -= 1
         if it.puts_left < 0:
@@ -152,7 +151,7 @@ class OpenSSL:
         return size
 
     def BIO_get_mem_data(self, bio: Any, octets: Any) -> int:
-        """What is in it."""
+        """Return the number of bytes in the BIO, and point to them."""
         it = self.session(bio)
         is_incoming = int(self.ffi.cast("uintptr_t", bio)) & 7 == 1
         if not is_incoming and it.outgoing:
@@ -163,24 +162,24 @@ class OpenSSL:
         return len(held)
 
     def ERR_clear_error(self) -> None:
-        """Count."""
+        """Count the calls."""
         self.cleared += 1
 
 
 class Secure(Leased):
-    """A lease with a session."""
+    """A lease with a TLS session."""
 
     def __init__(self, pump: SecurePump, slot: int, small: bool) -> None:
         self.session, self.parts = pump.openssl.parts()
         super().__init__(pump, slot, small)
 
     def lend(self, slot: int) -> Any:
-        """Lease it."""
+        """Lease the socket and its session."""
         return self.pump.lib.echod_pump_lend_tls(self.pump.pump, self.served.fileno(), slot, *self.parts)
 
 
 class SecurePump(Pump):
-    """A pump whose leases have sessions."""
+    """A pump whose leases have TLS sessions."""
 
     def __init__(self, native: Native) -> None:
         super().__init__(native)
@@ -188,7 +187,7 @@ class SecurePump(Pump):
         self.lib.echod_pump_set_openssl(self.pump, self.openssl.table)
 
     def lend(self, small: bool = False) -> Secure:
-        """Lease one end of a new pair."""
+        """Lease one end of a new socket pair."""
         leased = Secure(self, len(self.leases), small)
         self.leases.append(leased)
         return leased
@@ -196,7 +195,7 @@ class SecurePump(Pump):
 
 @pytest.fixture
 def pump(native: Native) -> Iterator[SecurePump]:
-    """One for each test."""
+    """A new pump for each test."""
     made = SecurePump(native)
     try:
         yield made
@@ -206,14 +205,14 @@ def pump(native: Native) -> Iterator[SecurePump]:
 
 @pytest.fixture
 def leased(pump: SecurePump) -> Secure:
-    """One lease of it."""
+    """A lease of this pump."""
     return pump.lend()
 
 
 def converse(
     pump: SecurePump, leased: Secure, octets: bytes, is_done: Callable[[bytes], object], received: bytes = b""
 ) -> bytes:
-    """Send and receive by turns, until it is done or the lease has ended; all that was received."""
+    """Send and receive by turns, until `is_done` or the end of the lease; return all that was received."""
     for _ in range(10_000):
         if octets:
             with suppress(BlockingIOError):
@@ -222,7 +221,7 @@ def converse(
         received += leased.take()
         if leased.ended is not None or (not octets and is_done(received)):
             return received
-    return pytest.fail("it never came to that")
+    return pytest.fail("the conversation did not end")
 
 
 @pytest.mark.parametrize("most", [1, 7, RECORD])
@@ -251,7 +250,7 @@ def test_what_the_session_has_to_say_by_itself_is_sent(pump: SecurePump, leased:
 
 
 def test_half_a_record_is_held_in_the_session(pump: SecurePump, leased: Secure) -> None:
-    """And stays there when the lease ends."""
+    """The half record is still in the session when the lease has ended."""
     octets = sealed(echo(noise(100))[0])
     leased.send(octets[:50])
     assert pump.turn() == []
@@ -262,8 +261,8 @@ def test_half_a_record_is_held_in_the_session(pump: SecurePump, leased: Secure) 
 
 @pytest.mark.parametrize("begun", [b"", echo(noise(100))[0][:-1], echo(noise(50_000))[0][:20_000]])
 def test_a_close_notify_is_the_owners(pump: SecurePump, leased: Secure, begun: bytes) -> None:
-    """With all that was opened before, answered or not, and the rest in the session; the reason isn't left for others
-    to find."""
+    """The owner gets all that was opened before it, answered or not, and the rest in the session. OpenSSL's error is
+    cleared, so no other lease finds it."""
     frame, answer = echo(b"x", TEXT)
     leased.send(sealed(begun) + record(CLOSE_NOTIFY) + sealed(frame))
     assert pump.turn() == [leased]
@@ -277,7 +276,7 @@ def test_a_close_notify_is_the_owners(pump: SecurePump, leased: Secure, begun: b
 
 
 def test_records_behind_an_odd_frame_are_left_in_the_session(pump: SecurePump, leased: Secure) -> None:
-    """All of it is given back: what was opened as octets, what was not in the session."""
+    """Everything is given back: opened records as plain bytes, the others in the session."""
     frame, answer = echo(b"x")
     octets = sealed(frame) + sealed(PING) + sealed(frame) * 1_000
     leased.send(octets)
@@ -330,7 +329,7 @@ def grown(pump: SecurePump) -> list[int]:
 
 
 def test_whose_buffers_have_grown_is_told_once(pump: SecurePump) -> None:
-    """A session grows by what is received, or sealed, at a time."""
+    """A session grows by the bytes that are received, or sealed, at a time."""
     leases = [pump.lend() for _ in range(3)]
     for leased, size in zip(leases, (3_000, 6_000, 60_000), strict=True):
         leased.send(sealed(echo(noise(size))[0]))
@@ -360,7 +359,7 @@ def test_what_a_buffer_has_grown_to_counts_while_anything_is_in_it(pump: SecureP
 
 
 def stuffed(pump: SecurePump, size: int, count: int) -> Secure:
-    """Return a lease whose client has sent so many messages, and takes no answers."""
+    """Return a lease whose client has sent `count` messages, and takes no answers."""
     leased = pump.lend(small=True)
     octets = sealed(echo(noise(size))[0] * count)
     for _ in range(100):
@@ -372,9 +371,9 @@ def stuffed(pump: SecurePump, size: int, count: int) -> Secure:
 
 
 @pytest.mark.parametrize("size", [100, 60_000, 400_000])
-def test_who_does_not_take_his_answers(pump: SecurePump, size: int) -> None:
-    """They wait in the session, the rest in the lease, and what is behind is opened in the end without another
-    event."""
+def test_a_client_that_does_not_take_its_answers(pump: SecurePump, size: int) -> None:
+    """The first answers wait in the session, and the rest in the lease. Records behind them are opened in the end
+    without another event."""
     count = max(1, 60_000 // size)
     leased = stuffed(pump, size, count)
     assert leased.ended is None
@@ -402,8 +401,8 @@ def test_unsent_answers_go_back_in_order(pump: SecurePump, size: int) -> None:
 
 
 @pytest.mark.parametrize("look", range(1, 10))
-def test_who_takes_his_answers_meanwhile(pump: SecurePump, look: int) -> None:
-    """The client may take its answers at any moment of the decision."""
+def test_a_client_that_takes_its_answers_meanwhile(pump: SecurePump, look: int) -> None:
+    """The client may take its answers at any moment while the pump decides whether the lease has to wait."""
     leased = pump.lend(small=True)
     frames = [echo(noise(size)) for size in (20_000, 30_000)]
     answers = b"".join(answer for _, answer in frames)
@@ -429,7 +428,7 @@ def test_who_takes_his_answers_meanwhile(pump: SecurePump, look: int) -> None:
 
 @pytest.mark.parametrize("odd", [sealed(PING), record(CLOSE_NOTIFY)])
 def test_what_is_odd_is_seen_behind_answers_that_wait(pump: SecurePump, odd: bytes) -> None:
-    """What was received is given back."""
+    """The lease ends, and no byte of an answer is lost."""
     leased = pump.lend(small=True)
     leased.send(sealed(echo(noise(40_000))[0]) + odd)
     for _ in range(10):
@@ -440,7 +439,7 @@ def test_what_is_odd_is_seen_behind_answers_that_wait(pump: SecurePump, odd: byt
 
 
 def test_tight_and_blocked(pump: SecurePump) -> None:
-    """Reading and writing can fail."""
+    """While the pump is tight, a lease ends if its client does not take its answers."""
     pump.set_tight(True)
     leased = stuffed(pump, 1000, 60)
     assert leased.ended
@@ -454,7 +453,7 @@ def test_tight_and_blocked(pump: SecurePump) -> None:
 
 
 def test_a_peer_that_has_gone(pump: SecurePump, leased: Secure) -> None:
-    """The peer may end the stream, or fail while answers wait."""
+    """The peer may close the connection, also while answers wait."""
     leased.client.close()
     assert pump.turn() == [leased]
     assert leased.ended == Ended("CLOSED", b"", b"")
@@ -493,7 +492,7 @@ def test_of_any_kind_cut_anywhere(pump: SecurePump, seed: int) -> None:
             try:
                 left = left[leased.client.send(left[: choice.choice([1, 5, 3000, 10**6])]) :]
             except BlockingIOError:
-                """It is full."""
+                """The socket's buffer is full."""
         pump.turn(choice.choice([0, 10**9]))
         if choice.random() < 0.3:
             received += leased.take()

@@ -1,6 +1,6 @@
 /*
- * The oracle for time: what is done in one go may take this long, under sanitizers, too. Compiled without them it takes
- * a quarter of it at most, and what no limit holds up takes twice as long.
+ * The oracle for time: the most that one call may take, under sanitizers, too. Without sanitizers a call takes at most
+ * a quarter of this time, and work without a limit would take twice this time.
  *
  * A file that includes this defines _GNU_SOURCE before all else.
  */
@@ -12,7 +12,7 @@
 
 enum { MOST_TIME = 40 * 1000 * 1000 };
 
-/* Nanoseconds that this thread has had of the processor: others that keep it busy don't count. */
+/* Nanoseconds of CPU time of this thread: other load on the machine does not count. */
 static inline uint64_t cpu_ns(void)
 {
     struct timespec now;

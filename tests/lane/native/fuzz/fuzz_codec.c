@@ -1,7 +1,7 @@
 /*
- * Whole frames: the first octet of the input chooses the limit, the rest is what a client sent.
+ * Whole frames: the first byte of the input chooses the limit, and the rest is what a client sends.
  *
- * Each kernel that this processor has must give what the oracle gives, and leave what the oracle leaves.
+ * With each kernel that this processor has, the codec must give the oracle's answers, and leave the oracle's rest.
  */
 #include "oracle.h"
 
@@ -17,7 +17,7 @@ static void stop_at(expectation *it, echod_stop stop, uint64_t need)
     it->echoed.need = need;
 }
 
-/* One frame at octets[0, len); its size, or 0 and the reason to stop. */
+/* Echo one frame at octets[0, len). Returns its size, or 0 with the reason to stop. */
 static uint64_t oracle_frame(expectation *it, const uint8_t *octets, size_t len, uint64_t limit)
 {
     int text = octets[0] == 0x81;
@@ -44,7 +44,7 @@ static uint64_t oracle_frame(expectation *it, const uint8_t *octets, size_t len,
     if (len < header || len - header < length)
         return stop_at(it, ECHOD_STOP_NEED_MORE, header + length), 0;
 
-    uint8_t *frame = it->output + it->echoed.produced; /* the output has room for the client's octets, which are more */
+    uint8_t *frame = it->output + it->echoed.produced; /* there is room for the client's bytes, which are more */
     memcpy(frame, octets, 2 + longer);
     frame[1] -= 0x80;
     memcpy(frame + 2 + longer, octets + header, length);

@@ -1,14 +1,14 @@
 /*
- * Deflated messages, one after the other: the input is terms (1 octet), limit (1), and for each message its kind (1:
- * whether it is text, and whether there is no memory for it), its size (2) and its octets, as they come; if the kind's
- * high half is all ones, they come again and again, up to a MiB.
+ * Deflated messages, one after the other. The input is terms (1 byte), limit (1), and for each message: its kind (1:
+ * whether it is text, and whether there is no memory for it), its size (2) and its deflated bytes. If the upper half of
+ * the kind is all ones, the bytes are repeated, up to a MiB.
  *
- * The oracle is zlib again, but as it is mostly used: one stream that goes on from message to message, a copy of which
- * is put back when a message was not one. What it says of a message, and how much of that there is, has to be what is
- * said here; the window has to be its last octets; and an answer has to inflate to the message.
+ * The oracle is zlib as most programs use it: one stream goes on from message to message, and an earlier copy of the
+ * stream takes its place after a message that was refused. The oracle and deflate.c must agree on which messages are
+ * valid, and on their sizes. The window must be the last bytes of all content. An answer must inflate to the message.
  *
- * This file is compiled with deflate.c in it, for its z_stream and its allocations, and linked with zlib; its header
- * need not be there.
+ * This file includes deflate.c, for its z_stream and to make its allocations fail. It is linked with zlib, whose header
+ * need not be installed.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -47,16 +47,16 @@ static int goes_on(z_stream *stream, const void *octets, size_t len)
     return (said == Z_OK || said == Z_BUF_ERROR) && stream->avail_in == 0;
 }
 
-/* The next message, of which the stream says *size octets; 0 if it is none. */
+/* Inflate the next message to *size bytes. Returns 0 if it is not a valid message. */
 static int oracle_inflate(z_stream *stream, const uint8_t *octets, size_t len, size_t limit, size_t *size)
 {
     stream->next_out = said_by_oracle;
     stream->avail_out = MOST;
     int is_right = goes_on(stream, octets, len);
     *size = MOST - stream->avail_out;
-    /* The tail says nothing, as it would within a block. */
+    /* The tail must add no content, as it would within a block. */
     is_right = is_right && goes_on(stream, "\x00\x00\xFF\xFF", 4) && *size == MOST - stream->avail_out;
-    if (is_right) { /* what comes next has to be read as a block of its own: it is, from an octet's begin on alone */
+    if (is_right) { /* zlib must read what comes next as a new block, which has to begin at the beginning of a byte */
         z_stream after;
         CHECK(inflateCopy(&after, stream) == Z_OK);
         after.next_in = (const uint8_t *)"\x01\x01\x00\xFE\xFF!";
@@ -68,7 +68,7 @@ static int oracle_inflate(z_stream *stream, const uint8_t *octets, size_t len, s
     return is_right && *size <= limit;
 }
 
-/* An answer, by an inflater that begins anew. */
+/* Compare an answer with the message, by an inflater that begins anew. */
 static void judge_answer(const echod_inflated *said, const uint8_t *payload)
 {
     if (said->is_plain) {
@@ -92,8 +92,8 @@ static void judge_answer(const echod_inflated *said, const uint8_t *payload)
 }
 
 typedef struct {
-    z_stream *stream; /* zlib knows where it is */
-    uint8_t *all; /* what the good messages said */
+    z_stream *stream; /* allocated by itself, because zlib stores its address */
+    uint8_t *all; /* the content of all good messages */
     size_t size;
 } history;
 
@@ -134,7 +134,7 @@ static void take(echod_deflate *deflate_, echod_window *window, history *it, int
     int is_taken = echod_deflate_take(deflate_, window, copied, len, is_text, limit, &said);
     CHECK(cpu_ns() - began < MOST_TIME);
     is_out_of_memory = 0;
-    /* It may have too many blocks. */
+    /* A long message that is right may have too many blocks. */
     CHECK(is_taken == (is_right && !was_out_of_memory) || (!is_taken && len > UNCOUNTED_SIZE));
     is_right = is_taken;
     CHECK(memcmp(copied, octets, len) == 0);
@@ -174,7 +174,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     echod_zlib zlib = {zlibVersion, inflateInit2_, inflate, inflateReset, inflateSetDictionary, inflateEnd,
                        deflateInit2_, deflate, deflateReset, deflateEnd};
     echod_deflate_settings settings = {1, 4, 64};
-    /* The oracle's window is of 32 KiB: with a smaller one it would take what is too far back. */
+    /* The oracle's window is 32 KiB, so a window here is 32 KiB or none: with a smaller one the oracle would accept
+       references that reach too far back. */
     echod_terms terms = {data[0] & 1 ? 1 << 15 : 0, data[0] & 2 ? 9 + (data[0] >> 2) % 7 : 0};
     uint64_t limit = limits[data[1] % (sizeof limits / sizeof *limits)];
     echod_deflate *deflate_ = echod_deflate_new(&zlib, &settings);

@@ -1,17 +1,17 @@
 /*
- * One message in pieces: the input is opcode and way of moving (1 octet), key (4), number of pieces (1), their sizes (1
+ * One message in pieces. The input is opcode and way of moving (1 byte), key (4), number of pieces (1), their sizes (1
  * each), payload.
  *
- * After each piece, each kernel must have unmasked what is due, have said what the oracle says, and written nothing
- * else; what is restored is what was sent.
+ * After each piece, each kernel must have unmasked the piece, given the oracle's verdict, and written nothing else. The
+ * restored payload must be what was sent.
  */
 #include "oracle.h"
 
 typedef struct {
     uint8_t opcode;
-    uint8_t back; /* octets that the target lies before the source */
+    uint8_t back; /* bytes from the target to the source behind it */
     const uint8_t *key;
-    const uint8_t *sizes; /* of the pieces, the last of which takes what is left */
+    const uint8_t *sizes; /* of the pieces; one more piece takes the rest */
     size_t pieces;
     const uint8_t *payload;
     size_t length;
@@ -25,7 +25,7 @@ static echod_large_state oracle_state(const message *it, size_t done)
     return done == it->length ? ECHOD_LARGE_COMPLETE : ECHOD_LARGE_OPEN;
 }
 
-/* Header and its two ways back; a message to go on with. */
+/* Read the header, write it in both forms, and compare. Returns the message, ready to be fed. */
 static echod_large begin(const message *it)
 {
     uint8_t sent[14] = {0x80 | it->opcode};

@@ -1,17 +1,17 @@
 /*
- * The pump on socket pairs: the input says what its clients and its owner do, step by step, and each lease's octets are
- * compared with what plain loops make of the same octets.
+ * The pump on socket pairs. The input says what the clients and the owner do, step by step. The bytes of each lease are
+ * compared with what plain loops make of the same bytes.
  *
- * A step is one octet: in the low three bits what is done (a frame, send, a turn, receive, recall, be tight or not, end
- * the client's half, have the allocation fail that is so many ahead), in the next two whose lease it is, and above them
- * how much. What a client sends is written by the harness: each step of it takes three octets of the input (kind, size,
- * key), so that most of it is frames.
+ * A step is one byte. The lower three bits choose the action: a frame, send, a turn, receive, recall, make the pump
+ * tight or not, end the client's half, or let one of the next allocations fail. The next two bits choose the lease, and
+ * the upper three an amount. This file writes the frames that a client sends: each takes three bytes of the input
+ * (kind, size, key), so that most of the stream is frames.
  *
- * The oracle of a lease: a prefix of what the client has sent, frame by frame, is what came back and what is unsent;
- * the rest of what was read is what is given back, the whole frames of a message that was under way as one. Nothing may
- * be lost but what is behind a fault in a large text, and what there was no memory for.
+ * The oracle of a lease: the received and the unsent bytes together must be the echoes of a prefix of what the client
+ * has sent, frame by frame. The rest of what was read must be given back, with the whole frames of an unfinished
+ * message as one frame. Only bytes behind a fault in a large text may be lost, and bytes for which there was no memory.
  *
- * This file is compiled with the pump's files in it, so that allocations of its own can be made to fail.
+ * This file includes the pump's files, so that it can make their allocations fail.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -20,11 +20,11 @@
 
 #include "sizes.h"
 
-/* How many allocations it is to the one that fails; 0: none does. */
+/* The number of the next allocation that fails, counted from 1; 0: none fails. */
 static int until_failure;
 static int was_out_of_memory;
 
-/* Whether an allocation is to succeed. What a header claims of many octets never does. */
+/* Whether an allocation succeeds. An allocation of as many bytes as a header may claim always fails. */
 static int can_allocate(size_t size)
 {
     if (until_failure != 0 && --until_failure == 0) {
@@ -34,8 +34,8 @@ static int can_allocate(size_t size)
     return size <= 1 << 20;
 }
 
-/* What the pump has allocated now, in bytes, and how many of its buffers are so large that only their pages count that
-   take memory. */
+/* Bytes that the pump has allocated now, and the number of its large buffers, of which only the pages that take memory
+   are accounted for. */
 static size_t allocated;
 static int large_count;
 
@@ -95,14 +95,14 @@ static void pump_free(void *octets)
 
 enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, FRAGMENTS = 5, SMALL_BUFFER = 4608 };
 
-/* Octets of a message: LIMIT, or more than any buffer of these has. */
+/* The most bytes of a message: LIMIT, or more than any buffer here has. */
 static size_t limit;
 
 typedef struct {
     echod_lease *lease; /* NULL once it has ended */
     int client, served;
     uint8_t *sent, *received;
-    size_t sent_size, received_size, queued; /* queued: of `sent`, what the kernel has taken */
+    size_t sent_size, received_size, queued; /* queued: bytes of `sent` that the kernel has taken */
     int is_shut;
 } actor;
 
@@ -115,7 +115,7 @@ static uint8_t next_octet(input *in)
     return in->at < in->end ? *in->at++ : 0;
 }
 
-/* Header and payload of one frame behind what is to be sent. */
+/* Write one frame, header and payload, behind the bytes that the client will send. */
 static void write_frame(actor *it, input *in)
 {
     static const size_t sizes[] = {0, 1, 5, 100, 125, 126, 1000, 4080, 4089, 5000, 12000, LIMIT, LIMIT + 1};
@@ -124,15 +124,15 @@ static void write_frame(actor *it, input *in)
     if (it->sent_size + length + 14 > LARGEST)
         return;
     uint8_t *frame = it->sent + it->sent_size;
-    int is_claim = size_choice >= 0xC0; /* of 2^n octets, less some */
+    int is_claim = size_choice >= 0xC0; /* a header that claims 2^n bytes, or some fewer */
     size_t longer = is_claim ? 8 : length < 126 ? 0 : 2;
     frame[0] = 0x81 + (kind & 1);
     if ((kind & 0x38) == 0x38)
         frame[0] = next_octet(in); /* anything */
     else if (kind & 8)
-        frame[0] &= kind & 0x10 ? 0x80 : 0x03; /* a continuation, the last of a message; or the first of one */
+        frame[0] &= kind & 0x10 ? 0x80 : 0x03; /* the last frame of a message, or the first of several */
     else if (kind & 0x10)
-        frame[0] = 0; /* one that goes on */
+        frame[0] = 0; /* a frame in the middle of a message */
     frame[1] = (uint8_t)(0x80 | (is_claim ? 127 : longer ? 126 : length));
     uint64_t said = is_claim ? ((uint64_t)1 << (size_choice & 0x3F)) - (kind >> 6) * 7 : length;
     for (size_t i = 0; i < longer; i++)
@@ -179,11 +179,12 @@ static void receive_all(actor *it)
     } while (it->received_size != before);
 }
 
-/* One whole frame at octets[0, len) whose payload is at most `most` octets: its size, that of its header, and its
-   payload, unmasked, at *out. 0: there is none, or it is wrong behind its first octet. */
+/* Read one whole frame at octets[0, len) whose payload is at most `most` bytes. Returns the size of the frame, with the
+   size of its header, and its unmasked payload at `out`. 0: there is no such frame, or it is wrong after its first
+   byte. */
 static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_t *out, size_t *header)
 {
-    if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF) /* nothing that is that long is sent whole */
+    if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF) /* no frame with a 64-bit length is sent whole */
         return 0;
     size_t length = octets[1] - 0x80u, longer = length == 126 ? 2 : 0;
     if (longer)
@@ -196,17 +197,17 @@ static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_
     return *header + length;
 }
 
-/* Frames of one message. */
+/* The frames of one message. */
 typedef struct {
-    size_t size;  /* octets of the whole frames, */
-    size_t count; /* how many they are, */
+    size_t size;  /* bytes of the whole frames */
+    size_t count; /* number of the whole frames */
     size_t payload_size;
     uint8_t payload[LARGEST];
     uint8_t opcode;
     int is_whole;
 } plain_message;
 
-/* What begins at octets[0, len), as far as it is an ordinary frame or those of a fragmented message. */
+/* Read the frames at octets[0, len) that are one ordinary frame, or belong to one fragmented message. */
 static void plain_gather(const uint8_t *octets, size_t len, plain_message *it)
 {
     it->size = it->count = it->payload_size = it->is_whole = 0;
@@ -231,7 +232,7 @@ static void plain_gather(const uint8_t *octets, size_t len, plain_message *it)
     }
 }
 
-/* A frame of this first octet; its size. */
+/* Write a frame with this first byte. Returns its size. */
 static size_t plain_write(uint8_t *out, uint8_t first, const uint8_t *payload, size_t size, int is_masked)
 {
     size_t longer = size < 126 ? 0 : 2, key = is_masked ? 4 : 0;
@@ -244,7 +245,8 @@ static size_t plain_write(uint8_t *out, uint8_t first, const uint8_t *payload, s
     return 2 + longer + key + size;
 }
 
-/* One message at octets[0, len): its size, and its echo behind *out. 0: there is none, or it is not whole. */
+/* Echo one message at octets[0, len) to *out, and move *out behind it. Returns the size of the message, or 0 if there
+   is no whole message. */
 static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
 {
     static plain_message message;
@@ -255,7 +257,7 @@ static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
     return message.size;
 }
 
-/* Whether octets[0, len) begin a text frame that is large and has a fault: what is behind it may be left out. */
+/* Whether octets[0, len) begin a large text frame with a fault: the bytes behind it may be left out. */
 static int is_faulty_and_large(const uint8_t *octets, size_t len)
 {
     if (len < 8 || octets[0] != 0x81 || octets[1] < 0xFE)
@@ -274,7 +276,7 @@ static int is_faulty_and_large(const uint8_t *octets, size_t len)
     return length + header > KEEP_SIZE && is_fault;
 }
 
-/* The octets that a lease gives back, as the client sent them. */
+/* Write the bytes that a lease gives back to target, as the client sent them. Returns their number. */
 static size_t given_back(echod_lease *lease, uint8_t *target)
 {
     if (!lease->large_octets) {
@@ -291,7 +293,7 @@ static size_t given_back(echod_lease *lease, uint8_t *target)
     return header + done;
 }
 
-/* What was sent and not echoed is given back, or is still to be read. */
+/* Check that the bytes that were sent and not echoed are given back, or are still to be read. */
 static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
 {
     static uint8_t unread[LARGEST], left[2 * LARGEST], rest[LARGEST + 16];
@@ -302,7 +304,7 @@ static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
     plain_gather(sent, sent_size, &begun);
     if (lease->fragments != 0) {
         CHECK(lease->fragments <= begun.count);
-        while (begun.count > lease->fragments) /* those that are not read yet */
+        while (begun.count > lease->fragments) /* some of the frames are not read yet */
             plain_gather(sent, begun.size - 1, &begun);
         CHECK(lease->fragments == begun.count);
         size = plain_write(left, begun.opcode, begun.payload, begun.payload_size, 1);
@@ -322,7 +324,7 @@ static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
         CHECK(unread_size == 0 || memcmp(unread, left + rest_size, unread_size) == 0);
 }
 
-/* A lease has ended: compare, and release it. */
+/* Compare a lease that has ended with the oracle, and release it. */
 static void judge(actor *it)
 {
     echod_lease *lease = it->lease;
@@ -351,7 +353,7 @@ static void judge(actor *it)
     it->lease = NULL;
 }
 
-/* All that the pump has allocated is in an account, or in the pool, or is a pump or a lease itself. */
+/* Check that all that the pump has allocated is in an account or in the pool, or is the pump or a lease itself. */
 static void judge_accounts(const echod_pump *pump, const actor *all)
 {
     size_t held = 0, fixed = malloc_usable_size((void *)pump);
@@ -434,7 +436,7 @@ static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
             until_failure = (what >> 5) - 3;
         }
         break;
-    default: /* the common course of things */
+    default: /* the most common sequence */
         write_frame(it, in);
         client_sends(it, amount);
         take_turn(pump, all, 1000000000);

@@ -1,7 +1,7 @@
 /*
- * How long the pump serves one lease: the input is terms (1 octet) and octets that a client sends again and again,
- * until it has sent 160 KiB, some reads of the pump, or its lease has ended. In each turn the pump serves one lease
- * that is ready. Other targets compare the answers.
+ * How long the pump serves one lease. The input is terms (1 byte) and bytes that a client repeats until it has sent 160
+ * KiB (some reads of the pump), or until its lease has ended. In each turn the pump serves this one lease. Other
+ * targets compare the answers.
  */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -33,7 +33,7 @@ static void take_turn(echod_pump *pump, echod_lease **lease)
     }
 }
 
-/* Send what the kernel takes; the answer is how much that was. */
+/* Send what the kernel takes. Returns the number of bytes. */
 static size_t send_some(int client, const uint8_t *octets, size_t size, size_t sent)
 {
     ssize_t n = send(client, octets + sent % size, size - sent % size, MSG_DONTWAIT | MSG_NOSIGNAL);

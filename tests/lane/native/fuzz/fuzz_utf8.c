@@ -1,8 +1,8 @@
 /*
- * The validator over plain octets, and unmasking: the input is a cut (1 octet), a key (4), and octets.
+ * The validator over plain bytes, and unmasking. The input is a place to cut (1 byte), a key (4), and the bytes.
  *
- * Each kernel must be in the scalar kernel's state before and behind the cut, and that state must say what the oracle
- * says.
+ * At the cut and at the end, each kernel must be in the same state as the scalar kernel, and the state must agree with
+ * the oracle.
  */
 #include "oracle.h"
 

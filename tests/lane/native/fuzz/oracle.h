@@ -1,5 +1,5 @@
 /*
- * What the codec ought to do, octet by octet, for the fuzz targets.
+ * What the codec has to do, byte by byte, for the fuzz targets.
  *
  * Knows RFC 6455 and RFC 3629. Must never share a line with the codec. A target that disagrees with it aborts, and the
  * fuzzer keeps the input.
@@ -23,7 +23,7 @@
         }                                                                                                              \
     } while (0)
 
-/* A block of just this size, so that AddressSanitizer sees the first octet beside it. */
+/* Copy to a block of exactly this size, so that AddressSanitizer notices any access beside it. */
 static uint8_t *exact(const uint8_t *octets, size_t len)
 {
     uint8_t *block = malloc(len);
@@ -35,7 +35,7 @@ static uint8_t *exact(const uint8_t *octets, size_t len)
 
 typedef enum { TEXT_ENDS, TEXT_GOES_ON, NO_TEXT } text_verdict;
 
-/* Decode code point by code point. TEXT_GOES_ON: the last character lacks octets, and some would make it one. */
+/* Decode code point by code point. TEXT_GOES_ON: the last character is incomplete, and more bytes can complete it. */
 static text_verdict oracle_text(const uint8_t *octets, size_t len)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -44,7 +44,7 @@ static text_verdict oracle_text(const uint8_t *octets, size_t len)
         size_t size = lead < 0x80 ? 1 : lead < 0xC0 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF8 ? 4 : 0;
         if (size == 0)
             return NO_TEXT;
-        /* The least and the greatest code point that it may become. */
+        /* The smallest and the largest code point that the character can become. */
         uint32_t low = size == 1 ? lead : lead & (0x7Fu >> size), high = low;
         size_t i = 1;
         for (; i < size && at + i < len; i++) {

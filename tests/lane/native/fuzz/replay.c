@@ -1,6 +1,5 @@
 /*
- * Runs a fuzz target over the files that are named, once each: for compilers without libFuzzer, and for other
- * processors.
+ * Runs a fuzz target once over each file that is named: for compilers without libFuzzer, and for other processors.
  *
  * Knows files. Must never know what is in them.
  */

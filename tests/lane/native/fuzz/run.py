@@ -2,8 +2,8 @@
 
     python -m tests.lane.native.fuzz.run --seconds 60 [--corpus FOLDER] [TARGET ...]
 
-Knows the targets (fuzz_*.c beside this), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer, and
-what inputs to begin with. Must never know what a target holds to be right.
+Knows the targets (fuzz_*.c in this folder), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer,
+and the first inputs. Must never know which results are right: that is in the targets.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno
 CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
 INSIDE = {"deflate": ("deflate",), "pump": ("buffer_pool", "lease", "send", "partial", "mixed_read", "pump")}
-"""The C files that targets have inside them."""
+"""The C files that a target includes."""
 
 LIBRARIES = {"deflate": ("-l:libz.so.1",), "turn": ("-l:libz.so.1",)}
-"""What targets are linked with: zlib itself, without what is installed to build with it."""
+"""The libraries of a target: zlib by its file name, because its development files may not be installed."""
 
 IN_32_BITS = ("-m32", "-g", "-O1")
-"""For a program of a processor on which a size has 32 bits. The sanitizers' libraries of that size are seldom there."""
+"""Options for a program on which a size has 32 bits. The sanitizers' libraries for it are seldom installed."""
 
 LARGEST_INPUT = 6000
-"""More than a piece of 4,096 octets, so that text is found invalid in the second one."""
+"""Bytes of the largest input: more than a piece of 4,096, so that a text may be invalid in its second piece."""
 
 KEYS = (bytes(4), b"\x37\xfa\x21\x3d")
-"""With no mask a fuzzer sees the text; with one it sees what a client sends."""
+"""With a key of zeros the fuzzer sees the plain text; with the other one it sees what a client sends."""
 
 TEXTS = tuple(
     text.encode() for text in ("", "Hello", "é€😀" * 30, "a" * 63 + "é", "a" * 62 + "€" + "b" * 70, "ж" * 2100)
@@ -61,7 +61,7 @@ PAYLOADS = (
 
 
 def seeds(target: str) -> list[bytes]:
-    """Inputs to begin with: each kind of frame and of text once."""
+    """Return the first inputs: each kind of frame and of text once."""
     if target == "codec":
         frames = [
             client_frame(payload, opcode, key) for key in KEYS for payload in PAYLOADS for opcode in (TEXT, BINARY)
@@ -96,7 +96,8 @@ def seeds(target: str) -> list[bytes]:
 
 
 def pump_seeds() -> list[bytes]:
-    """Steps (fuzz_pump.c says what the octets mean): each size sent whole, in pieces, and with nobody who receives."""
+    """Return steps (fuzz_pump.c says what the bytes mean): each size is sent whole, in pieces, and by a client that
+    does not receive."""
     send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
     ping = [0, 0x38, 1, 0x5A, 0x89]
     found = []
@@ -110,17 +111,17 @@ def pump_seeds() -> list[bytes]:
                 [*frame, *frame, send, turn, tight, *frame, send, turn, receive, turn, wide, *frame, send, turn],
                 [*frame, 0xA1, turn, out, *frame, send, turn, receive, turn],
                 [*frame, *frame, 0xA1, turn, out, recall],
-                # The same in three frames and a whole one behind; then with memory that is out, and over and over.
+                # The same in three frames with a whole frame behind them; then without memory; then many times.
                 [*first, *middle, *last, *frame, send, turn],
                 [*first, *last, 0xA1, turn, out, 0xA1, turn, recall],
                 [*first, *last, send, turn] * 8,
                 [*frame, send, turn] * 10 + [out, *frame, send, turn],
                 [*frame, send, turn] * 10 + [end, turn, receive, turn],
-                # All are ready, one is served, and before the next turn two of the others are recalled.
+                # All leases are ready, one is served, and before the next turn two of the others are recalled.
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
             ]
-            for fails in (0x84, 0xA4, 0xC4, 0xE4):  # at the first allocation from there on, or the next ones
+            for fails in (0x84, 0xA4, 0xC4, 0xE4):  # the next allocation fails, or one of the three after it
                 found += [
                     [*frame, *ping, fails, send, turn],
                     [*frame, 0x81, turn, fails, send, turn, recall],
@@ -128,15 +129,15 @@ def pump_seeds() -> list[bytes]:
                     [*first, *middle, 0x81, fails, turn, send, fails, turn, recall],
                     [*first, *last, *first, *last, 0xA1, fails, turn, send, fails, turn, receive, turn],
                 ]
-    # Without a limit: one claims 2 to the power of `bits` octets, or some less.
+    # Without a limit, a header claims 2 to the power of `bits` bytes, or some fewer.
     for bits in range(16, 64):
         found += [[0, kind, 0xC0 | bits, 0x5A, 0x61, turn, send, turn, recall] for kind in (0, 1, 0x40, 0x41)]
     return [bytes([place & 0x1F | (2 if steps[2] >= 0xC0 else 0), *steps]) for place, steps in enumerate(found)]
 
 
 def deflate_seeds() -> list[bytes]:
-    """Messages (fuzz_deflate.c says how they are written) that refer to those before, of each level, and some that are
-    none."""
+    """Return messages (fuzz_deflate.c says how they are written) that refer to earlier ones, of each level, and some
+    invalid messages."""
     found = []
     for terms in (0, 1, 2, 3, 3 | 6 << 2):
         for level in (0, 1, 9):
@@ -165,8 +166,8 @@ def deflate_seeds() -> list[bytes]:
 
 
 def costly() -> list[bytes]:
-    """Deflated octets that take long for how few they are: blocks that say nothing, of each kind, and some that say
-    much."""
+    """Return few deflated bytes that take long to inflate: blocks without content, of each kind, and some with much
+    content."""
     zeros = zlib.compressobj(9, zlib.DEFLATED, -15)
     return [
         empty_blocks(5_000)[:-1],
@@ -177,8 +178,7 @@ def costly() -> list[bytes]:
 
 
 def turn_seeds() -> list[bytes]:
-    """What a client sends again and again (fuzz_turn.c): thousands of the least messages and frames, and what is
-    costly."""
+    """Return what a client repeats (fuzz_turn.c): thousands of the smallest messages and frames, and costly ones."""
     empty = [client_frame(b"", opcode, KEYS[0]) for opcode in (TEXT, BINARY)]
     least = [client_frame(octets, 0x40 | BINARY, KEYS[0]) for octets in (b"\0", b"\x02\0", b"\x4a\0")]
     fragments = [b"\x01\x80" + KEYS[0] + b"\x80\x80" + KEYS[0], b"\x01\x80" + KEYS[0] + b"\x00\x80" + KEYS[0] * 500]
@@ -191,7 +191,7 @@ def turn_seeds() -> list[bytes]:
 
 
 def write_seeds(target: str, folder: Path) -> list[Path]:
-    """As one file each; the files."""
+    """Write each seed to a file of its own; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"seed-{place:03}" for place in range(len(seeds(target)))]
     for file, octets in zip(files, seeds(target), strict=True):
@@ -200,7 +200,7 @@ def write_seeds(target: str, folder: Path) -> list[Path]:
 
 
 def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Path:
-    """The target's program."""
+    """Compile a target; return its program."""
     program = folder / f"fuzz_{target}"
     sources = [source for source in build.sources() if source.stem not in INSIDE.get(target, ())]
     command = [
@@ -219,12 +219,12 @@ def compiled(target: str, folder: Path, compiler: str, *flags: str | Path) -> Pa
 
 
 def replayer(target: str, folder: Path, compiler: str = "cc", *flags: str) -> Path:
-    """A program that runs the files it is given, under sanitizers if no flags say otherwise."""
+    """Compile a program that runs a target over files, under sanitizers unless there are other flags; return it."""
     return compiled(target, folder, compiler, *(flags or SANITIZERS), HERE / "replay.c")
 
 
 def fuzz(target: str, compiler: str, seconds: int, corpus: Path) -> int:
-    """Fuzz for so long; libFuzzer's exit code. What it finds is kept as corpus/crash-*."""
+    """Fuzz a target for some time; return libFuzzer's exit code. An input that fails is kept in `corpus`."""
     with tempfile.TemporaryDirectory() as folder:
         begin = Path(folder) / "seeds"
         write_seeds(target, begin)
@@ -239,7 +239,7 @@ def fuzz(target: str, compiler: str, seconds: int, corpus: Path) -> int:
 
 
 def main() -> int:
-    """Each target in turn; 1 if one found something."""
+    """Fuzz each target in turn; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(
         description="Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer."
     )
