@@ -74,8 +74,8 @@ class Deflate:
         self.account.deflated = inflating + len(self._came or b"") + len(self._made or b"")
 
     def forget_what_came(self) -> None:
-        """Keep no message: it will not be answered."""
-        self._came = None
+        """Keep no message: it will not be answered, and no more of it will come."""
+        self._came = self._inflater = self._said = None
         self._enter()
 
     # A message that comes.
@@ -111,6 +111,8 @@ class Deflate:
 
     def end_decompress_message(self) -> None:
         """End; raises what Autobahn's does, if the message is not complete."""
+        if self._inflater is None:
+            return  # the message was forgotten within its last frame
         if self._inflater.eof:
             # Nothing is missing, though a sender that follows section 7.2.1 puts an empty block behind a last one.
             self._came = None

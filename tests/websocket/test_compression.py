@@ -409,3 +409,12 @@ def test_a_bad_message_closes_with_1007(octets: bytes) -> None:
     peer = opened()
     (close,) = peer.frames(client_frame(BINARY, octets, rsv=4))
     assert (close.opcode, close.payload) == (CLOSE, (1007).to_bytes(2, "big") + b"invalid deflated message")
+
+
+@pytest.mark.parametrize("size", [1001, 5000])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_message_that_is_too_long_when_inflated_is_forgotten(size: int, is_whole: bool) -> None:
+    peer = opened(max_message_size=1000)
+    (close,) = peer.frames(client_frame(BINARY, Client().deflate(bytes(size)), rsv=4, fin=is_whole))
+    assert (close.opcode, close.payload[:2]) == (CLOSE, (1009).to_bytes(2, "big"))
+    assert peer.protocol.count() == 0
