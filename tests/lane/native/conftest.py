@@ -1,7 +1,7 @@
-"""Each kernel of the native module in turn.
+"""Fixtures: the codec with each kernel of the native module.
 
-A native module that is missing is a failure, not a skip: tests that vanish in silence when a build fails prove nothing.
-With ``ECHOD_NATIVE=0`` the express lane is off on purpose, and so are its tests.
+A missing native module is a failure and not a skip: otherwise a failed build would silently disable these tests. With
+`ECHOD_NATIVE=0` the express lane is off on purpose, and its tests are off, too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KERNELS = {"x86_64": ["scalar", "ssse3", "avx2"], "aarch64": ["scalar", "neon"]}.get(platform.machine(), ["scalar"])
-"""What a build for this machine contains, from the plainest to the best."""
+"""The kernels that a build for this machine contains, from the plainest to the best."""
 
 
 def needs_processor(native: Native, kernel: str) -> None:
-    """Skip what this processor cannot run."""
+    """Skip a test of a kernel that this processor can't run."""
     if not native.lib.echod_codec_isa_usable(kernel.encode()):
         give_up(f"this processor has no {kernel}; run the tests on one that has")
 

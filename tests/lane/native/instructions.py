@@ -1,17 +1,17 @@
-"""The speed gate that isn't timed: instructions of codec and pump on fixed inputs, counted by callgrind, against
-recorded figures.
+"""A speed gate without a clock: callgrind counts the instructions of the codec and the pump on fixed inputs, and the
+counts are compared with recorded figures.
 
     python -m tests.lane.native.instructions            compare with instructions.json, and fail above its margin
-    python -m tests.lane.native.instructions --record   write this compiler's figures into it
+    python -m tests.lane.native.instructions --record   write this compiler's figures to the file
 
 Knows measure.c's cases and how to read callgrind's total. Must never know why a figure is what it is.
 
-The same program runs the same instructions on the same input, so that a count is the same twice on any machine. Two
-things could differ: the kernel, so each is counted by name (valgrind offers the program SSSE3 and AVX2, and no
-AVX-512), and the compiler, so figures are kept for each compiler by name and major version. For one that has none there
-is nothing to compare with: the gate fails, and says how to record them; look at the difference to another compiler's
-before committing. The C library is not in the codec's way, which calls nothing in it; of a pump's turn its system
-calls' wrappers, `memcpy` and `malloc` are a part, and what the kernel does is not.
+The same program runs the same instructions on the same input, so each run has the same count on any machine. Two
+things could differ. One is the kernel, so each kernel is counted by name (valgrind offers the program SSSE3 and AVX2,
+but no AVX-512). The other is the compiler, so there are figures for each compiler, by name and major version. If there
+are none for a compiler, the gate fails and says how to record them. Compare them with those of another compiler before
+a commit. The codec calls nothing in the C library. A turn of the pump includes the library's `memcpy`, `malloc` and
+wrappers of system calls, but not the work of the operating system.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ HERE = Path(__file__).parent
 RECORD = HERE / "instructions.json"
 
 MARGIN = 0.03
-"""What a compiler's minor version may cost; a change to the code that costs more is to be seen and recorded on
-purpose."""
+"""The part by which a count may rise, for instance with a minor version of the compiler. A change to the code that
+costs more fails the gate, and is recorded on purpose."""
 
 COUNTED = ("echod_codec_echo", "echod_large_begin", "echod_large_feed")
-"""The functions whose instructions are counted, with those they call."""
+"""The functions whose instructions are counted, including the functions that they call."""
 
 COUNTED_OF_PUMP = ("echod_pump_turn",)
-"""Likewise in the pump's cases: callgrind would count no more from where one of the others is called."""
+"""The same for the pump's cases. A call of another counted function would end callgrind's counting."""
 
 KERNELS = {"x86_64": ("scalar", "ssse3", "avx2"), "aarch64": ("scalar", "neon")}.get(platform.machine(), ("scalar",))
 
 Figures: TypeAlias = dict[str, int]
-"""By kernel and case."""
+"""Instructions by kernel and case."""
 
 
 class GateError(Exception):
-    """The gate cannot be used here. One line, for a person."""
+    """The gate can't be used here. The message is one line for a person."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input."""
+    """An input of the measuring program."""
 
     name: str
     messages: int
@@ -65,7 +65,7 @@ class Case:
 
 
 def compiler_key(compiler: str) -> str:
-    """Processor, compiler and its major version, e.g. ``x86_64 gcc 12``: figures hold for one of these."""
+    """Return processor, compiler and its major version, such as `x86_64 gcc 12`: the key of its figures."""
     macros = subprocess.run(
         [compiler, "-dM", "-E", "-x", "c", os.devnull], check=True, capture_output=True, text=True
     ).stdout
@@ -75,7 +75,7 @@ def compiler_key(compiler: str) -> str:
 
 
 def compiled(compiler: str, folder: Path) -> Path:
-    """The measuring program, with the flags that are shipped."""
+    """Compile the measuring program, with the flags of a release; return it."""
     program = folder / "measure"
     command = [
         compiler,
@@ -92,13 +92,13 @@ def compiled(compiler: str, folder: Path) -> Path:
 
 
 def cases(program: Path) -> list[Case]:
-    """As the program lists them."""
+    """Return the cases that the program lists."""
     lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
     return [Case(name, int(messages), int(octets)) for name, messages, octets in map(str.split, lines)]
 
 
 def count(program: Path, kernel: str, case: Case) -> int:
-    """Instructions of one run."""
+    """Return the instructions of one run."""
     out = program.parent / f"{kernel}.{case.name}.callgrind"
     counted = COUNTED_OF_PUMP if case.name.startswith("pump-") else COUNTED
     toggles = [f"--toggle-collect={name}" for name in counted]
@@ -112,7 +112,7 @@ def count(program: Path, kernel: str, case: Case) -> int:
         kernel,
         case.name,
     ]
-    # A sanitizer that is preloaded, for a run of the tests, can't be under valgrind.
+    # Tests may run with a sanitizer preloaded, which does not work under valgrind.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
@@ -126,7 +126,7 @@ def count(program: Path, kernel: str, case: Case) -> int:
 
 
 def count_all(compiler: str) -> tuple[list[Case], Figures]:
-    """Every case with every kernel."""
+    """Count every case with every kernel; return the cases and the figures."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         program = compiled(compiler, Path(folder))
         all_cases = cases(program)
@@ -139,15 +139,15 @@ def count_all(compiler: str) -> tuple[list[Case], Figures]:
 
 
 def row(name: str, case: Case, instructions: int, recorded: int | None) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     each = f"{instructions / case.messages:12.1f} /message"
-    octet = f"{instructions / case.octets:8.3f} /octet" if case.octets else " " * 15
+    byte = f"{instructions / case.octets:8.3f} /byte" if case.octets else " " * 14
     change = "" if recorded is None else f"{instructions / recorded - 1:+8.2%}"
-    return f"{name:28}{instructions:10}{each}{octet}{change}"
+    return f"{name:28}{instructions:10}{each}{byte}{change}"
 
 
 def compare(figures: Figures, recorded: Figures) -> list[str]:
-    """What is wrong, a line each."""
+    """Return a line for each figure that is too high."""
     if figures.keys() != recorded.keys():
         different = ", ".join(sorted(figures.keys() ^ recorded.keys()))
         return [f"the record has other cases than there are ({different}): record them with --record"]
@@ -160,13 +160,13 @@ def compare(figures: Figures, recorded: Figures) -> list[str]:
 
 
 def read_record() -> dict[str, Figures]:
-    """Figures by compiler."""
+    """Return the recorded figures by compiler."""
     record: dict[str, Figures] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     return record
 
 
 def gate(compiler: str, recording: bool) -> list[str]:
-    """Count, print, and compare or record; what is wrong, a line each."""
+    """Count, print, and compare or record; return a line for each figure that is too high."""
     for tool, package in ((compiler, "gcc"), ("valgrind", "valgrind")):
         if shutil.which(tool) is None:
             raise GateError(f"no {tool}; apt-get install {package}")
@@ -179,7 +179,7 @@ def gate(compiler: str, recording: bool) -> list[str]:
         )
     all_cases, figures = count_all(compiler)
     recorded = record.get(key, {})
-    print(f"{key}, instructions, per message, per octet of payload, against the record")
+    print(f"{key}, instructions, per message, per byte of payload, against the record")
     for kernel in KERNELS:
         for case in all_cases:
             name = f"{kernel} {case.name}"
@@ -188,12 +188,12 @@ def gate(compiler: str, recording: bool) -> list[str]:
         RECORD.write_text(json.dumps({**record, key: figures}, indent=2, sort_keys=True) + "\n")
         return []
     if any(figures[name] < recorded.get(name, 0) * (1 - MARGIN) for name in figures):
-        print("some figures are well below the record: --record makes the gain one that can't be lost unseen")
+        print("some figures are well below the record: use --record to keep the gain")
     return compare(figures, recorded)
 
 
 def main() -> int:
-    """0 if no figure is above its margin."""
+    """Return 0 if no figure is above its margin, otherwise 1."""
     parser = argparse.ArgumentParser(description="Count the codec's instructions and compare them with the record.")
     parser.add_argument("--record", action="store_true", help="write the figures instead of comparing them")
     parser.add_argument("--compiler", default=os.environ.get("CC", "cc"), help="the compiler (CC, else cc)")

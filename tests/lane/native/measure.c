@@ -1,12 +1,13 @@
 /*
- * Runs the codec, and the pump over socket pairs, over fixed inputs, to count instructions (instructions.py, under
- * callgrind) or to take the codec's time. (The pump's is mostly the kernel's: a benchmark over TCP tells it.)
+ * Runs the codec, and the pump on socket pairs, over fixed inputs, to count instructions (instructions.py, under
+ * callgrind) or to measure the codec's time. (The pump's time is mostly the operating system's: a benchmark over TCP
+ * measures it.)
  *
- *     measure                       the cases' names, one on a line, with their messages and payload octets
- *     measure KERNEL CASE           the case's input once
- *     measure KERNEL CASE SECONDS   again and again, and print ns per message and GB of payload per second
+ *     measure                       prints the name of each case, with its messages and the bytes of their payloads
+ *     measure KERNEL CASE           runs the case once
+ *     measure KERNEL CASE SECONDS   repeats the case, and prints ns per message and GB of payload per second
  *
- * Knows the interfaces of codec and pump, and how to mask. Must never know a result that is to be expected.
+ * Knows the interfaces of codec and pump, and how to mask. Must never know the expected results.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -24,12 +25,12 @@ typedef enum { ASCII, MIXED, CJK, BINARY } content;
 typedef struct {
     const char *name;
     content content;
-    size_t payload; /* octets of each message */
+    size_t payload; /* bytes of each message */
     size_t frames;
     size_t pieces;  /* 0: whole frames through echod_codec_echo; otherwise echod_large_feed, in these pieces */
-    size_t clients; /* 0: no pump, else so many send these frames to it */
-    size_t fragments; /* 0 or 1: each frame is a message, else so many are one */
-    int deflate;      /* 0: plain; 1: deflated, to be mirrored; else deflated anew by a window of so many bits */
+    size_t clients; /* 0: no pump; otherwise the number of clients that send these frames to the pump */
+    size_t fragments; /* 0 or 1: each frame is a message; otherwise the frames of a message */
+    int deflate;      /* 0: plain; 1: deflated and mirrored; otherwise the bits of the window for deflating anew */
 } measured;
 
 enum { BLOCK = 5, MOST_CLIENTS = 64, SOCKET_BUFFER = 100000 };
@@ -67,7 +68,7 @@ static const measured CASES[] = {
 };
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES };
 
-/* 32-bit xorshift: the same octets on every machine. */
+/* 32-bit xorshift: the same bytes on every machine. */
 static uint32_t next_random(uint32_t *state)
 {
     *state ^= *state << 13;
@@ -76,7 +77,7 @@ static uint32_t next_random(uint32_t *state)
     return *state;
 }
 
-/* The next character's octets, at most `room`. */
+/* Write the bytes of the next character, at most `room`. */
 static const char *next_character(content content, uint32_t *random, size_t room)
 {
     static const char *const mixed[] = {"e", "n", "i", " ", "\xC3\xA9", "\xD0\xB6", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"};
@@ -100,7 +101,7 @@ static void fill(uint8_t *payload, size_t len, content content, uint32_t *random
     }
 }
 
-/* The client's frames, all of them; the answer is their size. */
+/* Write all of the client's frames. Returns their size. */
 static size_t write_frames(uint8_t *frames, const measured *it)
 {
     uint32_t random = 2463534242;
@@ -127,15 +128,15 @@ static size_t write_frames(uint8_t *frames, const measured *it)
     return (size_t)(end - frames);
 }
 
-/* Octets of the answers. */
+/* Bytes of the answers. */
 static size_t answers_size(const measured *it)
 {
     size_t in_one = it->fragments > 1 ? it->fragments : 1, size = it->payload * in_one + (it->deflate ? BLOCK : 0);
     return it->frames / in_one * (size + (size < 126 ? 2 : size < 65536 ? 4 : 10));
 }
 
-/* What takes the place of zlib, whose instructions are not ours to count, and other ones on another machine: a message
-   is what it says and BLOCK octets behind it, and so is what is deflated. */
+/* A fake takes the place of zlib, whose instructions differ between machines and are not counted. A deflated message is
+   its content with BLOCK bytes behind it. */
 
 typedef struct {
     const uint8_t *next_in;
@@ -224,7 +225,7 @@ static void take_deflated(echod_pump *pump, echod_lease *lease, int bits)
         abort();
 }
 
-/* What clients send goes through the pump, and comes back. */
+/* Send the clients' frames through the pump, and receive the answers. */
 static void run_pump(const measured *it, const uint8_t *octets, size_t len)
 {
     static uint8_t received[1 << 16];
@@ -265,7 +266,7 @@ static void run_pump(const measured *it, const uint8_t *octets, size_t len)
     echod_pump_free(pump);
 }
 
-/* All of it echoed, or the measurement is worth nothing. */
+/* Run a case once, and check that everything is echoed. */
 static void run(const measured *it, uint8_t *octets, size_t len)
 {
     if (it->clients != 0) {
@@ -290,8 +291,8 @@ static void run(const measured *it, uint8_t *octets, size_t len)
         abort();
 }
 
-/* In place of the C library's: for codec and pump no time passes. What a turn has no time for is put off, and under
-   callgrind all takes fifty times as long. */
+/* Replaces the C library's function: for the codec and the pump no time passes. Otherwise the pump would put work off
+   under callgrind, where everything takes fifty times as long. */
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
     (void)clock;
@@ -306,7 +307,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Seconds for each round of a copy of the input and, with `codec`, a run: the codec's own time is the difference. */
+/* Seconds of each round: a copy of the input and, with `codec`, a run. The codec's own time is the difference. */
 static double seconds_per_round(const measured *it, uint8_t *octets, const uint8_t *frames, size_t len, double seconds,
                                 int codec)
 {
@@ -315,7 +316,7 @@ static double seconds_per_round(const measured *it, uint8_t *octets, const uint8
     do {
         for (size_t i = 0; i < batch; i++) {
             memcpy(octets, frames, len);
-            __asm__ volatile("" : : "r"(octets) : "memory"); /* a copy that nothing reads would be left out */
+            __asm__ volatile("" : : "r"(octets) : "memory"); /* the compiler would remove a copy that nothing reads */
             if (codec)
                 run(it, octets, len);
         }

@@ -1,5 +1,5 @@
-"""The gate that counts instructions: it counts the same twice, and fails on more. (The gate itself is a command, as it
-takes a minute.)"""
+"""The gate that counts instructions: two runs count the same, and a higher count fails. (The gate itself takes a
+minute, so it is a command and not a test.)"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_above_the_margin() -> None:
-    """Each case that costs more is named with its figures; within the margin, and below it, all is well."""
+    """Each case above the margin is named with its figures. A count within the margin is no error, nor a lower one."""
     recorded = {"avx2 a": 1000, "avx2 b": 1000, "avx2 c": 1000}
     assert instructions.compare({"avx2 a": 1030, "avx2 b": 1000, "avx2 c": 10}, recorded) == []
     (wrong,) = instructions.compare({"avx2 a": 1000, "avx2 b": 1031, "avx2 c": 1000}, recorded)
@@ -23,14 +23,14 @@ def test_above_the_margin() -> None:
 
 
 def test_other_cases_than_recorded() -> None:
-    """A case that nobody recorded is not passed over, nor is one that is gone."""
+    """A case without a record is an error, and so is a record without a case."""
     (wrong,) = instructions.compare({"avx2 a": 1, "avx2 new": 1}, {"avx2 a": 1, "avx2 gone": 1})
     assert "avx2 gone, avx2 new" in wrong
 
 
 @pytest.mark.usefixtures("native")
 def test_the_same_count_twice(tmp_path: Path) -> None:
-    """On this machine now, and every kernel the same for frames too short for any of them."""
+    """Counts are the same on this machine now. For frames too short for a kernel, all kernels have the same count."""
     needed("valgrind")
     program = instructions.compiled(needed("cc", "gcc"), tmp_path)
     (case,) = [case for case in instructions.cases(program) if case.name == "16B-text-32"]

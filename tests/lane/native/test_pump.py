@@ -60,7 +60,7 @@ class Leased:
         assert self.lease != pump.native.ffi.NULL
 
     def lend(self, slot: int) -> Any:
-        """Lease it."""
+        """Lease the socket."""
         return self.pump.lib.echod_pump_lend(self.pump.pump, self.served.fileno(), slot)
 
     def send(self, octets: bytes) -> None:
@@ -158,7 +158,7 @@ class Pump:
         return leased.ended
 
     def set_tight(self, is_tight: bool) -> None:
-        """Make it tight, or not."""
+        """Make the pump tight, or no longer tight."""
         self.lib.echod_pump_set_tight(self.pump, is_tight)
 
     @property
@@ -203,7 +203,7 @@ def pump(native: Native) -> Iterator[Pump]:
 
 @pytest.fixture
 def leased(pump: Pump) -> Leased:
-    """One lease of it."""
+    """A lease of this pump."""
     return pump.lend()
 
 
@@ -218,8 +218,8 @@ def echo(payload: bytes, opcode: int = BINARY) -> tuple[bytes, bytes]:
 
 
 def serve_in_pieces(pump: Pump, leased: Leased, octets: bytes, places: list[int]) -> tuple[bytes, bytes]:
-    """Send octets, cut at these places, the first and the last of which are their ends; return the answers, and what
-    the end of the lease left unsent."""
+    """Send bytes, cut at these places, of which the first is 0 and the last is the end. Return the answers, and the
+    bytes that the client did not send because the lease had ended."""
     received, behind = b"", b""
     for start, stop in itertools.pairwise(places):
         if leased.ended is None:
@@ -232,19 +232,19 @@ def serve_in_pieces(pump: Pump, leased: Leased, octets: bytes, places: list[int]
 
 
 def check_rest(leased: Leased, given_back: bytes, rest: bytes, behind: bytes = b"") -> None:
-    """All that was not echoed is given back, is unread, or was not even sent; but for what is behind a large text's
-    fault."""
+    """Check that all bytes that were not echoed are given back, are unread, or were not even sent. Only the bytes
+    behind a fault in a large text may be missing."""
     leased.served.setblocking(False)
     unread = b""
     try:
         unread = leased.served.recv(1 << 20)
     except BlockingIOError:
-        """All had been received."""
+        """The pump had received everything."""
     if given_back + unread + behind != rest:
         found = oracle.header(given_back, LIMIT)
         assert isinstance(found, oracle.Header)
         assert (found.opcode, found.size + found.length > KEPT) == (TEXT, True)
-        assert not oracle.begins_text(oracle.mask(given_back[found.size :], found.key)), "the octet at fault is there"
+        assert not oracle.begins_text(oracle.mask(given_back[found.size :], found.key)), "the byte at fault is there"
         assert rest.startswith(given_back)
 
 
@@ -404,7 +404,7 @@ def test_closed(pump: Pump, leased: Leased, begun: bytes) -> None:
 
 
 def test_closed_by_an_error(pump: Pump) -> None:
-    """A reset, on a socket of TCP."""
+    """The client resets a TCP socket."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname(), timeout=10)
         served, _ = server.accept()
@@ -783,7 +783,7 @@ def test_one_read_at_a_time(pump: Pump, leased: Leased) -> None:
         try:
             frame = frame[leased.client.send(frame) :]
         except BlockingIOError:
-            """It is full."""
+            """The socket's buffer is full."""
         before = unread(leased)
         pump.turn(0)
         reads += 1
