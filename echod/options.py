@@ -203,8 +203,7 @@ class Options(usage.Options):
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
-        """ENDPOINT to listen on, or `systemd` for the sockets that systemd passes (the default if there are any); may
-        be repeated [tcp:8080]"""
+        """ENDPOINT to listen on; `systemd`: its sockets, the default if there are any; may be repeated [tcp:8080]"""
         self["port"].append(endpoint)
 
     opt_p = opt_port
