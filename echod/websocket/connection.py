@@ -197,16 +197,14 @@ class Connection(Upkeep):
             self.enter(LEAVING)
             self.take_back()
             # What the lease leaves may have ended the connection, for instance with the client's Close frame.
-            if not self.in_open_state:
-                return
-            if at_once or (self.is_idle and not self._owes and not self.carrier.unread):
+            if self.in_open_state and (at_once or self._is_done):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
 
     @property
-    def _owes(self) -> bool:
-        """Whether there is something to do for what has been read."""
-        return self.is_behind or self.account.delayed > 0
+    def _is_done(self) -> bool:
+        """Whether all that has come in is echoed."""
+        return self.is_idle and not self.is_behind and not self.account.delayed and not self.carrier.unread
 
     # The faults' wishes: `stages.Afflicted`.
 
