@@ -152,7 +152,7 @@ class Deflating:
 
 
 class DeflatePump(Pump, Deflating):
-    """Over plain sockets."""
+    """A pump that knows zlib, over plain sockets."""
 
 
 class Client(Secure):
@@ -161,27 +161,27 @@ class Client(Secure):
     came = b""
 
     def send(self, octets: bytes) -> None:
-        """Send in records."""
+        """Send bytes in records."""
         super().send(sealed(octets))
 
     def take(self) -> bytes:
-        """Return what is in the records that are whole."""
+        """Return the payload of the whole records."""
         found, _, self.came = opened(self.came + super().take())
         return found
 
 
 class SecureDeflatePump(SecurePump, Deflating):
-    """Over TLS."""
+    """A pump that knows zlib, over TLS."""
 
     def lend(self, small: bool = False) -> Client:
-        """Lease one end of a new pair."""
+        """Lease one end of a new socket pair."""
         self.leases.append(client := Client(self, len(self.leases), small))
         return client
 
 
 @pytest.fixture
 def pump(native: Native) -> Iterator[DeflatePump]:
-    """One for each test."""
+    """A new pump for each test."""
     made = DeflatePump(native)
     try:
         assert made.set_zlib() == 0
@@ -192,7 +192,7 @@ def pump(native: Native) -> Iterator[DeflatePump]:
 
 @pytest.fixture(params=[DeflatePump, SecureDeflatePump], ids=["plain", "tls"])
 def either(native: Native, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Of either kind."""
+    """A new pump of each kind in turn."""
     made = request.param(native)
     try:
         assert made.set_zlib() == 0
@@ -536,7 +536,7 @@ def test_what_is_put_off_is_given_back_with_the_lease(pump: DeflatePump) -> None
 
 @pytest.mark.parametrize("terms", [MIRROR, Terms(0, 12)], ids=["mirror", "anew"])
 def test_a_large_message_of_too_many_blocks_is_autobahns(native: Native, terms: Terms) -> None:
-    """Otherwise 1 MiB of empty blocks would take as long as 20 MiB of text."""
+    """Blocks are counted: otherwise 1 MiB of empty blocks would take as long as 20 MiB of text."""
     counting, asked = counting_pump(native)
     try:
         for octets in (
@@ -639,7 +639,7 @@ def test_any_stream_cut_anywhere(native: Native, terms: Terms, data: st.DataObje
 
 
 def test_deflated_messages_without_terms_are_autobahns(pump: DeflatePump) -> None:
-    """They end the lease."""
+    """Without terms, a deflated message ends the lease."""
     leased = pump.lend()
     leased.send(echo(b"x")[0] + frame_of(deflate(b"Hello"), TEXT))
     assert pump.turn() == [leased]

@@ -321,7 +321,7 @@ def test_tight(pump: Pump) -> None:
 
 
 def test_a_large_message_in_fragments_takes_the_buffer_of_another(pump: Pump, leased: Leased) -> None:
-    """Its buffer goes to the pool, like that of a large frame."""
+    """The buffer of a gathered message goes to the pool, like that of a large frame."""
     payload = noise(900_000)
     answer = server_frame(payload, BINARY)
     spares = set()

@@ -620,7 +620,7 @@ def test_the_buffer_of_a_large_message_is_kept_for_the_next(pump: Pump, leased: 
 
 
 def test_a_buffer_of_twice_the_size_is_not_taken(pump: Pump, leased: Leased) -> None:
-    """Otherwise a few bytes could hold many."""
+    """Otherwise a few bytes of a message could hold a large buffer."""
     kept = []
     for size in (1_000_000, 400_000):
         frame, answer = echo(noise(size))
@@ -638,7 +638,7 @@ def test_small_buffers_are_not_kept(pump: Pump, leased: Leased) -> None:
     assert pump.spare == 0
 
 
-def test_only_so_many_octets_are_kept(native: Native) -> None:
+def test_only_so_many_bytes_are_kept(native: Native) -> None:
     """After 16 messages of 1 MiB the pool has 8 MiB at most."""
     with open_pump(native, 2 << 20) as pump:
         frame, answer = echo(noise(1 << 20))
@@ -793,7 +793,7 @@ def test_one_read_at_a_time(pump: Pump, leased: Leased) -> None:
 
 
 def test_a_frame_of_64_kib_takes_one_read(pump: Pump, leased: Leased) -> None:
-    """Its header makes it larger than 64 KiB."""
+    """The header makes the frame larger than 64 KiB."""
     frame, answer = echo(noise(65_536))
     leased.client.sendall(frame)
     pump.turn(0)
