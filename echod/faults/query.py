@@ -1,11 +1,12 @@
 """Reads what a URL asks for: `?delay=250ms&drop=0.1&seed=7` becomes a frozen value, or one line that says why not.
 
-Read as browsers read it (the URL standard's `application/x-www-form-urlencoded`, that is `URLSearchParams`): parameters
-are separated by `&`, a `+` is a space, `%C3%BC` an ü, and a `%` before anything else is itself. Other names are
-ignored: proxies and clients have parameters of their own (`?token=…`). Our own are read strictly. Each has a cap in
-`Settings`, and a combination that makes no sense (a `reason` without a `close`) is refused.
+The query is read as browsers read it (the URL standard's `application/x-www-form-urlencoded`, that is
+`URLSearchParams`): `&` separates parameters, `+` is a space, `%C3%BC` is ü, and a `%` before anything else is itself.
+Unknown names are ignored, because proxies and clients have parameters of their own (`?token=…`). echod's own parameters
+are read strictly: each has a cap in `Settings`, and combinations that make no sense (a `reason` without a `close`) are
+refused.
 
-Pure. Knows names, values and caps. Must never know a connection. An error never has what the client sent, except the
+Pure. Knows names, values and caps. Must never know a connection. An error never quotes what the client sent, except the
 fixed name of a parameter.
 """
 
@@ -22,14 +23,14 @@ from echod.core.quantities import format_duration, parse_duration
 from echod.settings import Compression, Settings, parse_choice
 
 MAX_REASON = 123
-"""Octets of a Close frame's reason: 125 (RFC 6455 section 5.5) less those of the code."""
+"""The most bytes of a Close frame's reason: 125 (RFC 6455 section 5.5) less the two of the code."""
 
 MAX_SEED = 2**32 - 1
 """Seeds up to this one give more sequences than anybody can tell apart."""
 
 
 class FaultError(ValueError):
-    """A parameter that can't be read. The text names the parameter, and has nothing else of what the client sent."""
+    """A parameter that can't be read. The text names the parameter, and quotes nothing else of what the client sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ class Faults:
     """What a URL asks for; the defaults mean nothing. Durations are in seconds."""
 
     delay: float = 0.0
-    """Each echo is sent so much later, in order."""
+    """Each echo is sent this much later, in order."""
 
     close: int | None = None
-    """The connection is closed with this code. `NO_CODE` and `NO_CLOSE_FRAME` stand for ways of closing that make the
-    client's library report these codes."""
+    """The connection is closed with this code. `NO_CODE` and `NO_CLOSE_FRAME` make the client's library report
+    these codes."""
 
     reason: str = ""
     """The reason in that Close frame."""
@@ -50,7 +51,7 @@ class Faults:
     """The connection is reset (a TCP RST)."""
 
     stall: bool = False
-    """The connection is read no more."""
+    """The connection is no longer read."""
 
     after: int = 0
     """How many echoes are sent before the connection is closed, reset or stalled; 0: none."""
@@ -59,10 +60,10 @@ class Faults:
     """The opening handshake is refused with this HTTP status."""
 
     handshake_delay: float = 0.0
-    """The opening handshake is answered so much later."""
+    """The opening handshake is answered this much later."""
 
     fragment: int | None = None
-    """Echoes come in frames whose payload is so many octets at most."""
+    """Echoes are sent in frames with at most this many bytes of payload."""
 
     ping: float | None = None
     """A ping is sent at this interval."""
@@ -71,25 +72,25 @@ class Faults:
     """The probability that a message is not echoed."""
 
     seed: int | None = None
-    """Decides which messages are lost; None: each connection loses others."""
+    """Decides which messages are lost; None: each connection loses different ones."""
 
     compression: Compression | None = None
-    """What becomes of an offer of permessage-deflate, unless the operator takes none; None: what the operator has
-    chosen."""
+    """How an offer of permessage-deflate is answered, unless the operator has turned compression off; None: as the
+    operator has chosen."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The faults that differ from their defaults, as they are spelt in a URL; another compression is none."""
+        """The faults that differ from their defaults, as they are spelt in a URL. A mode of compression is no fault."""
         found = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
         return tuple(_spell(name) for name in found if name != "compression")
 
 
 NONE = Faults()
-"""Nothing is asked for."""
+"""The URL asks for nothing."""
 
 
 def parse(query: str, settings: Settings) -> Faults:
-    """Return what the query of a request target, without its `?`, asks for; raises `FaultError`."""
+    """Return what the query of a request target asks for. `query` has no `?`. Raises `FaultError`."""
     texts: dict[str, str] = {}
     for pair in query.split("&"):
         name, _, text = pair.partition("=")
@@ -120,16 +121,16 @@ def _check(faults: Faults, given: Any) -> None:
     """Refuse a combination that makes no sense."""
     for name, needed in (("reason", ("close",)), ("seed", ("drop",)), ("after", ("close", "abort", "stall"))):
         if name in given and not any(other in given for other in needed):
-            raise FaultError(f"the parameter {name} is of no use without {' or '.join(needed)}")
+            raise FaultError(f"the parameter {name} has no effect without {' or '.join(needed)}")
     if faults.reason and faults.close in (NO_CODE, NO_CLOSE_FRAME):
-        raise FaultError("the parameter reason is of no use without a close code to send")
+        raise FaultError("the parameter reason has no effect without a close code to send")
     if faults.abort and faults.stall:
-        raise FaultError("the parameter abort is of no use with stall")
+        raise FaultError("the parameter abort cannot be combined with stall")
     if faults.close == NO_CLOSE_FRAME and (faults.abort or faults.stall):
         raise FaultError(f"the parameter close can't be {NO_CLOSE_FRAME} with abort or stall")
 
 
-# Values. What a reader raises is the end of a sentence that begins with the parameter.
+# Values. The text of a reader's error is the end of a sentence that begins with the parameter.
 
 
 def _duration(low: str, high: str) -> Callable[[str, Settings], float]:
@@ -165,7 +166,7 @@ def _close_code(text: str, _: Settings) -> int:
 
 def _reason(text: str, _: Settings) -> str:
     if not 1 <= len(text.encode()) <= MAX_REASON:
-        raise ValueError(f"is not of 1 to {MAX_REASON} octets")
+        raise ValueError(f"is not 1 to {MAX_REASON} bytes long (in UTF-8)")
     return text
 
 

@@ -69,17 +69,17 @@ WRONG = [
         (f"close={code}", "the parameter close is not a close code: 1000 to 1003, 1005 to 1014, or 3000 to 4999")
         for code in ("", "x", "0", "999", "1004", "1015", "1016", "2999", "5000", "+1000", "01000", "1_00")
     ],
-    ("close=1000&reason=", "the parameter reason is not of 1 to 123 octets"),
-    ("close=1000&reason=" + 62 * "%C3%BC", "the parameter reason is not of 1 to 123 octets"),
-    ("reason=bye", "the parameter reason is of no use without close"),
-    ("close=1005&reason=bye", "the parameter reason is of no use without a close code to send"),
-    ("close=1006&reason=bye", "the parameter reason is of no use without a close code to send"),
+    ("close=1000&reason=", "the parameter reason is not 1 to 123 bytes long (in UTF-8)"),
+    ("close=1000&reason=" + 62 * "%C3%BC", "the parameter reason is not 1 to 123 bytes long (in UTF-8)"),
+    ("reason=bye", "the parameter reason has no effect without close"),
+    ("close=1005&reason=bye", "the parameter reason has no effect without a close code to send"),
+    ("close=1006&reason=bye", "the parameter reason has no effect without a close code to send"),
     ("close=1006&abort", "the parameter close can't be 1006 with abort or stall"),
     ("close=1006&stall", "the parameter close can't be 1006 with abort or stall"),
     ("abort=1", "the parameter abort takes no value"),
     ("stall=true", "the parameter stall takes no value"),
-    ("abort&stall", "the parameter abort is of no use with stall"),
-    ("after=3", "the parameter after is of no use without close or abort or stall"),
+    ("abort&stall", "the parameter abort cannot be combined with stall"),
+    ("after=3", "the parameter after has no effect without close or abort or stall"),
     ("abort&after=-1", "the parameter after is not a whole number from 0 to 1000000"),
     ("abort&after=1000001", "the parameter after is not a whole number from 0 to 1000000"),
     ("abort&after=", "the parameter after is not a whole number from 0 to 1000000"),
@@ -92,7 +92,7 @@ WRONG = [
     ("drop=1e-1", "the parameter drop is not a number from 0 to 1"),
     ("drop=nan", "the parameter drop is not a number from 0 to 1"),
     ("drop=.", "the parameter drop is not a number from 0 to 1"),
-    ("seed=7", "the parameter seed is of no use without drop"),
+    ("seed=7", "the parameter seed has no effect without drop"),
     ("drop=1&seed=4294967296", "the parameter seed is not a whole number from 0 to 4294967295"),
     *[
         (f"compression={mode}", "the parameter compression is none of mirror, deflate, off")
