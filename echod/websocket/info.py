@@ -1,12 +1,12 @@
 """The one message of `/info`: JSON that describes the connection, sent before anything is echoed.
 
-Knows what is told, and under what name. Must never know how a message is sent: it turns a request and `Facts` into
-octets.
+Knows what is shown, and under what name. Must never know how a message is sent: it turns a request and `Facts` into
+bytes.
 
-Any page may open a connection here and read the answer, for the opening handshake knows no same-origin policy (RFC 6455
-section 10.2). So it must not learn what the browser sends and hides from scripts, such as the user's cookies, nor what
-an authenticating proxy adds, such as the user's name or an access token. Nobody knows the names of all such fields:
-values are told of the fields in `SHOWN` alone.
+Any page may open a connection here and read the answer, because the opening handshake has no same-origin policy (RFC
+6455 section 10.2). So the page must not learn what the browser sends and hides from scripts, such as the user's
+cookies, nor what an authenticating proxy adds, such as the user's name or an access token. Nobody knows the names of
+all such fields, so only the values of the fields in `SHOWN` are shown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SHOWN = frozenset(
             b"content-length",
         ),
         *(b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-protocol", b"sec-websocket-extensions"),
-        # What clients say of themselves and want.
+        # What clients say about themselves, and what they ask for.
         *(
             b"accept",
             b"accept-charset",
@@ -59,7 +59,7 @@ SHOWN = frozenset(
             b"dnt",
         ),
         *(b"sec-ch-ua", b"sec-ch-ua-mobile", b"sec-ch-ua-platform"),
-        # What proxies say of the way: whom they serve, under what name, and how often.
+        # What proxies say about the way: whom they serve, and under what name.
         *(
             b"via",
             b"forwarded",
@@ -94,7 +94,7 @@ SHOWN = frozenset(
             b"x-envoy-external-address",
             b"front-end-https",
         ),
-        # Marks by which a request is found again in logs.
+        # Marks by which a request can be found in logs.
         *(
             b"traceparent",
             b"x-request-id",
@@ -106,8 +106,8 @@ SHOWN = frozenset(
         *(b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"),
     )
 )
-"""The header fields, in lower case, whose values a tester of clients and proxies needs, and which hold nobody's
-secret."""
+"""The header fields, in lower case, whose values are shown. Whoever tests clients and proxies needs them, and they hold
+no secret."""
 
 LIMITS = (
     *(
@@ -121,23 +121,23 @@ LIMITS = (
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
     *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
 )
-"""The settings that are told: the limits that a client can meet."""
+"""The settings that are shown: the limits that a client can meet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What `/info` tells beside the request."""
+    """What `/info` tells in addition to the request."""
 
     address: str | None
-    """The client's, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None over a Unix
-    socket."""
+    """The client's IP address, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None
+    over a Unix socket."""
     port: int | None
-    """The client's; None also if only the address is known."""
+    """The client's port; None also if only the address is known."""
     subprotocol: str | None
     extensions: Sequence[str]
-    """Their names."""
+    """The names of the extensions in use."""
     terms: Terms | None
-    """Of permessage-deflate; None without it."""
+    """What was agreed on for permessage-deflate; None without it."""
     tls: dict[str, str | None] | None
     """`version`, `cipher` and `sni`; None without TLS."""
     lane: str
@@ -145,7 +145,7 @@ class Facts:
     settings: Settings
     faults: Faults
     seed: int | None
-    """What the choice of lost messages depends on."""
+    """The choice of lost messages depends on it; None without faults."""
 
 
 def describe(request: Request, facts: Facts) -> bytes:
@@ -172,8 +172,8 @@ def describe(request: Request, facts: Facts) -> bytes:
 
 
 def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
-    """Return what was agreed on: the windows in powers of two, and who may refer to earlier messages (RFC 7692 section
-    7.1)."""
+    """Return what was agreed on: the sizes of the windows as powers of two, and which end may refer to earlier messages
+    (RFC 7692 section 7.1)."""
     if terms is None:
         return {"mode": Compression.OFF}
     agreed = asdict(terms) | {"server_window_bits": terms.answer_window_bits}
@@ -182,7 +182,7 @@ def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
 
 
 def describe_tls(connection: Any) -> dict[str, str | None] | None:
-    """Return what TLS has agreed on: `connection` is OpenSSL's, or None without TLS."""
+    """Return what TLS has agreed on. `connection` is OpenSSL's, or None without TLS."""
     if connection is None:
         return None
     name = connection.get_servername()

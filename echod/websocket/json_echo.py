@@ -1,16 +1,17 @@
-"""What `/json` does with a message: prove that it is JSON (RFC 8259) and take out the white space between its tokens.
+"""What `/json` does with a message: it checks that the message is JSON (RFC 8259) and removes the white space between
+tokens.
 
-A pure function. msgspec does the work in C without building a value, so the tokens are never converted: a number of any
-size or precision, any escape, the order of members and duplicate names come back as they were sent. Knows nothing of
-connections; the caller turns the errors into close codes.
+A pure function. msgspec does the work in C without building a value, so no token is converted: numbers of any size and
+precision, escapes, the order of members and duplicate names come back as they were sent. Must never know connections:
+the caller turns the errors into close codes.
 
 Decided:
 - `NaN`, `Infinity` and `-Infinity` are not JSON (RFC 8259 section 6).
-- An escaped lone surrogate (`"\\ud800"`) is within the grammar (section 8.2) and passes as the escape it is, though
+- The grammar allows an escaped lone surrogate (`"\\ud800"`, section 8.2), so it comes back as the same escape, although
   msgspec refuses it: see `_HIDDEN`.
-- Duplicate names are within the grammar (section 4) and pass as they are.
-- Nesting deeper than Python lets C code go is refused; section 9 lets a parser set a limit. That is Python's recursion
-  limit up to Python 3.11, and from Python 3.14 on what a stack of 8 MiB holds, more than 100,000 levels.
+- The grammar allows duplicate names (section 4), so they come back as they are.
+- Nesting deeper than Python allows C code to go is refused; section 9 lets a parser set a limit. Up to Python 3.11 this
+  limit is Python's recursion limit. From Python 3.14 on it is what a stack of 8 MiB holds, more than 100,000 levels.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ from collections.abc import Generator
 import msgspec
 
 _HIDDEN = ((rb"\\", b"\xfe\xfe"), (rb"\ud", b"\xff\\u0"), (rb"\uD", b"\xfd\\u0"))
-"""What stands in the text while msgspec proves it, so that it takes any surrogate: an octet that UTF-8 never has, which
-msgspec does not look at, and an escape whose four digits it checks. Escaped backslashes are hidden first: what is
-behind one of them is no escape."""
+"""Pairs of an escape and its stand-in while msgspec checks the text, so that msgspec accepts any surrogate. A stand-in
+has a byte that never occurs in UTF-8, which msgspec ignores, and for a surrogate also an escape whose four digits
+msgspec checks. Escaped backslashes are replaced first, because what follows one of them is no escape."""
 
 
 class NotJSONError(ValueError):
-    """The message is not a JSON text; the text of the error fits a Close frame's reason."""
+    """The message is not a JSON text. The text of the error fits into the reason of a Close frame."""
 
 
 class TooManyValuesError(ValueError):
-    """The text holds more values than may be parsed at once."""
+    """The text has more values than may be parsed at once."""
 
 
 def echo(payload: bytes, max_values: int) -> Generator[bytes, None, bytes]:
     """Return the JSON text `payload` without insignificant white space, in steps (`turns.Tasks`).
 
-    The longest step takes some 30 ms for 16 MiB, and gives nothing to be sent, as all of them.
+    No step has anything to send. The longest takes some 30 ms for 16 MiB.
 
-    `payload` must be valid UTF-8, as a text message is. Raises `NotJSONError`, or `TooManyValuesError` when there may
-    be more than `max_values` values, or escapes of surrogates: commas and brackets are counted, wherever they stand.
+    `payload` must be valid UTF-8, as a text message is. Raises `NotJSONError`. Raises `TooManyValuesError` if there may
+    be more than `max_values` values or escapes of surrogates: commas and brackets are counted, wherever they stand.
     """
     _check_count(payload, (b",", b"[", b"{"), max_values)
     yield b""

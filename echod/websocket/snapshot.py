@@ -1,4 +1,4 @@
-"""What there is to tell of one connection at one moment, as a value."""
+"""The state of one connection at one moment, as a value."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from echod.http.extensions import Terms
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A connection at one moment. What a client chose in it is as the client sent it."""
+    """A connection at one moment. Text that the client chose is as the client sent it."""
 
     peer: Any
     """The address of the other end of the socket, as Twisted has it. It may be a proxy's."""
 
     client: str | None
-    """The client's IP address; None before the request head is there, and over a Unix socket."""
+    """The client's IP address; None before the request head has arrived, and over a Unix socket."""
 
     path: str
 
     since: float
-    """When the opening handshake was over, by the factory's clock; before that, when the connection was accepted."""
+    """When the opening handshake ended, by the factory's clock; before that, when the connection was accepted."""
 
     state: str
     """`connecting`, `open`, `closing` or `closed`, as in RFC 6455."""
@@ -30,10 +30,10 @@ class Snapshot:
     traffic: Traffic
 
     buffered: int
-    """The octets that are held for it."""
+    """How many bytes of memory are held for it."""
 
     is_backpressured: bool
-    """Whether it is not read because of its client, its URL, or want of room."""
+    """Whether it is not read because of its client, its URL, or a lack of room."""
 
     lane: str
     """What serves it: `pump`, `codec` or `autobahn`."""
@@ -41,7 +41,7 @@ class Snapshot:
     subprotocol: str | None
 
     extensions: list[str]
-    """The names of those in use."""
+    """The names of the extensions in use."""
 
     terms: Terms | None
     """What was agreed on for permessage-deflate; None without it."""
