@@ -38,7 +38,7 @@ class Watched(Protocol):
         ...
 
     @property
-    def is_held_up(self) -> bool:
+    def is_paused_by_url(self) -> bool:
         """Whether the connection is not read because its URL asked for that."""
         ...
 
@@ -114,6 +114,6 @@ def _note_progress(connection: Watched, now: float) -> None:
     they answer something that was read, which was a sign of life already.
     """
     pending = connection.count_pending()
-    if pending < connection.pending or connection.is_waiting or connection.is_held_up:
+    if pending < connection.pending or connection.is_waiting or connection.is_paused_by_url:
         connection.last_seen = now
     connection.pending = pending

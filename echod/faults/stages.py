@@ -1,13 +1,12 @@
-"""`Faulty` does to the messages of a connection what its URL asks for: it delays, loses or cuts them, or ends the
-connection.
+"""`Faulty` carries out what a connection's URL asks for: it delays, loses or cuts messages, or ends the connection.
 
-It stands between a message and its echo, and only on a connection whose URL asks for something. Knows time and chance.
-Must never know incoming frames or a transport: it asks an `Afflicted` to act.
+Only a connection whose URL asks for a fault has a `Faulty`, between its messages and their echoes. Knows time and
+chance. Must never know incoming frames or a transport: it asks an `Afflicted` to act.
 
 Decided:
 - Lost messages are chosen first. All others are echoed, perhaps later. `after` counts the echoes that were sent.
-- When a close begins, from either end, all messages that are held are echoed at once, before the Close frame. So
-  nothing is lost, and no close takes longer. Only a fault that ends the connection drops what would come after it.
+- When either side begins a close, all held messages are echoed at once, before the Close frame. So nothing is lost,
+  and no close takes longer. Only a fault that ends the connection drops the messages that would come after it.
 """
 
 from __future__ import annotations
@@ -27,17 +26,18 @@ from echod.faults.query import MAX_SEED, Faults
 from echod.http.refusals import Refusal
 
 OVERHEAD = 200
-"""Octets that a held message takes beside its payload: a tuple, its numbers, and the heads of these objects."""
+"""Bytes that a held message takes in addition to its payload: a tuple, its numbers, and the heads of these objects."""
 
 LOOK = 0.01
-"""Seconds until the second look whether the peer has taken everything, before the connection is reset. Each wait is
-twice as long as the one before, so that thousands of peers that take nothing cost nine looks each, not hundreds."""
+"""Before a reset, echod looks whether the peer has taken everything. This is the time in seconds until the second look.
+Each wait is twice as long as the one before, so that thousands of peers that take nothing cost nine looks each, not
+hundreds."""
 
 STEP_FRAMES = 512
 """The most frames that are made in one step, which takes half a millisecond."""
 
 STEP_OCTETS = MIB
-"""The most octets of payload in these frames. To copy so many takes as long."""
+"""The most bytes of payload in these frames. Copying so many takes as long."""
 
 _HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
     401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
@@ -55,20 +55,20 @@ def refusal(status: int) -> Refusal:
 
 
 def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[bytes]:
-    """Give a message in frames of at most `size` octets of payload (RFC 6455 section 5.4), some frames at each step.
+    """Yield a message in frames of at most `size` bytes of payload (RFC 6455 section 5.4), some frames at each step.
 
-    Text may be cut in a character (section 5.6). Autobahn would end a message of a multiple of `size` with an empty
-    frame.
+    Text may be cut within a character (section 5.6). Autobahn would end a message whose length is a multiple of `size`
+    with an empty frame.
     """
     count = max(1, -(-len(payload) // size))
     some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))
     for first in range(0, count, some):
-        # Joined elsewhere: between two steps nothing is kept but the payload.
+        # `_frames` makes the pieces, so that nothing but the payload is kept between two steps.
         yield b"".join(_frames(payload, size, range(first, min(first + some, count)), count, rsv << 4 | opcode))
 
 
 def _frames(payload: bytes, size: int, numbers: range, count: int, first_octet: int) -> Iterator[bytes]:
-    """Give the headers and payloads of the frames with these `numbers`, of `count` in all."""
+    """Yield the headers and payloads of the frames with these `numbers`, of `count` in all."""
     for number in numbers:
         piece = payload[number * size : (number + 1) * size]
         yield _header((0 if number else first_octet) | (0x80 if number == count - 1 else 0), len(piece))
@@ -90,16 +90,16 @@ class Afflicted(Protocol):
         ...
 
     def perform(self, action: Callable[[], None]) -> None:
-        """Do what is due now as an event of the connection, so that no exception leaves. Then go on reading, if
-        possible."""
+        """Run an action of a timer in the way a read is run: no exception escapes. Then resume reading if nothing
+        prevents it."""
         ...
 
     def do(self, task: Iterator[bytes], size: int) -> None:
-        """Do in turns what may take long and holds `size` octets, after all that was to be done before."""
+        """Run a task that may take long and holds `size` bytes, in turns, after all earlier tasks."""
         ...
 
     def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> Iterator[bytes]:
-        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
+        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` bytes of payload."""
         ...
 
     def ping(self) -> None:
@@ -110,8 +110,8 @@ class Afflicted(Protocol):
         """Send a Close frame; None: without a code."""
         ...
 
-    def hold_up(self, is_held_up: bool) -> None:
-        """Read no more, or again."""
+    def pause_for_url(self, is_paused: bool) -> None:
+        """Stop or resume reading."""
         ...
 
     def end_without_close_frame(self) -> None:
@@ -119,15 +119,15 @@ class Afflicted(Protocol):
         ...
 
     def stall(self) -> None:
-        """Take no more octets until the connection is reset at a deadline."""
+        """Take no more bytes until the connection is reset at a deadline."""
         ...
 
     def prepare_reset(self) -> None:
-        """Take no more octets. A reset follows, and nobody may keep it from happening."""
+        """Take no more bytes. A reset follows, and nothing may prevent it."""
         ...
 
     def count_pending(self) -> int:
-        """Return the octets that were written and that the peer's end has not taken yet."""
+        """Return how many written bytes the peer's side has not taken yet."""
         ...
 
     def give_up(self) -> None:
@@ -166,10 +166,10 @@ class Faulty:
     )
 
     def __init__(self, faults: Faults, max_held: int, clock: Any, connection: Afflicted, account: Account) -> None:
-        """`max_held` is in octets; `clock` is the reactor. What is held is entered in `account`."""
+        """`max_held` is in bytes; `clock` is the reactor. Held messages are entered in `account`."""
         self.faults = faults
         self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
-        """What the choice of lost messages depends on, given or drawn."""
+        """The choice of lost messages depends on it. The URL gives it, or it is drawn."""
         # `random()` after `seed(int)` is one of the few things that Python promises to keep the same.
         self._random = Random(self.seed)
         self._max_held = max_held
@@ -181,7 +181,7 @@ class Faulty:
         self._is_over = False
         self._look = LOOK
         self.is_stalled = False
-        # The calls to come, by what is to be done.
+        # The delayed calls by their actions.
         self._calls: dict[Callable[[], None], Any] = {}
 
     # The opening handshake.
@@ -198,11 +198,12 @@ class Faulty:
     # Messages.
 
     def _hold(self, octets: int) -> None:
-        """Enter octets that are held, or take them out if negative. While there are too many, nothing is read."""
+        """Enter held bytes in the account, or take them out if `octets` is negative. While there are too many, nothing
+        is read."""
         was_full = self._is_full
         self._account.delayed += octets
         if self._is_full != was_full:
-            self._connection.hold_up(self._is_full)
+            self._connection.pause_for_url(self._is_full)
 
     @property
     def _is_full(self) -> bool:
@@ -222,7 +223,7 @@ class Faulty:
             self._call_later(self.faults.delay, self._release)
 
     def flush(self) -> None:
-        """Echo all messages that are held, before anything else is sent."""
+        """Echo all held messages before anything else is sent."""
         self._cancel(self._release)
         if self._held:
             self._connection.do(self._echo_held(inf), 0)
@@ -273,7 +274,7 @@ class Faulty:
             self._close()
         if faults.abort:
             self._connection.prepare_reset()
-            # Not now: what this read was answered with is still to be written.
+            # Not now, because the answers to this read are not written yet.
             self._call_later(0, self._reset_when_taken)
         elif faults.stall:
             self.is_stalled = True
@@ -287,7 +288,7 @@ class Faulty:
             self._connection.begin_close(None if code == NO_CODE else code, self.faults.reason)
 
     def _reset_when_taken(self) -> None:
-        # A reset overtakes what is under way, and makes the kernel at the other end forget what was not read there.
+        # A reset overtakes bytes that are under way, and the peer's kernel drops what was not read there.
         if self._connection.count_pending():
             self._call_later(self._look, self._reset_when_taken)
             self._look *= 2

@@ -94,7 +94,7 @@ class ServerProtocol(WebSocketServerProtocol):
 
     _is_bad_gateway = False
 
-    is_held = False
+    autobahn_is_frozen = False
     """While this is set, Autobahn processes nothing of what it was fed. Whoever clears it must call `feed` again, if
     only with no bytes."""
 
@@ -149,7 +149,6 @@ class ServerProtocol(WebSocketServerProtocol):
         raise NotImplementedError
 
     def _fail_connection(self, code: int = 1001, reason: str = "going away") -> None:
-        self.failedByMe = True
         self.fail(code, reason)
 
     def _protocol_violation(self, reason: str) -> bool:
@@ -161,9 +160,7 @@ class ServerProtocol(WebSocketServerProtocol):
     def _invalid_payload(self, reason: str) -> bool:
         # The sizes of the reads decide how much is inflated at a time, and so which fault is seen first: bytes that
         # can't be inflated, or text that is not UTF-8. One reason for both does not depend on the reads.
-        self._fail_connection(
-            1007, "invalid deflated message" if self.inside_message and self._isMessageCompressed else reason
-        )
+        self._fail_connection(1007, "invalid deflated message" if self.is_in_compressed_message else reason)
         return True
 
     # Autobahn passes it
@@ -184,12 +181,26 @@ class ServerProtocol(WebSocketServerProtocol):
         self._dataReceived(data)
 
     def processData(self) -> bool:
-        """Let Autobahn process one frame's header or some of its payload, unless it is held."""
-        return not self.is_held and super().processData()
+        """Let Autobahn process one frame's header or some of its payload, unless it is frozen."""
+        return not self.autobahn_is_frozen and super().processData()
+
+    @property
+    def unparsed_size(self) -> int:
+        """How many bytes have been fed and not been processed."""
+        return len(self.data)
+
+    def note_inflated(self, octets: int) -> None:
+        """Say how many bytes of the current message there are. Autobahn derives the limit of the next inflation from
+        this number."""
+        self.message_data_total_length = octets
 
     def forget_rest(self) -> None:
         """Drop the bytes that have been fed and come after the current message."""
         self.data = b""
+
+    def ignore_frames(self) -> None:
+        """Let Autobahn process nothing of what it is fed from now on, and send nothing."""
+        self.state = self.STATE_CLOSED
 
     def forget(self) -> None:
         """Drop the references to the transport and to zlib's objects, so that a closed connection is freed at once and
@@ -207,6 +218,11 @@ class ServerProtocol(WebSocketServerProtocol):
     def is_message_compressed(self) -> bool:
         """Whether the current message came deflated."""
         return self._isMessageCompressed
+
+    @property
+    def is_in_compressed_message(self) -> bool:
+        """Whether a message that comes deflated has begun and is not complete."""
+        return self.inside_message and self._isMessageCompressed
 
     @property
     def is_between_frames(self) -> bool:

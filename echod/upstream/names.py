@@ -20,7 +20,8 @@ Names = Mapping[str, Sequence[str]]
 
 NEEDED: Names = {
     "autobahn.twisted.websocket:WebSocketServerProtocol": (
-        *("CONFIG_ATTRS", "data", "state", "inside_message", "current_frame", "current_frame_masker"),
+        *("CONFIG_ATTRS", "data", "state", "failedByMe", "inside_message", "message_data_total_length"),
+        *("current_frame", "current_frame_masker"),
         *("_WS_MAGIC", "_dataReceived", "_isMessageCompressed", "_perMessageCompress"),
         *(
             "_fail_connection",

@@ -46,7 +46,10 @@ def is_tls(layers: Sequence[Any]) -> bool:
 
 def tls_of(layers: Sequence[Any]) -> Any:
     """Return the TLS layer, wherever it is among the layers; None if there is none."""
-    return next((layer for layer in layers if isinstance(layer, TLSMemoryBIOProtocol)), None)
+    for layer in layers:
+        if isinstance(layer, TLSMemoryBIOProtocol):
+            return layer
+    return None
 
 
 def unsent(layers: Sequence[Any]) -> int:
@@ -62,7 +65,11 @@ def unsent(layers: Sequence[Any]) -> int:
 
 def held(layers: Sequence[Any]) -> int:
     """Return how many bytes of memory the unsent bytes take. A buffer stays whole when only its beginning was sent."""
-    return unsent(layers) + sum(layer.offset for layer in layers if isinstance(layer, Connection))
+    octets = unsent(layers)
+    for layer in layers:
+        if isinstance(layer, Connection):
+            octets += layer.offset
+    return octets
 
 
 def give_back_sent(layers: Sequence[Any]) -> None:

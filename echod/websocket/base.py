@@ -2,10 +2,11 @@
 
 The parts are a chain of classes, each in a file of its own, and each adds what one kind of event needs:
 
-    base ← pauses ← work ← messages ← closing ← lending ← opening ← upkeep ← connection ← echo.EchoProtocol
+    base ← pauses ← work ← messages ← lending ← opening ← closing ← upkeep ← connection ← echo.EchoProtocol
 
-A part may use what stands to its left. `receive` and `act` are declared here, because parts need them, and written in
-`connection`.
+A part uses what stands to its left. Four methods stand further right and are declared here, because parts need them:
+`receive`, `act` and `perform` of `connection`, and `give_up` of `closing`. Autobahn declares two others, which are
+written in `closing`, too: `fail`, and `drop`, which `dropConnection` calls.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from echod.websocket.factory import EchoFactory
 
 connection_log = Logger("echod.connection")
-"""Under this name the log has all lines about connections, and limits how many there are."""
+"""The logger of all lines about connections. The log limits their rate."""
 
 
 class ConnectionBase(autobahn.ServerProtocol):
@@ -40,7 +41,7 @@ class ConnectionBase(autobahn.ServerProtocol):
     factory: EchoFactory
     log = log.AutobahnLog()
 
-    # Class attributes stand for the values that most connections have: an idle connection does not carry them.
+    # The defaults are class attributes, so that an idle connection stores nothing for them.
     phase = OPENING
     """Changed by `enter` alone."""
 
@@ -52,22 +53,22 @@ class ConnectionBase(autobahn.ServerProtocol):
     path = "/"
 
     address: str | None = None
-    """The client's IP address; None until the request head is there, and over a Unix socket."""
+    """The client's IP address; None until the request head has arrived, and over a Unix socket."""
 
     since = 0.0
-    """When the opening handshake was over, by the factory's clock; before that, when the connection was accepted."""
+    """When the opening handshake ended, by the factory's clock; before that, when the connection was accepted."""
 
     place: str | None = None
-    """The key that this connection is counted under where addresses have a limit. The factory writes it."""
+    """The key under which the factory counts this connection if addresses have a limit. Only the factory writes it."""
 
     seen_at = 0.0
-    """When octets came last, by the factory's clock."""
+    """When bytes last arrived, by the factory's clock."""
 
     lease: Any = None
-    """The pump's lease of the carrier, or None. The lane writes it."""
+    """The pump's lease of the carrier, or None. Only the lane writes it."""
 
     faulty: Faulty | None = None
-    """The faults that the URL asked for, if it did."""
+    """The faults that the URL asks for; None if it asks for none."""
 
     _traffic: Traffic | None = None
     _outcome: Outcome | None = None
@@ -88,15 +89,25 @@ class ConnectionBase(autobahn.ServerProtocol):
         return self  # type: ignore[return-value]
 
     def receive(self, data: Octets) -> None:
-        """Take octets, as the phase has it."""
+        """Handle received bytes, depending on the phase."""
         raise NotImplementedError
 
     def act(self, action: Callable[[], None]) -> None:
-        """Do what an event asks for. No exception leaves, and all that the event sends goes out in one write."""
+        """Run the action of an event. No exception escapes, and everything that the action sends goes out in one
+        write."""
+        raise NotImplementedError
+
+    def perform(self, action: Callable[[], None]) -> None:
+        """Run an action of a timer in the way a read is run: no exception escapes. Then resume reading if nothing
+        prevents it."""
+        raise NotImplementedError
+
+    def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:
+        """Reset a connection whose peer is dead, or whose time to close is over."""
         raise NotImplementedError
 
     def unregisterProducer(self) -> None:
-        """Be paused and resumed by the carrier no longer."""
+        """Tell the carrier to pause and resume this connection no longer."""
         self.carrier.unregister()
 
     # Facts.
@@ -108,38 +119,38 @@ class ConnectionBase(autobahn.ServerProtocol):
 
     @property
     def peer_address(self) -> str | None:
-        """The IP address at the other end of the socket, perhaps a proxy's; None of a Unix socket."""
+        """The IP address at the other end of the socket, which may be a proxy's; None for a Unix socket."""
         host = getattr(self.carrier.peer, "host", None)
         return host and plain_address(host)
 
     @property
     def is_behind_proxy(self) -> bool:
-        """Whether a proxy tells the client's address, which is not known yet when the connection is accepted."""
+        """Whether a proxy tells the client's address, so that it is not known when the connection is accepted."""
         return bool(self.factory.settings.trust_proxy) or self.carrier.tells_client
 
     def note_outcome(self, outcome: Outcome) -> None:
-        """Say how the connection ends. The first word counts."""
+        """Record how the connection ends. Only the first call counts."""
         self._outcome = self._outcome or outcome
 
     @property
     def outcome(self) -> Outcome:
-        """How the connection ended. Nobody has said so of one that the client has left without a Close frame."""
+        """How the connection ended; LOST if nothing was recorded, because the client left without a Close frame."""
         return self._outcome or Outcome.LOST
 
     def echoed(self, messages: int, octets: int) -> None:
-        """Count messages that took the express lane."""
+        """Count messages that native code has echoed."""
         self.own_traffic.echoed(messages, octets)
 
     @property
     def own_traffic(self) -> Traffic:
-        """The counts of this connection's messages, but for those of a lease that still runs."""
+        """The counts of this connection's messages, without those of a lease that still runs."""
         if self._traffic is None:
             self._traffic = Traffic()
         return self._traffic
 
     @property
     def traffic(self) -> Traffic:
-        """What has come and gone until now, as a value."""
+        """The messages received and sent so far, as a value. Those of a running lease are included."""
         traffic = Traffic() if self._traffic is None else self._traffic.copy()
         if self.lease is not None:
             traffic.echoed(self.lease.messages, self.lease.octets)

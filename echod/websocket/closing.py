@@ -1,32 +1,73 @@
-"""The way of a close: one way for every close, with one deadline.
+"""The way of a close. Whoever begins it, one deadline runs from then on, and nothing new is echoed.
 
-Every close begins with a Close frame (`sendCloseFrame`) or without one (`drop`), and both start the deadline:
+A close begins in one of three ways:
 
-    fail, go_away, the peer's Close frame → sendCloseFrame → drop → _hang_up → let_go, or the peer's end
+    a Close frame      fail, go_away, begin_close, Autobahn's reply to the peer's → sendCloseFrame
+    no Close frame     refuse, a page, end_without_close_frame → drop;  prepare_reset → end
+    the peer's FIN     readConnectionLost → let_go
 
-`give_up` is the other end: a reset, when the deadline has passed or the peer is dead.
+After `fail`, and when both Close frames have passed, Autobahn calls `drop`. It goes on to `end`, which enters the last
+phase: after a complete closing handshake FINISHED, in which `Connection.settle` calls `let_go`, and otherwise
+LINGERING, in which `_hang_up` sends a FIN and the peer's FIN brings `let_go`. `let_go` closes the socket.
+
+`give_up` is the other end, a reset: the deadline has passed, the peer is dead, or a fault asks for it. One close takes
+no step here: if the peer ends a leased connection between two messages, `lease_ended` closes its socket at once.
 """
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from zope.interface import implementer
+
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, close_label
+from echod.http.refusals import GOING_AWAY
 from echod.websocket.base import connection_log
-from echod.websocket.messages import Messages
+from echod.websocket.opening import Opening
 from echod.websocket.pauses import Pause
-from echod.websocket.phase import CLOSING, FINISHED, LINGERING, Phase
+from echod.websocket.phase import CLOSING, FINISHED, LEAVING, LINGERING, OPENING, Phase
 
 
-class Closing(Messages):
+@implementer(IHalfCloseableProtocol)
+class Closing(Opening):
     """The end of a connection."""
 
+    # With a Close frame.
+
     def fail(self, code: int, reason: str) -> None:
-        """Fail the connection (RFC 6455 section 7.1.7): a Close frame, a FIN, and what still comes is not looked at."""
-        self.failedByMe = True
+        """Fail the connection (RFC 6455 section 7.1.7): send a Close frame and a FIN, and ignore whatever still
+        arrives."""
+        self.failedByMe = True  # Autobahn asks for it after each frame
         self.note_outcome(Outcome.FAILED)
         if self.in_open_state:
             connection_log.info("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
+
+    def go_away(self, at_once: bool = False) -> None:
+        """Close with 1001: now if `at_once`, otherwise when everything received has been echoed."""
+        if self.phase is OPENING:
+            if at_once or self.has_asked:
+                self.refuse(GOING_AWAY)
+            else:
+                self.refuse_when_asked(GOING_AWAY)
+        elif self.faulty is not None and self.faulty.is_stalled:
+            self.fail(1001, "going away")  # its reply would not be read
+        elif self.in_open_state:
+            self.enter(LEAVING)
+            self.take_back()
+            # What the lease leaves may have ended the connection, for instance with the client's Close frame.
+            if self.phase is LEAVING and (at_once or self._is_done):
+                # sendClose would raise: Autobahn thinks that 1001 is not for applications.
+                self.sendCloseFrame(1001, b"going away")
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether everything received has been echoed."""
+        return self.is_idle and not self.is_behind and not self.account.delayed and not self.carrier.unread
+
+    def begin_close(self, code: int | None, reason: str) -> None:
+        """Send a Close frame; None: without a code."""
+        self.sendCloseFrame(code, reason.encode() or None)
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a Close frame. From now on the deadline runs, and the connection is read for the peer's Close frame."""
@@ -34,7 +75,7 @@ class Closing(Messages):
             self.faulty.flush()
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.enter(CLOSING)
-        self.factory.began_to_close(self.whole)
+        self.factory.start_close_deadline(self.whole)
         self.forget_message()
         if self.is_behind:
             self.factory.turns.add(self.whole)
@@ -46,27 +87,61 @@ class Closing(Messages):
             self.factory.waiting.discard(self.whole)
             self.resume(Pause.ROOM)
 
+    # Without a Close frame.
+
+    def end_without_close_frame(self) -> None:
+        """End the TCP connection, and send no Close frame."""
+        self.note_outcome(Outcome.FAULT)
+        self.dropConnection()
+
+    def prepare_reset(self) -> None:
+        """Take no more bytes. A reset follows, and nobody may keep it from happening."""
+        self.forget_unparsed()
+        self.note_outcome(Outcome.FAULT)
+        self.unregisterProducer()
+        self.ignore_frames()
+        self.end(LINGERING)
+        self.pause(Pause.FAULT)
+
+    # The peer's FIN.
+
+    def readConnectionLost(self) -> None:
+        """The peer has sent its FIN. Send the echoes of everything accepted from it, then close."""
+        if self.faulty is not None:
+            self.perform(self.faulty.flush)
+        self.unregisterProducer()
+        self.factory.start_close_deadline(self.whole)
+        self.do_in_order(self.let_go)
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: echod itself half-closed the connection, and goes on reading."""
+
+    # The last phase.
+
     def drop(self) -> None:
         """End the TCP connection once what was written is sent. Autobahn calls this in `dropConnection`.
 
-        After a whole closing handshake nothing else is to be done, and `Connection.settle` closes the socket when the
-        event is over. Else the peer may still be sending. A socket that is closed over unread octets is reset by the
-        kernel, and the peer loses what it has not read yet. So half-close, and read on to the end.
+        After a complete closing handshake nothing is left to do: `settle` closes the socket at the end of the event.
+        Otherwise the peer may still be sending. The kernel resets a socket that is closed over unread bytes, and the
+        peer loses what it has not read yet. So half-close, and read on to the end.
         """
         if self.wasClean:
             self.note_outcome(Outcome.CLEAN)
             self.end(FINISHED)
+            if self.faulty is not None:
+                self.do_in_order(self.faulty.stop)
         else:
             self.end(LINGERING)
-        self.do_in_order(self._hang_up)
+            self.do_in_order(self._hang_up)
 
     def end(self, phase: Phase) -> None:
-        """Enter the last phase of a connection that is not lost yet: what comes is not looked at."""
+        """Enter the last phase of a connection that is not lost yet: whatever arrives is ignored."""
+        if self.phase < CLOSING:
+            self.factory.start_close_deadline(self.whole)
         self.enter(phase)
         self.forget_what_came()
-        if not self.has_tasks:
+        if self._tasks is None:
             self.lift(Pause.BEHIND)
-        self.factory.began_to_close(self.whole)
         self.factory.budget.settle(self.whole)
 
     def _hang_up(self) -> None:
@@ -75,14 +150,16 @@ class Closing(Messages):
             self.faulty.stop()
         if self.phase is LINGERING:
             self.carrier.half_close()
-            # Read, whatever has kept the connection from being read. But where this is a task, the tasks are not done.
-            self.pauses &= int(Pause.BEHIND)
+            # Read, whatever reason there was not to. But if this is a task itself, the tasks are not done yet.
+            self.pauses &= Pause.BEHIND
             self.carrier.resume()
 
     def let_go(self) -> None:
         """Close the socket once what was written is sent."""
         self.flush()
         self.carrier.close()
+
+    # A reset.
 
     def give_up(self, outcome: Outcome = Outcome.TIMEOUT) -> None:
         """Reset a connection whose peer is dead, or whose time to close is over."""
@@ -92,9 +169,11 @@ class Closing(Messages):
             self.factory.lane.drop(self.whole)
         self.carrier.reset()
 
+    # What is told of it.
+
     @property
-    def closing(self) -> tuple[str, Closer]:
-        """By which close code an established connection ended, once it has, and who began to close."""
+    def close_and_closer(self) -> tuple[str, Closer]:
+        """The close code of an established connection that has ended, and which side began the close."""
         if self.closedByMe:
             return _label(self.localCloseCode), Closer.SERVER
         if self.wasClean:

@@ -1,22 +1,18 @@
-"""One connection, from its first octet to its last: what happens to it, and what that means in its phase.
+"""One connection, from its first byte to its last: its events, and what each event means in each phase.
 
-Events come from the carrier, from the turns, from time, and from the service. Each is looked up in the phase and handed
-to the part that knows what to do. Must never know endpoints or options; what a connection shares with others it reaches
-through its factory.
+Events come from the carrier, from the line of turns, from timers, and from the service. The phase decides which part of
+the connection handles an event. Must never know endpoints or options. Through its factory a connection reaches
+everything that it shares with other connections.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from echod.core.account import Account
-from echod.core.counts import Outcome
-from echod.http.refusals import GOING_AWAY
 from echod.lane.large import Octets
 from echod.upstream.carriers import NO_CARRIER, carrier_of
 from echod.websocket.base import connection_log
@@ -27,7 +23,7 @@ from echod.websocket.upkeep import Upkeep
 
 
 def _ignore(_: Upkeep, __: Octets) -> None:
-    """Drop octets that come after the end."""
+    """Drop bytes that arrive after the end."""
 
 
 _MEANINGS: dict[Phase, Callable[[Upkeep, Octets], None]] = {
@@ -57,9 +53,8 @@ _STATES = {
 """What a phase is called in a snapshot."""
 
 
-@implementer(IHalfCloseableProtocol)
 class Connection(Upkeep):
-    """One connection. A subclass says in `onMessage` what becomes of a message."""
+    """One connection. A subclass decides in `onMessage` what happens with a message."""
 
     # The carrier's events.
 
@@ -73,7 +68,7 @@ class Connection(Upkeep):
         self.carrier.read_first()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take octets, whatever they are. No exception leaves."""
+        """Handle received bytes, whatever they are. No exception escapes."""
         self.seen_at = self.factory.clock.seconds()
         if self.is_behind:
             # TLS has read more than it was asked to.
@@ -81,17 +76,6 @@ class Connection(Upkeep):
         else:
             receive = _RECEIVERS[self.phase]
             self.act(lambda: receive(self, data))
-
-    def readConnectionLost(self) -> None:
-        """The peer sends no more: send the echoes of all that it has sent, then close."""
-        if self.faulty is not None:
-            self.perform(self.faulty.flush)
-        self.unregisterProducer()
-        self.factory.began_to_close(self)
-        self.do_in_order(self.let_go)
-
-    def writeConnectionLost(self) -> None:
-        """Go on reading: it was our own doing."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
@@ -110,11 +94,12 @@ class Connection(Upkeep):
     # What an event does.
 
     def receive(self, data: Octets) -> None:
-        """Take octets, as the phase has it."""
+        """Handle received bytes, depending on the phase."""
         _RECEIVERS[self.phase](self, data)
 
     def act(self, action: Callable[[], None]) -> None:
-        """Do what an event asks for. No exception leaves, and all that the event sends goes out in one write."""
+        """Run the action of an event. No exception escapes, and everything that the action sends goes out in one
+        write."""
         self.factory.turns.begin()
         self._answers = []
         try:
@@ -125,7 +110,7 @@ class Connection(Upkeep):
 
     def _fail_by_fault_of_ours(self) -> None:
         connection_log.failure("a connection failed")
-        # Perhaps what is held, or still to be done, is what can't be sent.
+        # A held message or a waiting task may be what failed, so drop both.
         if self.faulty is not None:
             self.faulty.stop()
         self.forget_tasks()
@@ -133,7 +118,7 @@ class Connection(Upkeep):
         self.fail(1011, "internal error")
 
     def settle(self) -> None:
-        """Send what the event has given, and take the next step that it has made possible."""
+        """Send the answers of the event, and take the next step that the event has made possible."""
         self.flush()
         self._answers = None
         if self.phase is CLOSED:
@@ -160,7 +145,7 @@ class Connection(Upkeep):
         self.seen_at = self.factory.clock.seconds()
         self.act(self.take_up)
         self.read_session()
-        if self.has_tasks or (self._read_ahead and not self.is_held_up):
+        if self.has_tasks or (self._read_ahead and not self.is_paused_by_url):
             self.factory.turns.add(self)
         elif self.phase < LINGERING:
             self.read_if_may()
@@ -168,7 +153,7 @@ class Connection(Upkeep):
     # What others ask.
 
     def snapshot(self) -> Snapshot:
-        """Return what there is to tell of the connection now."""
+        """Return the state of the connection now, as a value."""
         return Snapshot(
             peer=self.carrier.peer,
             client=self.address,
@@ -184,64 +169,25 @@ class Connection(Upkeep):
             terms=self.terms,
         )
 
-    def go_away(self, at_once: bool = False) -> None:
-        """Close with 1001, when all that has come in is echoed or else `at_once`."""
-        if self.phase is OPENING:
-            if at_once or self.has_asked:
-                self.refuse(GOING_AWAY)
-            else:
-                self.refuse_when_asked(GOING_AWAY)
-        elif self.faulty is not None and self.faulty.is_stalled:
-            self.fail(1001, "going away")  # its reply would not be read
-        elif self.in_open_state:
-            self.enter(LEAVING)
-            self.take_back()
-            # What the lease leaves may have ended the connection, for instance with the client's Close frame.
-            if self.in_open_state and (at_once or self._is_done):
-                # sendClose would raise: Autobahn thinks that 1001 is not for applications.
-                self.sendCloseFrame(1001, b"going away")
-
-    @property
-    def _is_done(self) -> bool:
-        """Whether all that has come in is echoed."""
-        return self.is_idle and not self.is_behind and not self.account.delayed and not self.carrier.unread
-
     # The faults' wishes: `stages.Afflicted`.
 
     def perform(self, action: Callable[[], None]) -> None:
-        """Do what is due now as an event, so that no exception leaves. Then go on reading, if possible."""
-        was_held_up = self.is_held_up
+        """Run an action of a timer in the way a read is run: no exception escapes. Then resume reading if nothing
+        prevents it."""
+        was_paused = self.is_paused_by_url
         self.act(action)
-        if was_held_up and not self.is_held_up and not self.has_tasks and self.phase < LINGERING:
+        if was_paused and not self.is_paused_by_url and not self.has_tasks and self.phase < LINGERING:
             self.work()
 
-    def hold_up(self, is_held_up: bool) -> None:
-        """Read no more, or again, because the URL says so."""
-        if is_held_up:
+    def pause_for_url(self, is_paused: bool) -> None:
+        """Stop or resume reading, because the URL asks for it."""
+        if is_paused:
             self.pause(Pause.FAULT)
         else:
             self.resume(Pause.FAULT)
 
-    def begin_close(self, code: int | None, reason: str) -> None:
-        """Send a Close frame; None: without a code."""
-        self.sendCloseFrame(code, reason.encode() or None)
-
-    def end_without_close_frame(self) -> None:
-        """End the TCP connection, and send no Close frame."""
-        self.note_outcome(Outcome.FAULT)
-        self.dropConnection()
-
     def stall(self) -> None:
-        """Take no more octets until the connection is reset at a deadline."""
+        """Take no more bytes until the connection is reset at a deadline."""
         self.forget_unparsed()
         self.factory.stalled(self)
-        self.pause(Pause.FAULT)
-
-    def prepare_reset(self) -> None:
-        """Take no more octets. A reset follows, and nobody may keep it from happening."""
-        self.forget_unparsed()
-        self.note_outcome(Outcome.FAULT)
-        self.unregisterProducer()
-        self.state = self.STATE_CLOSED
-        self.end(LINGERING)
         self.pause(Pause.FAULT)

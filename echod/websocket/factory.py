@@ -1,4 +1,4 @@
-"""`EchoFactory` admits connections, knows the live ones, and holds what they share: clock, budget, deadlines.
+"""`EchoFactory` admits connections, knows the live ones, and owns what they share: clock, budget and deadlines.
 
 Must never know how a frame is read or how a socket is written. Must never import a reactor: the clock is passed in.
 """
@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from echod.core import memory
 from echod.core.budget import Budget
-from echod.core.closing import Closing
+from echod.core.close_deadline import CloseDeadlines
 from echod.core.counts import Counts, Outcome, Sums
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
@@ -58,7 +58,7 @@ class EchoFactory(WebSocketServerFactory):
 
     noisy = False
     transforms: ClassVar = {JSON_PATH: json_echo.echo}
-    """What a path does with a text message before the echo. Any other path echoes the message as it is."""
+    """How a path changes a text message before the echo. Any other path echoes the message as it is."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class EchoFactory(WebSocketServerFactory):
 
         With the `native` module, ordinary frames go by the express lane. `pages` answers plain HTTP.
         """
-        # The server's name would tell the library's version.
+        # The server's name would reveal the library's version.
         super().__init__(server="", reactor=clock)
         self.settings = settings
         self.clock = clock
@@ -86,7 +86,8 @@ class EchoFactory(WebSocketServerFactory):
         """Written by the service, until the factory drains."""
         self.counts = Counts()
         self.certificates: Callable[[], dict[tuple[str, ...], float]] = dict
-        """Returns when the certificates expire that clients are shown, as `tls.ends` does. Set by the service."""
+        """Returns when the certificates expire that clients are shown, as `net.tls.endpoint.ends` does. The service
+        replaces this one, which knows none."""
         self._pumped = Sums()
         self.max_connections = max_connections
         self._addresses: Counter[str] = Counter()
@@ -97,7 +98,9 @@ class EchoFactory(WebSocketServerFactory):
 
         ticker = self._ticker = Ticker(clock)
         self._opening: Deadlines[Connection] = Deadlines(ticker, settings.handshake_timeout, Connection.give_up)
-        self._closing: Closing[Connection] = Closing(ticker, settings.close_timeout, settings.max_close_time)
+        self._closing: CloseDeadlines[Connection] = CloseDeadlines(
+            ticker, settings.close_timeout, settings.max_close_time
+        )
         self.waiting: Deadlines[Connection] = Deadlines(ticker, settings.full_timeout, Connection.waited_too_long)
         self._stalled: Deadlines[Connection] = Deadlines(ticker, settings.max_stall, Connection.give_up)
         self.turns: Turns[Connection] = Turns(clock, Connection.work)
@@ -165,7 +168,11 @@ class EchoFactory(WebSocketServerFactory):
         one."""
         self.live[connection] = None
         self._opening.add(connection)
-        if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
+        if (
+            self.settings.max_connections_per_address is not None
+            and not connection.is_behind_proxy
+            and not self.admit(connection, connection.peer_address)
+        ):
             self._turn_away(connection, ADDRESS_FULL)
         elif len(self.live) - len(self._turned_away) > self.max_connections:
             self._turn_away(connection, DAEMON_FULL)
@@ -217,7 +224,7 @@ class EchoFactory(WebSocketServerFactory):
             self._forget_deadlines(connection)
             self._stalled.add(connection)
 
-    def began_to_close(self, connection: Connection) -> None:
+    def start_close_deadline(self, connection: Connection) -> None:
         """Start the deadline of a close, unless the deadline runs already. All other deadlines end."""
         if connection not in self._closing:
             self._forget_deadlines(connection)
@@ -265,7 +272,7 @@ class EchoFactory(WebSocketServerFactory):
         outcome = connection.outcome
         self.counts.outcomes[outcome] += 1
         if connection.is_established:
-            self.counts.closes[connection.closing] += 1
+            self.counts.closes[connection.close_and_closer] += 1
             self.counts.durations.observe(self.clock.seconds() - connection.since)
 
     def traffic(self) -> dict[str, tuple[Sums, Sums]]:

@@ -9,20 +9,20 @@ from __future__ import annotations
 from echod.core.counts import Outcome
 from echod.lane.leases import Ended
 from echod.upstream.tls_sessions import Session
-from echod.websocket.closing import Closing
+from echod.websocket.messages import Messages
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSED, OPEN
 
 MOST_MOVED = 64 * 1024
-"""Octets that a lease may hold and be ended all the same, so that the buffers of its TLS session can be given back:
-what it holds moves."""
+"""A lease that holds more bytes than this is not ended merely to free the buffers of its TLS session, because what it
+holds would be copied."""
 
 
-class Lending(Closing):
+class Lending(Messages):
     """The leases of a connection."""
 
     _has_unread_session = False
-    """Whether the pump has given back a TLS session that may have something left to read."""
+    """Whether the pump has given back a TLS session that may have bytes left to read."""
 
     _reads = 0
     """The lease's reads at the last look."""
@@ -31,7 +31,7 @@ class Lending(Closing):
 
     @property
     def has_lane(self) -> bool:
-        """Whether the pump can serve such a connection."""
+        """Whether the pump can serve a connection of this kind."""
         lane = self.factory.lane
         if lane is None or not self.carrier.can_be_lent(lane.takes_tls):
             return False
@@ -53,7 +53,7 @@ class Lending(Closing):
         if not self._can_be_lent:
             return
         if self.carrier.has_session:
-            # Twisted is still within its read: there may be more of it, and something to be written in answer.
+            # Twisted is still within its read: more of it may follow, and answers may have to be written.
             self.factory.turns.add(self.whole)
         else:
             self.lend()
@@ -75,7 +75,7 @@ class Lending(Closing):
             return self.factory.lane.lend(self.whole, descriptor, session)
         is_lent = self.factory.lane.lend(self.whole, descriptor, session, self.extension.terms, self.extension.window)
         if is_lent:
-            self.extension.window = b""  # the lease has it, and moves it on
+            self.extension.window = b""  # the lease has the window now, and keeps it up to date
         return is_lent
 
     @property
@@ -133,19 +133,20 @@ class Lending(Closing):
         self.read_session()
 
     def lease_lost(self) -> None:
-        """Reset the connection: it can't go on, nor be told why, as part of an answer may be out."""
+        """Reset the connection. It can't go on, and no Close frame can tell why, because part of an answer may be
+        out."""
         self.give_up(Outcome.FAILED)
 
-    # The buffers of TLS: a session's grow with a large message, and never shrink by themselves.
+    # The buffers of a TLS session grow with a large message, and never shrink by themselves.
 
     def lease_grown(self) -> None:
-        """Give the buffers of the TLS session back later."""
+        """Free the buffers of the TLS session later."""
         self.factory.grew(self.whole)
 
     def shrink(self) -> None:
-        """Give back what the buffers of TLS have grown to, or later, if they are in use.
+        """Free the memory that the buffers of TLS have grown to, or try again later if they are in use.
 
-        A lease has them in use. The next lease begins with new ones.
+        A running lease uses them. The next lease begins with new buffers.
         """
         if self.lease is None:
             self._renew_buffers()
@@ -162,7 +163,7 @@ class Lending(Closing):
             self.factory.shrinks_later(self.whole)
 
     def read_session(self) -> None:
-        """Read what a TLS session has left that the pump has given back, once what came before it is done with."""
+        """Read the bytes that are left in a TLS session after its lease, once the bytes before them are processed."""
         if self._has_unread_session and not self.is_behind and self.phase is not CLOSED:
             self._has_unread_session = False
             self.carrier.read_session()

@@ -1,9 +1,13 @@
-"""The way of a message, from the octets of its frames to its echo.
+"""The way of a message, from the bytes of its frames to its echo.
 
-    receive_frames → the codec, or else Autobahn → onMessageFrame… → onMessageEnd → onMessage → sendMessage → answer
+    receive_frames → the codec → sendData
+                   → or Autobahn → onMessageFrame… → onMessageEnd → onMessage → sendMessage → answer → sendData
 
-The codec echoes ordinary frames by itself. Autobahn takes all others apart, and `EchoProtocol.onMessage` echoes what
-they say.
+The codec echoes ordinary frames by itself. Autobahn parses all others, and `EchoProtocol.onMessage` echoes their
+messages. Two more steps are on the way of some messages: before `onMessage` a path may change a text
+(`_transforming`), and `Faulty.take` stands in the place of `answer` where the URL asks for faults. `answer` sends a
+plain message at once; `answering`, a task, sends any other. `sendData` leads to `_write`, and `flush` writes to the
+carrier. While the pump has a lease, messages never come here.
 """
 
 from __future__ import annotations
@@ -19,55 +23,56 @@ from echod.lane.large import Large, Octets
 from echod.websocket import json_echo
 from echod.websocket.base import connection_log
 from echod.websocket.pauses import Pause
-from echod.websocket.phase import LINGERING
+from echod.websocket.phase import CLOSING, LINGERING
 from echod.websocket.work import Working
 
 SLICE = 1024
-"""Octets that Autobahn is given at a time, but for a frame or the rest of one: it copies what it has left for each
-frame that it takes from it, so that a 64 KiB read of empty messages would cost half a gigabyte of copying. A frame that
-is cut costs more than a whole one."""
+"""Bytes to feed Autobahn at a time, unless one frame is longer. Autobahn copies its remaining buffer once per frame, so
+a 64 KiB read of empty messages would copy half a gigabyte. A frame that is cut costs more than a whole one."""
 
 PIECE = 64 * 1024
-"""Octets of a frame that Autobahn is given at a time, at most; it takes about as long for them as for `SLICE` octets of
-small frames."""
+"""The most bytes of one frame to feed Autobahn at a time. They take Autobahn about as long as `SLICE` bytes of small
+frames."""
 
 PER_MESSAGE_COMPRESSED = 4
-"""RSV1 in the first frame of a message that is deflated (RFC 7692 section 6)."""
+"""RSV1 in the first frame of a deflated message (RFC 7692 section 6)."""
 
 ORDINARY = b"\x81\x82"
-"""The first octet of each frame that the codec could take: whole and not deflated, text or binary (RFC 6455 section
-5.2)."""
+"""The first bytes of frames that the codec may take: whole messages that are not deflated, text or binary (RFC 6455
+section 5.2)."""
 
 
 class Messages(Working):
     """The messages of a connection."""
 
     _codec: Codec | None = None
-    """Echoes ordinary frames; None without native code, and where messages are logged, transformed or spoilt."""
+    """Echoes ordinary frames; None without native code, and on a connection whose messages are logged, changed by the
+    path or subject to faults."""
 
     _transform: Callable[[bytes, int], Generator[bytes, None, bytes]] | None = None
-    """What the path makes of a text before it is echoed."""
+    """Changes a text before it is echoed, as the path asks; None: echo it as it came."""
 
     _large: Large | None = None
-    """A large frame of which the codec has a part."""
+    """A large frame that the codec has begun to collect."""
 
     _gathered: bytes | bytearray = b""
-    """What has come of the current message."""
+    """The bytes of the current message that have arrived."""
 
+    _is_binary = False
     _fragments = 0
     _wire_size = 0
-    """Frames of the current message, and the octets that their headers say."""
+    """Of the current message: whether it is binary, how many frames it has, and the bytes that their headers say."""
 
     _put_off: Octets = b""
-    """What was read and is not looked at yet, as it would take too long."""
+    """Bytes that were read and have to wait, because to process them now would take too long."""
 
     _read_ahead: bytes | bytearray = b""
-    """What was read behind that."""
+    """Bytes that were read after the put-off ones."""
 
-    # Octets come in.
+    # Bytes arrive.
 
     def receive_frames(self, data: Octets) -> None:
-        """Take octets of frames."""
+        """Process bytes of frames."""
         if self._large is not None:
             data = self._receive_large(self._large, data)
         if self._codec is not None and data and data[0] in ORDINARY and self.is_idle and self.in_open_state:
@@ -80,52 +85,54 @@ class Messages(Working):
         self._feed_autobahn(data)
 
     def _receive_large(self, large: Large, data: Octets) -> Octets:
-        """Go on with a large frame past Autobahn; return what follows it, or for Autobahn to judge an invalid one."""
+        """Collect more of a large frame without Autobahn. Return the bytes behind the frame; if the frame is invalid,
+        return the frame itself, so that Autobahn finds the fault."""
         rest: Octets = b"" if large.is_invalid else large.feed(data)
         self.keep_large(None if large.is_invalid or large.is_complete else large)
         if large.is_invalid:
-            self._codec = None  # Autobahn finds the fault, and nothing that follows is looked at
+            self._codec = None  # Autobahn finds the fault and fails the connection, so nothing follows
             return large.taken()
-        if large.is_complete and self.in_open_state:  # else our Close frame is out already: see `answer`
+        if large.is_complete and self.in_open_state:  # otherwise our Close frame is out already: see `answer`
             self.echoed(1, large.size)
             self.sendData(large.answer())
         return rest
 
     def _feed_autobahn(self, data: Octets) -> None:
-        """Let Autobahn take frames until the share of this turn is over, and put off the rest."""
+        """Feed Autobahn until the share of this turn is over, and put off the rest."""
         start, turns = 0, self.factory.turns
-        if self.is_held:  # until now
-            self.is_held = False
+        if self.autobahn_is_frozen:  # until now
+            self.autobahn_is_frozen = False
             self.feed(b"")
-        while start < len(data) and not (self.is_held or self.is_held_up or (start and turns.is_over)):
+        while start < len(data) and not (self.autobahn_is_frozen or self.is_paused_by_url or (start and turns.is_over)):
             end = start + max(SLICE, min(PIECE, self._frame_rest(data, start)))
             self.feed(bytes(data[start:end]))
             start = end
             if self.phase >= LINGERING:
                 self.forget_unparsed()
                 return
-        self.account.unparsed = len(self.data)
+        self.account.unparsed = self.unparsed_size
         if start < len(data):
             self.put_off(data[start:])
-        self.is_held = self.is_held and (not self.is_between_frames or self._tasks is not None)
-        if self._put_off or self._read_ahead or self.is_held or self._tasks is not None:
-            if not self.is_held_up:
+        if self.autobahn_is_frozen:
+            self.autobahn_is_frozen = not self.is_between_frames or self._tasks is not None
+        if self._put_off or self._read_ahead or self.autobahn_is_frozen or self._tasks is not None:
+            if not self.is_paused_by_url:
                 turns.add(self.whole)
             self.pause(Pause.BEHIND)
 
     def _frame_rest(self, data: Octets, start: int) -> int:
-        # A deflated message goes in slices. Each slice is inflated in one go, to a thousand times as much, or to
-        # nothing after as long a time.
+        # A deflated message is fed in slices. Each slice is inflated in one go, to as much as a thousand times its
+        # size, or to nothing after as long a time.
         if self.is_between_frames:
             return 0 if self.extension is not None else _frame_size(data, start)
-        return 0 if self.inside_message and self.is_message_compressed else self.open_frame_rest()
+        return 0 if self.is_in_compressed_message else self.open_frame_rest()
 
     def take_up(self) -> None:
-        """Go on with what was put off, once the tasks are done."""
+        """Go on with the put-off bytes once the tasks are done."""
         self.do_tasks()
         if self._tasks is not None:
             return
-        # The carrier stays paused until it is known whether something is left.
+        # The carrier stays paused until it is known whether something is left to do.
         self.lift(Pause.BEHIND)
         data = self._put_off
         self.put_off(b"")
@@ -138,16 +145,21 @@ class Messages(Working):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of a message or frame has come that is not whole."""
+        """Whether no part of an incomplete message or frame has arrived."""
         return self._large is None and self.is_between_messages
 
-    # Autobahn tells of each frame.
+    # Autobahn reports each frame.
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """Begin a message."""
+        self._is_binary = isBinary
+        self.note_inflated(0)
 
     def onMessageFrameBegin(self, length: int) -> None:
-        """Hold the frame against the limits on octets and on the number of frames, of which many may be empty.
+        """Check the frame against the limits on bytes and on the number of frames, of which many may be empty.
 
-        Autobahn's own limit takes the octets of a deflated frame for those of the message, and refuses an
-        incompressible one of just the limit, which deflate makes longer: by 4 % at zlib's lowest memLevel.
+        Autobahn compares the deflated size with the limit. So it would refuse an incompressible message of exactly the
+        limit, which deflate makes longer: by up to 4 % at zlib's lowest memLevel.
         """
         self._fragments += 1
         self._wire_size += length
@@ -158,9 +170,9 @@ class Messages(Working):
             self.fail(1008, "too many fragments")
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Gather in one buffer: a list of small pieces takes many times what is in them."""
-        if not self.in_open_state:
-            return  # our Close frame is out: there is no echo any more, and nothing to keep for it
+        """Gather the pieces in one buffer. A list of small pieces takes many times the memory of their bytes."""
+        if self.phase >= CLOSING:
+            return  # our Close frame is out: there will be no echo, so nothing needs to be kept
         if not self._gathered:
             self._gathered = payload
         else:
@@ -168,8 +180,7 @@ class Messages(Working):
                 self._gathered = bytearray(self._gathered)
             self._gathered += payload
         self.account.message = len(self._gathered)
-        # What Autobahn bounds the next inflation by.
-        self.message_data_total_length = len(self._gathered)
+        self.note_inflated(len(self._gathered))
         limit = self.factory.settings.message_limit
         if len(self._gathered) > limit:
             self.fail(1009, f"message longer than {limit} octets when inflated")
@@ -178,11 +189,11 @@ class Messages(Working):
         """Do nothing: the frame is gathered."""
 
     def onMessageEnd(self) -> None:
-        """Hand the whole message on: to `onMessage`, or first to what the path makes of it."""
-        payload, is_binary = bytes(self._gathered), self.message_is_binary
+        """Pass the complete message to `onMessage`; first the path may change it."""
+        payload, is_binary = bytes(self._gathered), self._is_binary
         self.forget_message()
         self._fragments = self._wire_size = 0
-        if not self.in_open_state:
+        if self.phase >= CLOSING:
             return
         self._note_received(payload, is_binary)
         if self._transform is None:
@@ -191,7 +202,8 @@ class Messages(Working):
             self.fail(1007, "binary is not JSON")
         else:
             self.do(self._transforming(payload), len(payload), is_long=len(payload) > STEP)
-        self.is_held = self.is_held or self.factory.turns.is_over
+        if self.factory.turns.is_over:
+            self.autobahn_is_frozen = True
 
     def _note_received(self, payload: bytes, is_binary: bool) -> None:
         self.factory.counts.received.add(len(payload), is_binary)
@@ -225,11 +237,11 @@ class Messages(Working):
     ) -> None:
         """Send the echo of the current message, unless the URL asks for something else.
 
-        Frames are as long as the URL asks, and there is no other way to send than at once: of Autobahn's further
-        arguments `doNotCompress` alone is taken.
+        Of Autobahn's optional arguments only `doNotCompress` has an effect: the URL decides the size of frames, and
+        everything is sent at once.
         """
-        # On a connection that can mirror, each end's compressor has seen what the other's has. So a message that came
-        # deflated is deflated here, however short it is.
+        # On a connection that can mirror, the compressors of both ends have seen the same bytes. So an echo is deflated
+        # if its message was, however short it is.
         is_plain = (
             doNotCompress
             or not self.is_message_compressed
@@ -242,7 +254,7 @@ class Messages(Working):
 
     def answer(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
         """Send a message, not deflated if `is_plain`."""
-        if not self.in_open_state:
+        if self.phase >= CLOSING:
             return  # our Close frame is out already: nothing may follow it (RFC 6455 section 5.5.1)
         if is_plain:
             self.sendFrame(2 if is_binary else 1, payload)
@@ -253,17 +265,17 @@ class Messages(Working):
     def answering(
         self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None = None
     ) -> Iterator[bytes]:
-        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` octets of payload."""
-        # Not by Autobahn's sendMessage, which has the extension deflate it, and holds that against the limit for what
-        # is received, and raises: an incompressible message of just that size is a few octets more when deflated.
+        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` bytes of payload."""
+        # Do not use Autobahn's sendMessage. It compares the deflated size with the limit for received messages, and
+        # raises for an incompressible message of exactly that size.
         octets = payload if is_plain else (yield from self.extension.answer(payload))
         size = frame_size or max(1, len(octets))
         if len(octets) > size * self.factory.settings.max_fragments:
             self.fail_instead(1008, "too many fragments")
             return
-        self.account.answer = 0 if is_plain else len(octets)  # a plain one is the payload, which the task holds
+        self.account.answer = 0 if is_plain else len(octets)  # a plain answer is the payload, which the task holds
         try:
-            # The first frame alone says that the message is deflated (RFC 7692 section 6).
+            # Only the first frame says that the message is deflated (RFC 7692 section 6).
             yield from stages.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
         finally:
             self.account.answer = 0
@@ -275,51 +287,53 @@ class Messages(Working):
         traffic.sent_messages += 1
         traffic.sent_octets += len(payload)
 
-    # What is kept, each with its entry in the account.
+    # What is kept, and the entry of each part in the account.
 
     def keep_large(self, large: Large | None) -> None:
-        """Keep a large frame, or what there is of it by now; None: keep none."""
+        """Keep a large frame, or the part of it that has arrived; None: keep none."""
         self._large = large
         self.account.message = 0 if large is None else large.held
 
     def put_off(self, data: Octets) -> None:
-        """Keep what was read and has to wait."""
+        """Keep bytes that were read and have to wait."""
         self._put_off = data
-        # A view keeps all of its buffer.
+        # A view keeps the whole of its buffer in memory.
         self.account.put_off = memoryview(data.obj).nbytes if isinstance(data, memoryview) else len(data)
 
     def read_ahead(self, data: bytes) -> None:
-        """Keep what comes after what was put off, perhaps in thousands of pieces. Both are too much to be copied for
-        each."""
+        """Keep bytes that arrive behind the put-off ones, possibly in thousands of pieces.
+
+        One buffer collects them, because joining them with the put-off bytes would copy everything for each piece.
+        """
         self._read_ahead = self._read_ahead or bytearray()
         self._read_ahead += data
         self.account.read_ahead = len(self._read_ahead)
 
     def forget_message(self) -> None:
-        """Drop what has been gathered of the current message, but for a large frame, whose rest still has to come."""
+        """Drop the gathered bytes of the current message, but keep a large frame, whose rest still has to arrive."""
         self._gathered = b""
         if self._large is None:
             self.account.message = 0
 
     def forget_unparsed(self) -> None:
-        """Drop what Autobahn has not looked at."""
+        """Drop the bytes that Autobahn has not processed."""
         self.forget_rest()
         self.account.unparsed = 0
 
     def forget_what_came(self) -> None:
-        """Drop all that has come and is not echoed."""
+        """Drop everything that has arrived and is not echoed."""
         self._gathered = self._put_off = self._read_ahead = b""
         self._large = None
         account = self.account
         account.message = account.put_off = account.read_ahead = 0
-        self.is_held = False
+        self.autobahn_is_frozen = False
         if self.extension is not None:
             self.extension.forget_what_came()
 
 
 def _frame_size(data: Octets, start: int) -> int:
-    """Return the octets of the frame that begins there, with its header (RFC 6455 section 5.2), or fewer where that is
-    cut."""
+    """Return the size of the frame that begins at `start`, including its header (RFC 6455 section 5.2). If the header
+    is cut, the size may be too small."""
     length = data[start + 1] & 0x7F if start + 1 < len(data) else 0
     if length < 126:
         return 6 + length

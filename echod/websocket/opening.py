@@ -1,4 +1,4 @@
-"""The opening handshake: from the head of a request to an answer.
+"""The opening handshake, from the head of a request to its answer.
 
 receive_head → a WebSocket (`_admit` → `_answer`), a page, or a refusal
 """
@@ -26,10 +26,10 @@ from echod.websocket.pauses import Pause
 from echod.websocket.phase import OPEN, OPENING
 
 SMALL_ANSWER = 1024
-"""Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
+"""The largest answer to plain HTTP, in bytes, that is sent even while memory is short. A health check's is smaller."""
 
 PATH_CUT = 256
-"""Characters of a path that are kept to be shown."""
+"""How many characters of a path are kept to be shown."""
 
 
 class Opening(Lending):
@@ -40,34 +40,34 @@ class Opening(Lending):
 
     _head: HeadReader | None = None
     _refusal: Refusal | None = None
-    """What to answer as soon as a request begins to come, whatever it asks."""
+    """The answer as soon as a request begins to arrive, whatever it asks."""
 
     def await_request(self) -> None:
-        """Begin."""
+        """Begin to read a request head."""
         self._head = HeadReader(self.factory.guard)
 
     @property
     def has_asked(self) -> bool:
-        """Whether a request has begun to come, before it is answered."""
+        """Whether a request has begun to arrive."""
         return self._head is None or self._head.held > 0
 
     def receive_head(self, data: Octets) -> None:
-        """Take octets of the request head, and answer it once it is whole."""
+        """Take bytes of the request head, and answer it once it is complete."""
         if self._refusal is not None:
             self.refuse(self._refusal)
             return
         assert self._head is not None
         verdict = self._head.feed(bytes(data))
-        self.account.head = self._head.held
         if verdict is None:
+            self.account.head = self._head.held
             if not self.factory.budget.is_tight:
                 return
-            verdict = NO_ROOM  # nearly every client sends its head whole; of others there may be many
+            verdict = NO_ROOM  # nearly every client sends its head in one piece, and of the others there may be many
         rest = self._head.rest
         self._forget_head()
         if isinstance(verdict, Request):
             self._admit(verdict)
-            if self.phase is OPENING:  # it is answered later
+            if self.phase is OPENING:  # the answer is delayed
                 self.put_off(rest)
             elif rest:
                 self.receive(rest)
@@ -83,7 +83,7 @@ class Opening(Lending):
     # A WebSocket.
 
     def _admit(self, request: Request) -> None:
-        """Hold the request against the limits, read what its URL asks for, and answer it now or later."""
+        """Check the request against the limits, read what its URL asks for, and answer it now or later."""
         self.address = client_address(request.fields, self.peer_address, self.factory.settings.trust_proxy)
         if not self.factory.admit(self.whole, self.address):
             self.refuse(ADDRESS_FULL)
@@ -104,7 +104,7 @@ class Opening(Lending):
             self._afflict(request, asked)
 
     def _afflict(self, request: Request, asked: query.Faults) -> None:
-        """Give the connection the faults that its URL asks for, and answer."""
+        """Give the connection the faults that its URL asks for, and answer now or later."""
         for name in asked.names:
             self.factory.counts.fault(name)
         self.faulty = stages.Faulty(
@@ -113,7 +113,7 @@ class Opening(Lending):
         if not asked.handshake_delay:
             self._answer(request, asked)
             return
-        # What comes meanwhile is kept: of one read at most, but for what TLS has read already.
+        # Bytes that arrive in the meantime are kept: those of one read, and those that TLS has already read.
         self.pause(Pause.FAULT | Pause.BEHIND)
         self.factory.postponed(self.whole)
         self.faulty.postpone(lambda: self._answer_late(request, asked))
@@ -131,7 +131,7 @@ class Opening(Lending):
             return
         if request.path in self.factory.transforms:
             self._transform = self.factory.transforms[request.path]
-        # What is sent is not what came, where it is transformed, lost, late or cut.
+        # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
         may_mirror = self._transform is None and self.faulty is None
         agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
         subprotocol = request.subprotocols[0] if request.subprotocols else None
@@ -146,10 +146,12 @@ class Opening(Lending):
             self.faulty.begin()
 
     def onOpen(self) -> None:
-        """Begin to echo. A client that doesn't read stops being read: the carrier calls `pauseProducing`."""
+        """Begin to echo. If the client does not read, the carrier calls `pauseProducing`, so that it is not read
+        either."""
         self.enter(OPEN)
         self.is_established = True
-        # The same number as that of the read, so that an idle connection holds one, unless the answer was delayed.
+        # Share the float object of `seen_at`, so that an idle connection stores one number. A delayed answer needs its
+        # own time.
         self.since = self.seen_at if self.faulty is None else self.factory.clock.seconds()
         self.factory.established(self.whole)
         if self._transform is None and self.faulty is None and not self.factory.settings.log_messages:
@@ -157,7 +159,7 @@ class Opening(Lending):
         self.carrier.register(self)
 
     def _facts(self) -> info.Facts:
-        """Return what `/info` tells beside the request."""
+        """Return what `/info` tells in addition to the request."""
         is_direct = self.address == self.peer_address
         return info.Facts(
             address=self.address,
@@ -174,19 +176,19 @@ class Opening(Lending):
 
     @property
     def _lane_to_be(self) -> str:
-        """What will serve ordinary messages. The pump has its lease only when this event is over."""
+        """What will serve ordinary messages. A lease of the pump begins only at the end of this event."""
         if self._codec is None:
             return "autobahn"
         return "pump" if self.has_lane else "codec"
 
     @property
     def subprotocol(self) -> str | None:
-        """The one in use."""
+        """The subprotocol in use."""
         return self.websocket_protocol_in_use
 
     @property
     def extensions(self) -> list[str]:
-        """The names of those in use."""
+        """The names of the extensions in use."""
         return [] if self.extension is None else [self.extension.EXTENSION_NAME]
 
     @property
@@ -197,8 +199,8 @@ class Opening(Lending):
     # Plain HTTP.
 
     def _answer_page(self, request: PageRequest) -> None:
-        """Answer plain HTTP, once: on a connection that went on, as proxies keep them, the next head might be an
-        opening handshake."""
+        """Answer plain HTTP, and close. A proxy would keep the connection open and might send an opening handshake
+        next."""
         assert self.factory.pages is not None
         answer = self.factory.pages(request)
         if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
@@ -211,26 +213,26 @@ class Opening(Lending):
     # Refusals.
 
     def refuse_when_asked(self, refusal: Refusal) -> None:
-        """Refuse as soon as a request begins to come.
+        """Refuse as soon as a request begins to arrive.
 
-        An answer that is there before its request is more than many clients expect: nginx (1.22) tries the next server,
-        and takes what it has read of this one's body for that one's header.
+        Many clients do not expect an answer before they have sent a request. nginx (1.22) then tries the next server,
+        and takes the part of this body that it has read for the header of the next answer.
         """
         self._refusal = refusal
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer with something else than 101, and close."""
+        """Answer with another status than 101, and close."""
         self._tell_refusal(f"{refusal.status} {refusal.why}" if refusal.status else refusal.why)
         self.factory.counts.refuse(refusal.status, refusal.why)
         self.note_outcome(Outcome.REFUSED)
-        self._forget_head()  # the close may take long
+        self._forget_head()  # because the close may take long
         if refusal.status:
             self.sendData(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
 
     def note_early_end(self, reason: BaseException | None) -> None:
-        """Tell of a client that didn't come as far as a request. Else nobody knows why: perhaps a list of revocations
-        has expired."""
+        """Log why a client failed before its request. Otherwise nobody would learn the reason, such as an expired CRL
+        of ours."""
         if (why := self.carrier.header_fault) is not None:
             self._note_no_request(f"bad PROXY header: {escape(why)}", "bad PROXY header")
         elif (why := tls_sessions.tls_fault(reason)) is not None:

@@ -1,4 +1,8 @@
-"""What a connection has to write, and its work that takes long, in the order in which it was asked for."""
+"""A connection's writing and its long work, both in the order in which they were asked for.
+
+Work that takes long is a task, an iterator of short steps. Until all tasks are done, nothing is read, and everything
+that is sent waits behind them. Connections with tasks stand in the line of `core.turns`.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,14 @@ class Working(Pausing):
 
     _tasks: Tasks | None = None
     _answers: list[bytes] | None = None
-    """What the current event has to send; None between two events, when octets are written at once."""
+    """What the current event has to send; None between two events, when bytes are written at once."""
 
     # Tasks.
 
     def do(self, task: Iterator[bytes], size: int, is_long: bool = False) -> None:
-        """Do in turns what may take long, after all that was to be done before. `is_long`: do not begin now.
+        """Run a task that may take long, in turns, after all earlier tasks. `is_long`: do not begin now.
 
-        `size` is how many octets the task holds. Nothing is read until it is done, and what is sent meanwhile waits.
+        `size` is how many bytes the task holds.
         """
         if self._tasks is not None:
             self._tasks.add(task, size)
@@ -30,12 +34,12 @@ class Working(Pausing):
         if not is_long:
             self.do_tasks()
         if self._tasks is not None:
-            self.is_held = True
+            self.autobahn_is_frozen = True
             self.factory.turns.add(self.whole)
             self.pause(Pause.BEHIND)
 
     def do_tasks(self) -> None:
-        """Do as much of the tasks as there is time for in this turn."""
+        """Do as many steps of the tasks as there is time for in this turn."""
         while self._tasks:
             octets = self._tasks.step()
             if octets:
@@ -46,22 +50,22 @@ class Working(Pausing):
             self._tasks = None
 
     def do_in_order(self, action: Callable[[], None]) -> None:
-        """Call `action` now, or after the tasks that are still to be done."""
+        """Call `action` now, or after the tasks that are waiting."""
         if self._tasks:
             self._tasks.add(_calling(action), 0)
         else:
             action()
 
     def forget_tasks(self) -> None:
-        """Leave undone what was still to be done."""
+        """Drop all tasks."""
         if self._tasks is not None:
             self._tasks.clear()
             self._tasks = None
 
     def fail_instead(self, code: int, reason: str) -> None:
-        """Fail the connection in the place of an answer, within its task.
+        """Fail the connection. Call this from a task, in place of its answer.
 
-        The answers that were to follow are left, but for a Close frame.
+        The waiting tasks are dropped; only the Close frame is sent.
         """
         if self.in_open_state:
             assert self._tasks is not None
@@ -70,33 +74,33 @@ class Working(Pausing):
 
     @property
     def has_tasks(self) -> bool:
-        """Whether tasks are still to be done, or are being done."""
+        """Whether a task is waiting or running. In the last step of the last task this is still true."""
         return self._tasks is not None
 
     # Writing.
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:  # noqa: ARG002
-        """Write, behind what is still to be done. All that Autobahn sends comes this way."""
+        """Write, after the waiting tasks. Everything that Autobahn sends comes this way."""
         if self._tasks:
             self._tasks.add(iter((data,)), len(data))
         else:
             self._write(data)
 
     def _write(self, octets: bytes) -> None:
-        """Write: in one go for all pongs and echoes of an event."""
+        """Write: within an event, all pongs and echoes go out together at its end."""
         if self._answers is None:
             self.carrier.write(octets)
         else:
             self._answers.append(octets)
 
     def flush(self) -> None:
-        """Write what the current event has to send so far."""
+        """Write now what the current event has to send so far."""
         if self._answers:
             answers, self._answers = self._answers, []
             self.carrier.write(answers[0] if len(answers) == 1 else b"".join(answers))
 
 
 def _calling(action: Callable[[], None]) -> Iterator[bytes]:
-    """Make a task of one step."""
+    """Make `action` a task of one step."""
     action()
     yield b""

@@ -20,7 +20,7 @@ class FakeConnection:
         self.clock = clock
         self.last_seen = clock.seconds()
         self.pending = 0
-        self.is_waiting = self.is_held_up = False
+        self.is_waiting = self.is_paused_by_url = False
         self.octets = 0
         self.pings: list[float] = []
         self.given_up: float | None = None
@@ -144,7 +144,7 @@ def test_a_client_that_takes_answers_after_the_ping_lives() -> None:
     assert connection.given_up is not None
 
 
-@pytest.mark.parametrize("why", ["is_waiting", "is_held_up"])
+@pytest.mark.parametrize("why", ["is_waiting", "is_paused_by_url"])
 def test_a_client_that_is_not_read_is_not_dropped(why: str) -> None:
     clock, _, connection = make()
     setattr(connection, why, True)

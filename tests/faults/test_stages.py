@@ -16,7 +16,7 @@ from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from echod.core import closing
+from echod.core import close_deadline
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
 from echod.core.turns import SHARE, STEP
@@ -332,7 +332,7 @@ def test_an_abort_looks_ever_more_rarely(clock: Clock, monkeypatch: pytest.Monke
     monkeypatch.setattr(peer.protocol, "count_pending", count_pending)
     clock.pump([LOOK] * 520)
     assert peer.transport.aborted
-    assert len(looks) < 12 + closing.LOOKS
+    assert len(looks) < 12 + close_deadline.LOOKS
 
 
 def test_an_abort_does_not_wait_for_ever(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +358,7 @@ def test_a_drain_reads_the_reply_behind_what_was_not_taken(clock: Clock) -> None
     peer = opened(clock, "/?delay=20s", drain_timeout=10)
     message = client_frame(BINARY, bytes(1_000_000))
     peer.send(message * 5 + client_frame(CLOSE, close_payload(1001)))
-    assert peer.protocol.is_held_up
+    assert peer.protocol.is_paused_by_url
     assert peer.transport.producerState == "paused"
     drained = peer.protocol.factory.drain()
     clock.pump([TICK] * 55)
@@ -777,7 +777,7 @@ def test_a_ping_does_not_come_between_fragments(slow: SlowClock) -> None:
 def test_the_end_comes_after_a_message_that_takes_long(slow: SlowClock, end: str, last: list[Frame]) -> None:
     peer, answer = begin_long(slow, f"/?delay=1ms&fragment=50&{end}&after=1")
     assert work_off(peer) == [answer, *last]
-    assert (peer.protocol.is_held_up, peer.protocol.in_open_state) == (end in {"abort", "stall"}, end == "stall")
+    assert (peer.protocol.is_paused_by_url, peer.protocol.in_open_state) == (end in {"abort", "stall"}, end == "stall")
 
 
 def test_what_is_held_behind_a_message_that_takes_long_comes_after_it_and_before_the_close(slow: SlowClock) -> None:

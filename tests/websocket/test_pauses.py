@@ -19,11 +19,11 @@ def test_it_is_read_when_there_is_no_reason_left(peer: Peer) -> None:
     connection, transport = peer.protocol, peer.transport
     connection.pause(Pause.BEHIND)
     connection.pause(Pause.FAULT)
-    assert (Pause(connection.pauses), transport.producerState) == (Pause.BEHIND | Pause.FAULT, "paused")
-    assert (connection.is_behind, connection.is_held_up, connection.is_waiting) == (True, True, False)
+    assert (connection.pauses, transport.producerState) == (Pause.BEHIND | Pause.FAULT, "paused")
+    assert (connection.is_behind, connection.is_paused_by_url, connection.is_waiting) == (True, True, False)
     connection.resume(Pause.BEHIND)
     connection.resume(Pause.ROOM)  # it was none
-    assert (Pause(connection.pauses), transport.producerState) == (Pause.FAULT, "paused")
+    assert (connection.pauses, transport.producerState) == (Pause.FAULT, "paused")
     connection.lift(Pause.FAULT)
     assert transport.producerState == "paused"
     connection.read_if_may()

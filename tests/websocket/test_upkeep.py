@@ -116,7 +116,7 @@ def test_silence_is_pinged_and_then_reset(clock: Clock) -> None:
 
 def test_a_close_frame_ends_the_wait_for_room_of_a_connection_whose_close_has_begun(peer: Peer) -> None:
     """As it has when the peer sends no more, and has not taken its answers yet."""
-    peer.protocol.factory.began_to_close(peer.protocol)
+    peer.protocol.factory.start_close_deadline(peer.protocol)
     peer.protocol.wait_for_room()
     assert peer.protocol in peer.protocol.factory.waiting
     peer.protocol.go_away(at_once=True)

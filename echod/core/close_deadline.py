@@ -18,7 +18,7 @@ LOOKS = 8
 
 
 class Leaver(Protocol):
-    """What `Closing` needs to know of a connection that closes."""
+    """What `CloseDeadlines` needs to know of a connection that closes."""
 
     def count_pending(self) -> int:
         """Return how many written bytes the peer's side has not taken yet."""
@@ -29,18 +29,18 @@ class Leaver(Protocol):
         ...
 
 
-Connection = TypeVar("Connection", bound=Leaver)
+Leaving = TypeVar("Leaving", bound=Leaver)
 
 
-class Closing(Generic[Connection]):
+class CloseDeadlines(Generic[Leaving]):
     """The connections that are closing."""
 
     def __init__(self, ticker: Ticker, timeout: float, longest: float) -> None:
         """`timeout` is the time for a peer that takes nothing, `longest` for a peer that does. Both are in seconds."""
-        self._ends: Deadlines[Connection] = Deadlines(ticker, timeout, self._give_up)
-        self._longest: Deadlines[Connection] = Deadlines(ticker, max(timeout, longest), self._give_up)
-        self._looks: Deadlines[Connection] = Deadlines(ticker, timeout / LOOKS, self._look)
-        self._pending: dict[Connection, int] = {}
+        self._ends: Deadlines[Leaving] = Deadlines(ticker, timeout, self._give_up)
+        self._longest: Deadlines[Leaving] = Deadlines(ticker, max(timeout, longest), self._give_up)
+        self._looks: Deadlines[Leaving] = Deadlines(ticker, timeout / LOOKS, self._look)
+        self._pending: dict[Leaving, int] = {}
         """What `count_pending` returned at the last look."""
         self._has_longest = True
 
@@ -48,7 +48,7 @@ class Closing(Generic[Connection]):
         """Tell whether `connection` is closing."""
         return connection in self._ends
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: Leaving) -> None:
         """Note the first step of a close."""
         # Pending is 0 until the first look, because the last answers and the Close frame may not be written yet.
         self._pending[connection] = 0
@@ -57,7 +57,7 @@ class Closing(Generic[Connection]):
         if self._has_longest:
             self._longest.add(connection)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Leaving) -> None:
         """Drop a connection that is gone, if it was closing."""
         self._pending.pop(connection, None)
         for queue in (self._ends, self._looks, self._longest):
@@ -68,7 +68,7 @@ class Closing(Generic[Connection]):
         self._has_longest = False
         self._longest.clear()
 
-    def _look(self, connection: Connection) -> None:
+    def _look(self, connection: Leaving) -> None:
         before, now = self._pending[connection], connection.count_pending()
         self._pending[connection] = now
         if now < before:
@@ -76,6 +76,6 @@ class Closing(Generic[Connection]):
         if now:  # otherwise the peer has taken everything
             self._looks.add(connection)
 
-    def _give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: Leaving) -> None:
         self.forget(connection)
         connection.give_up()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.task import Clock
 
-from echod.core.closing import Closing
+from echod.core.close_deadline import CloseDeadlines
 from echod.core.deadlines import TICK, Ticker
 
 
@@ -30,8 +30,8 @@ class Leaving:
         self.end = self._clock.seconds()
 
 
-def make(clock: Clock, longest: float = 60) -> tuple[Closing[Leaving], Leaving]:
-    closing: Closing[Leaving] = Closing(Ticker(clock), 4, longest)
+def make(clock: Clock, longest: float = 60) -> tuple[CloseDeadlines[Leaving], Leaving]:
+    closing: CloseDeadlines[Leaving] = CloseDeadlines(Ticker(clock), 4, longest)
     leaving = Leaving(clock)
     closing.begin(leaving)
     assert leaving in closing
