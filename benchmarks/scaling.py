@@ -37,13 +37,13 @@ HANDSHAKE = (
 )
 
 PONG = b"\x8a\x80\x00\x00\x00\x00"
-"""A pong without a payload. Any octet is a sign of life."""
+"""A pong without a payload. Any byte is a sign of life."""
 
 CACHES = ("TCP ", "sock_inode_cache ", "filp ", "eventpoll_epi ", "ep_head ", "lsm_inode_cache ")
 """The kernel's slabs with one object for each socket."""
 
 DENTRY = 192
-"""Octets of a socket's dentry. The growth of its slab shows nothing, because other dentries come and go in it."""
+"""Bytes of a socket's dentry. The growth of its slab shows nothing, because other dentries come and go in it."""
 
 
 WORKERS = 2
@@ -54,7 +54,7 @@ READY = "max-message-size"
 
 @dataclass(frozen=True)
 class Look:
-    """The daemon at one moment: KiB of each process, octets in the kernel's slabs, seconds of CPU time."""
+    """The daemon at one moment: KiB of each process, bytes in the kernel's slabs, seconds of CPU time."""
 
     processes: tuple[int, ...]
     kernel: int
@@ -80,7 +80,7 @@ def processor_time(pid: int) -> int:
 
 
 def slab_octets(slabinfo: str) -> int:
-    """Return the octets of the used objects in the relevant caches. `slabinfo` is the kernel's table."""
+    """Return the bytes of the used objects in the relevant caches. `slabinfo` is the kernel's table."""
     rows = [line.split() for line in slabinfo.splitlines() if line.startswith(CACHES)]
     return sum(int(active) * int(size) for _, active, _, size, *_ in rows)
 
@@ -121,7 +121,7 @@ def open_one(port: int, context: ssl.SSLContext | None) -> socket.socket:
 
 
 def answer_ping(client: socket.socket) -> bool:
-    """Answer a ping. Return False if the octets belong to TLS alone, and contain no ping."""
+    """Answer a ping. Return False if the bytes belong to TLS alone, and contain no ping."""
     try:
         client.settimeout(0)
         if not client.recv(4096):

@@ -1,6 +1,6 @@
 """The load generator notices everything that an echo server can do wrong, and accepts everything that it may do.
 
-A generator that overlooks wrong octets would favour the fastest wrong server. So these tests run it against servers
+A generator that overlooks wrong bytes would favour the fastest wrong server. So these tests run it against servers
 that each make one mistake. The server is a few lines on a blocking socket, and no WebSocket library, because a library
 could not make the mistakes.
 """

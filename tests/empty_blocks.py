@@ -1,7 +1,7 @@
 """A deflated message of empty blocks, each with Huffman codes of its own. It costs an inflater the most work for each
 byte.
 
-Knows RFC 1951. For each block of 35 octets an inflater builds the tables of two codes, of 286 and of 30 symbols.
+Knows RFC 1951. For each block of 35 bytes an inflater builds the tables of two codes, of 286 and of 30 symbols.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _block() -> str:
 
 
 def empty_blocks(size: int) -> bytes:
-    """Return the octets of a message of about `size` octets."""
+    """Return the bytes of a message of about `size` bytes."""
     bits = _block() * 8
     unit = int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")
     return unit * (size // len(unit)) + b"\0"  # three bits begin the empty stored block whose tail a sender omits

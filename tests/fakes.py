@@ -68,7 +68,7 @@ class Peer:
         self.protocol.makeConnection(self.transport)
 
     def send(self, octets: bytes) -> bytes:
-        """Send octets in one piece, and return what the server wrote in answer."""
+        """Send bytes in one piece, and return what the server wrote in answer."""
         self.protocol.dataReceived(octets)
         return self.take()
 
@@ -83,7 +83,7 @@ class Peer:
         return answer
 
     def frames(self, octets: bytes) -> list[frames.Frame]:
-        """Send octets, and return the frames of the answer."""
+        """Send bytes, and return the frames of the answer."""
         found, rest = frames.split(self.send(octets))
         assert not rest
         return found

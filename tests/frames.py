@@ -65,7 +65,7 @@ DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
 def deflated_octets(payload: bytes, compressor: Any = None) -> bytes:
-    """Return the octets of a deflated message (RFC 7692 section 7.2.1). Without a compressor it refers to no other
+    """Return the bytes of a deflated message (RFC 7692 section 7.2.1). Without a compressor it refers to no other
     message."""
     compressor = compressor or zlib.compressobj(wbits=-15)
     octets: bytes = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)

@@ -189,7 +189,7 @@ class Link:
         return protocol, protocol
 
     def push(self, octets: bytes | memoryview) -> int:
-        """Give the kernel what it takes at once, and return the number of octets that it took."""
+        """Give the kernel what it takes at once, and return the number of bytes that it took."""
         try:
             return self.socket.send(octets)
         except BlockingIOError:
@@ -224,7 +224,7 @@ class Link:
         return self.received
 
     def receive(self, size: int) -> bytes:
-        """Turn the loop until `size` octets have come, and return them."""
+        """Turn the loop until `size` bytes have come, and return them."""
         self.loop.until(lambda: len(self.take()) >= size)
         octets = bytes(self.received[:size])
         del self.received[:size]
@@ -280,7 +280,7 @@ class SecureLink(Link):
         return self.outgoing.read()
 
     def push_sealed(self, octets: bytes = b"") -> bool:
-        """Give the kernel these octets after those that it did not take before; tell whether it took them all."""
+        """Give the kernel these bytes after those that it did not take before; tell whether it took them all."""
         self._sealed += octets + self.outgoing.read()
         self._sealed = self._sealed[super().push(self._sealed) :]
         return not self._sealed

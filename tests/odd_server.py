@@ -35,7 +35,7 @@ class Peer:
         self.head = b""
 
     def send(self, octets: bytes) -> None:
-        """Send octets."""
+        """Send bytes."""
         self._connection.sendall(octets)
 
     def _receive(self) -> None:

@@ -19,7 +19,7 @@ class Kept(Protocol):
         Kept.made.callback(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Ignore the handshake's octets."""
+        """Ignore the handshake's bytes."""
 
 
 def until(condition: Any, deadline: float = 60) -> Deferred[None]:

@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 def finish(steps: Generator[bytes, None, Result]) -> Result:
-    """Run all steps, and return their result. No step may give octets to send."""
+    """Run all steps, and return their result. No step may give bytes to send."""
     while True:
         try:
             assert next(steps) == b""

@@ -86,7 +86,7 @@ def close(client: socket.socket, code: int) -> None:
 
 
 def traffic(client: socket.socket, fragment: int | None = None) -> None:
-    """Send 5 texts of 7, 7, 7, 7 and 5000 octets, 2 binary messages of 100 and 200,000, and a ping among them."""
+    """Send 5 texts of 7, 7, 7, 7 and 5000 bytes, 2 binary messages of 100 and 200,000, and a ping among them."""
     for _ in range(3):
         echo(client, TEXT, b"a text.", fragment)
     echo(client, BINARY, bytes(100), fragment)
@@ -191,7 +191,7 @@ def test_held_octets_are_reported() -> None:
         wait_until(lambda: samples(daemon).get("echod_connections_backpressured") == 1, "the backpressure")
 
         def is_told_alike() -> object:
-            """The kernel may take further octets between the two requests."""
+            """The kernel may take further bytes between the two requests."""
             held = samples(daemon)["echod_buffered_bytes"]
             (told,) = json.loads(get(daemon, "/connections"))["connections"]
             return told["backpressured"] and held == told["buffered"] > 100_000

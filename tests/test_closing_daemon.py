@@ -23,11 +23,11 @@ from tests.loop import needed_native
 from tests.tls import Certificate
 
 PAYLOAD = random.Random(1).randbytes(8 << 20)
-"""Twice the octets that the kernel takes for a peer that does not read."""
+"""Twice the bytes that the kernel takes for a peer that does not read."""
 
 PIECE = 1 << 16
 PAUSE = 0.05
-"""A reader takes `PIECE` octets, then waits `PAUSE` seconds. The whole payload takes 6.4 s."""
+"""A reader takes `PIECE` bytes, then waits `PAUSE` seconds. The whole payload takes 6.4 s."""
 
 CLOSE_TIMEOUT = ("--close-timeout", "2s")
 
@@ -73,7 +73,7 @@ def connect(started: Daemon, kind: str, certificate: Certificate) -> Any:
 
 
 def read(connection: Any, has_begun: Callable[[], object] = bool) -> Seen:
-    """Read slowly to the end. Call `has_begun` when the first octets have come."""
+    """Read slowly to the end. Call `has_begun` when the first bytes have come."""
     seen = bytearray()
     try:
         while octets := connection.recv(PIECE):

@@ -221,7 +221,7 @@ def test_a_package_index_would_accept_both(wheel: Path, sdist: Path) -> None:
 )
 def test_the_wheel_can_be_for_any_linux_with_the_c_library_of_2012(wheel: Path, tmp_path: Path) -> None:
     """The wheel works with glibc 2.17 or newer, whatever it was built against. Repairing it twice gives the same
-    octets."""
+    bytes."""
     names = set()
     for folder in (tmp_path / "1", tmp_path / "2"):
         done = run(

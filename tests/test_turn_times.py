@@ -109,7 +109,7 @@ def in_one(octets: bytes) -> bytes:
 
 
 def is_echoed(octets: bytes, link: Link) -> bool:
-    """Tell whether at least as many octets have come."""
+    """Tell whether at least as many bytes have come."""
     return len(link.take()) >= len(octets)
 
 

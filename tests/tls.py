@@ -31,12 +31,12 @@ class OneAtATime(ssl.SSLSocket):
     _turn = threading.Lock()
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """Receive some octets."""
+        """Receive some bytes."""
         octets: bytes = self._when_it_can(super().recv, buflen, flags)
         return octets
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all octets."""
+        """Send all bytes."""
         rest = memoryview(data)
         while rest:
             rest = rest[self._when_it_can(super().send, rest, flags) :]
@@ -176,7 +176,7 @@ class Client:
         self.server.set_app_data(protocol)
 
     def shake_hands(self) -> Client:
-        """Carry octets between the two ends until both have finished; raises `SSL.Error`."""
+        """Carry bytes between the two ends until both have finished; raises `SSL.Error`."""
         ends = (self.connection, self.server)
         done: set[SSL.Connection] = set()
         while len(done) < 2:

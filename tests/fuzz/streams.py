@@ -1,6 +1,6 @@
 """What a client may send, from correct to hostile: request heads and frames, combined, damaged, and cut.
 
-Knows how to make octets. Must never know how the daemon reacts to them.
+Knows how to make bytes. Must never know how the daemon reacts to them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _frames = st.one_of(
 
 
 def _deflated(payload: bytes, opcode: int, step: int, flush: int, left_out: int) -> bytes:
-    """Return a deflated message in frames of `step` octets, without its last `left_out` octets. Right are 4, and none
+    """Return a deflated message in frames of `step` bytes, without its last `left_out` bytes. Right are 4, and none
     with Z_FINISH."""
     deflate = zlib.compressobj(wbits=-15)
     octets = deflate.compress(payload) + deflate.flush(flush)
@@ -120,7 +120,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def pieces(draw: st.DrawFn, octets: bytes) -> list[bytes]:
-    """Draw a way to cut octets: at random places, or into pieces of one size."""
+    """Draw a way to cut bytes: at random places, or into pieces of one size."""
     if draw(st.booleans()):
         step = draw(st.sampled_from([1, 2, 7, 100, 4096]))
         return [octets[start : start + step] for start in range(0, len(octets), step)]

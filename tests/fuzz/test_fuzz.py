@@ -1,4 +1,4 @@
-"""Any octets, cut in any way: the same answer and the same close, no exception, and no more than a second of CPU time.
+"""Any bytes, cut in any way: the same answer and the same close, no exception, and no more than a second of CPU time.
 
 As a test this draws a fixed number of streams. `python -m tests.fuzz --seconds N` draws streams for N seconds.
 """

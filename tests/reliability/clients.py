@@ -71,8 +71,8 @@ class Client:
         await asyncio.wait_for(self._loop.sock_sendall(self.sock, octets), PATIENCE)
 
     async def push(self, octets: bytes, limit: int, stall: float) -> int:
-        """Send the same octets again and again until nothing is accepted for `stall` seconds, until the limit, or until
-        the end of the connection; return the number of octets."""
+        """Send the same bytes again and again until nothing is accepted for `stall` seconds, until the limit, or until
+        the end of the connection; return the number of bytes."""
         sent = 0
         view = memoryview(octets)
         while sent < limit:
@@ -124,7 +124,7 @@ class Client:
         return bool(data)
 
     async def read(self, most: int) -> bytes:
-        """Return at most `most` octets: first those that were read and not used, then those that come."""
+        """Return at most `most` bytes: first those that were read and not used, then those that come."""
         if self._octets:
             octets = bytes(self._octets[:most])
             del self._octets[:most]
@@ -207,7 +207,7 @@ async def warm_up(address: Address, *headers: str) -> None:
 
 
 def cut_from(period: bytes, position: int, length: int) -> bytes:
-    """Return `length` octets from `position` on of the endlessly repeated `period`."""
+    """Return `length` bytes from `position` on of the endlessly repeated `period`."""
     start = position % len(period)
     piece = period[start : start + length]
     while len(piece) < length:

@@ -43,7 +43,7 @@ class Daemon(daemon.Daemon):
         return [*(word for part in self._prefix for word in part.split()), *super().command]
 
     def memory(self) -> int:
-        """Return the daemon's resident memory in octets."""
+        """Return the daemon's resident memory in bytes."""
         return self._kib("smaps_rollup", "Rss")
 
     def reset_peak(self) -> None:

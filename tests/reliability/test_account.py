@@ -22,14 +22,14 @@ from tests.tls import Certificate
 CLIENTS = 40
 
 RECEIVE_BUFFER = 32 * KIB
-"""Size of a client's receive buffer. Octets there and in the sending kernel's buffers are not in the daemon."""
+"""Size of a client's receive buffer. Bytes there and in the sending kernel's buffers are not in the daemon."""
 
 PATIENCE = 30.0
 """Time limit in seconds for a client that waits for the daemon: longer than a connection waits for room."""
 
 
 def buffered(daemon: Daemon) -> int:
-    """Return the octets that the daemon reports as held by its connections."""
+    """Return the bytes that the daemon reports as held by its connections."""
     with urlopen(f"{daemon.admin_urls[0]}/metrics", timeout=PATIENCE) as answer:
         match = re.search(r"^echod_buffered_bytes (\S+)$", answer.read().decode(), re.MULTILINE)
     assert match is not None
@@ -49,7 +49,7 @@ def connect(daemon: Daemon, certificate: Certificate | None) -> socket.socket:
 
 
 def receive(sock: socket.socket, size: int) -> None:
-    """Read exactly `size` octets."""
+    """Read exactly `size` bytes."""
     while size:
         octets = sock.recv(min(size, 256 * KIB))
         if not octets:

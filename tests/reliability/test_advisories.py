@@ -1,6 +1,6 @@
 """One test for each published fault that an echo server on Autobahn could share, by its library or by its kind.
 
-The tests use a connection on a fake transport. So each test is fast, and decides how the octets are cut.
+The tests use a connection on a fake transport. So each test is fast, and decides how the bytes are cut.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def test_a_frame_and_a_message_have_a_limit_cve_2026_44545() -> None:
     assert close_code(peer.frames(frames.client_frame(frames.CONTINUATION, b"x"))) == 1009
 
 
-# CVE-2026-62389 (ws): memory that grew with the number of fragments instead of their octets.
+# CVE-2026-62389 (ws): memory that grew with the number of fragments instead of their bytes.
 
 
 @pytest.mark.parametrize("payload", [b"", b"x"], ids=["empty", "1 octet"])
@@ -163,7 +163,7 @@ def test_tiny_fragments_cve_2026_62389(payload: bytes) -> None:
     assert peer.transport.half_closed
 
 
-# CVE-2026-123817 (aiohttp): memory and time that grew with the number of reads of a message instead of its octets.
+# CVE-2026-123817 (aiohttp): memory and time that grew with the number of reads of a message instead of its bytes.
 
 
 def test_tiny_reads_cve_2026_123817() -> None:

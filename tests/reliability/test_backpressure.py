@@ -1,4 +1,4 @@
-"""A slow but honest reader: its connection is never ended, and it never gets a wrong octet, however long it takes."""
+"""A slow but honest reader: its connection is never ended, and it never gets a wrong byte, however long it takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
 
 RATE = 64 * KIB
-"""Octets that the reader takes per second, in eight pieces."""
+"""Bytes that the reader takes per second, in eight pieces."""
 
 
 @pytest.mark.parametrize("size", [100 * KIB, 8 * MIB], ids=["100 KiB", "8 MiB"])

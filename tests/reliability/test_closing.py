@@ -76,7 +76,7 @@ def test_clients_that_stop_answering_amid_a_stream(figure: Figure) -> None:
 
     with Daemon("--close-timeout", "2s", "--ping-interval", "2s", "--ping-timeout", "2s") as daemon:
         seconds = asyncio.run(run(daemon))
-    # The clients first fill the buffers for a second or two, and each octet that is accepted is a sign of life.
+    # The clients first fill the buffers for a second or two, and each byte that is accepted is a sign of life.
     figure("time until all descriptors of clients that neither read nor end are closed", seconds, 4 + 5 + 3, "s")
 
 

@@ -42,7 +42,7 @@ def _end(sock: socket.socket, how: str) -> None:
 
 
 def _exchange(address: tuple[str, int], octets: bytes, how: str) -> None:
-    """Send octets, and end the connection: by our FIN, by a reset, or (`wait`) by the server."""
+    """Send bytes, and end the connection: by our FIN, by a reset, or (`wait`) by the server."""
     sock = socket.create_connection(address, 10)
     sock.sendall(octets)
     if octets:

@@ -27,7 +27,7 @@ CLIENTS = 100
 OFFER = f"{frames.DEFLATE}; client_max_window_bits=12"
 
 STALL = 0.5
-"""Seconds without room for one more octet after which a client that never reads stops sending."""
+"""Seconds without room for one more byte after which a client that never reads stops sending."""
 
 
 class Flood(NamedTuple):
@@ -39,7 +39,7 @@ class Flood(NamedTuple):
 
 
 async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENTS) -> Flood:
-    """Let clients push the same octets, each up to a limit, and read nothing, while an honest client echoes."""
+    """Let clients push the same bytes, each up to a limit, and read nothing, while an honest client echoes."""
     await warm_up(daemon.address)
     idle = daemon.memory()
     daemon.reset_peak()
@@ -55,7 +55,7 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
 
 
 async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str) -> int:
-    """Return the octets that the daemon holds for clients which stay connected and idle. `headers` are those of their
+    """Return the bytes that the daemon holds for clients which stay connected and idle. `headers` are those of their
     handshakes."""
     await warm_up(daemon.address, *headers)
     idle = daemon.memory()
@@ -131,7 +131,7 @@ def test_a_message_2_octets_at_a_time(form: Form, figure: Figure) -> None:
             octets = frames.client_frame(frames.BINARY, bytes(size))
             for start in range(0, len(octets), 2):
                 client.sock.send(octets[start : start + 2])
-                # Let the daemon read these octets before the next ones: the kernel would join both.
+                # Let the daemon read these bytes before the next ones: the kernel would join both.
                 await asyncio.sleep(0)
             frame = await client.frame()
             used.append(daemon.cpu() - before)

@@ -1,2 +1,2 @@
-"""Fuzzing of the native code under sanitizers: any octets, in buffers of just their size, against an oracle beside
+"""Fuzzing of the native code under sanitizers: any bytes, in buffers of just their size, against an oracle beside
 it."""
