@@ -47,7 +47,3 @@ class Account:
             + self.deflated
             + self.delayed
         )
-
-    def entries(self) -> dict[str, int]:
-        """Return what is kept, by what it is."""
-        return {entry: octets for entry in self.__slots__ if (octets := getattr(self, entry))}

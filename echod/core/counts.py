@@ -29,6 +29,16 @@ LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Bounds in seconds. A turn of the pump takes up to a millisecond, and a turn of `turns.Turns` up to five."""
 
 
+class ServedBy(StrEnum):
+    """What echoes messages."""
+
+    PUMP = "pump"
+    """Native code that reads and writes the socket by itself."""
+    CODEC = "codec"
+    """Native code, for bytes that Twisted has read."""
+    AUTOBAHN = "autobahn"
+
+
 class Outcome(StrEnum):
     """How a connection ended."""
 

@@ -29,9 +29,10 @@ class Carrier:
     # Facts.
 
     @property
-    def peer(self) -> Any:
-        """Twisted's address of the other end of the socket."""
-        return self._layers[0].getPeer()
+    def peer(self) -> tuple[str, int] | None:
+        """The IP address and port at the other end of the socket; None for a Unix socket."""
+        address = self._layers[0].getPeer()
+        return (address.host, address.port) if hasattr(address, "host") else None
 
     @property
     def tells_client(self) -> bool:
@@ -191,7 +192,7 @@ class _Secure(Carrier):
 
 
 NO_CARRIER = Carrier(())
-"""The carrier of a connection that is not made yet or is lost. It carries and holds nothing."""
+"""The carrier of a connection that is not made yet or is lost. It holds nothing."""
 
 
 def carrier_of(transport: ITransport) -> Carrier:

@@ -37,9 +37,9 @@ def describe(connection: Snapshot, now: float) -> dict[str, Any]:
     }
 
 
-def describe_peer(peer: Any) -> str:
-    """Return the address at the other end of the socket. It may be a proxy's."""
-    return ws_url.join(plain_address(peer.host), peer.port) if hasattr(peer, "host") else "unix"
+def describe_peer(peer: tuple[str, int] | None) -> str:
+    """Return the address and port at the other end of the socket, which may be a proxy's."""
+    return "unix" if peer is None else ws_url.join(plain_address(peer[0]), peer[1])
 
 
 def _shown(words: str | None) -> str | None:

@@ -41,37 +41,36 @@ class ConnectionBase(autobahn.ServerProtocol):
     factory: EchoFactory
     log = log.AutobahnLog()
 
-    # The defaults are class attributes, so that an idle connection stores nothing for them.
-    phase = OPENING
-    """Changed by `enter` alone."""
+    # What nearly every connection sets is in slots. Python shares the names of at most 30 other attributes among all
+    # objects of a class. An object with more of them gets a dictionary of its own, which takes 1.3 KiB and is slower.
+    __slots__ = ("_outcome", "_traffic", "account", "address", "carrier", "lease", "phase", "seen_at", "since")
 
-    carrier: Carrier = NO_CARRIER
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase: Phase = OPENING
+        """Changed only by `enter`."""
+        self.carrier: Carrier = NO_CARRIER
+        self.account = Account()
+        """What the connection keeps in memory."""
+        self.address: str | None = None
+        """The client's IP address; None until the request head has arrived, and over a Unix socket."""
+        self.since = 0.0
+        """When the opening handshake ended, by the factory's clock; before that, when the connection was accepted."""
+        self.seen_at = 0.0
+        """When bytes last arrived, by the factory's clock."""
+        self.lease: Any = None
+        """The pump's lease of the carrier, or None. Only the lane writes it."""
+        self._traffic: Traffic | None = None
+        self._outcome: Outcome | None = None
 
-    account: Account
-    """What the connection keeps in memory."""
-
+    # The defaults of all other attributes are class attributes, so that an idle connection stores nothing for them.
     path = "/"
-
-    address: str | None = None
-    """The client's IP address; None until the request head has arrived, and over a Unix socket."""
-
-    since = 0.0
-    """When the opening handshake ended, by the factory's clock; before that, when the connection was accepted."""
 
     place: str | None = None
     """The key under which the factory counts this connection if addresses have a limit. Only the factory writes it."""
 
-    seen_at = 0.0
-    """When bytes last arrived, by the factory's clock."""
-
-    lease: Any = None
-    """The pump's lease of the carrier, or None. Only the lane writes it."""
-
     faulty: Faulty | None = None
     """The faults that the URL asks for; None if it asks for none."""
-
-    _traffic: Traffic | None = None
-    _outcome: Outcome | None = None
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`, unless the connection is further already."""
@@ -120,11 +119,11 @@ class ConnectionBase(autobahn.ServerProtocol):
     @property
     def peer_address(self) -> str | None:
         """The IP address at the other end of the socket, which may be a proxy's; None for a Unix socket."""
-        host = getattr(self.carrier.peer, "host", None)
-        return host and plain_address(host)
+        peer = self.carrier.peer
+        return None if peer is None else plain_address(peer[0])
 
     @property
-    def is_behind_proxy(self) -> bool:
+    def comes_through_proxy(self) -> bool:
         """Whether a proxy tells the client's address, so that it is not known when the connection is accepted."""
         return bool(self.factory.settings.trust_proxy) or self.carrier.tells_client
 

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from echod.core.account import Account
 from echod.lane.large import Octets
 from echod.upstream.carriers import NO_CARRIER, carrier_of
 from echod.websocket.base import connection_log
 from echod.websocket.pauses import Pause
-from echod.websocket.phase import CLOSED, CLOSING, FINISHED, LEAVING, LINGERING, OPEN, OPENING, Phase
+from echod.websocket.phase import CLOSED, CLOSING, FINISHED, LEAVING, LINGERING, OPEN, OPENING
 from echod.websocket.snapshot import Snapshot
 from echod.websocket.upkeep import Upkeep
 
@@ -26,20 +25,16 @@ def _ignore(_: Upkeep, __: Octets) -> None:
     """Drop bytes that arrive after the end."""
 
 
-_MEANINGS: dict[Phase, Callable[[Upkeep, Octets], None]] = {
-    OPENING: Upkeep.receive_head,
-    OPEN: Upkeep.receive_frames,
-    LEAVING: Upkeep.receive_frames,
-    CLOSING: Upkeep.receive_frames,
-    LINGERING: _ignore,
-    FINISHED: _ignore,
-    CLOSED: _ignore,
-}
-"""What octets mean, by phase."""
-
-_RECEIVERS = tuple(_MEANINGS[phase] for phase in Phase)
-"""The same by the phase's number: each read looks here."""
-
+_RECEIVERS: tuple[Callable[[Upkeep, Octets], None], ...] = (
+    Upkeep.receive_head,  # OPENING
+    Upkeep.receive_frames,  # OPEN
+    Upkeep.receive_frames,  # LEAVING
+    Upkeep.receive_frames,  # CLOSING
+    _ignore,  # LINGERING
+    _ignore,  # FINISHED
+    _ignore,  # CLOSED
+)
+"""Who handles received bytes, by the number of the phase."""
 
 _STATES = {
     OPENING: "connecting",
@@ -61,7 +56,6 @@ class Connection(Upkeep):
     def connectionMade(self) -> None:
         """Wait for a request head."""
         self.carrier = carrier_of(self.transport)
-        self.account = Account()
         self.await_request()
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
@@ -101,7 +95,7 @@ class Connection(Upkeep):
         """Run the action of an event. No exception escapes, and everything that the action sends goes out in one
         write."""
         self.factory.turns.begin()
-        self._answers = []
+        self._to_send = []
         try:
             action()
         except Exception:
@@ -120,7 +114,7 @@ class Connection(Upkeep):
     def settle(self) -> None:
         """Send the answers of the event, and take the next step that the event has made possible."""
         self.flush()
-        self._answers = None
+        self._to_send = None
         if self.phase is CLOSED:
             return
         if self.carrier.has_session:
@@ -130,13 +124,13 @@ class Connection(Upkeep):
             return
         if self.phase is OPEN:
             if self._codec is not None:
-                self.offer()
+                self.lend_after_read()
         elif self.phase is LEAVING:
             self.go_away()
         elif self.phase is FINISHED:
             self.let_go()
 
-    def work(self) -> None:
+    def take_turn(self) -> None:
         """Take a turn: go on with what was put off."""
         if not self.is_behind:
             self.read_session()
@@ -163,7 +157,7 @@ class Connection(Upkeep):
             traffic=self.traffic,
             buffered=self.count(),
             is_backpressured=self.is_backpressured,
-            lane=self.lane_name,
+            lane=self.served_by,
             subprotocol=self.subprotocol,
             extensions=self.extensions,
             terms=self.terms,
@@ -177,7 +171,7 @@ class Connection(Upkeep):
         was_paused = self.is_paused_by_url
         self.act(action)
         if was_paused and not self.is_paused_by_url and not self.has_tasks and self.phase < LINGERING:
-            self.work()
+            self.take_turn()
 
     def pause_for_url(self, is_paused: bool) -> None:
         """Stop or resume reading, because the URL asks for it."""

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from echod.core import memory
 from echod.core.budget import Budget
 from echod.core.close_deadline import CloseDeadlines
-from echod.core.counts import Counts, Outcome, Sums
+from echod.core.counts import Counts, Outcome, ServedBy, Sums
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
@@ -103,7 +103,7 @@ class EchoFactory(WebSocketServerFactory):
         )
         self.waiting: Deadlines[Connection] = Deadlines(ticker, settings.full_timeout, Connection.waited_too_long)
         self._stalled: Deadlines[Connection] = Deadlines(ticker, settings.max_stall, Connection.give_up)
-        self.turns: Turns[Connection] = Turns(clock, Connection.work)
+        self.turns: Turns[Connection] = Turns(clock, Connection.take_turn)
         self._shrinking: Turns[Connection] = Turns(clock, self._shrink)
         self._grown: Deadlines[Connection] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
         self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
@@ -170,7 +170,7 @@ class EchoFactory(WebSocketServerFactory):
         self._opening.add(connection)
         if (
             self.settings.max_connections_per_address is not None
-            and not connection.is_behind_proxy
+            and not connection.comes_through_proxy
             and not self.admit(connection, connection.peer_address)
         ):
             self._turn_away(connection, ADDRESS_FULL)
@@ -279,7 +279,11 @@ class EchoFactory(WebSocketServerFactory):
         """Return the messages received and sent, by what served them."""
         pumped = self._pumped if self.lane is None else self.lane.sums
         coded = Sums() if self.codec is None else self.codec.sums
-        return {"pump": (pumped, pumped), "codec": (coded, coded), "autobahn": (self.counts.received, self.counts.sent)}
+        return {
+            ServedBy.PUMP: (pumped, pumped),
+            ServedBy.CODEC: (coded, coded),
+            ServedBy.AUTOBAHN: (self.counts.received, self.counts.sent),
+        }
 
     def _forget_deadlines(self, connection: Connection) -> None:
         self._opening.discard(connection)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from echod import __version__
+from echod.core.counts import ServedBy
 from echod.faults.query import Faults
 from echod.http.extensions import Terms
 from echod.http.request import Request
@@ -140,8 +141,8 @@ class Facts:
     """What was agreed on for permessage-deflate; None without it."""
     tls: dict[str, str | None] | None
     """`version`, `cipher` and `sni`; None without TLS."""
-    lane: str
-    """What serves ordinary messages: `pump`, `codec` or `autobahn`."""
+    lane: ServedBy
+    """What serves ordinary messages."""
     settings: Settings
     faults: Faults
     seed: int | None

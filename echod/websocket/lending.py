@@ -6,7 +6,7 @@ connection is needed in Python (`take_back`).
 
 from __future__ import annotations
 
-from echod.core.counts import Outcome
+from echod.core.counts import Outcome, ServedBy
 from echod.lane.leases import Ended
 from echod.upstream.tls_sessions import Session
 from echod.websocket.messages import Messages
@@ -30,7 +30,7 @@ class Lending(Messages):
     # The lease begins.
 
     @property
-    def has_lane(self) -> bool:
+    def pump_can_serve(self) -> bool:
         """Whether the pump can serve a connection of this kind."""
         lane = self.factory.lane
         if lane is None or not self.carrier.can_be_lent(lane.takes_tls):
@@ -38,19 +38,19 @@ class Lending(Messages):
         return self.extension is None or (lane.takes_deflate and self.extension.terms.stands_alone)
 
     @property
-    def _can_be_lent(self) -> bool:
+    def _is_lendable_now(self) -> bool:
         return (
             not self.pauses
             and self.phase is OPEN
             and self._codec is not None
             and self.is_idle
-            and self.has_lane
+            and self.pump_can_serve
             and not self.carrier.unsent
         )
 
-    def offer(self) -> None:
+    def lend_after_read(self) -> None:
         """Lend the carrier if nothing is under way either way."""
-        if not self._can_be_lent:
+        if not self._is_lendable_now:
             return
         if self.carrier.has_session:
             # Twisted is still within its read: more of it may follow, and answers may have to be written.
@@ -60,16 +60,16 @@ class Lending(Messages):
 
     def lend(self) -> None:
         """Lend the carrier now, if nothing is under way either way."""
-        if not self._can_be_lent:
+        if not self._is_lendable_now:
             return
         if self.carrier.has_session:
             self._renew_buffers()
         loan = self.carrier.loan()
-        if loan is not None and self._lend(*loan):
+        if loan is not None and self._make_lease(*loan):
             self._reads = 0
             self.pause(Pause.LEASE)
 
-    def _lend(self, descriptor: int, session: Session | None) -> bool:
+    def _make_lease(self, descriptor: int, session: Session | None) -> bool:
         assert self.factory.lane is not None
         if self.extension is None:
             return self.factory.lane.lend(self.whole, descriptor, session)
@@ -91,9 +91,11 @@ class Lending(Messages):
         self.seen_at = now
 
     @property
-    def lane_name(self) -> str:
+    def served_by(self) -> ServedBy:
         """What serves the connection now."""
-        return "pump" if self.lease is not None else "codec" if self._codec is not None else "autobahn"
+        if self.lease is not None:
+            return ServedBy.PUMP
+        return ServedBy.AUTOBAHN if self._codec is None else ServedBy.CODEC
 
     # The lease ends.
 

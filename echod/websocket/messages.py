@@ -45,29 +45,27 @@ section 5.2)."""
 class Messages(Working):
     """The messages of a connection."""
 
-    _codec: Codec | None = None
-    """Echoes ordinary frames; None without native code, and on a connection whose messages are logged, changed by the
-    path or subject to faults."""
+    __slots__ = ("_codec", "_fragments", "_gathered", "_is_binary", "_large", "_put_off", "_read_ahead", "_wire_size")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._codec: Codec | None = None
+        """Echoes ordinary frames; None without native code, and where messages are logged, changed by the path, or
+        subject to faults."""
+        self._large: Large | None = None
+        """A large frame that the codec has begun to collect."""
+        self._gathered: bytes | bytearray = b""
+        """The bytes of the current message that have arrived."""
+        self._is_binary = False
+        self._fragments = self._wire_size = 0
+        """How many frames the current message has, and the bytes that their headers say."""
+        self._put_off: Octets = b""
+        """Bytes that were read and have to wait, because to process them now would take too long."""
+        self._read_ahead: bytes | bytearray = b""
+        """Bytes that were read after the put-off ones."""
 
     _transform: Callable[[bytes, int], Generator[bytes, None, bytes]] | None = None
     """Changes a text before it is echoed, as the path asks; None: echo it as it came."""
-
-    _large: Large | None = None
-    """A large frame that the codec has begun to collect."""
-
-    _gathered: bytes | bytearray = b""
-    """The bytes of the current message that have arrived."""
-
-    _is_binary = False
-    _fragments = 0
-    _wire_size = 0
-    """Of the current message: whether it is binary, how many frames it has, and the bytes that their headers say."""
-
-    _put_off: Octets = b""
-    """Bytes that were read and have to wait, because to process them now would take too long."""
-
-    _read_ahead: bytes | bytearray = b""
-    """Bytes that were read after the put-off ones."""
 
     # Bytes arrive.
 

@@ -1,13 +1,13 @@
 """The opening handshake, from the head of a request to its answer.
 
-receive_head → a WebSocket (`_admit` → `_answer`), a page, or a refusal
+receive_head → a WebSocket (`_admit` → `_answer_handshake`), a page, or a refusal
 """
 
 from __future__ import annotations
 
 from email.utils import formatdate
 
-from echod.core.counts import Outcome
+from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
 from echod.faults import query, stages
 from echod.http.client_address import client_address
@@ -97,7 +97,7 @@ class Opening(Lending):
             self.refuse(bad_request(str(error)))
             return
         if asked is query.NONE or not asked.names:
-            self._answer(request, asked)
+            self._answer_handshake(request, asked)
         elif (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self.whole):
             self.refuse(DAEMON_FULL)
         else:
@@ -111,20 +111,20 @@ class Opening(Lending):
             asked, self.factory.settings.max_delayed, self.factory.clock, self.whole, self.account
         )
         if not asked.handshake_delay:
-            self._answer(request, asked)
+            self._answer_handshake(request, asked)
             return
         # Bytes that arrive in the meantime are kept: those of one read, and those that TLS has already read.
         self.pause(Pause.FAULT | Pause.BEHIND)
         self.factory.postponed(self.whole)
-        self.faulty.postpone(lambda: self._answer_late(request, asked))
+        self.faulty.postpone(lambda: self._answer_handshake_late(request, asked))
 
-    def _answer_late(self, request: Request, asked: query.Faults) -> None:
+    def _answer_handshake_late(self, request: Request, asked: query.Faults) -> None:
         self.resume(Pause.FAULT)
         if not asked.stall:
             self.factory.reads_again(self.whole)
-        self._answer(request, asked)
+        self._answer_handshake(request, asked)
 
-    def _answer(self, request: Request, asked: query.Faults) -> None:
+    def _answer_handshake(self, request: Request, asked: query.Faults) -> None:
         """Answer with 101, unless the URL asks for another status."""
         if self.faulty is not None and self.faulty.faults.status is not None:
             self.refuse(stages.refusal(self.faulty.faults.status))
@@ -160,26 +160,26 @@ class Opening(Lending):
 
     def _facts(self) -> info.Facts:
         """Return what `/info` tells in addition to the request."""
-        is_direct = self.address == self.peer_address
+        peer = self.carrier.peer
         return info.Facts(
             address=self.address,
-            port=getattr(self.carrier.peer, "port", None) if is_direct else None,
+            port=peer[1] if peer is not None and self.address == self.peer_address else None,
             subprotocol=self.subprotocol,
             extensions=tuple(self.extensions),
             terms=self.terms,
             tls=info.describe_tls(self.carrier.tls),
-            lane=self._lane_to_be,
+            lane=self._will_be_served_by,
             settings=self.factory.settings,
             faults=query.NONE if self.faulty is None else self.faulty.faults,
             seed=None if self.faulty is None else self.faulty.seed,
         )
 
     @property
-    def _lane_to_be(self) -> str:
+    def _will_be_served_by(self) -> ServedBy:
         """What will serve ordinary messages. A lease of the pump begins only at the end of this event."""
         if self._codec is None:
-            return "autobahn"
-        return "pump" if self.has_lane else "codec"
+            return ServedBy.AUTOBAHN
+        return ServedBy.PUMP if self.pump_can_serve else ServedBy.CODEC
 
     @property
     def subprotocol(self) -> str | None:

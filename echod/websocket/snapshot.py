@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from echod.core.counts import Traffic
+from echod.core.counts import ServedBy, Traffic
 from echod.http.extensions import Terms
 
 
@@ -13,8 +12,8 @@ from echod.http.extensions import Terms
 class Snapshot:
     """A connection at one moment. Text that the client chose is as the client sent it."""
 
-    peer: Any
-    """The address of the other end of the socket, as Twisted has it. It may be a proxy's."""
+    peer: tuple[str, int] | None
+    """The IP address and port at the other end of the socket, which may be a proxy's; None for a Unix socket."""
 
     client: str | None
     """The client's IP address; None before the request head has arrived, and over a Unix socket."""
@@ -35,8 +34,7 @@ class Snapshot:
     is_backpressured: bool
     """Whether it is not read because of its client, its URL, or a lack of room."""
 
-    lane: str
-    """What serves it: `pump`, `codec` or `autobahn`."""
+    lane: ServedBy
 
     subprotocol: str | None
 

@@ -16,7 +16,7 @@ class Working(Pausing):
     """A connection's tasks, and its writing."""
 
     _tasks: Tasks | None = None
-    _answers: list[bytes] | None = None
+    _to_send: list[bytes] | None = None
     """What the current event has to send; None between two events, when bytes are written at once."""
 
     # Tasks.
@@ -88,15 +88,15 @@ class Working(Pausing):
 
     def _write(self, octets: bytes) -> None:
         """Write: within an event, all pongs and echoes go out together at its end."""
-        if self._answers is None:
+        if self._to_send is None:
             self.carrier.write(octets)
         else:
-            self._answers.append(octets)
+            self._to_send.append(octets)
 
     def flush(self) -> None:
         """Write now what the current event has to send so far."""
-        if self._answers:
-            answers, self._answers = self._answers, []
+        if self._to_send:
+            answers, self._to_send = self._to_send, []
             self.carrier.write(answers[0] if len(answers) == 1 else b"".join(answers))
 
 

@@ -264,7 +264,7 @@ def test_what_is_idle_carries_no_counts() -> None:
     peer = opened(make_factory())
     assert not {"path", "_traffic", "_outcome"} & vars(peer.protocol).keys()
     assert peer.protocol.since is peer.protocol.seen_at, "one number, not two"
-    assert (peer.protocol.subprotocol, peer.protocol.extensions, peer.protocol.lane_name) == (None, [], "autobahn")
+    assert (peer.protocol.subprotocol, peer.protocol.extensions, peer.protocol.served_by) == (None, [], "autobahn")
 
 
 def test_a_compressed_message_counts_as_what_it_says() -> None:

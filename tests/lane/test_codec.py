@@ -121,7 +121,7 @@ def test_tls_is_served_by_the_codec_where_sessions_can_not_be_leased(
 
 def test_what_the_codec_echoed_is_counted(lane_bed: Bed) -> None:
     link = lane_bed.link(DEFLATE, target="/?compression=deflate")
-    assert link.protocol.lane_name == "codec"
+    assert link.protocol.served_by == "codec"
     echoed(link, TEXT, b"hello")
     echoed(link, BINARY, bytes(100_000))
     assert told(link) == (2, 100_005, 2, 100_005)

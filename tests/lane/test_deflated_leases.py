@@ -209,7 +209,7 @@ def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch:
     assert link.receive(5) == server_frame(BINARY, b"\x4a\x04\x00", rsv=4)
     monkeypatch.setattr(lane, "lend", lambda *_: False)
     lane.recall(link.protocol)
-    link.protocol.work()
+    link.protocol.take_turn()
     assert not is_leased(link)
     assert link.protocol.extension.window == b"a"
 

@@ -205,7 +205,7 @@ def test_what_leases_echoed_stays_counted(lane_bed: Bed) -> None:
     echoed(link, BINARY, bytes(100_000))
     assert told(link) == (2, 100_005, 2, 100_005)
     assert link.protocol._traffic is None, "the lease has it"
-    assert (link.protocol.lane_name, link.protocol.is_backpressured) == ("pump", False)
+    assert (link.protocol.served_by, link.protocol.is_backpressured) == ("pump", False)
     link.send(client_frame(PING, b"x"))
     assert link.receive(3) == server_frame(PONG, b"x")
     echoed(link, TEXT, b"")
@@ -374,7 +374,7 @@ def test_a_connection_that_leaves_is_not_leased_again(
 ) -> None:
     monkeypatch.setattr(transports, "unread", lambda _layers: 1)
     link.protocol.go_away()
-    link.protocol.work()
+    link.protocol.take_turn()
     assert not is_leased(link)
     assert link.protocol.state == EchoProtocol.STATE_OPEN
     echoed(link, TEXT, b"what came before")

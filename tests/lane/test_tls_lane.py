@@ -284,7 +284,7 @@ def test_octets_that_come_before_the_lease_has_begun(lane_bed: Bed, certificate:
 def test_a_client_that_has_gone_before_the_lease_begins_gets_none(lane_bed: Bed, link: SecureLink) -> None:
     protocol = link.protocol
     lane_of(lane_bed).recall(protocol)
-    protocol.offer()
+    protocol.lend_after_read()
     protocol.fail(1008, "first")
     lane_bed.loop.turn()
     assert not is_leased(link)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,4 +85,4 @@ def test_an_ipv4_peer_on_a_dual_stack_socket(factory: EchoFactory) -> None:
 
 
 def test_a_peer_without_an_address() -> None:
-    assert describe_peer(SimpleNamespace(name=b"/run/x")) == "unix"
+    assert describe_peer(None) == "unix"

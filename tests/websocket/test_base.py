@@ -23,11 +23,11 @@ def test_the_first_word_on_how_it_ends_counts(peer: Peer) -> None:
 @pytest.mark.parametrize(("host", "who"), [("::ffff:192.0.2.7", "192.0.2.7"), (None, "a local client")])
 def test_who_it_is(clock: Clock, host: str | None, who: str) -> None:
     connection = Peer(make_factory(clock), host).protocol
-    assert (connection.who, connection.is_behind_proxy) == (who, False)
+    assert (connection.who, connection.comes_through_proxy) == (who, False)
 
 
 def test_a_proxy_is_trusted_if_told(clock: Clock) -> None:
-    assert Peer(make_factory(clock, trust_proxy=1)).protocol.is_behind_proxy
+    assert Peer(make_factory(clock, trust_proxy=1)).protocol.comes_through_proxy
 
 
 def test_traffic_is_a_value(peer: Peer) -> None:

@@ -24,15 +24,15 @@ def made(native: Native) -> Iterator[Bed]:
 
 def test_a_lease_is_a_pause(made: Bed) -> None:
     connection = made.link().protocol
-    assert (connection.lane_name, connection.pauses) == ("pump", Pause.LEASE)
+    assert (connection.served_by, connection.pauses) == ("pump", Pause.LEASE)
     connection.take_back()
-    assert (connection.lane_name, connection.pauses) == ("codec", 0)
+    assert (connection.served_by, connection.pauses) == ("codec", 0)
     connection.take_back()  # there is no lease
     connection.lend()
-    assert connection.lane_name == "pump"
+    assert connection.served_by == "pump"
     connection.lend()
-    connection.offer()
-    assert connection.lane_name == "pump"
+    connection.lend_after_read()
+    assert connection.served_by == "pump"
 
 
 def test_any_reason_not_to_read_is_one_not_to_lend(made: Bed) -> None:
@@ -43,14 +43,14 @@ def test_any_reason_not_to_read_is_one_not_to_lend(made: Bed) -> None:
         connection.lend()
         assert connection.lease is None
         connection.resume(why)
-    connection.offer()
+    connection.lend_after_read()
     assert connection.lease is not None
 
 
 def test_nothing_is_lent_without_the_lane(peer: Peer) -> None:
-    assert not peer.protocol.has_lane
+    assert not peer.protocol.pump_can_serve
     peer.send(client_frame(TEXT, b"hello"))
-    assert (peer.protocol.lane_name, peer.protocol.lease) == ("autobahn", None)
+    assert (peer.protocol.served_by, peer.protocol.lease) == ("autobahn", None)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
