@@ -80,15 +80,19 @@ class Lending(Messages):
 
     @property
     def last_seen(self) -> float:
-        """When there was a sign of life. A lease says only that there were reads since the last look at it."""
-        if self.lease is not None and self.lease.reads != self._reads:
-            self._reads = self.lease.reads
-            self.seen_at = self.factory.clock.seconds()
+        """When there last was a sign of life, for keepalive."""
+        self._note_lease_reads()
         return self.seen_at
 
     @last_seen.setter
     def last_seen(self, now: float) -> None:
         self.seen_at = now
+
+    def _note_lease_reads(self) -> None:
+        """Note a sign of life if the lease has read since the last look. A lease counts reads, and tells no times."""
+        if self.lease is not None and self.lease.reads != self._reads:
+            self._reads = self.lease.reads
+            self.seen_at = self.factory.clock.seconds()
 
     @property
     def served_by(self) -> ServedBy:
@@ -103,9 +107,10 @@ class Lending(Messages):
         """End the lease, if there is one."""
         if self.lease is not None:
             assert self.factory.lane is not None
-            last_seen = self.last_seen
+            self._note_lease_reads()
+            seen_at = self.seen_at
             self.factory.lane.recall(self.whole)
-            self.seen_at = last_seen  # that a lease is ended here is no sign of life of the client
+            self.seen_at = seen_at  # that a lease is ended here is no sign of life of the client
 
     def lease_ended(self, ended: Ended) -> None:
         """Go on without the pump."""
