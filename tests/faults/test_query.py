@@ -1,4 +1,5 @@
-"""What a URL asks for: every parameter read as a browser would, every other value one line that names it."""
+"""What a URL asks for: parameters are read as browsers read them, and a bad value gives one line that names the
+parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections whose URL asks for faults: what comes, when, and that it always ends."""
+"""Connections whose URL asks for faults: what the client gets, when it gets it, and that every connection ends."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def clock() -> Clock:
 
 
 def opened(clock: Clock, target: str, *headers: str, **settings: Any) -> Peer:
-    """A connection, and what came with the 101 still to be taken."""
+    """Return an open connection. What followed its 101 is still to be taken."""
     peer = Peer(make_factory(clock, **settings))
     answer = peer.send(handshake(target, *headers))
     head, _, rest = answer.partition(b"\r\n\r\n")
@@ -60,7 +60,7 @@ def opened(clock: Clock, target: str, *headers: str, **settings: Any) -> Peer:
 
 
 def come(peer: Peer) -> list[Frame]:
-    """What has come since."""
+    """Return what has arrived since the last call."""
     found, rest = split(peer.take())
     assert not rest
     return found
@@ -372,7 +372,7 @@ def test_a_drain_reads_the_reply_behind_what_was_not_taken(clock: Clock) -> None
 
 @pytest.mark.parametrize("query", ["stall", "handshake-delay=1m"])
 def test_who_is_not_read_may_take_half_of_the_places(clock: Clock, query: str) -> None:
-    """That their clients have gone is not seen."""
+    """The server does not see that their clients have gone."""
     factory = make_factory(clock, max_connections=5)
     taken = []
     for _ in range(3):
@@ -593,14 +593,14 @@ def test_too_many_fragments(clock: Clock) -> None:
 
 
 class SlowClock(Clock):
-    """A clock that goes on whenever it is looked at, so that each share is over after a step or two."""
+    """A clock that advances whenever it is read, so that each share is over after a step or two."""
 
     def seconds(self) -> float:
         self.rightNow += SHARE / 2
         return self.rightNow
 
     def advance(self, amount: float) -> None:
-        """Have one turn, as a reactor has it: what is asked for within it comes in the next."""
+        """Run one turn as a reactor does: calls that are scheduled within the turn run in the next."""
         self.rightNow += amount
         for call in [call for call in sorted(self.calls, key=DelayedCall.getTime) if call.getTime() <= self.rightNow]:
             if call.active():
@@ -618,8 +618,7 @@ NOISE = random.Random(3).randbytes(6 * STEP)
 
 
 def work_off(peer: Peer) -> list[Frame]:
-    """Let the line have its turns until nothing is left to do; return what has come, whole messages where that is in
-    order."""
+    """Run turns until no work is left. Return what has arrived, as whole messages if their fragments are in order."""
     turns = 0
     while peer.protocol.is_behind:
         peer.protocol.factory.clock.advance(0)
@@ -629,7 +628,7 @@ def work_off(peer: Peer) -> list[Frame]:
 
 
 def messages_of(frames: list[Frame]) -> list[Frame]:
-    """Put fragments together."""
+    """Join the fragments of messages."""
     whole: list[Frame] = []
     for frame in frames:
         if frame.opcode == CONTINUATION:
@@ -651,8 +650,7 @@ LONG = [
 
 
 def begin_long(clock: SlowClock, target: str, behind: bytes = b"", **settings: Any) -> tuple[Peer, Frame]:
-    """Send a message that takes many turns, and octets behind it; return the connection and the answer that is to
-    come."""
+    """Send a message that takes many turns, and bytes behind it. Return the connection and the expected answer."""
     peer = opened(clock, target, *([DEFLATE] if "deflate" in target else []), **settings)
     if "deflate" in target:
         compressor = zlib.compressobj(wbits=-15)
@@ -674,7 +672,7 @@ def begin_long(clock: SlowClock, target: str, behind: bytes = b"", **settings: A
 
 
 def wait_for_task(peer: Peer) -> None:
-    """Wait until all of a message is taken in, and it is late enough."""
+    """Wait until all of a message has been read, and its delay is over."""
     for _ in range(1000):
         if peer.protocol._tasks is not None:
             return
@@ -832,7 +830,7 @@ def test_a_failure_within_work_closes_with_1011(slow: SlowClock, monkeypatch: py
 
 
 def come_after_work(peer: Peer) -> list[Frame]:
-    """As `work_off`, where what comes begins within a message."""
+    """Do the same as `work_off`, but what arrives begins within a message."""
     while peer.protocol.is_behind:
         peer.protocol.factory.clock.advance(0)
     return come(peer)
@@ -867,7 +865,7 @@ def test_pings(clock: Clock) -> None:
 # Lost messages.
 
 LOST = {(0.5, 7): "ABDFG", (0.1, 7): "DG", (0.5, 8): "ACEFH", (1.0, 1): "ABCDEFGH"}
-"""Of eight messages those that are lost, as they were when this was written: a seed means the same in every version."""
+"""Which of eight messages are lost for a seed. A seed must mean the same in every version, so these never change."""
 
 
 @pytest.mark.parametrize(("drop", "seed"), LOST)

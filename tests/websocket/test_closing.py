@@ -76,8 +76,8 @@ def test_a_failure_while_closing_says_nothing_more(peer: Peer) -> None:
 
 
 def test_who_closes_its_half_after_our_fin_is_let_go(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind echoes that were held, the FIN is a task, and may use up the share of its turn. The next turn still has to
-    see that no task is left."""
+    """The FIN behind held echoes is a task, and may use up the share of its turn. The next turn must still see that no
+    task is left."""
     monkeypatch.setattr("echod.core.turns.SHARE", 0)
     peer = opened(clock, "/?delay=1s")
     peer.send(client_frame(TEXT, b"held") + client_frame(3))

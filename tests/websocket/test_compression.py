@@ -1,4 +1,4 @@
-"""permessage-deflate at work: what comes in as deflate, and what the echo is deflated to.
+"""permessage-deflate at work: how deflated messages are inflated, and how their echoes are deflated.
 
 The other end is plain zlib with one compressor and one inflater for the whole connection, as RFC 7692 section 7.2 has
 it.
@@ -40,7 +40,7 @@ def terms(
 
 
 class Client:
-    """The other end, which keeps what it was told and what it may keep."""
+    """The other end. It keeps what it has received and what it may refer to."""
 
     def __init__(self, agreed: Terms = terms(), level: int = 6) -> None:  # noqa: B008  # frozen
         self._terms = agreed
@@ -79,7 +79,7 @@ def answer_of(end: Deflate, payload: bytes) -> bytes:
 
 
 def messages(seed: int, count: int = 60) -> Iterator[bytes]:
-    """Messages that refer to each other, of sizes on both sides of each limit there is."""
+    """Messages that refer to each other, with sizes on both sides of each limit."""
     chance = random.Random(seed)
     words = [chance.randbytes(chance.randrange(1, 40)) for _ in range(200)]
     for _ in range(count):
@@ -160,13 +160,13 @@ def test_what_is_deflated_in_steps_is_what_is_deflated_in_one_go(size: int) -> N
 
 
 def final(payload: bytes, window: bytes = b"") -> bytes:
-    """Blocks, the last of them marked as such (BFINAL)."""
+    """Blocks, the last of which is marked as the last (BFINAL)."""
     deflate = zlib.compressobj(wbits=-15, zdict=window) if window else zlib.compressobj(wbits=-15)
     return deflate.compress(payload) + deflate.flush()
 
 
 HELLO = b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"
-"""Section 7.2.3.4's example."""
+"""The example of section 7.2.3.4."""
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_what_a_block_behind_a_last_one_refers_to_is_found() -> None:
 
 
 def blocks(*payloads: bytes) -> list[bytes]:
-    """Each flushed, so that a message may end behind any of them."""
+    """Each block is flushed, so that a message may end after any of them."""
     deflate = zlib.compressobj(wbits=-15)
     return [deflate.compress(payload) + deflate.flush(zlib.Z_FULL_FLUSH) for payload in payloads]
 
@@ -285,7 +285,7 @@ def test_no_more_is_inflated_than_may_be(octets: bytes) -> None:
 
 
 def test_what_is_referred_to_within_one_message_may_be_further_away_than_what_is_kept() -> None:
-    """A client that breaks its promise about its window is understood as far as can be."""
+    """If a client breaks its promise about its window, echod still inflates as much as it can."""
     block = random.Random(4).randbytes(20_000)
     client, end = Client(), Deflate(terms(9), SETTINGS, Account())
     assert inflate(end, client.deflate(block + block)) == block * 2

@@ -1,4 +1,4 @@
-"""A connection over a fake transport: no exception leaves it, it goes away when told, and nothing is left of it."""
+"""A connection over a fake transport: no exception escapes, it goes away when told, and nothing stays in memory."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_going_away_at_once(peer: Peer) -> None:
 
 
 def test_going_away_before_it_is_open(clock: Clock) -> None:
-    """Not before it has asked for something, unless there is no time left."""
+    """The refusal waits until the client has asked for something, unless there is no time left."""
     peer, other = Peer(make_factory(clock)), Peer(make_factory(clock))
     for each in (peer, other):
         each.protocol.go_away()

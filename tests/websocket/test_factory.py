@@ -1,4 +1,4 @@
-"""The factory: who is let in, what is counted, and how it all ends."""
+"""The factory: which connections are admitted, what is counted, and how a drain ends."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_address_is_the_one_the_trusted_proxy_tells(clock: Clock) -> None:
 
 
 def test_a_client_of_ipv4_has_one_name_whatever_it_comes_over(clock: Clock) -> None:
-    """Over a socket for IPv6 and IPv4, over one for IPv4 alone, and through a proxy."""
+    """The same address comes over a socket for IPv6 and IPv4, over one for IPv4 only, and through a proxy."""
     factory = make_factory(clock, max_connections_per_address=1, trust_proxy=1)
     with capturedLogs() as events:
         Peer(factory, "::ffff:192.0.2.1").open()
@@ -142,7 +142,7 @@ def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:
 def test_a_drain_is_over_once_when_the_last_connection_goes_within_it(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one does that had its answer to a Close frame coming from the lane."""
+    """This happens to a connection whose lease ends with the client's Close frame."""
     factory = make_factory(clock)
     peer = Peer(factory)
     peer.open()

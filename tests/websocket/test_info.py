@@ -1,4 +1,4 @@
-"""`/info`: the first message says how the server sees the connection, and nothing that a page must not learn."""
+"""`/info`: the first message describes the connection as the server sees it, and hides what a page must not learn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 
 def told(octets: bytes) -> tuple[dict[str, Any], list[Frame]]:
-    """What `/info` tells in what comes behind a 101, and the frames behind that."""
+    """Return the message of `/info` that follows a 101, and the frames after it."""
     head, _, rest = octets.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 "), octets
     (first, *others), rest = split(rest)

@@ -1,4 +1,4 @@
-"""`/json`: what is JSON comes back token for token; what is not raises one of two errors."""
+"""`/json`: JSON comes back token for token; anything else raises one of two errors."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ _TOKEN_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*")|[ \t\n\r]+', re.DOTALL)
 
 
 def judge(text: str) -> str | None:
-    """Return what `/json` is to answer; None: it is not JSON."""
+    """Return what `/json` must answer; None if the text is not JSON."""
     try:
         _ORACLE.decode(text)
     except ValueError:
@@ -181,7 +181,7 @@ def test_values_are_counted_before_they_are_parsed() -> None:
 
 
 def padded(unit: bytes, count: int) -> bytes:
-    """Return an array of `count` units, in strings as long as is needed for 16 MiB."""
+    """Return an array of 16 MiB: `count` units, and a string that fills the rest."""
     units = unit * count
     return b"[" + units + b'"' + b"a" * (16 * MIB - len(units) - 4) + b'"]'
 

@@ -1,4 +1,4 @@
-"""When a connection lends its carrier to the pump, and when not. tests/lane has what happens in a lease."""
+"""When a connection lends its carrier to the pump, and when it does not. tests/lane tests what happens in a lease."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_nothing_is_lent_without_the_lane(peer: Peer) -> None:
 def test_a_lease_that_leaves_a_close_frame_ends_before_the_connection_goes_away(
     made: Bed, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
-    """The pump had put the frame off, behind messages that took long. The connection is lost within `take_back`."""
+    """The pump has put the frame off behind messages that took long. The connection is lost within `take_back`."""
     connection = made.link().protocol
     lane = made.factory.lane
     assert lane is not None

@@ -1,4 +1,4 @@
-"""The opening handshake over a fake transport: what is answered with 101, with a page, or with a refusal."""
+"""The opening handshake over a fake transport: which requests are answered with 101, with a page, or with a refusal."""
 
 from __future__ import annotations
 

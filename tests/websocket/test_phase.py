@@ -1,4 +1,4 @@
-"""The phase goes forward, and agrees with Autobahn's state whenever an event is over."""
+"""The phase only goes forward, and it agrees with Autobahn's state after each event."""
 
 from __future__ import annotations
 

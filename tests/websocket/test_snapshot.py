@@ -1,4 +1,4 @@
-"""A snapshot is a value: it stays what it was. tests/web/test_connections.py has what is shown of it."""
+"""A snapshot is a value and never changes. tests/web/test_connections.py tests how it is shown."""
 
 from __future__ import annotations
 

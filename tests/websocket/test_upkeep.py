@@ -1,4 +1,4 @@
-"""What a connection tells the budget and keepalive, and what they ask of it."""
+"""What the budget and keepalive ask of a connection."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_silence_is_pinged_and_then_reset(clock: Clock) -> None:
 
 
 def test_a_close_frame_ends_the_wait_for_room_of_a_connection_whose_close_has_begun(peer: Peer) -> None:
-    """As it has when the peer sends no more, and has not taken its answers yet."""
+    """This is so when the peer has sent its FIN and has not taken its answers yet."""
     peer.protocol.factory.start_close_deadline(peer.protocol)
     peer.protocol.wait_for_room()
     assert peer.protocol in peer.protocol.factory.waiting

@@ -33,7 +33,7 @@ from tests.frames import (
 from tests.loop import bed
 
 OVERHEAD = 6 * KIB
-"""Octets of the objects that stand around what is kept: buffers' heads, generators, queues, a dictionary's growth."""
+"""Bytes of the objects around what is kept: heads of buffers, generators, queues, the growth of a dictionary."""
 
 NOISE = random.Random(1).randbytes(1000 * KIB)
 
@@ -43,7 +43,7 @@ Step = Callable[[Peer], object]
 
 
 def send(octets: bytes) -> Step:
-    """Send a copy, which the allocator is asked for while it is watched."""
+    """Send a copy, so that its memory is allocated while the allocator is watched."""
     return lambda peer: peer.protocol.dataReceived(bytes(bytearray(octets)))
 
 
@@ -58,7 +58,7 @@ def account_of(peer: Peer) -> dict[str, int]:
 
 
 def work_until(*entries: str) -> Step:
-    """Let the connection work until these entries have something, and no others."""
+    """Let the connection work until exactly these entries are not 0."""
 
     def step(peer: Peer) -> None:
         for _ in range(2000):
@@ -127,12 +127,12 @@ SITUATIONS: dict[str, tuple[str, list[Step], list[Step]]] = {
         [],
     ),
 }
-"""What a connection's URL asks for, what brings it into the situation, and what brings it out."""
+"""What the URL asks for, the steps into the situation, and the steps out of it."""
 
 
 @pytest.fixture(autouse=True)
 def _short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a connection work for one slice at a time."""
+    """Let a connection work for one slice at a time."""
     monkeypatch.setattr("echod.core.turns.SHARE", 0)
 
 
@@ -200,8 +200,8 @@ def test_an_idle_connection_takes_less_than_two_kib(clock: Clock, said: bytes) -
 
 
 def test_a_large_frame_counts_what_its_buffer_takes(native: Native) -> None:
-    """The codec's buffer is not Python's. Pages of it count that were written to, or that were another buffer's
-    before."""
+    """Python does not allocate the codec's buffer. Those of its pages count that were written to, or that were part of
+    another buffer before."""
     with bed(native) as made:
         connection = made.link().protocol
         connection.take_back()

@@ -29,7 +29,7 @@ def test_the_answers_of_one_read_are_one_write(peer: Peer) -> None:
 
 @pytest.fixture
 def _short_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a connection work for one slice at a time."""
+    """Let a connection work for one slice at a time."""
     monkeypatch.setattr("echod.core.turns.SHARE", 0)
 
 
