@@ -1,7 +1,7 @@
 """What one connection keeps in memory: each byte is entered where it is kept, and taken out where it is let go.
 
-Knows numbers. Must never know what the bytes say. Two things are in no account: what the kernel has not taken yet,
-which the carrier tells, and what every connection of a kind has at rest (its objects, and the window of its deflated
+Knows numbers. Must never know what the bytes say. Two things are in no account: bytes that the kernel has not taken
+yet, which the carrier counts, and what every connection has at rest (its objects, and the window of its deflated
 messages).
 """
 
@@ -15,27 +15,27 @@ class Account:
 
     def __init__(self) -> None:
         self.head = 0
-        """A request head that is not whole yet."""
+        """An incomplete request head."""
         self.message = 0
-        """A message that is not whole yet."""
+        """An incomplete message."""
         self.unparsed = 0
-        """What Autobahn was fed and has not looked at."""
+        """Bytes that were fed to Autobahn and are not processed yet."""
         self.put_off = 0
-        """What was read and has to wait. A view counts with all of its buffer."""
+        """Bytes that were read and have to wait. A view counts with the whole of its buffer."""
         self.read_ahead = 0
-        """What was read after that."""
+        """Bytes that were read after the put-off ones."""
         self.tasks = 0
-        """The messages that tasks work on, and what is to be sent after them."""
+        """The messages that tasks work on, and bytes to send after them."""
         self.answer = 0
         """A deflated answer that is being sent in frames."""
         self.deflated = 0
-        """A deflated message that is being inflated, its inflater, and what its answer is made of."""
+        """A deflated message that is being inflated, its inflater, and the deflated bytes for its answer."""
         self.delayed = 0
         """Messages whose echo is sent later, because the URL asks for it."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all entries."""
         return (
             self.head
             + self.message

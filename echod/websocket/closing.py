@@ -148,11 +148,10 @@ class Closing(Opening):
         self.flush()
         if self.faulty is not None:
             self.faulty.stop()
-        if self.phase is LINGERING:
-            self.carrier.half_close()
-            # Read, whatever reason there was not to. But if this is a task itself, the tasks are not done yet.
-            self.pauses &= Pause.BEHIND
-            self.carrier.resume()
+        self.carrier.half_close()
+        # Read, whatever reason there was not to. But if this is a task itself, the tasks are not done yet.
+        self.pauses &= Pause.BEHIND
+        self.carrier.resume()
 
     def let_go(self) -> None:
         """Close the socket once what was written is sent."""

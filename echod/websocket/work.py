@@ -16,6 +16,8 @@ class Working(Pausing):
     """A connection's tasks, and its writing."""
 
     _tasks: Tasks | None = None
+    """The tasks that are waiting or running; None if there are none. While a task runs that has dropped all tasks
+    (`fail_instead`), this is empty and not None: nothing is read yet, but what is sent has nothing to wait for."""
     _to_send: list[bytes] | None = None
     """What the current event has to send; None between two events, when bytes are written at once."""
 
@@ -74,7 +76,7 @@ class Working(Pausing):
 
     @property
     def has_tasks(self) -> bool:
-        """Whether a task is waiting or running. In the last step of the last task this is still true."""
+        """Whether a task is waiting or running."""
         return self._tasks is not None
 
     # Writing.
