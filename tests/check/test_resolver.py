@@ -6,9 +6,12 @@ import socket
 import threading
 from typing import Any
 
+import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from echod.check.report import CheckOutcome, Step
+from echod.check.resolver import Resolver
 from tests.check.checking import check, good
 from tests.odd_server import OddServer
 
@@ -40,17 +43,24 @@ async def test_a_name_without_an_address() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_server_that_is_silent() -> None:
-    go_on = threading.Event()
+async def test_a_name_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, heard = threading.Event(), Deferred[None]()
+    resolved = Resolver._resolved
+
+    def hear(resolver: Resolver, *result: Any) -> None:
+        resolved(resolver, *result)
+        heard.callback(None)
 
     def resolve(*_: object) -> list[Any]:
         go_on.wait(30)
         return []
 
+    monkeypatch.setattr(Resolver, "_resolved", hear)
     try:
         report = await check("ws://a.example", getaddrinfo=resolve, timeout=0.2)
     finally:
         go_on.set()
+    await heard  # else the late answer would come in a turn of another test
     assert (report.outcome, report.step, report.what) == (
         CheckOutcome.TIMEOUT,
         Step.DNS,

@@ -58,6 +58,14 @@ CFLAGS = ("-std=c11", "-O3", "-DNDEBUG", "-fvisibility=hidden", "-Wall", "-Wextr
 # Flags for a build under sanitizers or for coverage. The compiler and the linker get them after the flags above.
 CFLAGS_VARIABLE = "ECHOD_NATIVE_CFLAGS"
 
+# The C that cffi generates calls alloca. cffi 2.0 relies on Python.h for its declaration, but under the limited API
+# Python.h does not include it, and the extension would not load.
+ALLOCA = """\
+#if defined(__has_include) && __has_include(<alloca.h>)
+#include <alloca.h>
+#endif
+"""
+
 DECLARATIONS = re.compile(r"^/\* cffi: begin \*/$(.*?)^/\* cffi: end \*/$", re.MULTILINE | re.DOTALL)
 
 
@@ -90,7 +98,8 @@ def build(target: Path, extra: list[str], verbose: bool = False) -> Path:
     ffi.cdef(declarations() + "\nstatic const char echod_native_digest[];")
     ffi.set_source(
         MODULE,
-        "\n".join(f'#include "{header.name}"' for header in headers())
+        ALLOCA
+        + "\n".join(f'#include "{header.name}"' for header in headers())
         + f'\nstatic const char echod_native_digest[] = "{digest()}";',
         sources=[str(path) for path in sources()],
         include_dirs=[str(HERE)],
