@@ -104,7 +104,7 @@ def test_the_command(system: System) -> None:
     done = system.run("echod", "check", "ws://127.0.0.1:8080")
     assert done.stderr == ""
     # The options' file refers to a command, which must run.
-    (help_,) = re.findall(r"what `(.*)` lists", system.path("/etc/default/echod").read_text())
+    (help_,) = re.findall(r"`(.*)` lists them", system.path("/etc/default/echod").read_text())
     assert "--max-connections" in system.run(*help_.split()).stdout
 
 
