@@ -159,7 +159,7 @@ class _Socket(Carrier):
         else:
             transports.close_now(self._layers[0])
 
-    def can_be_lent(self, takes_tls: bool) -> bool:  # noqa: ARG002
+    def can_be_lent(self, takes_tls: bool) -> bool:  # noqa: ARG002  # only `_Secure` needs it
         """Return True, because the pump serves every plain socket."""
         return True
 

@@ -88,7 +88,7 @@ class AdminRequest(QuietRequest):
         else:
             send(MISDIRECTED, self)
 
-    def gotLength(self, length: int | None) -> None:  # noqa: ARG002
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002  # twisted.web passes it
         """Reserve no memory for the body, however large it is."""
         super().gotLength(0)
 
@@ -181,6 +181,7 @@ class AdminSite(WrappingFactory):
 
 
 def _reset(connection: AdminConnection) -> None:
+    # A connection has a transport from its first event on.
     connection.transport.abortConnection()  # type: ignore[union-attr]
 
 

@@ -85,6 +85,7 @@ class ConnectionBase(autobahn.ServerProtocol):
     @property
     def whole(self) -> Connection:
         """The connection with all its parts, for others who ask for one."""
+        # Every instance is a `Connection`, which stands at the end of the chain.
         return self  # type: ignore[return-value]
 
     def receive(self, data: Octets) -> None:

@@ -63,6 +63,7 @@ class Link(Int32StringReceiver):
 
     def _send(self, message: list[Any]) -> None:
         if not self.is_lost:
+            # Until it is lost, the link has a transport.
             self.transport.write(encode(message))  # type: ignore[union-attr]
 
     def stringReceived(self, string: bytes) -> None:
