@@ -6,16 +6,11 @@ import pytest
 
 from echod.http.extensions import Terms, agree
 from echod.settings import Compression, Settings
+from tests.http.terms import terms
 
 NAME = "permessage-deflate"
 SETTINGS = Settings()
 MIRROR, DEFLATE = Compression.MIRROR, Compression.DEFLATE
-
-
-def terms(
-    client: int = 15, server: int = 12, client_keeps: bool = True, server_keeps: bool = True, can_mirror: bool = True
-) -> Terms:
-    return Terms(client, server, client_keeps, server_keeps, can_mirror)
 
 
 @pytest.mark.parametrize(

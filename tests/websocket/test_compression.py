@@ -23,17 +23,12 @@ from echod.settings import Compression, Settings
 from echod.websocket.compression import TAIL, Deflate
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, handshake
+from tests.http.terms import terms
 from tests.steps import finish
 
 NAME = "permessage-deflate"
 SETTINGS = Settings()
 MIRROR, DEFLATE = Compression.MIRROR, Compression.DEFLATE
-
-
-def terms(
-    client: int = 15, server: int = 12, client_keeps: bool = True, server_keeps: bool = True, can_mirror: bool = True
-) -> Terms:
-    return Terms(client, server, client_keeps, server_keeps, can_mirror)
 
 
 # One end of the extension.
