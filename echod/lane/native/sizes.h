@@ -41,6 +41,11 @@ enum {
     POOL_SIZE = 8 * 1024 * 1024,           /* all buffers in the pool */
     MIN_POOLED_SIZE = 128 * 1024,          /* the smallest buffer in the pool: malloc keeps smaller ones itself */
 
+    /* Remembered verdicts. A connection refers to one, which may be forgotten: the sizes bound what it holds in this way. */
+    MOST_VERDICTS = 256, /* a number, not bytes */
+    BRIEF_SIZE = 1024,   /* a head in brief: a browser's takes some 500 bytes */
+    ANSWER_SIZE = 512,   /* an answer with 101 */
+
     /* TLS. */
     PUT_SIZE = RECORD_SIZE,      /* put into a session at a time, because a memory BIO never shrinks */
     SEAL_SIZE = 4 * RECORD_SIZE, /* sealed at a time, for the same reason; but each piece is a system call */

@@ -27,7 +27,11 @@ TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
 CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
-INSIDE = {"deflate": ("deflate",), "pump": ("buffer_pool", "lease", "send", "partial", "mixed_read", "pump")}
+INSIDE = {
+    "deflate": ("deflate",),
+    "pump": ("buffer_pool", "lease", "send", "partial", "mixed_read", "pump"),
+    "verdicts": ("verdicts",),
+}
 """The C files that targets have inside them."""
 
 LIBRARIES = {"deflate": ("-l:libz.so.1",), "turn": ("-l:libz.so.1",)}
@@ -86,12 +90,9 @@ def seeds(target: str) -> list[bytes]:
             for sizes in ((), (1, 2, 3, 4), (64, 65, 7))
         ]
         return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
-    if target == "pump":
-        return pump_seeds()
-    if target == "deflate":
-        return deflate_seeds()
-    if target == "turn":
-        return turn_seeds()
+    makers = {"pump": pump_seeds, "deflate": deflate_seeds, "turn": turn_seeds, "verdicts": verdict_seeds}
+    if target in makers:
+        return makers[target]()
     return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
 
 
@@ -188,6 +189,48 @@ def turn_seeds() -> list[bytes]:
         for times in (1, 60_000 // len(octets))
     ]
     return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *least, *fragments, *messages)]
+
+
+def verdict_seeds() -> list[bytes]:
+    """Heads that are remembered and looked for (fuzz_verdicts.c): of each kind of line one, with another key, cut, and
+    without memory."""
+    key, other = b"dGhlIHNhbXBsZSBub25jZQ==", b"/+9AZaz08acdefghijklmg=="
+    fields = (
+        b"",
+        b"Kept: a",
+        b"kept:",
+        b"Cookie: a",
+        b"Cookie: \x00",
+        b"X: a\tb",
+        b"no colon",
+        b" folded: x",
+        b": ",
+        b"X-",
+    )
+    found = []
+    for before, behind in ((fields[i], fields[-j]) for i in range(len(fields)) for j in range(1, 4)):
+        lines = [b"GET / HTTP/1.1", b"Host: a", before, b"Sec-WebSocket-Key: " + key + b" ", behind]
+        head = b"\r\n".join([*filter(None, lines), b"", b""])
+        asked = head.replace(key, other).replace(b"Cookie: a", b"Cookie: else").replace(b"ept: a", b"ept:")
+        steps = [
+            (4, head),
+            (0, head),
+            (1, asked),
+            (2, asked + b"frames"),
+            (1, asked[:-1]),
+            (1, asked.replace(b"Host: a", b"Host: b")),
+            (0, asked.replace(b"Host: a", b"hOST: a")),
+            (2, asked.replace(b"Host: a", b"hOST: a")),
+            (0, head.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Key:" + key + b"\r\n\r\n")),
+            (0, head.replace(b"GET /", b"GET /" + b"x" * 980)),
+            (1, head.replace(b"Host", b"Cookie: " + b"x" * 2900 + b"\r\nHost")),
+            (3, b""),
+            (1, asked),
+            (0, asked),
+            (1, head),
+        ]
+        found.append(b"".join(bytes([kind]) + len(octets).to_bytes(2, "big") + octets for kind, octets in steps))
+    return found
 
 
 def write_seeds(target: str, folder: Path) -> list[Path]:
