@@ -39,6 +39,9 @@ SETTLE_SECONDS = 0.5
 off."""
 
 
+SPINNING = ("latency", "storm")
+"""Modes in which the load generator looks for work all the time, whether or not there is any."""
+
 Outcome = dict[str, float | str]
 """The JSON object that the load generator prints."""
 
@@ -159,7 +162,7 @@ def to_sample(
         p90=got["p90"],
         p99=got["p99"],
         max=got["max"],
-        generator_share=0.0 if column.mode == "latency" else got["cpu_share"],  # in this mode it spins on purpose
+        generator_share=0.0 if column.mode in SPINNING else got["cpu_share"],
         cpu_per_message=got["server_cpu_seconds"] * 1e6 / messages if messages else 0.0,
         packed_share=got["packed"] / messages if messages else 0.0,
         pss_before=sum(process.pss for process in before),
@@ -208,9 +211,9 @@ def run_rounds(servers: list[Server], columns: list[Column], plan: Plan, tell: C
     begun = time.monotonic()
     samples: list[Sample] = []
     for column in columns:
-        if column.opened + SPARE_FILES > files:
+        if column.files + SPARE_FILES > files:
             tell(f"{column.key}: left out, it needs more than the {files} files allowed")
-    allowed = [column for column in columns if column.opened + SPARE_FILES <= files]
+    allowed = [column for column in columns if column.files + SPARE_FILES <= files]
     for turn, column in schedule(allowed, plan.rounds):
         if time.monotonic() - begun > plan.budget:
             tell(f"the budget of {plan.budget:.0f} s is used up in round {turn + 1}, before {column.key}")

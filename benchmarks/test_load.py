@@ -15,6 +15,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -58,6 +59,11 @@ def server_frame(first: int, payload: bytes) -> bytes:
 def echo(frame: Frame, _number: int) -> bytes:
     """Answer without a mistake: with the same frame."""
     return server_frame(frame.first, frame.payload)
+
+
+def pong(frame: Frame, _number: int) -> bytes:
+    """Answer a ping as one must (RFC 6455 section 5.5.2)."""
+    return server_frame(FIN | PONG, frame.payload)
 
 
 Answer = Callable[[Frame, int], bytes]
@@ -129,6 +135,21 @@ class EchoServer:
         accept = self.accept or base64.b64encode(hashlib.sha1(key + GUID).digest())
         head = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{self.extensions}"
         return head.encode() + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+
+
+class Pinger(EchoServer):
+    """A server that sends a ping for each frame that it gets, and one at the beginning."""
+
+    def converse(self, connection: socket.socket) -> None:
+        """Make the opening handshake, and ping until the client closes."""
+        with connection, connection.makefile("rb") as stream:
+            connection.sendall(self.shake_hands(stream.readline, self.requests))
+            frame = None
+            while frame is None or frame.opcode != CLOSE:
+                connection.sendall(server_frame(FIN | PING, b"are you there"))
+                frame = read_frame(stream.read)
+                self.frames.append(frame)
+            connection.sendall(server_frame(FIN | CLOSE, frame.payload))
 
 
 def read_frame(read: Callable[[int], bytes]) -> Frame:
@@ -312,6 +333,58 @@ def test_a_paced_run_keeps_its_rate(start: Start) -> None:
     assert 110 <= float(outcome["messages"]) <= 410
 
 
+def test_each_ping_is_a_message_of_the_script_and_is_counted(start: Start) -> None:
+    server = start(EchoServer(pong))
+    outcome = load(server, "--mode", "pings", "--connections", "2", "--size", "125")
+    pings = [frame for frame in server.frames if frame.first == FIN | PING]
+    assert 0 < float(outcome["messages"]) <= len(pings)
+    assert len({frame.payload for frame in pings}) > 3
+    assert {len(frame.payload) for frame in pings} == {125}
+    assert 0 < float(outcome["p50"]) <= float(outcome["max"])
+
+
+def test_the_pings_of_the_server_are_counted_and_answered(start: Start) -> None:
+    server = start(Pinger())
+    outcome = load(server, "--mode", "pinged", "--connections", "2")
+    pongs = [frame.payload for frame in server.frames if frame.opcode == PONG]
+    assert 0 < float(outcome["messages"]) <= len(pongs)
+    assert set(pongs) == {b"are you there"}
+
+
+STORM = ["--mode", "storm", "--stay", "2", "--rate", "100", "--connections", "5", "--warmup", "0.3"]
+
+
+def test_in_a_storm_each_client_comes_back_once_and_gets_one_answer(start: Start) -> None:
+    server = start(EchoServer())
+    outcome = load(server, *STORM)
+    assert outcome["messages"] == 5
+    assert len(server.requests) == 2 + 5 + 5
+    assert len([frame for frame in server.frames if frame.opcode == CLOSE]) == 2 + 5
+
+
+def test_those_who_stay_see_what_a_storm_does_to_the_server(start: Start) -> None:
+    one_by_one = threading.Lock()
+
+    def stall(frame: Frame, number: int) -> bytes:
+        with one_by_one:
+            if number == 0 and len(server.requests) > 2 + 5:
+                time.sleep(0.1)
+        return echo(frame, number)
+
+    server = start(EchoServer(stall))
+    outcome = load(server, *STORM)
+    assert float(outcome["seconds"]) >= 0.5
+    assert float(outcome["max"]) >= 100_000
+
+
+def test_a_client_that_is_not_served_again(start: Start) -> None:
+    def forget(frame: Frame, number: int) -> bytes:
+        return b"" if number == 0 and len(server.requests) > 2 + 5 else echo(frame, number)
+
+    server = start(EchoServer(forget))
+    assert "missing" in fault(server, *STORM, "--patience", "1")
+
+
 def test_opens_are_counted_and_closed_with_a_handshake(start: Start) -> None:
     server = start(EchoServer())
     outcome = load(server, "--mode", "opens", "--echo", "--connections", "2")
@@ -434,12 +507,40 @@ def test_an_extension_that_was_not_offered(start: Start) -> None:
     assert "not offered" in fault(start(EchoServer(extensions=NO_TAKEOVER)))
 
 
+@pytest.mark.parametrize("change", [lambda payload: flipped(payload, 15), lambda payload: payload[:-1]])
+def test_a_pong_that_is_not_that_of_the_ping(start: Start, change: Callable[[bytes], bytes]) -> None:
+    server = start(EchoServer(lambda frame, _: server_frame(FIN | PONG, change(frame.payload))))
+    assert "wrong pong" in fault(server, "--mode", "pings")
+
+
+def test_a_missing_pong(start: Start) -> None:
+    server = start(EchoServer(lambda frame, number: b"" if number == 2 else pong(frame, number)))
+    assert "missing message" in fault(server, "--mode", "pings", "--patience", "1")
+
+
 def test_no_server() -> None:
     with held_port() as port:
         done = subprocess.run(
             [generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     assert "is the server there" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--mode", "storm", "--rate", "10"], "needs --stay"),
+        (["--mode", "storm", "--stay", "1"], "need --rate"),
+        (["--stay", "1"], "no other mode has it"),
+        ([*STORM, "--idle", "1"], "has no --idle"),
+        (["--mode", "pings", "--size", "126"], "at most 125 octets"),
+        (["--deflate", "browser"], "only with --mode opens or hold"),
+    ],
+)
+def test_options_that_do_not_go_together(start: Start, options: list[str], words: str) -> None:
+    server = start(EchoServer())
+    assert words in fault(server, *options)
+    assert not server.requests
 
 
 def test_only_loopback_is_loaded(start: Start) -> None:
@@ -496,6 +597,20 @@ def test_a_compressed_answer_is_checked_again_in_the_next_cycle(start: Start) ->
 
     server = start(EchoServer(wrong_late, extensions=NO_TAKEOVER))
     assert "wrong octet" in fault(server, "--deflate", "no-takeover", "--size", "262144", features=DEFLATE)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_deflate_is_offered_as_browsers_do_and_the_answer_may_be_packed_or_not(start: Start, packed: bool) -> None:
+    def answer(frame: Frame, _number: int) -> bytes:
+        assert frame.first == FIN | RSV1 | TEXT
+        plain = zlib.decompressobj(-15).decompress(frame.payload + TAIL)
+        return packed_frame(repack(frame.payload)) if packed else server_frame(FIN | TEXT, plain)
+
+    server = start(EchoServer(answer, extensions=NO_TAKEOVER))
+    outcome = load(server, "--mode", "opens", "--echo", "--deflate", "browser", features=DEFLATE)
+    assert float(outcome["messages"]) > 0
+    offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    assert all(offer in request for request in server.requests)
 
 
 @dataclass
