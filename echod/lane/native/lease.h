@@ -70,6 +70,8 @@ typedef struct {
     size_t read_size;
     /* NULL: deflated messages are left to the owner. */
     echod_window *window;
+    /* Whether it is a guest's: then it has no owner, and is a part of the guest (door.c). */
+    bool is_guest;
 } lease_t;
 
 struct echod_pump {
@@ -95,6 +97,8 @@ struct echod_pump {
     echod_sealed sealed;
     /* NULL: echod_pump_set_zlib was not called. */
     echod_deflate *deflate;
+    /* NULL: the pump does not accept. */
+    struct echod_door *door;
     uint8_t received[SEALED_SIZE];
 };
 
@@ -181,6 +185,15 @@ static inline void set_held(echod_pump *pump, lease_t *lease)
     pump->held += held - lease->public.held;
     lease->public.held = held;
 }
+
+/* Begin a lease of a plain socket. The caller has cleared it, and lets the pump watch the socket. */
+void echod_lease_begin(lease_t *lease, int fd, uint32_t slot);
+
+/* Serve no event of a socket any more that epoll keeps `ready` for: the turn may have fetched one. */
+void echod_pump_unwatch(echod_pump *pump, int fd, const void *ready);
+
+/* Serve `size` bytes at the beginning of the shared buffer as if they had been read. Nothing of the lease waits. */
+void echod_pump_serve_read(echod_pump *pump, lease_t *lease, size_t size);
 
 /* Count a message that was echoed. */
 void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *large);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "door.h"
 #include "lease.h"
 #include "mixed_read.h"
 #include "partial.h"
@@ -255,6 +256,12 @@ static void serve(echod_pump *pump, lease_t *lease)
         read_some(pump, lease);
 }
 
+void echod_pump_serve_read(echod_pump *pump, lease_t *lease, size_t size)
+{
+    assert(lease->state == CONTINUE && !lease->tls && !lease->message && !lease->partial_size);
+    settle(pump, lease, flush_after(lease, take(pump, lease, size)));
+}
+
 /* The functions of pump.h. */
 
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
@@ -292,9 +299,7 @@ echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot)
     lease_t *lease = calloc(1, sizeof *lease);
     if (!lease)
         return NULL;
-    lease->public.fd = fd;
-    lease->public.slot = slot;
-    lease->read_size = READ_SIZE;
+    echod_lease_begin(lease, fd, slot);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = lease};
     if (epoll_ctl(pump->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         free(lease);
@@ -355,12 +360,17 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
                 break;
             }
         }
-        lease_t *lease = pump->events[pump->served++].data.ptr;
-        if (!lease)
+        void *ready = pump->events[pump->served++].data.ptr;
+        if (!ready)
             continue; /* the lease ended after its event was fetched */
         pump->share_end = now + SHARE;
-        serve(pump, lease);
+        if (echod_door_has(ready))
+            echod_door_serve(pump->door, ready, now);
+        else
+            serve(pump, ready);
     } while ((now = now_ns()) < deadline);
+    if (pump->door)
+        echod_door_sort(pump->door);
     return pump->ended;
 }
 

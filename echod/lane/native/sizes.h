@@ -41,6 +41,9 @@ enum {
     POOL_SIZE = 8 * 1024 * 1024,           /* all buffers in the pool */
     MIN_POOLED_SIZE = 128 * 1024,          /* the smallest buffer in the pool: malloc keeps smaller ones itself */
 
+    /* The door. */
+    ACCEPTS = 16, /* connections that are accepted for one event; a number, not bytes */
+
     /* Remembered verdicts. A connection refers to one, which may be forgotten: the sizes bound what it holds in this way. */
     MOST_VERDICTS = 256, /* a number, not bytes */
     BRIEF_SIZE = 1024,   /* a head in brief: a browser's takes some 500 bytes */

@@ -29,6 +29,7 @@ CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
 INSIDE = {
     "deflate": ("deflate",),
+    "door": ("door", "lease", "verdicts"),
     "pump": ("buffer_pool", "lease", "send", "partial", "mixed_read", "pump"),
     "verdicts": ("verdicts",),
 }
@@ -90,7 +91,13 @@ def seeds(target: str) -> list[bytes]:
             for sizes in ((), (1, 2, 3, 4), (64, 65, 7))
         ]
         return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
-    makers = {"pump": pump_seeds, "deflate": deflate_seeds, "turn": turn_seeds, "verdicts": verdict_seeds}
+    makers = {
+        "deflate": deflate_seeds,
+        "door": door_seeds,
+        "pump": pump_seeds,
+        "turn": turn_seeds,
+        "verdicts": verdict_seeds,
+    }
     if target in makers:
         return makers[target]()
     return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
@@ -231,6 +238,34 @@ def verdict_seeds() -> list[bytes]:
         ]
         found.append(b"".join(bytes([kind]) + len(octets).to_bytes(2, "big") + octets for kind, octets in steps))
     return found
+
+
+def door_seeds() -> list[bytes]:
+    """Steps (fuzz_door.c says what the octets mean): each kind of octets at once and later, and each end of a guest."""
+    dial, say, close, reset, turn, short = 0x00, 0x10, 0x20, 0x24, 0x3C, 0x30
+    ends: tuple[list[int], ...] = (
+        [close],
+        [reset],
+        [say | 0xC],
+        [0x70],
+        [0x80],
+        [0x67, 0x6B],
+        [0x54],
+        [0x9C, say | 0xC, turn, 0x90],
+        [0xA0],
+        [],
+    )
+    found = []
+    for kind, end in ((kind, end) for kind in range(4) for end in ends):
+        asks = say | kind << 2
+        found += [
+            [dial, asks, turn, 0x40, *end, turn],
+            [dial, turn, asks, turn, say | 0xC, turn, 0x40, *end, turn],
+            [0xD0 | kind << 2, short, *end, turn, close, close | 1, turn],
+            [0xF1, 0xD0 | kind << 2, turn, *end, turn],
+            *([dial, *early, 0xC0 | fails, asks, turn, *end, turn] for fails in range(3) for early in ([], [turn])),
+        ]
+    return [bytes([9, *steps]) for steps in found]
 
 
 def write_seeds(target: str, folder: Path) -> list[Path]:

@@ -1,0 +1,482 @@
+/* The door. See door.h. */
+#define _GNU_SOURCE
+#include "door.h"
+
+#ifdef __linux__
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lease.h"
+#include "send.h"
+
+/* A listening socket. */
+typedef struct endpoint {
+    int fd;
+    uint32_t number;
+    struct endpoint *next;
+} endpoint_t;
+
+typedef struct visitor {
+    int fd;
+    uint32_t endpoint;
+    uint64_t since;
+    struct visitor *older, *newer;
+} visitor_t;
+
+typedef struct guest {
+    lease_t lease; /* comes first, so that an event's pointer is that of a lease, and echod_lease_free releases it all */
+    echod_guest public;
+    struct guest *older;
+    echod_verdict *verdict;
+    /* The lease's reads at the last look. */
+    uint64_t reads;
+    uint16_t kept_size;
+    bool has_kept;
+    uint8_t key[ECHOD_HANDSHAKE_KEY];
+    uint8_t kept[];
+} guest_t;
+
+struct echod_door {
+    echod_pump *pump;
+    echod_verdicts *verdicts;
+    size_t room;
+    endpoint_t *endpoints;
+    visitor_t *oldest, *newest;
+    /* Guests by their `since`. `next_look`: with which the next look begins; NULL: with the first. */
+    guest_t *first, *last, *next_look;
+    echod_arrival *arrivals;
+    echod_guest *ended;
+    echod_door_counts counts;
+};
+
+/* What epoll keeps for a socket tells whose it is. A lease's pointer has no tag. */
+enum { TAG_ENDPOINT = 1, TAG_VISITOR = 2, TAGS = 3 };
+
+static void *tagged(void *thing, int tag)
+{
+    return (uint8_t *)thing + tag;
+}
+
+static guest_t *guest_of(const echod_guest *public)
+{
+    return (guest_t *)(void *)((uint8_t *)public - offsetof(guest_t, public));
+}
+
+static bool watch(echod_door *door, int operation, int fd, void *ready)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = ready};
+    return epoll_ctl(door->pump->epoll, operation, fd, &event) == 0;
+}
+
+/* Close a socket whose peer gets a reset. */
+static void reset(int fd)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    close(fd);
+}
+
+/* Arrivals. */
+
+/* A connection that the door has accepted, with or without a visitor's structure. */
+typedef struct {
+    int fd;
+    uint32_t endpoint;
+    uint64_t since;
+    visitor_t *visitor;
+} stranger;
+
+/* Put an arrival on the list. False: there is no memory. */
+static bool arrive(echod_door *door, const stranger *it, const uint8_t *octets, size_t size)
+{
+    echod_arrival *arrival = malloc(sizeof *arrival + size);
+    if (!arrival)
+        return false;
+    *arrival = (echod_arrival){it->fd, it->endpoint, it->since, door->arrivals, size};
+    if (size)
+        memcpy(arrival->octets, octets, size);
+    door->arrivals = arrival;
+    return true;
+}
+
+/* Visitors. */
+
+static void leave_queue(echod_door *door, visitor_t *visitor)
+{
+    *(visitor->older ? &visitor->older->newer : &door->oldest) = visitor->newer;
+    *(visitor->newer ? &visitor->newer->older : &door->newest) = visitor->older;
+    door->counts.visitors--;
+}
+
+/* Forget a visitor, and leave its socket alone. */
+static void forget_visitor(echod_door *door, visitor_t *visitor)
+{
+    leave_queue(door, visitor);
+    free(visitor);
+}
+
+/* Give a stranger to the owner. It is no visitor any more. */
+static void hand_on(echod_door *door, stranger *it, const uint8_t *octets, size_t size)
+{
+    if (it->visitor) {
+        echod_pump_unwatch(door->pump, it->fd, tagged(it->visitor, TAG_VISITOR));
+        forget_visitor(door, it->visitor);
+        it->visitor = NULL;
+    }
+    if (!arrive(door, it, octets, size)) {
+        door->counts.lost++;
+        reset(it->fd);
+    }
+}
+
+/* Let a stranger wait for its first octets. False: there is no memory. */
+static bool let_wait(echod_door *door, stranger *it)
+{
+    visitor_t *visitor = malloc(sizeof *visitor);
+    if (!visitor)
+        return false;
+    if (!watch(door, EPOLL_CTL_ADD, it->fd, tagged(visitor, TAG_VISITOR))) {
+        free(visitor);
+        return false;
+    }
+    *visitor = (visitor_t){it->fd, it->endpoint, it->since, door->newest, NULL};
+    *(door->newest ? &door->newest->newer : &door->oldest) = visitor;
+    door->newest = visitor;
+    door->counts.visitors++;
+    return true;
+}
+
+/* A visitor has left. */
+static void say_goodbye(echod_door *door, const stranger *it)
+{
+    if (it->visitor) {
+        echod_pump_unwatch(door->pump, it->fd, tagged(it->visitor, TAG_VISITOR));
+        forget_visitor(door, it->visitor);
+    }
+    close(it->fd);
+    door->counts.lost++;
+}
+
+/* Guests. */
+
+static void join(echod_door *door, guest_t *guest)
+{
+    guest->older = door->last;
+    if (door->last)
+        door->last->public.next = &guest->public;
+    else
+        door->first = guest;
+    door->last = guest;
+    door->counts.guests++;
+    door->counts.answered++;
+}
+
+static guest_t *newer_of(const guest_t *guest)
+{
+    return guest->public.next ? guest_of(guest->public.next) : NULL;
+}
+
+static void leave(echod_door *door, guest_t *guest)
+{
+    guest_t *newer = newer_of(guest);
+    if (door->next_look == guest)
+        door->next_look = newer;
+    if (guest->older)
+        guest->older->public.next = guest->public.next;
+    else
+        door->first = newer;
+    *(newer ? &newer->older : &door->last) = guest->older;
+    door->counts.guests--;
+}
+
+/* Make a guest of a stranger. NULL: there is no memory. */
+static guest_t *admit(echod_door *door, stranger *it, echod_verdict *verdict, const echod_head *head)
+{
+    guest_t *guest = calloc(1, sizeof *guest + head->kept_size);
+    if (!guest)
+        return NULL;
+    lease_t *lease = &guest->lease;
+    echod_lease_begin(lease, it->fd, it->endpoint);
+    lease->is_guest = true;
+    const echod_terms *terms = echod_verdict_terms(verdict);
+    bool is_good = !terms || echod_pump_take_deflated(door->pump, &lease->public, terms, NULL, 0) == 0;
+    if (!is_good || !watch(door, it->visitor ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, it->fd, lease)) {
+        echod_lease_free(&lease->public);
+        return NULL;
+    }
+    if (it->visitor)
+        forget_visitor(door, it->visitor);
+    it->visitor = NULL;
+    guest->public = (echod_guest){.lease = &lease->public, .endpoint = it->endpoint};
+    guest->verdict = verdict;
+    echod_verdict_refer(verdict);
+    memcpy(guest->key, head->key, sizeof guest->key);
+    guest->kept_size = (uint16_t)head->kept_size;
+    guest->has_kept = head->kept != NULL;
+    if (head->kept_size)
+        memcpy(guest->kept, head->kept, head->kept_size);
+    join(door, guest);
+    return guest;
+}
+
+/* Answer a guest, and serve what it has sent behind its head, which is in the shared buffer. */
+static void welcome(echod_door *door, guest_t *guest, size_t head_size, size_t size)
+{
+    uint8_t octets[ANSWER_SIZE];
+    echod_pump *pump = door->pump;
+    lease_t *lease = &guest->lease;
+    size_t answer_size = echod_verdict_answer(guest->verdict, guest->key, octets), rest_size = size - head_size;
+    guest->reads = ++lease->public.reads;
+    if (!answer(lease, octets, answer_size))
+        echod_lease_end_without_memory(pump, lease);
+    else if (lease->unsent_size) /* a kernel that takes nothing of a new connection: it is broken */
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_CLOSED, pump->buffer + head_size, rest_size);
+    else if (rest_size) {
+        memmove(pump->buffer, pump->buffer + head_size, rest_size);
+        echod_pump_serve_read(pump, lease, rest_size);
+    }
+}
+
+/* Take the first octets of a stranger, which are in the shared buffer. */
+static void hear(echod_door *door, stranger *it, size_t size, uint64_t now)
+{
+    echod_head head;
+    echod_verdict *verdict = echod_verdicts_find(door->verdicts, door->pump->buffer, size, &head);
+    guest_t *guest = verdict && head.kept_size <= UINT16_MAX ? admit(door, it, verdict, &head) : NULL;
+    if (!guest) {
+        hand_on(door, it, door->pump->buffer, size);
+        return;
+    }
+    guest->public.since = guest->public.seen = now;
+    welcome(door, guest, head.size, size);
+}
+
+/* Read the first octets of a stranger, if there are any. */
+static void listen_to(echod_door *door, stranger *it, uint64_t now)
+{
+    ssize_t n = recv(it->fd, door->pump->buffer, READ_SIZE, MSG_DONTWAIT);
+    bool is_nothing = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+    if (n > 0)
+        hear(door, it, (size_t)n, now);
+    else if (!is_nothing)
+        say_goodbye(door, it);
+    else if (!it->visitor && !let_wait(door, it))
+        hand_on(door, it, NULL, 0);
+}
+
+/* Accepting. */
+
+static bool is_passing(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPERM ||
+           error == EPROTO;
+}
+
+static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
+{
+    for (int i = 0; i < ACCEPTS; i++) {
+        stranger it = {.endpoint = endpoint->number, .since = now};
+        it.fd = accept4(endpoint->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (it.fd < 0) {
+            /* Want of descriptors or of memory: the owner has to accept there, and open the door again. */
+            if (!is_passing(errno) && arrive(door, &it, NULL, 0))
+                echod_door_close(door, endpoint->number);
+            return;
+        }
+        if (door->counts.visitors + door->counts.guests < door->room)
+            listen_to(door, &it, now);
+        else
+            hand_on(door, &it, NULL, 0);
+    }
+}
+
+void echod_door_serve(echod_door *door, void *ready, uint64_t now)
+{
+    int tag = (int)((uintptr_t)ready & TAGS);
+    void *thing = (uint8_t *)ready - tag;
+    if (tag == TAG_ENDPOINT) {
+        accept_some(door, thing, now);
+        return;
+    }
+    visitor_t *visitor = thing;
+    stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
+    listen_to(door, &it, now);
+}
+
+/* The end of guests. */
+
+static void finish(echod_door *door, guest_t *guest)
+{
+    echod_lease *lease = &guest->lease.public;
+    leave(door, guest);
+    guest->public.is_over = lease->why == ECHOD_END_CLOSED && !lease->unsent_size && !lease->rest_size;
+    if (guest->public.is_over)
+        close(lease->fd);
+    guest->public.next = door->ended;
+    door->ended = &guest->public;
+}
+
+void echod_door_sort(echod_door *door)
+{
+    echod_lease **at = &door->pump->ended, *lease;
+    while ((lease = *at)) {
+        if (!((lease_t *)lease)->is_guest) {
+            at = &lease->next;
+            continue;
+        }
+        *at = lease->next;
+        finish(door, (guest_t *)lease);
+    }
+}
+
+void echod_door_recall(echod_door *door, echod_guest *public)
+{
+    echod_pump_recall(door->pump, public->lease);
+    finish(door, guest_of(public));
+}
+
+/* Looks. */
+
+void echod_door_expire(echod_door *door, uint64_t since)
+{
+    while (door->oldest && door->oldest->since < since) {
+        int fd = door->oldest->fd;
+        echod_pump_unwatch(door->pump, fd, tagged(door->oldest, TAG_VISITOR));
+        forget_visitor(door, door->oldest);
+        door->counts.timed_out++;
+        reset(fd);
+    }
+}
+
+size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most)
+{
+    size_t looks = 0;
+    if (most > door->counts.guests)
+        most = door->counts.guests;
+    for (; looks < most; looks++) {
+        guest_t *guest = door->next_look ? door->next_look : door->first;
+        door->next_look = newer_of(guest);
+        if (guest->lease.public.reads != guest->reads) {
+            guest->reads = guest->lease.public.reads;
+            guest->public.seen = now;
+        }
+        if (guest->public.seen < since)
+            echod_door_recall(door, &guest->public);
+    }
+    return looks;
+}
+
+void echod_door_turn_out(echod_door *door)
+{
+    while (door->oldest) {
+        visitor_t *visitor = door->oldest;
+        stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
+        hand_on(door, &it, NULL, 0);
+    }
+}
+
+/* Endpoints. */
+
+int echod_door_open(echod_door *door, int fd, uint32_t number)
+{
+    endpoint_t *endpoint = malloc(sizeof *endpoint);
+    if (!endpoint)
+        return -1;
+    *endpoint = (endpoint_t){fd, number, door->endpoints};
+    if (!watch(door, EPOLL_CTL_ADD, fd, tagged(endpoint, TAG_ENDPOINT))) {
+        free(endpoint);
+        return -1;
+    }
+    door->endpoints = endpoint;
+    return 0;
+}
+
+void echod_door_close(echod_door *door, uint32_t number)
+{
+    endpoint_t **at = &door->endpoints, *endpoint;
+    while ((endpoint = *at) && endpoint->number != number)
+        at = &endpoint->next;
+    if (!endpoint)
+        return;
+    *at = endpoint->next;
+    echod_pump_unwatch(door->pump, endpoint->fd, tagged(endpoint, TAG_ENDPOINT));
+    free(endpoint);
+}
+
+/* The rest of door.h. */
+
+echod_door *echod_door_new(echod_pump *pump, echod_verdicts *verdicts)
+{
+    assert(!pump->door);
+    echod_door *door = calloc(1, sizeof *door);
+    if (!door)
+        return NULL;
+    door->pump = pump;
+    door->verdicts = verdicts;
+    pump->door = door;
+    return door;
+}
+
+void echod_door_free(echod_door *door)
+{
+    assert(!door->counts.visitors && !door->counts.guests && !door->endpoints && !door->arrivals && !door->ended);
+    door->pump->door = NULL;
+    free(door);
+}
+
+void echod_door_set_room(echod_door *door, size_t room)
+{
+    door->room = room;
+}
+
+echod_arrival *echod_door_arrivals(echod_door *door)
+{
+    echod_arrival *arrivals = door->arrivals;
+    door->arrivals = NULL;
+    return arrivals;
+}
+
+void echod_arrival_free(echod_arrival *arrival)
+{
+    free(arrival);
+}
+
+echod_guest *echod_door_ended(echod_door *door)
+{
+    echod_guest *ended = door->ended;
+    door->ended = NULL;
+    return ended;
+}
+
+void echod_guest_free(echod_door *door, echod_guest *public)
+{
+    guest_t *guest = guest_of(public);
+    echod_verdict_release(door->verdicts, guest->verdict);
+    echod_lease_free(&guest->lease.public);
+}
+
+echod_guest *echod_door_first(const echod_door *door)
+{
+    return door->first ? &door->first->public : NULL;
+}
+
+size_t echod_guest_head(const echod_guest *public, uint8_t *head)
+{
+    const guest_t *guest = guest_of(public);
+    return echod_verdict_head(guest->verdict, guest->key, guest->has_kept ? guest->kept : NULL, guest->kept_size, head);
+}
+
+const echod_terms *echod_guest_terms(const echod_guest *public)
+{
+    return echod_verdict_terms(guest_of(public)->verdict);
+}
+
+const echod_door_counts *echod_door_counted(const echod_door *door)
+{
+    return &door->counts;
+}
+
+#endif

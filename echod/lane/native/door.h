@@ -1,0 +1,127 @@
+/*
+ * The door: connections begin in the pump. It accepts, reads the request head, and answers one on which there is a remembered
+ * verdict. Everything else goes on to the owner, with what was read.
+ *
+ *   endpoint   a listening socket of the owner's, known by its number
+ *   visitor    a connection that was accepted, and has sent nothing yet
+ *   guest      a connection that the door answered: a lease without an owner (pump.h)
+ *   arrival    a connection for the owner, with what was read of it
+ *
+ * A visitor becomes a guest or an arrival with its first octets. A guest that ends is put on a list. If all is over, its
+ * socket is closed. Otherwise the owner makes a connection of it: the head (echod_guest_head) and the lease say all that the
+ * connection would know, had it begun there.
+ *
+ * Knows listening sockets, and verdicts.h. Must never know what a head means, what a limit is for, or why a deadline is.
+ */
+#ifndef ECHOD_DOOR_H
+#define ECHOD_DOOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pump.h"
+#include "verdicts.h"
+
+/* cffi: begin */
+
+typedef struct echod_door echod_door;
+
+typedef struct echod_arrival {
+    int fd;
+    uint32_t endpoint;
+    /* When it was accepted, in nanoseconds of CLOCK_MONOTONIC. */
+    uint64_t since;
+    struct echod_arrival *next;
+    size_t size;
+    uint8_t octets[];
+} echod_arrival;
+
+typedef struct echod_guest {
+    /* Its public part (pump.h). While the guest lives, nobody but the pump ends it. */
+    echod_lease *lease;
+    uint32_t endpoint;
+    /* Whether it has ended with nothing left to do: its socket is closed. */
+    int is_over;
+    /* When it was answered, and when it had shown its last sign of life at the last look, in nanoseconds of
+       CLOCK_MONOTONIC. */
+    uint64_t since;
+    uint64_t seen;
+    /* The one that was answered after it; or, once it has ended, that ended before it. */
+    struct echod_guest *next;
+} echod_guest;
+
+/* What the door has done since it was made, and how many it has. */
+typedef struct {
+    uint64_t answered;
+    uint64_t lost;      /* visitors that left without a word, or for which there was no memory */
+    uint64_t timed_out; /* visitors that were reset because they said nothing for too long */
+    size_t visitors;
+    size_t guests;
+} echod_door_counts;
+
+/* Give a pump a door. The verdicts are the owner's, and must outlive it. NULL: there is no memory. */
+echod_door *echod_door_new(echod_pump *pump, echod_verdicts *verdicts);
+
+/* Release the door. It must have no visitors, no guests and no endpoints any more. */
+void echod_door_free(echod_door *door);
+
+/* Accept at a listening, non-blocking socket. 0, or -1 with errno. */
+int echod_door_open(echod_door *door, int fd, uint32_t endpoint);
+
+/* Accept there no longer. */
+void echod_door_close(echod_door *door, uint32_t endpoint);
+
+/* Set how many visitors and guests there may be at most. Those beyond are arrivals. */
+void echod_door_set_room(echod_door *door, size_t room);
+
+/* Take the list of arrivals. The caller releases each. Their order is that of a stack. */
+echod_arrival *echod_door_arrivals(echod_door *door);
+void echod_arrival_free(echod_arrival *arrival);
+
+/* Take the list of guests that have ended. The caller releases each. Their order is that of a stack. */
+echod_guest *echod_door_ended(echod_door *door);
+void echod_guest_free(echod_door *door, echod_guest *guest);
+
+/* The guest that has been here longest. NULL: there is none. */
+echod_guest *echod_door_first(const echod_door *door);
+
+/* End a guest, which is then on the list of those that have ended. */
+void echod_door_recall(echod_door *door, echod_guest *guest);
+
+/* Write the head of a guest's request, as verdicts.h says, and return its size. With NULL in place of `head`: only return the
+   size. */
+size_t echod_guest_head(const echod_guest *guest, uint8_t *head);
+
+/* The terms on which a guest takes deflated messages. NULL: on none. */
+const echod_terms *echod_guest_terms(const echod_guest *guest);
+
+/* Reset the visitors that were accepted before `since` (nanoseconds of CLOCK_MONOTONIC). */
+void echod_door_expire(echod_door *door, uint64_t since);
+
+/* Look at no more than `most` guests, beginning behind those of the last look: note at `now` whether they have shown signs of
+   life, and recall those that have shown none since `since`. Returns how many were looked at. */
+size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most);
+
+/* Make all visitors arrivals. */
+void echod_door_turn_out(echod_door *door);
+
+const echod_door_counts *echod_door_counted(const echod_door *door);
+
+/* cffi: end */
+
+/* The pump's side. */
+
+/* Whether an event is the door's, by what epoll keeps for its socket. */
+static inline bool echod_door_has(const void *ready)
+{
+    return ((uintptr_t)ready & 3) != 0;
+}
+
+/* Serve an event of the door's. */
+void echod_door_serve(echod_door *door, void *ready, uint64_t now);
+
+/* Take the guests off the list of leases that ended in a turn. */
+void echod_door_sort(echod_door *door);
+
+#endif
