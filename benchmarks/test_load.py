@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import socket
 import ssl
 import struct
@@ -19,12 +20,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
 
 from benchmarks import build
+from benchmarks.columns import COLUMNS, Column
+from benchmarks.measure import features
 from tests import frames
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT
 from tests.ports import held_port
@@ -202,6 +205,12 @@ def generator(features: frozenset[str] = frozenset()) -> str:
         return str(build.load_generator(features))
     except build.Unavailable as reason:
         give_up(str(reason))
+
+
+def small(column: Column) -> Column:
+    """Return the same kind of traffic on few connections and at a low rate."""
+    limits = {"connections": 20, "idle": 2, "stay": 2, "rate": 50}
+    return replace(column, **{name: min(getattr(column, name), most) for name, most in limits.items()})
 
 
 def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> dict[str, float | str]:
@@ -503,6 +512,22 @@ def test_a_wrong_accept_value(start: Start) -> None:
     assert "Sec-WebSocket-Accept" in fault(start(EchoServer(accept=b"x" * 28)))
 
 
+def test_the_accept_value_of_another_connection(start: Start) -> None:
+    server = EchoServer()
+    first = threading.Event()
+
+    def remember(frame: Frame, number: int) -> bytes:
+        if not first.is_set():
+            key = re.search(rb"Key: (\S+)", server.requests[0])
+            assert key is not None
+            server.accept = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
+            first.set()
+        return echo(frame, number)
+
+    server.answer = remember
+    assert "Sec-WebSocket-Accept" in fault(start(server), "--mode", "opens", "--echo")
+
+
 def test_an_extension_that_was_not_offered(start: Start) -> None:
     assert "not offered" in fault(start(EchoServer(extensions=NO_TAKEOVER)))
 
@@ -541,6 +566,15 @@ def test_options_that_do_not_go_together(start: Start, options: list[str], words
     server = start(EchoServer())
     assert words in fault(server, *options)
     assert not server.requests
+
+
+@pytest.mark.parametrize("column", [pytest.param(column, id=column.key) for column in COLUMNS if not column.tls])
+def test_the_options_of_each_column_go_together(column: Column) -> None:
+    command = generator(features(column))
+    with held_port() as port:
+        options = ["--port", str(port), *small(column).arguments(0.1, 0.0)]
+        done = subprocess.run([command, *options], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert "is the server there" in json.loads(done.stdout)["error"]
 
 
 def test_only_loopback_is_loaded(start: Start) -> None:

@@ -17,6 +17,7 @@ from benchmarks import build, measure
 from benchmarks.columns import COLUMNS, PING_SECONDS, Column
 from benchmarks.process import Launch, Process, running
 from benchmarks.servers import SERVERS, Server
+from benchmarks.test_load import small
 from tests.ports import held_port
 
 if TYPE_CHECKING:
@@ -42,11 +43,6 @@ KINDS = [
     ["tls", "tls-64k", "opens-tls"],
 ]
 """Columns whose servers are started with the same options."""
-
-
-def small(column: Column) -> Column:
-    """Return the same kind of traffic in a number that is served in a moment."""
-    return replace(column, connections=min(column.connections, 20), stay=min(column.stay, 2), rate=min(column.rate, 50))
 
 
 def named(key: str) -> Column:

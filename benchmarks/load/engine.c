@@ -266,7 +266,7 @@ static void feed_head(Engine *engine, Connection *c, const uint8_t *octets, size
     memcpy(c->head + c->head_len, octets, take);
     size_t before = c->head_len;
     c->head_len += (unsigned)take;
-    size_t end = upgrade_response(engine->options, c->head, c->head_len);
+    size_t end = upgrade_response(engine->options, c->serial, c->head, c->head_len);
     if (end == 0) {
         return;
     }
@@ -324,7 +324,7 @@ static void continue_opening(Engine *engine, Connection *c)
         fail("the TLS handshake failed");
     }
     char request[1024];
-    struct iovec piece = {request, upgrade_request(engine->options, request, sizeof request)};
+    struct iovec piece = {request, upgrade_request(engine->options, c->serial, request, sizeof request)};
     ssize_t sent = transport_send(&c->transport, &piece, 1);
     if (sent == IO_AGAIN) {
         return; /* not connected yet: epoll reports it */
@@ -341,11 +341,12 @@ void connection_begin(Engine *engine, Connection *c, unsigned first)
     unsigned entry = engine->script.steady > 0 ? 0 : first % engine->script.count;
     *c = (Connection){.state = STATE_CONNECTING,
                       .stays = c->stays,
+                      .serial = engine->serial++,
                       .out_entry = entry,
                       .answers.entry = entry,
                       .opening_since = engine_clock()};
     c->asked_at = calloc(o->in_flight, sizeof *c->asked_at);
-    c->transport = transport_open(o->host, o->port, engine->serial++, o->tls);
+    c->transport = transport_open(o->host, o->port, c->serial, o->tls);
     engine->opening++;
     if (!o->tls) {
         continue_opening(engine, c); /* on loopback the connection is mostly complete by now */

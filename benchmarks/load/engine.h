@@ -25,6 +25,7 @@ typedef struct {
     bool close_sent;
     bool close_received;
     bool stays;         /* storm: it stays, its answers alone are timed, and it is served before the others */
+    unsigned serial;    /* the number of connections opened before it */
     unsigned out_entry; /* the message being sent */
     unsigned out_left;  /* messages still to send, including this one */
     size_t out_offset;  /* octets of it that were sent */
