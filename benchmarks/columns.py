@@ -62,8 +62,14 @@ class Column:
 
     @property
     def files(self) -> int:
-        """The most sockets that the server has at once. In a storm clients may be back before it has seen them go."""
-        return self.opened + (self.connections if self.mode == "storm" else 0)
+        """The most sockets that the server has at once."""
+        return self.connections * self.files_each + self.idle + self.stay
+
+    @property
+    def files_each(self) -> int:
+        """The most sockets that one client has at the server. In a storm it may be back before its old connection is
+        gone."""
+        return 2 if self.mode == "storm" else 1
 
     @property
     def counted(self) -> str:

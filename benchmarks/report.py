@@ -280,6 +280,12 @@ def notes(results: Results) -> str:
             f"Between the rounds a rate differed by {spread:.0%} (the median over all cells of the range "
             "divided by the median)."
         )
+    for column in measured_columns(results):
+        fewest = min(
+            (s.connections for s in results.samples if s.column == column.key and not s.error), default=column.opened
+        )
+        if fewest < column.opened:
+            lines.append(f"{column.title}: {fewest:,} connections at once, because the machine allows no more files.")
     for server in measured_servers(results):
         for column in measured_columns(results):
             error = results.error(server.key, column.key)

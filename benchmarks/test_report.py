@@ -85,6 +85,12 @@ def test_storms_have_a_table_of_their_own() -> None:
     assert text.count("| storm: 10,000 clients come back |") == 2
 
 
+@pytest.mark.parametrize(("connections", "noted"), [(19_800, True), (50_000, False)])
+def test_fewer_connections_than_the_title_says_are_noted(connections: int, noted: bool) -> None:
+    words = "- idle: 50,000 connections, only opened: 19,800 connections at once"
+    assert (words in report.notes(of(sample("echod", "idle-50000", 0, connections=connections)))) is noted
+
+
 def test_pings_of_the_server_have_a_cost_and_no_rate() -> None:
     text = report.markdown(of(sample("echod", "pinged", 2500, cpu_per_message=5.0)))
     assert text.count("\n| c10,000, a ping of the server every 4 s | 5 |") == 1
