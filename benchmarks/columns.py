@@ -38,6 +38,8 @@ class Column:
     fragments: int = 1
     deflate: Deflate = "off"
     tls: bool = False
+    proxied: bool = False
+    """Whether requests have the lines that a proxy adds, which differ from connection to connection."""
     idle: int = 0
     rate: int = 0
     """For ``latency``: messages per second over all connections. For ``storm``: over those that stay."""
@@ -104,6 +106,8 @@ class Column:
             options.append("--echo")
         if self.tls:
             options.append("--tls")
+        if self.proxied:
+            options.append("--proxied")
         return options
 
 
@@ -133,6 +137,7 @@ SECURED = [
 ]
 OPENS = [
     Column("opens", "open, handshake, drop", 32, mode="opens"),
+    Column("opens-proxied", "open, handshake as behind a proxy, drop", 32, mode="opens", proxied=True, quick=False),
     Column("opens-echo", "open, handshake, one message, closing handshake", 32, mode="opens", echo=True),
     Column(
         "opens-browser",

@@ -342,6 +342,16 @@ def test_a_paced_run_keeps_its_rate(start: Start) -> None:
     assert 110 <= float(outcome["messages"]) <= 410
 
 
+def test_requests_differ_in_the_key_and_as_behind_a_proxy_in_more(start: Start) -> None:
+    plain, proxied = start(EchoServer()), start(EchoServer())
+    load(plain, "--mode", "opens")
+    load(proxied, "--mode", "opens", "--proxied")
+    assert 1 < len(set(plain.requests)) < len(plain.requests)
+    assert len({re.sub(rb"Key: \S+", b"", request) for request in plain.requests}) == 1
+    assert len(set(proxied.requests)) == len(proxied.requests)
+    assert all(request.count(b"\r\nX-Request-Id: ") == 1 for request in proxied.requests)
+
+
 def test_each_ping_is_a_message_of_the_script_and_is_counted(start: Start) -> None:
     server = start(EchoServer(pong))
     outcome = load(server, "--mode", "pings", "--connections", "2", "--size", "125")

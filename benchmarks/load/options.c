@@ -90,7 +90,7 @@ Options options_parse(int argc, char **argv)
         {"warmup", required_argument, NULL, 'W'},      {"rate", required_argument, NULL, 'r'},
         {"patience", required_argument, NULL, 'P'},    {"echo", no_argument, NULL, 'e'},
         {"pause", no_argument, NULL, 'l'},             {"watch", required_argument, NULL, 'w'},
-        {"stay", required_argument, NULL, 'y'},
+        {"stay", required_argument, NULL, 'y'},        {"proxied", no_argument, NULL, 'x'},
         {NULL, 0, NULL, 0},
     };
     Options o = {
@@ -109,6 +109,7 @@ Options options_parse(int argc, char **argv)
         case 'c': o.connections = (unsigned)number("connections", optarg, 1, 100000); break;
         case 'd': o.in_flight = (unsigned)number("in-flight", optarg, 1, 1024); break;
         case 'i': o.idle = (unsigned)number("idle", optarg, 0, 100000); break;
+        case 'x': o.proxied = true; break;
         case 'y': o.stay = (unsigned)number("stay", optarg, 0, 10000); break;
         case 'f': o.fragments = (unsigned)number("fragments", optarg, 1, 65536); break;
         case 'z': o.deflate = (Deflate)choice("deflate", optarg, deflates); break;

@@ -41,6 +41,7 @@ typedef struct {
     Kind kind;
     Deflate deflate;
     bool tls;
+    bool proxied; /* each request has the lines that a proxy adds, and they differ from connection to connection */
     bool echo;  /* opens, hold: send one message on each connection (opens: make a closing handshake, too) */
     bool pause; /* print "open" and "measured", and wait for a line after each: the caller can look at the server */
     unsigned connections;

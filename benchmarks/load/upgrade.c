@@ -34,10 +34,16 @@ size_t upgrade_request(const Options *o, unsigned serial, char *into, size_t roo
         "Sec-WebSocket-Extensions: permessage-deflate\r\n",
         "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
     };
+    char added[128] = "";
+    if (o->proxied) {
+        snprintf(added, sizeof added,
+                 "X-Forwarded-For: 192.0.2.%u\r\nX-Forwarded-Proto: https\r\nX-Request-Id: %08x%08x%08x%08x\r\n",
+                 serial % 256, serial, ~serial, serial * 2654435761U, serial ^ 0x5bd1e995U);
+    }
     int len = snprintf(into, room,
                        "GET %s HTTP/1.1\r\nHost: localhost:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                       o->path, o->port, KEYS[serial % KEY_COUNT].key, offers[o->deflate]);
+                       "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s%s\r\n",
+                       o->path, o->port, KEYS[serial % KEY_COUNT].key, offers[o->deflate], added);
     return (size_t)len;
 }
 
