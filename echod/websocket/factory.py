@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from echod.core import memory
 from echod.core.budget import Budget
 from echod.core.closing import Closing
-from echod.core.counts import Counts, Outcome, Sums
+from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, Sums, close_label
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
@@ -34,6 +34,7 @@ from echod.settings import Compression, Settings
 from echod.upstream import autobahn, tls_sessions
 from echod.websocket import json_echo
 from echod.websocket.connection import Connection
+from echod.websocket.hosting import Hosting
 from echod.websocket.phase import OPENING
 
 GROWN_TIME = 1.0
@@ -108,6 +109,8 @@ class EchoFactory(WebSocketServerFactory):
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
+        self.hosting: Hosting | None = None
+        """Where connections begin in the pump; None: nowhere. Set by `begin_hosting`."""
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:
@@ -133,6 +136,8 @@ class EchoFactory(WebSocketServerFactory):
     def _set_tight(self, is_tight: bool) -> None:
         if self.lane is not None:
             self.lane.set_tight(is_tight)
+        if self.hosting is not None and is_tight:
+            self.hosting.clear()
 
     def _with_options(self, kind: type[Connection]) -> type[Connection]:
         """Make a subclass of `kind` whose attributes are the protocol options: Autobahn's defaults, and ours."""
@@ -158,6 +163,24 @@ class EchoFactory(WebSocketServerFactory):
         mode = chosen if asked is None or chosen is Compression.OFF else asked
         return extensions.agree(request.extensions, self.settings, mode, may_mirror)
 
+    # Connections that begin in the pump.
+
+    def begin_hosting(self) -> None:
+        """Let connections begin in the pump, if nothing has to be known of each one before it is answered."""
+        if self.lane is not None and not self.settings.log_messages and not self.settings.max_connections_per_address:
+            hosting = self.hosting = Hosting(self, self.lane, self._ticker)
+            self.budget.unowned = lambda: hosting.held
+
+    @property
+    def count(self) -> int:
+        """The number of live connections."""
+        return len(self.live) + (0 if self.hosting is None else self.hosting.count)
+
+    @property
+    def room(self) -> int:
+        """How many connections there may be in addition to those of `live`."""
+        return self.max_connections - len(self.live) + len(self._turned_away)
+
     # What becomes of a connection.
 
     def opened(self, connection: Connection) -> None:
@@ -167,7 +190,9 @@ class EchoFactory(WebSocketServerFactory):
         self._opening.add(connection)
         if not connection.is_behind_proxy and not self.admit(connection, connection.peer_address):
             self._turn_away(connection, ADDRESS_FULL)
-        elif len(self.live) - len(self._turned_away) > self.max_connections:
+        elif self.hosting is not None and self.hosting.is_replaying:
+            pass  # it was admitted when it was answered
+        elif self.count - len(self._turned_away) > self.max_connections:
             self._turn_away(connection, DAEMON_FULL)
 
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
@@ -258,8 +283,13 @@ class EchoFactory(WebSocketServerFactory):
             self._addresses[connection.place] -= 1
             if not self._addresses[connection.place]:
                 del self._addresses[connection.place]
-        if self._drained is not None and not self.live:
-            self._finish_drain()
+        self.finish_drain_if_empty()
+
+    def count_guest(self, age: float) -> None:
+        """Count the end of a connection that was answered `age` seconds ago, and was lost without a Close frame."""
+        self.counts.outcomes[Outcome.LOST] += 1
+        self.counts.closes[close_label(NO_CLOSE_FRAME), Closer.CLIENT] += 1
+        self.counts.durations.observe(age)
 
     def _count_end(self, connection: Connection) -> None:
         outcome = connection.outcome
@@ -297,9 +327,15 @@ class EchoFactory(WebSocketServerFactory):
             self.clock.callLater(timeout, self.abort_all),
         ]
         self._close_all(at_once=False)
-        if self._drained is not None and not self.live:  # else the last went meanwhile, and it is over
-            self._finish_drain()
+        if self.hosting is not None:
+            self.hosting.drain()
+        self.finish_drain_if_empty()
         return drained
+
+    def finish_drain_if_empty(self) -> None:
+        """End the drain if there is one and the last connection has gone."""
+        if self._drained is not None and not self.count:
+            self._finish_drain()
 
     def _close_all(self, at_once: bool, only_opening: bool = False) -> None:
         for connection in list(self.live):
@@ -308,6 +344,8 @@ class EchoFactory(WebSocketServerFactory):
 
     def abort_all(self) -> None:
         """Reset all connections that are left."""
+        if self.hosting is not None:
+            self.hosting.abort()
         for connection in list(self.live):
             connection.give_up()
 
@@ -319,6 +357,7 @@ class EchoFactory(WebSocketServerFactory):
         self._ticker.stop()
         self.turns.stop()
         self._shrinking.stop()
+        self.hosting = None
         if self.lane is not None:
             self._pumped = self.lane.sums
             self.lane.stop()

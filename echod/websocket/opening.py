@@ -63,10 +63,13 @@ class Opening(Lending):
             if not self.factory.budget.is_tight:
                 return
             verdict = NO_ROOM  # nearly every client sends its head whole; of others there may be many
-        rest = self._head.rest
+        head, rest = self._head.head, self._head.rest
         self._forget_head()
         if isinstance(verdict, Request):
             self._admit(verdict)
+            if self.factory.hosting is not None and self._is_ordinary:
+                assert self._answers is not None
+                self.factory.hosting.remember(head, b"".join(self._answers), self.terms)
             if self.phase is OPENING:  # it is answered later
                 self.put_off(rest)
             elif rest:
@@ -75,6 +78,23 @@ class Opening(Lending):
             self.refuse(verdict)
         else:
             self._answer_page(verdict)
+
+    @property
+    def _is_ordinary(self) -> bool:
+        """Whether the opening handshake has opened a connection that only echoes, and that the pump can serve."""
+        return (
+            self.phase is OPEN
+            and self._codec is not None
+            and self.path != INFO_PATH
+            and self.has_lane
+            and not self.carrier.has_session
+        )
+
+    def replay(self, head: bytes) -> None:
+        """Take the head of an opening handshake that was answered already, and send nothing."""
+        self._answers = []
+        self.receive_head(head)
+        self._answers = None
 
     def _forget_head(self) -> None:
         self._head = None

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from echod.lane.codec import Codec
+from echod.lane.ended import Ended
 from echod.lane.large import Octets
-from echod.lane.leases import Ended, Lane
+from echod.lane.leases import Lane
 from echod.lane.native import Native
 from echod.upstream import transports
 from echod.websocket.factory import EchoFactory

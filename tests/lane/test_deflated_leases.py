@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from echod.http.extensions import Terms
-from echod.lane.leases import Deflating, Ended, Lane
+from echod.lane.ended import Ended
+from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.run.report import describe_lane
 from echod.settings import Compression

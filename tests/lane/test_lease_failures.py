@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs, eventAsText
 
 from echod.core.counts import Closer, Outcome
 from echod.echo import EchoProtocol
-from echod.lane.leases import Ended
+from echod.lane.ended import Ended
 from echod.lane.native import Native
 from echod.upstream import transports
 from echod.websocket.factory import EchoFactory

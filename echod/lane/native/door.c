@@ -48,6 +48,7 @@ struct echod_door {
     /* Guests by their `since`. `next_look`: with which the next look begins; NULL: with the first. */
     guest_t *first, *last, *next_look;
     echod_arrival *arrivals;
+    size_t arrival_count;
     echod_guest *ended;
     echod_door_counts counts;
 };
@@ -99,6 +100,7 @@ static bool arrive(echod_door *door, const stranger *it, const uint8_t *octets, 
     if (size)
         memcpy(arrival->octets, octets, size);
     door->arrivals = arrival;
+    door->arrival_count++;
     return true;
 }
 
@@ -286,7 +288,7 @@ static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
                 echod_door_close(door, endpoint->number);
             return;
         }
-        if (door->counts.visitors + door->counts.guests < door->room)
+        if (door->counts.visitors + door->counts.guests + door->arrival_count < door->room)
             listen_to(door, &it, now);
         else
             hand_on(door, &it, NULL, 0);
@@ -351,20 +353,22 @@ void echod_door_expire(echod_door *door, uint64_t since)
     }
 }
 
-size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most)
+size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled)
 {
-    size_t looks = 0;
+    size_t looks = 0, recalled = 0;
     if (most > door->counts.guests)
         most = door->counts.guests;
-    for (; looks < most; looks++) {
+    for (; looks < most && recalled < most_recalled; looks++) {
         guest_t *guest = door->next_look ? door->next_look : door->first;
         door->next_look = newer_of(guest);
         if (guest->lease.public.reads != guest->reads) {
             guest->reads = guest->lease.public.reads;
             guest->public.seen = now;
         }
-        if (guest->public.seen < since)
+        if (guest->public.seen < since) {
             echod_door_recall(door, &guest->public);
+            recalled++;
+        }
     }
     return looks;
 }
@@ -436,6 +440,7 @@ echod_arrival *echod_door_arrivals(echod_door *door)
 {
     echod_arrival *arrivals = door->arrivals;
     door->arrivals = NULL;
+    door->arrival_count = 0;
     return arrivals;
 }
 
@@ -472,6 +477,14 @@ size_t echod_guest_head(const echod_guest *public, uint8_t *head)
 const echod_terms *echod_guest_terms(const echod_guest *public)
 {
     return echod_verdict_terms(guest_of(public)->verdict);
+}
+
+size_t echod_door_held(const echod_door *door)
+{
+    size_t held = 0;
+    for (const guest_t *guest = door->first; guest; guest = newer_of(guest))
+        held += guest->lease.public.held;
+    return held;
 }
 
 const echod_door_counts *echod_door_counted(const echod_door *door)

@@ -72,7 +72,7 @@ int echod_door_open(echod_door *door, int fd, uint32_t endpoint);
 /* Accept there no longer. */
 void echod_door_close(echod_door *door, uint32_t endpoint);
 
-/* Set how many visitors and guests there may be at most. Those beyond are arrivals. */
+/* Set how many visitors, guests and arrivals that nobody has taken there may be. Those beyond become arrivals unread. */
 void echod_door_set_room(echod_door *door, size_t room);
 
 /* Take the list of arrivals. The caller releases each. Their order is that of a stack. */
@@ -100,8 +100,12 @@ const echod_terms *echod_guest_terms(const echod_guest *guest);
 void echod_door_expire(echod_door *door, uint64_t since);
 
 /* Look at no more than `most` guests, beginning behind those of the last look: note at `now` whether they have shown signs of
-   life, and recall those that have shown none since `since`. Returns how many were looked at. */
-size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most);
+   life, and recall those that have shown none since `since`, but no more than `most_recalled`. Returns how many were looked
+   at. */
+size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled);
+
+/* Bytes that the leases of all guests hold: the sum of their accounts. */
+size_t echod_door_held(const echod_door *door);
 
 /* Make all visitors arrivals. */
 void echod_door_turn_out(echod_door *door);

@@ -191,9 +191,15 @@ void echod_door_expire(echod_door *door, uint64_t since)
     (void)door, (void)since;
 }
 
-size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most)
+size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled)
 {
-    (void)door, (void)now, (void)since, (void)most;
+    (void)door, (void)now, (void)since, (void)most, (void)most_recalled;
+    return 0;
+}
+
+size_t echod_door_held(const echod_door *door)
+{
+    (void)door;
     return 0;
 }
 

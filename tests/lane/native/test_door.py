@@ -379,19 +379,31 @@ def test_signs_of_life(door: Doorkeeper) -> None:
     clients = [welcomed(door) for _ in range(4)]
     guests = door.guests()
     assert [guest.since <= later.since for guest, later in itertools.pairwise(guests)] == [True] * 3
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), 0, 3) == 3
+    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), 0, 3, 9) == 3
     clients[1].sendall(client_frame(b"", TEXT, KEY))
     door.turns(lambda: guests[1].lease.messages)
     between = time.monotonic_ns()
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 2) == 2  # the fourth, and the first again
+    assert (
+        door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 2, 9) == 2
+    )  # the fourth, and the first again
     door.collect()
     assert (door.counts.guests, len(door.gone)) == (2, 2)
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 100) == 2
+    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 100, 9) == 2
     door.collect()
     assert door.guests() == [guests[1]]
     assert guests[1].seen >= between
     assert {gone.why for gone in door.gone} == {"RECALLED"}
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 0) == 0
+    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 0, 9) == 0
+
+
+def test_a_look_recalls_only_so_many(door: Doorkeeper) -> None:
+    """The owner makes connections of them, which takes long. The next look goes on behind the last one."""
+    for _ in range(5):
+        welcomed(door)
+    now = time.monotonic_ns()
+    assert [door.lib.echod_door_look(door.door, now, now, 5, 2) for _ in range(4)] == [2, 2, 1, 0]
+    door.collect()
+    assert len(door.gone) == 5
 
 
 def test_guests_in_their_order(door: Doorkeeper) -> None:

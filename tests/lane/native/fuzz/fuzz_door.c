@@ -181,7 +181,7 @@ static void step(uint8_t octet)
         echod_door_expire(door, how ? UINT64_MAX : 0);
         break;
     case 6:
-        echod_door_look(door, 1, how & 1 ? UINT64_MAX : 0, (size_t)which);
+        echod_door_look(door, 1, how & 1 ? UINT64_MAX : 0, (size_t)which, how & 2 ? 1 : CLIENTS);
         break;
     case 7:
         recall(which);
