@@ -42,6 +42,22 @@ class Guest(NamedTuple):
     """The bytes of their payloads."""
 
 
+class Listed(NamedTuple):
+    """A connection that is with the door."""
+
+    descriptor: int
+    age: float
+    """Seconds since it was answered, or since a visitor was accepted."""
+    head: bytes | None
+    """As in `Guest`; None: it is a visitor, which has sent nothing."""
+    messages: int
+    octets: int
+    held: int
+    """Bytes of memory that its lease holds."""
+    is_backpressured: bool
+    """Whether answers wait."""
+
+
 class Host(Protocol):
     """Who takes the connections that do not stay with the door."""
 
@@ -148,6 +164,27 @@ class Door:
         """How many bytes the leases of guests hold."""
         return self._lib.echod_door_held(self._door)
 
+    @property
+    def backpressured(self) -> int:
+        """The number of guests whose answers wait."""
+        return self._lib.echod_door_backpressured(self._door)
+
+    def list(self, start: int, size: int) -> list[Listed]:
+        """Return `size` connections from the `start`-th on: the visitors first, and of each kind the oldest first."""
+        found: Any = self._ffi.new("echod_listed[]", size)
+        now = time.monotonic_ns()
+        return [
+            self._list(found[place], now) for place in range(self._lib.echod_door_list(self._door, start, size, found))
+        ]
+
+    def _list(self, listed: Any, now: int) -> Listed:
+        age, guest = (now - listed.since) / NS, listed.guest
+        if not guest:
+            return Listed(listed.fd, age, None, 0, 0, 0, False)
+        lease = guest.lease
+        waits = lease.unsent_size > 0
+        return Listed(listed.fd, age, self._head_of(guest), lease.messages, lease.octets, lease.held, waits)
+
     def expire(self, seconds: float) -> None:
         """Reset the visitors that have said nothing for so long."""
         self._lib.echod_door_expire(self._door, _ago(seconds))
@@ -213,11 +250,13 @@ class Door:
             _log.failure("a connection could not be made of a guest")
 
     def _describe(self, guest: Any, age: float, silent: float) -> Guest:
+        lease = guest.lease
+        return Guest(lease.fd, guest.endpoint, self._head_of(guest), age, silent, lease.messages, lease.octets)
+
+    def _head_of(self, guest: Any) -> bytes:
         head = self._ffi.new("uint8_t[]", self._lib.echod_guest_head(guest, self._ffi.NULL))
         self._lib.echod_guest_head(guest, head)
-        lease = guest.lease
-        octets = bytes(self._ffi.buffer(head))
-        return Guest(lease.fd, guest.endpoint, octets, age, silent, lease.messages, lease.octets)
+        return bytes(self._ffi.buffer(head))
 
 
 def _listed(first: Any) -> list[Any]:

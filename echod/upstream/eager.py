@@ -8,10 +8,12 @@ bytes mean.
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import suppress
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.tcp import Port, Server
 from twisted.internet.unix import Port as UnixPort
@@ -97,6 +99,16 @@ def can_adopt(port: Any, factory: object) -> bool:
     """Tell whether `adopt` can make connections of `port`: nothing must be between its sockets and `factory`."""
     is_plain = type(port) is Port or isinstance(port, UnixPort)
     return is_plain and getattr(port, "factory", None) is factory and not names.missing(names.EAGER)
+
+
+def peer_of(descriptor: int) -> Any:
+    """Return Twisted's address of the other end of a connection; None if it is gone."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as made:
+        name: Any = made.getpeername()
+        if made.family == socket.AF_UNIX:
+            return UNIXAddress(name or None)
+        return (IPv6Address if made.family == socket.AF_INET6 else IPv4Address)("TCP", *name)
+    return None
 
 
 def adopt(port: Any, descriptor: int, octets: bytes) -> Any:

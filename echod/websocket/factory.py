@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import islice
 from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -36,6 +37,7 @@ from echod.websocket import json_echo
 from echod.websocket.connection import Connection
 from echod.websocket.hosting import Hosting
 from echod.websocket.phase import OPENING
+from echod.websocket.snapshot import Snapshot
 
 GROWN_TIME = 1.0
 """Seconds for which a TLS connection keeps buffers that have grown with a large message. The next message may be large,
@@ -180,6 +182,25 @@ class EchoFactory(WebSocketServerFactory):
     def room(self) -> int:
         """How many connections there may be in addition to those of `live`."""
         return self.max_connections - len(self.live) + len(self._turned_away)
+
+    def snapshots(self, start: int, size: int) -> list[Snapshot]:
+        """Return what there is to tell of `size` connections from the `start`-th on. Those that are with the door come
+        behind the others, and of either the oldest comes first."""
+        found = [connection.snapshot() for connection in islice(self.live, start, start + size)]
+        if self.hosting is not None and len(found) < size:
+            found += self.hosting.snapshots(max(0, start - len(self.live)), size - len(found))
+        return found
+
+    def newest(self, count: int) -> list[Snapshot]:
+        """Return what there is to tell of the `count` newest connections, in the opposite order."""
+        found = [] if self.hosting is None else self.hosting.newest(count)
+        return found + [connection.snapshot() for connection in islice(reversed(self.live), count - len(found))]
+
+    @property
+    def backpressured(self) -> int:
+        """The number of connections that are not read because of their client, their URL, or want of room."""
+        guests = 0 if self.hosting is None else self.hosting.backpressured
+        return guests + sum(connection.is_backpressured for connection in self.live)
 
     # What becomes of a connection.
 

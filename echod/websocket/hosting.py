@@ -9,19 +9,25 @@ Knows the ports that the door accepts at. Must never know what a head means.
 
 from __future__ import annotations
 
+from itertools import count
 from math import ceil
 from typing import Any, Protocol
 
 from echod.core.budget import Budget
-from echod.core.counts import Counts, Outcome
+from echod.core.counts import Counts, Outcome, Traffic
 from echod.core.deadlines import TICK, Deadlines, Ticker
 from echod.core.keepalive import LOOKS
+from echod.http import extensions
+from echod.http.client_address import client_address, plain_address
 from echod.http.extensions import Terms
-from echod.lane.door import Door, Guest
+from echod.http.request import Request
+from echod.http.upgrade import HandshakeGuard
+from echod.lane.door import Door, Guest, Listed
 from echod.lane.ended import Ended
 from echod.lane.leases import Lane
-from echod.settings import Settings
+from echod.settings import Compression, Settings
 from echod.upstream import eager
+from echod.websocket.snapshot import PATH_CUT, Snapshot
 
 MOST_MADE = 30
 """Guests that become connections in one go, if there is no hurry for any of them. Each takes some 0.1 ms."""
@@ -39,6 +45,11 @@ class House(Protocol):
     counts: Counts
     budget: Budget
     hosting: Hosting | None
+    guard: HandshakeGuard
+
+    def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
+        """Choose one of the extensions that the client offers."""
+        ...
 
     @property
     def room(self) -> int:
@@ -64,7 +75,8 @@ class Hosting:
         self._door: Door = lane.make_door(
             self, b"x-forwarded-for" if settings.trust_proxy else b"", settings.max_request_head
         )
-        self._ports: list[Any] = []
+        self._ports: dict[int, Any] = {}
+        self._numbers = count()
         self._ticks: Deadlines[Hosting] = Deadlines(ticker, TICK, Hosting._tick)
         self._looked_at = 0.0
         self._is_draining = False
@@ -76,18 +88,25 @@ class Hosting:
 
     def open(self, port: Any) -> bool:
         """Accept at a port in place of Twisted, and tell whether that is possible."""
-        number = len(self._ports)
+        number = next(self._numbers)
         if not eager.can_adopt(port, self._factory) or not self._door.open(port.fileno(), number):
             return False
         port.stopReading()
-        self._ports.append(port)
+        self._ports[number] = port
         return True
+
+    def close(self, port: Any) -> None:
+        """Accept at a port no longer, which is about to be closed. Its guests stay."""
+        for number, known in self._ports.items():
+            if known is port:
+                self._door.close(number)
 
     def accept(self, endpoint: int) -> None:
         """Let Twisted accept once, which knows what to do without descriptors."""
         port = self._ports[endpoint]
         port.doRead()
-        self._door.open(port.fileno(), endpoint)
+        if not self._is_draining:
+            self._door.open(port.fileno(), endpoint)
 
     # What the door asks and tells.
 
@@ -106,6 +125,46 @@ class Hosting:
     def held(self) -> int:
         """How many bytes the leases of guests hold."""
         return 0 if self._is_over else self._door.held
+
+    @property
+    def backpressured(self) -> int:
+        """The number of guests whose answers wait."""
+        return self._door.backpressured
+
+    def snapshots(self, start: int, size: int) -> list[Snapshot]:
+        """Return what there is to tell of `size` connections that are with the door, from the `start`-th on. The oldest
+        comes first."""
+        return [self._describe(listed) for listed in self._door.list(start, size)]
+
+    def newest(self, count: int) -> list[Snapshot]:
+        """Return what there is to tell of the newest connections that are with the door, the newest first."""
+        return self.snapshots(max(0, self._door.count - count), count)[::-1]
+
+    def _describe(self, listed: Listed) -> Snapshot:
+        """Return what there is to tell of a connection: what Python would know of it, by its head."""
+        peer = eager.peer_of(listed.descriptor)
+        request = None if listed.head is None else self._factory.guard.judge(listed.head)
+        traffic = Traffic()
+        traffic.echoed(listed.messages, listed.octets)
+        since = self._factory.clock.seconds() - listed.age
+        if not isinstance(request, Request):
+            return Snapshot(peer, None, "/", since, "connecting", traffic, 0, False, "autobahn", None, [], None)
+        agreed = self._factory.agree(request, None, True) if request.extensions else None
+        host = getattr(peer, "host", None)
+        return Snapshot(
+            peer=peer,
+            client=client_address(request.fields, host and plain_address(host), self._factory.settings.trust_proxy),
+            path=request.path[:PATH_CUT],
+            since=since,
+            state="open",
+            traffic=traffic,
+            buffered=listed.held,
+            is_backpressured=listed.is_backpressured,
+            lane="pump",
+            subprotocol=request.subprotocols[0] if request.subprotocols else None,
+            extensions=[] if agreed is None else [extensions.NAME],
+            terms=None if agreed is None else agreed.terms,
+        )
 
     def remember(self, head: bytes, answer: bytes, terms: Terms | None) -> None:
         """Let the door answer such a head as it was answered now."""
@@ -203,7 +262,7 @@ class Hosting:
     def drain(self) -> None:
         """Accept no more, and let all connections go on as others do in a drain."""
         self._is_draining = True
-        for number in range(len(self._ports)):
+        for number in self._ports:
             self._door.close(number)
         self.clear()
 

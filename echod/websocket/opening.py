@@ -24,12 +24,10 @@ from echod.websocket.compression import Deflate
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import OPEN, OPENING
+from echod.websocket.snapshot import PATH_CUT
 
 SMALL_ANSWER = 1024
 """Octets of an answer to plain HTTP that is given also when connections hold too much: a health check's is one."""
-
-PATH_CUT = 256
-"""Characters of a path that are kept to be shown."""
 
 
 class Opening(Lending):

@@ -8,6 +8,9 @@ from typing import Any
 from echod.core.counts import Traffic
 from echod.http.extensions import Terms
 
+PATH_CUT = 256
+"""Characters of a path that are kept to be shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

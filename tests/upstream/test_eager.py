@@ -203,6 +203,9 @@ def test_a_connection_that_somebody_else_has_accepted(factory: Factory, tmp_path
                     :2
                 ]
             yield until(lambda protocol=protocol: protocol.seen == [b"early", b"late"])
+            told = eager.peer_of(protocol.transport.fileno())
+            assert told == protocol.transport.getPeer() or family == socket.AF_INET6
+            assert str(told) == str(protocol.transport.getPeer()) or family == socket.AF_INET6
             client.close()
             yield until(lambda protocol=protocol: protocol.is_lost)
         yield port.stopListening()
@@ -210,6 +213,7 @@ def test_a_connection_that_somebody_else_has_accepted(factory: Factory, tmp_path
 
 def test_nobody_is_there_any_more(port: Any) -> None:
     """The descriptor is closed."""
+    assert eager.peer_of(2**20) is None
     with socket.socket() as never_connected:
         descriptor = never_connected.detach()
     with pytest.raises(OSError, match="not connected"):

@@ -21,6 +21,7 @@ from echod.websocket.factory import EchoFactory
 from echod.websocket.hosting import Hosting
 from echod.websocket.phase import OPEN
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload, handshake, server_frame
+from tests.lane.links import stuff
 from tests.loop import DEADLINE, Bed, Link, Loop, close
 
 HEAD = handshake()
@@ -388,7 +389,7 @@ def test_a_drain(make: Make, monkeypatch: pytest.MonkeyPatch, count: int) -> Non
     visitor.socket.close()
     house.loop.until(lambda: drained.called)
     assert house.factory.hosting is None
-    assert late.take() == b""
+    assert bytes(late.take()) == b""
     assert house.factory.counts.closes["1001", Closer.SERVER] == count
 
 
@@ -407,6 +408,75 @@ def test_guests_that_are_reset_at_the_end_of_a_drain(house: House) -> None:
     house.factory.drain()
     house.factory.abort_all()
     house.loop.until(lambda: (client.take(), client.was_reset)[1])
+
+
+def test_the_list(make: Make) -> None:
+    """It has all connections: those of Python, then visitors, then guests, and says of a guest what it would say of its
+    connection."""
+    house = make(ping_interval=0, trust_proxy=1, compression=Compression.MIRROR)
+
+    def head(number: int) -> bytes:
+        fields = "Sec-WebSocket-Protocol: one", "Sec-WebSocket-Extensions: permessage-deflate"
+        return handshake("/chat?x=y", *fields, f"X-Forwarded-For: 192.0.2.{number}")
+
+    for number in range(3):
+        house.opened(head(number))
+    house.links[2].send(client_frame(TEXT, b"Hello") + client_frame(TEXT, b"to be")[:8])
+    assert house.links[2].receive(7) == server_frame(TEXT, b"Hello")
+    house.dial()
+    house.loop.until(lambda: house.factory.count == 4)
+    now = house.loop.seconds()
+    first, visitor, second, third = house.factory.snapshots(0, 10)
+    assert [it.client for it in (first, visitor, second, third)] == ["192.0.2.0", None, "192.0.2.1", "192.0.2.2"]
+    assert (visitor.state, visitor.path, visitor.peer.host) == ("connecting", "/", "127.0.0.1")
+    assert now - 1 < second.since <= now
+    assert (third.traffic.received_messages, third.traffic.sent_octets) == (1, 5)
+    assert third.buffered > 0
+    for name in ("path", "state", "is_backpressured", "lane", "subprotocol", "extensions", "terms"):
+        assert getattr(second, name) == getattr(first, name), name
+    assert type(second.peer) is type(first.peer)
+    whole = [it.client for it in house.factory.snapshots(0, 10)]
+    for start, size in ((0, 1), (0, 2), (1, 2), (2, 1), (3, 5), (4, 5), (9, 1)):
+        assert [it.client for it in house.factory.snapshots(start, size)] == whole[start : start + size]
+    for count in (0, 1, 3, 4, 9):
+        assert [it.client for it in house.factory.newest(count)] == [*whole[1:][::-1], whole[0]][:count]
+    house.links[1].send(client_frame(PING, b""))
+    assert house.links[1].receive(2) == server_frame(PONG, b"")
+    of_connection = next(it for it in house.factory.snapshots(0, 9) if it.client == "192.0.2.1")
+    assert of_connection.peer == second.peer
+    assert of_connection.terms == second.terms
+
+
+@pytest.mark.parametrize("is_unix", [False, True])
+def test_the_list_without_what_may_be_there(make: Make, is_unix: bool) -> None:
+    house = make(is_unix, ping_interval=0)
+    house.opened()
+    house.opened()
+    one, other = house.factory.snapshots(0, 9)
+    assert (other.subprotocol, other.extensions, other.terms, other.path) == (None, [], None, "/")
+    assert other.client == one.client
+    assert type(other.peer) is type(one.peer)
+
+
+def test_backpressure(house: House) -> None:
+    """A guest whose client does not take its answers is told of."""
+    client = house.guest()
+    assert house.factory.backpressured == 0
+    stuff(client, client_frame(BINARY, b"x" * 60_000), lambda: house.factory.backpressured > 0)
+    assert house.guests == 1
+    assert house.factory.snapshots(0, 1)[0].is_backpressured
+
+
+def test_a_closed_port(house: House) -> None:
+    """Its guests stay, and can still become connections."""
+    client = house.guest()
+    house.hosting.close(object())
+    house.hosting.close(house.port)
+    late = house.dial(HEAD)
+    house.loop.turn(0.01)
+    assert (house.guests, bytes(late.take())) == (1, b"")
+    client.send(client_frame(PING, b""))
+    assert client.receive(2) == server_frame(PONG, b"")
 
 
 def test_what_comes_after_a_drain_does_nothing(house: House) -> None:
@@ -484,3 +554,9 @@ def test_no_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.hosting.accept(0)
     assert calls == [None]
     house.guest()
+    house.hosting.drain()
+    house.hosting.accept(0)
+    assert len(calls) == 2
+    house.dial(HEAD)
+    house.loop.turn(0.01)
+    assert house.hosting.count == 0

@@ -479,6 +479,26 @@ const echod_terms *echod_guest_terms(const echod_guest *public)
     return echod_verdict_terms(guest_of(public)->verdict);
 }
 
+size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed)
+{
+    size_t count = 0, place = 0;
+    for (visitor_t *it = door->oldest; it && count < most; it = it->newer)
+        if (place++ >= start)
+            listed[count++] = (echod_listed){it->fd, it->since, NULL};
+    for (guest_t *it = door->first; it && count < most; it = newer_of(it))
+        if (place++ >= start)
+            listed[count++] = (echod_listed){it->lease.public.fd, it->public.since, &it->public};
+    return count;
+}
+
+size_t echod_door_backpressured(const echod_door *door)
+{
+    size_t count = 0;
+    for (const guest_t *guest = door->first; guest; guest = newer_of(guest))
+        count += guest->lease.public.unsent_size > 0;
+    return count;
+}
+
 size_t echod_door_held(const echod_door *door)
 {
     size_t held = 0;

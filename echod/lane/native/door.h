@@ -104,6 +104,20 @@ void echod_door_expire(echod_door *door, uint64_t since);
    at. */
 size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled);
 
+/* One of the door's connections. */
+typedef struct {
+    int fd;
+    uint64_t since;     /* when it was answered, or a visitor was accepted, in nanoseconds of CLOCK_MONOTONIC */
+    echod_guest *guest; /* NULL: a visitor */
+} echod_listed;
+
+/* List the connections from the `start`-th on, `most` of them: the visitors first, and of each kind the oldest first. Returns
+   how many there are. */
+size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed);
+
+/* The number of guests whose answers wait. */
+size_t echod_door_backpressured(const echod_door *door);
+
 /* Bytes that the leases of all guests hold: the sum of their accounts. */
 size_t echod_door_held(const echod_door *door);
 

@@ -197,6 +197,18 @@ size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t mo
     return 0;
 }
 
+size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed)
+{
+    (void)door, (void)start, (void)most, (void)listed;
+    return 0;
+}
+
+size_t echod_door_backpressured(const echod_door *door)
+{
+    (void)door;
+    return 0;
+}
+
 size_t echod_door_held(const echod_door *door)
 {
     (void)door;
