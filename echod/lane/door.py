@@ -78,8 +78,9 @@ class Host(Protocol):
         """Make a connection of a guest, and of what its lease leaves."""
         ...
 
-    def left(self, age: float) -> None:
-        """Count a guest that has ended without a Close frame, after `age` seconds."""
+    def left(self, age: float, code: int) -> None:
+        """Count a guest that has ended after `age` seconds: with a Close frame of this code, and its reply; 0: without
+        one."""
         ...
 
     def passed(self, lost: int, timed_out: int) -> None:
@@ -236,14 +237,14 @@ class Door:
 
     def _tell_guest(self, native: Any) -> None:
         now = time.monotonic_ns()
-        age, silent, is_over = (now - native.since) / NS, (now - native.seen) / NS, native.is_over
+        age, silent, is_over, code = (now - native.since) / NS, (now - native.seen) / NS, native.is_over, native.code
         try:
             left = None if is_over else (self._describe(native, age, silent), self._ended_of(native.lease))
         finally:
             self._lib.echod_guest_free(self._door, native)
         try:
             if left is None:
-                self._host.left(age)
+                self._host.left(age, code)
             else:
                 self._host.becomes(*left)
         except Exception:

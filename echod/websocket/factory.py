@@ -306,10 +306,13 @@ class EchoFactory(WebSocketServerFactory):
                 del self._addresses[connection.place]
         self.finish_drain_if_empty()
 
-    def count_guest(self, age: float) -> None:
-        """Count the end of a connection that was answered `age` seconds ago, and was lost without a Close frame."""
-        self.counts.outcomes[Outcome.LOST] += 1
-        self.counts.closes[close_label(NO_CLOSE_FRAME), Closer.CLIENT] += 1
+    def count_guest(self, age: float, code: int) -> None:
+        """Count the end of a connection that was answered `age` seconds ago.
+
+        `code` is that of the client's Close frame; 0: it was lost without one.
+        """
+        self.counts.outcomes[Outcome.CLEAN if code else Outcome.LOST] += 1
+        self.counts.closes[close_label(code or NO_CLOSE_FRAME), Closer.CLIENT] += 1
         self.counts.durations.observe(age)
 
     def _count_end(self, connection: Connection) -> None:

@@ -56,8 +56,8 @@ class House(Protocol):
         """How many connections there may be in addition to those that it has."""
         ...
 
-    def count_guest(self, age: float) -> None:
-        """Count the end of a connection that was answered `age` seconds ago, and was lost without a Close frame."""
+    def count_guest(self, age: float, code: int) -> None:
+        """Count the end of a connection that was answered `age` seconds ago."""
         ...
 
     def finish_drain_if_empty(self) -> None:
@@ -184,7 +184,7 @@ class Hosting:
         try:
             connection = self._adopt(guest)
         except OSError:
-            self._factory.count_guest(guest.age)
+            self._factory.count_guest(guest.age, 0)
             return
         try:
             self._replay(connection, guest, ended)
@@ -215,9 +215,9 @@ class Hosting:
         if self._is_draining:
             connection.go_away()
 
-    def left(self, age: float) -> None:
-        """Count a guest that has ended without a Close frame."""
-        self._factory.count_guest(age)
+    def left(self, age: float, code: int) -> None:
+        """Count a guest that has ended."""
+        self._factory.count_guest(age, code)
 
     def passed(self, lost: int, timed_out: int) -> None:
         """Count visitors that have gone."""

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs, eventAsText
 
 from echod.lane.door import Door, Guest
 from echod.lane.ended import Ended
-from tests.frames import PING, client_frame, handshake
+from tests.frames import CLOSE, PING, client_frame, close_payload, handshake
 from tests.lane.links import lane_of, with_library
 from tests.lane.native.test_verdicts import answered
 from tests.loop import DEADLINE, Bed
@@ -46,9 +46,9 @@ class FakeHost:
         assert 0 <= guest.silent <= guest.age < DEADLINE
         self._note("becomes", guest.endpoint, guest.head, guest.messages, guest.octets, ended)
 
-    def left(self, age: float) -> None:
+    def left(self, age: float, code: int) -> None:
         assert 0 <= age < DEADLINE
-        self._note("left")
+        self._note("left", code)
 
     def passed(self, lost: int, timed_out: int) -> None:
         self._note("passed", lost, timed_out)
@@ -108,7 +108,9 @@ def test_what_is_told(scene: Scene) -> None:
     scene.dial(b"hello")
     scene.until_heard(("arrived", 7, b"hello"))
     scene.guest().close()
-    scene.until_heard(("left",))
+    scene.until_heard(("left", 0))
+    scene.guest().sendall(client_frame(CLOSE, close_payload(1001, "")))
+    scene.until_heard(("left", 1001))
     scene.dial().close()
     scene.until_heard(("passed", 1, 0))
     scene.guest().sendall(client_frame(PING, b""))

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.tcp import Port
 from twisted.internet.unix import Port as UnixPort
 
-from echod.core.counts import Closer, Outcome
+from echod.core.counts import Closer, Outcome, close_label
 from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.settings import Compression, Settings
@@ -159,7 +159,7 @@ ODD = [
         client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"") + client_frame(0, b"b"),
         server_frame(PONG, b"") + server_frame(TEXT, b"ab"),
     ),
-    (client_frame(CLOSE, close_payload(1000, "bye")), server_frame(CLOSE, close_payload(1000, "bye"))),
+    (client_frame(CLOSE, close_payload(999, "")), server_frame(CLOSE, close_payload(1002, ""))[:1]),
     (b"\x83\x80abcd", server_frame(CLOSE, close_payload(1002, ""))[:1]),
 ]
 
@@ -188,6 +188,20 @@ def test_a_guest_becomes_a_connection(house: House, sent: bytes, expected: bytes
     client.send(client_frame(BINARY, b"x" * 100_000))
     echo = server_frame(BINARY, b"x" * 100_000)
     assert client.receive(len(echo)) == echo
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1002, 4711])
+def test_a_guest_that_says_goodbye(house: House, code: int | None) -> None:
+    """It is counted as a connection is, though none is made of it."""
+    payload = b"" if code is None else close_payload(code, "bye")
+    for client in (house.opened(), house.guest()):
+        client.send(client_frame(CLOSE, payload))
+        assert client.receive_all() == server_frame(CLOSE, payload)
+    house.loop.until(lambda: not house.factory.count)
+    (found,) = ((label, times) for label, times in house.factory.counts.closes.items() if times > 1)
+    assert found == ((close_label(1005 if code is None else code), Closer.CLIENT), 2)
+    assert house.factory.counts.outcomes[Outcome.CLEAN] == 2
+    assert not house.factory.live
 
 
 def test_the_connection_of_a_guest(make: Make) -> None:

@@ -310,11 +310,35 @@ void echod_door_serve(echod_door *door, void *ready, uint64_t now)
 
 /* The end of guests. */
 
+/* Send the reply if what ended a lease is a valid Close frame. Then the socket may be closed at once (RFC 6455 section
+   7.1.1). False: the owner goes on, which also meets an error, or waits for a kernel that takes nothing. */
+static bool part(guest_t *guest)
+{
+    const echod_lease *lease = &guest->lease.public;
+    uint8_t reply[ECHOD_LARGEST_REPLY];
+    size_t size = echod_farewell(lease->rest, lease->rest_size, reply, &guest->public.code);
+    if (size && send_octets(&guest->lease, reply, size))
+        return true;
+    guest->public.code = 0;
+    return false;
+}
+
+/* Whether nothing is left to do for a guest whose lease has ended. */
+static bool is_done(guest_t *guest)
+{
+    const echod_lease *lease = &guest->lease.public;
+    if (lease->unsent_size)
+        return false;
+    if (lease->why == ECHOD_END_CLOSED)
+        return !lease->rest_size;
+    return lease->why == ECHOD_END_NOT_ORDINARY && !lease->fragments && part(guest);
+}
+
 static void finish(echod_door *door, guest_t *guest)
 {
     echod_lease *lease = &guest->lease.public;
     leave(door, guest);
-    guest->public.is_over = lease->why == ECHOD_END_CLOSED && !lease->unsent_size && !lease->rest_size;
+    guest->public.is_over = is_done(guest);
     if (guest->public.is_over)
         close(lease->fd);
     guest->public.next = door->ended;

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "farewell.h"
 #include "pump.h"
 #include "verdicts.h"
 
@@ -43,6 +44,8 @@ typedef struct echod_guest {
     uint32_t endpoint;
     /* Whether it has ended with nothing left to do: its socket is closed. */
     int is_over;
+    /* The code of the Close frame with which it ended (farewell.h). 0: it ended without one. */
+    uint16_t code;
     /* When it was answered, and when it had shown its last sign of life at the last look, in nanoseconds of
        CLOCK_MONOTONIC. */
     uint64_t since;

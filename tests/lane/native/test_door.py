@@ -28,6 +28,7 @@ HEAD = handshake()
 ANSWER = answered(HEAD)
 ACCEPTS = 16
 CLOSE = b"\x88\x82" + KEY + bytes(a ^ b for a, b in zip(b"\x03\xe8", KEY, strict=False))
+BAD_CLOSE = b"\x88\x82" + KEY + bytes(a ^ b for a, b in zip(b"\x03\xe7", KEY, strict=False))
 DEFLATE = handshake("/", "Sec-WebSocket-Extensions: permessage-deflate")
 
 
@@ -47,6 +48,7 @@ class Gone:
     served: socket.socket | None
     endpoint: int
     why: str
+    code: int
     messages: int
     rest: bytes
     unsent: bytes
@@ -128,6 +130,7 @@ class Doorkeeper(Pump):
             None if guest.is_over else self.keep(socket.socket(fileno=lease.fd)),
             guest.endpoint,
             self.reasons[lease.why],
+            guest.code,
             lease.messages,
             bytes(buffer(lease.rest, lease.rest_size)) if lease.rest_size else b"",
             bytes(buffer(lease.unsent, lease.unsent_first)) if lease.unsent_first else b"",
@@ -203,7 +206,7 @@ def test_a_guest(door: Doorkeeper) -> None:
     client.close()
     door.turns(lambda: door.gone)
     (gone,) = door.gone
-    assert (gone.served, gone.why, gone.messages, gone.rest) == (None, "CLOSED", 1, b"")
+    assert (gone.served, gone.why, gone.code, gone.messages, gone.rest) == (None, "CLOSED", 0, 1, b"")
     assert (door.counts.guests, door.counts.answered, door.arrivals) == (0, 1, [])
 
 
@@ -264,7 +267,7 @@ def test_an_arrival(door: Doorkeeper, octets: bytes, is_late: bool) -> None:
     assert (door.counts.visitors, door.counts.guests) == (0, 0)
 
 
-@pytest.mark.parametrize("octets", [PING, CLOSE, b"\x81\x05Hello", b"\xff"])
+@pytest.mark.parametrize("octets", [PING, CLOSE[:-1], BAD_CLOSE, b"\x81\x05Hello", b"\xff"])
 @pytest.mark.parametrize("is_behind", [False, True])
 def test_a_guest_that_is_not_ordinary(door: Doorkeeper, octets: bytes, is_behind: bool) -> None:
     """What comes next is the owner's, with a head for which the verdict is the same."""
@@ -279,6 +282,30 @@ def test_a_guest_that_is_not_ordinary(door: Doorkeeper, octets: bytes, is_behind
     assert gone.served is not None
     gone.served.sendall(b"from the owner")
     assert receive(client, 7 + 14) == server_frame(b"Hello", TEXT) + b"from the owner"
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize("more", [b"", PING])
+def test_a_guest_that_says_goodbye(door: Doorkeeper, is_behind: bool, more: bytes) -> None:
+    """A Close frame gets its reply behind all echoes, and the socket is closed."""
+    frame = client_frame(b"Hello", TEXT, KEY)
+    client = welcomed(door, HEAD + (frame + CLOSE + more if is_behind else b""))
+    if not is_behind:
+        client.sendall(frame + CLOSE + more)
+    door.turns(lambda: door.gone)
+    (gone,) = door.gone
+    assert (gone.served, gone.messages, gone.code) == (None, 1, 1000)
+    assert receive(client, 100) == server_frame(b"Hello", TEXT) + b"\x88\x02\x03\xe8"
+
+
+def test_a_goodbye_within_a_message(door: Doorkeeper) -> None:
+    """It is the owner's, as the message is."""
+    client = welcomed(door)
+    client.sendall(b"\x01\x81" + KEY + b"a" + CLOSE)
+    door.turns(lambda: door.gone)
+    (gone,) = door.gone
+    assert (gone.why, gone.code, gone.rest.endswith(CLOSE)) == ("NOT_ORDINARY", 0, True)
+    assert gone.served is not None
 
 
 def test_a_kept_value(door: Doorkeeper) -> None:

@@ -49,6 +49,7 @@ enum { CLIENTS = 4, KNOWN = 0, OTHER = 1, FRAMES = 2, ODD = 3 };
 static const char HEAD[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nCookie: a\r\n"
                            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 static const char ANSWER[] = "HTTP/1.1 101\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+static const char CLOSE[] = "\x88\x82\0\0\0\0\x03\xe8";
 static const char FRAME[] = "\x81\x85\0\0\0\0Hello";
 
 static echod_door *door;
@@ -175,7 +176,10 @@ static void step(uint8_t octet)
         CHECK(!echod_pump_turn(pump, how ? 10000000 : 0));
         break;
     case 4:
-        receive(which);
+        if (how == 3)
+            say(which, CLOSE, sizeof CLOSE - 1);
+        else
+            receive(which);
         break;
     case 5:
         echod_door_expire(door, how ? UINT64_MAX : 0);

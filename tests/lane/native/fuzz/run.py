@@ -245,6 +245,7 @@ def door_seeds() -> list[bytes]:
     dial, say, close, reset, turn, short = 0x00, 0x10, 0x20, 0x24, 0x3C, 0x30
     ends: tuple[list[int], ...] = (
         [close],
+        [0x4C],
         [reset],
         [say | 0xC],
         [0x70],
