@@ -29,7 +29,7 @@ from echod.lane.native import Native
 from echod.upstream.tls_sessions import Session
 
 TURN = 1_000_000
-"""Nanoseconds of one turn of the pump. After that the reactor serves timers, accepts and control frames."""
+"""Nanoseconds of one turn of the pump. After that the reactor serves timers, accepts and Close frames."""
 
 SPARE_TIME = 1.0
 """Seconds for which the pump keeps the buffers of large messages, at most 8 MiB of them (native/buffer_pool.c)."""
@@ -179,7 +179,16 @@ class Lane:
     def _take_turn(self) -> None:
         if self.door is not None:
             self.door.make_room()
-        lease = self._lib.echod_pump_turn(self._pump, TURN)
+        self._conclude(self._lib.echod_pump_turn(self._pump, TURN))
+        if self.door is not None:
+            self.door.tell()
+        if self._is_stopped:  # the last connection of a drain has gone
+            return
+        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
+            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
+
+    def _conclude(self, lease: Any) -> None:
+        """Take note of what the pump has done, and give back the leases that ended: `lease`, and those behind it."""
         while lease:
             self._ended.append(lease)
             lease = lease.next
@@ -188,12 +197,6 @@ class Lane:
         self._tell_held()
         while self._ended:
             self._give_back(self._ended.pop())
-        if self.door is not None:
-            self.door.tell()
-        if self._is_stopped:  # the last connection of a drain has gone
-            return
-        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
-            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
 
     def _tell_held(self) -> None:
         held = self._lib.echod_pump_held(self._pump)
@@ -260,6 +263,10 @@ class Lane:
         native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
         native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
         return native
+
+    def ping(self, borrower: Borrower) -> None:
+        """Send a ping, behind the answers that wait. The lease goes on, or ends as in a turn of the pump."""
+        self._conclude(self._lib.echod_pump_ping(self._pump, borrower.lease))
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease, and give the socket back."""

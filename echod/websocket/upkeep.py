@@ -68,5 +68,10 @@ class Upkeep(Opening):
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self.take_back()
-        self.sendPing()
+        if self.lease is None:
+            self.sendPing()
+        else:
+            assert self.factory.lane is not None
+            last_seen = self.last_seen
+            self.factory.lane.ping(self.whole)
+            self.seen_at = last_seen  # that the lease may end here is no sign of life of the client

@@ -31,6 +31,9 @@ from tests.loop import Bed, Link, SecureLink, wait_for_lease
 from tests.tls import Certificate
 
 KEY = b"\x37\xfa\x21\x3d"
+UNWANTED = client_frame(BINARY, bytes(5_000))
+"""A message that is too large for the lease of a tight pump: it ends the lease, and not the connection."""
+
 GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
 AnyLink = TypeVar("AnyLink", bound=Link)
 

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs, eventAsText
 
 from echod.lane.door import Door, Guest
 from echod.lane.ended import Ended
-from tests.frames import CLOSE, PING, client_frame, close_payload, handshake
+from tests.frames import CLOSE, client_frame, close_payload, handshake
 from tests.lane.links import lane_of, with_library
 from tests.lane.native.test_verdicts import answered
 from tests.loop import DEADLINE, Bed
@@ -113,8 +113,8 @@ def test_what_is_told(scene: Scene) -> None:
     scene.until_heard(("left", 1001))
     scene.dial().close()
     scene.until_heard(("passed", 1, 0))
-    scene.guest().sendall(client_frame(PING, b""))
-    scene.until_heard((*BECOMES, Ended(b"", client_frame(PING, b""), is_over=False, is_lost=False)))
+    scene.guest().sendall(client_frame(11, b""))
+    scene.until_heard((*BECOMES, Ended(b"", client_frame(11, b""), is_over=False, is_lost=False)))
     assert scene.host.told_times >= 4
 
 

@@ -98,6 +98,10 @@ class House(Bed):
         assert self.guests == before + 1
         return client
 
+    def turn_out(self, most: int = 100) -> None:
+        """Make connections of the guests that have been here longest."""
+        self.hosting._door.turn_out(most)
+
 
 Make = Callable[..., House]
 
@@ -154,11 +158,6 @@ def test_a_second_connection_is_a_guest(make: Make, is_unix: bool) -> None:
 
 
 ODD = [
-    (client_frame(PING, b"are you there?"), server_frame(PONG, b"are you there?")),
-    (
-        client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"") + client_frame(0, b"b"),
-        server_frame(PONG, b"") + server_frame(TEXT, b"ab"),
-    ),
     (client_frame(CLOSE, close_payload(999, "")), server_frame(CLOSE, close_payload(1002, ""))[:1]),
     (b"\x83\x80abcd", server_frame(CLOSE, close_payload(1002, ""))[:1]),
 ]
@@ -179,8 +178,43 @@ def test_a_guest_becomes_a_connection(house: House, sent: bytes, expected: bytes
     echo = server_frame(TEXT, b"Hello") if is_behind else b""
     assert client.receive(len(echo + expected)) == echo + expected
     assert house.guests == 0
-    if expected[0] == 0x80 | CLOSE:
-        return
+
+
+def test_control_frames_of_a_guest(house: House) -> None:
+    """A ping is answered, and a pong is taken, wherever they stand. The guest stays one."""
+    client = house.guest()
+    ping = client_frame(PING, b"are you there?") + client_frame(PONG, b"") + client_frame(PING, b"")
+    client.send(ping + client_frame(TEXT, b"a", fin=False) + ping + client_frame(0, b"b"))
+    pongs = server_frame(PONG, b"are you there?") + server_frame(PONG, b"")
+    expected = pongs + pongs + server_frame(TEXT, b"ab")
+    assert client.receive(len(expected)) == expected
+    assert house.guests == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer", "rest", "expected"),
+    [
+        (b"", b"", client_frame(PING, b"x"), server_frame(PONG, b"x")),
+        (client_frame(PING, b"x")[:-1], b"", client_frame(PING, b"x")[-1:], server_frame(PONG, b"x")),
+        (
+            client_frame(TEXT, b"a", fin=False) + client_frame(PING, b"") + client_frame(PING, b"x")[:-1],
+            server_frame(PONG, b""),
+            client_frame(PING, b"x")[-1:] + client_frame(0, b"b"),
+            server_frame(PONG, b"x") + server_frame(TEXT, b"ab"),
+        ),
+    ],
+)
+def test_a_guest_that_is_wanted_becomes_a_connection(
+    house: House, sent: bytes, answer: bytes, rest: bytes, expected: bytes
+) -> None:
+    """It goes on with what the lease had, and has counted what the guest has counted."""
+    client = house.guest()
+    client.send(client_frame(TEXT, b"Hello") + sent)
+    assert client.receive(7 + len(answer)) == server_frame(TEXT, b"Hello") + answer
+    house.turn_out()
+    assert house.guests == 0
+    client.send(rest)
+    assert client.receive(len(expected)) == expected
     traffic = house.only.traffic
     messages = 1 + expected.count(b"ab")
     assert (traffic.received_messages, traffic.sent_messages) == (messages, messages)
@@ -215,6 +249,7 @@ def test_the_connection_of_a_guest(make: Make) -> None:
     client = house.opened(head("192.0.2.77").replace(b"Cookie: a", b"Cookie: b"))
     assert house.guests == 1
     before = house.factory.clock.seconds()
+    house.turn_out()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
     one, other = (connection.snapshot() for connection in house.factory.live)
@@ -242,6 +277,7 @@ def test_deflated_messages(make: Make, compression: str) -> None:
     client.send(client_frame(0x40 | TEXT, first))
     assert client.receive(len(echo(first))) == echo(first)
     assert house.guests == 1
+    house.turn_out()
     client.send(client_frame(PING, b"") + client_frame(0x40 | TEXT, again))
     expected = server_frame(PONG, b"") + echo(again)
     assert client.receive(len(expected)) == expected
@@ -335,6 +371,7 @@ def test_a_guest_is_not_refused_when_it_becomes_a_connection(make: Make) -> None
     client = house.opened()
     assert house.guests == 1
     house.factory.max_connections = 1
+    house.turn_out()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
 
@@ -454,6 +491,7 @@ def test_the_list(make: Make) -> None:
         assert [it.client for it in house.factory.snapshots(start, size)] == whole[start : start + size]
     for count in (0, 1, 3, 4, 9):
         assert [it.client for it in house.factory.newest(count)] == [*whole[1:][::-1], whole[0]][:count]
+    house.turn_out(1)
     house.links[1].send(client_frame(PING, b""))
     assert house.links[1].receive(2) == server_frame(PONG, b"")
     of_connection = next(it for it in house.factory.snapshots(0, 9) if it.client == "192.0.2.1")
@@ -489,6 +527,7 @@ def test_a_closed_port(house: House) -> None:
     late = house.dial(HEAD)
     house.loop.turn(0.01)
     assert (house.guests, bytes(late.take())) == (1, b"")
+    house.turn_out()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
 
@@ -531,7 +570,7 @@ def test_memory_is_short(make: Make) -> None:
 
 def test_a_client_that_is_gone_before_its_connection_is_made(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end is counted as if it had been lost."""
-    house.guest().send(client_frame(PING, b""))
+    house.guest().send(client_frame(11, b""))
     stranger = house.dial(b"x")
 
     def fail(*_: object) -> None:
@@ -553,9 +592,10 @@ def test_a_replay_that_fails(house: House, monkeypatch: pytest.MonkeyPatch, capl
 
     with monkeypatch.context() as patch:
         patch.setattr(EchoProtocol, "replay", fail)
-        client.send(client_frame(PING, b""))
+        client.send(client_frame(11, b""))
         house.loop.until(lambda: (client.take(), client.was_reset)[1])
     assert "a connection could not be made of a guest" in caplog.text or caplog.text == ""
+    house.turn_out()
     other.send(client_frame(PING, b""))
     assert other.receive(2) == server_frame(PONG, b"")
 

@@ -4,10 +4,11 @@
 #include <stdbool.h>
 
 #include "frame.h"
+#include "sizes.h"
 #include "unmask.h"
 #include "utf8.h"
 
-enum { OPCODE_CLOSE_FRAME = 0x8, HEADER = 2, CODE_SIZE = 2, LARGEST_CONTROL = 125 };
+enum { HEADER = 2, CODE_SIZE = 2 };
 
 /* Section 7.4, and the registered codes. */
 static bool is_code(unsigned code)
@@ -18,13 +19,13 @@ static bool is_code(unsigned code)
 
 size_t echod_farewell(const uint8_t *octets, size_t size, uint8_t *reply, uint16_t *code)
 {
-    if (size < HEADER + KEY_SIZE || octets[0] != (FIN | OPCODE_CLOSE_FRAME) || !(octets[1] & MASK))
+    if (size < HEADER + KEY_SIZE || octets[0] != (FIN | OPCODE_CLOSE) || !(octets[1] & MASK))
         return 0;
     size_t length = octets[1] & (uint8_t)~MASK;
-    if (length > LARGEST_CONTROL || length == 1 || size < HEADER + KEY_SIZE + length)
+    if (length > CONTROL_SIZE || length == 1 || size < HEADER + KEY_SIZE + length)
         return 0;
     uint8_t *payload = reply + HEADER;
-    reply[0] = FIN | OPCODE_CLOSE_FRAME;
+    reply[0] = FIN | OPCODE_CLOSE;
     reply[1] = (uint8_t)length;
     *code = ECHOD_NO_CODE;
     if (!length)

@@ -99,12 +99,14 @@ void echod_pump_unwatch(echod_pump *pump, int fd, const void *ready)
 void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
 {
     assert(lease->state != ENDED && pump->held >= lease->public.held);
-    assert(!lease->partial || (!lease->message && !rest_size) || why == ECHOD_END_NO_MEMORY);
+    assert(!lease->partial || !rest_size || why == ECHOD_END_NO_MEMORY);
+    assert(!lease->partial || !lease->message || lease->is_gathered);
     lease->state = ENDED;
     echod_pump_unwatch(pump, lease->public.fd, lease);
     bool is_kept = true;
     if (lease->message && lease->is_gathered)
-        is_kept = hand_over_gathered(lease, rest, rest_size);
+        is_kept = lease->partial ? hand_over_gathered(lease, lease->partial, lease->partial_size)
+                                 : hand_over_gathered(lease, rest, rest_size);
     else if (lease->message)
         hand_over_large(lease);
     else if (rest_size)

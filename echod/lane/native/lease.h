@@ -43,7 +43,8 @@ typedef enum {
 typedef struct {
     echod_lease public;
     outcome state;
-    /* The beginning of a small frame, or the rest of a read if the state is PUT_OFF. */
+    /* The beginning of a small frame, or the rest of a read if the state is PUT_OFF. Between two frames of a gathered message it
+       is the beginning of a control frame. */
     uint8_t *partial;
     size_t partial_size;
     size_t partial_held;

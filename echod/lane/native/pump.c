@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "control.h"
 #include "door.h"
 #include "lease.h"
 #include "mixed_read.h"
@@ -49,7 +50,7 @@ SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room
 {
     if (lease->is_gathered) {
         *room = pump->is_tight ? TIGHT_READ_SIZE : lease->read_size;
-        return pump->buffer;
+        return pump->buffer + lease->partial_size;
     }
     uint64_t missing = lease->large.length - lease->large.done;
     size_t most = piece_size(pump);
@@ -68,21 +69,29 @@ FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
     return pump->buffer + lease->partial_size;
 }
 
-/* Serve `size` bytes that are where target_of said. CONTINUE, PUT_OFF or ENDED. */
-FOR_EACH outcome take(echod_pump *pump, lease_t *lease, size_t size)
+/* Put what was kept in front of `size` bytes that are behind its place in the shared buffer. Returns the size of both. */
+FOR_EACH size_t put_kept(echod_pump *pump, lease_t *lease, size_t size)
 {
-    if (lease->message) {
-        assert(!lease->partial);
-        return lease->is_gathered ? echod_serve_mixed(pump, lease, 0, 0, size)
-                                  : echod_partial_feed(pump, lease, NULL, size);
-    }
     size_t kept = lease->partial_size;
     assert(kept + size <= SHARED_SIZE);
     if (kept) {
         memcpy(pump->buffer, lease->partial, kept);
         drop_partial(lease);
     }
-    return echo(pump, lease, kept + size);
+    return kept + size;
+}
+
+/* Serve the next `size` bytes of a message that has a buffer. CONTINUE, PUT_OFF or ENDED. */
+SELDOM outcome take_for_message(echod_pump *pump, lease_t *lease, size_t size)
+{
+    return lease->is_gathered ? echod_serve_mixed(pump, lease, 0, 0, put_kept(pump, lease, size))
+                              : echod_partial_feed(pump, lease, NULL, size);
+}
+
+/* Serve `size` bytes that are where target_of said. CONTINUE, PUT_OFF or ENDED. */
+FOR_EACH outcome take(echod_pump *pump, lease_t *lease, size_t size)
+{
+    return lease->message ? take_for_message(pump, lease, size) : echo(pump, lease, put_kept(pump, lease, size));
 }
 
 /* A client that does not take its answers. */
@@ -92,17 +101,19 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
 {
     echod_sums not_counted = {0};
     if (lease->message)
-        return (octets[0] & (uint8_t)~FIN) != 0;
+        return (octets[0] & (uint8_t)~FIN) != 0 && !echod_control_begins(octets, size);
     echod_echoed echoed = echod_codec_echo(octets, size, pump->max_message_size, &not_counted);
-    if (echoed.stop == ECHOD_STOP_NOT_ORDINARY) /* what comes before it has been overwritten */
-        return !echod_gather_is_first(octets[echoed.consumed], lease->window != NULL);
+    const uint8_t *next = octets + echoed.consumed; /* what comes before it has been overwritten */
+    if (echoed.stop == ECHOD_STOP_NOT_ORDINARY)
+        return !echod_gather_is_first(*next, lease->window != NULL) &&
+               !echod_control_begins(next, size - echoed.consumed);
     return echoed.stop == ECHOD_STOP_TOO_LARGE;
 }
 
 /* Whether a frame comes next that is the owner's to judge, or something else than a frame in a TLS session. */
 static bool is_odd_next(echod_pump *pump, lease_t *lease)
 {
-    bool is_within_frame = lease->message && !(lease->is_gathered && !gather_of(lease)->header_size);
+    bool is_within_frame = lease->message && !(lease->is_gathered && !echod_gather_is_within_frame(gather_of(lease)));
     if (lease->partial_size || is_within_frame)
         return false;
     uint8_t begin[CLIENT_HEADER];
@@ -371,6 +382,18 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
     } while ((now = now_ns()) < deadline);
     if (pump->door)
         echod_door_sort(pump->door);
+    return pump->ended;
+}
+
+echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *public)
+{
+    static const uint8_t ping[] = {FIN | OPCODE_PING, 0};
+    lease_t *lease = (lease_t *)public;
+    pump->ended = pump->grown = NULL;
+    if (!answer_in_order(lease, ping, sizeof ping))
+        echod_lease_end_without_memory(pump, lease);
+    else
+        settle(pump, lease, flush_after(lease, lease->state));
     return pump->ended;
 }
 

@@ -59,6 +59,12 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
     return NULL;
 }
 
+echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *lease)
+{
+    (void)pump, (void)lease;
+    return NULL;
+}
+
 echod_lease *echod_pump_grown(const echod_pump *pump)
 {
     (void)pump;

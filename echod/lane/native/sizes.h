@@ -14,6 +14,7 @@ enum {
     KEY_SIZE = 4,                             /* a masking key (RFC 6455 section 5.3) */
     SERVER_HEADER = 2 + 8,                    /* the largest header that a server sends (RFC 6455 section 5.2) */
     CLIENT_HEADER = SERVER_HEADER + KEY_SIZE, /* the largest header that a client sends */
+    CONTROL_SIZE = 125,                       /* the largest payload of a control frame (RFC 6455 section 5.5) */
     RECORD_SIZE = 16 * 1024,                  /* the largest payload of a TLS record (RFC 8446 section 5.1) */
     RECORD_OVERHEAD = 5 + 256,                /* a record's header, and the most that sealing adds (section 5.2) */
     WINDOW_SIZE = 32 * 1024,                  /* the largest window of deflate (RFC 1951 section 2) */
@@ -76,6 +77,7 @@ _Static_assert(SEALED_SIZE >= COMMON_FRAME + CLIENT_HEADER + (COMMON_FRAME / REC
 _Static_assert(SHARED_SIZE >= KEEP_SIZE + READ_SIZE, "a read fits behind what was kept");
 _Static_assert(SHARED_SIZE >= KEEP_SIZE + SEALED_SIZE, "what a read over TLS opens to fits behind what was kept");
 _Static_assert(KEEP_SIZE >= CLIENT_HEADER, "a frame whose header is not whole is kept");
+_Static_assert(KEEP_SIZE >= CLIENT_HEADER + CONTROL_SIZE, "a control frame that is not whole is kept");
 _Static_assert(TIGHT_READ_SIZE <= READ_SIZE && TIGHT_READ_SIZE <= SEALED_SIZE, "a tight pump reads less");
 _Static_assert(MIN_PIECE_SIZE <= PIECE_SIZE && BATCH * MIN_PIECE_SIZE <= 2 * BATCH_SIZE, "a full batch keeps its bound");
 _Static_assert(SEAL_SIZE >= COMMON_FRAME, "a common frame is sealed in one go");

@@ -156,14 +156,20 @@ DEFLATED = 0x40
 """RSV1, in the first octet of a deflated message's first frame."""
 
 
-def serve(
+def is_control(octets: bytes) -> bool:
+    """Whether a ping or a pong begins there, which is right as far as it is there."""
+    return octets[0] in {0x89, 0x8A} and (len(octets) < 2 or 0x80 <= octets[1] <= 0x80 + 125)
+
+
+def serve(  # noqa: PLR0911 - one for each way to stop
     octets: bytes,
     limit: int,
     max_fragments: int,
     answer: Callable[[bytes, int], bytes | None] | None = None,
     wire_limit: int = 0,
 ) -> Served:
-    """Frame after frame, those of fragmented messages put together, until one is something else or not all there.
+    """Frame after frame, those of fragmented messages put together, until one is something else or not all there. A
+    ping gets its pong, and a pong nothing.
 
     With `answer` also deflated messages, of at most `wire_limit` octets as they come: it is told the octets and the
     opcode, and returns the frame that answers the message, or None, if the message is Autobahn's.
@@ -177,6 +183,13 @@ def serve(
 
     while at < len(octets):
         rest = octets[at:]
+        if is_control(rest):
+            size = 6 + (rest[1] - 0x80) if len(rest) > 1 else 2
+            if len(rest) < size:
+                return end(False)
+            output += server_frame(mask(rest[6:size], rest[2:6]), frames.PONG) if rest[0] == 0x89 else b""
+            at += size
+            continue
         opcode = kind or rest[0] & 0x7F
         if opcode not in kinds or rest[0] & 0x7F != (0 if count else opcode) or count >= max_fragments:
             return end(True)

@@ -18,7 +18,7 @@ from echod.http.upgrade import JUDGED_FIELDS
 from echod.lane.native import zlib_functions
 from tests.frames import handshake
 from tests.lane.native.oracle import BINARY, TEXT, client_frame, server_frame
-from tests.lane.native.test_pump import KEY, PING, Pump
+from tests.lane.native.test_pump import KEY, ODD, Pump
 from tests.lane.native.test_verdicts import OTHER_KEY, answered, with_key
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def test_an_arrival(door: Doorkeeper, octets: bytes, is_late: bool) -> None:
     assert (door.counts.visitors, door.counts.guests) == (0, 0)
 
 
-@pytest.mark.parametrize("octets", [PING, CLOSE[:-1], BAD_CLOSE, b"\x81\x05Hello", b"\xff"])
+@pytest.mark.parametrize("octets", [ODD, CLOSE[:-1], BAD_CLOSE, b"\x81\x05Hello", b"\xff"])
 @pytest.mark.parametrize("is_behind", [False, True])
 def test_a_guest_that_is_not_ordinary(door: Doorkeeper, octets: bytes, is_behind: bool) -> None:
     """What comes next is the owner's, with a head for which the verdict is the same."""
@@ -285,7 +285,7 @@ def test_a_guest_that_is_not_ordinary(door: Doorkeeper, octets: bytes, is_behind
 
 
 @pytest.mark.parametrize("is_behind", [False, True])
-@pytest.mark.parametrize("more", [b"", PING])
+@pytest.mark.parametrize("more", [b"", ODD])
 def test_a_guest_that_says_goodbye(door: Doorkeeper, is_behind: bool, more: bytes) -> None:
     """A Close frame gets its reply behind all echoes, and the socket is closed."""
     frame = client_frame(b"Hello", TEXT, KEY)
@@ -468,7 +468,7 @@ def test_ends_before_its_event_is_served(door: Doorkeeper) -> None:
     guests_clients = [welcomed(door) for _ in range(4)]
     guests = door.guests()
     for client in (*clients, *guests_clients):
-        client.sendall(HEAD if client in clients else PING)
+        client.sendall(HEAD if client in clients else ODD)
     door.take_turn(budget=0)  # fetches all, and serves one
     for guest in door.guests():
         door.lib.echod_door_recall(door.door, guest)

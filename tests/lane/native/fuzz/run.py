@@ -105,8 +105,8 @@ def seeds(target: str) -> list[bytes]:
 
 def pump_seeds() -> list[bytes]:
     """Steps (fuzz_pump.c says what the octets mean): each size sent whole, in pieces, and with nobody who receives."""
-    send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
-    ping = [0, 0x38, 1, 0x5A, 0x89]
+    send, turn, receive, recall, tight, wide, end, out, ask = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84, 0xE4
+    ping, pong = ([0, 0x38, 1, 0x5A, first] for first in (0x89, 0x8A))
     found = []
     for kind in (0, 1, 6, 0x38):
         for size in range(13):
@@ -127,8 +127,16 @@ def pump_seeds() -> list[bytes]:
                 # All are ready, one is served, and before the next turn two of the others are recalled.
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
+                # Pings and pongs between frames, whole and in pieces, and pings of the owner's.
+                [*frame, *ping, *pong, *frame, send, turn, receive, turn],
+                [*first, *ping, *middle, *pong, *ping, *last, *ping, *(0x21, turn) * 60, 0x61, turn, send, turn],
+                [*first, *ping, *middle, *ping, 0x81, turn, 0x21, turn, recall],
+                [ask, *frame, 0x81, turn, ask, send, turn, ask, receive, turn, ask, recall],
+                [*frame, *frame, send, turn, ask, ask, tight, ask, receive, turn],
+                [*frame, send, turn] * 10 + [ask, *ping, send, turn, receive, turn, ask, receive, turn],
+                [*frame, send, turn] * 10 + [out, ask],
             ]
-            for fails in (0x84, 0xA4, 0xC4, 0xE4):  # at the first allocation from there on, or the next ones
+            for fails in (0x84, 0xA4, 0xC4):  # at the first allocation from there on, or the next ones
                 found += [
                     [*frame, *ping, fails, send, turn],
                     [*frame, 0x81, turn, fails, send, turn, recall],
