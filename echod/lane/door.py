@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from struct import iter_unpack
 from typing import Any, NamedTuple, Protocol
 
 from twisted.logger import Logger
@@ -119,6 +120,7 @@ class Door:
         self._counts: Any = self._lib.echod_door_counted(self._door)
         self._lost = self._timed_out = 0
         # What is not told yet. It is kept here because whoever is told may call this object.
+        self._gone: Any = self._ffi.new("echod_gone **")
         self._arrivals: deque[Any] = deque()
         self._ended: deque[Any] = deque()
 
@@ -214,6 +216,9 @@ class Door:
         if lost or timed_out:
             self._lost, self._timed_out = self._counts.lost, self._counts.timed_out
             self._host.passed(lost, timed_out)
+        if count := self._lib.echod_door_gone(self._door, self._gone):
+            for age, code in iter_unpack("=QQ", self._ffi.buffer(self._gone[0], count * 16)):
+                self._host.left(age / NS, code)
         # Both lists are stacks: the last one came first.
         self._arrivals += reversed(_listed(self._lib.echod_door_arrivals(self._door)))
         self._ended += reversed(_listed(self._lib.echod_door_ended(self._door)))
@@ -237,16 +242,13 @@ class Door:
 
     def _tell_guest(self, native: Any) -> None:
         now = time.monotonic_ns()
-        age, silent, is_over, code = (now - native.since) / NS, (now - native.seen) / NS, native.is_over, native.code
+        age, silent = (now - native.since) / NS, (now - native.seen) / NS
         try:
-            left = None if is_over else (self._describe(native, age, silent), self._ended_of(native.lease))
+            guest, ended = self._describe(native, age, silent), self._ended_of(native.lease)
         finally:
             self._lib.echod_guest_free(self._door, native)
         try:
-            if left is None:
-                self._host.left(age, code)
-            else:
-                self._host.becomes(*left)
+            self._host.becomes(guest, ended)
         except Exception:
             _log.failure("a connection could not be made of a guest")
 

@@ -50,6 +50,9 @@ struct echod_door {
     echod_arrival *arrivals;
     size_t arrival_count;
     echod_guest *ended;
+    /* Guests that are over are put on the list of those that ended if there is no room here. */
+    size_t gone_count;
+    echod_gone gone[MOST_GONE];
     echod_door_counts counts;
 };
 
@@ -310,58 +313,65 @@ void echod_door_serve(echod_door *door, void *ready, uint64_t now)
 
 /* The end of guests. */
 
-/* Send the reply if what ended a lease is a valid Close frame. Then the socket may be closed at once (RFC 6455 section
-   7.1.1). False: the owner goes on, which also meets an error, or waits for a kernel that takes nothing. */
-static bool part(guest_t *guest)
+/* Send the reply if what ended a lease is a valid Close frame, and return its code. Then the socket may be closed at once (RFC
+   6455 section 7.1.1). 0: the owner goes on, which also meets an error, or waits for a kernel that takes nothing. */
+static uint16_t part(guest_t *guest)
 {
     const echod_lease *lease = &guest->lease.public;
     uint8_t reply[ECHOD_LARGEST_REPLY];
-    size_t size = echod_farewell(lease->rest, lease->rest_size, reply, &guest->public.code);
-    if (size && send_octets(&guest->lease, reply, size))
-        return true;
-    guest->public.code = 0;
-    return false;
+    uint16_t code;
+    size_t size = echod_farewell(lease->rest, lease->rest_size, reply, &code);
+    return size && send_octets(&guest->lease, reply, size) ? code : 0;
 }
 
-/* Whether nothing is left to do for a guest whose lease has ended. */
-static bool is_done(guest_t *guest)
+/* Whether nothing is left to do for a guest whose lease has ended. *code: as in echod_gone. */
+static bool is_done(guest_t *guest, uint16_t *code)
 {
     const echod_lease *lease = &guest->lease.public;
+    *code = 0;
     if (lease->unsent_size)
         return false;
     if (lease->why == ECHOD_END_CLOSED)
         return !lease->rest_size;
-    return lease->why == ECHOD_END_NOT_ORDINARY && !lease->fragments && part(guest);
+    return lease->why == ECHOD_END_NOT_ORDINARY && !lease->fragments && (*code = part(guest)) != 0;
 }
 
-static void finish(echod_door *door, guest_t *guest)
+/* Conclude the end of a guest whose lease has ended. */
+static void finish(echod_door *door, guest_t *guest, uint64_t now)
 {
-    echod_lease *lease = &guest->lease.public;
+    int fd = guest->lease.public.fd;
+    uint16_t code;
     leave(door, guest);
-    guest->public.is_over = is_done(guest);
-    if (guest->public.is_over)
-        close(lease->fd);
+    if (door->gone_count < MOST_GONE && is_done(guest, &code)) {
+        door->gone[door->gone_count++] = (echod_gone){now - guest->public.since, code};
+        echod_guest_free(door, &guest->public);
+        close(fd);
+        return;
+    }
+    epoll_ctl(door->pump->epoll, EPOLL_CTL_DEL, fd, NULL);
     guest->public.next = door->ended;
     door->ended = &guest->public;
 }
 
-void echod_door_sort(echod_door *door)
+void echod_door_finish(echod_door *door, uint64_t now)
 {
-    echod_lease **at = &door->pump->ended, *lease;
-    while ((lease = *at)) {
-        if (!((lease_t *)lease)->is_guest) {
-            at = &lease->next;
-            continue;
-        }
-        *at = lease->next;
-        finish(door, (guest_t *)lease);
-    }
+    guest_t *guest = (guest_t *)door->pump->ended;
+    door->pump->ended = guest->lease.public.next;
+    finish(door, guest, now);
+}
+
+size_t echod_door_gone(echod_door *door, const echod_gone **gone)
+{
+    size_t count = door->gone_count;
+    *gone = door->gone;
+    door->gone_count = 0;
+    return count;
 }
 
 void echod_door_recall(echod_door *door, echod_guest *public)
 {
     echod_pump_recall(door->pump, public->lease);
-    finish(door, guest_of(public));
+    finish(door, guest_of(public), 0);
 }
 
 /* Looks. */

@@ -7,9 +7,9 @@
  *   guest      a connection that the door answered: a lease without an owner (pump.h)
  *   arrival    a connection for the owner, with what was read of it
  *
- * A visitor becomes a guest or an arrival with its first octets. A guest that ends is put on a list. If all is over, its
- * socket is closed. Otherwise the owner makes a connection of it: the head (echod_guest_head) and the lease say all that the
- * connection would know, had it begun there.
+ * A visitor becomes a guest or an arrival with its first octets. If a guest ends with nothing left to do, its socket is closed,
+ * and a record is left (echod_gone). Otherwise it is put on a list, and the owner makes a connection of it: the head
+ * (echod_guest_head) and the lease say all that the connection would know, had it begun there.
  *
  * Knows listening sockets, and verdicts.h. Must never know what a head means, what a limit is for, or why a deadline is.
  */
@@ -42,10 +42,6 @@ typedef struct echod_guest {
     /* Its public part (pump.h). While the guest lives, nobody but the pump ends it. */
     echod_lease *lease;
     uint32_t endpoint;
-    /* Whether it has ended with nothing left to do: its socket is closed. */
-    int is_over;
-    /* The code of the Close frame with which it ended (farewell.h). 0: it ended without one. */
-    uint16_t code;
     /* When it was answered, and when it had shown its last sign of life at the last look, in nanoseconds of
        CLOCK_MONOTONIC. */
     uint64_t since;
@@ -53,6 +49,12 @@ typedef struct echod_guest {
     /* The one that was answered after it; or, once it has ended, that ended before it. */
     struct echod_guest *next;
 } echod_guest;
+
+/* A guest that has ended with nothing left to do. Its socket is closed. */
+typedef struct {
+    uint64_t age;  /* nanoseconds from its answer to its end */
+    uint64_t code; /* that of the Close frame with which it ended (farewell.h). 0: it ended without one */
+} echod_gone;
 
 /* What the door has done since it was made, and how many it has. */
 typedef struct {
@@ -82,7 +84,11 @@ void echod_door_set_room(echod_door *door, size_t room);
 echod_arrival *echod_door_arrivals(echod_door *door);
 void echod_arrival_free(echod_arrival *arrival);
 
-/* Take the list of guests that have ended. The caller releases each. Their order is that of a stack. */
+/* The guests that have gone since the last call: their number. *gone: the first
+   of them. It is good until the next turn, or until the next guest is recalled. */
+size_t echod_door_gone(echod_door *door, const echod_gone **gone);
+
+/* Take the list of guests that have ended with something left to do. The caller releases each. Their order is that of a stack. */
 echod_guest *echod_door_ended(echod_door *door);
 void echod_guest_free(echod_door *door, echod_guest *guest);
 
@@ -142,7 +148,7 @@ static inline bool echod_door_has(const void *ready)
 /* Serve an event of the door's. */
 void echod_door_serve(echod_door *door, void *ready, uint64_t now);
 
-/* Take the guests off the list of leases that ended in a turn. */
-void echod_door_sort(echod_door *door);
+/* Take the guest off the list of ended leases whose lease has just ended. */
+void echod_door_finish(echod_door *door, uint64_t now);
 
 #endif

@@ -91,6 +91,11 @@ static void tell_unsent(lease_t *lease)
 void echod_pump_unwatch(echod_pump *pump, int fd, const void *ready)
 {
     epoll_ctl(pump->epoll, EPOLL_CTL_DEL, fd, NULL);
+    echod_pump_forget_events(pump, ready);
+}
+
+void echod_pump_forget_events(echod_pump *pump, const void *ready)
+{
     for (int i = pump->served; i < pump->count; i++)
         if (pump->events[i].data.ptr == ready)
             pump->events[i].data.ptr = NULL;
@@ -102,7 +107,10 @@ void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint
     assert(!lease->partial || !rest_size || why == ECHOD_END_NO_MEMORY);
     assert(!lease->partial || !lease->message || lease->is_gathered);
     lease->state = ENDED;
-    echod_pump_unwatch(pump, lease->public.fd, lease);
+    if (lease->is_guest) /* its socket is mostly closed next, which the kernel tells epoll */
+        echod_pump_forget_events(pump, lease);
+    else
+        echod_pump_unwatch(pump, lease->public.fd, lease);
     bool is_kept = true;
     if (lease->message && lease->is_gathered)
         is_kept = lease->partial ? hand_over_gathered(lease, lease->partial, lease->partial_size)

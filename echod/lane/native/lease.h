@@ -190,8 +190,11 @@ static inline void set_held(echod_pump *pump, lease_t *lease)
 /* Begin a lease of a plain socket. The caller has cleared it, and lets the pump watch the socket. */
 void echod_lease_begin(lease_t *lease, int fd, uint32_t slot);
 
-/* Serve no event of a socket any more that epoll keeps `ready` for: the turn may have fetched one. */
+/* Watch a socket no longer that epoll keeps `ready` for, and serve no event of it. */
 void echod_pump_unwatch(echod_pump *pump, int fd, const void *ready);
+
+/* Serve no event any more that the turn may have fetched of `ready`. */
+void echod_pump_forget_events(echod_pump *pump, const void *ready);
 
 /* Serve `size` bytes at the beginning of the shared buffer as if they had been read. Nothing of the lease waits. */
 void echod_pump_serve_read(echod_pump *pump, lease_t *lease, size_t size);

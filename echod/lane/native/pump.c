@@ -379,9 +379,9 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
             echod_door_serve(pump->door, ready, now);
         else
             serve(pump, ready);
+        while (pump->ended && ((lease_t *)pump->ended)->is_guest)
+            echod_door_finish(pump->door, now);
     } while ((now = now_ns()) < deadline);
-    if (pump->door)
-        echod_door_sort(pump->door);
     return pump->ended;
 }
 

@@ -43,7 +43,8 @@ enum {
     MIN_POOLED_SIZE = 128 * 1024,          /* the smallest buffer in the pool: malloc keeps smaller ones itself */
 
     /* The door. */
-    ACCEPTS = 16, /* connections that are accepted for one event; a number, not bytes */
+    ACCEPTS = 16,    /* connections that are accepted for one event; a number, not bytes */
+    MOST_GONE = 256, /* guests that may go in a turn without being told of one by one; a number, not bytes */
 
     /* Remembered verdicts. A connection refers to one, which may be forgotten: the sizes bound what it holds in this way. */
     MOST_VERDICTS = 256, /* a number, not bytes */

@@ -72,6 +72,11 @@ static void collect(void)
         echod_arrival_free(arrival);
         arrival = next;
     }
+    const echod_gone *gone;
+    for (size_t count = echod_door_gone(door, &gone); count; count--, gone++) {
+        CHECK(gone->code == 0 || gone->code == 1000);
+        over++;
+    }
     echod_guest *guest = echod_door_ended(door);
     while (guest) {
         echod_guest *next = guest->next;
@@ -80,8 +85,7 @@ static void collect(void)
         CHECK(head && echod_guest_head(guest, head) == size && memcmp(head + size - 4, "\r\n\r\n", 4) == 0);
         free(head);
         over++;
-        if (!guest->is_over)
-            close(guest->lease->fd);
+        close(guest->lease->fd);
         echod_guest_free(door, guest);
         guest = next;
     }
