@@ -133,7 +133,7 @@ def pump_seeds() -> list[bytes]:
                 [*first, *ping, *middle, *ping, 0x81, turn, 0x21, turn, recall],
                 [ask, *frame, 0x81, turn, ask, send, turn, ask, receive, turn, ask, recall],
                 [*frame, *frame, send, turn, ask, ask, tight, ask, receive, turn],
-                [*frame, send, turn] * 10 + [ask, *ping, send, turn, receive, turn, ask, receive, turn],
+                [*frame, send, turn] * 10 + [ask, *ping, send, turn, receive, ask, turn, receive, turn],
                 [*frame, send, turn] * 10 + [out, ask],
             ]
             for fails in (0x84, 0xA4, 0xC4):  # at the first allocation from there on, or the next ones
@@ -203,7 +203,8 @@ def turn_seeds() -> list[bytes]:
         for octets in costly()
         for times in (1, 60_000 // len(octets))
     ]
-    return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *least, *fragments, *messages)]
+    pings = [client_frame(b"", 9, KEYS[0]), client_frame(b"", 9, KEYS[0]) + client_frame(b"", 10, KEYS[0]) + empty[0]]
+    return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *pings, *least, *fragments, *messages)]
 
 
 def verdict_seeds() -> list[bytes]:
