@@ -23,6 +23,10 @@ from echod.lane.native import Native
 
 NS = 1_000_000_000
 
+LOST, TIMED_OUT = 0, 1
+"""In place of the code of a Close frame: the guest ended without one, or it was reset because it did not answer a
+ping."""
+
 _log = Logger()
 
 
@@ -80,8 +84,8 @@ class Host(Protocol):
         ...
 
     def left(self, age: float, code: int) -> None:
-        """Count a guest that has ended after `age` seconds: with a Close frame of this code, and its reply; 0: without
-        one."""
+        """Count a guest that has ended after `age` seconds: with a Close frame of this code, and its reply, or as
+        `LOST` or `TIMED_OUT` say."""
         ...
 
     def passed(self, lost: int, timed_out: int) -> None:
@@ -193,12 +197,21 @@ class Door:
         self._lib.echod_door_expire(self._door, _ago(seconds))
         self.tell()
 
-    def look(self, seconds: float, most: int, most_recalled: int) -> int:
-        """Look at the next guests, `most` of them, and recall those that have been silent for so long. Return how many
-        were looked at: fewer than `most` if `most_recalled` are recalled."""
-        looks = self._lib.echod_door_look(self._door, time.monotonic_ns(), _ago(seconds), most, most_recalled)
+    def set_keepalive(self, interval: float, timeout: float) -> None:
+        """Set after how many seconds a silent guest gets a ping, and after how many it is reset then (0: never)."""
+        self._lib.echod_door_set_keepalive(self._door, int(interval * NS), int(timeout * NS))
+
+    def look(self, most: int) -> int:
+        """Look at the next guests, `most` of them, and send the pings that are due. Return how many were looked at:
+        fewer if that takes long."""
+        looks = self._lib.echod_door_look(self._door, time.monotonic_ns(), most)
         self.tell()
         return looks
+
+    def judge(self) -> None:
+        """Reset the guests that have not answered their ping in time."""
+        self._lib.echod_door_judge(self._door, time.monotonic_ns())
+        self.tell()
 
     def turn_out(self, most: int) -> None:
         """Let all visitors, and the first `most` guests, go on at the host."""

@@ -29,6 +29,7 @@ from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, Refusal
 from echod.http.request import PageRequest, Request
 from echod.http.upgrade import HandshakeGuard
 from echod.lane.codec import Codec
+from echod.lane.door import LOST, TIMED_OUT
 from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.settings import Compression, Settings
@@ -309,10 +310,12 @@ class EchoFactory(WebSocketServerFactory):
     def count_guest(self, age: float, code: int) -> None:
         """Count the end of a connection that was answered `age` seconds ago.
 
-        `code` is that of the client's Close frame; 0: it was lost without one.
+        `code` is that of the client's Close frame, or `LOST` or `TIMED_OUT`.
         """
-        self.counts.outcomes[Outcome.CLEAN if code else Outcome.LOST] += 1
-        self.counts.closes[close_label(code or NO_CLOSE_FRAME), Closer.CLIENT] += 1
+        outcome = {LOST: Outcome.LOST, TIMED_OUT: Outcome.TIMEOUT}.get(code, Outcome.CLEAN)
+        label = close_label(code if outcome is Outcome.CLEAN else NO_CLOSE_FRAME)
+        self.counts.outcomes[outcome] += 1
+        self.counts.closes[label, Closer.SERVER if outcome is Outcome.TIMEOUT else Closer.CLIENT] += 1
         self.counts.durations.observe(age)
 
     def _count_end(self, connection: Connection) -> None:

@@ -22,7 +22,7 @@ from echod.http.client_address import client_address, plain_address
 from echod.http.extensions import Terms
 from echod.http.request import Request
 from echod.http.upgrade import HandshakeGuard
-from echod.lane.door import Door, Guest, Listed
+from echod.lane.door import LOST, Door, Guest, Listed
 from echod.lane.ended import Ended
 from echod.lane.leases import Lane
 from echod.settings import Compression, Settings
@@ -31,10 +31,6 @@ from echod.websocket.snapshot import PATH_CUT, Snapshot
 
 MOST_MADE = 30
 """Guests that become connections in one go, if there is no hurry for any of them. Each takes some 0.1 ms."""
-
-SILENT = 6 / LOOKS
-"""The part of the ping interval after which a silent guest becomes a connection. From its next look on, keepalive does
-the rest."""
 
 
 class House(Protocol):
@@ -75,6 +71,7 @@ class Hosting:
         self._door: Door = lane.make_door(
             self, b"x-forwarded-for" if settings.trust_proxy else b"", settings.max_request_head
         )
+        self._door.set_keepalive(settings.ping_interval, settings.ping_timeout)
         self._ports: dict[int, Any] = {}
         self._numbers = count()
         self._ticks: Deadlines[Hosting] = Deadlines(ticker, TICK, Hosting._tick)
@@ -184,7 +181,7 @@ class Hosting:
         try:
             connection = self._adopt(guest)
         except OSError:
-            self._factory.count_guest(guest.age, 0)
+            self._factory.count_guest(guest.age, LOST)
             return
         try:
             self._replay(connection, guest, ended)
@@ -246,7 +243,8 @@ class Hosting:
         settings = self._factory.settings
         if settings.handshake_timeout:
             self._door.expire(settings.handshake_timeout)
-        if settings.ping_interval:
+        if settings.ping_interval and not self._is_over:
+            self._door.judge()
             self._look(passed * LOOKS / settings.ping_interval)
         self.told()
 
@@ -255,7 +253,7 @@ class Hosting:
         if self._is_over or self._is_draining:
             return
         most = ceil(self._door.guests * share)
-        looks = self._door.look(self._factory.settings.ping_interval * SILENT, most, MOST_MADE)
+        looks = self._door.look(most)
         if looks < most and not self._is_over and self._door.guests:
             self._factory.clock.callLater(0, self._look, share * (most - looks) / most)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.logger import capturedLogs, eventAsText
 
-from echod.lane.door import Door, Guest
+from echod.lane.door import LOST, TIMED_OUT, Door, Guest
 from echod.lane.ended import Ended
 from tests.frames import CLOSE, client_frame, close_payload, handshake
 from tests.lane.links import lane_of, with_library
@@ -124,12 +124,17 @@ def test_looks(scene: Scene) -> None:
     scene.dial()
     scene.bed.loop.until(lambda: scene.door.count == 2)
     scene.door.expire(DEADLINE)
-    assert scene.door.look(DEADLINE, 5, 5) == 1
+    scene.door.set_keepalive(DEADLINE, 0)
+    assert scene.door.look(5) == 1
+    scene.door.judge()
     assert scene.host.heard == []
     scene.door.expire(-1)
     scene.until_heard(("passed", 0, 1))
-    assert scene.door.look(-1, 5, 5) == 1
-    scene.until_heard((*BECOMES, Ended(b"", b"", is_over=False, is_lost=False, is_recalled=True)))
+    scene.door.set_keepalive(1e-9, 1e-9)
+    assert scene.door.look(5) == 1
+    scene.door.judge()
+    scene.until_heard(("left", TIMED_OUT))
+    assert (scene.lane._lib.ECHOD_LOST, scene.lane._lib.ECHOD_TIMED_OUT) == (LOST, TIMED_OUT)
 
 
 def test_turned_out(scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -377,47 +378,50 @@ def test_a_guest_is_not_refused_when_it_becomes_a_connection(make: Make) -> None
 
 
 def test_keepalive(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest that is silent for long becomes a connection, which gets its ping when it is due."""
+    """A guest that is silent gets its ping when it is due, and is reset if it does not answer. No connection is made of
+    it."""
     house = make(ping_interval=8, ping_timeout=4)
-    client = house.guest()
+    silent = house.guest()
     lively = house.opened()
-    real = __import__("time").monotonic_ns
-    began = house.loop.seconds()
+    answers = house.opened()
+    real, began = time.monotonic_ns, house.loop.seconds()
     # The native door has the real clock.
-    monkeypatch.setattr("time.monotonic_ns", lambda: real() + int((house.loop.seconds() - began) * 1e9))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + int((house.loop.seconds() - began) * 1e9))
 
     def passes() -> bool:
         house.loop.advance(0.1)
         lively.push(client_frame(TEXT, b""))
         lively.take()
-        return house.guests == 1
+        return bytes(silent.take()) == server_frame(PING, b"")
 
     house.loop.until(passes)
-    assert 6 <= house.loop.seconds() - began < 7.5
-    assert house.only.seen_at == pytest.approx(began, abs=0.5)
-    assert house.only.lease is not None
-    house.loop.until(lambda: (passes(), bytes(client.take()))[1] == server_frame(PING, b""))
     assert 8 <= house.loop.seconds() - began < 9.5
-    house.loop.until(lambda: (passes(), client.take(), client.was_reset or client.has_ended)[2])
-    assert house.guests == 1
+    house.loop.until(lambda: bytes(answers.take()) == server_frame(PING, b""))
+    answers.send(client_frame(PONG, b""))
+    house.loop.until(lambda: (passes(), silent.was_reset)[1])
+    assert 12 <= house.loop.seconds() - began < 14
+    assert (house.guests, len(house.factory.live)) == (2, 0)
+    assert set(lively.received) == {0x81, 0}
+    house.loop.until(lambda: house.factory.counts.outcomes[Outcome.TIMEOUT] == 1)
+    assert house.factory.counts.closes["1006", Closer.SERVER] == 1
 
 
-def test_many_silent_guests(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They become connections in turns that do not take long."""
-    monkeypatch.setattr("echod.websocket.hosting.MOST_MADE", 2)
-    house = make(ping_interval=8)
-    house.guest()
-    for _ in range(6):
-        house.opened()
-    real = __import__("time").monotonic_ns
-    monkeypatch.setattr("time.monotonic_ns", lambda: real() + 7 * 10**9)
+def test_looks_that_take_long(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are cut into turns."""
+    for _ in range(5):
+        house.guest()
+    looks: list[int] = []
 
-    def all_are_gone() -> bool:
-        house.loop.advance(1)
-        return not house.guests
+    def look(most: int) -> int:
+        looks.append(min(most, 2))
+        return looks[-1]
 
-    house.loop.until(all_are_gone)
-    assert len(house.factory.live) == 7
+    monkeypatch.setattr(house.hosting._door, "look", look)
+    house.hosting._look(1.0)
+    house.loop.until(lambda: len(looks) == 3)
+    assert looks == [2, 2, 1]
+    house.loop.turn()
+    assert len(looks) == 3
 
 
 @pytest.mark.parametrize("count", [1, 7])

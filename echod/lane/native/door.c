@@ -5,7 +5,9 @@
 #ifdef __linux__
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,6 +35,9 @@ typedef struct guest {
     echod_verdict *verdict;
     /* The lease's reads at the last look. */
     uint64_t reads;
+    /* When it got a ping that is not answered, and the guests that got theirs just before and after it; 0: there is none. */
+    uint64_t pinged;
+    struct guest *pinged_before, *pinged_after;
     uint16_t kept_size;
     bool has_kept;
     uint8_t key[ECHOD_HANDSHAKE_KEY];
@@ -47,6 +52,9 @@ struct echod_door {
     visitor_t *oldest, *newest;
     /* Guests by their `since`. `next_look`: with which the next look begins; NULL: with the first. */
     guest_t *first, *last, *next_look;
+    /* Guests that got a ping, in that order. Nanoseconds of keepalive. */
+    guest_t *first_pinged, *last_pinged;
+    uint64_t interval, timeout;
     echod_arrival *arrivals;
     size_t arrival_count;
     echod_guest *ended;
@@ -184,11 +192,22 @@ static guest_t *newer_of(const guest_t *guest)
     return guest->public.next ? guest_of(guest->public.next) : NULL;
 }
 
+/* Take a guest out of the queue of those that wait for a pong. */
+static void forget_ping(echod_door *door, guest_t *guest)
+{
+    if (!guest->pinged)
+        return;
+    *(guest->pinged_before ? &guest->pinged_before->pinged_after : &door->first_pinged) = guest->pinged_after;
+    *(guest->pinged_after ? &guest->pinged_after->pinged_before : &door->last_pinged) = guest->pinged_before;
+    guest->pinged = 0;
+}
+
 static void leave(echod_door *door, guest_t *guest)
 {
     guest_t *newer = newer_of(guest);
     if (door->next_look == guest)
         door->next_look = newer;
+    forget_ping(door, guest);
     if (guest->older)
         guest->older->public.next = guest->public.next;
     else
@@ -387,24 +406,90 @@ void echod_door_expire(echod_door *door, uint64_t since)
     }
 }
 
-size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled)
+/* Keepalive. */
+
+void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout)
 {
-    size_t looks = 0, recalled = 0;
+    door->interval = interval;
+    door->timeout = timeout;
+}
+
+static uint64_t elapsed(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
+}
+
+static void note_life(guest_t *guest, uint64_t now)
+{
+    if (guest->lease.public.reads == guest->reads)
+        return;
+    guest->reads = guest->lease.public.reads;
+    guest->public.seen = now;
+}
+
+/* Whether there are answers that the peer's end has not taken. */
+static bool has_pending(const guest_t *guest)
+{
+    int pending = 0;
+    return guest->lease.public.unsent_size || ioctl(guest->lease.public.fd, SIOCOUTQ, &pending) < 0 || pending;
+}
+
+/* Send a ping. False: the owner has to. */
+static bool ping(echod_door *door, guest_t *guest, uint64_t now)
+{
+    static const uint8_t frame[] = {FIN | OPCODE_PING, 0};
+    if (has_pending(guest) || send_octets(&guest->lease, frame, sizeof frame) != sizeof frame)
+        return false;
+    guest->pinged = now;
+    guest->pinged_before = door->last_pinged;
+    guest->pinged_after = NULL;
+    *(door->last_pinged ? &door->last_pinged->pinged_after : &door->first_pinged) = guest;
+    door->last_pinged = guest;
+    return true;
+}
+
+size_t echod_door_look(echod_door *door, uint64_t now, size_t most)
+{
+    size_t looks = 0, cost = 0;
     if (most > door->counts.guests)
         most = door->counts.guests;
-    for (; looks < most && recalled < most_recalled; looks++) {
+    for (; looks < most && cost < MOST_PINGS; looks++) {
         guest_t *guest = door->next_look ? door->next_look : door->first;
         door->next_look = newer_of(guest);
-        if (guest->lease.public.reads != guest->reads) {
-            guest->reads = guest->lease.public.reads;
-            guest->public.seen = now;
-        }
-        if (guest->public.seen < since) {
+        note_life(guest, now);
+        if (elapsed(guest->public.seen, now) < door->interval)
+            forget_ping(door, guest);
+        else if (!guest->pinged && ping(door, guest, now))
+            cost++;
+        else if (!guest->pinged) {
             echod_door_recall(door, &guest->public);
-            recalled++;
+            cost += RECALL_COST;
         }
     }
     return looks;
+}
+
+/* Reset a guest that is dead. */
+static void give_up(echod_door *door, guest_t *guest, uint64_t now)
+{
+    int fd = guest->lease.public.fd;
+    echod_pump_recall(door->pump, &guest->lease.public);
+    leave(door, guest);
+    door->gone[door->gone_count++] = (echod_gone){elapsed(guest->public.since, now), ECHOD_TIMED_OUT};
+    echod_guest_free(door, &guest->public);
+    reset(fd);
+}
+
+void echod_door_judge(echod_door *door, uint64_t now)
+{
+    uint64_t wait = door->timeout ? door->timeout : door->interval;
+    while (door->first_pinged && elapsed(door->first_pinged->pinged, now) >= wait && door->gone_count < MOST_GONE) {
+        guest_t *guest = door->first_pinged;
+        note_life(guest, now);
+        forget_ping(door, guest);
+        if (door->timeout && elapsed(guest->public.seen, now) >= door->timeout)
+            give_up(door, guest, now);
+    }
 }
 
 void echod_door_turn_out(echod_door *door)

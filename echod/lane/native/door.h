@@ -53,8 +53,13 @@ typedef struct echod_guest {
 /* A guest that has ended with nothing left to do. Its socket is closed. */
 typedef struct {
     uint64_t age;  /* nanoseconds from its answer to its end */
-    uint64_t code; /* that of the Close frame with which it ended (farewell.h). 0: it ended without one */
+    uint64_t code; /* that of the Close frame with which it ended (farewell.h), or one of these */
 } echod_gone;
+
+enum {
+    ECHOD_LOST = 0,      /* it ended without a Close frame */
+    ECHOD_TIMED_OUT = 1, /* it was reset, because it showed no sign of life after a ping */
+};
 
 /* What the door has done since it was made, and how many it has. */
 typedef struct {
@@ -108,10 +113,17 @@ const echod_terms *echod_guest_terms(const echod_guest *guest);
 /* Reset the visitors that were accepted before `since` (nanoseconds of CLOCK_MONOTONIC). */
 void echod_door_expire(echod_door *door, uint64_t since);
 
-/* Look at no more than `most` guests, beginning behind those of the last look: note at `now` whether they have shown signs of
-   life, and recall those that have shown none since `since`, but no more than `most_recalled`. Returns how many were looked
-   at. */
-size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled);
+/* Set keepalive (core/keepalive.py), in nanoseconds: a guest that was silent for the interval gets a ping, and is reset if it is
+   silent for the timeout then. Without a timeout (0) it gets a ping after each interval. */
+void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout);
+
+/* Look at no more than `most` guests, beginning behind those of the last look: note at `now` (CLOCK_MONOTONIC) whether they have
+   shown signs of life, and send the pings that are due. A guest that does not take its answers is recalled in place of a
+   ping, because what it takes is a sign of life. Returns how many were looked at, which is fewer if it takes long. */
+size_t echod_door_look(echod_door *door, uint64_t now, size_t most);
+
+/* Reset the guests that have been silent for the timeout since their ping, but no more than so many that it takes long. */
+void echod_door_judge(echod_door *door, uint64_t now);
 
 /* One of the door's connections. */
 typedef struct {

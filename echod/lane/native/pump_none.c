@@ -203,10 +203,20 @@ void echod_door_expire(echod_door *door, uint64_t since)
     (void)door, (void)since;
 }
 
-size_t echod_door_look(echod_door *door, uint64_t now, uint64_t since, size_t most, size_t most_recalled)
+void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout)
 {
-    (void)door, (void)now, (void)since, (void)most, (void)most_recalled;
+    (void)door, (void)interval, (void)timeout;
+}
+
+size_t echod_door_look(echod_door *door, uint64_t now, size_t most)
+{
+    (void)door, (void)now, (void)most;
     return 0;
+}
+
+void echod_door_judge(echod_door *door, uint64_t now)
+{
+    (void)door, (void)now;
 }
 
 size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed)

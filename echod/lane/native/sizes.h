@@ -44,6 +44,8 @@ enum {
 
     /* The door. */
     ACCEPTS = 16,    /* connections that are accepted for one event; a number, not bytes */
+    MOST_PINGS = 480, /* sent in one look; a number, not bytes */
+    RECALL_COST = 16, /* pings that take as long as to make a connection of a guest */
     MOST_GONE = 256, /* guests that may go in a turn without being told of one by one; a number, not bytes */
 
     /* Remembered verdicts. A connection refers to one, which may be forgotten: the sizes bound what it holds in this way. */

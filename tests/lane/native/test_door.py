@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import socket
 import struct
+import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ from tests.lane.native.test_verdicts import OTHER_KEY, answered, with_key
 if TYPE_CHECKING:
     from echod.lane.native import Native
 
+PING_FRAME = b"\x89\x00"
 HEAD = handshake()
 ANSWER = answered(HEAD)
 ACCEPTS = 16
@@ -404,36 +408,118 @@ def test_turned_out(door: Doorkeeper) -> None:
     assert door.counts.visitors == 0
 
 
-def test_signs_of_life(door: Doorkeeper) -> None:
-    """A look notes who has sent something since the last one, and recalls those who have not for long."""
+SECOND = 10**9
+
+
+def receive_in_turns(door: Doorkeeper, client: socket.socket, size: int) -> bytes:
+    """Receive an echo."""
+    client.setblocking(False)
+    octets = b""
+
+    def has_come() -> bool:
+        nonlocal octets
+        with suppress(BlockingIOError):
+            octets += client.recv(size - len(octets))
+        return len(octets) == size
+
+    door.turns(has_come)
+    return octets
+
+
+def settle(door: Doorkeeper) -> None:
+    """Wait until the clients' kernels have confirmed all that was sent to guests."""
+    fds = [guest.lease.fd for guest in door.guests()]
+    door.turns(lambda: not any(any(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))) for fd in fds))
+
+
+def test_pings(door: Doorkeeper) -> None:
+    """A silent guest gets one, and what it sends is a sign of life. Others get none."""
+    door.lib.echod_door_set_keepalive(door.door, 20 * SECOND, 0)
     clients = [welcomed(door) for _ in range(4)]
-    guests = door.guests()
+    guests, began = door.guests(), time.monotonic_ns()
     assert [guest.since <= later.since for guest, later in itertools.pairwise(guests)] == [True] * 3
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), 0, 3, 9) == 3
-    clients[1].sendall(client_frame(b"", TEXT, KEY))
-    door.turns(lambda: guests[1].lease.messages)
-    between = time.monotonic_ns()
-    assert (
-        door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 2, 9) == 2
-    )  # the fourth, and the first again
-    door.collect()
-    assert (door.counts.guests, len(door.gone)) == (2, 2)
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 100, 9) == 2
-    door.collect()
-    assert door.guests() == [guests[1]]
-    assert guests[1].seen >= between
-    assert {gone.why for gone in door.gone} == {"RECALLED"}
-    assert door.lib.echod_door_look(door.door, time.monotonic_ns(), between, 0, 9) == 0
+    assert door.lib.echod_door_look(door.door, began + 19 * SECOND, 100) == 4
+    clients[1].sendall(client_frame(b"x", TEXT, KEY))
+    assert receive_in_turns(door, clients[1], 3) == server_frame(b"x", TEXT)
+    settle(door)
+    assert door.lib.echod_door_look(door.door, began + 20 * SECOND, 2) == 2
+    assert door.lib.echod_door_look(door.door, began + 20 * SECOND, 2) == 2
+    for place, client in enumerate(clients):
+        client.setblocking(False)
+        if place == 1:
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+        else:
+            assert client.recv(10) == PING_FRAME
+    assert guests[1].seen == began + 20 * SECOND
+    clients[0].sendall(b"\x8a\x80abcd")
+    door.turns(lambda: guests[0].lease.reads == 2)
+    assert door.lib.echod_door_look(door.door, began + 25 * SECOND, 100) == 4
+    assert guests[0].seen == began + 25 * SECOND
+    # Who has got a ping gets none at the next look. Without a timeout there is another after an interval.
+    with pytest.raises(BlockingIOError):
+        clients[2].recv(1)
+    door.lib.echod_door_judge(door.door, began + 40 * SECOND)
+    settle(door)
+    assert door.lib.echod_door_look(door.door, began + 40 * SECOND, 100) == 4
+    assert clients[2].recv(10) == PING_FRAME
+    assert (door.counts.guests, door.gone) == (4, [])
+    assert door.lib.echod_door_look(door.door, began, 0) == 0
 
 
-def test_a_look_recalls_only_so_many(door: Doorkeeper) -> None:
-    """The owner makes connections of them, which takes long. The next look goes on behind the last one."""
-    for _ in range(5):
-        welcomed(door)
-    now = time.monotonic_ns()
-    assert [door.lib.echod_door_look(door.door, now, now, 5, 2) for _ in range(4)] == [2, 2, 1, 0]
+def test_the_dead(door: Doorkeeper) -> None:
+    """Who shows no sign of life for the timeout after a ping is reset."""
+    door.lib.echod_door_set_keepalive(door.door, 20 * SECOND, 10 * SECOND)
+    clients = [welcomed(door) for _ in range(3)]
+    guests, began = door.guests(), time.monotonic_ns()
+    assert door.lib.echod_door_look(door.door, began + 20 * SECOND, 100) == 3
+    clients[2].sendall(b"\x8a\x80abcd")
+    door.turns(lambda: guests[2].lease.reads == 2)
+    door.lib.echod_door_recall(door.door, guests[0])
+    door.lib.echod_door_judge(door.door, began + 29 * SECOND)
+    assert door.counts.guests == 2
+    door.lib.echod_door_judge(door.door, began + 30 * SECOND)
     door.collect()
-    assert len(door.gone) == 5
+    assert [gone.code for gone in door.gone] == [door.lib.ECHOD_TIMED_OUT, 0]
+    assert clients[1].recv(10) == PING_FRAME
+    with pytest.raises(ConnectionResetError):
+        clients[1].recv(1)
+    assert door.guests() == [guests[2]]
+    assert guests[2].seen == began + 30 * SECOND
+
+
+def test_a_ping_behind_answers(door: Doorkeeper) -> None:
+    """What a client takes is a sign of life, which the owner looks after: such a guest is recalled."""
+    door.lib.echod_door_set_keepalive(door.door, 20 * SECOND, 10 * SECOND)
+    client = welcomed(door)
+    (guest,) = door.guests()
+    client.setblocking(False)
+    rest = frame = client_frame(b"x" * 60_000, BINARY, KEY)
+    while not guest.lease.unsent_size:
+        with suppress(BlockingIOError):
+            rest = rest[client.send(rest) :] or frame
+        door.take_turn()
+    for later in (20, 40):  # the first one notes a sign of life
+        assert door.lib.echod_door_look(door.door, time.monotonic_ns() + later * SECOND, 1) == 1
+    door.collect()
+    assert [gone.why for gone in door.gone] == ["RECALLED"]
+
+
+def test_a_look_does_not_take_long(door: Doorkeeper) -> None:
+    """It sends so many pings, or recalls so many guests, and the next one goes on behind it."""
+    door.lib.echod_door_set_keepalive(door.door, SECOND, 0)
+    clients = [welcomed(door) for _ in range(40)]
+    for client in clients:
+        client.setblocking(False)
+    now = time.monotonic_ns() + SECOND
+    # A socket that is shut down for writing takes no ping.
+    for guest in door.guests():
+        with socket.socket(fileno=os.dup(guest.lease.fd)) as made:
+            made.shutdown(socket.SHUT_WR)
+    looks = [door.lib.echod_door_look(door.door, now, 40) for _ in range(3)]
+    assert looks == [30, 10, 0]
+    door.collect()
+    assert len(door.gone) == 40
 
 
 def test_guests_in_their_order(door: Doorkeeper) -> None:

@@ -74,7 +74,7 @@ static void collect(void)
     }
     const echod_gone *gone;
     for (size_t count = echod_door_gone(door, &gone); count; count--, gone++) {
-        CHECK(gone->code == 0 || gone->code == 1000);
+        CHECK(gone->code == ECHOD_LOST || gone->code == ECHOD_TIMED_OUT || gone->code == 1000);
         over++;
     }
     echod_guest *guest = echod_door_ended(door);
@@ -189,7 +189,10 @@ static void step(uint8_t octet)
         echod_door_expire(door, how ? UINT64_MAX : 0);
         break;
     case 6:
-        echod_door_look(door, 1, how & 1 ? UINT64_MAX : 0, (size_t)which, how & 2 ? 1 : CLIENTS);
+        echod_door_set_keepalive(door, 1000, how & 2 ? 1000 : 0);
+        echod_door_look(door, UINT64_MAX / 2 + (how & 1 ? 1000 : 0), (size_t)which);
+        if (!which)
+            echod_door_judge(door, UINT64_MAX / 2 + (how & 1 ? 2000 : 0));
         break;
     case 7:
         recall(which);
