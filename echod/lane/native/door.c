@@ -33,11 +33,11 @@ typedef struct guest {
     echod_guest public;
     struct guest *older;
     echod_verdict *verdict;
-    /* The lease's reads at the last look. */
-    uint64_t reads;
     /* When it got a ping that is not answered, and the guests that got theirs just before and after it; 0: there is none. */
     uint64_t pinged;
     struct guest *pinged_before, *pinged_after;
+    /* The lease's reads at the last look: their last digits, since there are some hundreds of looks in an hour. */
+    uint32_t reads;
     uint16_t kept_size;
     bool has_kept;
     uint8_t key[ECHOD_HANDSHAKE_KEY];
@@ -253,7 +253,7 @@ static void welcome(echod_door *door, guest_t *guest, size_t head_size, size_t s
     echod_pump *pump = door->pump;
     lease_t *lease = &guest->lease;
     size_t answer_size = echod_verdict_answer(guest->verdict, guest->key, octets), rest_size = size - head_size;
-    guest->reads = ++lease->public.reads;
+    guest->reads = (uint32_t)++lease->public.reads;
     if (!answer(lease, octets, answer_size))
         echod_lease_end_without_memory(pump, lease);
     else if (lease->unsent_size) /* a kernel that takes nothing of a new connection: it is broken */
@@ -421,9 +421,10 @@ static uint64_t elapsed(uint64_t then, uint64_t now)
 
 static void note_life(guest_t *guest, uint64_t now)
 {
-    if (guest->lease.public.reads == guest->reads)
+    uint32_t reads = (uint32_t)guest->lease.public.reads;
+    if (reads == guest->reads)
         return;
-    guest->reads = guest->lease.public.reads;
+    guest->reads = reads;
     guest->public.seen = now;
 }
 

@@ -53,6 +53,8 @@ typedef struct {
     uint8_t *message;
     size_t message_room;
     bool is_gathered;
+    /* Whether the lease is a guest's: then it has no owner, and is a part of the guest (door.c). */
+    bool is_guest;
     echod_large large;
     /* Bytes of the message's buffer that took memory before anything was written there. */
     size_t message_touched;
@@ -71,8 +73,6 @@ typedef struct {
     size_t read_size;
     /* NULL: deflated messages are left to the owner. */
     echod_window *window;
-    /* Whether it is a guest's: then it has no owner, and is a part of the guest (door.c). */
-    bool is_guest;
 } lease_t;
 
 struct echod_pump {
