@@ -44,9 +44,10 @@ class Client(Link):
 class House(Bed):
     """A factory whose port has the door."""
 
-    def __init__(self, loop: Loop, factory: EchoFactory, path: Path | None) -> None:
+    def __init__(self, loop: Loop, factory: EchoFactory, path: Path | None, has_door: bool = True) -> None:
         super().__init__(loop, factory)
-        factory.begin_hosting()
+        if has_door:
+            factory.begin_hosting()
         self.port: Any = (
             Port(0, cast(Any, factory), interface="127.0.0.1", reactor=cast(Any, loop))
             if path is None
