@@ -264,9 +264,15 @@ class Lane:
         native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
         return native
 
-    def ping(self, borrower: Borrower) -> None:
-        """Send a ping, behind the answers that wait. The lease goes on, or ends as in a turn of the pump."""
-        self._conclude(self._lib.echod_pump_ping(self._pump, borrower.lease))
+    def ping(self, borrower: Borrower) -> bool:
+        """Send a ping, behind the answers that wait, and tell whether it is sent or waits.
+
+        The lease goes on, or ends as in a turn of the pump. Within a deflated message it ends without a ping.
+        """
+        ended = self._lib.echod_pump_ping(self._pump, borrower.lease)
+        is_sent = not ended or ended.why != self._lib.ECHOD_END_RECALLED
+        self._conclude(ended)
+        return is_sent
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease, and give the socket back."""

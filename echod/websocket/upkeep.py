@@ -68,10 +68,12 @@ class Upkeep(Opening):
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        if self.lease is None:
+        if self.lease is None or not self._ping_in_lease():
             self.sendPing()
-        else:
-            assert self.factory.lane is not None
-            last_seen = self.last_seen
-            self.factory.lane.ping(self.whole)
-            self.seen_at = last_seen  # that the lease may end here is no sign of life of the client
+
+    def _ping_in_lease(self) -> bool:
+        assert self.factory.lane is not None
+        last_seen = self.last_seen
+        is_sent = self.factory.lane.ping(self.whole)
+        self.seen_at = last_seen  # that the lease may end here is no sign of life of the client
+        return is_sent

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from echod.core.deadlines import TICK
 from echod.http.extensions import Terms
 from echod.lane.ended import Ended
 from echod.lane.leases import Deflating, Lane
@@ -25,6 +26,7 @@ from tests.frames import (
     PONG,
     TEXT,
     client_frame,
+    close_payload,
     deflated_octets,
     server_frame,
     split,
@@ -35,6 +37,7 @@ from tests.lane.links import (
     count_calls,
     counted,
     echoed,
+    has_taken_all,
     is_leased,
     lane_of,
     leased,
@@ -202,6 +205,32 @@ def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
         assert link.receive(len(right)) == right
         assert inflater.decompress(octets + b"\0\0\xff\xff") == text
         said += text
+
+
+@pytest.mark.parametrize("is_faulty", [False, True])
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_ping_within_a_deflated_message_ends_the_lease(lane_bed: Bed, is_own: bool, is_faulty: bool) -> None:
+    """Autobahn may have found a fault by then, and nothing is sent behind it."""
+    link = lane_bed.link(DEFLATE)
+    octets = b"\xff\xff\xff\xff" if is_faulty else b"\x4a\x04\x00"
+    link.send(client_frame(BINARY, octets[:-1], fin=False, rsv=4))
+    link.loop.until(lambda: has_taken_all(link))
+    last_seen = link.protocol.last_seen
+    link.loop.pump([TICK] * 10)
+    if is_own:
+        link.protocol.ping()
+        assert link.protocol.last_seen == last_seen
+    else:
+        link.send(client_frame(PING))
+    if is_faulty:
+        expected = server_frame(CLOSE, close_payload(1007, "invalid deflated message"))
+        assert link.receive(len(expected)) == expected
+        return
+    assert link.receive(2) == server_frame(PING if is_own else PONG)
+    assert not is_leased(link)
+    link.send(client_frame(CONTINUATION, octets[-1:]))
+    assert link.receive(5) == server_frame(BINARY, octets, rsv=4)
+    assert is_leased(link)
 
 
 def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,13 @@ void echod_pump_forget_events(echod_pump *pump, const void *ready);
 /* Serve `size` bytes at the beginning of the shared buffer as if they had been read. Nothing of the lease waits. */
 void echod_pump_serve_read(echod_pump *pump, lease_t *lease, size_t size);
 
+/* Whether a deflated message has begun. It may be wrong already, which Autobahn would have found: it inflates each frame as it
+   comes. So what would be sent before that is found, in answer to a control frame, is the owner's. */
+static inline bool is_within_deflated(const lease_t *lease)
+{
+    return lease->message && lease->is_gathered && echod_gather_is_deflated(gather_of(lease));
+}
+
 /* Count a message that was echoed. */
 void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *large);
 

@@ -105,10 +105,11 @@ static fate answer_anew(echod_pump *pump, lease_t *lease, reading *it, uint8_t o
 
 /* Control frames. */
 
-/* Whether a control frame that is served comes next. It may come between two frames of a gathered message. */
+/* Whether a control frame that is served comes next. It may come between two frames of a gathered message, unless that is
+   deflated. */
 static bool is_control_next(const echod_pump *pump, const lease_t *lease, const reading *it)
 {
-    if (lease->message && echod_gather_is_within_frame(gather_of(lease)))
+    if (lease->message && (is_within_deflated(lease) || echod_gather_is_within_frame(gather_of(lease))))
         return false;
     return echod_control_begins(pump->buffer + it->at, it->size - it->at);
 }

@@ -101,7 +101,7 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
 {
     echod_sums not_counted = {0};
     if (lease->message)
-        return (octets[0] & (uint8_t)~FIN) != 0 && !echod_control_begins(octets, size);
+        return (octets[0] & (uint8_t)~FIN) != 0 && (is_within_deflated(lease) || !echod_control_begins(octets, size));
     echod_echoed echoed = echod_codec_echo(octets, size, pump->max_message_size, &not_counted);
     const uint8_t *next = octets + echoed.consumed; /* what comes before it has been overwritten */
     if (echoed.stop == ECHOD_STOP_NOT_ORDINARY)
@@ -390,7 +390,9 @@ echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *public)
     static const uint8_t ping[] = {FIN | OPCODE_PING, 0};
     lease_t *lease = (lease_t *)public;
     pump->ended = pump->grown = NULL;
-    if (!answer_in_order(lease, ping, sizeof ping))
+    if (is_within_deflated(lease))
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_RECALLED, NULL, 0);
+    else if (!answer_in_order(lease, ping, sizeof ping))
         echod_lease_end_without_memory(pump, lease);
     else
         settle(pump, lease, flush_after(lease, lease->state));

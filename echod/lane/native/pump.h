@@ -131,7 +131,7 @@ int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_t
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);
 
 /* Send a ping on a lease, behind the answers that wait. Returns the list of leases that ended, as a turn does: this one, or
-   none. */
+   none. Within a deflated message there is no ping, and the lease ends as if the owner had asked for it. */
 echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *lease);
 
 /* The list of leases whose BIOs the last turn found grown. It is good until a lease is released. Memory BIOs never shrink:

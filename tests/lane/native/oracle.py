@@ -169,7 +169,7 @@ def serve(  # noqa: PLR0911 - one for each way to stop
     wire_limit: int = 0,
 ) -> Served:
     """Frame after frame, those of fragmented messages put together, until one is something else or not all there. A
-    ping gets its pong, and a pong nothing.
+    ping gets its pong, and a pong nothing, but within a deflated message.
 
     With `answer` also deflated messages, of at most `wire_limit` octets as they come: it is told the octets and the
     opcode, and returns the frame that answers the message, or None, if the message is Autobahn's.
@@ -183,7 +183,7 @@ def serve(  # noqa: PLR0911 - one for each way to stop
 
     while at < len(octets):
         rest = octets[at:]
-        if is_control(rest):
+        if is_control(rest) and not kind & DEFLATED:
             size = 6 + (rest[1] - 0x80) if len(rest) > 1 else 2
             if len(rest) < size:
                 return end(False)
