@@ -71,8 +71,8 @@ class Host(Protocol):
         """How many connections may be with the door."""
         ...
 
-    def arrived(self, endpoint: int, descriptor: int, octets: bytes) -> None:
-        """Serve a connection of which these `octets` were read."""
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+        """Serve a connection of which these `octets` were read. It was accepted `age` seconds ago."""
         ...
 
     def accept(self, endpoint: int) -> None:
@@ -244,12 +244,13 @@ class Door:
     def _tell_arrival(self, arrival: Any) -> None:
         endpoint, descriptor = arrival.endpoint, arrival.fd
         octets = bytes(self._ffi.buffer(arrival.octets, arrival.size))
+        age = (time.monotonic_ns() - arrival.since) / NS
         self._lib.echod_arrival_free(arrival)
         try:
             if descriptor < 0:
                 self._host.accept(endpoint)
             else:
-                self._host.arrived(endpoint, descriptor, octets)
+                self._host.arrived(endpoint, descriptor, octets, age)
         except Exception:
             _log.failure("a connection could not be made of an arrival")
 

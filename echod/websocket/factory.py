@@ -169,10 +169,20 @@ class EchoFactory(WebSocketServerFactory):
     # Connections that begin in the pump.
 
     def begin_hosting(self) -> None:
-        """Let connections begin in the pump, if nothing has to be known of each one before it is answered."""
-        if self.lane is not None and not self.settings.log_messages and not self.settings.max_connections_per_address:
+        """Let connections begin in the pump, if Python need not know of each one."""
+        if self.lane is not None and not self.wants_each:
             hosting = self.hosting = Hosting(self, self.lane, self._ticker)
             self.budget.unowned = lambda: hosting.held
+
+    @property
+    def wants_each(self) -> list[str]:
+        """The options for which Python has to know of each connection from its beginning."""
+        settings = self.settings
+        options = {
+            "--log-messages": settings.log_messages,
+            "--max-connections-per-address": settings.max_connections_per_address is not None,
+        }
+        return [option for option, is_given in options.items() if is_given]
 
     @property
     def count(self) -> int:
@@ -248,6 +258,10 @@ class EchoFactory(WebSocketServerFactory):
     def reads_again(self, connection: Connection) -> None:
         """Note that a connection whose URL asked not to be read is now read like any other."""
         self._unread.discard(connection)
+
+    def is_opening(self, connection: Connection) -> bool:
+        """Tell whether a connection has not sent its whole request head yet."""
+        return connection in self._opening
 
     def established(self, connection: Connection) -> None:
         """Note that the opening handshake is over."""

@@ -9,6 +9,7 @@ Knows the ports that the door accepts at. Must never know what a head means.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from itertools import count
 from math import ceil
 from typing import Any, Protocol
@@ -52,6 +53,10 @@ class House(Protocol):
         """How many connections there may be in addition to those that it has."""
         ...
 
+    def is_opening(self, connection: Any) -> bool:
+        """Tell whether a connection has not sent its whole request head yet."""
+        ...
+
     def count_guest(self, age: float, code: int) -> None:
         """Count the end of a connection that was answered `age` seconds ago."""
         ...
@@ -76,6 +81,9 @@ class Hosting:
         self._numbers = count()
         self._ticks: Deadlines[Hosting] = Deadlines(ticker, TICK, Hosting._tick)
         self._looked_at = 0.0
+        # Connections whose handshake timeout began before they were made: when it ends, and a number, so that no two
+        # connections are compared.
+        self._late: list[tuple[float, int, Any]] = []
         self._is_draining = False
         self._is_clearing = False
         self.is_replaying = False
@@ -167,13 +175,16 @@ class Hosting:
         """Let the door answer such a head as it was answered now."""
         self._lane.remember(head, answer, terms)
 
-    def arrived(self, endpoint: int, descriptor: int, octets: bytes) -> None:
-        """Make a connection that takes these octets."""
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+        """Make a connection that takes these octets. The time that it had as a visitor counts for its deadline."""
         try:
             connection = eager.adopt(self._ports[endpoint], descriptor, octets)
         except OSError:  # it is gone
             self._factory.counts.outcomes[Outcome.LOST] += 1
             return
+        timeout = self._factory.settings.handshake_timeout
+        if timeout and age > TICK and self._factory.is_opening(connection):
+            heappush(self._late, (self._factory.clock.seconds() + timeout - age, next(self._numbers), connection))
         self._leave_if_draining(connection)
 
     def becomes(self, guest: Guest, ended: Ended) -> None:
@@ -225,7 +236,7 @@ class Hosting:
         """Look again soon, if there is somebody to look at."""
         if self._is_over:
             return
-        if self._door.count and self not in self._ticks:
+        if (self._door.count or self._late) and self not in self._ticks:
             self._ticks.add(self)
         self._factory.finish_drain_if_empty()
 
@@ -240,6 +251,10 @@ class Hosting:
         """Look at visitors and guests."""
         now = self._factory.clock.seconds()
         passed, self._looked_at = min(1.0, now - self._looked_at), now
+        while self._late and self._late[0][0] <= now:
+            _, _, connection = heappop(self._late)
+            if self._factory.is_opening(connection):
+                connection.give_up()
         settings = self._factory.settings
         if settings.handshake_timeout:
             self._door.expire(settings.handshake_timeout)

@@ -34,7 +34,8 @@ class FakeHost:
         if self.fails:
             raise RuntimeError("the host fails")
 
-    def arrived(self, endpoint: int, descriptor: int, octets: bytes) -> None:
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+        assert 0 <= age < DEADLINE
         socket.close(descriptor)
         self._note("arrived", endpoint, octets)
 

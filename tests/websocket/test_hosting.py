@@ -354,6 +354,34 @@ def test_visitors(make: Make) -> None:
     assert house.factory.count == 0
 
 
+def test_a_visitor_that_begins_late(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the handshake timeout from when it was accepted, not from its first octet; one that asks in time is not
+    concerned."""
+    house = make(ping_interval=0, handshake_timeout=5)
+    real = time.monotonic_ns
+    slow, quick = house.dial(), house.dial()
+    house.loop.until(lambda: house.hosting.count == 2)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + 4 * 10**9)
+    slow.push(HEAD[:5])
+    quick.push(HEAD[:5])
+    house.loop.until(lambda: len(house.factory.live) == 2)
+    quick.push(HEAD[5:])
+    house.loop.until(lambda: b"\r\n\r\n" in quick.take())
+    house.loop.advance(0.5)
+    house.loop.turn(0.01)
+    assert len(house.factory.live) == 2
+
+    def is_reset() -> bool:
+        house.loop.advance(0.1)
+        slow.take()
+        return slow.was_reset
+
+    house.loop.until(is_reset)
+    assert house.loop.seconds() < 2
+    assert len(house.factory.live) == 1
+    assert house.factory.counts.outcomes[Outcome.TIMEOUT] == 1
+
+
 def test_the_limit_counts_guests(make: Make) -> None:
     """Beyond it a connection is refused when it asks."""
     house = make(ping_interval=0, max_connections=3)
