@@ -191,6 +191,10 @@ def over_a_socket(
 
 def compare(grounds: Grounds, way: Way, pieces: list[bytes], is_tls: bool = False, is_pinged: bool = False) -> None:
     expected = over_a_fake_transport(grounds.without, way, pieces, is_pinged)
+    if is_pinged and way.headers and expected.before.failed_by_me:
+        # The socket does not wait for each answer then, so that a ping could overtake one.
+        is_pinged = False
+        expected = over_a_fake_transport(grounds.without, way, pieces, is_pinged)
     assert over_a_fake_transport(grounds.bed.factory, way, pieces, is_pinged) == expected
     over_a_socket(grounds, way, pieces, expected, is_tls, is_pinged)
 
