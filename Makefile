@@ -99,7 +99,7 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests with the C code un
 	  LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
-bench: $(VENV)/.test  ## measure echod and other servers, up to 25 minutes (BENCH=--quick)
+bench: $(VENV)/.test  ## measure echod and other servers, up to 75 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each Python, reactor, Autobahn and Twisted (NOX=arguments)

@@ -116,8 +116,8 @@ class EchoService(Service):
         factory = self.factory
         assert factory is not None
         if not self.running:
-            return f"draining, connections left: {len(factory.live)}"
-        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
+            return f"draining, connections left: {factory.count}"
+        return f"connections: {factory.count} of at most {factory.max_connections}"
 
     def _begin(self) -> None:
         # A drain may have begun by now.
@@ -145,11 +145,22 @@ class EchoService(Service):
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
-            eager.make_eager(self._ports[-1], self.factory)
+            self._open_door(self._ports[-1])
         if self._admin_endpoints:
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))
         self._report_start(self.factory)
+
+    def _open_door(self, port: IListeningPort) -> None:
+        """Let connections of a plain port begin in the pump, or else be read at once."""
+        assert self.factory is not None
+        if self.factory.hosting is None or not self.factory.hosting.open(port):
+            eager.make_eager(port, self.factory)
+
+    def _close_door(self, port: IListeningPort) -> None:
+        """Let no connection of a port begin in the pump any more."""
+        if self.factory is not None and self.factory.hosting is not None:
+            self.factory.hosting.close(port)
 
     @property
     def _reserved(self) -> int:

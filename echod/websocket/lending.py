@@ -7,7 +7,7 @@ connection is needed in Python (`take_back`).
 from __future__ import annotations
 
 from echod.core.counts import Outcome, ServedBy
-from echod.lane.leases import Ended
+from echod.lane.ended import Ended
 from echod.upstream.tls_sessions import Session
 from echod.websocket.messages import Messages
 from echod.websocket.pauses import Pause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -174,3 +175,47 @@ def test_twisted_begins_to_read_before_it_says_connected() -> None:
     source = inspect.getsource(Port.doRead)
     assert "transport = self.transport(" in source
     assert "self.factory.buildProtocol(self._buildAddr(addr))" in source
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_connection_that_somebody_else_has_accepted(factory: Factory, tmp_path: Path) -> Generator[Any, Any, None]:
+    """Its transport is as if its port had accepted it, and takes what was read already."""
+    for family, interface in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"), (socket.AF_UNIX, "")):
+        Early.made = Deferred()
+        any_reactor = cast(Any, reactor)
+        path = str(tmp_path / "socket")
+        port = (
+            any_reactor.listenTCP(0, factory, interface=interface)
+            if interface
+            else any_reactor.listenUNIX(path, factory)
+        )
+        assert eager.can_adopt(port, factory)
+        assert not eager.can_adopt(port, Factory())
+        port.stopReading()
+        with socket.socket(family) as client:
+            client.connect((interface, port.getHost().port) if interface else path)
+            client.sendall(b"late")
+            accepted, _ = port.socket.accept()
+            protocol = eager.adopt(port, accepted.detach(), b"early")
+            assert protocol.seen_first == [b"early"]
+            if interface:
+                assert (protocol.transport.getPeer().host, protocol.transport.getPeer().port) == client.getsockname()[
+                    :2
+                ]
+            yield until(lambda protocol=protocol: protocol.seen == [b"early", b"late"])
+            told = eager.peer_of(protocol.transport.fileno())
+            assert told == (client.getsockname()[:2] if interface else None)
+            client.close()
+            yield until(lambda protocol=protocol: protocol.is_lost)
+        yield port.stopListening()
+
+
+def test_nobody_is_there_any_more(port: Any) -> None:
+    """The descriptor is closed."""
+    assert eager.peer_of(2**20) is None
+    with socket.socket() as never_connected:
+        descriptor = never_connected.detach()
+    with pytest.raises(OSError, match="not connected"):
+        eager.adopt(port, descriptor, b"")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

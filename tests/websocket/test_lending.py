@@ -8,7 +8,7 @@ import pytest
 
 from echod.core.counts import Outcome
 from echod.echo import EchoProtocol
-from echod.lane.leases import Ended
+from echod.lane.ended import Ended
 from echod.lane.native import Native
 from echod.websocket.pauses import Pause
 from tests.fakes import Peer

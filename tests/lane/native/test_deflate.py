@@ -20,7 +20,7 @@ from tests.lane.native import oracle
 from tests.lane.native.codec import summed
 from tests.lane.native.oracle import BINARY, DEFLATED, TEXT, client_frame, fragment, server_frame
 from tests.lane.native.test_gather import MIXED, in_frames
-from tests.lane.native.test_pump import FRAGMENTS, KEY, LIMIT, PING, Ended, Leased, Pump, echo, noise
+from tests.lane.native.test_pump import FRAGMENTS, KEY, LIMIT, ODD, PING, Ended, Leased, Pump, echo, noise
 from tests.lane.native.test_tls import Secure, SecurePump, opened, sealed
 
 if TYPE_CHECKING:
@@ -602,7 +602,7 @@ def streams(draw: st.DrawFn, bits: int) -> bytes:
         if not draw(st.integers(0, 7)):
             frames.insert(
                 draw(st.integers(0, len(frames))),
-                draw(st.sampled_from([PING, fragment(b"", TEXT, KEY), b"\xc0\x80" + KEY])),
+                draw(st.sampled_from([ODD, PING, fragment(b"", TEXT, KEY), b"\xc0\x80" + KEY])),
             )
         octets += b"".join(frames)
     return octets

@@ -1,0 +1,635 @@
+/* The door. See door.h. */
+#define _GNU_SOURCE
+#include "door.h"
+
+#ifdef __linux__
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lease.h"
+#include "send.h"
+
+/* A listening socket. */
+typedef struct endpoint {
+    int fd;
+    uint32_t number;
+    struct endpoint *next;
+} endpoint_t;
+
+typedef struct visitor {
+    int fd;
+    uint32_t endpoint;
+    uint64_t since;
+    struct visitor *older, *newer;
+} visitor_t;
+
+typedef struct guest {
+    lease_t lease; /* comes first, so that an event's pointer is that of a lease, and echod_lease_free releases it all */
+    echod_guest public;
+    struct guest *older;
+    echod_verdict *verdict;
+    /* When it got a ping that is not answered, and the guests that got theirs just before and after it; 0: there is none. */
+    uint64_t pinged;
+    struct guest *pinged_before, *pinged_after;
+    /* The lease's reads at the last look: their last digits, since there are some hundreds of looks in an hour. */
+    uint32_t reads;
+    uint16_t kept_size;
+    bool has_kept;
+    uint8_t key[ECHOD_HANDSHAKE_KEY];
+    uint8_t kept[];
+} guest_t;
+
+struct echod_door {
+    echod_pump *pump;
+    echod_verdicts *verdicts;
+    size_t room;
+    endpoint_t *endpoints;
+    visitor_t *oldest, *newest;
+    /* Guests by their `since`. `next_look`: with which the next look begins; NULL: with the first. */
+    guest_t *first, *last, *next_look;
+    /* Guests that got a ping, in that order. Nanoseconds of keepalive. */
+    guest_t *first_pinged, *last_pinged;
+    uint64_t interval, timeout;
+    echod_arrival *arrivals;
+    size_t arrival_count;
+    echod_guest *ended;
+    /* Guests that are over are put on the list of those that ended if there is no room here. */
+    size_t gone_count;
+    echod_gone gone[MOST_GONE];
+    echod_door_counts counts;
+};
+
+/* What epoll keeps for a socket tells whose it is. A lease's pointer has no tag. */
+enum { TAG_ENDPOINT = 1, TAG_VISITOR = 2, TAGS = 3 };
+
+static void *tagged(void *thing, int tag)
+{
+    return (uint8_t *)thing + tag;
+}
+
+static guest_t *guest_of(const echod_guest *public)
+{
+    return (guest_t *)(void *)((uint8_t *)public - offsetof(guest_t, public));
+}
+
+static bool watch(echod_door *door, int operation, int fd, void *ready)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = ready};
+    return epoll_ctl(door->pump->epoll, operation, fd, &event) == 0;
+}
+
+/* Close a socket whose peer gets a reset. */
+static void reset(int fd)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    close(fd);
+}
+
+/* Arrivals. */
+
+/* A connection that the door has accepted, with or without a visitor's structure. */
+typedef struct {
+    int fd;
+    uint32_t endpoint;
+    uint64_t since;
+    visitor_t *visitor;
+} stranger;
+
+/* Put an arrival on the list. False: there is no memory. */
+static bool arrive(echod_door *door, const stranger *it, const uint8_t *octets, size_t size)
+{
+    echod_arrival *arrival = malloc(sizeof *arrival + size);
+    if (!arrival)
+        return false;
+    *arrival = (echod_arrival){it->fd, it->endpoint, it->since, door->arrivals, size};
+    if (size)
+        memcpy(arrival->octets, octets, size);
+    door->arrivals = arrival;
+    door->arrival_count++;
+    return true;
+}
+
+/* Visitors. */
+
+static void leave_queue(echod_door *door, visitor_t *visitor)
+{
+    *(visitor->older ? &visitor->older->newer : &door->oldest) = visitor->newer;
+    *(visitor->newer ? &visitor->newer->older : &door->newest) = visitor->older;
+    door->counts.visitors--;
+}
+
+/* Forget a visitor, and leave its socket alone. */
+static void forget_visitor(echod_door *door, visitor_t *visitor)
+{
+    leave_queue(door, visitor);
+    free(visitor);
+}
+
+/* Give a stranger to the owner. It is no visitor any more. */
+static void hand_on(echod_door *door, stranger *it, const uint8_t *octets, size_t size)
+{
+    if (it->visitor) {
+        echod_pump_unwatch(door->pump, it->fd, tagged(it->visitor, TAG_VISITOR));
+        forget_visitor(door, it->visitor);
+        it->visitor = NULL;
+    }
+    if (!arrive(door, it, octets, size)) {
+        door->counts.lost++;
+        reset(it->fd);
+    }
+}
+
+/* Let a stranger wait for its first octets. False: there is no memory. */
+static bool let_wait(echod_door *door, stranger *it)
+{
+    visitor_t *visitor = malloc(sizeof *visitor);
+    if (!visitor)
+        return false;
+    if (!watch(door, EPOLL_CTL_ADD, it->fd, tagged(visitor, TAG_VISITOR))) {
+        free(visitor);
+        return false;
+    }
+    *visitor = (visitor_t){it->fd, it->endpoint, it->since, door->newest, NULL};
+    *(door->newest ? &door->newest->newer : &door->oldest) = visitor;
+    door->newest = visitor;
+    door->counts.visitors++;
+    return true;
+}
+
+/* A visitor has left. */
+static void say_goodbye(echod_door *door, const stranger *it)
+{
+    if (it->visitor) {
+        echod_pump_unwatch(door->pump, it->fd, tagged(it->visitor, TAG_VISITOR));
+        forget_visitor(door, it->visitor);
+    }
+    close(it->fd);
+    door->counts.lost++;
+}
+
+/* Guests. */
+
+static void join(echod_door *door, guest_t *guest)
+{
+    guest->older = door->last;
+    if (door->last)
+        door->last->public.next = &guest->public;
+    else
+        door->first = guest;
+    door->last = guest;
+    door->counts.guests++;
+    door->counts.answered++;
+}
+
+static guest_t *newer_of(const guest_t *guest)
+{
+    return guest->public.next ? guest_of(guest->public.next) : NULL;
+}
+
+/* Take a guest out of the queue of those that wait for a pong. */
+static void forget_ping(echod_door *door, guest_t *guest)
+{
+    if (!guest->pinged)
+        return;
+    *(guest->pinged_before ? &guest->pinged_before->pinged_after : &door->first_pinged) = guest->pinged_after;
+    *(guest->pinged_after ? &guest->pinged_after->pinged_before : &door->last_pinged) = guest->pinged_before;
+    guest->pinged = 0;
+}
+
+static void leave(echod_door *door, guest_t *guest)
+{
+    guest_t *newer = newer_of(guest);
+    if (door->next_look == guest)
+        door->next_look = newer;
+    forget_ping(door, guest);
+    if (guest->older)
+        guest->older->public.next = guest->public.next;
+    else
+        door->first = newer;
+    *(newer ? &newer->older : &door->last) = guest->older;
+    door->counts.guests--;
+}
+
+/* Make a guest of a stranger. NULL: there is no memory. */
+static guest_t *admit(echod_door *door, stranger *it, echod_verdict *verdict, const echod_head *head)
+{
+    guest_t *guest = calloc(1, sizeof *guest + head->kept_size);
+    if (!guest)
+        return NULL;
+    lease_t *lease = &guest->lease;
+    echod_lease_begin(lease, it->fd, it->endpoint);
+    lease->is_guest = true;
+    const echod_terms *terms = echod_verdict_terms(verdict);
+    bool is_good = !terms || echod_pump_take_deflated(door->pump, &lease->public, terms, NULL, 0) == 0;
+    if (!is_good || !watch(door, it->visitor ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, it->fd, lease)) {
+        echod_lease_free(&lease->public);
+        return NULL;
+    }
+    if (it->visitor)
+        forget_visitor(door, it->visitor);
+    it->visitor = NULL;
+    guest->public = (echod_guest){.lease = &lease->public, .endpoint = it->endpoint};
+    guest->verdict = verdict;
+    echod_verdict_refer(verdict);
+    memcpy(guest->key, head->key, sizeof guest->key);
+    guest->kept_size = (uint16_t)head->kept_size;
+    guest->has_kept = head->kept != NULL;
+    if (head->kept_size)
+        memcpy(guest->kept, head->kept, head->kept_size);
+    join(door, guest);
+    return guest;
+}
+
+/* Answer a guest, and serve what it has sent behind its head, which is in the shared buffer. */
+static void welcome(echod_door *door, guest_t *guest, size_t head_size, size_t size)
+{
+    uint8_t octets[ANSWER_SIZE];
+    echod_pump *pump = door->pump;
+    lease_t *lease = &guest->lease;
+    size_t answer_size = echod_verdict_answer(guest->verdict, guest->key, octets), rest_size = size - head_size;
+    guest->reads = (uint32_t)++lease->public.reads;
+    if (!answer(lease, octets, answer_size))
+        echod_lease_end_without_memory(pump, lease);
+    else if (lease->unsent_size) /* a kernel that takes nothing of a new connection: it is broken */
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_CLOSED, pump->buffer + head_size, rest_size);
+    else if (rest_size) {
+        memmove(pump->buffer, pump->buffer + head_size, rest_size);
+        echod_pump_serve_read(pump, lease, rest_size);
+    }
+}
+
+/* Take the first octets of a stranger, which are in the shared buffer. */
+static void hear(echod_door *door, stranger *it, size_t size, uint64_t now)
+{
+    echod_head head;
+    echod_verdict *verdict = echod_verdicts_find(door->verdicts, door->pump->buffer, size, &head);
+    guest_t *guest = verdict && head.kept_size <= UINT16_MAX ? admit(door, it, verdict, &head) : NULL;
+    if (!guest) {
+        hand_on(door, it, door->pump->buffer, size);
+        return;
+    }
+    guest->public.since = guest->public.seen = now;
+    welcome(door, guest, head.size, size);
+}
+
+/* Read the first octets of a stranger, if there are any. */
+static void listen_to(echod_door *door, stranger *it, uint64_t now)
+{
+    ssize_t n = recv(it->fd, door->pump->buffer, READ_SIZE, MSG_DONTWAIT);
+    bool is_nothing = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+    if (n > 0)
+        hear(door, it, (size_t)n, now);
+    else if (!is_nothing)
+        say_goodbye(door, it);
+    else if (!it->visitor && !let_wait(door, it))
+        hand_on(door, it, NULL, 0);
+}
+
+/* Accepting. */
+
+static bool is_passing(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ECONNABORTED || error == EPERM ||
+           error == EPROTO;
+}
+
+static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
+{
+    for (int i = 0; i < ACCEPTS; i++) {
+        stranger it = {.endpoint = endpoint->number, .since = now};
+        it.fd = accept4(endpoint->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (it.fd < 0) {
+            /* Want of descriptors or of memory: the owner has to accept there, and open the door again. */
+            if (!is_passing(errno) && arrive(door, &it, NULL, 0))
+                echod_door_close(door, endpoint->number);
+            return;
+        }
+        if (door->counts.visitors + door->counts.guests + door->arrival_count < door->room)
+            listen_to(door, &it, now);
+        else
+            hand_on(door, &it, NULL, 0);
+    }
+}
+
+void echod_door_serve(echod_door *door, void *ready, uint64_t now)
+{
+    int tag = (int)((uintptr_t)ready & TAGS);
+    void *thing = (uint8_t *)ready - tag;
+    if (tag == TAG_ENDPOINT) {
+        accept_some(door, thing, now);
+        return;
+    }
+    visitor_t *visitor = thing;
+    stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
+    listen_to(door, &it, now);
+}
+
+/* The end of guests. */
+
+/* Send the reply if what ended a lease is a valid Close frame, and return its code. Then the socket may be closed at once (RFC
+   6455 section 7.1.1). 0: the owner goes on, which also meets an error, or waits for a kernel that takes nothing. */
+static uint16_t part(guest_t *guest)
+{
+    const echod_lease *lease = &guest->lease.public;
+    uint8_t reply[ECHOD_LARGEST_REPLY];
+    uint16_t code;
+    size_t size = echod_farewell(lease->rest, lease->rest_size, reply, &code);
+    return size && send_octets(&guest->lease, reply, size) ? code : 0;
+}
+
+/* Whether nothing is left to do for a guest whose lease has ended. *code: as in echod_gone. */
+static bool is_done(guest_t *guest, uint16_t *code)
+{
+    const echod_lease *lease = &guest->lease.public;
+    *code = 0;
+    if (lease->unsent_size)
+        return false;
+    if (lease->why == ECHOD_END_CLOSED)
+        return !lease->rest_size;
+    return lease->why == ECHOD_END_NOT_ORDINARY && !lease->fragments && (*code = part(guest)) != 0;
+}
+
+/* Conclude the end of a guest whose lease has ended. */
+static void finish(echod_door *door, guest_t *guest, uint64_t now)
+{
+    int fd = guest->lease.public.fd;
+    uint16_t code;
+    leave(door, guest);
+    if (door->gone_count < MOST_GONE && is_done(guest, &code)) {
+        door->gone[door->gone_count++] = (echod_gone){now - guest->public.since, code};
+        echod_guest_free(door, &guest->public);
+        close(fd);
+        return;
+    }
+    epoll_ctl(door->pump->epoll, EPOLL_CTL_DEL, fd, NULL);
+    guest->public.next = door->ended;
+    door->ended = &guest->public;
+}
+
+void echod_door_finish(echod_door *door, uint64_t now)
+{
+    guest_t *guest = (guest_t *)door->pump->ended;
+    door->pump->ended = guest->lease.public.next;
+    finish(door, guest, now);
+}
+
+size_t echod_door_gone(echod_door *door, const echod_gone **gone)
+{
+    size_t count = door->gone_count;
+    *gone = door->gone;
+    door->gone_count = 0;
+    return count;
+}
+
+void echod_door_recall(echod_door *door, echod_guest *public)
+{
+    echod_pump_recall(door->pump, public->lease);
+    finish(door, guest_of(public), 0);
+}
+
+/* Looks. */
+
+void echod_door_expire(echod_door *door, uint64_t since)
+{
+    while (door->oldest && door->oldest->since < since) {
+        int fd = door->oldest->fd;
+        echod_pump_unwatch(door->pump, fd, tagged(door->oldest, TAG_VISITOR));
+        forget_visitor(door, door->oldest);
+        door->counts.timed_out++;
+        reset(fd);
+    }
+}
+
+/* Keepalive. */
+
+void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout)
+{
+    door->interval = interval;
+    door->timeout = timeout;
+}
+
+static uint64_t elapsed(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
+}
+
+static void note_life(guest_t *guest, uint64_t now)
+{
+    uint32_t reads = (uint32_t)guest->lease.public.reads;
+    if (reads == guest->reads)
+        return;
+    guest->reads = reads;
+    guest->public.seen = now;
+}
+
+/* Whether there are answers that the peer's end has not taken. */
+static bool has_pending(const guest_t *guest)
+{
+    int pending = 0;
+    return guest->lease.public.unsent_size || ioctl(guest->lease.public.fd, SIOCOUTQ, &pending) < 0 || pending;
+}
+
+/* Send a ping. False: the owner has to. */
+static bool ping(echod_door *door, guest_t *guest, uint64_t now)
+{
+    static const uint8_t frame[] = {FIN | OPCODE_PING, 0};
+    if (has_pending(guest) || send_octets(&guest->lease, frame, sizeof frame) != sizeof frame)
+        return false;
+    guest->pinged = now;
+    guest->pinged_before = door->last_pinged;
+    guest->pinged_after = NULL;
+    *(door->last_pinged ? &door->last_pinged->pinged_after : &door->first_pinged) = guest;
+    door->last_pinged = guest;
+    return true;
+}
+
+size_t echod_door_look(echod_door *door, uint64_t now, size_t most)
+{
+    size_t looks = 0, cost = 0;
+    if (most > door->counts.guests)
+        most = door->counts.guests;
+    for (; looks < most && cost < MOST_PINGS; looks++) {
+        guest_t *guest = door->next_look ? door->next_look : door->first;
+        door->next_look = newer_of(guest);
+        note_life(guest, now);
+        if (elapsed(guest->public.seen, now) < door->interval)
+            forget_ping(door, guest);
+        else if (!guest->pinged && ping(door, guest, now))
+            cost++;
+        else if (!guest->pinged) {
+            echod_door_recall(door, &guest->public);
+            cost += RECALL_COST;
+        }
+    }
+    return looks;
+}
+
+/* Reset a guest that is dead. */
+static void give_up(echod_door *door, guest_t *guest, uint64_t now)
+{
+    int fd = guest->lease.public.fd;
+    echod_pump_recall(door->pump, &guest->lease.public);
+    leave(door, guest);
+    door->gone[door->gone_count++] = (echod_gone){elapsed(guest->public.since, now), ECHOD_TIMED_OUT};
+    echod_guest_free(door, &guest->public);
+    reset(fd);
+}
+
+void echod_door_judge(echod_door *door, uint64_t now)
+{
+    uint64_t wait = door->timeout ? door->timeout : door->interval;
+    while (door->first_pinged && elapsed(door->first_pinged->pinged, now) >= wait && door->gone_count < MOST_GONE) {
+        guest_t *guest = door->first_pinged;
+        note_life(guest, now);
+        forget_ping(door, guest);
+        if (door->timeout && elapsed(guest->public.seen, now) >= door->timeout)
+            give_up(door, guest, now);
+    }
+}
+
+void echod_door_turn_out(echod_door *door)
+{
+    while (door->oldest) {
+        visitor_t *visitor = door->oldest;
+        stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
+        hand_on(door, &it, NULL, 0);
+    }
+}
+
+/* Endpoints. */
+
+int echod_door_open(echod_door *door, int fd, uint32_t number)
+{
+    endpoint_t *endpoint = malloc(sizeof *endpoint);
+    if (!endpoint)
+        return -1;
+    *endpoint = (endpoint_t){fd, number, door->endpoints};
+    if (!watch(door, EPOLL_CTL_ADD, fd, tagged(endpoint, TAG_ENDPOINT))) {
+        free(endpoint);
+        return -1;
+    }
+    door->endpoints = endpoint;
+    return 0;
+}
+
+void echod_door_close(echod_door *door, uint32_t number)
+{
+    endpoint_t **at = &door->endpoints, *endpoint;
+    while ((endpoint = *at) && endpoint->number != number)
+        at = &endpoint->next;
+    if (!endpoint)
+        return;
+    *at = endpoint->next;
+    echod_pump_unwatch(door->pump, endpoint->fd, tagged(endpoint, TAG_ENDPOINT));
+    free(endpoint);
+}
+
+/* The rest of door.h. */
+
+echod_door *echod_door_new(echod_pump *pump, echod_verdicts *verdicts)
+{
+    assert(!pump->door);
+    echod_door *door = calloc(1, sizeof *door);
+    if (!door)
+        return NULL;
+    door->pump = pump;
+    door->verdicts = verdicts;
+    pump->door = door;
+    return door;
+}
+
+void echod_door_free(echod_door *door)
+{
+    assert(!door->counts.visitors && !door->counts.guests && !door->endpoints && !door->arrivals && !door->ended);
+    door->pump->door = NULL;
+    free(door);
+}
+
+void echod_door_set_room(echod_door *door, size_t room)
+{
+    door->room = room;
+}
+
+echod_arrival *echod_door_arrivals(echod_door *door)
+{
+    echod_arrival *arrivals = door->arrivals;
+    door->arrivals = NULL;
+    door->arrival_count = 0;
+    return arrivals;
+}
+
+void echod_arrival_free(echod_arrival *arrival)
+{
+    free(arrival);
+}
+
+echod_guest *echod_door_ended(echod_door *door)
+{
+    echod_guest *ended = door->ended;
+    door->ended = NULL;
+    return ended;
+}
+
+void echod_guest_free(echod_door *door, echod_guest *public)
+{
+    guest_t *guest = guest_of(public);
+    echod_verdict_release(door->verdicts, guest->verdict);
+    echod_lease_free(&guest->lease.public);
+}
+
+echod_guest *echod_door_first(const echod_door *door)
+{
+    return door->first ? &door->first->public : NULL;
+}
+
+size_t echod_guest_head(const echod_guest *public, uint8_t *head)
+{
+    const guest_t *guest = guest_of(public);
+    return echod_verdict_head(guest->verdict, guest->key, guest->has_kept ? guest->kept : NULL, guest->kept_size, head);
+}
+
+const echod_terms *echod_guest_terms(const echod_guest *public)
+{
+    return echod_verdict_terms(guest_of(public)->verdict);
+}
+
+size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed)
+{
+    size_t count = 0, place = 0;
+    for (visitor_t *it = door->oldest; it && count < most; it = it->newer)
+        if (place++ >= start)
+            listed[count++] = (echod_listed){it->fd, it->since, NULL};
+    for (guest_t *it = door->first; it && count < most; it = newer_of(it))
+        if (place++ >= start)
+            listed[count++] = (echod_listed){it->lease.public.fd, it->public.since, &it->public};
+    return count;
+}
+
+size_t echod_door_backpressured(const echod_door *door)
+{
+    size_t count = 0;
+    for (const guest_t *guest = door->first; guest; guest = newer_of(guest))
+        count += guest->lease.public.unsent_size > 0;
+    return count;
+}
+
+size_t echod_door_held(const echod_door *door)
+{
+    size_t held = 0;
+    for (const guest_t *guest = door->first; guest; guest = newer_of(guest))
+        held += guest->lease.public.held;
+    return held;
+}
+
+const echod_door_counts *echod_door_counted(const echod_door *door)
+{
+    return &door->counts;
+}
+
+#endif

@@ -1,0 +1,297 @@
+"""Connections that begin in the pump, as the factory sees them: its door's host.
+
+The door keeps visitors and guests (lane/door.py). An arrival becomes a connection here that takes what was read. A
+guest becomes one by replay: the connection is given the head of its opening handshake, and sends no answer, since the
+door has sent it. So it is what it would be, had it begun here.
+
+Knows the ports that the door accepts at. Must never know what a head means.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import count
+from math import ceil
+from typing import Any, Protocol
+
+from echod.core.budget import Budget
+from echod.core.counts import Counts, Outcome, ServedBy, Traffic
+from echod.core.deadlines import TICK, Deadlines, Ticker
+from echod.core.keepalive import LOOKS
+from echod.http import extensions
+from echod.http.client_address import client_address, plain_address
+from echod.http.extensions import Terms
+from echod.http.request import Request
+from echod.http.upgrade import HandshakeGuard
+from echod.lane.door import LOST, Door, Guest, Listed
+from echod.lane.ended import Ended
+from echod.lane.leases import Lane
+from echod.settings import Compression, Settings
+from echod.upstream import eager
+from echod.websocket.snapshot import PATH_CUT, Snapshot
+
+MOST_MADE = 30
+"""Guests that become connections in one go, if there is no hurry for any of them. Each takes some 0.1 ms."""
+
+
+class House(Protocol):
+    """What the host needs of the factory."""
+
+    settings: Settings
+    clock: Any
+    counts: Counts
+    budget: Budget
+    hosting: Hosting | None
+    guard: HandshakeGuard
+
+    def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
+        """Choose one of the extensions that the client offers."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many connections there may be in addition to those that it has."""
+        ...
+
+    def is_opening(self, connection: Any) -> bool:
+        """Tell whether a connection has not sent its whole request head yet."""
+        ...
+
+    def count_guest(self, age: float, code: int) -> None:
+        """Count the end of a connection that was answered `age` seconds ago."""
+        ...
+
+    def finish_drain_if_empty(self) -> None:
+        """End the drain if there is one and the last connection has gone."""
+        ...
+
+
+class Hosting:
+    """The host of a factory's door."""
+
+    def __init__(self, factory: House, lane: Lane, ticker: Ticker) -> None:
+        self._factory = factory
+        self._lane = lane
+        settings = factory.settings
+        self._door: Door = lane.make_door(
+            self, b"x-forwarded-for" if settings.trust_proxy else b"", settings.max_request_head
+        )
+        self._door.set_keepalive(settings.ping_interval, settings.ping_timeout)
+        self._ports: dict[int, Any] = {}
+        self._numbers = count()
+        self._ticks: Deadlines[Hosting] = Deadlines(ticker, TICK, Hosting._tick)
+        self._looked_at = 0.0
+        # Connections whose handshake timeout began before they were made: when it ends, and a number, so that no two
+        # connections are compared.
+        self._late: list[tuple[float, int, Any]] = []
+        self._is_draining = False
+        self._is_clearing = False
+        self.is_replaying = False
+        """Whether the connection that is being made was admitted when it was answered."""
+
+    # Ports.
+
+    def open(self, port: Any) -> bool:
+        """Accept at a port in place of Twisted, and tell whether that is possible."""
+        number = next(self._numbers)
+        if not eager.can_adopt(port, self._factory) or not self._door.open(port.fileno(), number):
+            return False
+        port.stopReading()
+        self._ports[number] = port
+        return True
+
+    def close(self, port: Any) -> None:
+        """Accept at a port no longer, which is about to be closed. Its guests stay."""
+        for number, known in self._ports.items():
+            if known is port:
+                self._door.close(number)
+
+    def accept(self, endpoint: int) -> None:
+        """Let Twisted accept once, which knows what to do without descriptors."""
+        port = self._ports[endpoint]
+        port.doRead()
+        if not self._is_draining:
+            self._door.open(port.fileno(), endpoint)
+
+    # What the door asks and tells.
+
+    @property
+    def room(self) -> int:
+        """How many connections may be with the door: none while memory is short, because each one has to be judged
+        then."""
+        return 0 if self._factory.budget.is_tight else self._factory.room
+
+    @property
+    def count(self) -> int:
+        """The number of connections that are with the door."""
+        return self._door.count
+
+    @property
+    def held(self) -> int:
+        """How many bytes the leases of guests hold."""
+        return 0 if self._is_over else self._door.held
+
+    @property
+    def backpressured(self) -> int:
+        """The number of guests whose answers wait."""
+        return self._door.backpressured
+
+    def snapshots(self, start: int, size: int) -> list[Snapshot]:
+        """Return what there is to tell of `size` connections that are with the door, from the `start`-th on. The oldest
+        comes first."""
+        return [self._describe(listed) for listed in self._door.list(start, size)]
+
+    def newest(self, count: int) -> list[Snapshot]:
+        """Return what there is to tell of the newest connections that are with the door, the newest first."""
+        return self.snapshots(max(0, self._door.count - count), count)[::-1]
+
+    def _describe(self, listed: Listed) -> Snapshot:
+        """Return what there is to tell of a connection: what Python would know of it, by its head."""
+        peer = eager.peer_of(listed.descriptor)
+        request = None if listed.head is None else self._factory.guard.judge(listed.head)
+        traffic = Traffic()
+        traffic.echoed(listed.messages, listed.octets)
+        since = self._factory.clock.seconds() - listed.age
+        if not isinstance(request, Request):
+            return Snapshot(peer, None, "/", since, "connecting", traffic, 0, False, ServedBy.AUTOBAHN, None, [], None)
+        agreed = self._factory.agree(request, None, True) if request.extensions else None
+        return Snapshot(
+            peer=peer,
+            client=client_address(request.fields, peer and plain_address(peer[0]), self._factory.settings.trust_proxy),
+            path=request.path[:PATH_CUT],
+            since=since,
+            state="open",
+            traffic=traffic,
+            buffered=listed.held,
+            is_backpressured=listed.is_backpressured,
+            lane=ServedBy.PUMP,
+            subprotocol=request.subprotocols[0] if request.subprotocols else None,
+            extensions=[] if agreed is None else [extensions.NAME],
+            terms=None if agreed is None else agreed.terms,
+        )
+
+    def remember(self, head: bytes, answer: bytes, terms: Terms | None) -> None:
+        """Let the door answer such a head as it was answered now."""
+        self._lane.remember(head, answer, terms)
+
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+        """Make a connection that takes these octets. The time that it had as a visitor counts for its deadline."""
+        try:
+            connection = eager.adopt(self._ports[endpoint], descriptor, octets)
+        except OSError:  # it is gone
+            self._factory.counts.outcomes[Outcome.LOST] += 1
+            return
+        timeout = self._factory.settings.handshake_timeout
+        if timeout and age > TICK and self._factory.is_opening(connection):
+            heappush(self._late, (self._factory.clock.seconds() + timeout - age, next(self._numbers), connection))
+        self._leave_if_draining(connection)
+
+    def becomes(self, guest: Guest, ended: Ended) -> None:
+        """Make a connection by replay."""
+        try:
+            connection = self._adopt(guest)
+        except OSError:
+            self._factory.count_guest(guest.age, LOST)
+            return
+        try:
+            self._replay(connection, guest, ended)
+        except Exception:
+            connection.lease_lost()
+            raise
+
+    def _replay(self, connection: Any, guest: Guest, ended: Ended) -> None:
+        now = self._factory.clock.seconds()
+        connection.seen_at = now - guest.age
+        connection.replay(guest.head)
+        if guest.messages:
+            connection.echoed(guest.messages, guest.octets)
+        connection.lease_ended(ended)
+        if ended.is_recalled:
+            connection.seen_at = now - guest.silent
+        self._leave_if_draining(connection)
+        connection.lend_after_read()
+
+    def _adopt(self, guest: Guest) -> Any:
+        self.is_replaying = True
+        try:
+            return eager.adopt(self._ports[guest.endpoint], guest.descriptor, b"")
+        finally:
+            self.is_replaying = False
+
+    def _leave_if_draining(self, connection: Any) -> None:
+        if self._is_draining:
+            connection.go_away()
+
+    def left(self, age: float, code: int) -> None:
+        """Count a guest that has ended."""
+        self._factory.count_guest(age, code)
+
+    def passed(self, lost: int, timed_out: int) -> None:
+        """Count visitors that have gone."""
+        self._factory.counts.outcomes[Outcome.LOST] += lost
+        self._factory.counts.outcomes[Outcome.TIMEOUT] += timed_out
+
+    def told(self) -> None:
+        """Look again soon, if there is somebody to look at."""
+        if self._is_over:
+            return
+        if (self._door.count or self._late) and self not in self._ticks:
+            self._ticks.add(self)
+        self._factory.finish_drain_if_empty()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether a drain has ended, and with it the door."""
+        return self._factory.hosting is not self
+
+    # Time.
+
+    def _tick(self) -> None:
+        """Look at visitors and guests."""
+        now = self._factory.clock.seconds()
+        passed, self._looked_at = min(1.0, now - self._looked_at), now
+        while self._late and self._late[0][0] <= now:
+            _, _, connection = heappop(self._late)
+            if self._factory.is_opening(connection):
+                connection.give_up()
+        settings = self._factory.settings
+        if settings.handshake_timeout:
+            self._door.expire(settings.handshake_timeout)
+        if settings.ping_interval and not self._is_over:
+            self._door.judge()
+            self._look(passed * LOOKS / settings.ping_interval)
+        self.told()
+
+    def _look(self, share: float) -> None:
+        """Look at a share of the guests, in turns that do not take long."""
+        if self._is_over or self._is_draining:
+            return
+        most = ceil(self._door.guests * share)
+        looks = self._door.look(most)
+        if looks < most and not self._is_over and self._door.guests:
+            self._factory.clock.callLater(0, self._look, share * (most - looks) / most)
+
+    def drain(self) -> None:
+        """Accept no more, and let all connections go on as others do in a drain."""
+        self._is_draining = True
+        for number in self._ports:
+            self._door.close(number)
+        self.clear()
+
+    def clear(self) -> None:
+        """Make connections of all guests, in turns that do not take long."""
+        if not self._is_clearing:
+            self._clear()
+
+    def _clear(self) -> None:
+        self._is_clearing = False
+        if self._is_over:
+            return
+        self._door.turn_out(MOST_MADE)
+        if not self._is_over and self._door.guests:
+            self._is_clearing = True
+            self._factory.clock.callLater(0, self._clear)
+
+    def abort(self) -> None:
+        """Make connections of all guests at once, which will be reset."""
+        self._door.turn_out(self._door.count)
