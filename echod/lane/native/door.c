@@ -332,15 +332,24 @@ void echod_door_serve(echod_door *door, void *ready, uint64_t now)
 
 /* The end of guests. */
 
-/* Send the reply if what ended a lease is a valid Close frame, and return its code. Then the socket may be closed at once (RFC
-   6455 section 7.1.1). 0: the owner goes on, which also meets an error, or waits for a kernel that takes nothing. */
+/* Whether there are answers that the peer's end has not taken. */
+static bool has_pending(const guest_t *guest)
+{
+    int pending = 0;
+    return guest->lease.public.unsent_size || ioctl(guest->lease.public.fd, SIOCOUTQ, &pending) < 0 || pending;
+}
+
+/* Send the reply if a valid Close frame ended a lease, with nothing behind it, and return its code. Then the socket may
+   be closed at once (RFC 6455 section 7.1.1). 0: the owner goes on, which also meets an error. It has a deadline for a
+   peer that has not taken its answers; and a peer that sends more must get no reset, which would cost it the reply. */
 static uint16_t part(guest_t *guest)
 {
     const echod_lease *lease = &guest->lease.public;
     uint8_t reply[ECHOD_LARGEST_REPLY];
     uint16_t code;
     size_t size = echod_farewell(lease->rest, lease->rest_size, reply, &code);
-    return size && send_octets(&guest->lease, reply, size) ? code : 0;
+    bool is_last = size && lease->rest_size == size + KEY_SIZE && !has_pending(guest);
+    return is_last && send_octets(&guest->lease, reply, size) ? code : 0;
 }
 
 /* Whether nothing is left to do for a guest whose lease has ended. *code: as in echod_gone. */
@@ -426,13 +435,6 @@ static void note_life(guest_t *guest, uint64_t now)
         return;
     guest->reads = reads;
     guest->public.seen = now;
-}
-
-/* Whether there are answers that the peer's end has not taken. */
-static bool has_pending(const guest_t *guest)
-{
-    int pending = 0;
-    return guest->lease.public.unsent_size || ioctl(guest->lease.public.fd, SIOCOUTQ, &pending) < 0 || pending;
 }
 
 /* Send a ping. False: the owner has to. */
