@@ -141,6 +141,7 @@ class EchoService(Service):
         self.factory = EchoFactory(
             EchoProtocol, self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer
         )
+        self.factory.begin_hosting()
         self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
