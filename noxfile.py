@@ -129,20 +129,13 @@ def in_process(session: nox.Session) -> None:
 # this one is pyenv's.
 @nox.session(python=shutil.which("python3.11") or "3.11", tags=["ci"], default=False)
 def oldest_under_poll(session: nox.Session) -> None:
-    """Combine three of the sessions above. This session, the next two and `make test` cover each Python, each reactor,
-    and the oldest and newest versions."""
+    """Combine three of the sessions above. This session, the next one, `make test` and the bare Debians of CI cover
+    each Python, each reactor, and the oldest and newest versions."""
     install(session, *OLDEST)
     run_tests(session, "poll")
 
 
 @nox.session(python="3.12", tags=["ci"], default=False)
-def between(session: nox.Session) -> None:
-    """Likewise; only tests that start no daemon, because 3.12 is neither the oldest nor the newest."""
-    install(session)
-    run_in_process(session)
-
-
-@nox.session(python="3.13", tags=["ci"], default=False)
 def newest_under_asyncio(session: nox.Session) -> None:
     """Likewise; without one long file, for which the reactor makes no difference. `make test` runs it with the newest
     versions."""
