@@ -190,13 +190,17 @@ static void receive_all(actor *it)
    byte. */
 static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_t *out, size_t *header)
 {
-    if (len < 6 || octets[1] < 0x80 || octets[1] == 0xFF) /* no frame with a 64-bit length is sent whole */
+    if (len < 6 || octets[1] < 0x80)
         return 0;
-    size_t length = octets[1] - 0x80u, longer = length == 126 ? 2 : 0;
-    if (longer)
-        length = (size_t)octets[2] << 8 | octets[3];
+    size_t longer = octets[1] == 0xFF ? 8 : octets[1] == 0xFE ? 2 : 0;
     *header = 6 + longer;
-    if ((longer && length < 126) || length > most || len < *header + length)
+    if (len < *header)
+        return 0;
+    uint64_t length = longer ? 0 : octets[1] - 0x80u;
+    for (size_t i = 0; i < longer; i++)
+        length = length << 8 | octets[2 + i];
+    uint64_t least = longer == 8 ? 0x10000 : longer ? 126 : 0;
+    if (length < least || length > most || len - *header < length)
         return 0;
     memcpy(out, octets + *header, length);
     oracle_mask(out, length, octets + 2 + longer, 0);
@@ -206,11 +210,11 @@ static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_
 /* Write a frame with this first byte. Returns its size. */
 static size_t plain_write(uint8_t *out, uint8_t first, const uint8_t *payload, size_t size, int is_masked)
 {
-    size_t longer = size < 126 ? 0 : 2, key = is_masked ? 4 : 0;
+    size_t longer = size < 126 ? 0 : size < 0x10000 ? 2 : 8, key = is_masked ? 4 : 0;
     out[0] = first;
-    out[1] = (uint8_t)((is_masked ? 0x80 : 0) | (longer ? 126 : size));
-    if (longer)
-        out[2] = (uint8_t)(size >> 8), out[3] = (uint8_t)size;
+    out[1] = (uint8_t)((is_masked ? 0x80 : 0) | (longer == 8 ? 127 : longer ? 126 : size));
+    for (size_t i = 0; i < longer; i++)
+        out[2 + i] = (uint8_t)(size >> (8 * (longer - 1 - i)));
     memset(out + 2 + longer, 0, key);
     memcpy(out + 2 + longer + key, payload, size);
     return 2 + longer + key + size;

@@ -148,6 +148,8 @@ def pump_seeds() -> list[bytes]:
     # Without a limit, a header claims 2 to the power of `bits` bytes, or some fewer.
     for bits in range(16, 64):
         found += [[0, kind, 0xC0 | bits, 0x5A, 0x61, turn, send, turn, recall] for kind in (0, 1, 0x40, 0x41)]
+    # The frames behind such a header become its payload, and a frame of their own.
+    found += [[0, kind, 0xD0, 0x5A, *[0, 1, 12, 0x5A] * 4, send, turn, receive, turn, recall] for kind in (0, 1, 0x41)]
     return [bytes([place & 0x1F | (2 if steps[2] >= 0xC0 else 0), *steps]) for place, steps in enumerate(found)]
 
 
