@@ -17,6 +17,8 @@ from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.settings import Compression, Settings
 from echod.websocket.factory import EchoFactory
+from echod.websocket.phase import OPEN
+from tests.controls import CONTROLS, PLACES
 from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, close_payload, handshake
 from tests.loop import Loop, close, needed_native
 from tests.websocket.test_hosting import Client, House
@@ -92,12 +94,27 @@ def opened(native: Native | None, with_door: bool) -> Iterator[House]:
         close(house)
 
 
-def live(house: House, pieces: list[bytes]) -> tuple[Any, ...]:
-    """Live a life, and return what its client saw and what was counted."""
+def ping(house: House) -> None:
+    """Let keepalive ping the one connection, whoever has it."""
+    if house.factory.hosting is not None:
+        door = house.hosting._door
+        door.set_keepalive(1e-9, 0)
+        for _ in range(2):  # the first look may note a sign of life
+            door.look(1)
+    for connection in list(house.factory.live):
+        if connection.phase is OPEN:
+            connection.ping()
+
+
+def live(house: House, pieces: list[bytes], pinged_before: int | None = None) -> tuple[Any, ...]:
+    """Live a life, and return what its client saw and what was counted. Before the piece of that number keepalive pings
+    it."""
     factory = house.factory
     before = counts(factory)
     client: Client = house.dial()
-    for piece in pieces:
+    for place, piece in enumerate(pieces):
+        if place == pinged_before:
+            ping(house)
         with suppress(OSError):
             client.send(piece)
         for _ in range(3):
@@ -125,7 +142,7 @@ def counts(factory: EchoFactory) -> dict[Any, Any]:
     return {name: number for name, number in found.items() if number}
 
 
-Lives = Callable[[list[bytes]], None]
+Lives = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +151,10 @@ def same() -> Iterator[Lives]:
     native = needed_native()
     with opened(native, True) as guests, opened(native, False) as leases, opened(None, False) as bare:
 
-        def same(pieces: list[bytes]) -> None:
-            seen = live(guests, pieces)
-            assert seen == live(leases, pieces)
-            assert seen == live(bare, pieces)
+        def same(pieces: list[bytes], pinged_before: int | None = None) -> None:
+            expected = live(bare, pieces, pinged_before)
+            assert live(leases, pieces, pinged_before) == expected
+            assert live(guests, pieces, pinged_before) == expected
 
         yield same
 
@@ -163,3 +180,38 @@ def test_a_life_of_pieces(same: Lives) -> None:
     """Octet by octet behind the head."""
     octets = MESSAGE + client_frame(PING, b"?") + FRAGMENTED + deflated(b"Hello") + GOODBYE
     same([BROWSER, *(octets[place : place + 1] for place in range(len(octets)))])
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_each_control_frame_in_each_place(same: Lives, name: str, place: str) -> None:
+    """In one read with the head, in a read of its own, and cut, with a ping of the daemon's before each cut."""
+    before, behind = PLACES[place]
+    control = CONTROLS[name]
+    same([BROWSER + before + control + behind])
+    same([BROWSER, before, control, behind], pinged_before=2)
+    middle = len(control) // 2
+    for number, cuts in enumerate([(1, 2), (2, 6), (middle, len(control) - 1)], 1):
+        pieces = [control[start:end] for start, end in itertools.pairwise(sorted({0, *cuts, len(control)}))]
+        same([BROWSER + before, *pieces, behind], pinged_before=number)
+
+
+@pytest.mark.parametrize("name", ["longest ping", "longest pong", "close", "close with a reason"])
+def test_a_control_frame_cut_at_each_octet(same: Lives, name: str) -> None:
+    control = CONTROLS[name]
+    for place in range(1, len(control)):
+        same([PLAIN + control[:place], control[place:]], pinged_before=1)
+
+
+@pytest.mark.parametrize(
+    "code", [0, 999, 1000, 1003, 1004, 1005, 1006, 1007, 1014, 1015, 2999, 3000, 4999, 5000, 65535]
+)
+def test_each_kind_of_close_code(same: Lives, code: int) -> None:
+    same([PLAIN, MESSAGE + client_frame(CLOSE, close_payload(code, "bye"))])
+
+
+def test_many_control_frames_in_one_read(same: Lives) -> None:
+    many = client_frame(PING, b"1") * 300 + client_frame(PONG, b"2") * 300 + MESSAGE + client_frame(PING, bytes(125))
+    within = client_frame(TEXT, b"a", fin=False) + many.replace(MESSAGE, b"") + client_frame(CONTINUATION, b"b")
+    same([BROWSER + many + within + GOODBYE + many])
+    same([BROWSER, many, within, GOODBYE], pinged_before=2)

@@ -437,11 +437,13 @@ static void note_life(guest_t *guest, uint64_t now)
     guest->public.seen = now;
 }
 
-/* Send a ping. False: the owner has to. */
+/* Send a ping. False: the owner has to. So it is within a deflated message (lease.h). */
 static bool ping(echod_door *door, guest_t *guest, uint64_t now)
 {
     static const uint8_t frame[] = {FIN | OPCODE_PING, 0};
-    if (has_pending(guest) || send_octets(&guest->lease, frame, sizeof frame) != sizeof frame)
+    if (is_within_deflated(&guest->lease) || has_pending(guest))
+        return false;
+    if (send_octets(&guest->lease, frame, sizeof frame) != sizeof frame)
         return false;
     guest->pinged = now;
     guest->pinged_before = door->last_pinged;
