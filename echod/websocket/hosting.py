@@ -18,6 +18,7 @@ from echod.core.budget import Budget
 from echod.core.counts import Counts, Outcome, ServedBy, Traffic
 from echod.core.deadlines import TICK, Deadlines, Ticker
 from echod.core.keepalive import LOOKS
+from echod.faults import query
 from echod.http import extensions
 from echod.http.client_address import client_address, plain_address
 from echod.http.extensions import Terms
@@ -154,7 +155,8 @@ class Hosting:
         since = self._factory.clock.seconds() - listed.age
         if not isinstance(request, Request):
             return Snapshot(peer, None, "/", since, "connecting", traffic, 0, False, ServedBy.AUTOBAHN, None, [], None)
-        agreed = self._factory.agree(request, None, True) if request.extensions else None
+        asked = query.parse(request.query, self._factory.settings).compression
+        agreed = self._factory.agree(request, asked, True) if request.extensions else None
         return Snapshot(
             peer=peer,
             client=client_address(request.fields, peer and plain_address(peer[0]), self._factory.settings.trust_proxy),

@@ -110,7 +110,7 @@ class Opening(Lending):
             self.path = request.path[:PATH_CUT]
         settings = self.factory.settings
         try:
-            asked = query.parse(request.query, settings) if request.query and settings.has_faults else query.NONE
+            asked = query.parse(request.query, settings)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
