@@ -44,6 +44,8 @@ typedef struct guest {
     uint8_t kept[];
 } guest_t;
 
+_Static_assert(KEPT_SIZE <= UINT16_MAX, "a guest has the size of its kept value in 16 bits");
+
 struct echod_door {
     echod_pump *pump;
     echod_verdicts *verdicts;
@@ -269,7 +271,7 @@ static void hear(echod_door *door, stranger *it, size_t size, uint64_t now)
 {
     echod_head head;
     echod_verdict *verdict = echod_verdicts_find(door->verdicts, door->pump->buffer, size, &head);
-    guest_t *guest = verdict && head.kept_size <= UINT16_MAX ? admit(door, it, verdict, &head) : NULL;
+    guest_t *guest = verdict ? admit(door, it, verdict, &head) : NULL;
     if (!guest) {
         hand_on(door, it, door->pump->buffer, size);
         return;

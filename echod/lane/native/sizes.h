@@ -52,6 +52,7 @@ enum {
     MOST_VERDICTS = 256, /* a number, not bytes */
     BRIEF_SIZE = 1024,   /* a head in brief: a browser's takes some 500 bytes */
     ANSWER_SIZE = 512,   /* an answer with 101 */
+    KEPT_SIZE = 256,     /* a kept value: six addresses of IPv6 */
 
     /* TLS. */
     PUT_SIZE = RECORD_SIZE,      /* put into a session at a time, because a memory BIO never shrinks */

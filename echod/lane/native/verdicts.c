@@ -130,10 +130,10 @@ static bool take_key(reading *it, const uint8_t *value, size_t size)
     return true;
 }
 
-/* Take the value of the kept field. False: it is not the only one. */
+/* Take the value of the kept field. False: it is too long, or not the only one. */
 static bool take_kept(reading *it, const uint8_t *value, size_t size)
 {
-    if (it->head->kept)
+    if (it->head->kept || size > KEPT_SIZE)
         return false;
     it->head->kept = value;
     it->head->kept_size = size;

@@ -23,6 +23,7 @@ from tests.frames import handshake
 from tests.lane.native.oracle import BINARY, TEXT, client_frame, server_frame
 from tests.lane.native.test_pump import KEY, ODD, Pump
 from tests.lane.native.test_verdicts import OTHER_KEY, answered, with_key
+from tests.lane.test_tls_buffers import allocated
 
 if TYPE_CHECKING:
     from echod.lane.native import Native
@@ -246,6 +247,16 @@ def test_a_visitor_waits(door: Doorkeeper) -> None:
     door.turns(lambda: door.counts.guests)
     assert door.counts.visitors == 0
     assert receive(client, len(ANSWER)) == ANSWER
+
+
+def test_what_a_visitor_takes(door: Doorkeeper) -> None:
+    """Whoever connects and says nothing gets some hundred bytes until its deadline."""
+    many = 100
+    for _ in range(many):
+        door.dial()
+    before = allocated()
+    door.turns(lambda: door.counts.visitors == many)
+    assert (allocated() - before) / many < 128
 
 
 STRANGE = [

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from echod.core.quantities import KIB
 from echod.http import request
 from echod.http.head_reader import HeadReader
 from echod.http.request import Request
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from echod.lane.native import Native
 
 KEY, OTHER_KEY = "dGhlIHNhbXBsZSBub25jZQ==", "/+9AZaz08acdefghijklmg=="
-MOST, MOST_IN_BRIEF, LONGEST_ANSWER = 256, 1024, 512
+MOST, MOST_IN_BRIEF, LONGEST_ANSWER, LONGEST_KEPT = 256, 1024, 512, 256
+ACCEPT_SIZE = 28
 JUDGED = b" ".join(JUDGED_FIELDS)
 GUARD = HandshakeGuard(Settings())
 
@@ -341,6 +343,18 @@ def test_a_kept_value(make: Make) -> None:
     assert found.kept is None
 
 
+def test_a_long_kept_value(make: Make) -> None:
+    """Each guest would hold its own, of any length that a client chooses. So Python takes a connection with a long
+    one."""
+    verdicts = make(kept=b"x-forwarded-for")
+    head = handshake("/", "X-Forwarded-For: 192.0.2.1")
+    assert verdicts.remember(head, answered(head))
+    for size, is_found in ((LONGEST_KEPT, True), (LONGEST_KEPT + 1, False)):
+        long = head.replace(b" 192.0.2.1", b"1" * size)
+        assert (verdicts.find(long) is not None) == is_found
+        assert verdicts.remember(long, answered(long)) == is_found
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_a_head_is_restored(verdicts: Verdicts, head: bytes) -> None:
     """A guest that becomes a connection is judged again by Python: the restored head has the same verdict."""
@@ -420,6 +434,19 @@ def test_the_least_used_is_forgotten(verdicts: Verdicts) -> None:
     assert verdicts.count == MOST
     gone = [number for number in range(MOST + 2) if verdicts.find(numbered(number)) is None]
     assert gone == [2, 3]
+
+
+def test_the_most_that_is_held(verdicts: Verdicts) -> None:
+    """As many as there may be, each with the longest head in brief and the longest answer."""
+    answer = answered(HEADS[0]).ljust(LONGEST_ANSWER, b"x")
+
+    def long(number: int, size: int) -> bytes:
+        return handshake(f"/{number:04}?".ljust(size, "x"))
+
+    size = next(size for size in range(MOST_IN_BRIEF, 0, -1) if verdicts.remember(long(0, size), answer))
+    for number in range(2 * MOST):
+        assert verdicts.remember(long(number, size), answer)
+    assert MOST * (MOST_IN_BRIEF + LONGEST_ANSWER - ACCEPT_SIZE) < verdicts.held < 512 * KIB
 
 
 def test_many_come_and_go(verdicts: Verdicts) -> None:

@@ -64,7 +64,11 @@ static long rest_of_line(const uint8_t *line, size_t size, uint8_t *rest, int *k
     left = name + 1;
     if (!is_any_value(line + left, size - left))
         return -1;
-    *kept += is_word(line, name, KEPT);
+    if (is_word(line, name, KEPT)) {
+        if (size - left > KEPT_SIZE)
+            return -1;
+        *kept += 1;
+    }
     if (is_word(line, name, "sec-websocket-key")) {
         while (left < size && (line[left] == 9 || line[left] == 32))
             left++;
