@@ -47,8 +47,9 @@ NEEDED: Names = {
 }
 """If one of these is gone, a limit or a close would not be as promised, so echod does not start."""
 
-EAGER: Names = {"twisted.internet.tcp:Port": ("_buildAddr", "transport")}
-"""If one of these is gone, the first read of a new connection waits until the reactor reports the socket readable."""
+EAGER: Names = {"twisted.internet.tcp:Port": ("_buildAddr", "transport", "sessionno")}
+"""If one of these is gone, each connection begins in Python, and its first read waits until the reactor reports the
+socket readable."""
 
 TLS_LANE: Names = {
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_aborted", "_flushReceiveBIO"),
@@ -79,7 +80,7 @@ def fault() -> str | None:
 def losses() -> list[str]:
     """Return a line for each faster way that echod can't use, with the names that are missing for it."""
     ways = (
-        (EAGER, "new connections are read a little later"),
+        (EAGER, "each connection begins in Python and is read a little later"),
         (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),
     )
     return [
