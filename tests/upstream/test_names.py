@@ -146,7 +146,8 @@ def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     version = importlib.metadata.version("pyOpenSSL")
     at = lines.index(f"express lane: pump and codec ({native.isa}), TLS by the codec alone")
     assert lines[at + 1 : at + 3] == [
-        "each connection begins in Python and is read a little later, because these names are gone: Python: socket.socket._was_there",
+        "each connection begins in Python and is read a little later, because these names are gone: "
+        "Python: socket.socket._was_there",
         "TLS is served without the pump, and its buffers never shrink, because these names are gone: "
         f"pyOpenSSL {version}: SSL.Connection._was_there",
     ]
