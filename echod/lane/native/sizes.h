@@ -67,9 +67,8 @@ enum {
     INFLATE_SIZE = LARGEST_ANEW + 1, /* inflated at a time; the last byte shows that a message of LARGEST_ANEW ends */
     ANSWER_ROOM = 16,                /* room for a header in front of an answer */
     /* The size of a message does not bound its time: a block that says nothing takes 35 bytes and 2.5 us, because
-       tables have to be built for it. So the blocks of a message of more than UNCOUNTED_SIZE bytes are counted. A
-       smaller message takes 0.8 ms at most. Compressors make one block out of some thousands of bytes. */
-    UNCOUNTED_SIZE = 8 * 1024,
+       tables have to be built for it. So the blocks of a message are counted. Compressors make one block out of some
+       thousands of bytes. */
     MOST_BLOCKS = 1000, /* a number, not bytes */
 };
 

@@ -10,6 +10,7 @@
  * Knows the interfaces of codec and pump, and how to mask. Must never know the expected results.
  */
 #define _GNU_SOURCE
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +139,7 @@ static size_t answers_size(const measured *it)
 }
 
 /* A fake takes the place of zlib, whose instructions differ between machines and are not counted. A deflated message is
-   its content with BLOCK bytes behind it. */
+   its content with BLOCK bytes behind it; the last one begins the empty block. */
 
 typedef struct {
     const uint8_t *next_in;
@@ -198,9 +199,12 @@ static int inflate_some(void *stream, int flush)
     z_stream *it = stream;
     if (it->avail_in > BLOCK)
         copy_some(it, it->avail_in - BLOCK < it->avail_out ? it->avail_in - BLOCK : it->avail_out);
-    if (it->avail_in <= BLOCK)
-        it->avail_in = 0;
-    it->data_type = it->avail_in == 0 ? 128 : 0;
+    bool is_whole = it->avail_in <= BLOCK;
+    if (is_whole) {
+        it->next_in += it->avail_in - 1;
+        it->avail_in = 1;
+    }
+    it->data_type = is_whole ? 128 : 0;
     return 0;
 }
 
