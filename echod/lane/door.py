@@ -25,7 +25,11 @@ NS = 1_000_000_000
 
 LOST, TIMED_OUT = 0, 1
 """In place of the code of a Close frame: the guest ended without one, or it was reset because it did not answer a
-ping."""
+ping, or because all are reset."""
+
+LEFT, LEFT_LOST, LEFT_TIMED_OUT = 2, 3, 4
+"""Likewise, of a guest that got a Close frame first: it has replied, it ended without a reply, or it was reset because
+it did not reply in time."""
 
 _log = Logger()
 
@@ -45,6 +49,8 @@ class Guest(NamedTuple):
     """Messages that were echoed."""
     octets: int
     """The bytes of their payloads."""
+    has_left: bool
+    """Whether it got a Close frame."""
 
 
 class Listed(NamedTuple):
@@ -61,6 +67,8 @@ class Listed(NamedTuple):
     """Bytes of memory that its lease holds."""
     is_backpressured: bool
     """Whether answers wait."""
+    has_left: bool
+    """Whether it got a Close frame."""
 
 
 class Host(Protocol):
@@ -85,7 +93,7 @@ class Host(Protocol):
 
     def left(self, age: float, code: int) -> None:
         """Count a guest that has ended after `age` seconds: with a Close frame of this code, and its reply, or as
-        `LOST` or `TIMED_OUT` say."""
+        `LOST` and the others say."""
         ...
 
     def passed(self, lost: int, timed_out: int) -> None:
@@ -155,12 +163,18 @@ class Door:
     @property
     def count(self) -> int:
         """The number of connections that are with the door."""
-        return int(self._counts.visitors + self._counts.guests) + len(self._arrivals) + len(self._ended)
+        counts = self._counts
+        return int(counts.visitors + counts.guests + counts.leavers) + len(self._arrivals) + len(self._ended)
 
     @property
     def guests(self) -> int:
-        """The number of guests."""
+        """The number of guests that got no Close frame."""
         return int(self._counts.guests)
+
+    @property
+    def visitors(self) -> int:
+        """The number of visitors."""
+        return int(self._counts.visitors)
 
     def make_room(self) -> None:
         """Note how many connections the door may have. Call this before each turn of the pump."""
@@ -187,15 +201,41 @@ class Door:
     def _list(self, listed: Any, now: int) -> Listed:
         age, guest = (now - listed.since) / NS, listed.guest
         if not guest:
-            return Listed(listed.fd, age, None, 0, 0, 0, False)
+            return Listed(listed.fd, age, None, 0, 0, 0, False, False)
         lease = guest.lease
-        waits = lease.unsent_size > 0
-        return Listed(listed.fd, age, self._head_of(guest), lease.messages, lease.octets, lease.held, waits)
+        waits, has_left = lease.unsent_size > 0, guest.left > 0
+        return Listed(listed.fd, age, self._head_of(guest), lease.messages, lease.octets, lease.held, waits, has_left)
 
-    def expire(self, seconds: float) -> None:
+    # Each of these functions takes no longer than a turn may. True: call it again, because there is more to do.
+
+    def expire(self, seconds: float) -> bool:
         """Reset the visitors that have said nothing for so long."""
-        self._lib.echod_door_expire(self._door, _ago(seconds))
+        return self._told(self._lib.echod_door_expire(self._door, _ago(seconds)))
+
+    def close_deadline(self, seconds: float) -> bool:
+        """Reset the guests that got a Close frame so long ago."""
+        return self._told(self._lib.echod_door_close_deadline(self._door, _ago(seconds), time.monotonic_ns()))
+
+    def judge(self) -> bool:
+        """Reset the guests that have not answered their ping in time."""
+        return self._told(self._lib.echod_door_judge(self._door, time.monotonic_ns()))
+
+    def see_off(self, close_frame: bytes) -> bool:
+        """Send guests a Close frame. Those of which something waits go on at the host."""
+        now = time.monotonic_ns()
+        return self._told(self._lib.echod_door_see_off(self._door, now, close_frame, len(close_frame)))
+
+    def recall_holders(self) -> bool:
+        """Let guests that hold anything go on at the host."""
+        return self._told(self._lib.echod_door_recall_holders(self._door))
+
+    def reset_all(self) -> bool:
+        """Reset visitors and guests."""
+        return self._told(self._lib.echod_door_reset_all(self._door, time.monotonic_ns()))
+
+    def _told(self, is_more: int) -> bool:
         self.tell()
+        return is_more != 0
 
     def set_keepalive(self, interval: float, timeout: float) -> None:
         """Set after how many seconds a silent guest gets a ping, and after how many it is reset then (0: never)."""
@@ -208,19 +248,15 @@ class Door:
         self.tell()
         return looks
 
-    def judge(self) -> None:
-        """Reset the guests that have not answered their ping in time."""
-        self._lib.echod_door_judge(self._door, time.monotonic_ns())
+    def turn_out(self, most: int) -> None:
+        """Let the first `most` visitors go on at the host."""
+        self._lib.echod_door_turn_out(self._door, most)
         self.tell()
 
-    def turn_out(self, most: int) -> None:
-        """Let all visitors, and the first `most` guests, go on at the host."""
-        self._lib.echod_door_turn_out(self._door)
-        for _ in range(most):
-            guest = self._lib.echod_door_first(self._door)
-            if not guest:
-                break
-            self._lib.echod_door_recall(self._door, guest)
+    def recall(self, most: int) -> None:
+        """Let the first `most` guests go on at the host."""
+        for _ in range(min(most, self.guests)):
+            self._lib.echod_door_recall(self._door, self._lib.echod_door_first(self._door))
         self.tell()
 
     def tell(self) -> None:
@@ -268,7 +304,8 @@ class Door:
 
     def _describe(self, guest: Any, age: float, silent: float) -> Guest:
         lease = guest.lease
-        return Guest(lease.fd, guest.endpoint, self._head_of(guest), age, silent, lease.messages, lease.octets)
+        messages, octets, has_left = lease.messages, lease.octets, guest.left > 0
+        return Guest(lease.fd, guest.endpoint, self._head_of(guest), age, silent, messages, octets, has_left)
 
     def _head_of(self, guest: Any) -> bytes:
         head = self._ffi.new("uint8_t[]", self._lib.echod_guest_head(guest, self._ffi.NULL))

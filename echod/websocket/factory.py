@@ -29,7 +29,7 @@ from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, Refusal
 from echod.http.request import PageRequest, Request
 from echod.http.upgrade import HandshakeGuard
 from echod.lane.codec import Codec
-from echod.lane.door import LOST, TIMED_OUT
+from echod.lane.door import LEFT, LEFT_LOST, LEFT_TIMED_OUT, LOST, TIMED_OUT
 from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.settings import Compression, Settings
@@ -47,6 +47,16 @@ too."""
 MOST_GROWN = 256
 """The most TLS connections that keep grown buffers at a time. Each has some 110 KiB, so all together take less than 32
 MiB, which `--max-buffered` does not count."""
+
+
+_ENDS = {
+    LOST: (Outcome.LOST, NO_CLOSE_FRAME, Closer.CLIENT),
+    TIMED_OUT: (Outcome.TIMEOUT, NO_CLOSE_FRAME, Closer.SERVER),
+    LEFT: (Outcome.CLEAN, 1001, Closer.SERVER),
+    LEFT_LOST: (Outcome.LOST, 1001, Closer.SERVER),
+    LEFT_TIMED_OUT: (Outcome.TIMEOUT, 1001, Closer.SERVER),
+}
+"""How guests end that sent no Close frame first: the outcome, the close code, and who began the close."""
 
 
 class State(StrEnum):
@@ -143,7 +153,7 @@ class EchoFactory(WebSocketServerFactory):
         if self.lane is not None:
             self.lane.set_tight(is_tight)
         if self.hosting is not None and is_tight:
-            self.hosting.clear()
+            self.hosting.memory_is_tight()
 
     def _with_options(self, kind: type[Connection]) -> type[Connection]:
         """Make a subclass of `kind` whose attributes are the protocol options: Autobahn's defaults, and ours."""
@@ -331,12 +341,11 @@ class EchoFactory(WebSocketServerFactory):
     def count_guest(self, age: float, code: int) -> None:
         """Count the end of a connection that was answered `age` seconds ago.
 
-        `code` is that of the client's Close frame, or `LOST` or `TIMED_OUT`.
+        `code` is that of the client's Close frame, or `LOST` or another of these.
         """
-        outcome = {LOST: Outcome.LOST, TIMED_OUT: Outcome.TIMEOUT}.get(code, Outcome.CLEAN)
-        label = close_label(code if outcome is Outcome.CLEAN else NO_CLOSE_FRAME)
+        outcome, told, closer = _ENDS.get(code, (Outcome.CLEAN, code, Closer.CLIENT))
         self.counts.outcomes[outcome] += 1
-        self.counts.closes[label, Closer.SERVER if outcome is Outcome.TIMEOUT else Closer.CLIENT] += 1
+        self.counts.closes[close_label(told), closer] += 1
         self.counts.durations.observe(age)
 
     def _count_end(self, connection: Connection) -> None:

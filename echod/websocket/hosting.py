@@ -9,6 +9,7 @@ Knows the ports that the door accepts at. Must never know what a head means.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from math import ceil
@@ -32,7 +33,10 @@ from echod.upstream import eager
 from echod.websocket.snapshot import PATH_CUT, Snapshot
 
 MOST_MADE = 30
-"""Guests that become connections in one go, if there is no hurry for any of them. Each takes some 0.1 ms."""
+"""Visitors that become connections in one go, if there is no hurry for any of them. Each takes some 0.1 ms."""
+
+_GOING_AWAY = b"\x88\x0c" + (1001).to_bytes(2) + b"going away"
+"""The Close frame of a drain (`Closing.go_away`)."""
 
 
 class House(Protocol):
@@ -86,7 +90,7 @@ class Hosting:
         # connections are compared.
         self._late: list[tuple[float, int, Any]] = []
         self._is_draining = False
-        self._is_clearing = False
+        self._under_way: set[str] = set()
         self.is_replaying = False
         """Whether the connection that is being made was admitted when it was answered."""
 
@@ -111,16 +115,16 @@ class Hosting:
         """Let Twisted accept once, which knows what to do without descriptors."""
         port = self._ports[endpoint]
         port.doRead()
-        if not self._is_draining:
-            self._door.open(port.fileno(), endpoint)
+        if not self._is_draining and not self._door.open(port.fileno(), endpoint):
+            port.startReading()  # there is no memory for it
 
     # What the door asks and tells.
 
     @property
     def room(self) -> int:
-        """How many connections may be with the door: none while memory is short, because each one has to be judged
-        then."""
-        return 0 if self._factory.budget.is_tight else self._factory.room
+        """How many connections may be with the door: none in a drain, and while memory is short, because each one has
+        to be judged then."""
+        return 0 if self._is_draining or self._factory.budget.is_tight else self._factory.room
 
     @property
     def count(self) -> int:
@@ -162,11 +166,11 @@ class Hosting:
             client=client_address(request.fields, peer and plain_address(peer[0]), self._factory.settings.trust_proxy),
             path=request.path[:PATH_CUT],
             since=since,
-            state="open",
+            state="closing" if listed.has_left else "open",
             traffic=traffic,
             buffered=listed.held,
             is_backpressured=listed.is_backpressured,
-            lane=ServedBy.PUMP,
+            lane=ServedBy.CODEC if listed.has_left else ServedBy.PUMP,
             subprotocol=request.subprotocols[0] if request.subprotocols else None,
             extensions=[] if agreed is None else [extensions.NAME],
             terms=None if agreed is None else agreed.terms,
@@ -207,6 +211,8 @@ class Hosting:
         connection.replay(guest.head)
         if guest.messages:
             connection.echoed(guest.messages, guest.octets)
+        if guest.has_left:
+            connection.replay_going_away()
         connection.lease_ended(ended)
         if ended.is_recalled:
             connection.seen_at = now - guest.silent
@@ -258,11 +264,27 @@ class Hosting:
                 connection.give_up()
         settings = self._factory.settings
         if settings.handshake_timeout:
-            self._door.expire(settings.handshake_timeout)
-        if settings.ping_interval and not self._is_over:
-            self._door.judge()
+            self._in_turns("expire", lambda: self._door.expire(settings.handshake_timeout))
+        if self._is_draining and settings.close_timeout:
+            self._in_turns("close", lambda: self._door.close_deadline(settings.close_timeout))
+        elif settings.ping_interval:
+            self._in_turns("judge", self._door.judge)
             self._look(passed * LOOKS / settings.ping_interval)
+        if self._factory.budget.is_tight:
+            self.memory_is_tight()
         self.told()
+
+    def _in_turns(self, name: str, step: Callable[[], bool]) -> None:
+        """Do steps until one returns False, each in a turn of its own. Nothing is done if steps of this name are under
+        way."""
+        if name not in self._under_way:
+            self._step(name, step)
+
+    def _step(self, name: str, step: Callable[[], bool]) -> None:
+        self._under_way.discard(name)
+        if not self._is_over and step() and not self._is_over:
+            self._under_way.add(name)
+            self._factory.clock.callLater(0, self._step, name, step)
 
     def _look(self, share: float) -> None:
         """Look at a share of the guests, in turns that do not take long."""
@@ -274,26 +296,24 @@ class Hosting:
             self._factory.clock.callLater(0, self._look, share * (most - looks) / most)
 
     def drain(self) -> None:
-        """Accept no more, and let all connections go on as others do in a drain."""
+        """Accept no more, and let all connections go on as others do in a drain: guests get their Close frame, and
+        visitors become connections."""
         self._is_draining = True
+        self._door.make_room()
         for number in self._ports:
             self._door.close(number)
-        self.clear()
+        self._in_turns("see off", lambda: self._door.see_off(_GOING_AWAY))
+        self._in_turns("turn out", self._turn_out)
 
-    def clear(self) -> None:
-        """Make connections of all guests, in turns that do not take long."""
-        if not self._is_clearing:
-            self._clear()
-
-    def _clear(self) -> None:
-        self._is_clearing = False
-        if self._is_over:
-            return
+    def _turn_out(self) -> bool:
         self._door.turn_out(MOST_MADE)
-        if not self._is_over and self._door.guests:
-            self._is_clearing = True
-            self._factory.clock.callLater(0, self._clear)
+        return not self._is_over and self._door.visitors > 0
+
+    def memory_is_tight(self) -> None:
+        """Make connections of the guests that hold anything, because the budget has to know who they are."""
+        self._in_turns("recall", self._door.recall_holders)
 
     def abort(self) -> None:
-        """Make connections of all guests at once, which will be reset."""
-        self._door.turn_out(self._door.count)
+        """Reset all connections that are with the door."""
+        while not self._is_over and self._door.reset_all():
+            """There are more."""

@@ -97,6 +97,7 @@ def scene(lane_bed: Bed) -> Iterator[Scene]:
     made.host.fails = False
     made.door.close(7)
     made.door.turn_out(100)
+    made.door.recall(100)
     assert made.door.count == 0
     for each in (made.listener, *made.clients):
         each.close()
@@ -139,12 +140,15 @@ def test_looks(scene: Scene) -> None:
 
 
 def test_turned_out(scene: Scene) -> None:
-    """All visitors go at once, and as many guests as are asked for."""
+    """As many go as are asked for."""
     for _ in range(3):
         scene.guest()
     scene.dial()
     scene.bed.loop.until(lambda: scene.door.count == 4)
+    scene.door.turn_out(0)
+    assert scene.host.heard == []
     scene.door.turn_out(2)
+    scene.door.recall(2)
     assert [words[0] for words in scene.host.heard if isinstance(words, tuple)] == ["arrived", "becomes", "becomes"]
     assert (scene.door.count, scene.door.guests) == (1, 1)
 
@@ -164,6 +168,7 @@ def test_a_host_that_fails(scene: Scene) -> None:
     scene.host.fails = True
     with capturedLogs() as events:
         scene.door.turn_out(5)
+        scene.door.recall(5)
     texts = [eventAsText(event) for event in events]
     assert [text.partition("\n")[0].partition("] ")[2] or text for text in texts] != []
     assert sum("could not be made" in text for text in texts) == 2

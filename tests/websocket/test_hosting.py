@@ -13,7 +13,7 @@ import pytest
 from twisted.internet.tcp import Port
 from twisted.internet.unix import Port as UnixPort
 
-from echod.core.counts import Closer, Outcome, close_label
+from echod.core.counts import Closer, Outcome, ServedBy, close_label
 from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.settings import Compression, Settings
@@ -100,9 +100,19 @@ class House(Bed):
         assert self.guests == before + 1
         return client
 
-    def turn_out(self, most: int = 100) -> None:
+    def recall(self, most: int = 100) -> None:
         """Make connections of the guests that have been here longest."""
-        self.hosting._door.turn_out(most)
+        self.hosting._door.recall(most)
+
+    def stop_clock(self, monkeypatch: pytest.MonkeyPatch) -> int:
+        """Let all guests be as old as this moment, which lasts, and return it: a busy machine would make them older."""
+        door, now = self.hosting._door, time.monotonic_ns()
+        guest = door._lib.echod_door_first(door._door)
+        while guest:
+            guest.since = guest.seen = now
+            guest = guest.next
+        monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+        return now
 
 
 Make = Callable[..., House]
@@ -213,7 +223,7 @@ def test_a_guest_that_is_wanted_becomes_a_connection(
     client = house.guest()
     client.send(client_frame(TEXT, b"Hello") + sent)
     assert client.receive(7 + len(answer)) == server_frame(TEXT, b"Hello") + answer
-    house.turn_out()
+    house.recall()
     assert house.guests == 0
     client.send(rest)
     assert client.receive(len(expected)) == expected
@@ -240,7 +250,7 @@ def test_a_guest_that_says_goodbye(house: House, code: int | None) -> None:
     assert not house.factory.live
 
 
-def test_the_connection_of_a_guest(make: Make) -> None:
+def test_the_connection_of_a_guest(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """It knows what a connection knows that began in Python: also its own client's address."""
     house = make(ping_interval=0, trust_proxy=1)
 
@@ -250,15 +260,16 @@ def test_the_connection_of_a_guest(make: Make) -> None:
     house.opened(head("192.0.2.1"))
     client = house.opened(head("192.0.2.77").replace(b"Cookie: a", b"Cookie: b"))
     assert house.guests == 1
+    house.stop_clock(monkeypatch)
     before = house.factory.clock.seconds()
-    house.turn_out()
+    house.recall()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
     one, other = (connection.snapshot() for connection in house.factory.live)
     assert (one.client, other.client) == ("192.0.2.1", "192.0.2.77")
     assert (other.path, other.subprotocol, other.state, other.lane) == (one.path, "one", "open", "pump")
     assert other.peer == client.socket.getsockname()[:2]
-    assert before - 1 < other.since <= before
+    assert other.since == before
 
 
 @pytest.mark.parametrize("compression", ["mirror", "deflate"])
@@ -279,7 +290,7 @@ def test_deflated_messages(make: Make, compression: str) -> None:
     client.send(client_frame(0x40 | TEXT, first))
     assert client.receive(len(echo(first))) == echo(first)
     assert house.guests == 1
-    house.turn_out()
+    house.recall()
     client.send(client_frame(PING, b"") + client_frame(0x40 | TEXT, again))
     expected = server_frame(PONG, b"") + echo(again)
     assert client.receive(len(expected)) == expected
@@ -358,10 +369,14 @@ def test_a_visitor_that_begins_late(make: Make, monkeypatch: pytest.MonkeyPatch)
     """It has the handshake timeout from when it was accepted, not from its first octet; one that asks in time is not
     concerned."""
     house = make(ping_interval=0, handshake_timeout=5)
-    real = time.monotonic_ns
-    slow, quick = house.dial(), house.dial()
+    slow = house.dial()
+    house.loop.until(lambda: house.hosting.count == 1)
+    quick = house.dial()
     house.loop.until(lambda: house.hosting.count == 2)
-    monkeypatch.setattr(time, "monotonic_ns", lambda: real() + 4 * 10**9)
+    now = house.stop_clock(monkeypatch)
+    (first,) = house.hosting._door.list(0, 1)
+    accepted = now - int(first.age * 1e9)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: accepted + 4 * 10**9)
     slow.push(HEAD[:5])
     quick.push(HEAD[:5])
     house.loop.until(lambda: len(house.factory.live) == 2)
@@ -401,7 +416,7 @@ def test_a_guest_is_not_refused_when_it_becomes_a_connection(make: Make) -> None
     client = house.opened()
     assert house.guests == 1
     house.factory.max_connections = 1
-    house.turn_out()
+    house.recall()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
 
@@ -413,7 +428,7 @@ def test_keepalive(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = house.guest()
     lively = house.opened()
     answers = house.opened()
-    stopped, began = time.monotonic_ns(), house.loop.seconds()
+    stopped, began = house.stop_clock(monkeypatch), house.loop.seconds()
     # The native door's clock, which passes as that of the loop from here on.
     monkeypatch.setattr(time, "monotonic_ns", lambda: stopped + int((house.loop.seconds() - began) * 1e9))
 
@@ -425,7 +440,7 @@ def test_keepalive(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 
     house.loop.until(passes)
     assert 7.9 < house.loop.seconds() - began < 9.5
-    house.loop.until(lambda: bytes(answers.take()) == server_frame(PING, b""))
+    house.loop.until(lambda: (passes(), bytes(answers.take()) == server_frame(PING, b""))[1])
     answers.send(client_frame(PONG, b""))
     house.loop.until(lambda: (passes(), silent.was_reset)[1])
     assert 11.9 < house.loop.seconds() - began < 14
@@ -453,16 +468,24 @@ def test_looks_that_take_long(house: House, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(looks) == 3
 
 
-@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("count", [1, 70])
 def test_a_drain(make: Make, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """Guests get their Close frame, in turns that do not take long; a visitor gets a refusal when it asks."""
+    """Guests get their Close frame, those in the middle of a message from connections. A visitor gets a refusal when it
+    asks."""
     monkeypatch.setattr("echod.websocket.hosting.MOST_MADE", 2)
     house = make(ping_interval=0)
     guests = [house.guest() for _ in range(count)]
-    visitor = house.dial()
-    house.loop.until(lambda: house.hosting.count == count + 1)
+    for client in guests[1::2]:
+        client.push(client_frame(TEXT, b"Hello")[:-1])
+    visitor, *others = (house.dial() for _ in range(5))
+    house.loop.until(lambda: house.hosting.count == count + 5)
     drained = house.factory.drain()
-    house.hosting.clear()
+    house.factory._set_tight(True)
+    for other in others:
+        other.socket.close()
+    for client in guests[1::2]:
+        client.push(client_frame(TEXT, b"Hello")[-1:])
+        assert client.receive(7) == server_frame(TEXT, b"Hello")
     late = house.dial(HEAD)
     for client in guests:
         assert client.receive(len(GOING_AWAY)) == GOING_AWAY
@@ -475,6 +498,55 @@ def test_a_drain(make: Make, monkeypatch: pytest.MonkeyPatch, count: int) -> Non
     assert house.factory.hosting is None
     assert bytes(late.take()) == b""
     assert house.factory.counts.closes["1001", Closer.SERVER] == count
+    assert house.factory.counts.outcomes[Outcome.CLEAN] == count
+
+
+LEAVING = [
+    (client_frame(CLOSE, close_payload(1001, "going away")), Outcome.CLEAN),
+    (client_frame(CLOSE, close_payload(4711, "")), Outcome.CLEAN),
+    (client_frame(CLOSE, b"") + client_frame(TEXT, b"late"), Outcome.CLEAN),
+    (client_frame(TEXT, b"not echoed") + client_frame(CLOSE, b""), Outcome.CLEAN),
+    (client_frame(CLOSE, close_payload(999, "")), Outcome.FAILED),
+    (b"\x81", Outcome.TIMEOUT),
+    (b"", Outcome.TIMEOUT),
+    (None, Outcome.LOST),
+]
+
+
+@pytest.mark.parametrize("is_guest", [True, False])
+@pytest.mark.parametrize(("reply", "outcome"), LEAVING)
+def test_a_reply_in_a_drain(
+    make: Make, monkeypatch: pytest.MonkeyPatch, is_guest: bool, reply: bytes | None, outcome: Outcome
+) -> None:
+    """What a client answers to the Close frame of a drain has the same effect on a guest and on a connection."""
+    house = make(ping_interval=0, close_timeout=2, drain_timeout=60)
+    client = house.guest()
+    if not is_guest:
+        house.recall()
+    stopped, began = house.stop_clock(monkeypatch), house.loop.seconds()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: stopped + int((house.loop.seconds() - began) * 1e9))
+    drained = house.factory.drain()
+    assert client.receive(len(GOING_AWAY)) == GOING_AWAY
+    (told,) = house.factory.snapshots(0, 9)
+    assert (told.state, told.lane, house.guests, house.factory.count) == ("closing", ServedBy.CODEC, 0, 1)
+    if reply is None:
+        client.socket.close()
+    else:
+        client.push(reply)
+
+    def is_over() -> bool:
+        house.loop.advance(0.1)
+        if reply is not None:
+            client.take()
+        return drained.called
+
+    house.loop.until(is_over)
+    assert bytes(client.received) == b""
+    assert house.factory.counts.outcomes == {Outcome.LOST: 1, outcome: 1} if outcome is not Outcome.LOST else {outcome: 2}
+    assert house.factory.counts.closes["1001", Closer.SERVER] == 1
+    if outcome is Outcome.TIMEOUT:
+        assert 2 <= house.loop.seconds() - began < 5
+        assert client.was_reset
 
 
 def test_the_last_guest_leaves_in_a_drain(house: House) -> None:
@@ -494,7 +566,7 @@ def test_guests_that_are_reset_at_the_end_of_a_drain(house: House) -> None:
     house.loop.until(lambda: (client.take(), client.was_reset)[1])
 
 
-def test_the_list(make: Make) -> None:
+def test_the_list(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has all connections: those of Python, then visitors, then guests, and says of a guest what it would say of its
     connection."""
     house = make(ping_interval=0, trust_proxy=1, compression=Compression.MIRROR)
@@ -509,11 +581,12 @@ def test_the_list(make: Make) -> None:
     assert house.links[2].receive(7) == server_frame(TEXT, b"Hello")
     house.dial()
     house.loop.until(lambda: house.factory.count == 4)
+    house.stop_clock(monkeypatch)
     now = house.loop.seconds()
     first, visitor, second, third = house.factory.snapshots(0, 10)
     assert [it.client for it in (first, visitor, second, third)] == ["192.0.2.0", None, "192.0.2.1", "192.0.2.2"]
     assert (visitor.state, visitor.path, visitor.peer and visitor.peer[0]) == ("connecting", "/", "127.0.0.1")
-    assert now - 1 < second.since <= now
+    assert second.since == now
     assert (third.traffic.received_messages, third.traffic.sent_octets) == (1, 5)
     assert third.buffered > 0
     for name in ("path", "state", "is_backpressured", "lane", "subprotocol", "extensions", "terms"):
@@ -524,7 +597,7 @@ def test_the_list(make: Make) -> None:
         assert [it.client for it in house.factory.snapshots(start, size)] == whole[start : start + size]
     for count in (0, 1, 3, 4, 9):
         assert [it.client for it in house.factory.newest(count)] == [*whole[1:][::-1], whole[0]][:count]
-    house.turn_out(1)
+    house.recall(1)
     house.links[1].send(client_frame(PING, b""))
     assert house.links[1].receive(2) == server_frame(PONG, b"")
     of_connection = next(it for it in house.factory.snapshots(0, 9) if it.client == "192.0.2.1")
@@ -560,7 +633,7 @@ def test_a_closed_port(house: House) -> None:
     late = house.dial(HEAD)
     house.loop.turn(0.01)
     assert (house.guests, bytes(late.take())) == (1, b"")
-    house.turn_out()
+    house.recall()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
 
@@ -572,7 +645,7 @@ def test_what_comes_after_a_drain_does_nothing(house: House) -> None:
     assert drained.called
     hosting.told()
     hosting._look(1.0)
-    hosting._clear()
+    hosting._in_turns("what", bool)
     assert hosting.held == 0
     house.loop.turn()
 
@@ -588,17 +661,27 @@ def test_no_deadlines(make: Make) -> None:
 
 
 def test_memory_is_short(make: Make) -> None:
-    """Guests become connections, which the budget knows, and so does whoever comes meanwhile."""
+    """Guests that hold anything become connections, which the budget knows, and so does whoever comes meanwhile. A guest
+    that holds nothing becomes one when it does."""
     house = make(ping_interval=0, max_buffered=1 << 20, max_message_size=1 << 20)
+    idle = house.guest()
     for _ in range(2):
         house.guest().send(client_frame(BINARY, b"x" * 400_000)[:300_000])
     house.loop.until(lambda: house.factory.budget.is_tight)
-    house.loop.until(lambda: not house.guests)
+    house.loop.until(lambda: house.guests == 1)
+    assert house.hosting.held == 0
     assert house.factory.budget.held > 1 << 19
     other = house.opened()
-    assert house.guests == 0
-    other.send(client_frame(TEXT, b"Hello"))
-    assert other.receive(7) == server_frame(TEXT, b"Hello")
+    assert house.guests == 1
+    for client in (other, idle):
+        client.send(client_frame(TEXT, b"Hello"))
+        assert client.receive(7) == server_frame(TEXT, b"Hello")
+    idle.send(client_frame(TEXT, b"Hello")[:8])
+    house.loop.until(lambda: house.hosting.held > 0)
+    house.loop.advance(0.1)
+    assert (house.guests, house.hosting.held) == (0, 0)
+    idle.send(client_frame(TEXT, b"Hello")[8:])
+    assert idle.receive(7) == server_frame(TEXT, b"Hello")
 
 
 def test_a_client_that_is_gone_before_its_connection_is_made(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -628,7 +711,7 @@ def test_a_replay_that_fails(house: House, monkeypatch: pytest.MonkeyPatch, capl
         client.send(client_frame(11, b""))
         house.loop.until(lambda: (client.take(), client.was_reset)[1])
     assert "a connection could not be made of a guest" in caplog.text or caplog.text == ""
-    house.turn_out()
+    house.recall()
     other.send(client_frame(PING, b""))
     assert other.receive(2) == server_frame(PONG, b"")
 
@@ -641,6 +724,12 @@ def test_no_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.hosting.accept(0)
     assert calls == [None]
     house.guest()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.hosting._door, "open", lambda *_: False)
+        house.hosting.accept(0)
+    assert house.port in house.loop.readers
+    house.port.stopReading()
+    calls.pop()
     house.hosting.drain()
     house.hosting.accept(0)
     assert len(calls) == 2

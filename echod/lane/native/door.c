@@ -46,20 +46,28 @@ typedef struct guest {
 
 _Static_assert(KEPT_SIZE <= UINT16_MAX, "a guest has the size of its kept value in 16 bits");
 
+/* Guests in their order. */
+typedef struct {
+    guest_t *first, *last;
+} line;
+
 struct echod_door {
     echod_pump *pump;
     echod_verdicts *verdicts;
     size_t room;
     endpoint_t *endpoints;
     visitor_t *oldest, *newest;
-    /* Guests by their `since`. `next_look`: with which the next look begins; NULL: with the first. */
-    guest_t *first, *last, *next_look;
+    /* Guests by their `since`, and leavers by their `left`. */
+    line guests, leavers;
+    /* The guests with which the next look begins, and the next search for those that hold anything. NULL: with the first. */
+    guest_t *next_look, *next_held;
     /* Guests that got a ping, in that order. Nanoseconds of keepalive. */
     guest_t *first_pinged, *last_pinged;
     uint64_t interval, timeout;
     echod_arrival *arrivals;
     size_t arrival_count;
     echod_guest *ended;
+    size_t ended_count;
     /* Guests that are over are put on the list of those that ended if there is no room here. */
     size_t gone_count;
     echod_gone gone[MOST_GONE];
@@ -67,11 +75,16 @@ struct echod_door {
 };
 
 /* What epoll keeps for a socket tells whose it is. A lease's pointer has no tag. */
-enum { TAG_ENDPOINT = 1, TAG_VISITOR = 2, TAGS = 3 };
+enum { TAG_ENDPOINT = 1, TAG_VISITOR = 2, TAG_LEAVER = 3, TAGS = 3 };
 
 static void *tagged(void *thing, int tag)
 {
     return (uint8_t *)thing + tag;
+}
+
+static uint64_t elapsed(uint64_t then, uint64_t now)
+{
+    return now > then ? now - then : 0;
 }
 
 static guest_t *guest_of(const echod_guest *public)
@@ -91,6 +104,12 @@ static void reset(int fd)
     struct linger none = {.l_onoff = 1, .l_linger = 0};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     close(fd);
+}
+
+/* End the turn soon if there is much to tell the owner. */
+static void note_told(echod_door *door)
+{
+    door->pump->is_full = door->arrival_count + door->ended_count >= MOST_TOLD;
 }
 
 /* Arrivals. */
@@ -114,6 +133,7 @@ static bool arrive(echod_door *door, const stranger *it, const uint8_t *octets, 
         memcpy(arrival->octets, octets, size);
     door->arrivals = arrival;
     door->arrival_count++;
+    note_told(door);
     return true;
 }
 
@@ -177,21 +197,38 @@ static void say_goodbye(echod_door *door, const stranger *it)
 
 /* Guests. */
 
-static void join(echod_door *door, guest_t *guest)
-{
-    guest->older = door->last;
-    if (door->last)
-        door->last->public.next = &guest->public;
-    else
-        door->first = guest;
-    door->last = guest;
-    door->counts.guests++;
-    door->counts.answered++;
-}
-
 static guest_t *newer_of(const guest_t *guest)
 {
     return guest->public.next ? guest_of(guest->public.next) : NULL;
+}
+
+/* Put a guest at the end of a line. */
+static void stand_in(line *it, guest_t *guest)
+{
+    guest->older = it->last;
+    guest->public.next = NULL;
+    if (it->last)
+        it->last->public.next = &guest->public;
+    else
+        it->first = guest;
+    it->last = guest;
+}
+
+static void step_out(line *it, guest_t *guest)
+{
+    guest_t *newer = newer_of(guest);
+    if (guest->older)
+        guest->older->public.next = guest->public.next;
+    else
+        it->first = newer;
+    *(newer ? &newer->older : &it->last) = guest->older;
+}
+
+static void join(echod_door *door, guest_t *guest)
+{
+    stand_in(&door->guests, guest);
+    door->counts.guests++;
+    door->counts.answered++;
 }
 
 /* Take a guest out of the queue of those that wait for a pong. */
@@ -206,15 +243,12 @@ static void forget_ping(echod_door *door, guest_t *guest)
 
 static void leave(echod_door *door, guest_t *guest)
 {
-    guest_t *newer = newer_of(guest);
     if (door->next_look == guest)
-        door->next_look = newer;
+        door->next_look = newer_of(guest);
+    if (door->next_held == guest)
+        door->next_held = newer_of(guest);
     forget_ping(door, guest);
-    if (guest->older)
-        guest->older->public.next = guest->public.next;
-    else
-        door->first = newer;
-    *(newer ? &newer->older : &door->last) = guest->older;
+    step_out(&door->guests, guest);
     door->counts.guests--;
 }
 
@@ -270,7 +304,8 @@ static void welcome(echod_door *door, guest_t *guest, size_t head_size, size_t s
 static void hear(echod_door *door, stranger *it, size_t size, uint64_t now)
 {
     echod_head head;
-    echod_verdict *verdict = echod_verdicts_find(door->verdicts, door->pump->buffer, size, &head);
+    echod_verdict *verdict =
+        door->room ? echod_verdicts_find(door->verdicts, door->pump->buffer, size, &head) : NULL;
     guest_t *guest = verdict ? admit(door, it, verdict, &head) : NULL;
     if (!guest) {
         hand_on(door, it, door->pump->buffer, size);
@@ -280,14 +315,18 @@ static void hear(echod_door *door, stranger *it, size_t size, uint64_t now)
     welcome(door, guest, head.size, size);
 }
 
+static bool is_nothing(ssize_t received)
+{
+    return received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
 /* Read the first octets of a stranger, if there are any. */
 static void listen_to(echod_door *door, stranger *it, uint64_t now)
 {
     ssize_t n = recv(it->fd, door->pump->buffer, READ_SIZE, MSG_DONTWAIT);
-    bool is_nothing = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
     if (n > 0)
         hear(door, it, (size_t)n, now);
-    else if (!is_nothing)
+    else if (!is_nothing(n))
         say_goodbye(door, it);
     else if (!it->visitor && !let_wait(door, it))
         hand_on(door, it, NULL, 0);
@@ -317,19 +356,6 @@ static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
         else
             hand_on(door, &it, NULL, 0);
     }
-}
-
-void echod_door_serve(echod_door *door, void *ready, uint64_t now)
-{
-    int tag = (int)((uintptr_t)ready & TAGS);
-    void *thing = (uint8_t *)ready - tag;
-    if (tag == TAG_ENDPOINT) {
-        accept_some(door, thing, now);
-        return;
-    }
-    visitor_t *visitor = thing;
-    stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
-    listen_to(door, &it, now);
 }
 
 /* The end of guests. */
@@ -366,6 +392,16 @@ static bool is_done(guest_t *guest, uint16_t *code)
     return lease->why == ECHOD_END_NOT_ORDINARY && !lease->fragments && (*code = part(guest)) != 0;
 }
 
+/* Leave a guest or leaver to the owner. It is in no line any more. */
+static void pass_on(echod_door *door, guest_t *guest)
+{
+    epoll_ctl(door->pump->epoll, EPOLL_CTL_DEL, guest->lease.public.fd, NULL);
+    guest->public.next = door->ended;
+    door->ended = &guest->public;
+    door->ended_count++;
+    note_told(door);
+}
+
 /* Conclude the end of a guest whose lease has ended. */
 static void finish(echod_door *door, guest_t *guest, uint64_t now)
 {
@@ -378,9 +414,7 @@ static void finish(echod_door *door, guest_t *guest, uint64_t now)
         close(fd);
         return;
     }
-    epoll_ctl(door->pump->epoll, EPOLL_CTL_DEL, fd, NULL);
-    guest->public.next = door->ended;
-    door->ended = &guest->public;
+    pass_on(door, guest);
 }
 
 void echod_door_finish(echod_door *door, uint64_t now)
@@ -404,17 +438,158 @@ void echod_door_recall(echod_door *door, echod_guest *public)
     finish(door, guest_of(public), 0);
 }
 
+/* Leavers. */
+
+/* Take a leaver out of their line. */
+static void depart(echod_door *door, guest_t *guest)
+{
+    echod_pump_forget_events(door->pump, tagged(guest, TAG_LEAVER));
+    step_out(&door->leavers, guest);
+    door->counts.leavers--;
+}
+
+/* Forget a guest or leaver with this record. Its socket is the caller's to close. */
+static void record(echod_door *door, guest_t *guest, uint64_t code, uint64_t now)
+{
+    door->gone[door->gone_count++] = (echod_gone){elapsed(guest->public.since, now), code};
+    echod_guest_free(door, &guest->public);
+}
+
+/* Whether everything that a guest has sent was served, and it has taken its answers. */
+static bool is_idle(const guest_t *guest)
+{
+    const lease_t *lease = &guest->lease;
+    int unread = 0;
+    bool is_between = lease->state == CONTINUE && !lease->partial && !lease->message;
+    return is_between && ioctl(lease->public.fd, FIONREAD, &unread) == 0 && !unread && !has_pending(guest);
+}
+
+/* Let a guest leave. False: the owner has to. */
+static bool see_off(echod_door *door, guest_t *guest, uint64_t now, const uint8_t *frame, size_t size)
+{
+    if (!is_idle(guest) || send_octets(&guest->lease, frame, size) != size)
+        return false;
+    echod_pump_recall(door->pump, &guest->lease.public);
+    leave(door, guest);
+    guest->public.left = now;
+    if (watch(door, EPOLL_CTL_MOD, guest->lease.public.fd, tagged(guest, TAG_LEAVER))) {
+        stand_in(&door->leavers, guest);
+        door->counts.leavers++;
+    } else
+        pass_on(door, guest);
+    return true;
+}
+
+int echod_door_see_off(echod_door *door, uint64_t now, const uint8_t *frame, size_t size)
+{
+    for (size_t cost = 0; door->guests.first && cost < MOST_PINGS; cost++)
+        if (!see_off(door, door->guests.first, now, frame, size)) {
+            echod_door_recall(door, &door->guests.first->public);
+            cost += RECALL_COST - 1;
+        }
+    return door->guests.first != NULL;
+}
+
+/* Let the owner go on with a leaver that has sent the first `size` octets of the shared buffer. */
+static void pass_on_with(echod_door *door, guest_t *guest, size_t size)
+{
+    echod_lease *lease = &guest->lease.public;
+    lease->rest = lease->rest_buffer = copy_octets(door->pump->buffer, size);
+    lease->rest_size = lease->rest ? size : 0;
+    lease->why = lease->rest ? ECHOD_END_NOT_ORDINARY : ECHOD_END_NO_MEMORY;
+    depart(door, guest);
+    pass_on(door, guest);
+}
+
+/* Hear what a leaver says. If there is no room for its record, its event comes again. */
+static void hear_leaver(echod_door *door, guest_t *guest, uint64_t now)
+{
+    int fd = guest->lease.public.fd;
+    uint8_t reply[ECHOD_LARGEST_REPLY];
+    uint16_t code;
+    if (door->gone_count == MOST_GONE)
+        return;
+    ssize_t n = recv(fd, door->pump->buffer, READ_SIZE, MSG_DONTWAIT);
+    if (is_nothing(n))
+        return;
+    size_t size = n > 0 ? echod_farewell(door->pump->buffer, (size_t)n, reply, &code) : 0;
+    if (n > 0 && !(size && (size_t)n == size + KEY_SIZE)) {
+        pass_on_with(door, guest, (size_t)n);
+        return;
+    }
+    depart(door, guest);
+    record(door, guest, size ? ECHOD_LEFT : ECHOD_LEFT_LOST, now);
+    close(fd);
+}
+
+static void reset_leaver(echod_door *door, guest_t *guest, uint64_t now)
+{
+    int fd = guest->lease.public.fd;
+    depart(door, guest);
+    record(door, guest, ECHOD_LEFT_TIMED_OUT, now);
+    reset(fd);
+}
+
+int echod_door_close_deadline(echod_door *door, uint64_t since, uint64_t now)
+{
+    while (door->leavers.first && door->leavers.first->public.left < since) {
+        if (door->gone_count == MOST_GONE)
+            return 1;
+        reset_leaver(door, door->leavers.first, now);
+    }
+    return 0;
+}
+
+/* Events. */
+
+void echod_door_serve(echod_door *door, void *ready, uint64_t now)
+{
+    int tag = (int)((uintptr_t)ready & TAGS);
+    void *thing = (uint8_t *)ready - tag;
+    visitor_t *visitor = thing;
+    if (tag == TAG_ENDPOINT)
+        accept_some(door, thing, now);
+    else if (tag == TAG_LEAVER)
+        hear_leaver(door, thing, now);
+    else
+        listen_to(door, &(stranger){visitor->fd, visitor->endpoint, visitor->since, visitor}, now);
+}
+
 /* Looks. */
 
-void echod_door_expire(echod_door *door, uint64_t since)
+static void reset_visitor(echod_door *door, visitor_t *visitor)
 {
-    while (door->oldest && door->oldest->since < since) {
-        int fd = door->oldest->fd;
-        echod_pump_unwatch(door->pump, fd, tagged(door->oldest, TAG_VISITOR));
-        forget_visitor(door, door->oldest);
-        door->counts.timed_out++;
-        reset(fd);
+    int fd = visitor->fd;
+    echod_pump_unwatch(door->pump, fd, tagged(visitor, TAG_VISITOR));
+    forget_visitor(door, visitor);
+    door->counts.timed_out++;
+    reset(fd);
+}
+
+int echod_door_expire(echod_door *door, uint64_t since)
+{
+    for (int i = 0; door->oldest && door->oldest->since < since; i++) {
+        if (i == MOST_EXPIRED)
+            return 1;
+        reset_visitor(door, door->oldest);
     }
+    return 0;
+}
+
+int echod_door_recall_holders(echod_door *door)
+{
+    guest_t *guest = door->next_held ? door->next_held : door->guests.first;
+    size_t cost = 0;
+    for (int i = 0; guest && door->pump->guests_held && cost < MOST_PINGS && i < MOST_WALKED; i++) {
+        guest_t *next = newer_of(guest);
+        if (guest->lease.public.held) {
+            echod_door_recall(door, &guest->public);
+            cost += RECALL_COST;
+        }
+        guest = next;
+    }
+    door->next_held = door->pump->guests_held ? guest : NULL;
+    return door->next_held != NULL;
 }
 
 /* Keepalive. */
@@ -423,11 +598,6 @@ void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t time
 {
     door->interval = interval;
     door->timeout = timeout;
-}
-
-static uint64_t elapsed(uint64_t then, uint64_t now)
-{
-    return now > then ? now - then : 0;
 }
 
 static void note_life(guest_t *guest, uint64_t now)
@@ -461,7 +631,7 @@ size_t echod_door_look(echod_door *door, uint64_t now, size_t most)
     if (most > door->counts.guests)
         most = door->counts.guests;
     for (; looks < most && cost < MOST_PINGS; looks++) {
-        guest_t *guest = door->next_look ? door->next_look : door->first;
+        guest_t *guest = door->next_look ? door->next_look : door->guests.first;
         door->next_look = newer_of(guest);
         note_life(guest, now);
         if (elapsed(guest->public.seen, now) < door->interval)
@@ -482,26 +652,39 @@ static void give_up(echod_door *door, guest_t *guest, uint64_t now)
     int fd = guest->lease.public.fd;
     echod_pump_recall(door->pump, &guest->lease.public);
     leave(door, guest);
-    door->gone[door->gone_count++] = (echod_gone){elapsed(guest->public.since, now), ECHOD_TIMED_OUT};
-    echod_guest_free(door, &guest->public);
+    record(door, guest, ECHOD_TIMED_OUT, now);
     reset(fd);
 }
 
-void echod_door_judge(echod_door *door, uint64_t now)
+int echod_door_judge(echod_door *door, uint64_t now)
 {
     uint64_t wait = door->timeout ? door->timeout : door->interval;
-    while (door->first_pinged && elapsed(door->first_pinged->pinged, now) >= wait && door->gone_count < MOST_GONE) {
+    while (door->first_pinged && elapsed(door->first_pinged->pinged, now) >= wait) {
         guest_t *guest = door->first_pinged;
+        if (door->gone_count == MOST_GONE)
+            return 1;
         note_life(guest, now);
         forget_ping(door, guest);
         if (door->timeout && elapsed(guest->public.seen, now) >= door->timeout)
             give_up(door, guest, now);
     }
+    return 0;
 }
 
-void echod_door_turn_out(echod_door *door)
+int echod_door_reset_all(echod_door *door, uint64_t now)
 {
-    while (door->oldest) {
+    while (door->oldest)
+        reset_visitor(door, door->oldest);
+    while (door->gone_count < MOST_GONE && door->guests.first)
+        give_up(door, door->guests.first, now);
+    while (door->gone_count < MOST_GONE && door->leavers.first)
+        reset_leaver(door, door->leavers.first, now);
+    return door->guests.first || door->leavers.first;
+}
+
+void echod_door_turn_out(echod_door *door, size_t most)
+{
+    while (door->oldest && most--) {
         visitor_t *visitor = door->oldest;
         stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
         hand_on(door, &it, NULL, 0);
@@ -552,7 +735,7 @@ echod_door *echod_door_new(echod_pump *pump, echod_verdicts *verdicts)
 
 void echod_door_free(echod_door *door)
 {
-    assert(!door->counts.visitors && !door->counts.guests && !door->endpoints && !door->arrivals && !door->ended);
+    assert(!door->counts.visitors && !door->counts.guests && !door->counts.leavers && !door->endpoints && !door->arrivals && !door->ended);
     door->pump->door = NULL;
     free(door);
 }
@@ -567,6 +750,7 @@ echod_arrival *echod_door_arrivals(echod_door *door)
     echod_arrival *arrivals = door->arrivals;
     door->arrivals = NULL;
     door->arrival_count = 0;
+    note_told(door);
     return arrivals;
 }
 
@@ -579,6 +763,8 @@ echod_guest *echod_door_ended(echod_door *door)
 {
     echod_guest *ended = door->ended;
     door->ended = NULL;
+    door->ended_count = 0;
+    note_told(door);
     return ended;
 }
 
@@ -591,7 +777,7 @@ void echod_guest_free(echod_door *door, echod_guest *public)
 
 echod_guest *echod_door_first(const echod_door *door)
 {
-    return door->first ? &door->first->public : NULL;
+    return door->guests.first ? &door->guests.first->public : NULL;
 }
 
 size_t echod_guest_head(const echod_guest *public, uint8_t *head)
@@ -611,26 +797,22 @@ size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_
     for (visitor_t *it = door->oldest; it && count < most; it = it->newer)
         if (place++ >= start)
             listed[count++] = (echod_listed){it->fd, it->since, NULL};
-    for (guest_t *it = door->first; it && count < most; it = newer_of(it))
-        if (place++ >= start)
-            listed[count++] = (echod_listed){it->lease.public.fd, it->public.since, &it->public};
+    const line *const lines[] = {&door->guests, &door->leavers};
+    for (int i = 0; i < 2; i++)
+        for (guest_t *it = lines[i]->first; it && count < most; it = newer_of(it))
+            if (place++ >= start)
+                listed[count++] = (echod_listed){it->lease.public.fd, it->public.since, &it->public};
     return count;
 }
 
 size_t echod_door_backpressured(const echod_door *door)
 {
-    size_t count = 0;
-    for (const guest_t *guest = door->first; guest; guest = newer_of(guest))
-        count += guest->lease.public.unsent_size > 0;
-    return count;
+    return door->pump->guests_blocked;
 }
 
 size_t echod_door_held(const echod_door *door)
 {
-    size_t held = 0;
-    for (const guest_t *guest = door->first; guest; guest = newer_of(guest))
-        held += guest->lease.public.held;
-    return held;
+    return door->pump->guests_held;
 }
 
 const echod_door_counts *echod_door_counted(const echod_door *door)

@@ -5,11 +5,13 @@
  *   endpoint   a listening socket of the owner's, known by its number
  *   visitor    a connection that was accepted, and has sent nothing yet
  *   guest      a connection that the door answered: a lease without an owner (pump.h)
+ *   leaver     a guest that got a Close frame because the owner wants it to leave. Its lease is over
  *   arrival    a connection for the owner, with what was read of it
  *
  * A visitor becomes a guest or an arrival with its first octets. If a guest ends with nothing left to do, its socket is closed,
  * and a record is left (echod_gone). Otherwise it is put on a list, and the owner makes a connection of it: the head
- * (echod_guest_head) and the lease say all that the connection would know, had it begun there.
+ * (echod_guest_head) and the lease say all that the connection would know, had it begun there. The same becomes of a leaver:
+ * its socket is closed when it replies with a Close frame, and it is put on the list if anything else comes.
  *
  * Knows listening sockets, and verdicts.h. Must never know what a head means, what a limit is for, or why a deadline is.
  */
@@ -46,7 +48,9 @@ typedef struct echod_guest {
        CLOCK_MONOTONIC. */
     uint64_t since;
     uint64_t seen;
-    /* The one that was answered after it; or, once it has ended, that ended before it. */
+    /* When it got its Close frame. 0: it got none, it is no leaver. */
+    uint64_t left;
+    /* The one that was answered after it, or of leavers that left after it; or, once it has ended, that ended before it. */
     struct echod_guest *next;
 } echod_guest;
 
@@ -58,7 +62,11 @@ typedef struct {
 
 enum {
     ECHOD_LOST = 0,      /* it ended without a Close frame */
-    ECHOD_TIMED_OUT = 1, /* it was reset, because it showed no sign of life after a ping */
+    ECHOD_TIMED_OUT = 1, /* it was reset, because it showed no sign of life after a ping, or because all are reset */
+    /* Of leavers: */
+    ECHOD_LEFT = 2,           /* it replied */
+    ECHOD_LEFT_LOST = 3,      /* it ended without a reply */
+    ECHOD_LEFT_TIMED_OUT = 4, /* it was reset, because it did not reply in time */
 };
 
 /* What the door has done since it was made, and how many it has. */
@@ -68,6 +76,7 @@ typedef struct {
     uint64_t timed_out; /* visitors that were reset because they said nothing for too long */
     size_t visitors;
     size_t guests;
+    size_t leavers;
 } echod_door_counts;
 
 /* Give a pump a door. The verdicts are the owner's, and must outlive it. NULL: there is no memory. */
@@ -82,7 +91,8 @@ int echod_door_open(echod_door *door, int fd, uint32_t endpoint);
 /* Accept there no longer. */
 void echod_door_close(echod_door *door, uint32_t endpoint);
 
-/* Set how many visitors, guests and arrivals that nobody has taken there may be. Those beyond become arrivals unread. */
+/* Set how many visitors, guests and arrivals that nobody has taken there may be. Those beyond become arrivals unread. With 0
+   no visitor becomes a guest, either. */
 void echod_door_set_room(echod_door *door, size_t room);
 
 /* Take the list of arrivals. The caller releases each. Their order is that of a stack. */
@@ -110,8 +120,22 @@ size_t echod_guest_head(const echod_guest *guest, uint8_t *head);
 /* The terms on which a guest takes deflated messages. NULL: on none. */
 const echod_terms *echod_guest_terms(const echod_guest *guest);
 
-/* Reset the visitors that were accepted before `since` (nanoseconds of CLOCK_MONOTONIC). */
-void echod_door_expire(echod_door *door, uint64_t since);
+/* Reset the visitors that were accepted before `since` (nanoseconds of CLOCK_MONOTONIC). Returns whether there are more of them:
+   it takes no longer than a turn may. */
+int echod_door_expire(echod_door *door, uint64_t since);
+
+/* Let guests leave with this Close frame, the oldest first: no more of them than a turn has time for. A guest of which
+   something waits to be served or sent is recalled. Returns whether guests are left. */
+int echod_door_see_off(echod_door *door, uint64_t now, const uint8_t *frame, size_t size);
+
+/* Reset the leavers that got their Close frame before `since`. Returns whether there are more of them. */
+int echod_door_close_deadline(echod_door *door, uint64_t since, uint64_t now);
+
+/* Recall the guests whose leases hold anything. Each call goes on where the last one ended, until one returns 0. */
+int echod_door_recall_holders(echod_door *door);
+
+/* Reset visitors, guests and leavers. Returns whether some are left. */
+int echod_door_reset_all(echod_door *door, uint64_t now);
 
 /* Set keepalive (core/keepalive.py), in nanoseconds: a guest that was silent for the interval gets a ping, and is reset if it is
    silent for the timeout then. Without a timeout (0) it gets a ping after each interval. */
@@ -122,8 +146,8 @@ void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t time
    ping, because what it takes is a sign of life. Returns how many were looked at, which is fewer if it takes long. */
 size_t echod_door_look(echod_door *door, uint64_t now, size_t most);
 
-/* Reset the guests that have been silent for the timeout since their ping, but no more than so many that it takes long. */
-void echod_door_judge(echod_door *door, uint64_t now);
+/* Reset the guests that have been silent for the timeout since their ping. Returns whether there are more of them. */
+int echod_door_judge(echod_door *door, uint64_t now);
 
 /* One of the door's connections. */
 typedef struct {
@@ -132,8 +156,8 @@ typedef struct {
     echod_guest *guest; /* NULL: a visitor */
 } echod_listed;
 
-/* List the connections from the `start`-th on, `most` of them: the visitors first, and of each kind the oldest first. Returns
-   how many there are. */
+/* List the connections from the `start`-th on, `most` of them: the visitors first, then guests, then leavers, and of each kind
+   the oldest first. Returns how many there are. */
 size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed);
 
 /* The number of guests whose answers wait. */
@@ -142,8 +166,8 @@ size_t echod_door_backpressured(const echod_door *door);
 /* Bytes that the leases of all guests hold: the sum of their accounts. */
 size_t echod_door_held(const echod_door *door);
 
-/* Make all visitors arrivals. */
-void echod_door_turn_out(echod_door *door);
+/* Make arrivals of `most` visitors. */
+void echod_door_turn_out(echod_door *door, size_t most);
 
 const echod_door_counts *echod_door_counted(const echod_door *door);
 

@@ -107,9 +107,11 @@ void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint
     assert(!lease->partial || !rest_size || why == ECHOD_END_NO_MEMORY);
     assert(!lease->partial || !lease->message || lease->is_gathered);
     lease->state = ENDED;
-    if (lease->is_guest) /* its socket is mostly closed next, which the kernel tells epoll */
+    if (lease->is_guest) { /* its socket is mostly closed next, which the kernel tells epoll */
         echod_pump_forget_events(pump, lease);
-    else
+        pump->guests_held -= lease->public.held;
+        pump->guests_blocked -= lease->public.unsent_size > 0;
+    } else
         echod_pump_unwatch(pump, lease->public.fd, lease);
     bool is_kept = true;
     if (lease->message && lease->is_gathered)

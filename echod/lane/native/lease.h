@@ -84,6 +84,8 @@ struct echod_pump {
     uint32_t max_fragments;
     /* The sum of the accounts of all leases. */
     size_t held;
+    /* The sum of those of guests, and how many guests have answers that wait. */
+    size_t guests_held, guests_blocked;
     bool is_tight;
     /* When the lease that is being served has had its share of the turn (CLOCK_MONOTONIC, ns). */
     uint64_t share_end;
@@ -104,6 +106,8 @@ struct echod_pump {
     echod_deflate *deflate;
     /* NULL: the pump does not accept. */
     struct echod_door *door;
+    /* Whether the door has so much to tell that the turn has to end. */
+    bool is_full;
     uint8_t received[SEALED_SIZE];
 };
 
@@ -180,6 +184,10 @@ static inline void set_held(echod_pump *pump, lease_t *lease)
     size_t held = lease->partial_held + lease->unsent_held + lease->later_held;
     if (lease->message)
         held += echod_lease_message_held(lease);
+    if (lease->is_guest) {
+        pump->guests_held += held - lease->public.held;
+        pump->guests_blocked += (size_t)(lease->unsent_size > 0) - (size_t)(lease->public.unsent_size > 0);
+    }
     lease->public.unsent_size = lease->unsent_size + lease->later_size;
     if (lease->tls) {
         const uint8_t *octets;

@@ -382,7 +382,7 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
             serve(pump, ready);
         while (pump->ended && ((lease_t *)pump->ended)->is_guest)
             echod_door_finish(pump->door, now);
-    } while ((now = now_ns()) < deadline);
+    } while (!pump->is_full && (now = now_ns()) < deadline);
     return pump->ended;
 }
 

@@ -199,9 +199,34 @@ const echod_terms *echod_guest_terms(const echod_guest *guest)
     return NULL;
 }
 
-void echod_door_expire(echod_door *door, uint64_t since)
+int echod_door_expire(echod_door *door, uint64_t since)
 {
     (void)door, (void)since;
+    return 0;
+}
+
+int echod_door_see_off(echod_door *door, uint64_t now, const uint8_t *frame, size_t size)
+{
+    (void)door, (void)now, (void)frame, (void)size;
+    return 0;
+}
+
+int echod_door_close_deadline(echod_door *door, uint64_t since, uint64_t now)
+{
+    (void)door, (void)since, (void)now;
+    return 0;
+}
+
+int echod_door_recall_holders(echod_door *door)
+{
+    (void)door;
+    return 0;
+}
+
+int echod_door_reset_all(echod_door *door, uint64_t now)
+{
+    (void)door, (void)now;
+    return 0;
 }
 
 void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout)
@@ -215,9 +240,10 @@ size_t echod_door_look(echod_door *door, uint64_t now, size_t most)
     return 0;
 }
 
-void echod_door_judge(echod_door *door, uint64_t now)
+int echod_door_judge(echod_door *door, uint64_t now)
 {
     (void)door, (void)now;
+    return 0;
 }
 
 size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed)
@@ -238,9 +264,9 @@ size_t echod_door_held(const echod_door *door)
     return 0;
 }
 
-void echod_door_turn_out(echod_door *door)
+void echod_door_turn_out(echod_door *door, size_t most)
 {
-    (void)door;
+    (void)door, (void)most;
 }
 
 const echod_door_counts *echod_door_counted(const echod_door *door)

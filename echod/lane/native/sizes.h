@@ -47,6 +47,9 @@ enum {
     MOST_PINGS = 480, /* sent in one look; a number, not bytes */
     RECALL_COST = 16, /* pings that take as long as to make a connection of a guest */
     MOST_GONE = 256, /* guests that may go in a turn without being told of one by one; a number, not bytes */
+    MOST_TOLD = 64,  /* connections that a turn leaves to the owner, which takes some 0.1 ms for each; a number, not bytes */
+    MOST_EXPIRED = 1000, /* visitors that are reset in one go; a number, not bytes */
+    MOST_WALKED = 10000, /* guests that are looked through in one go; a number, not bytes */
 
     /* Remembered verdicts. A connection refers to one, which may be forgotten: the sizes bound what it holds in this way. */
     MOST_VERDICTS = 256, /* a number, not bytes */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import select
 import socket
 import struct
 import termios
@@ -161,11 +162,15 @@ class Doorkeeper(Pump):
     def end(self) -> None:
         for number in range(len(self.listening)):
             self.lib.echod_door_close(self.door, number)
-        self.lib.echod_door_turn_out(self.door)
+        self.lib.echod_door_turn_out(self.door, 1000)
         for guest in self.guests():
             self.lib.echod_door_recall(self.door, guest)
         self.collect()
-        assert (self.counts.visitors, self.counts.guests) == (0, 0)
+        while self.lib.echod_door_reset_all(self.door, time.monotonic_ns()):
+            self.collect()
+        self.collect()
+        assert (self.counts.visitors, self.counts.guests, self.counts.leavers) == (0, 0, 0)
+        assert (self.lib.echod_door_held(self.door), self.lib.echod_door_backpressured(self.door)) == (0, 0)
         self.lib.echod_door_free(self.door)
         assert self.lib.echod_verdicts_held(self.verdicts) >= 0
         self.lib.echod_verdicts_clear(self.verdicts)
@@ -454,7 +459,7 @@ def test_turned_out(door: Doorkeeper) -> None:
     for _ in range(3):
         door.dial()
     door.turns(lambda: door.counts.visitors == 3)
-    door.lib.echod_door_turn_out(door.door)
+    door.lib.echod_door_turn_out(door.door, 1000)
     door.collect()
     assert [arrival.octets for arrival in door.arrivals] == [b""] * 3
     assert door.counts.visitors == 0
@@ -489,6 +494,8 @@ def test_pings(door: Doorkeeper) -> None:
     door.lib.echod_door_set_keepalive(door.door, 20 * SECOND, 0)
     clients = [welcomed(door) for _ in range(4)]
     guests, began = door.guests(), time.monotonic_ns()
+    for guest in guests:
+        guest.seen = began  # a busy machine has taken its time
     assert [guest.since <= later.since for guest, later in itertools.pairwise(guests)] == [True] * 3
     assert door.lib.echod_door_look(door.door, began + 19 * SECOND, 100) == 4
     clients[1].sendall(client_frame(b"x", TEXT, KEY))
@@ -523,6 +530,7 @@ def test_the_dead(door: Doorkeeper) -> None:
     """Who shows no sign of life for the timeout after a ping is reset."""
     door.lib.echod_door_set_keepalive(door.door, 20 * SECOND, 10 * SECOND)
     clients = [welcomed(door) for _ in range(3)]
+    settle(door)
     guests, began = door.guests(), time.monotonic_ns()
     assert door.lib.echod_door_look(door.door, began + 20 * SECOND, 100) == 3
     clients[2].sendall(b"\x8a\x80abcd")
@@ -574,6 +582,147 @@ def test_a_look_does_not_take_long(door: Doorkeeper) -> None:
     assert len(door.gone) == 40
 
 
+GOING_AWAY = b"\x88\x02\x03\xe9"
+
+
+def see_off(door: Doorkeeper, *clients: socket.socket) -> None:
+    """Let all guests leave. These clients get the Close frame."""
+    settle(door)
+    assert not door.lib.echod_door_see_off(door.door, time.monotonic_ns(), GOING_AWAY, len(GOING_AWAY))
+    door.collect()
+    assert door.counts.guests == 0
+    for client in clients:
+        assert receive(client, len(GOING_AWAY)) == GOING_AWAY
+
+
+def test_guests_that_are_seen_off(door: Doorkeeper) -> None:
+    """Those of which nothing waits get a Close frame, and their sockets are closed when they reply. The others are for the
+    owner, and so is who says anything else."""
+    clients = [welcomed(door) for _ in range(5)]
+    clients[1].sendall(client_frame(b"Hello", TEXT, KEY)[:-1])
+    clients[2].sendall(b"\x01\x80" + KEY)
+    door.turns(lambda: door.lib.echod_door_held(door.door) > 0)
+    door.turns(lambda: all(guest.lease.reads == 2 for guest in door.guests()[1:3]))
+    settle(door)
+    clients[3].sendall(client_frame(b"not read", TEXT, KEY))
+    fd = door.guests()[3].lease.fd
+    with select.epoll() as polled:
+        polled.register(fd, select.EPOLLIN)
+        assert polled.poll(20)
+    see_off(door, clients[0], clients[4])
+    assert [gone.why for gone in door.gone] == ["RECALLED"] * 3
+    assert (door.counts.leavers, door.lib.echod_door_held(door.door)) == (2, 0)
+    listed = door.ffi.new("echod_listed[]", 5)
+    assert door.lib.echod_door_list(door.door, 0, 5, listed) == 2
+    assert listed[0].guest.left <= listed[1].guest.left
+    door.gone.clear()
+    clients[0].sendall(CLOSE)
+    clients[4].sendall(client_frame(b"late", TEXT, KEY))
+    door.turns(lambda: len(door.gone) == 2)
+    door.gone.sort(key=lambda gone: gone.why)
+    assert door.gone[0] == Gone(code=door.lib.ECHOD_LEFT)
+    assert (door.gone[1].why, door.gone[1].rest) == ("NOT_ORDINARY", client_frame(b"late", TEXT, KEY))
+    assert clients[0].recv(1) == b""
+    assert door.counts.leavers == 0
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_guests_that_do_not_reply(door: Doorkeeper, is_reset: bool) -> None:
+    """They are gone when they close, or at their deadline."""
+    clients = [welcomed(door) for _ in range(2)]
+    see_off(door, *clients)
+    now = time.monotonic_ns()
+    assert not door.lib.echod_door_close_deadline(door.door, 1, now)
+    if is_reset:
+        clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    clients[0].close()
+    door.turns(lambda: door.gone)
+    assert door.gone == [Gone(code=door.lib.ECHOD_LEFT_LOST)]
+    assert not door.lib.echod_door_close_deadline(door.door, now, now)
+    door.collect()
+    assert door.gone[1:] == [Gone(code=door.lib.ECHOD_LEFT_TIMED_OUT)]
+    with pytest.raises(ConnectionResetError):
+        clients[1].recv(1)
+
+
+def test_many_are_seen_off_and_reset(door: Doorkeeper) -> None:
+    """There is room for so many records, and the next call goes on."""
+    clients = [welcomed(door) for _ in range(300)]
+    see_off(door, *clients)
+    for client in clients[:280]:
+        client.sendall(CLOSE)
+    door.turns(lambda: len(door.gone) == 280)
+    assert {gone.code for gone in door.gone} == {door.lib.ECHOD_LEFT}
+    visitor = door.dial()
+    door.turns(lambda: door.counts.visitors)
+    clients = [welcomed(door) for _ in range(300)]
+    assert door.lib.echod_door_reset_all(door.door, time.monotonic_ns())
+    door.collect()
+    assert not door.lib.echod_door_reset_all(door.door, time.monotonic_ns())
+    door.collect()
+    codes = [gone.code for gone in door.gone[280:]]
+    assert codes == [door.lib.ECHOD_TIMED_OUT] * 300 + [door.lib.ECHOD_LEFT_TIMED_OUT] * 20
+    with pytest.raises(ConnectionResetError):
+        visitor.recv(1)
+    assert (door.counts.visitors, door.counts.timed_out) == (0, 1)
+
+
+def test_guests_that_hold_something(door: Doorkeeper) -> None:
+    """They are recalled, and the others stay."""
+    clients = [welcomed(door) for _ in range(70)]
+    assert not door.lib.echod_door_recall_holders(door.door)
+    for client in clients[:69]:
+        client.sendall(client_frame(b"Hello", TEXT, KEY)[:-1])
+    door.turns(lambda: all(guest.lease.held for guest in door.guests()[:69]))
+    assert door.lib.echod_door_held(door.door) == sum(guest.lease.held for guest in door.guests())
+    times = 1
+    while door.lib.echod_door_recall_holders(door.door):
+        times += 1
+        for guest in door.guests()[:3]:  # the next one goes on behind any that is gone
+            door.lib.echod_door_recall(door.door, guest)
+    door.collect()
+    assert times == 3
+    assert door.counts.guests == 1
+    assert {gone.why for gone in door.gone} == {"RECALLED"}
+    assert door.lib.echod_door_held(door.door) == 0
+
+
+def test_a_turn_leaves_no_more_than_so_much_to_the_owner(door: Doorkeeper) -> None:
+    """Each one takes the owner some time, so the turn ends, and the next one goes on."""
+    most = 64
+    clients = [welcomed(door) for _ in range(most + 30)]
+    for client in clients:
+        client.sendall(ODD)
+    door.turns(lambda: False if len(door.gone) < len(clients) else door.gone)
+    for _ in range(most + 30):
+        door.dial(b"x")
+    found = []
+    while len(door.arrivals) < len(clients):
+        before = len(door.arrivals)
+        door.take_turn(budget=10**9)
+        found.append(len(door.arrivals) - before)
+    assert max(found) < most + ACCEPTS
+
+
+def test_without_room_a_visitor_is_the_owners(door: Doorkeeper) -> None:
+    visitor = door.dial()
+    door.turns(lambda: door.counts.visitors)
+    door.lib.echod_door_set_room(door.door, 0)
+    visitor.sendall(HEAD)
+    door.turns(lambda: door.arrivals)
+    assert door.arrivals[0].octets == HEAD
+
+
+@pytest.mark.parametrize("size", [256, 257])
+def test_the_size_of_a_kept_value(door: Doorkeeper, size: int) -> None:
+    """A guest keeps no more of a head than a connection does."""
+    head = handshake("/", "X-Forwarded-For: 192.0.2.1")
+    door.remember(head, answered(head))
+    door.dial(handshake("/", "X-Forwarded-For:" + "1" * size))
+    door.turns(lambda: door.counts.guests or door.arrivals)
+    assert door.counts.guests == (size == 256)
+
+
 def test_guests_in_their_order(door: Doorkeeper) -> None:
     """They can be walked through in the order in which they came, whoever of them leaves."""
     for leaves in ((), (0,), (3,), (1, 2), (0, 3), (0, 1, 2, 3)):
@@ -594,7 +743,8 @@ def test_many_at_once(door: Doorkeeper) -> None:
     """One event accepts some, so that others get their turn; a level-triggered set tells of the rest again."""
     clients = [door.dial(HEAD) for _ in range(3 * ACCEPTS)]
     door.take_turn(budget=0)
-    assert door.counts.answered == ACCEPTS
+    # The octets of some may still be on their way within the kernel.
+    assert door.counts.answered + door.counts.visitors == ACCEPTS
     door.turns(lambda: door.counts.answered == len(clients))
     for client in clients:
         assert receive(client, len(ANSWER)) == ANSWER
@@ -613,7 +763,7 @@ def test_ends_before_its_event_is_served(door: Doorkeeper) -> None:
     door.take_turn(budget=0)  # fetches all, and serves one
     for guest in door.guests():
         door.lib.echod_door_recall(door.door, guest)
-    door.lib.echod_door_turn_out(door.door)
+    door.lib.echod_door_turn_out(door.door, 1000)
     door.lib.echod_door_close(door.door, 0)
     door.collect()
     door.take_turn()
@@ -652,6 +802,9 @@ def test_no_descriptor(door: Doorkeeper) -> None:
 
     waiting = door.dial(HEAD)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with select.epoll() as polled:
+        polled.register(door.listening[0], select.EPOLLIN)
+        assert polled.poll(20)
     most = len(os.listdir("/proc/self/fd")) - 1  # less the one that lists
     free = os.dup(0)
     os.close(free)

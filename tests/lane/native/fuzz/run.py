@@ -261,11 +261,25 @@ def door_seeds() -> list[bytes]:
         [say | 0xC],
         [0x70],
         [0x80],
+        [0x2C],
+        [0x48],
+        [0x5C],
         [0x67, 0x6B],
         [0x54],
         [0x9C, say | 0xC, turn, 0x90],
         [0xA0],
         [],
+        # Seen off: before and after it has said something, and with each answer.
+        *(
+            [*early, turn, *((0xB8,) if is_stuffed else ()), 0x88, turn, *late]
+            for early in ((), (0xA4,), (0xA8,), (0xB4,), (0xAC,))
+            for is_stuffed in (False, True)
+            for late in ((0x4C,), (0x48,), (close,), (reset,), (0x59,), (0x5C,), (0xAC, 0x4C), (0xA4, 0xC0), ())
+        ),
+        # Recalled because it holds something.
+        *([early, turn, 0x84, turn, 0x4C] for early in (0xA4, 0xA8, 0xB4, 0xB8)),
+        # No descriptors.
+        [1, 0x11, 0xE8, turn, 0x4C, turn, 0xEC, turn],
     )
     found = []
     for kind, end in ((kind, end) for kind in range(4) for end in ends):
