@@ -29,7 +29,7 @@ from echod.run.listening import close_ports, listen_on, prepare_socket
 from echod.run.process import CannotStartError, set_descriptor_limit
 from echod.run.systemd import Notifier
 from echod.settings import Settings
-from echod.upstream import eager, endpoints
+from echod.upstream import endpoints
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 from echod.web.sources import Local, Source
@@ -153,10 +153,10 @@ class EchoService(Service):
         self._report_start(self.factory)
 
     def _open_door(self, port: IListeningPort) -> None:
-        """Let connections of a plain port begin in the pump, or else be read at once."""
+        """Let connections of a plain port begin in the pump."""
         assert self.factory is not None
-        if self.factory.hosting is None or not self.factory.hosting.open(port):
-            eager.make_eager(port, self.factory)
+        if self.factory.hosting is not None:
+            self.factory.hosting.open(port)
 
     def _close_door(self, port: IListeningPort) -> None:
         """Let no connection of a port begin in the pump any more."""

@@ -37,7 +37,7 @@ NEEDED: Names = {
     "twisted.internet.endpoints:_SystemdParser": ("_sddaemon",),
     "twisted.internet.endpoints:TCP4ServerEndpoint": ("_interface", "_reactor"),
     "twisted.internet.endpoints:UNIXServerEndpoint": ("_reactor",),
-    "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_tempDataLen"),
+    "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_aborting", "_tempDataLen"),
     "twisted.internet.tcp:Port": ("_shouldShutdown",),
     "twisted.internet.unix:Port": ("_bindPath", "_fromListeningDescriptor", "_logConnectionLostMsg", "_shouldShutdown"),
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_handshakeDone", "_lostTLSConnection", "_appSendBuffer"),
@@ -46,10 +46,6 @@ NEEDED: Names = {
     "OpenSSL.SSL:Context": ("_context",),
 }
 """If one of these is gone, a limit or a close would not be as promised, so echod does not start."""
-
-EAGER: Names = {"twisted.internet.tcp:Port": ("_buildAddr", "transport", "sessionno")}
-"""If one of these is gone, each connection begins in Python, and its first read waits until the reactor reports the
-socket readable."""
 
 TLS_LANE: Names = {
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_aborted", "_flushReceiveBIO"),
@@ -79,10 +75,7 @@ def fault() -> str | None:
 
 def losses() -> list[str]:
     """Return a line for each faster way that echod can't use, with the names that are missing for it."""
-    ways = (
-        (EAGER, "each connection begins in Python and is read a little later"),
-        (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),
-    )
+    ways = ((TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),)
     return [
         f"{what}, because these names are gone: {', '.join(gone)}" for names, what in ways if (gone := missing(names))
     ]

@@ -29,7 +29,7 @@ from echod.lane.door import LOST, Door, Guest, Listed
 from echod.lane.ended import Ended
 from echod.lane.leases import Lane
 from echod.settings import Compression, Settings
-from echod.upstream import eager
+from echod.upstream import adopt
 from echod.websocket.snapshot import PATH_CUT, Snapshot
 
 MOST_MADE = 30
@@ -99,7 +99,7 @@ class Hosting:
     def open(self, port: Any) -> bool:
         """Accept at a port in place of Twisted, and tell whether that is possible."""
         number = next(self._numbers)
-        if not eager.can_adopt(port, self._factory) or not self._door.open(port.fileno(), number):
+        if not adopt.can_adopt(port, self._factory) or not self._door.open(port.fileno(), number):
             return False
         port.stopReading()
         self._ports[number] = port
@@ -152,7 +152,7 @@ class Hosting:
 
     def _describe(self, listed: Listed) -> Snapshot:
         """Return what there is to tell of a connection: what Python would know of it, by its head."""
-        peer = eager.peer_of(listed.descriptor)
+        peer = adopt.peer_of(listed.descriptor)
         request = None if listed.head is None else self._factory.guard.judge(listed.head)
         traffic = Traffic()
         traffic.echoed(listed.messages, listed.octets)
@@ -183,7 +183,7 @@ class Hosting:
     def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
         """Make a connection that takes these octets. The time that it had as a visitor counts for its deadline."""
         try:
-            connection = eager.adopt(self._ports[endpoint], descriptor, octets)
+            connection = adopt.adopt(self._ports[endpoint], descriptor, octets)
         except OSError:  # it is gone
             self._factory.counts.outcomes[Outcome.LOST] += 1
             return
@@ -222,7 +222,7 @@ class Hosting:
     def _adopt(self, guest: Guest) -> Any:
         self.is_replaying = True
         try:
-            return eager.adopt(self._ports[guest.endpoint], guest.descriptor, b"")
+            return adopt.adopt(self._ports[guest.endpoint], guest.descriptor, b"")
         finally:
             self.is_replaying = False
 

@@ -596,8 +596,8 @@ def see_off(door: Doorkeeper, *clients: socket.socket) -> None:
 
 
 def test_guests_that_are_seen_off(door: Doorkeeper) -> None:
-    """Those of which nothing waits get a Close frame, and their sockets are closed when they reply. The others are for the
-    owner, and so is who says anything else."""
+    """Those of which nothing waits get a Close frame, and their sockets are closed when they reply. The others are for
+    the owner, and so is who says anything else."""
     clients = [welcomed(door) for _ in range(5)]
     clients[1].sendall(client_frame(b"Hello", TEXT, KEY)[:-1])
     clients[2].sendall(b"\x01\x80" + KEY)
