@@ -13,11 +13,13 @@ from typing import Any
 from twisted.internet.tcp import Port
 from twisted.internet.unix import Port as UnixPort
 
+from echod.upstream import names
+
 
 def can_adopt(port: Any, factory: object) -> bool:
     """Tell whether `adopt` can make connections of `port`: nothing must be between its sockets and `factory`."""
     is_plain = type(port) is Port or isinstance(port, UnixPort)
-    return is_plain and getattr(port, "factory", None) is factory
+    return is_plain and getattr(port, "factory", None) is factory and not names.missing(names.ADOPTING)
 
 
 def peer_of(descriptor: int) -> tuple[str, int] | None:

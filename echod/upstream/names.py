@@ -47,6 +47,9 @@ NEEDED: Names = {
 }
 """If one of these is gone, a limit or a close would not be as promised, so echod does not start."""
 
+ADOPTING: Names = {"twisted.internet.tcp:Port": ("transport", "sessionno")}
+"""If one of these is gone, each connection begins in Python."""
+
 TLS_LANE: Names = {
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_aborted", "_flushReceiveBIO"),
     "OpenSSL.SSL": ("_ffi",),
@@ -75,7 +78,10 @@ def fault() -> str | None:
 
 def losses() -> list[str]:
     """Return a line for each faster way that echod can't use, with the names that are missing for it."""
-    ways = ((TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),)
+    ways = (
+        (ADOPTING, "each connection begins in Python"),
+        (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),
+    )
     return [
         f"{what}, because these names are gone: {', '.join(gone)}" for names, what in ways if (gone := missing(names))
     ]
