@@ -351,7 +351,7 @@ static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
                 echod_door_close(door, endpoint->number);
             return;
         }
-        if (door->counts.visitors + door->counts.guests + door->arrival_count < door->room)
+        if (door->counts.visitors + door->counts.guests + door->arrival_count + door->ended_count < door->room)
             listen_to(door, &it, now);
         else
             hand_on(door, &it, NULL, 0);

@@ -91,8 +91,8 @@ int echod_door_open(echod_door *door, int fd, uint32_t endpoint);
 /* Accept there no longer. */
 void echod_door_close(echod_door *door, uint32_t endpoint);
 
-/* Set how many visitors, guests and arrivals that nobody has taken there may be. Those beyond become arrivals unread. With 0
-   no visitor becomes a guest, either. */
+/* Set how many visitors, guests, and arrivals and ended guests that nobody has taken there may be. Those beyond become
+   arrivals unread. */
 void echod_door_set_room(echod_door *door, size_t room);
 
 /* Take the list of arrivals. The caller releases each. Their order is that of a stack. */

@@ -713,6 +713,16 @@ def test_without_room_a_visitor_is_the_owners(door: Doorkeeper) -> None:
     assert door.arrivals[0].octets == HEAD
 
 
+def test_a_guest_that_becomes_the_owners_keeps_its_place(door: Doorkeeper) -> None:
+    """There is no room for another in the turn in which it ends."""
+    client = welcomed(door)
+    door.lib.echod_door_set_room(door.door, 1)
+    client.sendall(ODD)
+    door.dial(HEAD)
+    door.turns(lambda: door.gone and door.arrivals)
+    assert (door.counts.answered, door.arrivals[0].octets) == (1, b"")
+
+
 @pytest.mark.parametrize("size", [256, 257])
 def test_the_size_of_a_kept_value(door: Doorkeeper, size: int) -> None:
     """A guest keeps no more of a head than a connection does."""
