@@ -188,7 +188,7 @@ class Options(usage.Options):
     optFlags = [  # noqa: RUF012
         ["no-faults", None, "ignore the fault parameters of a URL, such as ?delay=250ms [off]"],
         ["no-console", None, "answer a plain GET with HTTP 426 instead of the console page [off]"],
-        ["log-messages", None, "log a `recv: …` line for each message [off]"],
+        ["log-messages", None, "log a line for each message [off]"],
     ]
 
     role: Role | None = None

@@ -544,7 +544,10 @@ def parse_journal(line: str) -> str:
 
 def parse_json(line: str) -> str:
     record = json.loads(line)
-    assert set(record) - {"traceback"} == {"time", "level", "namespace", "message"}
+    own = {"connection"} if record["namespace"] == "echod.connection" else set()
+    if "length" in record:
+        own |= {"type", "length", "payload"}
+    assert set(record) - {"traceback"} == {"time", "level", "namespace", "message"} | own
     assert record["level"] in ("info", "warn", "error", "critical")
     assert isinstance(record["message"], str)
     return str(record["message"])
@@ -574,8 +577,8 @@ def test_every_line_of_the_log_is_in_its_format(place: dict[str, Any], log_forma
         messages = [LOG_FORMATS[log_format](line) for line in daemon.log().splitlines()]
     assert any(message.startswith("listening on ws://") for message in messages)
     assert any(message.startswith(f"echod {__version__}: ") for message in messages)
-    assert "recv: hello" in messages
-    assert sum(message.startswith("refused a handshake from ") for message in messages) == 2
+    assert "#1: recv text: hello" in messages
+    assert sum("refused a handshake from " in message for message in messages) == 2
     assert "received SIGTERM" in messages
 
 
@@ -593,7 +596,7 @@ LOGGED: dict[str, tuple[str | bytes, str]] = {
     "text": ("hello", "hello"),
     "empty": ("", ""),
     "no ASCII": ("grüß dich, 世界 🎈", "grüß dich, 世界 🎈"),
-    "line break": ("a\nrecv: b\r\nc", r"a\nrecv: b\r\nc"),
+    "line break": ("a\n#1: recv text: b\r\nc", r"a\n#1: recv text: b\r\nc"),
     "other line breaks": ("a\u2028b\x85c\x0bd", r"a\u2028b\x85c\x0bd"),
     "escape sequence": ("\x1b[31mred", r"\x1b[31mred"),
     "C1 escape sequence": ("\x9b31mred", r"\x9b31mred"),
@@ -614,8 +617,8 @@ def test_log_messages_prints_each_message_escaped_on_one_line(log_format: str) -
             for message, _ in LOGGED.values():
                 echo(client, message)
         messages = [LOG_FORMATS[log_format](line) for line in daemon.log().split("\n")[:-1]]
-    assert [message for message in messages if message.startswith("recv:")] == [
-        f"recv: {logged}" for _, logged in LOGGED.values()
+    assert [message for message in messages if message.startswith("#")] == [
+        f"#1: recv {'text' if isinstance(sent, str) else 'binary'}: {logged}" for sent, logged in LOGGED.values()
     ]
 
 
@@ -625,14 +628,14 @@ def test_the_log_of_a_long_message_has_its_size_before_escaping(message: str | b
     with Daemon("--log-messages") as daemon:
         with connect(daemon.url) as client:
             echo(client, message)
-        line = daemon.wait_for_log(r"recv: .*")[0]
+        line = daemon.wait_for_log(r"#1: recv .*")[0]
     assert line.endswith(f"… ({octets} octets)")
     assert len(line) < 2000
 
 
 def test_messages_are_not_logged_unless_asked_for() -> None:
     with Daemon() as daemon, connected(daemon):
-        assert "recv:" not in daemon.log()
+        assert "recv" not in daemon.log()
         assert "hello" not in daemon.log()
 
 

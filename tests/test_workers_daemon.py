@@ -496,7 +496,8 @@ def test_messages_are_logged_by_every_worker() -> None:
         for client in found:
             client.echo(b"{braces} \xc3\xa4")
         for pid in workers(daemon):
-            daemon.wait_for_log(f'"message": "worker {pid}: recv: ' + r".*{braces} ä")
+            message = rf'"message": "worker {pid}: #({pid}-[0-9]+): recv text: {{braces}} ä"'
+            daemon.wait_for_log(message + r', "connection": "\1", "type": "text", "length": 11')
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -64,6 +64,10 @@ is part of each line."""
 KIND = "echod_kind"
 """The key of an event's kind, if the kind is not the format."""
 
+FIELDS = "echod_fields"
+"""The key of a dictionary with what the event is about: in the format `json` each entry is a field of its own. Like any
+text of an event, the values must be escaped and cut."""
+
 
 def _cut(text: str, event: LogEvent) -> str:
     limit = LONG_TEXT_SIZE if event.get("log_level") in _LONG_LEVELS or event.get(UNLIMITED) else TEXT_SIZE
@@ -87,6 +91,7 @@ def _json_line(event: LogEvent) -> str | None:
         "namespace": event.get("log_namespace", "-"),
         "message": _cut(formatEvent(event), event),
     }
+    record |= event.get(FIELDS, {})
     if (failure := event.get("log_failure")) is not None:
         record["traceback"] = _cut(failure.getTraceback(), event)
     return json.dumps(record, ensure_ascii=False) + "\n"

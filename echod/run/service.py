@@ -141,6 +141,7 @@ class EchoService(Service):
         self.factory = EchoFactory(
             EchoProtocol, self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer
         )
+        self.factory.numbers.prefix = self._number_prefix
         self.factory.begin_hosting()
         self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
@@ -162,6 +163,11 @@ class EchoService(Service):
         """Let no connection of a port begin in the pump any more."""
         if self.factory is not None and self.factory.hosting is not None:
             self.factory.hosting.close(port)
+
+    @property
+    def _number_prefix(self) -> str:
+        """What comes before the numbers of connections."""
+        return ""
 
     @property
     def _reserved(self) -> int:

@@ -21,7 +21,6 @@ from zope.interface import implementer
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, close_label
 from echod.http.refusals import GOING_AWAY
-from echod.websocket.base import connection_log
 from echod.websocket.opening import Opening
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, FINISHED, LEAVING, LINGERING, OPENING, Phase
@@ -39,7 +38,7 @@ class Closing(Opening):
         self.failedByMe = True  # Autobahn asks for it after each frame
         self.note_outcome(Outcome.FAILED)
         if self.in_open_state:
-            connection_log.info("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
+            self.tell("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
 

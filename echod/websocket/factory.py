@@ -37,6 +37,7 @@ from echod.upstream import autobahn, tls_sessions
 from echod.websocket import json_echo
 from echod.websocket.connection import Connection
 from echod.websocket.hosting import Hosting
+from echod.websocket.numbers import Numbers
 from echod.websocket.phase import OPENING
 from echod.websocket.snapshot import Snapshot
 
@@ -96,6 +97,7 @@ class EchoFactory(WebSocketServerFactory):
         self.protocol = self._with_options(kind)
         self.live: dict[Connection, None] = {}
         """The live connections, in the order in which they were accepted."""
+        self.numbers = Numbers()
         self.state = State.STARTING
         """Written by the service, until the factory drains."""
         self.counts = Counts()

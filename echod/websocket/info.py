@@ -129,6 +129,8 @@ LIMITS = (
 class Facts:
     """What `/info` tells in addition to the request."""
 
+    number: str
+    """The connection's number."""
     address: str | None
     """The client's IP address, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None
     over a Unix socket."""
@@ -154,6 +156,7 @@ def describe(request: Request, facts: Facts) -> bytes:
     settings = facts.settings
     limits = {name: getattr(settings, name) for name in LIMITS} | {"max_message_size": settings.message_limit}
     told = {
+        "number": facts.number,
         "peer": {"address": facts.address, "port": facts.port},
         "path": request.path,
         "query": request.query,

@@ -21,7 +21,6 @@ from echod.faults import stages
 from echod.lane.codec import Codec
 from echod.lane.large import Large, Octets
 from echod.websocket import json_echo
-from echod.websocket.base import connection_log
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, LINGERING
 from echod.websocket.work import Working
@@ -209,8 +208,13 @@ class Messages(Working):
         traffic.received_messages += 1
         traffic.received_octets += len(payload)
         if self.factory.settings.log_messages:
-            text = describe_message(payload, is_binary, self.factory.settings.log_cut)
-            connection_log.info("recv: {text}", text=text, **{log.UNLIMITED: True})
+            self._tell_message(payload, is_binary)
+
+    def _tell_message(self, payload: bytes, is_binary: bool) -> None:
+        kind = "binary" if is_binary else "text"
+        text = describe_message(payload, is_binary, self.factory.settings.log_cut)
+        fields = {"type": kind, "length": len(payload), "payload": text}
+        self.tell("recv {kind}: {text}", fields, kind=kind, text=text, **{log.UNLIMITED: True})
 
     def _transforming(self, payload: bytes) -> Iterator[bytes]:
         assert self._transform is not None

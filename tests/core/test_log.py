@@ -34,12 +34,12 @@ def test_text() -> None:
 
 def test_json() -> None:
     here, out, _ = logger(LogFormat.JSON)
-    here.warn("one\n{x}", x="é")
+    here.warn("one\n{x}", x="é", **{log.FIELDS: {"connection": "7", "fin": True}})
     here.failure("broken", Failure(ValueError("why")))
     first, second = map(json.loads, out.getvalue().splitlines())
     assert first["time"][4] == "-"
     del first["time"]
-    assert first == {"level": "warn", "namespace": "here", "message": "one\né"}
+    assert first == {"level": "warn", "namespace": "here", "message": "one\né", "connection": "7", "fin": True}
     assert second["level"] == "critical"
     assert "ValueError: why" in second["traceback"]
 

@@ -98,7 +98,7 @@ def test_the_journal_has_each_line_with_its_priority(system: System) -> None:
     assert {int(entry["PRIORITY"]) for entry in own} == {INFO}
     assert not [entry for entry in own if re.match(r"<\d>", entry["MESSAGE"])]
     assert [entry["MESSAGE"] for entry in own if "not an error" in entry["MESSAGE"]] == [
-        r"recv: <3>not an error\n<0>nor a panic"
+        r"#1: recv text: <3>not an error\n<0>nor a panic"
     ]
     assert [entry for entry in own if "max-message-size 1KiB" in entry["MESSAGE"]]
 

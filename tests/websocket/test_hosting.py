@@ -606,6 +606,34 @@ def test_the_list(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_connection.terms == second.terms
 
 
+def test_a_connection_keeps_its_number(make: Make) -> None:
+    """A visitor gets one when it is listed, and keeps it as a guest and as a connection."""
+    house = make(ping_interval=0)
+    house.guest().reset()
+    house.loop.until(lambda: house.factory.count == 0)
+    client = house.dial()
+    house.loop.until(lambda: house.factory.count == 1)
+
+    def number() -> str:
+        (told,) = house.factory.snapshots(0, 9)
+        return told.number
+
+    assert (number(), number()) == ("1", "1")
+    client.push(HEAD)
+    house.loop.until(lambda: house.guests == 1)
+    assert number() == "1"
+    house.recall()
+    assert (house.only.number, number()) == ("1", "1")
+    client.reset()
+    house.loop.until(lambda: house.factory.count == 0)
+    house.guest()
+    assert number() == "2", "another connection has the descriptor"
+    unnamed = house.guest()
+    house.recall()
+    unnamed.send(client_frame(PING, b""))
+    assert sorted(it.number for it in house.factory.snapshots(0, 9)) == ["2", "3"]
+
+
 @pytest.mark.parametrize("is_unix", [False, True])
 def test_the_list_without_what_may_be_there(make: Make, is_unix: bool) -> None:
     house = make(is_unix, ping_interval=0)

@@ -82,6 +82,11 @@ class Worker(EchoService):
         ]
 
     @property
+    def _number_prefix(self) -> str:
+        # The log and the list of connections name a worker by its process, too.
+        return f"{os.getpid()}-"
+
+    @property
     def _reserved(self) -> int:
         # To cover a socket takes a second descriptor for it.
         return super()._reserved + 2 * len(self._descriptors_of_others())
