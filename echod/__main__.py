@@ -1,4 +1,4 @@
-"""`python -m echod`: the commands other than the daemon, which twistd runs.
+"""The command `echod`, which is also `python -m echod`: it serves, or checks a server.
 
 Knows the names of the commands, and where their output goes. Must never know what they do.
 """
@@ -20,13 +20,35 @@ from echod.core.printable import escape
 HELP = f"""\
 echod {__version__}, a WebSocket echo daemon
 
-    twistd -n --pidfile= echod --port tcp:8080    start the daemon (twistd echod --help)
-    python -m echod check URL                     check a WebSocket echo server (python -m echod check --help)
+    echod serve --port tcp:8080    serve in the foreground (echod serve --help)
+    echod check URL                check a WebSocket echo server (echod check --help)
+    echod --version                show the version
+
+If the command is not on the PATH, `python -m echod` does the same. echod is also a plugin of twistd and twist, for
+example to run in the background: twistd echod --port tcp:8080 (twistd echod --help)
 """
 
 
+def console() -> int:
+    """Run the command of this process, and return its exit status."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["serve"]:
+        # The plugin comes first: it hears SIGTERM while all else is loaded. The output is a log, which can't wait for
+        # the end of the command.
+        from echod import plugin, serve  # noqa: F401, PLC0415
+
+        return serve.main(arguments[1:])
+    # What a command loads is there to stay. A collection that looks at all of it takes 20 ms, and they would seem to be
+    # the time of the step of a check in which it happens.
+    gc.disable()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        # A locale without UTF-8 must not lose a line.
+        stream.reconfigure(errors="backslashreplace")
+    return run(arguments, sys.stdout, sys.stderr)
+
+
 def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
-    """Run the command that the arguments name, and return the exit status."""
+    """Run the command that the arguments name, other than `serve`, and return the exit status."""
     match arguments:
         case [] | ["-h" | "--help", *_]:
             out.write(HELP)
@@ -38,7 +60,7 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
 
             return command.main(rest, out, error_out)
         case _:
-            error_out.write(f"echod: {escape(arguments[0])} is not a command; python -m echod lists the commands\n")
+            error_out.write(f"echod: {escape(arguments[0])} is not a command; echod --help lists the commands\n")
             return os.EX_USAGE
     return os.EX_OK
 
@@ -75,10 +97,4 @@ def run(arguments: Sequence[str], out: TextIO | None, error_out: TextIO | None) 
 
 
 if __name__ == "__main__":
-    # What a command loads is there to stay. A collection that looks at all of it takes 20 ms, and they would seem to be
-    # the time of the step of a check in which it happens.
-    gc.disable()
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        # A locale without UTF-8 must not lose a line.
-        stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:], sys.stdout, sys.stderr))
+    sys.exit(console())

@@ -1,7 +1,8 @@
-"""The command line: `twistd echod [options]` becomes a `Settings`; every bad value is one line and exit status 1.
+"""The command line: `echod serve` and `twistd echod` turn the same options into a `Settings`. Every bad value is one
+line and exit status 1.
 
-Knows the options, their values, and the two programs (twistd and twist) that echod runs under. Must never decide what a
-value does.
+Knows the options, their values, and the programs of Twisted (twistd and twist) that echod may run under. Must never
+decide what a value does.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from echod.core.quantities import (
 from echod.lane import native
 from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
+from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
-from echod.run import log_place, signals, systemd
+from echod.run import log_place, report, signals, systemd
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
-from echod.run.workers.launch import make_command, make_environment
+from echod.run.workers.launch import make_command, make_environment, twist
 from echod.run.workers.role import Role, take_role
 from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.to_parent import make_log, tell_refusal
@@ -189,6 +191,7 @@ class Options(usage.Options):
         ["no-faults", None, "ignore the fault parameters of a URL, such as ?delay=250ms [off]"],
         ["no-console", None, "answer a plain GET with HTTP 426 instead of the console page [off]"],
         ["log-messages", None, "log a line for each message [off]"],
+        ["validate", None, "read the options, endpoints and certificates, then exit with status 0 or 1"],
     ]
 
     role: Role | None = None
@@ -207,6 +210,7 @@ class Options(usage.Options):
         self["port"].append(endpoint)
 
     opt_p = opt_port
+    opt_h = usage.Options.opt_help
 
     def opt_admin(self, endpoint: str) -> None:
         """ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]"""
@@ -259,6 +263,20 @@ class Options(usage.Options):
             self.native = native.load(self.settings.native)
         except native.NativeError as error:
             raise usage.UsageError(str(error)) from error
+        if self["validate"]:
+            self._report_validity()
+
+    def _report_validity(self) -> NoReturn:
+        for text, certificates in tls_endpoint.served((*self.endpoints, *self.admin_endpoints)):
+            for identity, fault in report.certificate_faults(certificates):
+                # The daemon starts with such a certificate, too.
+                stderr_line(f"echod: {text}: the certificate for {identity} {fault}")
+        print("echod: the options, and the files that they name, are valid")
+        sys.exit(0)
+
+    def program_of_workers(self) -> Sequence[str]:
+        """Return the program that runs a worker, as words after `python -m`."""
+        return twist(self.reactor)
 
     def _be_worker(self, role: Role) -> None:
         signals.end_with_parent()
@@ -278,23 +296,36 @@ class Options(usage.Options):
         sockets = endpoints.passed_descriptors()
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
-        self._check_pid_file()
         self._check_folders()
         self._check_shares()
         self.endpoints = self._make_endpoints(
             "port",
             [
                 text
-                for given in self.settings.ports
+                for given in self._judged(self.settings.ports, sockets)
                 for text in self._checked(
                     "port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX)
                 )
             ],
         )
-        self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
+        self.admin_endpoints = self._make_endpoints("admin", self._judged(self.settings.admins, sockets))
         self._check_sockets(sockets)
-        self.notifier = systemd.take(self.environment)
-        self.observer = self._take_log()
+        if self["validate"]:  # a daemon that runs in this folder has a pid file and a log, and keeps both
+            self._use_log(log_place.check)
+        else:
+            self._check_pid_file()
+            self.notifier = systemd.take(self.environment)
+            self.observer = self._take_log()
+
+    def _judged(self, texts: Sequence[str], sockets: Sequence[int]) -> Sequence[str]:
+        """Return the endpoints to judge: all, or with --validate those that need no sockets from systemd.
+
+        systemd passes sockets to the service, and not to what its unit runs beside it.
+        """
+        if sockets or not self["validate"]:
+            return texts
+        kinds = {text: text.removeprefix(proxy_header.PREFIX).partition(":")[0] for text in texts}
+        return [text for text, kind in kinds.items() if kind != systemd.ALL]
 
     def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
         return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
@@ -373,8 +404,12 @@ class Options(usage.Options):
             raise usage.UsageError(f"--{name} {text!r} {error}") from error
 
     def _take_log(self) -> Limiter | None:
+        """Return the observer for the log, if a program of Twisted or this one writes it."""
+        return self._use_log(partial(log_place.take, log_format=self.settings.log_format))
+
+    def _use_log(self, use: Callable[..., Limiter | None]) -> Limiter | None:
         try:
-            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None, sys.argv)
+            return use(self.parent, is_chosen=self["log-format"] is not None, arguments=sys.argv)
         except ValueError as error:
             raise usage.UsageError(str(error)) from error
 
@@ -390,6 +425,6 @@ def makeService(options: Options) -> IService:
         *common,
         admin_endpoints=options.admin_endpoints,
         notifier=options.notifier,
-        command=make_command(options.reactor, options.arguments),
+        command=make_command(options.program_of_workers(), options.arguments),
         environment=make_environment(options.environment),
     )

@@ -25,6 +25,7 @@ ROOMS = [
     "run",
     "options",
     "plugin",
+    "serve",
     "check",
     "__main__",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -266,6 +267,61 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         parse("--version")
     assert not exit_.value.code
     assert capsys.readouterr().out == f"echod {__version__}\n"
+
+
+VALID = "echod: the options, and the files that they name, are valid\n"
+
+
+def test_validation_reads_all_and_exits_with_0(certificate: Certificate, capsys: pytest.CaptureFixture[str]) -> None:
+    environment = {"NOTIFY_SOCKET": "/no/such/socket"}
+    options = Options(environment)
+    parent: Any = {"pidfile": __file__, "logfile": "/no/such/folder/log"}  # neither is the validation's to use
+    options.parent = parent
+    words = ("--port", f"ssl:0:privateKey={certificate.path}", "--admin", "tcp:0", "--validate")
+    with pytest.raises(SystemExit) as exit_:
+        options.parseOptions(words)
+    assert not exit_.value.code
+    assert capsys.readouterr().out == VALID
+    assert environment
+
+
+def test_validation_tells_which_certificates_clients_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon starts with them, so the status is 0."""
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    expired = Certificate(tmp_path / "expired.pem", age=2, rest=-1)
+    text = f"ssl:0:privateKey={expired.path}"
+    with pytest.raises(SystemExit) as exit_:
+        parse("--admin", text, "--validate")
+    assert not exit_.value.code
+    assert capsys.readouterr().out == VALID
+    assert re.fullmatch(f"echod: {text}: the certificate for localhost .* has expired\n", err.getvalue())
+
+
+@pytest.mark.parametrize("port", ["systemd", "haproxy:systemd", "systemd:domain=INET:index=0"])
+def test_validation_needs_no_sockets_of_the_service(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse("--port", port, "--admin", port, "--validate")
+    assert not exit_.value.code
+    assert "'tcp:no'" in refusal(monkeypatch, "--validate", "--port", port, "--port", "tcp:no")
+
+
+def test_validation_finds_what_contradicts_the_options_of_twistd(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    parent: Any = {"syslog": True}
+    options.parent = parent
+    with pytest.raises(SystemExit):
+        options.parseOptions(["--validate", "--log-format", "json"])
+    assert err.getvalue() == "echod: --log-format can't be combined with twistd's --logger or --syslog\n"
+
+
+@pytest.mark.parametrize("words", [("--log-format", "xml"), ("--port", "tcp:no"), ("--port", "ssl:0:privateKey=/no")])
+def test_validation_finds_mistakes(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert words[0] in refusal(monkeypatch, "--validate", *words)
 
 
 def test_help_names_every_option_with_its_default() -> None:

@@ -341,13 +341,15 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 
 
 def assert_found(environment: Environment, folder: Path) -> None:
-    """Assert that both programs know echod in a folder without echod's files, and that they leave nothing in the
-    folder."""
+    """Assert that both programs of Twisted know echod in a folder without echod's files, that the command echod runs
+    there, and that nothing is left in the folder."""
     folder.mkdir()
     assert LISTED.search(environment.run(["twistd", "--help"], folder))
     assert LISTED.search(environment.run(["twist", "--help"], folder))
     assert "--max-message-size=" in environment.run(["twistd", "echod", "--help"], folder)
     assert environment.run(["twistd", "echod", "--version"], folder) == f"echod {__version__}\n"
+    assert environment.run(["echod", "--version"], folder) == f"echod {__version__}\n"
+    assert environment.run(["echod", "serve", "--port", "tcp:0", "--validate"], folder).endswith(" are valid\n")
     assert not list(folder.iterdir())
 
 

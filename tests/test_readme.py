@@ -20,8 +20,8 @@ from echod.check.report import MAX_SIZE, CheckOutcome, Plan
 from echod.core import log
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
-from echod.options import Options
 from echod.run.report import describe_lane
+from echod.serve import ServeOptions
 from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon
@@ -100,7 +100,7 @@ def default(option: str) -> str:
 
 
 def test_the_table_has_every_option_with_its_default() -> None:
-    names = {name.rstrip("=") for name in Options().longOpt}
+    names = {name.rstrip("=") for name in ServeOptions().longOpt}
     assert option_rows() == {name: default(name) for name in names}
 
 
@@ -180,7 +180,7 @@ def test_the_lines_of_the_first_five_minutes_are_found() -> None:
     assert (readme.tools, readme.compiler) == ("apt-get install make python3-venv", "apt-get install gcc python3-dev")
     assert (readme.run, readme.test) == ("make run", "make test")
     assert readme.install[-1].endswith("pip install .")
-    assert readme.serve.endswith("twistd -n --pidfile= echod --port tcp:8080")
+    assert readme.serve.endswith("/echod serve --port tcp:8080")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,22 +30,20 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.client import Client
-from tests.daemon import DEFAULT_PORTS, Daemon, Program, run, script, wait_until
+from tests.daemon import COMMANDS, DEFAULT_PORTS, WORDS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.loop import needed_native
 from tests.tls import Certificate
 from tests.tools import give_up, needed
 
-PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
+PROGRAMS: tuple[Program, ...] = ("echod", "twistd", "twist")
 
 NOBODY = 65534
-
-FOREGROUND = {"twistd": ("-n", "--pidfile="), "twist": ()}
 
 
 def start(program: Program, *options: str, cwd: Path) -> tuple[int, str, str]:
     """Run a daemon that is expected to end by itself; return its exit status, standard output and standard error."""
-    done = run(script(program), *FOREGROUND[program], "echod", *options, cwd=cwd)
+    done = run(*COMMANDS[program], WORDS[program], *options, cwd=cwd)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -64,6 +63,10 @@ def connected(daemon: Daemon) -> Iterator[ClientConnection]:
 # Ways to run.
 
 WAYS: dict[str, dict[str, Any]] = {
+    "echod": {"program": "echod"},
+    "echod, asyncio": {"program": "echod", "reactor": "asyncio"},
+    "echod, poll": {"program": "echod", "reactor": "poll"},
+    "echod, select": {"program": "echod", "reactor": "select"},
     "twistd": {},
     "twistd, log file": {"has_log_file": True},
     "twistd, daemonized": {"is_daemonized": True},
@@ -83,9 +86,30 @@ def test_serves_and_ends_with_status_0_on_sigterm(way: dict[str, Any]) -> None:
 
 
 # SIGINT is handled differently by each program and reactor, because Python has a handler of its own for it.
-@pytest.mark.parametrize("way", ["twistd", "twistd, asyncio", "twist"])
+@pytest.mark.parametrize("way", ["echod", "echod, asyncio", "twistd", "twistd, asyncio", "twist"])
 def test_serves_and_ends_with_status_0_on_sigint(way: str) -> None:
     assert_ends_well(signal.SIGINT, WAYS[way])
+
+
+@pytest.mark.parametrize("reactor", [None, "asyncio"])
+def test_the_command_serves_with_workers(reactor: str | None) -> None:
+    with Daemon("--workers", "2", program="echod", reactor=reactor) as daemon, connected(daemon) as client:
+        client.send("hello")
+        assert client.recv(timeout=10) == "hello"
+        pids = [int(pid) for pid in daemon.wait_for_log("workers: ([0-9]+), ([0-9]+)").groups()]
+        for pid in pids:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            assert words[2:5] == [b"-m", b"echod", b"serve"]
+
+
+def test_the_command_looks_for_no_plugins(tmp_path: Path) -> None:
+    """Under twistd a plugin that can't be loaded is a traceback in the log, and a list of plugins is written."""
+    plugins = tmp_path / "twisted/plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "broken.py").write_text("raise RuntimeError\n")
+    with Daemon(program="echod", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}) as daemon:
+        assert "broken" not in daemon.log()
+    assert [path.name for path in plugins.iterdir()] == ["broken.py"]
 
 
 def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
@@ -415,6 +439,27 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
         assert option in output
     for default in ("[tcp:8080]", "[16MiB]", "[mirror]", "[5s]", "[text]"):
         assert default in output
+
+
+# What it would do.
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_validation_listens_on_nothing(
+    program: Program, port_in_use: int, certificate: Certificate, tmp_path: Path
+) -> None:
+    """Also beside a daemon that runs in the same folder."""
+    (tmp_path / "twistd.pid").write_text("1")
+    ports = (f"tcp:{port_in_use}", f"unix:{tmp_path / 'socket'}", f"ssl:0:privateKey={certificate.path}", "systemd")
+    options = [*(word for port in ports for word in ("--port", port)), "--admin", "tcp:0", "--validate"]
+    valid = "echod: the options, and the files that they name, are valid\n"
+    assert start(program, *options, cwd=tmp_path) == (0, valid, "")
+    if program == "twistd":
+        done = run(script("twistd"), "echod", *options, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, valid, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["twistd.pid"]
+    wrong = f"ssl:0:privateKey={tmp_path / 'twistd.pid'}"
+    assert "twistd.pid" in assert_refused(start(program, *options, "--port", wrong, cwd=tmp_path))
 
 
 # Mistakes.

@@ -21,19 +21,35 @@ from echod.upstream.log_file import AppendedLogFile
 def take(program: Any, log_format: LogFormat, is_chosen: bool, arguments: Sequence[str] = ()) -> Limiter | None:
     """Return the observer for the whole log, and make `twist` use it; twistd looks for it in the application.
 
-    `program` has the options of twistd or twist, or is None if neither runs. `arguments` is its command line.
-    `is_chosen` says that the format comes from an option of echod. Raises `ValueError` for what is impossible.
+    The arguments are those of `check`. Raises `ValueError` for what is impossible.
     """
+    check(program, is_chosen, arguments)
     if program is None:
         return None
     if "logFile" in program:
-        return _take_from_twist(program, log_format, is_chosen, _has_log_format(arguments))
-    return _make_for_twistd(program, log_format, is_chosen)
+        return _take_from_twist(program, log_format, _has_log_format(arguments))
+    return _make_for_twistd(program, log_format)
+
+
+def check(program: Any, is_chosen: bool, arguments: Sequence[str] = ()) -> None:
+    """Raise `ValueError` if the options of the two programs contradict each other.
+
+    `program` has the options of twistd or twist, or is None if neither runs. `arguments` is its command line.
+    `is_chosen` says that the format comes from an option of echod.
+    """
+    if program is None or not is_chosen:
+        return
+    if "logFile" not in program:
+        if program.get("logger") or program.get("syslog"):
+            raise ValueError("--log-format can't be combined with twistd's --logger or --syslog")
+    elif _has_log_format(arguments):
+        raise ValueError("echod's --log-format can't be combined with twist's own")
 
 
 def put(program: Any, observer: Limiter) -> None:
-    """Make twist, with its options in `program`, send the whole log to `observer`."""
-    program["fileLogObserverFactory"] = lambda _: observer
+    """Make twist, with its options in `program`, send the whole log to `observer`; without a program do nothing."""
+    if program is not None:
+        program["fileLogObserverFactory"] = lambda _: observer
 
 
 def _has_log_format(arguments: Sequence[str]) -> bool:
@@ -45,18 +61,14 @@ def _has_log_format(arguments: Sequence[str]) -> bool:
     return any(argument.startswith("--log-f") and not argument.startswith("--log-fi") for argument in own)
 
 
-def _take_from_twist(twist: Any, log_format: LogFormat, is_chosen: bool, is_twists_chosen: bool) -> Limiter:
-    if is_twists_chosen and is_chosen:
-        raise ValueError("echod's --log-format can't be combined with twist's own")
+def _take_from_twist(twist: Any, log_format: LogFormat, is_twists_chosen: bool) -> Limiter:
     out = twist["logFile"]
     observer = Limiter(twist["fileLogObserverFactory"](out)) if is_twists_chosen else make_observer(out, log_format)
     twist["fileLogObserverFactory"] = lambda _: observer
     return observer
 
 
-def _make_for_twistd(twistd: Any, log_format: LogFormat, is_chosen: bool) -> Limiter:
-    if (twistd.get("logger") or twistd.get("syslog")) and is_chosen:
-        raise ValueError("--log-format can't be combined with twistd's --logger or --syslog")
+def _make_for_twistd(twistd: Any, log_format: LogFormat) -> Limiter:
     if twistd.get("logger"):
         make = twistd["logger"]
         observer = Limiter(_as_observer(make()))

@@ -5,7 +5,7 @@ Knows what an operator wants to read at a start. Must never know how any of it c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
@@ -18,6 +18,7 @@ from echod.core.log import SERVICE, UNLIMITED
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
 from echod.lane.native import Native, zlib_functions
+from echod.net.tls.identity import Identity
 from echod.net.tls.reload import Certificates
 from echod.settings import Compression, Settings
 from echod.upstream import endpoints, names
@@ -34,16 +35,20 @@ def log_addresses(ports: Iterable[IListeningPort], admin_ports: Iterable[IListen
         _log.info("admin on {address}", address=describe_port(port, "http"), **{UNLIMITED: True})
 
 
+def certificate_faults(certificates: Certificates) -> Iterator[tuple[Identity, str]]:
+    """Return the certificates that clients refuse now, each with the reason."""
+    return ((identity, fault) for identity in certificates.used if (fault := identity.fault) is not None)
+
+
 def log_certificate_faults(text: str, certificates: Certificates) -> None:
     """Log which certificates of the endpoint `text` clients refuse now, and why."""
-    for identity in certificates.used:
-        if (fault := identity.fault) is not None:
-            _log.warn(
-                "{endpoint}: the certificate for {certificate} {fault}",
-                endpoint=text,
-                certificate=identity,
-                fault=fault,
-            )
+    for identity, fault in certificate_faults(certificates):
+        _log.warn(
+            "{endpoint}: the certificate for {certificate} {fault}",
+            endpoint=text,
+            certificate=identity,
+            fault=fault,
+        )
 
 
 def log_lane(native: Native | None, factory: EchoFactory) -> None:

@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import Logger, jsonFileLogObserver, textFileLogObserver
 from twisted.python.logfile import LogFile
 
-from echod.core.log import LogFormat
+from echod.core.log import LogFormat, make_observer
 from echod.run import log_place
 
 JOURNAL = LogFormat.JOURNAL
@@ -43,6 +43,7 @@ def say(observer: Any) -> None:
 
 def test_without_a_program_there_is_no_observer() -> None:
     assert log_place.take(None, JOURNAL, False) is None
+    log_place.put(None, make_observer(io.StringIO(), JOURNAL))
 
 
 def test_twist_writes_our_format_to_its_own_place() -> None:

@@ -97,7 +97,7 @@ def test_it_serves_from_the_start_and_changes_nothing_of_itself(system: System) 
 
 def test_the_command(system: System) -> None:
     assert system.run("echod", "--version").stdout == f"echod {__version__}\n"
-    done = system.run("echod", "--drain-timeout", "never", is_checked=False)
+    done = system.run("echod", "serve", "--drain-timeout", "never", is_checked=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"echod: --drain-timeout 'never' is not a duration.*\n", done.stderr), done.stderr
     system.wait_for(SERVICE, "ActiveState", "active")
