@@ -38,6 +38,7 @@ from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
+from echod.net.tls.throwaway import Authority
 from echod.run import log_place, report, signals, systemd
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
@@ -103,9 +104,21 @@ def parse_host(text: str) -> str:
     return text.lower().removesuffix(".")
 
 
+def parse_path(text: str) -> str:
+    """Return the absolute path of a file: twistd may change its directory before the file is written. Raises
+    `ValueError`."""
+    if not text:
+        raise ValueError("is no path of a file")
+    return str(Path(text).absolute())
+
+
 _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "authority-file": (
+        parse_path,
+        "PATH of a file to write: the certificate of the authority of throwaway: endpoints [none]",
+    ),
     "max-message-size": (
         parse_size,
         f"maximum SIZE of a message; a longer one gets close code 1009 [{format_size(_DEFAULT.max_message_size)}]",
@@ -284,8 +297,15 @@ class Options(usage.Options):
         with suppress(OSError):
             os.chdir(role.folder)
         self.settings = self._make_settings(_DEFAULT.ports).share(role.index)
+        self.issued = role.issued
+        authority = Authority(role.issued)
         self.endpoints = [
-            (text, self._checked("port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor)))
+            (
+                text,
+                self._checked(
+                    "port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor, authority=authority)
+                ),
+            )
             for text, descriptor in role.ports
         ]
         self.log, observer = make_log()
@@ -298,8 +318,10 @@ class Options(usage.Options):
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_folders()
         self._check_shares()
+        authority = Authority()
         self.endpoints = self._make_endpoints(
             "port",
+            authority,
             [
                 text
                 for given in self._judged(self.settings.ports, sockets)
@@ -308,7 +330,10 @@ class Options(usage.Options):
                 )
             ],
         )
-        self.admin_endpoints = self._make_endpoints("admin", self._judged(self.settings.admins, sockets))
+        self.admin_endpoints = self._make_endpoints("admin", authority, self._judged(self.settings.admins, sockets))
+        self.issued = authority.issued
+        if self.settings.authority_file is not None and not self.issued.authority:
+            raise usage.UsageError("--authority-file needs a throwaway: endpoint, such as --port throwaway:8443")
         self._check_sockets(sockets)
         if self["validate"]:  # a daemon that runs in this folder has a pid file and a log, and keeps both
             self._use_log(log_place.check)
@@ -327,8 +352,11 @@ class Options(usage.Options):
         kinds = {text: text.removeprefix(proxy_header.PREFIX).partition(":")[0] for text in texts}
         return [text for text, kind in kinds.items() if kind != systemd.ALL]
 
-    def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
-        return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
+    def _make_endpoints(
+        self, name: str, authority: Authority, texts: Sequence[str]
+    ) -> list[tuple[str, IStreamServerEndpoint]]:
+        parse = partial(parse_endpoint, self.reactor, authority=authority)
+        return [(text, self._checked(name, text, parse)) for text in texts]
 
     def _check_pid_file(self) -> None:
         twistd: Any = self.parent or {}  # or twist, which has no pid file
@@ -418,13 +446,16 @@ def makeService(options: Options) -> IService:
     """Return the service for `options`."""
     common = (options.settings, options.endpoints, options.reactor, options.observer, options.native)
     if options.role is not None:
-        return Worker(*common, log=options.log, role=options.role)
+        return Worker(*common, log=options.log, role=options.role, issued=options.issued)
     if options.settings.workers == 1:
-        return EchoService(*common, admin_endpoints=options.admin_endpoints, notifier=options.notifier)
+        return EchoService(
+            *common, admin_endpoints=options.admin_endpoints, notifier=options.notifier, issued=options.issued
+        )
     return Supervisor(
         *common,
         admin_endpoints=options.admin_endpoints,
         notifier=options.notifier,
+        issued=options.issued,
         command=make_command(options.program_of_workers(), options.arguments),
         environment=make_environment(options.environment),
     )

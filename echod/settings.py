@@ -43,6 +43,9 @@ class Settings:
     site can point its own name at this server (DNS rebinding), and a browser then lets the page's scripts read the
     answers. The Host field of such a request still has the page's name."""
 
+    authority_file: str | None = None
+    """The absolute path of a file that gets the certificate of the authority of `throwaway:` endpoints."""
+
     max_message_size: int = 16 * MIB
     """A longer message, after inflation, too, gets close code 1009. The test suites of other implementations go up to
     this size."""
@@ -229,13 +232,17 @@ class Settings:
         return min(self.max_message_size, self.max_buffered // self.workers // 2)
 
     def share(self, index: int) -> Settings:
-        """Return the settings of one worker, with its share of the limits for all; `index` is counted from 0."""
+        """Return the settings of one worker, with its share of the limits for all; `index` is counted from 0.
+
+        The parent writes the file.
+        """
         wanted = self.max_connections
         return replace(
             self,
             max_connections=None if wanted is None else wanted // self.workers + (index < wanted % self.workers),
             max_buffered=self.max_buffered // self.workers,
             workers=1,
+            authority_file=None,
         )
 
 

@@ -17,6 +17,8 @@ from twisted.python.systemd import ListenFDs
 
 from echod import __version__
 from echod.core.log import Limiter, LogFormat
+from echod.net.tls.endpoint import thrown_away
+from echod.net.tls.throwaway import Authority, Wanted
 from echod.options import Options, makeService
 from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
@@ -44,6 +46,8 @@ def test_every_option_is_a_setting() -> None:
             "tcp:0",
             "--port",
             "tcp:1:interface=127.0.0.1",
+            "--port",
+            "throwaway:4",
             "--max-message-size",
             "1GiB",
             "--max-buffered",
@@ -97,10 +101,12 @@ def test_every_option_is_a_setting() -> None:
             "--log-format",
             "json",
             "--no-console",
+            "--authority-file",
+            "/run/authority.pem",
         ],
     )
     assert settings == Settings(
-        ports=("tcp:0", "tcp:1:interface=127.0.0.1"),
+        ports=("tcp:0", "tcp:1:interface=127.0.0.1", "throwaway:4"),
         admins=("tcp:2", "tcp:3:interface=127.0.0.1"),
         admin_hosts=("echod", "a.example"),
         max_message_size=2**30,
@@ -122,6 +128,7 @@ def test_every_option_is_a_setting() -> None:
         has_console=False,
         log_messages=True,
         log_format=LogFormat.JSON,
+        authority_file="/run/authority.pem",
     )
     assert settings.message_limit == 2**15
 
@@ -158,6 +165,10 @@ WRONG = [
     ("--port", "ssl:8443:privateKey=/no/such/file.pem"),
     ("--port", "tls:/no/such/folder:port=0"),
     ("--port", ""),
+    ("--port", "throwaway:"),
+    ("--port", "throwaway:0:fault=none"),
+    ("--authority-file", ""),
+    ("--authority-file", "authority.pem"),
     ("--admin", "no such endpoint"),
     ("--admin", "tcp:port"),
     ("--admin", "ssl:8443:privateKey=/no/such/file.pem"),
@@ -344,6 +355,19 @@ def test_a_service_is_made() -> None:
     assert isinstance(makeService(options), EchoService)
 
 
+def test_all_throwaway_endpoints_have_the_same_authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = Options({})
+    ports = ["throwaway:0", "haproxy:throwaway:0:fault=expired"]
+    options.parseOptions(
+        ["--port", ports[0], "--port", ports[1], "--admin", "throwaway:1", "--authority-file", "authority.pem"]
+    )
+    assert options.settings.authority_file == str(tmp_path / "authority.pem")
+    assert options.issued.authority.count("BEGIN CERTIFICATE") == 1
+    assert list(options.issued.identities) == ["throwaway:0", "throwaway:0:fault=expired", "throwaway:1"]
+    assert cast(Any, makeService(options)).issued == options.issued
+
+
 # Workers.
 
 
@@ -368,7 +392,10 @@ def test_a_worker_has_a_service_of_its_own(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "socket"))
         unix.listen()
-        role = Role(1, (("haproxy:tcp:8080", passed.fileno()), ("unix:/run/echod", unix.fileno())))
+        authority = Authority()
+        authority.serve("throwaway:8080", Wanted())
+        ports = (("haproxy:throwaway:8080", passed.fileno()), ("unix:/run/echod", unix.fileno()))
+        role = Role(1, ports, issued=authority.issued)
         environment = {VARIABLE: role.encode()}
         options = Options(environment)
         twist: Any = {}
@@ -376,9 +403,13 @@ def test_a_worker_has_a_service_of_its_own(tmp_path: Path) -> None:
         options.parseOptions(["--workers", "2", "--max-connections", "5", "--max-buffered", "1MiB", "--admin", "tcp:0"])
         assert not environment
         assert (options.settings.max_connections, options.settings.max_buffered) == (2, 2**19)
-        assert [text for text, _ in options.endpoints] == ["haproxy:tcp:8080", "unix:/run/echod"]
+        assert [text for text, _ in options.endpoints] == ["haproxy:throwaway:8080", "unix:/run/echod"]
+        ((_, throwaway),) = thrown_away(options.endpoints)
+        assert throwaway.certificate == authority.serve("throwaway:8080", Wanted()).certificate
         assert isinstance(twist["fileLogObserverFactory"](None), Limiter)
-        assert isinstance(makeService(options), Worker)
+        service = makeService(options)
+        assert isinstance(service, Worker)
+        assert service.issued == authority.issued
 
 
 def test_a_worker_tells_its_parent_what_is_wrong(

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests import documents
 from tests.daemon import Daemon
 from tests.stock.readme import Readme
 from tests.test_layout import FOLDER, ROOMS
+from tests.tools import needed
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,6 +49,7 @@ FOR_EVERYONE = (
     "docs/performance.md",
     "docs/proxies.md",
     "docs/scaling.md",
+    "docs/tls.md",
     "docs/url.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -172,6 +175,25 @@ def test_the_line_to_try_works(tmp_path: Path) -> None:
     with Daemon() as daemon:
         done = documents.run_line(readme.to_try, tmp_path, daemon.port)
     assert (done.stdout, done.stderr, done.returncode) == (f"{readme.printed}\n", "", 0)
+
+
+def test_the_lines_for_wss_work(tmp_path: Path) -> None:
+    """Only the ports are others, because those of the README may be in use."""
+    needed("curl")
+    serve, ask = re.findall(r"^ {4}(.*(?:throwaway:|authority\.pem).*)$", README, re.MULTILINE)
+    ports = re.findall(r"--port (\S+)", serve)
+    assert ports == ["tcp:8080", "throwaway:8443"]
+    documents.prepare(tmp_path)
+    with Daemon(ports=[re.sub(r"[0-9]+", "0", port) for port in ports]) as daemon:
+        for port, url in zip(ports, daemon.urls, strict=True):
+            number = port.partition(":")[2]
+            assert f"//localhost:{number}" in ask
+            ask = ask.replace(f"//localhost:{number}", f"//localhost:{urlsplit(url).port}")
+        done = subprocess.run(
+            ["sh", "-c", ask], cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("OK - 10 messages")
 
 
 def test_the_lines_of_the_first_five_minutes_are_found() -> None:

@@ -17,9 +17,11 @@ from echod import __version__
 from echod.core.log import SERVICE, UNLIMITED
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
+from echod.http.paths import AUTHORITY_PATH
 from echod.lane.native import Native, zlib_functions
 from echod.net.tls.identity import Identity
 from echod.net.tls.reload import Certificates
+from echod.net.tls.throwaway import Throwaway
 from echod.settings import Compression, Settings
 from echod.upstream import endpoints, names
 from echod.websocket.factory import EchoFactory
@@ -49,6 +51,14 @@ def log_certificate_faults(text: str, certificates: Certificates) -> None:
             certificate=identity,
             fault=fault,
         )
+
+
+def log_throwaway(text: str, throwaway: Throwaway) -> None:
+    """Log the names in the certificate of the endpoint `text`, and what to do about it or what is wrong with it."""
+    names = ", ".join(throwaway.names)
+    what = f"trust {AUTHORITY_PATH}" if throwaway.fault is None else f"fault: {throwaway.fault}"
+    told = {"endpoint": text, "names": names, "what": what}
+    _log.info("{endpoint} has a throwaway certificate for {names}; {what}", **told, **{UNLIMITED: True})
 
 
 def log_lane(native: Native | None, factory: EchoFactory) -> None:

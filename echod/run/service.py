@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,9 +25,10 @@ from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
-from echod.run import report, signals
+from echod.net.tls.throwaway import Issued
+from echod.run import report, signals, whole_file
 from echod.run.listening import close_ports, listen_on, prepare_socket
-from echod.run.process import CannotStartError, set_descriptor_limit
+from echod.run.process import CannotStartError, refuse_to_start, set_descriptor_limit
 from echod.run.systemd import Notifier
 from echod.settings import Settings
 from echod.upstream import endpoints
@@ -53,10 +55,12 @@ class EchoService(Service):
         take_signals: bool = True,
         notifier: Notifier | None = None,
         admin_endpoints: Sequence[tuple[str, IStreamServerEndpoint]] = (),
+        issued: Issued | None = None,
     ) -> None:
         """Make a service for `endpoints`, each with its string, and an admin site on `admin_endpoints`.
 
-        `observer` becomes the application's log. `notifier` reports to the service manager.
+        `observer` becomes the application's log. `notifier` reports to the service manager. `issued` are the
+        certificates of `throwaway:` endpoints.
         """
         self._native = native
         self._settings = settings
@@ -66,6 +70,7 @@ class EchoService(Service):
         self._take_signals = take_signals
         self._notifier = notifier or Notifier()
         self._admin_endpoints = admin_endpoints
+        self.issued = issued or Issued()
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
         self._admin: AdminSite | None = None
@@ -127,17 +132,25 @@ class EchoService(Service):
     def _listen_or_leave(self) -> None:
         try:
             self._listen()
+            self._write_authority()
         except CannotStartError:
             for port in (*self._ports, *self._admin_ports):
                 endpoints.abandon(port)
             raise
+
+    def _write_authority(self) -> None:
+        if (path := self._settings.authority_file) is not None:
+            try:
+                whole_file.write(Path(path), self.issued.authority.encode())
+            except OSError as error:
+                refuse_to_start(f"can't write --authority-file {path}: {error.strerror}")
 
     def _listen(self) -> None:
         self._has_listened = True
         descriptors = set_descriptor_limit(self._reactor)
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._reserved)
-        pages = Pages(self._settings, lambda: bool(self.running))
+        pages = Pages(self._settings, lambda: bool(self.running), self.issued.authority)
         self.factory = EchoFactory(
             EchoProtocol, self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer
         )
@@ -190,6 +203,8 @@ class EchoService(Service):
         report.log_addresses(self._ports, self._admin_ports)
         for text, certificates in tls_endpoint.served(self._all_endpoints):
             report.log_certificate_faults(text, certificates)
+        for text, throwaway in tls_endpoint.thrown_away(self._all_endpoints):
+            report.log_throwaway(text, throwaway)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all connections have ended."""

@@ -6,6 +6,7 @@ import io
 import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -25,9 +26,11 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
-from echod.http.paths import HEALTH_PATH
+from echod.http.paths import AUTHORITY_PATH, HEALTH_PATH
 from echod.http.request import PageRequest
 from echod.net.endpoints import parse_endpoint
+from echod.net.tls.endpoint import thrown_away
+from echod.net.tls.throwaway import Authority
 from echod.run.process import CannotStartError
 from echod.run.service import EchoService
 from echod.run.systemd import Notifier
@@ -398,6 +401,51 @@ def test_a_certificate_that_clients_refuse_is_logged(tmp_path: Path, lines: list
         assert service.factory.certificates() == {(text, "localhost"): new.certificate.not_valid_after_utc.timestamp()}
     finally:
         yield service.stopService()
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_throwaway_certificate_is_left_alone(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    """It is reported at start, and nobody is warned of it: it has expired because that was asked for."""
+    authority, file = Authority(), tmp_path / "authority.pem"
+    texts = ["throwaway:0:interface=127.0.0.1", "throwaway:0:interface=127.0.0.1:fault=expired"]
+    endpoints = [(text, parse_endpoint(REAL, text, authority=authority)) for text in texts]
+    settings = Settings(authority_file=str(file))
+    service = EchoService(settings, endpoints, REAL, take_signals=False, issued=authority.issued)
+    service.startService()
+    try:
+        assert file.read_text() == authority.issued.authority
+        names = ", ".join(next(thrown_away(endpoints))[1].names)
+        told = [f"{text} has a throwaway certificate for {names}" for text in texts]
+        assert [line for line in lines if "throwaway certificate" in line] == [
+            f"{told[0]}; trust /authority.pem",
+            f"{told[1]}; fault: expired",
+        ]
+        assert service.factory is not None
+        assert service.factory.certificates() == {}
+        assert service.factory.pages is not None
+        request = PageRequest(b"GET", AUTHORITY_PATH, {})
+        assert service.factory.pages(request).endswith(authority.issued.authority.encode())
+        context = ssl.create_default_context(cafile=file)
+        client = yield deferToThread(Client, address(lines), context)
+        lines.clear()
+        service.reload()
+        assert lines == ["reloaded"]
+        assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+        again = yield deferToThread(
+            Client, address([f"listening on ws://127.0.0.1:{client.socket.getpeername()[1]}"]), context
+        )
+        for each in (client, again):
+            each.socket.close()
+    finally:
+        yield service.stopService()
+
+
+def test_an_authority_file_that_cant_be_written_ends_the_start(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "no" / "authority.pem"
+    service = EchoService(Settings(authority_file=str(path)), [], REAL, take_signals=False)
+    with pytest.raises(CannotStartError, match=f"^can't write --authority-file {path}: No such file or directory$"):
+        service.startService()
+    assert lines[-1].startswith("can't write")
 
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:

@@ -67,6 +67,16 @@ def test_missing_pages() -> None:
         assert b"ws://" in body
 
 
+def test_the_authority() -> None:
+    request = PageRequest(b"GET", "/authority.pem", {})
+    octets = Pages(Settings(), lambda: True, "-----BEGIN").answer(request)
+    assert b"\r\nContent-Type: application/pem-certificate-chain\r\n" in octets
+    assert octets.endswith(b"\r\n\r\n-----BEGIN")
+    response, body = ask("/authority.pem")
+    assert (response.status, body.count(b"\n")) == (404, 1)
+    assert b"without a throwaway: endpoint" in body
+
+
 def test_the_octets_of_an_answer() -> None:
     pages = Pages(Settings(), lambda: True)
     head, _, body = pages.answer(PageRequest(b"GET", "/%68ealthz", {})).partition(b"\r\n\r\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -121,6 +122,7 @@ class Supervisor(EchoService):
     def launch(self, index: int, process: Process) -> None:
         """Start a process for the worker; raises `OSError`."""
         role, passed = self._sockets.assign(index, self._folder)
+        role = replace(role, issued=self.issued)
         launch(self._reactor, process, self._command, self._environment, role, passed)
 
     def serving_changed(self) -> None:

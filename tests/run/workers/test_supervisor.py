@@ -16,6 +16,7 @@ import pytest_twisted
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import deferLater
 
+from echod.net.tls.throwaway import Issued
 from echod.run.process import MOST_DESCRIPTORS
 from echod.run.systemd import Notifier
 from tests.run.test_service import REAL
@@ -64,6 +65,17 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         second.end()
         assert stopped.called
         assert not started.reactor.getDelayedCalls()
+
+
+def test_all_workers_have_the_same_throwaway_certificates() -> None:
+    issued = Issued("the authority", {"throwaway:0": "key and certificate"})
+    started = Started(issued=issued)
+    for process in started.processes:
+        assert process.role is not None
+        assert process.role.issued == issued
+    started.service.stopService()
+    for process in started.processes:
+        process.end()
 
 
 def test_a_drain_during_the_start_is_told_and_readiness_never(tmp_path: Path) -> None:
