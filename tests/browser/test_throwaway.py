@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def trusting(throwaways: tuple[Daemon, Path]) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+def test_the_document_says_what_chromium_says() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tls.md").read_text()
+    for fault in Fault:
+        row = re.search(rf"^\| `{re.escape(fault)}` \|.*\| ([^|]+) \|$", text, re.MULTILINE)
+        assert row is not None
+        assert f"`{str(FAULTS[fault]).removeprefix('net::')}`" in row[1]
 
 
 def look_at(window: BrowserContext, url: str) -> str:

@@ -6,6 +6,7 @@ tests/browser/test_throwaway.py has Chromium.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -32,18 +33,26 @@ FAULTS = {
 }
 """What OpenSSL says: the version of TLS, or its objection."""
 
-OF_NODE = FAULTS | {
-    Fault.WRONG_NAME: "Hostname/IP does not match certificate's altnames",
-    Fault.UNKNOWN_AUTHORITY: "unable to verify the first certificate",
+OF_NODE = {
+    None: "TLSv1.3",
+    Fault.EXPIRED: "CERT_HAS_EXPIRED",
+    Fault.NOT_YET: "CERT_NOT_YET_VALID",
+    Fault.WRONG_NAME: "ERR_TLS_CERT_ALTNAME_INVALID",
+    Fault.SELF_SIGNED: "DEPTH_ZERO_SELF_SIGNED_CERT",
+    Fault.UNKNOWN_AUTHORITY: "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+    Fault.TLS_1_2: "TLSv1.2",
+    Fault.WEAK_KEY: "EE certificate key too weak",
 }
-"""What Node says where its words differ."""
+"""What Node says: the version, or the code of the error; for a weak key some versions of Node have no code."""
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tls.md"
 
 NODE = """
 const [port, authority] = process.argv.slice(1);
 const ca = require("fs").readFileSync(authority);
 const socket = require("tls").connect({ host: "127.0.0.1", port, servername: "localhost", ca });
 socket.on("secureConnect", () => { console.log(socket.getProtocol()); socket.destroy(); });
-socket.on("error", (error) => console.log(error.message));
+socket.on("error", (error) => console.log(error.code, error.message));
 """
 
 
@@ -62,13 +71,13 @@ def ask_openssl(port: int, authority: Path) -> str:
     return done.stdout + done.stderr
 
 
-def ask_python(port: int, authority: Path) -> str:
+def ask_python(port: int, authority: Path, name: str = "localhost") -> str:
     context = ssl.create_default_context(cafile=authority)
     context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python's default from 3.13 on
     try:
         with (
             socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as secure,
+            context.wrap_socket(plain, server_hostname=name) as secure,
         ):
             return secure.version() or ""
     except ssl.SSLCertVerificationError as error:
@@ -78,6 +87,22 @@ def ask_python(port: int, authority: Path) -> str:
 def ask_node(port: int, authority: Path) -> str:
     done = run(needed("node", "nodejs"), "-e", NODE, str(port), str(authority))
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "::1", socket.gethostname()])
+def test_the_other_names_are_right_too(daemon: Daemon, name: str) -> None:
+    assert ask_python(daemon.port, daemon.folder / "authority.pem", name) == "TLSv1.3"
+
+
+def test_the_document_says_what_clients_say() -> None:
+    """tests/browser/test_throwaway.py compares the column of Chromium."""
+    rows = re.findall(
+        r"^\| `([a-z0-9.-]+)` \| (?:[^|]+) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", DOCUMENT.read_text(), re.M
+    )
+    assert [name for name, _, _ in rows] == list(Fault)
+    for name, of_openssl, of_node in rows:
+        assert f"`{FAULTS[Fault(name)]}`" in of_openssl
+        assert f"`{OF_NODE[Fault(name)]}`" in of_node
 
 
 @pytest.mark.parametrize("fault", [None, Fault.TLS_1_2])
