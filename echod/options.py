@@ -39,7 +39,7 @@ from echod.net.endpoints import parse_endpoint
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
 from echod.net.tls.throwaway import Authority
-from echod.run import log_place, report, signals, systemd
+from echod.run import log_place, ready, report, signals, systemd
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers.launch import make_command, make_environment, twist
@@ -112,6 +112,11 @@ def parse_path(text: str) -> str:
     return str(Path(text).absolute())
 
 
+def parse_ready_file(text: str) -> str:
+    """Return the absolute path of a file, or `-`; raises `ValueError`."""
+    return text if text == ready.STANDARD_OUTPUT else parse_path(text)
+
+
 _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -180,6 +185,10 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "log-format": (
         partial(parse_choice, LogFormat),
         f"format of a log line: text, json or journal [{_DEFAULT.log_format}]",
+    ),
+    "ready-file": (
+        parse_ready_file,
+        "PATH of a file, or - for standard output, that gets one JSON object once every endpoint listens [none]",
     ),
     "workers": (
         parse_workers,
@@ -317,6 +326,7 @@ class Options(usage.Options):
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_folders()
+        self._check_ready_file()
         self._check_shares()
         authority = Authority()
         self.endpoints = self._make_endpoints(
@@ -376,6 +386,20 @@ class Options(usage.Options):
         if (fault := folder_fault(chroot, rundir)) is not None:
             raise usage.UsageError(fault)
 
+    def _check_ready_file(self) -> None:
+        place = self.settings.ready_file
+        if place is None:
+            return
+        if self.has_output_taken and log_place.is_in_background(self.parent):
+            raise usage.UsageError("--ready-file -: twistd without -n has no standard output")
+        if (fault := ready.fault(place)) is not None:
+            raise usage.UsageError(f"--ready-file {place} {fault}")
+
+    @property
+    def has_output_taken(self) -> bool:
+        """Whether standard output is for the ready file, and the log has to go to standard error."""
+        return self.settings.ready_file == ready.STANDARD_OUTPUT
+
     def _check_shares(self) -> None:
         settings = self.settings
         if settings.max_connections is not None and settings.max_connections < settings.workers:
@@ -433,7 +457,13 @@ class Options(usage.Options):
 
     def _take_log(self) -> Limiter | None:
         """Return the observer for the log, if a program of Twisted or this one writes it."""
-        return self._use_log(partial(log_place.take, log_format=self.settings.log_format))
+        return self._use_log(
+            partial(
+                log_place.take,
+                log_format=self.settings.log_format,
+                output=sys.stderr if self.has_output_taken else sys.stdout,
+            )
+        )
 
     def _use_log(self, use: Callable[..., Limiter | None]) -> Limiter | None:
         try:
@@ -447,15 +477,17 @@ def makeService(options: Options) -> IService:
     common = (options.settings, options.endpoints, options.reactor, options.observer, options.native)
     if options.role is not None:
         return Worker(*common, log=options.log, role=options.role, issued=options.issued)
+    of_daemon: dict[str, Any] = {
+        "admin_endpoints": options.admin_endpoints,
+        "notifier": options.notifier,
+        "issued": options.issued,
+        "ready_file": ready.ReadyFile(options.settings.ready_file),
+    }
     if options.settings.workers == 1:
-        return EchoService(
-            *common, admin_endpoints=options.admin_endpoints, notifier=options.notifier, issued=options.issued
-        )
+        return EchoService(*common, **of_daemon)
     return Supervisor(
         *common,
-        admin_endpoints=options.admin_endpoints,
-        notifier=options.notifier,
-        issued=options.issued,
+        **of_daemon,
         command=make_command(options.program_of_workers(), options.arguments),
         environment=make_environment(options.environment),
     )

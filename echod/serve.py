@@ -49,7 +49,7 @@ class ServeOptions(Options):
         return PROGRAM
 
     def _take_log(self) -> Limiter:
-        return make_observer(sys.stdout, self.settings.log_format)
+        return make_observer(sys.stderr if self.has_output_taken else sys.stdout, self.settings.log_format)
 
 
 def main(arguments: Sequence[str]) -> int:

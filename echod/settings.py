@@ -117,6 +117,9 @@ class Settings:
     log_format: LogFormat = LogFormat.TEXT
     """The format of a line of the log."""
 
+    ready_file: str | None = None
+    """The absolute path of the file that says where the daemon listens, once it serves; `-` is standard output."""
+
     native: str | None = None
     """`ECHOD_NATIVE`: "1" requires the native module of the express lane, "0" disables it, and None uses it if it is
     compiled."""

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.endpoints import _SystemdParser
+from twisted.logger import Logger
 from twisted.python.systemd import ListenFDs
 
 from echod import __version__
@@ -103,6 +104,8 @@ def test_every_option_is_a_setting() -> None:
             "--no-console",
             "--authority-file",
             "/run/authority.pem",
+            "--ready-file",
+            "/dev/shm/ready.json",
         ],
     )
     assert settings == Settings(
@@ -129,6 +132,7 @@ def test_every_option_is_a_setting() -> None:
         log_messages=True,
         log_format=LogFormat.JSON,
         authority_file="/run/authority.pem",
+        ready_file="/dev/shm/ready.json",
     )
     assert settings.message_limit == 2**15
 
@@ -177,6 +181,9 @@ WRONG = [
     ("--admin-host", "echod.example.com:9090"),
     ("--admin-host", "*.example.com"),
     ("--admin-host", "http://echod"),
+    ("--ready-file", ""),
+    ("--ready-file", "/no/such/folder/ready.json"),
+    ("--ready-file", "/dev/null"),
     ("--no-such-option", None),
     ("argument", None),
 ]
@@ -247,6 +254,30 @@ def test_a_bad_place_for_the_log_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SystemExit):
         options.parseOptions([])
     assert err.getvalue().startswith("echod: can't write the log: ")
+
+
+def test_the_path_of_the_ready_file_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse("--ready-file", "ready.json").ready_file == str(tmp_path / "ready.json")
+    assert parse("--ready-file", "-").ready_file == "-"
+
+
+@pytest.mark.parametrize("is_in_background", [False, True])
+def test_in_the_background_there_is_no_standard_output(is_in_background: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    parent: Any = {"nodaemon": not is_in_background}
+    options.parent = parent
+    with pytest.raises(SystemExit) if is_in_background else nullcontext():
+        options.parseOptions(["--ready-file", "-"])
+        assert options.observer is not None
+        Logger(namespace="here", observer=options.observer).info("hello")
+    told = "echod: --ready-file -: twistd without -n has no standard output\n"
+    assert err.getvalue().endswith(told if is_in_background else " [here] hello\n")
+    assert out.getvalue() == ""
 
 
 FOREIGN = 1

@@ -441,6 +441,47 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
         assert default in output
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_ready_file_says_where_it_serves(workers: str, program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    path.write_text("{}")  # of an earlier start
+    ports = ["tcp:0", "throwaway:0", f"unix:{tmp_path / 'socket'}"]
+    words = [*(word for port in ports for word in ("--port", port)), "--admin", "tcp:0:interface=127.0.0.1"]
+    command = [*COMMANDS[program], WORDS[program], *words, "--workers", workers, "--ready-file", str(path)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: path.exists() and path.read_text() != "{}", "the ready file")
+            found = json.loads(path.read_text())
+            assert (found["pid"], found["version"]) == (process.pid, __version__)
+            for url in found["urls"][:2]:
+                trust = ssl.create_default_context(cadata=found["authority"]) if url.startswith("wss:") else None
+                with connect(url, ssl=trust) as client:
+                    echo(client, "hello")
+            with unix_connect(found["urls"][2].removeprefix("unix:")) as client:
+                echo(client, "hello")
+            with urlopen(f"{found['admin_urls'][0]}/readyz") as answer:
+                assert answer.read() == b"serving\n"
+        finally:
+            process.terminate()
+        assert process.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_standard_output_has_the_ready_line_alone(program: Program, tmp_path: Path) -> None:
+    command = [*COMMANDS[program], WORDS[program], "--port", "tcp:0", "--ready-file", "-"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["urls"][0]
+        with connect(url) as client:
+            echo(client, "hello")
+        process.terminate()
+        rest, log = process.communicate()
+    assert (process.returncode, rest) == (0, "")
+    assert "listening on " in log
+
+
 # What it would do.
 
 

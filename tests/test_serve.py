@@ -81,6 +81,14 @@ def test_it_serves_until_the_reactor_stops(
     assert capsys.readouterr().out.endswith(" [here] hello\n")
 
 
+def test_the_log_leaves_standard_output_to_the_ready_file(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ServeOptions({})
+    options.parseOptions(["--port", "tcp:0", "--ready-file", "-"])
+    Logger(namespace="here", observer=options.observer).info("hello")
+    told = capsys.readouterr()
+    assert (told.out, told.err.endswith(" [here] hello\n")) == ("", True)
+
+
 @pytest.mark.usefixtures("observers")
 def test_a_start_that_fails_is_one_line_and_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     err = io.StringIO()

@@ -5,9 +5,11 @@ Knows what an operator wants to read at a start. Must never know how any of it c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
@@ -25,6 +27,9 @@ from echod.net.tls.throwaway import Throwaway
 from echod.settings import Compression, Settings
 from echod.upstream import endpoints, names
 from echod.websocket.factory import EchoFactory
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The address of this machine in place of the one that stands for every interface."""
 
 _log = Logger(namespace=SERVICE)
 
@@ -72,6 +77,32 @@ def log_limits(settings: Settings, max_connections: int, scope: str = "") -> Non
     """Log the limits, and their scope if that is not the whole daemon; this is the last line of a start."""
     limits = describe_limits(settings, max_connections) + scope
     _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
+
+
+def describe_start(
+    ports: Iterable[IListeningPort], admin_ports: Iterable[IListeningPort], authority: str
+) -> dict[str, object]:
+    """Return what a program wants to know that waits for the daemon, as values for JSON.
+
+    `authority` is the certificate of the authority of `throwaway:` endpoints, as PEM; it is empty if there are none.
+    """
+    return {
+        "urls": [describe_for_client(port, "ws") for port in ports],
+        "admin_urls": [describe_for_client(port, "http") for port in admin_ports],
+        "authority": authority or None,
+        "pid": os.getpid(),
+        "version": __version__,
+    }
+
+
+def describe_for_client(port: IListeningPort, scheme: str) -> str:
+    """Return where a client on this machine finds `port`: every interface includes loopback."""
+    address: Any = port.getHost()
+    if endpoints.serves_both_families(port):
+        address = IPv4Address("TCP", "localhost", address.port)
+    elif (host := _LOOPBACK.get(getattr(address, "host", ""))) is not None:
+        address = IPv4Address("TCP", host, address.port)
+    return describe_address(address, has_tls(port), scheme)
 
 
 def describe_port(port: IListeningPort, scheme: str) -> str:

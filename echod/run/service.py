@@ -20,15 +20,16 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from echod.core.lag import LagMeter
-from echod.core.log import SERVICE, UNLIMITED, Limiter
+from echod.core.log import SERVICE, UNLIMITED, Limiter, stderr_line
 from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
 from echod.net.tls.throwaway import Issued
 from echod.run import report, signals, whole_file
-from echod.run.listening import close_ports, listen_on, prepare_socket
-from echod.run.process import CannotStartError, refuse_to_start, set_descriptor_limit
+from echod.run.listening import close_ports, describe_failure, listen_on, prepare_socket
+from echod.run.process import CannotStartError, fail_at_exit, refuse_to_start, set_descriptor_limit
+from echod.run.ready import ReadyFile
 from echod.run.systemd import Notifier
 from echod.settings import Settings
 from echod.upstream import endpoints
@@ -55,12 +56,13 @@ class EchoService(Service):
         take_signals: bool = True,
         notifier: Notifier | None = None,
         admin_endpoints: Sequence[tuple[str, IStreamServerEndpoint]] = (),
+        ready_file: ReadyFile | None = None,
         issued: Issued | None = None,
     ) -> None:
         """Make a service for `endpoints`, each with its string, and an admin site on `admin_endpoints`.
 
-        `observer` becomes the application's log. `notifier` reports to the service manager. `issued` are the
-        certificates of `throwaway:` endpoints.
+        `observer` becomes the application's log. `notifier` reports to the service manager, and `ready_file` to whoever
+        waits for it. `issued` are the certificates of `throwaway:` endpoints.
         """
         self._native = native
         self._settings = settings
@@ -69,6 +71,7 @@ class EchoService(Service):
         self._observer = observer
         self._take_signals = take_signals
         self._notifier = notifier or Notifier()
+        self._ready_file = ready_file or ReadyFile()
         self._admin_endpoints = admin_endpoints
         self.issued = issued or Issued()
         self._ports: list[IListeningPort] = []
@@ -76,6 +79,7 @@ class EchoService(Service):
         self._admin: AdminSite | None = None
         self._lag: LagMeter | None = None
         self._has_listened = False
+        self._has_failed = False
         self._reload_fault = ""
         """Why the last reload failed; empty if it did not."""
         self.factory: EchoFactory | None = None
@@ -110,8 +114,23 @@ class EchoService(Service):
         self._reactor.callWhenRunning(self._tell_ready)
 
     def _tell_ready(self) -> None:
-        if self.running:  # otherwise a signal came first
+        if not self.running:  # a signal came first
+            return
+        try:
+            self._ready_file.write(report.describe_start(self._ports, self._admin_ports, self.issued.authority))
+        except OSError as error:
+            self.fail(f"can't write the ready file: {describe_failure(error)}")
+        else:
             self._notifier.start(self._reactor, self._status)
+
+    def fail(self, reason: str) -> None:
+        """End the daemon, as one that can't start, with one line and exit status 1."""
+        if not self._has_failed:
+            self._has_failed = True
+            _log.error("{reason}", reason=reason)
+            stderr_line(f"echod: {reason}")
+            fail_at_exit()
+            self.stop_process()
 
     def _status(self) -> str:
         """Return the line that the service manager shows."""
@@ -130,6 +149,10 @@ class EchoService(Service):
             self.factory.state = State.SERVING
 
     def _listen_or_leave(self) -> None:
+        try:
+            self._ready_file.remove_old()
+        except OSError as error:
+            refuse_to_start(f"can't remove the old ready file: {describe_failure(error)}")
         try:
             self._listen()
             self._write_authority()
@@ -210,6 +233,7 @@ class EchoService(Service):
         """Stop accepting, close every connection with 1001, and fire when all connections have ended."""
         super().stopService()
         _log.info("shutting down")
+        self._ready_file.remove()
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done = [*close_ports(self._endpoints, ports), self._drain()]

@@ -73,6 +73,25 @@ def test_twistd_in_the_foreground(options: dict[str, Any], monkeypatch: pytest.M
     assert out.getvalue() == "<6>hello\n"
 
 
+def test_another_stream_takes_the_place_of_standard_output(tmp_path: Path) -> None:
+    out = io.StringIO()
+    say(log_place.take({"nodaemon": 1, "logfile": "-"}, JOURNAL, True, output=out))
+    twist: dict[str, Any] = {"logFile": sys.stdout, "fileLogObserverFactory": textFileLogObserver}
+    say(log_place.take(twist, JOURNAL, True, output=out))
+    assert out.getvalue() == 2 * "<6>hello\n"
+    twist["logFile"] = io.StringIO()
+    say(log_place.take(twist, JOURNAL, True, output=out))
+    say(log_place.take({"logfile": "log"}, JOURNAL, True, output=out))
+    assert out.getvalue() == 2 * "<6>hello\n"
+    assert (twist["logFile"].getvalue(), (tmp_path / "log").read_text()) == 2 * ("<6>hello\n",)
+
+
+def test_only_twistd_without_its_option_runs_in_the_background() -> None:
+    assert log_place.is_in_background({})
+    for program in (None, {"nodaemon": 1}, {"debug": True}, {"logFile": sys.stdout}):
+        assert not log_place.is_in_background(program)
+
+
 @pytest.mark.parametrize(
     ("options", "name"), [({}, "twistd.log"), ({"logfile": "my.log"}, "my.log"), ({"nodaemon": 1, "logfile": "a"}, "a")]
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import signal
 import socket
@@ -25,6 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 
+from echod import __version__
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
 from echod.http.paths import AUTHORITY_PATH, HEALTH_PATH
 from echod.http.request import PageRequest
@@ -32,6 +35,7 @@ from echod.net.endpoints import parse_endpoint
 from echod.net.tls.endpoint import thrown_away
 from echod.net.tls.throwaway import Authority
 from echod.run.process import CannotStartError
+from echod.run.ready import ReadyFile
 from echod.run.service import EchoService
 from echod.run.systemd import Notifier
 from echod.settings import Settings
@@ -280,6 +284,62 @@ def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lin
     assert fake.stops == 1
     assert "reloaded" not in lines
     service.stopService()
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_ready_file_is_there_while_it_serves(certificate: Certificate, tmp_path: Path) -> Generator[Any, Any, None]:
+    path = tmp_path / "ready.json"
+    path.write_text("of an earlier start")
+    texts = ["tcp:0:interface=127.0.0.1", f"ssl:0:privateKey={certificate.path}", f"unix:{tmp_path / 'socket'}"]
+    service = EchoService(
+        Settings(),
+        [(text, parse_endpoint(REAL, text)) for text in texts],
+        REAL,
+        take_signals=False,
+        admin_endpoints=[("tcp:0", parse_endpoint(REAL, "tcp:0:interface=0.0.0.0"))],
+        ready_file=ReadyFile(str(path)),
+    )
+    service.privilegedStartService()
+    assert not path.exists()
+    service.startService()
+    listening_ports: list[Any] = [*service._ports[:2], *service._admin_ports]
+    ports = [port.getHost().port for port in listening_ports]
+    assert json.loads(path.read_text()) == {
+        "urls": [f"ws://127.0.0.1:{ports[0]}", f"wss://localhost:{ports[1]}", f"unix:{tmp_path / 'socket'}"],
+        "admin_urls": [f"http://127.0.0.1:{ports[2]}"],
+        "authority": None,
+        "pid": os.getpid(),
+        "version": __version__,
+    }
+    stopped = service.stopService()
+    assert not path.exists()
+    yield stopped
+
+
+def test_a_ready_file_that_can_not_be_written_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", err)
+    fails: list[bool] = []
+    monkeypatch.setattr("echod.run.service.fail_at_exit", lambda: fails.append(True))
+    fake = FakeReactor()
+    service = make(reactor=fake, ready_file=ReadyFile(str(tmp_path / "none" / "ready.json")))
+    service.startService()
+    told = "can't write the ready file: No such file or directory"
+    assert (err.getvalue(), fails, fake.stops) == (f"echod: {told}\n", [True], 1)
+    assert told in lines
+    service.fail("a second reason")
+    assert (fails, fake.stops) == ([True], 1)
+    service.stopService()
+
+
+def test_an_old_ready_file_that_can_not_be_removed_refuses_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(CannotStartError, match=r"^can't remove the old ready file: Is a directory$"):
+        make(ready_file=ReadyFile(str(tmp_path))).privilegedStartService()
 
 
 @pytest_twisted.inlineCallbacks
