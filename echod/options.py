@@ -182,6 +182,11 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
         parse_duration,
         f"maximum DURATION from SIGTERM to the end of the process [{format_duration(_DEFAULT.drain_timeout)}]",
     ),
+    "log-frames-rate": (
+        parse_count,
+        "maximum NUMBER of lines a second, for --log-frames, of each kind: openings, answers, frames and ends "
+        f"[{_DEFAULT.log_frames_rate}]",
+    ),
     "log-format": (
         partial(parse_choice, LogFormat),
         f"format of a log line: text, json or journal [{_DEFAULT.log_format}]",
@@ -212,6 +217,7 @@ class Options(usage.Options):
     optFlags = [  # noqa: RUF012
         ["no-faults", None, "ignore the fault parameters of a URL, such as ?delay=250ms [off]"],
         ["no-console", None, "answer a plain GET with HTTP 426 instead of the console page [off]"],
+        ["log-frames", None, "log a line for each opening handshake, frame and end of a connection [off]"],
         ["log-messages", None, "log a line for each message [off]"],
         ["validate", None, "read the options, endpoints and certificates, then exit with status 0 or 1"],
     ]
@@ -443,6 +449,7 @@ class Options(usage.Options):
             has_faults=not self["no-faults"],
             has_console=not self["no-console"],
             log_messages=bool(self["log-messages"]),
+            log_frames=bool(self["log-frames"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,
         )

@@ -114,6 +114,13 @@ class Settings:
     log_messages: bool = False
     """Whether each message is logged."""
 
+    log_frames: bool = False
+    """Whether each opening handshake, each frame and each end of a connection is logged."""
+
+    log_frames_rate: int = 200
+    """The most lines of `--log-frames` in a second, of each kind: openings, answers, frames, ends. It is more than a
+    person's test brings, and 200 lines take 10 ms. A suite of tests may want more."""
+
     log_format: LogFormat = LogFormat.TEXT
     """The format of a line of the log."""
 
@@ -181,7 +188,8 @@ class Settings:
     """A worker that has served for this long did not end early."""
 
     log_cut: int = 256
-    """Characters of a message that `--log-messages` shows."""
+    """Characters of a message that `--log-messages` shows, and bytes of a payload and of a header field that
+    `--log-frames` shows."""
 
     min_deflated: int = 64
     """A shorter answer is not compressed: the headers of deflate take what compression could save."""

@@ -99,6 +99,9 @@ def test_every_option_is_a_setting() -> None:
             "3",
             "--no-faults",
             "--log-messages",
+            "--log-frames",
+            "--log-frames-rate",
+            "9",
             "--log-format",
             "json",
             "--no-console",
@@ -130,6 +133,8 @@ def test_every_option_is_a_setting() -> None:
         has_faults=False,
         has_console=False,
         log_messages=True,
+        log_frames=True,
+        log_frames_rate=9,
         log_format=LogFormat.JSON,
         authority_file="/run/authority.pem",
         ready_file="/dev/shm/ready.json",
@@ -138,6 +143,7 @@ def test_every_option_is_a_setting() -> None:
 
 
 WRONG = [
+    ("--log-frames-rate", "0"),
     ("--max-message-size", "16M"),
     ("--max-message-size", "0"),
     ("--max-message-size", "-1"),

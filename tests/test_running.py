@@ -719,6 +719,35 @@ def test_the_log_of_a_long_message_has_its_size_before_escaping(message: str | b
     assert len(line) < 2000
 
 
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
+def test_log_frames_tells_what_a_client_sent(log_format: str) -> None:
+    with Daemon("--log-frames", "--log-format", log_format) as daemon:
+        daemon.wait_for_log("express lane: (off|.* because of --log-frames)")
+        with connect(daemon.url, compression=None, additional_headers={"Cookie": "a=secret"}) as client:
+            echo(client, "a\n#1: b")
+        daemon.wait_for_log("#1: end: ")
+        lines = [line for line in daemon.log().splitlines() if "#1: " in line]
+    assert "secret" not in daemon.log()
+    if log_format == "json":
+        records = [json.loads(line) for line in lines]
+        assert {record["connection"] for record in records} == {"1"}
+        assert [record["event"] for record in records] == ["opening", "answer", *["frame"] * 4, "end"]
+        assert [record["direction"] for record in records[2:6]] == ["in", "out", "in", "out"]
+        assert (records[2]["type"], records[2]["payload"], records[2]["masked"]) == ("text", r"a\n#1: b", True)
+        assert (records[6]["code"], records[6]["closer"], records[6]["outcome"]) == (1000, "client", "clean")
+        return
+    messages = [LOG_FORMATS[log_format](line) for line in lines]
+    assert re.match(r"#1: opening from \S+: GET / HTTP/1.1 \|.* \| Cookie: \(8 octets, not shown\)", messages[0])
+    assert messages[1].startswith("#1: answer: HTTP/1.1 101 Switching Protocols | ")
+    assert messages[2:6] == [
+        r"#1: in text fin masked length=7: a\n#1: b",
+        r"#1: out text fin length=7: a\n#1: b",
+        "#1: in close fin masked length=2: 1000",
+        "#1: out close fin length=2: 1000",
+    ]
+    assert messages[6].startswith("#1: end: clean; closed by the client with 1000; received frames=2 messages=1 ")
+
+
 def test_messages_are_not_logged_unless_asked_for() -> None:
     with Daemon() as daemon, connected(daemon):
         assert "recv" not in daemon.log()

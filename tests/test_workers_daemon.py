@@ -537,6 +537,15 @@ def test_messages_are_logged_by_every_worker() -> None:
             daemon.wait_for_log(message + r', "connection": "\1", "type": "text", "length": 11')
 
 
+def test_frames_are_logged_by_every_worker() -> None:
+    with Daemon(*TWO, "--log-frames", "--log-format", "json") as daemon, on_both(daemon) as found:
+        for client in found:
+            client.echo(b"{braces}")
+        for pid in workers(daemon):
+            message = rf'"message": "worker {pid}: #({pid}-[0-9]+): in text fin masked length=8: {{braces}}"'
+            daemon.wait_for_log(message + r', "connection": "\1", "event": "frame", "direction": "in", "opcode": 1')
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_workers_run_under_twist_and_daemonized(number: signal.Signals) -> None:
     with Daemon("--workers", "2", program="twist") as daemon, on_both(daemon) as found:

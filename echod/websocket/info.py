@@ -160,7 +160,7 @@ def describe(request: Request, facts: Facts) -> bytes:
         "peer": {"address": facts.address, "port": facts.port},
         "path": request.path,
         "query": request.query,
-        "headers": [[name.decode(), _header(name, value)] for name, value in request.lines],
+        "headers": [[name.decode(), show_field(name, value.strip(b" \t"))] for name, value in request.lines],
         "subprotocol": facts.subprotocol,
         "extensions": facts.extensions,
         "compression": describe_compression(facts.terms),
@@ -197,9 +197,12 @@ def describe_tls(connection: Any) -> dict[str, str | None] | None:
     }
 
 
-def _header(name: bytes, value: bytes) -> str:
-    value = value.strip(b" \t")
-    return value.decode(errors="backslashreplace") if name.lower() in SHOWN else f"({len(value)} octets, not shown)"
+def show_field(name: bytes, value: bytes, cut: int | None = None) -> str:
+    """Return what is shown of a header field: the first `cut` bytes of its value, or only its length if it may be a
+    secret."""
+    if name.lower() not in SHOWN:
+        return f"({len(value)} octets, not shown)"
+    return value[:cut].decode(errors="backslashreplace") + ("…" if len(value[:cut]) < len(value) else "")
 
 
 def _faults(facts: Facts) -> dict[str, Any]:

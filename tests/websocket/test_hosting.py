@@ -316,7 +316,7 @@ def test_what_is_not_ordinary(house: House, head: bytes) -> None:
     assert house.guests == 0
 
 
-@pytest.mark.parametrize("settings", [{"log_messages": True}, {"max_connections_per_address": 3}])
+@pytest.mark.parametrize("settings", [{"log_messages": True}, {"log_frames": True}, {"max_connections_per_address": 3}])
 def test_no_guests(make: Make, settings: dict[str, Any]) -> None:
     """Where something has to be known of each connection before it is answered, there is no door."""
     house = make(is_open=False, ping_interval=0, **settings)
