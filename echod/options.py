@@ -33,6 +33,7 @@ from echod.core.quantities import (
     parse_positive_duration,
     parse_size,
 )
+from echod.help import describe
 from echod.lane import native
 from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
@@ -151,7 +152,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "compression": (
         partial(parse_choice, Compression),
-        f"treatment of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
+        f"MODE of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
     ),
     "ping-interval": (
         parse_duration,
@@ -189,7 +190,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "log-format": (
         partial(parse_choice, LogFormat),
-        f"format of a log line: text, json or journal [{_DEFAULT.log_format}]",
+        f"FORMAT of a log line: text, json or journal [{_DEFAULT.log_format}]",
     ),
     "ready-file": (
         parse_ready_file,
@@ -207,10 +208,9 @@ class Options(usage.Options):
     """What `twistd echod --help` shows."""
 
     synopsis = "[options]"
-    longdesc = (
-        "A WebSocket echo daemon. ENDPOINT is a server endpoint string of Twisted. SIZE is a number of bytes, or of "
-        "KiB, MiB or GiB, such as 64KiB. DURATION takes ms, s or m, such as 250ms."
-    )
+
+    command = "twistd -n echod"
+    """What the examples of the help begin with."""
 
     # The value None stands for the default in `Settings`, which the help shows.
     optParameters = [[name, None, None, text] for name, (_, text) in _VALUES.items()]  # noqa: RUF012
@@ -238,7 +238,6 @@ class Options(usage.Options):
         self["port"].append(endpoint)
 
     opt_p = opt_port
-    opt_h = usage.Options.opt_help
 
     def opt_admin(self, endpoint: str) -> None:
         """ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]"""
@@ -251,6 +250,19 @@ class Options(usage.Options):
     def opt_origin(self, pattern: str) -> None:
         """PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"""
         self["origin"].append(pattern)
+
+    def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
+        """Return the help."""
+        flags = [name for name in self.longOpt if not name.endswith("=")]
+        short = {name: letter for letter, name in self.synonyms.items() if len(letter) == 1}
+        return describe(self.command, self.docs, flags, short)
+
+    def opt_help(self) -> NoReturn:
+        """Show this help and exit."""
+        print(self)
+        sys.exit(0)
+
+    opt_h = opt_help
 
     def opt_version(self) -> NoReturn:
         """Show the version and exit."""

@@ -30,6 +30,7 @@ class ServeOptions(Options):
     """What `echod serve --help` shows: the plugin's options, and the one of twistd that matters in the foreground."""
 
     synopsis = "Usage: echod serve [options]"
+    command = "echod serve"
 
     def opt_reactor(self, name: str) -> None:
         """NAME of the event loop of Twisted to use, such as epoll, poll, select or asyncio [default]"""

@@ -23,6 +23,7 @@ ROOMS = [
     "echo",
     "web",
     "run",
+    "help",
     "options",
     "plugin",
     "serve",

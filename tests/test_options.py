@@ -372,16 +372,24 @@ def test_validation_finds_mistakes(words: tuple[str, ...], monkeypatch: pytest.M
     assert words[0] in refusal(monkeypatch, "--validate", *words)
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_output(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(option)
+    assert not exit_.value.code
+    assert "--max-connections NUMBER" in capsys.readouterr().out
+
+
 def test_help_names_every_option_with_its_default() -> None:
     text = " ".join(str(Options()).split())
     for words in (
-        "--port= ENDPOINT to listen on",
+        "--port ENDPOINT endpoint to listen on",
         "[tcp:8080]",
         "[16MiB]",
         "[256MiB]",
         "[20s]",
         "--log-messages",
-        "--origin=",
+        "--origin PATTERN",
     ):
         assert words in text
 

@@ -346,7 +346,7 @@ def assert_found(environment: Environment, folder: Path) -> None:
     folder.mkdir()
     assert LISTED.search(environment.run(["twistd", "--help"], folder))
     assert LISTED.search(environment.run(["twist", "--help"], folder))
-    assert "--max-message-size=" in environment.run(["twistd", "echod", "--help"], folder)
+    assert "--max-message-size SIZE" in environment.run(["twistd", "echod", "--help"], folder)
     assert environment.run(["twistd", "echod", "--version"], folder) == f"echod {__version__}\n"
     assert environment.run(["echod", "--version"], folder) == f"echod {__version__}\n"
     assert environment.run(["echod", "serve", "--port", "tcp:0", "--validate"], folder).endswith(" are valid\n")

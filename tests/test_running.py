@@ -420,6 +420,24 @@ def test_prints_one_line_per_address_and_one_with_the_limits(program: Program, t
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_line_of_the_log_is_about_parts_of_twisted(
+    workers: str, program: Program, certificate: Certificate, tmp_path: Path
+) -> None:
+    address = ":interface=127.0.0.1"
+    secure = f"ssl:0:privateKey={certificate.path}{address}"
+    ports = [f"tcp:0{address}", f"unix:{tmp_path / 'socket'}", secure, f"haproxy:tcp:0{address}", f"haproxy:{secure}"]
+    options = ("--admin", f"tcp:0{address}", "--admin", secure, "--workers", workers, "--log-format", "json")
+    with Daemon(*options, ports=ports, program=program) as daemon:
+        daemon.stop()
+        records = [json.loads(line) for line in daemon.log().splitlines()]
+    of_service = [found["message"] for found in records if found["namespace"] == "echod.service"]
+    assert {found["namespace"] for found in records} <= {"echod.service", "echod.workers"}
+    assert len([line for line in of_service if line.startswith("listening on ")]) == 5
+    assert len([line for line in of_service if line.startswith("admin on ")]) == 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_version(program: Program, tmp_path: Path) -> None:
     assert start(program, "--version", cwd=tmp_path) == (0, f"echod {__version__}\n", "")
 
@@ -429,12 +447,12 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
     status, output, error = start(program, "--help", cwd=tmp_path)
     assert (status, error) == (0, "")
     for option in (
-        "--port=",
-        "--max-message-size=",
-        "--compression=",
-        "--handshake-timeout=",
+        "--port ENDPOINT",
+        "--max-message-size SIZE",
+        "--compression MODE",
+        "--handshake-timeout DURATION",
         "--log-messages",
-        "--log-format=",
+        "--log-format FORMAT",
     ):
         assert option in output
     for default in ("[tcp:8080]", "[16MiB]", "[mirror]", "[5s]", "[text]"):

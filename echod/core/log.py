@@ -54,6 +54,17 @@ _LONG_LEVELS = (LogLevel.error, LogLevel.critical)
 # The priority of a line in the journal (sd-daemon(3)).
 _PRIORITY = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
+NOISE = ("log_legacy", "twisted.application.", "twisted.internet.base", "twisted.scripts.")
+"""How the namespaces begin in which Twisted informs about itself: its ports, its loop, and twistd or twist. Of all this
+the operator wants to know only what is wrong, which has a higher level."""
+
+FAILURES = ("Unable to ", "Warning: ")
+"""How the texts begin of those lines among them that tell of something wrong all the same: that the list of plugins
+can't be written, or the pid file not be removed."""
+
+NOISE_OF_FACTORIES = ("Starting factory ", "Stopping factory ")
+"""How the formats begin of the lines that Twisted logs in the namespace of each factory that does not forbid it."""
+
 UNLIMITED = "echod_unlimited"
 """The key that marks an event which is never left out, because the operator asked for each such line."""
 
@@ -110,9 +121,19 @@ _LINES: dict[LogFormat, Callable[[LogEvent], str | None]] = {
 }
 
 
+def is_noise(event: LogEvent) -> bool:
+    """Tell whether an event tells an operator nothing."""
+    level = event.get("log_level")
+    if level is not LogLevel.info:
+        return level is LogLevel.debug
+    if (event.get("log_namespace") or "").startswith(NOISE):
+        return not formatEvent(event).startswith(FAILURES)
+    return (event.get("log_format") or "").startswith(NOISE_OF_FACTORIES)
+
+
 @implementer(ILogObserver)
 class Limiter:
-    """Passes on the events that are to be written: from `info` upwards, and `EVENTS_PER_SECOND` of each kind.
+    """Passes on the events that are to be written: no noise, and `EVENTS_PER_SECOND` of each kind.
 
     At the end of a second one line tells how many events were left out. The limit begins with `start`, which brings the
     clock, so that no line of the start is lost.
@@ -138,7 +159,7 @@ class Limiter:
 
     def __call__(self, event: LogEvent) -> None:
         """Take one event of Twisted's log."""
-        if event.get("log_level") is LogLevel.debug:
+        if is_noise(event):
             return
         if self._clock is None or event.get(UNLIMITED):
             self._observer(event)

@@ -138,3 +138,23 @@ def test_stderr_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: 
     monkeypatch.setattr("sys.stderr", io.StringIO())
     log.stderr_line("one line")
     assert capfd.readouterr().err in ("one line\n", "")
+
+
+@pytest.mark.parametrize("namespace", ["log_legacy", "twisted.internet.base", "twisted.scripts._twistd_unix.AppLogger"])
+def test_what_twisted_says_about_itself_is_left_out_unless_it_is_wrong(namespace: str) -> None:
+    _, out, observer = logger(LogFormat.JOURNAL)
+    twisted = Logger(namespace=namespace, observer=observer)
+    twisted.info("EchoFactory starting on 8080")
+    assert out.getvalue() == ""
+    twisted.warn("the pid file is stale")
+    twisted.info("Unable to write to plugin cache {path}", path="dropin.cache")
+    assert out.getvalue() == "<4>the pid file is stale\n<6>Unable to write to plugin cache dropin.cache\n"
+
+
+def test_the_names_of_factories_are_left_out() -> None:
+    here, out, _ = logger(LogFormat.JOURNAL)
+    here.info("Starting factory {factory!r}", factory=here)
+    here.info("Stopping factory {factory!r}", factory=here)
+    assert out.getvalue() == ""
+    here.info("Starting again")
+    assert out.getvalue() == "<6>Starting again\n"
