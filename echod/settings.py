@@ -191,6 +191,10 @@ class Settings:
     """Characters of a message that `--log-messages` shows, and bytes of a payload and of a header field that
     `--log-frames` shows."""
 
+    kept_frames: int = 50
+    """Frames that are kept of each traced connection, to be shown: 25 messages with their echoes. With payloads that
+    are cut at `log_cut` they take up to 30 KiB."""
+
     min_deflated: int = 64
     """A shorter answer is not compressed: the headers of deflate take what compression could save."""
 

@@ -135,6 +135,8 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"cut at {settings.log_cut} characters" in log_text
     assert f"cut at {settings.log_cut} bytes" in log_text
     assert f"at most {settings.log_frames_rate} lines of each kind" in log_text
+    assert f"its last {settings.kept_frames} frames at `/connections/17`" in log_text
+    assert f"its last {settings.kept_frames} frames |" in admin
     assert f"an echo of less than {settings.min_deflated} bytes" in " ".join(COMPRESSION.split())
     assert f"its window is {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
 

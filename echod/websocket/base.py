@@ -77,6 +77,9 @@ class ConnectionBase(autobahn.ServerProtocol):
     faulty: Faulty | None = None
     """The faults that the URL asks for; None if it asks for none."""
 
+    is_traced = False
+    """Whether each of its frames is told of."""
+
     _number: str | None = None
 
     def enter(self, phase: Phase) -> None:

@@ -148,6 +148,7 @@ class Connection(Upkeep):
         """Return the state of the connection now, as a value."""
         return Snapshot(
             number=self.number,
+            is_traced=self.is_traced,
             peer=self.carrier.peer,
             client=self.address,
             path=self.path,

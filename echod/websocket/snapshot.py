@@ -17,6 +17,9 @@ class Snapshot:
 
     number: str
 
+    is_traced: bool
+    """Whether its last frames are kept."""
+
     peer: tuple[str, int] | None
     """The IP address and port at the other end of the socket, which may be a proxy's; None for a Unix socket."""
 

@@ -1,4 +1,5 @@
-"""`--log-frames`: a connection whose opening, frames and end are told, each in a line of the log.
+"""`--log-frames`: a connection whose opening, frames and end are told, each in a line of the log. Its last frames are
+kept to be shown.
 
 With the option, the factory makes a connection of the class `Traced` and the protocol's own. Without it, no connection
 pays anything. A traced connection stays in Python: all its bytes come through `feed` and `_write`.
@@ -10,14 +11,15 @@ Knows what is told, and when. Must never know what a frame means.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from echod.core.account import TracedAccount
 from echod.core.counts import NO_CLOSE_FRAME
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.log import UNLIMITED
@@ -25,7 +27,7 @@ from echod.core.printable import escape
 from echod.http.head_reader import HeadReader
 from echod.http.upgrade import HandshakeGuard, Verdict
 from echod.websocket.connection import Connection
-from echod.websocket.frames import FrameReader, show
+from echod.websocket.frames import Frame, FrameReader, show
 from echod.websocket.info import show_field
 from echod.websocket.phase import LINGERING, OPENING
 
@@ -33,14 +35,20 @@ FED = 128
 """Bytes to feed Autobahn at a time: up to 21 frames, for each of which, and for its answer, there may be a line. In
 these pieces a connection still notices in time that its turn is over."""
 
+OVERHEAD = 300
+"""Bytes that a kept frame takes in addition to its payload: two tuples, their numbers, and the heads of these
+objects."""
+
 _log = Logger(namespace="echod.connection")
 
 
 class Tracing:
-    """What all traced connections share: how many lines there may be."""
+    """What all traced connections share: who they are, and how many lines there may be."""
 
     def __init__(self, rate: int, ticker: Ticker) -> None:
         """`rate`: the most lines of each kind in a second."""
+        self.live: dict[str, Traced] = {}
+        """The live traced connections by their numbers."""
         self._rate = rate
         self._written: Counter[str] = Counter()
         self._left_out = 0
@@ -83,16 +91,36 @@ class _TracedHead(HeadReader):
         return verdict
 
 
+class _Kept(NamedTuple):
+    """A frame that is kept to be shown."""
+
+    at: float
+    """When it came or went, by the factory's clock."""
+    direction: str
+    frame: Frame
+
+    @property
+    def size(self) -> int:
+        return len(self.frame.payload) + OVERHEAD
+
+
 class Traced(Connection):
     """A connection of which everything is told."""
 
     slice_size = FED
+    is_traced = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account: TracedAccount = TracedAccount()
+        self._kept: deque[_Kept] = deque()
 
     def connectionMade(self) -> None:
         """Begin to read frames both ways."""
         most = self.factory.settings.log_cut
         self._received, self._sent = FrameReader(most), FrameReader(most)
         super().connectionMade()
+        self._tracing.live[self.number] = self
 
     def onOpen(self) -> None:
         """Begin to echo, without the codec."""
@@ -157,9 +185,38 @@ class Traced(Connection):
 
     def _tell_frame(self, direction: str, reader: FrameReader) -> None:
         frame = reader.next()
-        if frame is not None and self._may_tell("frame"):
+        if frame is None:
+            return
+        self._keep(direction, frame)
+        if self._may_tell("frame"):
             fields = {"direction": direction, **frame.fields()}
             self._tell_event("frame", "{direction} {frame}", fields, direction=direction, frame=str(frame))
+
+    def _keep(self, direction: str, frame: Frame) -> None:
+        """Keep a frame, and no more than there may be: none while memory is short."""
+        kept = _Kept(self.factory.clock.seconds(), direction, frame)
+        self._kept.append(kept)
+        self.account.frames += kept.size
+        if self.factory.budget.is_tight:
+            self._forget_frames()
+        elif len(self._kept) > self.factory.settings.kept_frames:
+            self.account.frames -= self._kept.popleft().size
+
+    def _forget_frames(self) -> None:
+        self._kept.clear()
+        self.account.frames = 0
+
+    def wait_for_room(self) -> None:
+        """Stop reading, because memory is short. The frames are the first to go."""
+        self._forget_frames()
+        super().wait_for_room()
+
+    def last_frames(self) -> list[dict[str, Any]]:
+        """Return what there is to tell of the last frames, the oldest first. `at` is in seconds from `since` on."""
+        return [
+            {"at": round(kept.at - self.since, 6), "direction": kept.direction, **kept.frame.fields()}
+            for kept in self._kept
+        ]
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection. The frame for which it fails may not have come whole."""
@@ -175,6 +232,8 @@ class Traced(Connection):
             self.note_early_end(reason.value)
         if self._may_tell("end"):
             self._tell_end()
+        self._tracing.live.pop(self.number, None)
+        self._forget_frames()
         super().connectionLost(reason)
 
     def _tell_end(self) -> None:
@@ -197,9 +256,13 @@ class Traced(Connection):
 
     # Lines.
 
-    def _may_tell(self, kind: str) -> bool:
+    @property
+    def _tracing(self) -> Tracing:
         assert self.factory.tracing is not None
-        return self.factory.tracing.admits(kind)
+        return self.factory.tracing
+
+    def _may_tell(self, kind: str) -> bool:
+        return self._tracing.admits(kind)
 
     def _tell_event(self, event: str, words: str, fields: dict[str, Any], **values: Any) -> None:
         self.tell(words, {"event": event, **fields}, **values, **{UNLIMITED: True})

@@ -352,3 +352,63 @@ def test_a_lost_one_is_freed_without_the_garbage_collector(clock: Clock) -> None
         assert reference() is None
     finally:
         gc.enable()
+
+
+# The last frames.
+
+
+def frames_of(peer: Peer) -> list[dict[str, Any]]:
+    """Return the last frames of the only connection of a factory."""
+    tracing = peer.protocol.factory.tracing
+    assert tracing is not None
+    (connection,) = tracing.live.values()
+    assert tracing.live == {connection.number: connection}
+    return connection.last_frames()
+
+
+def test_the_last_frames_are_kept(clock: Clock) -> None:
+    peer = opened(clock, log_frames=True, log_frames_rate=1, kept_frames=3, log_cut=2)
+    assert frames_of(peer) == []
+    clock.advance(1)
+    peer.send(client_frame(TEXT, b"one") + client_frame(TEXT, b"two"))
+    clock.advance(0.5)
+    peer.send(client_frame(PING, b"?")[:-1])
+    common = {"opcode": 1, "type": "text", "fin": True, "rsv": [], "length": 3, "at": 1.0}
+    assert frames_of(peer) == [
+        {**common, "direction": "out", "masked": False, "payload": "on…"},
+        {**common, "direction": "in", "masked": True, "payload": "tw…"},
+        {**common, "direction": "out", "masked": False, "payload": "tw…"},
+    ]
+    peer.send(client_frame(PING, b"?")[-1:])
+    assert [(frame["type"], frame["at"]) for frame in frames_of(peer)] == [("text", 1.0), ("ping", 1.5), ("pong", 1.5)]
+    assert peer.protocol.snapshot().is_traced
+    peer.lose()
+    tracing = peer.protocol.factory.tracing
+    assert tracing is not None
+    assert not tracing.live
+
+
+def test_frames_go_first_when_memory_is_short(clock: Clock) -> None:
+    peer = opened(clock, log_frames=True, max_buffered=64 * 1024)
+    peer.send(client_frame(TEXT, b"hello"))
+    assert peer.protocol.count() > 500
+    peer.protocol.wait_for_room()
+    assert (frames_of(peer), peer.protocol.count(), peer.protocol.is_waiting) == ([], 0, True)
+    peer.protocol.go_on(1000)
+    peer.protocol.factory.budget.is_tight = True
+    peer.send(client_frame(TEXT, b"hello"))
+    assert (frames_of(peer), peer.protocol.count()) == ([], 0)
+    peer.protocol.factory.budget.is_tight = False
+    peer.send(client_frame(TEXT, b"hello"))
+    assert len(frames_of(peer)) == 2
+
+
+def test_a_connection_that_is_turned_away_is_forgotten(clock: Clock) -> None:
+    """It is reset while it is being made if too many are."""
+    factory = make_factory(clock, max_connections=1, log_frames=True, reserved_descriptors=0)
+    peers = [Peer(factory) for _ in range(3)]
+    assert [peer.transport.aborted for peer in peers] == [False, True, True]
+    for peer in peers:
+        peer.lose()
+    assert factory.tracing is not None
+    assert not factory.tracing.live

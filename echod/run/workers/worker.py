@@ -158,6 +158,14 @@ class Worker(EchoService):
                 return self._signed(sources.part(factory, *value))
             case "newest":
                 return self._signed(sources.newest(factory, value))
+            case _:
+                return self._answer_rarely(factory, kind, value)
+
+    def _answer_rarely(self, factory: EchoFactory, kind: str, value: Any) -> Any:
+        match kind:
+            case "traced":
+                told = sources.traced(factory, value)
+                return told and self._signed([told])[0]
             case _:  # "reload"
                 faults = self._read_certificates()
                 self._report_reload(faults)
