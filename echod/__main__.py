@@ -10,11 +10,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
-from errno import EBADF
+from contextlib import redirect_stdout
 from typing import TextIO
 
 from echod import __version__
+from echod.core import output
 from echod.core.printable import escape
 
 HELP = f"""\
@@ -81,19 +81,7 @@ def run(arguments: Sequence[str], out: TextIO | None, error_out: TextIO | None) 
         status = int(end.code or 0)
     if not told.getvalue():
         return status
-    try:
-        if out is None:
-            raise OSError(EBADF, os.strerror(EBADF))
-        out.write(told.getvalue())
-        out.flush()
-    except OSError as error:
-        if out is not None:
-            # Python would try to write the rest of the stream's buffer once more at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        with suppress(OSError):
-            error_out.write(f"echod: can't write to standard output: {error.strerror}\n")
-        return os.EX_IOERR
-    return status
+    return output.write(told.getvalue(), out, error_out) or status
 
 
 if __name__ == "__main__":

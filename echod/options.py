@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
 from echod import __version__
+from echod.core import output
 from echod.core.budget import READ_SIZE
 from echod.core.log import Limiter, LogFormat, stderr_line
 from echod.core.quantities import (
@@ -204,6 +205,10 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
 """The options that take one value: what parses the value, and the option's help."""
 
 
+def _tell_and_exit(text: str) -> NoReturn:
+    sys.exit(output.write(f"{text}\n", sys.stdout, sys.__stderr__))
+
+
 class Options(usage.Options):
     """What `twistd echod --help` shows."""
 
@@ -259,15 +264,13 @@ class Options(usage.Options):
 
     def opt_help(self) -> NoReturn:
         """Show this help and exit."""
-        print(self)
-        sys.exit(0)
+        _tell_and_exit(str(self))
 
     opt_h = opt_help
 
     def opt_version(self) -> NoReturn:
         """Show the version and exit."""
-        print(f"echod {__version__}")
-        sys.exit(0)
+        _tell_and_exit(f"echod {__version__}")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse. A wrong option is one line on standard error and exit status 1; twistd itself would exit with 0."""
@@ -311,8 +314,7 @@ class Options(usage.Options):
             for identity, fault in report.certificate_faults(certificates):
                 # The daemon starts with such a certificate, too.
                 stderr_line(f"echod: {text}: the certificate for {identity} {fault}")
-        print("echod: the options, and the files that they name, are valid")
-        sys.exit(0)
+        _tell_and_exit("echod: the options, and the files that they name, are valid")
 
     def program_of_workers(self) -> Sequence[str]:
         """Return the program that runs a worker, as words after `python -m`."""

@@ -521,6 +521,17 @@ def test_validation_listens_on_nothing(
     assert "twistd.pid" in assert_refused(start(program, *options, "--port", wrong, cwd=tmp_path))
 
 
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("option", ["--version", "--help", "--validate"])
+def test_output_that_can_not_be_written_is_one_line(option: str, program: Program) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMANDS[program], WORDS[program], option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    told = "echod: can't write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (os.EX_IOERR, told)
+
+
 # Mistakes.
 
 WRONG = {
