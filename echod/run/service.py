@@ -150,16 +150,20 @@ class EchoService(Service):
 
     def _listen_or_leave(self) -> None:
         try:
-            self._ready_file.remove_old()
-        except OSError as error:
-            refuse_to_start(f"can't remove the old ready file: {describe_failure(error)}")
-        try:
             self._listen()
+            self._remove_old_ready_file()
             self._write_authority()
         except CannotStartError:
             for port in (*self._ports, *self._admin_ports):
                 endpoints.abandon(port)
             raise
+
+    def _remove_old_ready_file(self) -> None:
+        # Not before it listens: a start that finds its ports in use must leave the file of the daemon that has them.
+        try:
+            self._ready_file.remove_old()
+        except OSError as error:
+            refuse_to_start(f"can't remove the old ready file: {describe_failure(error)}")
 
     def _write_authority(self) -> None:
         if (path := self._settings.authority_file) is not None:

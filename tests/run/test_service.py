@@ -334,10 +334,13 @@ def test_a_ready_file_that_can_not_be_written_ends_the_start(
     service.stopService()
 
 
-def test_an_old_ready_file_that_can_not_be_removed_refuses_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_start_that_listens_removes_an_old_ready_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    path = tmp_path / "ready.json"
+    path.write_text("of the daemon that has the port")
+    with listening() as port, pytest.raises(CannotStartError, match="in use"):
+        make(f"tcp:{port}:interface=127.0.0.1", ready_file=ReadyFile(str(path))).privilegedStartService()
+    assert path.exists()
     with pytest.raises(CannotStartError, match=r"^can't remove the old ready file: Is a directory$"):
         make(ready_file=ReadyFile(str(tmp_path))).privilegedStartService()
 
