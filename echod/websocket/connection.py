@@ -148,7 +148,6 @@ class Connection(Upkeep):
         """Return the state of the connection now, as a value."""
         return Snapshot(
             number=self.number,
-            is_traced=self.is_traced,
             peer=self.carrier.peer,
             client=self.address,
             path=self.path,
@@ -161,6 +160,7 @@ class Connection(Upkeep):
             subprotocol=self.subprotocol,
             extensions=self.extensions,
             terms=self.terms,
+            is_traced=self.is_traced,
         )
 
     # The faults' wishes: `stages.Afflicted`.

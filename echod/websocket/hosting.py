@@ -161,28 +161,12 @@ class Hosting:
         since = self._factory.clock.seconds() - listed.age
         if not isinstance(request, Request):
             return Snapshot(
-                *(
-                    number,
-                    False,
-                    peer,
-                    None,
-                    "/",
-                    since,
-                    "connecting",
-                    traffic,
-                    0,
-                    False,
-                    ServedBy.AUTOBAHN,
-                    None,
-                    [],
-                    None,
-                )
+                number, peer, None, "/", since, "connecting", traffic, 0, False, ServedBy.AUTOBAHN, None, [], None
             )
         asked = query.parse(request.query, self._factory.settings).compression
         agreed = self._factory.agree(request, asked, True) if request.extensions else None
         return Snapshot(
             number=number,
-            is_traced=False,
             peer=peer,
             client=client_address(request.fields, peer and plain_address(peer[0]), self._factory.settings.trust_proxy),
             path=request.path[:PATH_CUT],

@@ -17,9 +17,6 @@ class Snapshot:
 
     number: str
 
-    is_traced: bool
-    """Whether its last frames are kept."""
-
     peer: tuple[str, int] | None
     """The IP address and port at the other end of the socket, which may be a proxy's; None for a Unix socket."""
 
@@ -51,3 +48,6 @@ class Snapshot:
 
     terms: Terms | None
     """What was agreed on for permessage-deflate; None without it."""
+
+    is_traced: bool = False
+    """Whether its last frames are kept."""

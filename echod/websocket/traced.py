@@ -87,7 +87,7 @@ class _TracedHead(HeadReader):
         verdict = super().feed(data)
         if verdict is not None:
             # A head that is refused before it is whole is told as far as it is known.
-            self._tell(self.head or bytes(self._octets) or data)
+            self._tell(self.head or bytes(self._octets).lstrip() or data)
         return verdict
 
 
@@ -119,8 +119,8 @@ class Traced(Connection):
         """Begin to read frames both ways."""
         most = self.factory.settings.log_cut
         self._received, self._sent = FrameReader(most), FrameReader(most)
-        super().connectionMade()
         self._tracing.live[self.number] = self
+        super().connectionMade()
 
     def onOpen(self) -> None:
         """Begin to echo, without the codec."""
@@ -150,7 +150,7 @@ class Traced(Connection):
     def _take_apart(self, head: bytes, show_value: Callable[[bytes, bytes, int], str]) -> tuple[str, list[list[str]]]:
         """Return the first line of a head and its fields, as pairs. What is no field may hold a secret, too."""
         cut, most = self.factory.settings.log_cut, self.factory.settings.max_head_lines
-        first, *lines = (line for line in head.split(b"\r\n") if line)
+        first, *lines = [line for line in head.split(b"\r\n") if line] or [b""]
         fields = []
         for line in lines[:most]:
             name, colon, value = line.partition(b":")
@@ -270,7 +270,7 @@ class Traced(Connection):
 
 def _show_any_field(_: bytes, value: bytes, cut: int) -> str:
     """Return what is shown of a field of an answer: there is no secret in what echod itself says."""
-    return value[:cut].decode() + "…" * (len(value) > cut)
+    return value[:cut].decode(errors="replace") + "…" * (len(value) > cut)
 
 
 def _sums(reader: FrameReader, messages: int, octets: int) -> dict[str, int]:

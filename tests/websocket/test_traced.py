@@ -210,10 +210,11 @@ def test_a_client_that_leaves_in_the_middle_of_a_frame(made: Bed, told: Told) ->
             "refused",
         ),
         (b"\x16\x03\x01", r"\x16\x03\x01", None, "refused"),
+        (b"\r\n\r\n", "", None, "refused"),
         (b"GET /" + b"a" * 2000, "GET /" + "a" * 1019, "431", "refused"),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1 | Host: x", "200", "page"),
     ],
-    ids=["malformed", "not HTTP", "too long", "page"],
+    ids=["malformed", "not HTTP", "empty lines", "too long", "page"],
 )
 def test_what_is_no_websocket(
     clock: Clock, told: Told, octets: bytes, head: str, answer: str | None, outcome: str
@@ -238,6 +239,13 @@ def test_a_connection_with_which_tls_failed(clock: Clock, told: Told) -> None:
     refused, end = told.take()
     assert refused == "#1: refused a handshake from 192.0.2.1: TLS: no shared cipher"
     assert end.startswith("#1: end: refused; received ")
+
+
+def test_an_empty_line_before_the_head_is_no_head(clock: Clock, told: Told) -> None:
+    peer = Peer(make_factory(clock, log_frames=True))
+    peer.send(b"\r\n")
+    peer.send(b"\x16\x03")
+    assert told.take()[0] == r"#1: opening from 192.0.2.1: \x16\x03"
 
 
 def test_a_client_that_says_nothing(clock: Clock, told: Told) -> None:
