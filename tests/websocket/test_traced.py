@@ -4,6 +4,8 @@ be."""
 from __future__ import annotations
 
 import gc
+import io
+import json
 import re
 import weakref
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from echod.core.log import FIELDS, UNLIMITED
+from echod.core.log import FIELDS, LONG_TEXT_SIZE, UNLIMITED, LogFormat, make_observer
 from echod.lane.native import Native
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, DEFLATE, PING, TEXT, client_frame, close_payload, handshake
@@ -339,6 +341,48 @@ def test_what_is_left_out_before_the_end_is_counted_at_the_end(clock: Clock, tol
     assert lines[-2].startswith("#1: end: clean; closed by the server with 1001 going away; ")
     assert lines[-1] == "5 lines left out in the last second because of --log-frames-rate"
     assert not clock.getDelayedCalls()
+
+
+HOSTILE = 'é\x9b[31m\x1b]0;\u2028\r\u202e%s{}\\"' * 300
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_a_client_forges_no_line_and_makes_none_too_long(clock: Clock, log_format: LogFormat) -> None:
+    out = io.StringIO()
+    observer = make_observer(out, log_format)
+    globalLogPublisher.addObserver(observer)
+    try:
+        factory, hostile = make_factory(clock, log_frames=True), HOSTILE.encode().decode("latin-1")
+        heads = [
+            handshake(f"/{hostile}", f"{hostile}: x", f"Cookie: {hostile}"),
+            handshake("/", f"Origin: {hostile}", "no field\x1b[2J", "X: y\r\n\x1b: folded"),
+            HOSTILE.encode() + b"\r\n\r\n",
+            handshake("/", *[f"Via: {'x' * 140}" for _ in range(90)]),
+        ]
+        for head in heads:
+            Peer(factory).send(head)
+        for octets in (
+            client_frame(TEXT, HOSTILE.encode()),
+            client_frame(BINARY, HOSTILE.encode()),
+            client_frame(CLOSE, close_payload(4000, HOSTILE[:40])),
+            client_frame(11, HOSTILE.encode()),
+            client_frame(TEXT, b"\xff\x1b" * 200),
+        ):
+            peer = Peer(factory)
+            peer.open()
+            peer.send(octets)
+            peer.lose()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    lines = out.getvalue().removesuffix("\n").split("\n")
+    assert len(lines) > 20
+    assert all(line.isprintable() for line in lines)
+    if log_format is LogFormat.JSON:
+        assert all(json.loads(line)["connection"] for line in lines)
+        assert max(map(len, lines)) < 3 * LONG_TEXT_SIZE
+    else:
+        assert all(re.search(r"#[0-9]+: ", line) for line in lines)
+        assert max(map(len, lines)) < LONG_TEXT_SIZE
 
 
 def test_others_are_not_traced(clock: Clock, told: Told) -> None:
