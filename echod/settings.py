@@ -246,6 +246,11 @@ class Settings:
         begun."""
         return min(self.max_message_size, self.max_buffered // self.workers // 2)
 
+    @property
+    def tells_each_message(self) -> bool:
+        """Whether Python has to see each message."""
+        return self.log_messages or self.log_frames
+
     def share(self, index: int) -> Settings:
         """Return the settings of one worker, with its share of the limits for all; `index` is counted from 0.
 

@@ -167,7 +167,11 @@ def test_the_log_lines_about_the_express_lane_are_the_real_ones() -> None:
         for tls, deflate in ((True, True), (False, True), (True, False))
     ]
     factories: list[Any] = [SimpleNamespace(lane=lane, settings=Settings(), wants_each=[]) for lane in (None, *lanes)]
-    factories.append(SimpleNamespace(lane=lanes[0], settings=Settings(), wants_each=["--log-messages"]))
+    for settings, option in (
+        (Settings(max_connections_per_address=1), "--max-connections-per-address"),
+        (Settings(log_messages=True), "--log-messages"),
+    ):
+        factories.append(SimpleNamespace(lane=lanes[0], settings=settings, wants_each=[option]))
     said = {describe_lane(None, factories[0]), *(describe_lane(native, factory) for factory in factories)}
     listed = re.findall(r"^    express lane: (.*?)  +\S", section(OPERATING, "Log"), re.MULTILINE)
     assert {line.replace("…", "pump and codec") for line in listed} == said

@@ -139,7 +139,8 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
     if factory.settings.compression is not Compression.OFF and not factory.lane.takes_deflate:
         lacks.append(f", permessage-deflate by Autobahn (no {zlib_functions.LIBRARY}: apt-get install zlib1g)")
     if factory.wants_each:
-        lacks.append(f", connections begin in Python because of {' and '.join(factory.wants_each)}")
+        which = "stay" if factory.settings.tells_each_message else "begin"
+        lacks.append(f", connections {which} in Python because of {' and '.join(factory.wants_each)}")
     return f"pump and codec ({native.isa})" + "".join(lacks)
 
 

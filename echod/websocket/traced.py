@@ -122,11 +122,6 @@ class Traced(Connection):
         self._tracing.live[self.number] = self
         super().connectionMade()
 
-    def onOpen(self) -> None:
-        """Begin to echo, without the codec."""
-        super().onOpen()
-        self._codec = None
-
     # The opening handshake.
 
     def await_request(self) -> None:
@@ -136,7 +131,7 @@ class Traced(Connection):
     def _tell_head(self, head: bytes) -> None:
         if self._may_tell("opening"):
             first, fields = self._take_apart(head, show_field)
-            told = {"request": first, "fields": fields}
+            told = {"peer": self.who, "request": first, "fields": fields}
             self._tell_event(
                 "opening", "opening from {peer}: {head}", told, peer=self.who, head=_on_one_line(first, fields)
             )

@@ -116,7 +116,8 @@ def test_options_for_which_python_has_to_know_of_each_connection(
     assert factory is not None
     assert factory.hosting is None
     option = "--" + next(iter(settings)).replace("_", "-")
-    assert any(line.endswith(f", connections begin in Python because of {option}") for line in lines)
+    which = "stay" if option.startswith("--log-") else "begin"
+    assert any(line.endswith(f", connections {which} in Python because of {option}") for line in lines)
     clients = []
     for _ in range(2):
         clients.append((yield deferToThread(dial)))

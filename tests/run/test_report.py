@@ -83,7 +83,7 @@ def test_what_python_has_to_know_of() -> None:
     with_door: Any = make_factory(log_messages=True, max_connections_per_address=3)
     with_door.lane = SimpleNamespace(takes_tls=True, takes_deflate=True)
     assert describe_lane(cast(Any, SimpleNamespace(isa="avx2")), with_door) == (
-        "pump and codec (avx2), connections begin in Python because of --log-messages and --max-connections-per-address"
+        "pump and codec (avx2), connections stay in Python because of --log-messages and --max-connections-per-address"
     )
 
 

@@ -123,7 +123,7 @@ def test_the_fields(made: Bed, told: Told) -> None:
     close(link)
     (opening,), (answer,), frames, (end,) = map(told.fields, ("opening", "answer", "frame", "end"))
     assert {event[FIELDS]["connection"] for event in told.events} == {"1"}
-    assert opening["request"] == "GET / HTTP/1.1"
+    assert (opening["peer"], opening["request"]) == ("127.0.0.1", "GET / HTTP/1.1")
     assert (opening["fields"][0], opening["fields"][-1]) == (["Host", "localhost"], ["Cookie", "(8 octets, not shown)"])
     assert (answer["status"], answer["fields"][0]) == ("HTTP/1.1 101 Switching Protocols", ["Upgrade", "websocket"])
     assert [frame["direction"] for frame in frames] == ["in", "out", "in", "out"]
