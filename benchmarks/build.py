@@ -43,6 +43,8 @@ def run(command: list[str], hint: str, **environment: str) -> str:
         )
     except OSError as error:
         raise Unavailable(f"{hint} ({error.strerror}: {command[0]})") from error
+    except subprocess.TimeoutExpired as expired:
+        raise Unavailable(f"{hint} ({Path(command[0]).name} takes more than ten minutes)") from expired
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise Unavailable(f"{hint} ({Path(command[0]).name}: {last})")
@@ -107,26 +109,27 @@ def gorilla() -> Path:
     return product
 
 
-def node_modules() -> Path:
-    """Return the folder with `ws`, for NODE_PATH, and with Bun, if the registry has it for this machine."""
-    directory = BUILD / "node"
-    pinned = PEERS / "package.json"
+def installed_by_npm(name: str, hint: str) -> Path:
+    """Return the folder with the packages that ``peers/NAME/package.json`` pins."""
+    directory = BUILD / name
+    pinned = PEERS / name / "package.json"
     with made_once():
         if not is_newer(directory / "node_modules" / ".stamp", [pinned]):
             directory.mkdir(exist_ok=True)
             shutil.copy(pinned, directory / "package.json")
-            hint = "ws and Bun: install Node and npm"
             run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", str(directory)], hint)
             (directory / "node_modules" / ".stamp").touch()
     return directory / "node_modules"
 
 
+def node_modules() -> Path:
+    """Return the folder with `ws`, for NODE_PATH."""
+    return installed_by_npm("node", "ws: install Node and npm")
+
+
 def bun() -> Path:
     """Return Bun's program."""
-    program = node_modules() / ".bin" / "bun"
-    if not program.exists():
-        raise Unavailable("Bun: npm has no package of it for this machine")
-    return program
+    return installed_by_npm("bun", "Bun: npm does not get its package") / ".bin" / "bun"
 
 
 def uwebsockets_library() -> Path:

@@ -320,5 +320,6 @@ class Hosting:
 
     def abort(self) -> None:
         """Reset all connections that are with the door."""
-        while not self._is_over and self._door.reset_all():
-            """There are more."""
+        is_more = not self._is_over
+        while is_more:
+            is_more = self._door.reset_all() and not self._is_over

@@ -765,3 +765,18 @@ def test_no_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.dial(HEAD)
     house.loop.turn(0.01)
     assert house.hosting.count == 1  # the guest, which has its Close frame
+
+
+def test_steps_of_one_name_are_not_begun_twice(make: Make) -> None:
+    house = make()
+    steps: list[int] = []
+
+    def step() -> bool:
+        steps.append(len(steps))
+        return len(steps) < 3
+
+    house.hosting._in_turns("some", step)
+    house.hosting._in_turns("some", step)
+    assert len(steps) == 1
+    house.loop.until(lambda: "some" not in house.hosting._under_way)
+    assert len(steps) == 3
