@@ -31,6 +31,8 @@ _ISOLATED = (("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Embed
 """A page that shares its process with no other site gets a clock of 5 µs from browsers, and not of 100 µs (W3C High
 Resolution Time)."""
 
+_NO_LINK, _LINK = b' id="authority" hidden>', b' id="authority">'
+
 _CONSOLE = files("echod.web").joinpath("console.html").read_bytes()
 """Read at import: with twistd's `--chroot` the file can't be reached any more when the daemon starts."""
 
@@ -43,7 +45,7 @@ class Pages:
         `throwaway:` endpoints have to trust, in PEM format; empty if there is none."""
         self._is_healthy = is_healthy
         self._authority = Answer(HTTPStatus.OK, PEM, authority.encode()) if authority else NO_AUTHORITY
-        self._console = console() if settings.has_console else None
+        self._console = console(has_authority=bool(authority)) if settings.has_console else None
 
     def answer(self, request: PageRequest) -> bytes:
         """Return the answer, head and body. It closes the connection."""
@@ -74,6 +76,8 @@ def health(is_healthy: bool) -> Answer:
     )
 
 
-def console() -> Fixed:
-    """Return the console page. It may connect to any WebSocket server, and fetch nothing."""
-    return Fixed(HTML, _CONSOLE, inline_policy(_CONSOLE, "connect-src ws: wss:", "img-src data:"), *_ISOLATED)
+def console(has_authority: bool = False) -> Fixed:
+    """Return the console page. It may connect to any WebSocket server, and fetch nothing. With an authority it has a
+    link to `/authority.pem`."""
+    page = _CONSOLE.replace(_NO_LINK, _LINK) if has_authority else _CONSOLE
+    return Fixed(HTML, page, inline_policy(page, "connect-src ws: wss:", "img-src data:"), *_ISOLATED)
