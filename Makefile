@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
+DOCS := .venv-docs
 PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -UNDEBUG -g -O1
@@ -46,7 +47,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check conformance system soak fuzz native instructions test-sanitized
-.PHONY: bench compatibility dist deb clean
+.PHONY: bench compatibility dist deb docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -124,9 +125,14 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (needs debhelper)
 	cd build/deb/echod && dpkg-buildpackage --build=binary --no-sign
 	mv build/deb/*.deb dist
 
+# A link to a page, a heading or a file that does not exist is a warning, and so an error.
+docs: $(DOCS)/.done  ## make a site of the documents, in build/docs/
+	rm -rf build/docs
+	$(DOCS)/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis \
-	  $(NODE) echod/lane/native/*.so
+	rm -rf $(VENV) $(TOOLS) $(DOCS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache \
+	  .hypothesis $(NODE) echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # Set-up
@@ -152,6 +158,11 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/p
 $(TOOLS)/.done: tests/system/requirements.txt
 	@$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+$(DOCS)/.done: docs/requirements.txt
+	@$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
 # Without npm, or if its registry cannot be reached, the tests with Node's client are skipped and say so, unless no tool
