@@ -54,14 +54,16 @@ def named(key: str) -> Column:
     return small(next(column for column in COLUMNS if column.key == key))
 
 
-def or_skip(server: Server) -> None:
-    """Build the peer, or skip the test if it is not to be had here."""
+def or_skip(server: Server, columns: list[Column]) -> None:
+    """Build the peer and its load generator, or skip the test if one is not to be had here."""
     stamp = INSTALLED.get(server.key)
     may_be_missing = os.environ.get("ECHOD_TEST_REQUIRE") != "all" or server.key in TOO_LARGE
     if stamp and not (build.BUILD / stamp).exists() and may_be_missing:
         pytest.skip("the servers that echod is compared with are not installed: make bench")
     try:
         server.version()
+        for column in columns:
+            build.load_generator(measure.features(column))
     except build.Unavailable as reason:
         pytest.skip(str(reason))
 
@@ -93,7 +95,7 @@ CASES = [pair for server in PEERS for keys in KINDS if (pair := case(server, key
 
 @pytest.mark.parametrize(("server", "columns"), CASES, ids=[f"{server.key}-{c[0].key}" for server, c in CASES])
 def test_it_echoes_right(server: Server, columns: list[Column], tmp_path: Path) -> None:
-    or_skip(server)
+    or_skip(server, columns)
     with served(server, columns[0], tmp_path / "log") as process:
         for column in columns:
             found = outcome(process, column)
@@ -103,8 +105,8 @@ def test_it_echoes_right(server: Server, columns: list[Column], tmp_path: Path) 
 
 @pytest.mark.parametrize("server", [pytest.param(server, id=server.key) for server in PEERS if server.pings])
 def test_it_pings_as_often_as_it_is_told(server: Server, tmp_path: Path) -> None:
-    or_skip(server)
     column = replace(named("pinged"), longer=1)
+    or_skip(server, [column])
     with served(server, column, tmp_path / "log") as process:
         found = outcome(process, column, 2.25 * PING_SECONDS)
     assert "error" not in found

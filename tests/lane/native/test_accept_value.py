@@ -51,7 +51,8 @@ def test_any_octets(native: Native) -> None:
 
 
 def is_key(native: Native, octets: bytes) -> bool:
-    return bool(native.lib.echod_is_key(Guarded(native, octets).at(), len(octets)))
+    source = Guarded(native, octets)
+    return bool(native.lib.echod_is_key(source.at(), len(octets)))
 
 
 def test_each_octet_in_each_place(native: Native) -> None:

@@ -88,7 +88,8 @@ class Verdicts:
 
     def head(self, found: Found) -> bytes:
         """Return a head for which the verdict is the same."""
-        kept = self._ffi.NULL if found.kept is None else Guarded(self.native, found.kept).at()
+        source = Guarded(self.native, found.kept or b"")
+        kept = self._ffi.NULL if found.kept is None else source.at()
         arguments = found.verdict, found.key, kept, len(found.kept or b"")
         target = Guarded(self.native, bytes(self._lib.echod_verdict_head(*arguments, self._ffi.NULL)))
         assert self._lib.echod_verdict_head(*arguments, target.at()) == target.size
