@@ -79,7 +79,7 @@ class Host(Protocol):
         """How many connections may be with the door."""
         ...
 
-    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float, is_admitted: bool) -> None:
         """Serve a connection of which these `octets` were read. It was accepted `age` seconds ago."""
         ...
 
@@ -165,6 +165,11 @@ class Door:
         """The number of connections that are with the door."""
         counts = self._counts
         return int(counts.visitors + counts.guests + counts.leavers) + len(self._arrivals) + len(self._ended)
+
+    @property
+    def arriving(self) -> int:
+        """The number of arrivals of which the host will be told next."""
+        return len(self._arrivals)
 
     @property
     def guests(self) -> int:
@@ -268,8 +273,10 @@ class Door:
         if count := self._lib.echod_door_gone(self._door, self._gone):
             for age, code in iter_unpack("=QQ", self._ffi.buffer(self._gone[0], count * 16)):
                 self._host.left(age / NS, code)
-        # Both lists are stacks: the last one came first.
+        # Both lists are stacks: the last one came first. Those that are admitted do not wait behind those that may be
+        # refused, for which there may be room then.
         self._arrivals += reversed(_listed(self._lib.echod_door_arrivals(self._door)))
+        self._arrivals = deque(sorted(self._arrivals, key=lambda arrival: not arrival.is_admitted))
         self._ended += reversed(_listed(self._lib.echod_door_ended(self._door)))
         while self._arrivals:
             self._tell_arrival(self._arrivals.popleft())
@@ -278,7 +285,7 @@ class Door:
         self._host.told()
 
     def _tell_arrival(self, arrival: Any) -> None:
-        endpoint, descriptor = arrival.endpoint, arrival.fd
+        endpoint, descriptor, is_admitted = arrival.endpoint, arrival.fd, arrival.is_admitted
         octets = bytes(self._ffi.buffer(arrival.octets, arrival.size))
         age = (time.monotonic_ns() - arrival.since) / NS
         self._lib.echod_arrival_free(arrival)
@@ -286,7 +293,7 @@ class Door:
             if descriptor < 0:
                 self._host.accept(endpoint)
             else:
-                self._host.arrived(endpoint, descriptor, octets, age)
+                self._host.arrived(endpoint, descriptor, octets, age, is_admitted)
         except Exception:
             _log.failure("a connection could not be made of an arrival")
 

@@ -207,6 +207,12 @@ class EchoFactory(WebSocketServerFactory):
         """How many connections there may be in addition to those of `live`."""
         return self.max_connections - len(self.live) + len(self._turned_away)
 
+    @property
+    def _admitted(self) -> int:
+        """The number of connections that are not turned away, up to the newest of `live`."""
+        later = 0 if self.hosting is None else self.hosting.arriving
+        return self.count - len(self._turned_away) - later
+
     def snapshots(self, start: int, size: int) -> list[Snapshot]:
         """Return what there is to tell of `size` connections from the `start`-th on. Those that are with the door come
         behind the others, and of either the oldest comes first."""
@@ -239,9 +245,9 @@ class EchoFactory(WebSocketServerFactory):
             and not self.admit(connection, connection.peer_address)
         ):
             self._turn_away(connection, ADDRESS_FULL)
-        elif self.hosting is not None and self.hosting.is_replaying:
-            pass  # it was admitted when it was answered
-        elif self.count - len(self._turned_away) > self.max_connections:
+        elif self.hosting is not None and self.hosting.is_admitted:
+            pass
+        elif self._admitted > self.max_connections:
             self._turn_away(connection, DAEMON_FULL)
 
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:

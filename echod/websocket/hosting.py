@@ -91,8 +91,8 @@ class Hosting:
         self._late: list[tuple[float, int, Any]] = []
         self._is_draining = False
         self._under_way: set[str] = set()
-        self.is_replaying = False
-        """Whether the connection that is being made was admitted when it was answered."""
+        self.is_admitted = False
+        """Whether the door had room for the connection that is being made."""
 
     # Ports.
 
@@ -130,6 +130,11 @@ class Hosting:
     def count(self) -> int:
         """The number of connections that are with the door."""
         return self._door.count
+
+    @property
+    def arriving(self) -> int:
+        """How many of them come after the one that is being made, if that one is not admitted."""
+        return self._door.arriving
 
     @property
     def held(self) -> int:
@@ -180,10 +185,10 @@ class Hosting:
         """Let the door answer such a head as it was answered now."""
         self._lane.remember(head, answer, terms)
 
-    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float, is_admitted: bool) -> None:
         """Make a connection that takes these octets. The time that it had as a visitor counts for its deadline."""
         try:
-            connection = adopt.adopt(self._ports[endpoint], descriptor, octets)
+            connection = self._adopt(endpoint, descriptor, octets, is_admitted)
         except OSError:  # it is gone
             self._factory.counts.outcomes[Outcome.LOST] += 1
             return
@@ -195,7 +200,7 @@ class Hosting:
     def becomes(self, guest: Guest, ended: Ended) -> None:
         """Make a connection by replay."""
         try:
-            connection = self._adopt(guest)
+            connection = self._adopt(guest.endpoint, guest.descriptor, b"", True)
         except OSError:
             self._factory.count_guest(guest.age, LOST)
             return
@@ -219,12 +224,12 @@ class Hosting:
         self._leave_if_draining(connection)
         connection.lend_after_read()
 
-    def _adopt(self, guest: Guest) -> Any:
-        self.is_replaying = True
+    def _adopt(self, endpoint: int, descriptor: int, octets: bytes, is_admitted: bool) -> Any:
+        self.is_admitted = is_admitted
         try:
-            return adopt.adopt(self._ports[guest.endpoint], guest.descriptor, b"")
+            return adopt.adopt(self._ports[endpoint], descriptor, octets)
         finally:
-            self.is_replaying = False
+            self.is_admitted = False
 
     def _leave_if_draining(self, connection: Any) -> None:
         if self._is_draining:

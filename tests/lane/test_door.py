@@ -34,10 +34,10 @@ class FakeHost:
         if self.fails:
             raise RuntimeError("the host fails")
 
-    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float) -> None:
+    def arrived(self, endpoint: int, descriptor: int, octets: bytes, age: float, is_admitted: bool) -> None:
         assert 0 <= age < DEADLINE
         socket.close(descriptor)
-        self._note("arrived", endpoint, octets)
+        self._note("arrived", endpoint, octets, is_admitted)
 
     def accept(self, endpoint: int) -> None:
         self._note("accept", endpoint)
@@ -108,7 +108,7 @@ BECOMES = ("becomes", 7, HEAD.replace(b"Key: ", b"Key:"), 0, 0)
 
 def test_what_is_told(scene: Scene) -> None:
     scene.dial(b"hello")
-    scene.until_heard(("arrived", 7, b"hello"))
+    scene.until_heard(("arrived", 7, b"hello", True))
     scene.guest().close()
     scene.until_heard(("left", 0))
     scene.guest().sendall(client_frame(CLOSE, close_payload(1001, "")))
@@ -157,7 +157,7 @@ def test_room(scene: Scene) -> None:
     """The host is asked before each turn."""
     scene.host.room = -5
     scene.dial(HEAD)
-    scene.until_heard(("arrived", 7, b""))
+    scene.until_heard(("arrived", 7, b"", False))
 
 
 def test_a_host_that_fails(scene: Scene) -> None:

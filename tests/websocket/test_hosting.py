@@ -411,6 +411,24 @@ def test_the_limit_counts_guests(make: Make) -> None:
     house.loop.until(lambda: house.factory.count == 3)
 
 
+@pytest.mark.parametrize("is_heard_first", [True, False])
+def test_a_visitor_is_not_refused_for_those_that_come_after_it(make: Make, is_heard_first: bool) -> None:
+    """Its request and more connections than may be come in the same turn. The request is answered in Python."""
+    house = make(ping_interval=0, max_connections=2)
+    first = house.dial()
+    house.dial()
+    house.loop.until(lambda: house.hosting.count == 2)
+    if is_heard_first:
+        first.push(HEAD)
+    refused = [house.dial(HEAD) for _ in range(3)]
+    if not is_heard_first:
+        first.push(HEAD)
+    house.loop.until(lambda: b"\r\n\r\n" in first.take())
+    assert first.received.startswith(b"HTTP/1.1 101 ")
+    for client in refused:
+        assert client.receive_all().startswith(b"HTTP/1.1 503 ")
+
+
 def test_a_guest_is_not_refused_when_it_becomes_a_connection(make: Make) -> None:
     house = make(ping_interval=0, max_connections=2)
     house.opened()

@@ -120,6 +120,7 @@ typedef struct {
     uint32_t endpoint;
     uint64_t since;
     visitor_t *visitor;
+    bool is_admitted; /* whether there was room for it */
 } stranger;
 
 /* Put an arrival on the list. False: there is no memory. */
@@ -128,7 +129,7 @@ static bool arrive(echod_door *door, const stranger *it, const uint8_t *octets, 
     echod_arrival *arrival = malloc(sizeof *arrival + size);
     if (!arrival)
         return false;
-    *arrival = (echod_arrival){it->fd, it->endpoint, it->since, door->arrivals, size};
+    *arrival = (echod_arrival){it->fd, it->endpoint, it->since, it->is_admitted, door->arrivals, size};
     if (size)
         memcpy(arrival->octets, octets, size);
     door->arrivals = arrival;
@@ -351,7 +352,9 @@ static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
                 echod_door_close(door, endpoint->number);
             return;
         }
-        if (door->counts.visitors + door->counts.guests + door->arrival_count + door->ended_count < door->room)
+        it.is_admitted =
+            door->counts.visitors + door->counts.guests + door->arrival_count + door->ended_count < door->room;
+        if (it.is_admitted)
             listen_to(door, &it, now);
         else
             hand_on(door, &it, NULL, 0);
@@ -552,7 +555,7 @@ void echod_door_serve(echod_door *door, void *ready, uint64_t now)
     else if (tag == TAG_LEAVER)
         hear_leaver(door, thing, now);
     else
-        listen_to(door, &(stranger){visitor->fd, visitor->endpoint, visitor->since, visitor}, now);
+        listen_to(door, &(stranger){visitor->fd, visitor->endpoint, visitor->since, visitor, true}, now);
 }
 
 /* Looks. */
@@ -686,7 +689,7 @@ void echod_door_turn_out(echod_door *door, size_t most)
 {
     while (door->oldest && most--) {
         visitor_t *visitor = door->oldest;
-        stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor};
+        stranger it = {visitor->fd, visitor->endpoint, visitor->since, visitor, true};
         hand_on(door, &it, NULL, 0);
     }
 }

@@ -35,6 +35,8 @@ typedef struct echod_arrival {
     uint32_t endpoint;
     /* When it was accepted, in nanoseconds of CLOCK_MONOTONIC. */
     uint64_t since;
+    /* Whether there was room for it when it was accepted. If not, the owner may refuse it. */
+    bool is_admitted;
     struct echod_arrival *next;
     size_t size;
     uint8_t octets[];
