@@ -36,8 +36,8 @@ NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/
 # coverage without them.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system \
   tests/lane/native/test_fuzz.py tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py \
-  tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py tests/test_url.py \
-  tests/test_workers_daemon.py
+  tests/test_door_daemon.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py \
+  tests/test_url.py tests/test_workers_daemon.py
 
 # A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
@@ -99,7 +99,7 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests with the C code un
 	  LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest tests $(addprefix --ignore=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
-bench: $(VENV)/.test  ## measure echod and other servers, up to 25 minutes (BENCH=--quick)
+bench: $(VENV)/.test  ## measure echod and other servers, up to 75 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each Python, reactor, Autobahn and Twisted (NOX=arguments)

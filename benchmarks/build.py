@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "build" / "benchmarks"
 PEERS = HERE / "peers"
+UWEBSOCKETS = PEERS / "uwebsockets.txt"
+"""Pins the package that brings uWebSockets."""
 
 C_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-flto=auto", "-Wall", "-Wextra"]
 
@@ -40,6 +43,8 @@ def run(command: list[str], hint: str, **environment: str) -> str:
         )
     except OSError as error:
         raise Unavailable(f"{hint} ({error.strerror}: {command[0]})") from error
+    except subprocess.TimeoutExpired as expired:
+        raise Unavailable(f"{hint} ({Path(command[0]).name} takes more than ten minutes)") from expired
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise Unavailable(f"{hint} ({Path(command[0]).name}: {last})")
@@ -104,18 +109,51 @@ def gorilla() -> Path:
     return product
 
 
-def node_modules() -> Path:
-    """Return the folder with `ws`, for NODE_PATH."""
-    directory = BUILD / "node"
-    pinned = PEERS / "package.json"
+def installed_by_npm(name: str, hint: str) -> Path:
+    """Return the folder with the packages that ``peers/NAME/package.json`` pins."""
+    directory = BUILD / name
+    pinned = PEERS / name / "package.json"
     with made_once():
         if not is_newer(directory / "node_modules" / ".stamp", [pinned]):
             directory.mkdir(exist_ok=True)
             shutil.copy(pinned, directory / "package.json")
-            hint = "ws: install Node and npm"
             run(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--prefix", str(directory)], hint)
             (directory / "node_modules" / ".stamp").touch()
     return directory / "node_modules"
+
+
+def node_modules() -> Path:
+    """Return the folder with `ws`, for NODE_PATH."""
+    return installed_by_npm("node", "ws: install Node and npm")
+
+
+def bun() -> Path:
+    """Return Bun's program."""
+    return installed_by_npm("bun", "Bun: npm does not get its package") / ".bin" / "bun"
+
+
+def uwebsockets_library() -> Path:
+    """Return the shared library with uWebSockets, which a package for Python brings."""
+    directory = BUILD / "uwebsockets-library"
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    library = directory / "socketify" / f"libsocketify_{sys.platform}_{machine}.so"
+    with made_once():
+        if not is_newer(directory / ".stamp", [UWEBSOCKETS]):
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            hint = "uWebSockets: needs pip and its registry"
+            run([*pip, "--upgrade", "--target", str(directory), "-r", str(UWEBSOCKETS)], hint)
+            (directory / ".stamp").touch()
+    if not library.exists():
+        raise Unavailable(f"uWebSockets: socketify has no library for {sys.platform} on {machine}")
+    return library
+
+
+def uwebsockets() -> Path:
+    """Return the uWebSockets server."""
+    library = uwebsockets_library()
+    flags = [str(library), f"-Wl,-rpath,{library.parent}"]
+    hint = "uWebSockets: needs a C compiler and libuv (Debian: libuv1)"
+    return compile_c("uwebsockets", [PEERS / "uwebsockets.c"], flags, hint)
 
 
 def peers_python() -> Path:

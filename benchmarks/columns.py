@@ -9,12 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Mode = Literal["echo", "latency", "opens", "hold"]
+Mode = Literal["echo", "latency", "opens", "hold", "pings", "pinged", "storm"]
 Kind = Literal["ascii", "multibyte", "binary"]
-Deflate = Literal["off", "no-takeover", "takeover"]
+Deflate = Literal["off", "no-takeover", "takeover", "browser"]
 
 KIB = 1024
 MIB = 1024 * KIB
+
+PING_SECONDS = 4
+"""How often a server pings a silent connection where its own pings are measured. uWebSockets and Bun can't do it more
+often."""
+
+COUNTED: dict[Mode, str] = {"opens": "open", "pings": "ping", "pinged": "ping", "storm": "client"}
+"""What a rate counts, and what costs CPU time, if it is not a message."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +38,20 @@ class Column:
     fragments: int = 1
     deflate: Deflate = "off"
     tls: bool = False
+    proxied: bool = False
+    """Whether requests have the lines that a proxy adds, which differ from connection to connection."""
     idle: int = 0
     rate: int = 0
-    """For ``latency``: messages per second over all connections."""
+    """For ``latency``: messages per second over all connections. For ``storm``: over those that stay."""
+    stay: int = 0
+    """For ``storm``: connections that send at the fixed rate while the others come back."""
     echo: bool = False
     """For ``opens`` and ``hold``: whether each connection sends one message."""
     rounds: int = 99
     """The most rounds for this column. Columns that take long or hardly vary are repeated less often."""
     longer: int = 1
     """Factor on the duration of a measurement. Some servers read from all of 10,000 connections before they write to
-    the first."""
+    the first, and pings are rare."""
     quick: bool = True
     shared: bool = False
     """Whether server and load generator share all cores instead of having one each. This shows the gain from several
@@ -49,12 +60,28 @@ class Column:
     @property
     def opened(self) -> int:
         """The number of connections that are open at once."""
-        return self.connections + self.idle
+        return self.connections + self.idle + self.stay
+
+    @property
+    def files(self) -> int:
+        """The most sockets that the server has at once."""
+        return self.connections * self.files_each + self.idle + self.stay
+
+    @property
+    def files_each(self) -> int:
+        """The most sockets that one client has at the server. In a storm it may be back before its old connection is
+        gone."""
+        return 2 if self.mode == "storm" else 1
+
+    @property
+    def counted(self) -> str:
+        """What the rate counts."""
+        return COUNTED.get(self.mode, "message")
 
     @property
     def unit(self) -> str:
-        """The unit that the rate counts."""
-        return "opens/s" if self.mode == "opens" else "messages/s"
+        """The unit of the rate."""
+        return f"{self.counted}s/s"
 
     def arguments(self, seconds: float, warmup: float) -> list[str]:
         """Return the load generator's options."""
@@ -73,10 +100,14 @@ class Column:
         options = [part for name, value in words.items() for part in (f"--{name}", str(value))]
         if self.rate:
             options += ["--rate", str(self.rate)]
+        if self.stay:
+            options += ["--stay", str(self.stay)]
         if self.echo:
             options.append("--echo")
         if self.tls:
             options.append("--tls")
+        if self.proxied:
+            options.append("--proxied")
         return options
 
 
@@ -106,11 +137,38 @@ SECURED = [
 ]
 OPENS = [
     Column("opens", "open, handshake, drop", 32, mode="opens"),
-    Column("opens-echo", "open, handshake, one message, closing handshake", 32, mode="opens", echo=True, quick=False),
+    Column("opens-proxied", "open, handshake as behind a proxy, drop", 32, mode="opens", proxied=True, quick=False),
+    Column("opens-echo", "open, handshake, one message, closing handshake", 32, mode="opens", echo=True),
+    Column(
+        "opens-browser",
+        "open, handshake, one message, closing handshake, deflate offered as by browsers",
+        32,
+        mode="opens",
+        echo=True,
+        deflate="browser",
+    ),
     Column("opens-tls", "open over TLS 1.3, handshake, drop", 32, mode="opens", tls=True, quick=False, rounds=2),
 ]
 PACED = [
     Column("paced", "c64, 5,000 messages of 16 B a second", 64, mode="latency", rate=5000),
+]
+STORMS = [
+    Column("storm-1000", "storm: 1,000 clients come back", 1000, mode="storm", stay=64, rate=2000),
+    Column("storm", "storm: 10,000 clients come back", 10_000, mode="storm", stay=64, rate=2000, rounds=2, quick=False),
+]
+PINGS = [
+    Column("pings", "c64, pings of 16 B from the client", 64, mode="pings"),
+]
+PINGED = [
+    Column(
+        "pinged",
+        f"c10,000, a ping of the server every {PING_SECONDS} s",
+        10_000,
+        mode="pinged",
+        longer=2 * PING_SECONDS,
+        rounds=1,
+        quick=False,
+    ),
 ]
 MANY = [
     Column("grow-10", "c10 d1, 16 B text", 10, rounds=2, quick=False),
@@ -121,6 +179,7 @@ MANY = [
 GROWTH = [ONE, *MANY]
 MEMORY = [
     Column("idle", "idle: 5,000 connections, only opened", 5000, mode="hold", rounds=1),
+    Column("idle-50000", "idle: 50,000 connections, only opened", 50_000, mode="hold", rounds=1, quick=False),
     Column(
         "idle-deflate",
         "idle: 1,000 connections with deflate, after one message of 1 KiB",
@@ -161,4 +220,4 @@ SHARED = [
     if column.key in {"small", "large-multibyte", "deflate", "tls", "opens", "opens-tls"}
 ]
 
-COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PACED + MANY + MEMORY + SHARED
+COLUMNS = TRAFFIC + PACKED + SECURED + OPENS + PINGS + PINGED + STORMS + PACED + MANY + MEMORY + SHARED

@@ -15,7 +15,8 @@ import os
 import resource
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import IO, TYPE_CHECKING
 
 from benchmarks import build
@@ -38,6 +39,11 @@ SETTLE_SECONDS = 0.5
 """Seconds between the last answer and the look at an idle server's memory, so that the server finishes what it put
 off."""
 
+
+EACH_ALIKE = ("hold", "pinged", "storm")
+"""Modes whose figures are for each connection, so that the number of connections matters little."""
+SPINNING = ("latency", "storm")
+"""Modes in which the load generator looks for work all the time, whether or not there is any."""
 
 Outcome = dict[str, float | str]
 """The JSON object that the load generator prints."""
@@ -159,7 +165,7 @@ def to_sample(
         p90=got["p90"],
         p99=got["p99"],
         max=got["max"],
-        generator_share=0.0 if column.mode == "latency" else got["cpu_share"],  # in this mode it spins on purpose
+        generator_share=0.0 if column.mode in SPINNING else got["cpu_share"],
         cpu_per_message=got["server_cpu_seconds"] * 1e6 / messages if messages else 0.0,
         packed_share=got["packed"] / messages if messages else 0.0,
         pss_before=sum(process.pss for process in before),
@@ -202,15 +208,32 @@ def schedule(columns: list[Column], rounds: int) -> list[tuple[int, Column]]:
     return [(turn, column) for turn in range(rounds) for column in columns if turn < column.rounds]
 
 
+def fitting(column: Column, files: int) -> Column | None:
+    """Return the column as this machine can measure it, or None if it cannot. If all connections do the same, then
+    fewer of them show nearly the same, in hundreds."""
+    surplus = column.files + SPARE_FILES - files
+    if surplus <= 0:
+        return column
+    if column.mode not in EACH_ALIKE:
+        return None
+    fewer = (column.connections - ceil(surplus / column.files_each)) // 100 * 100
+    return replace(column, connections=fewer) if fewer > 0 else None
+
+
 def run_rounds(servers: list[Server], columns: list[Column], plan: Plan, tell: Callable[[str], None]) -> list[Sample]:
     """Run all rounds within the budget. In a round, a column is measured on all its servers or on none."""
     files = raise_file_limit()
     begun = time.monotonic()
     samples: list[Sample] = []
+    allowed: list[Column] = []
     for column in columns:
-        if column.opened + SPARE_FILES > files:
+        fit = fitting(column, files)
+        if fit is None:
             tell(f"{column.key}: left out, it needs more than the {files} files allowed")
-    allowed = [column for column in columns if column.opened + SPARE_FILES <= files]
+            continue
+        if fit != column:
+            tell(f"{column.key}: {fit.connections} connections, because only {files} files are allowed")
+        allowed.append(fit)
     for turn, column in schedule(allowed, plan.rounds):
         if time.monotonic() - begun > plan.budget:
             tell(f"the budget of {plan.budget:.0f} s is used up in round {turn + 1}, before {column.key}")

@@ -39,6 +39,8 @@ COLOURS = {
     "echod-off": "#f2a19b",
     "autobahn": "#5f6368",
     "gorilla": "#12a4af",
+    "uwebsockets": "#0b5d66",
+    "bun": "#c2185b",
     "ws": "#1e8e3e",
     "picows": "#1967d2",
     "aiohttp": "#7b1fa2",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, SHARED, Column
+from benchmarks.columns import COLUMNS, GROWTH, MANY, MEMORY, PACED, PINGED, SHARED, STORMS, Column
 from benchmarks.results import LIMITED_SHARE, QUIET_SHARE, Results
 from benchmarks.servers import SERVERS, Server
 from benchmarks.targets import TARGETS, Target
@@ -18,18 +18,28 @@ from benchmarks.targets import TARGETS, Target
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.results import Sample
+
 BEGIN = "<!-- figures: begin (python -m benchmarks --write-docs renews them) -->"
 END = "<!-- figures: end -->"
 
 LIMITED_MARK = " ¹"
+CPU_MARK = " ²"
 EMPTY = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 
-RATE_WORDS = "Messages, or opens, per second."
-CPU_WORDS = "Microseconds of CPU time of all the server's processes, per message or open."
+RATE_WORDS = "Messages, opens or pings per second."
+CPU_WORDS = (
+    "Microseconds of CPU time of all the server's processes, per message, open or ping; in a storm per client that "
+    "comes back."
+)
 LATENCY_WORDS = (
     "Microseconds from sending a message to the last byte of its answer (opens: from connecting to the "
     "end), 50 % / 99 %."
+)
+STORM_WORDS = (
+    "Seconds until the last client is back and has its first answer / microseconds in which the connections that stay "
+    "get their answers meanwhile, 50 % / 99 % / 100 %."
 )
 GROWTH_WORDS = (
     "Messages per second / MiB of the whole server, while so many connections each have one message in flight."
@@ -43,8 +53,16 @@ MEMORY_WORDS = (
     "KiB per idle connection: proportional set size of the server's processes, without what the kernel keeps."
 )
 
-OTHER = [*MEMORY, *PACED, *MANY, *SHARED]
+OTHER = [*MEMORY, *PACED, *MANY, *PINGED, *STORMS, *SHARED]
 """Columns whose rates are not in the table of rates."""
+
+AGAINST = {
+    "gorilla": "gorilla/websocket",
+    "uwebsockets": "uWebSockets",
+    "autobahn": "plain Autobahn",
+    "floor": "bare C echo",
+}
+"""The servers with which echod is compared."""
 
 Cell = Callable[[Server, Column], str]
 
@@ -118,6 +136,20 @@ def latency_cell(results: Results) -> Cell:
     return cell
 
 
+def storm_cell(results: Results) -> Cell:
+    """Make cells with the length of the storm, and with what those see that stay."""
+
+    def cell(server: Server, column: Column) -> str:
+        def of(value: Callable[[Sample], float]) -> str:
+            return or_empty(results.median(server.key, column.key, value))
+
+        if not results.of(server.key, column.key):
+            return "failed" if results.error(server.key, column.key) else EMPTY
+        return " / ".join([of(lambda s: s.seconds), of(lambda s: s.p50), of(lambda s: s.p99), of(lambda s: s.max)])
+
+    return cell
+
+
 def memory_cell(results: Results) -> Cell:
     """Make cells with KiB per connection."""
     return lambda server, column: or_empty(results.kib_per_connection(server.key, column.key))
@@ -163,6 +195,16 @@ def shared(results: Results, columns: list[Column]) -> str:
     return f"{table_}\n\n{processes(results)}" if table_ else ""
 
 
+def ratio_cell(results: Results, server: Server, column: Column, against: str) -> str:
+    """Return how many times as fast a server is as another. Where the load generator limited one of the two rates, the
+    CPU times are compared."""
+    if results.limited(server.key, column.key) or results.limited(against, column.key):
+        value, mark = results.cpu_ratio(server.key, column.key, against), CPU_MARK
+    else:
+        value, mark = results.ratio(server.key, column.key, against), ""
+    return EMPTY if value is None else significant(value) + mark
+
+
 def ratios(results: Results) -> str:
     """Return a table that compares echod with the most important other servers."""
     servers = [server for server in measured_servers(results) if server.key.startswith("echod")]
@@ -171,10 +213,10 @@ def ratios(results: Results) -> str:
         if column in OTHER:
             continue
         for server in servers:
-            against = [results.ratio(server.key, column.key, other) for other in ("gorilla", "autobahn", "floor")]
-            if any(value is not None for value in against):
-                rows.append([f"{column.title}: {server.title}", *[or_empty(value) for value in against]])
-    return table(["", "÷ gorilla/websocket", "÷ plain Autobahn", "÷ bare C echo"], rows) if rows else ""
+            cells = [ratio_cell(results, server, column, other) for other in AGAINST]
+            if set(cells) != {EMPTY}:
+                rows.append([f"{column.title}: {server.title}", *cells])
+    return table(["", *[f"÷ {words}" for words in AGAINST.values()]], rows) if rows else ""
 
 
 def title_of(key: str, column: str) -> str:
@@ -185,7 +227,9 @@ def title_of(key: str, column: str) -> str:
 
 def target_words(target: Target) -> str:
     """Return a target in words."""
-    quantity = {"rate": "rate", "cpu": "server CPU per message"}.get(target.quantity, target.quantity)
+    counted = next(c.counted for c in COLUMNS if c.key == target.column)
+    quantity = {"rate": "rate", "cpu": f"server CPU per {counted}"}.get(target.quantity, target.quantity)
+    unit = " µs" if target.quantity == "cpu" else ""
     sign = "≤" if target.at_most else "≥"
     if target.against:
         other = next(server.title for server in SERVERS if server.key == target.against)
@@ -193,7 +237,7 @@ def target_words(target: Target) -> str:
     if target.against_column:
         other = next(c.title for c in COLUMNS if c.key == target.against_column)
         return f"{quantity} {sign} {target.bound:g} {TIMES} its own at {other}"
-    return f"{quantity} {sign} {target.bound:,g}"
+    return f"{quantity} {sign} {target.bound:,g}{unit}"
 
 
 def target_row(target: Target, results: Results) -> list[str]:
@@ -225,13 +269,23 @@ def without_paths(words: str) -> str:
 
 def notes(results: Results) -> str:
     """Return the explanations of marks, failures and missing servers."""
-    lines = [f"¹ the load generator used more than {LIMITED_SHARE:.0%} of its core: the server may do more."]
+    lines = [
+        f"¹ the load generator used more than {LIMITED_SHARE:.0%} of its core: the server may do more, and its CPU "
+        "time is the better measure.",
+        "² the load generator limited one of the two rates: this is the ratio of the CPU times.",
+    ]
     spread = results.spread()
     if spread is not None:
         lines.append(
             f"Between the rounds a rate differed by {spread:.0%} (the median over all cells of the range "
             "divided by the median)."
         )
+    for column in measured_columns(results):
+        fewest = min(
+            (s.connections for s in results.samples if s.column == column.key and not s.error), default=column.opened
+        )
+        if fewest < column.opened:
+            lines.append(f"{column.title}: {fewest:,} connections at once, because the machine allows no more files.")
     for server in measured_servers(results):
         for column in measured_columns(results):
             error = results.error(server.key, column.key)
@@ -257,6 +311,8 @@ def markdown(results: Results) -> str:
     columns = measured_columns(results)
     steady = [column for column in columns if column not in OTHER]
     timed = [column for column in columns if column not in MEMORY and not column.shared]
+    answered = [column for column in timed if column not in PINGED and column not in STORMS]
+    storms = [column for column in columns if column in STORMS]
     memory = [column for column in columns if column in MEMORY]
     growth = [column for column in columns if column in GROWTH]
     sections = [
@@ -266,7 +322,8 @@ def markdown(results: Results) -> str:
         ("Ratios", ratios(results)),
         ("Targets", targets(results)),
         ("Server CPU time", grid(results, timed, cpu_cell(results), CPU_WORDS)),
-        ("Latency", grid(results, timed, latency_cell(results), LATENCY_WORDS)),
+        ("Latency", grid(results, answered, latency_cell(results), LATENCY_WORDS)),
+        ("Reconnect storms", grid(results, storms, storm_cell(results), STORM_WORDS)),
         ("Growth", grid(results, growth, growth_cell(results), GROWTH_WORDS)),
         ("Both cores", shared(results, [column for column in columns if column.shared])),
         ("Memory", grid(results, memory, memory_cell(results), MEMORY_WORDS)),

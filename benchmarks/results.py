@@ -108,6 +108,11 @@ class Results:
         mine, theirs = self.rate(server, column), self.rate(against, column)
         return mine / theirs if mine is not None and theirs else None
 
+    def cpu_ratio(self, server: str, column: str, against: str) -> float | None:
+        """Return how much more another server's CPU time could do with this server."""
+        mine, theirs = self.cpu(server, column), self.cpu(against, column)
+        return theirs / mine if mine and theirs is not None else None
+
 
 def save(results: Results, path: Path) -> None:
     """Write the raw figures."""

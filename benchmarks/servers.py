@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import build
+from benchmarks.columns import PING_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.columns import Column, Deflate
 
 NO_DEFLATE: frozenset[Deflate] = frozenset({"off"})
-ANY_DEFLATE: frozenset[Deflate] = frozenset({"off", "no-takeover", "takeover"})
+NO_TAKEOVER: frozenset[Deflate] = frozenset({"off", "no-takeover", "browser"})
+ANY_DEFLATE: frozenset[Deflate] = frozenset({"off", "no-takeover", "takeover", "browser"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Server:
     plain: bool = True
     """Whether it is measured on columns without compression, too."""
     tls: bool = True
+    pings: bool = False
+    """Whether it can ping silent connections by itself, and is told how often."""
     quick: bool = True
     exclusive: bool = True
     """Whether it is measured with a core of its own."""
@@ -53,6 +57,7 @@ class Server:
             and column.deflate in self.deflate
             and (self.plain or column.deflate != "off")
             and (self.tls or not column.tls)
+            and (self.pings or column.mode != "pinged")
         )
 
 
@@ -61,6 +66,8 @@ def words(column: Column) -> list[str]:
     options = [] if column.deflate == "off" else ["-deflate"]
     if column.tls:
         options += ["-tls", *map(str, build.certificate())]
+    if column.mode == "pinged":
+        options += ["-pings", str(PING_SECONDS)]
     return options
 
 
@@ -87,6 +94,7 @@ def python_peer(key: str, title: str, deflate: frozenset[Deflate], *, quick: boo
             *words(column),
         ],
         deflate=deflate,
+        pings=True,
         quick=quick,
     )
 
@@ -104,6 +112,17 @@ def ws_version() -> str:
     """Return the versions of `ws` and Node."""
     script = "console.log(require('ws/package.json').version + ', Node ' + process.version)"
     return build.run(["node", "-e", script], "ws: needs Node", NODE_PATH=str(build.node_modules()))
+
+
+def bun_version() -> str:
+    """Return the version of Bun."""
+    return build.run([str(build.bun()), "--version"], "Bun does not run here")
+
+
+def uwebsockets_version() -> str:
+    """Return the version of the package that brings uWebSockets, which tells no version of its own."""
+    build.uwebsockets()
+    return f"in {build.UWEBSOCKETS.read_text().split()[-1].replace('==', ' ')}"
 
 
 def floor_version() -> str:
@@ -133,6 +152,8 @@ def echod_command(port: int, column: Column, compression: str, workers: int) -> 
     else:
         endpoint = f"tcp:{port}:interface=127.0.0.1"
     options = ["--port", endpoint, "--compression", compression, "--workers", str(workers)]
+    if column.mode == "pinged":
+        options += ["--ping-interval", f"{PING_SECONDS}s"]
     return [str(twistd), "-n", "--pidfile=", "echod", *options]
 
 
@@ -156,6 +177,7 @@ def echod_server(
         plain=not packed_only,
         exclusive=workers == 1,
         shared=shared or workers > 1,
+        pings=True,
         ready="max-message-size",
         environment=lambda: {"ECHOD_NATIVE": native},
         quick=quick,
@@ -180,6 +202,7 @@ SERVERS = [
         "plain Autobahn",
         autobahn_version,
         lambda port, column: [sys.executable, "-m", "benchmarks.peers.autobahn_echo", str(port), *words(column)],
+        pings=True,
     ),
     # gorilla keeps no context: it accepts only "no takeover", whatever the client offers.
     Server(
@@ -187,14 +210,33 @@ SERVERS = [
         "gorilla/websocket",
         gorilla_version,
         lambda port, column: [str(build.gorilla()), str(port), *words(column)],
-        frozenset({"off", "no-takeover"}),
+        NO_TAKEOVER,
         shared=True,
+    ),
+    # One compressor and one inflater for all connections, so there is no takeover.
+    Server(
+        "uwebsockets",
+        "uWebSockets",
+        uwebsockets_version,
+        lambda port, column: [str(build.uwebsockets()), str(port), *words(column)],
+        NO_TAKEOVER,
+        pings=True,
+    ),
+    Server(
+        "bun",
+        "Bun",
+        bun_version,
+        lambda port, column: [str(build.bun()), str(build.PEERS / "bun.js"), str(port), *words(column)],
+        NO_TAKEOVER,
+        pings=True,
+        quick=False,
     ),
     Server(
         "ws",
         "ws",
         ws_version,
         lambda port, column: ["node", str(build.PEERS / "ws.js"), str(port), *words(column)],
+        pings=True,
         quick=False,
         environment=lambda: {"NODE_PATH": str(build.node_modules())},
     ),

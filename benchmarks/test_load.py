@@ -10,20 +10,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import socket
 import ssl
 import struct
 import subprocess
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
 
 from benchmarks import build
+from benchmarks.columns import COLUMNS, Column
+from benchmarks.measure import features
 from tests import frames
 from tests.frames import BINARY, CLOSE, PING, PONG, TEXT
 from tests.ports import held_port
@@ -58,6 +62,11 @@ def server_frame(first: int, payload: bytes) -> bytes:
 def echo(frame: Frame, _number: int) -> bytes:
     """Answer without a mistake: with the same frame."""
     return server_frame(frame.first, frame.payload)
+
+
+def pong(frame: Frame, _number: int) -> bytes:
+    """Answer a ping as one must (RFC 6455 section 5.5.2)."""
+    return server_frame(FIN | PONG, frame.payload)
 
 
 Answer = Callable[[Frame, int], bytes]
@@ -131,6 +140,21 @@ class EchoServer:
         return head.encode() + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
 
 
+class Pinger(EchoServer):
+    """A server that sends a ping for each frame that it gets, and one at the beginning."""
+
+    def converse(self, connection: socket.socket) -> None:
+        """Make the opening handshake, and ping until the client closes."""
+        with connection, connection.makefile("rb") as stream:
+            connection.sendall(self.shake_hands(stream.readline, self.requests))
+            frame = None
+            while frame is None or frame.opcode != CLOSE:
+                connection.sendall(server_frame(FIN | PING, b"are you there"))
+                frame = read_frame(stream.read)
+                self.frames.append(frame)
+            connection.sendall(server_frame(FIN | CLOSE, frame.payload))
+
+
 def read_frame(read: Callable[[int], bytes]) -> Frame:
     """Read one masked frame. A client must mask (RFC 6455 section 5.1)."""
 
@@ -181,6 +205,12 @@ def generator(features: frozenset[str] = frozenset()) -> str:
         return str(build.load_generator(features))
     except build.Unavailable as reason:
         give_up(str(reason))
+
+
+def small(column: Column) -> Column:
+    """Return the same kind of traffic on few connections and at a low rate."""
+    limits = {"connections": 20, "idle": 2, "stay": 2, "rate": 50}
+    return replace(column, **{name: min(getattr(column, name), most) for name, most in limits.items()})
 
 
 def load(server: EchoServer, *options: str, features: frozenset[str] = frozenset()) -> dict[str, float | str]:
@@ -312,6 +342,68 @@ def test_a_paced_run_keeps_its_rate(start: Start) -> None:
     assert 110 <= float(outcome["messages"]) <= 410
 
 
+def test_requests_differ_in_the_key_and_as_behind_a_proxy_in_more(start: Start) -> None:
+    plain, proxied = start(EchoServer()), start(EchoServer())
+    load(plain, "--mode", "opens")
+    load(proxied, "--mode", "opens", "--proxied")
+    assert 1 < len(set(plain.requests)) < len(plain.requests)
+    assert len({re.sub(rb"Key: \S+", b"", request) for request in plain.requests}) == 1
+    assert len(set(proxied.requests)) == len(proxied.requests)
+    assert all(request.count(b"\r\nX-Request-Id: ") == 1 for request in proxied.requests)
+
+
+def test_each_ping_is_a_message_of_the_script_and_is_counted(start: Start) -> None:
+    server = start(EchoServer(pong))
+    outcome = load(server, "--mode", "pings", "--connections", "2", "--size", "125")
+    pings = [frame for frame in server.frames if frame.first == FIN | PING]
+    assert 0 < float(outcome["messages"]) <= len(pings)
+    assert len({frame.payload for frame in pings}) > 3
+    assert {len(frame.payload) for frame in pings} == {125}
+    assert 0 < float(outcome["p50"]) <= float(outcome["max"])
+
+
+def test_the_pings_of_the_server_are_counted_and_answered(start: Start) -> None:
+    server = start(Pinger())
+    outcome = load(server, "--mode", "pinged", "--connections", "2")
+    pongs = [frame.payload for frame in server.frames if frame.opcode == PONG]
+    assert 0 < float(outcome["messages"]) <= len(pongs)
+    assert set(pongs) == {b"are you there"}
+
+
+STORM = ["--mode", "storm", "--stay", "2", "--rate", "100", "--connections", "5", "--warmup", "0.3"]
+
+
+def test_in_a_storm_each_client_comes_back_once_and_gets_one_answer(start: Start) -> None:
+    server = start(EchoServer())
+    outcome = load(server, *STORM)
+    assert outcome["messages"] == 5
+    assert len(server.requests) == 2 + 5 + 5
+    assert len([frame for frame in server.frames if frame.opcode == CLOSE]) == 2 + 5
+
+
+def test_those_who_stay_see_what_a_storm_does_to_the_server(start: Start) -> None:
+    one_by_one = threading.Lock()
+
+    def stall(frame: Frame, number: int) -> bytes:
+        with one_by_one:
+            if number == 0 and len(server.requests) > 2 + 5:
+                time.sleep(0.1)
+        return echo(frame, number)
+
+    server = start(EchoServer(stall))
+    outcome = load(server, *STORM)
+    assert float(outcome["seconds"]) >= 0.5
+    assert float(outcome["max"]) >= 100_000
+
+
+def test_a_client_that_is_not_served_again(start: Start) -> None:
+    def forget(frame: Frame, number: int) -> bytes:
+        return b"" if number == 0 and len(server.requests) > 2 + 5 else echo(frame, number)
+
+    server = start(EchoServer(forget))
+    assert "missing" in fault(server, *STORM, "--patience", "1")
+
+
 def test_opens_are_counted_and_closed_with_a_handshake(start: Start) -> None:
     server = start(EchoServer())
     outcome = load(server, "--mode", "opens", "--echo", "--connections", "2")
@@ -430,8 +522,35 @@ def test_a_wrong_accept_value(start: Start) -> None:
     assert "Sec-WebSocket-Accept" in fault(start(EchoServer(accept=b"x" * 28)))
 
 
+def test_the_accept_value_of_another_connection(start: Start) -> None:
+    server = EchoServer()
+    first = threading.Event()
+
+    def remember(frame: Frame, number: int) -> bytes:
+        if not first.is_set():
+            key = re.search(rb"Key: (\S+)", server.requests[0])
+            assert key is not None
+            server.accept = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
+            first.set()
+        return echo(frame, number)
+
+    server.answer = remember
+    assert "Sec-WebSocket-Accept" in fault(start(server), "--mode", "opens", "--echo")
+
+
 def test_an_extension_that_was_not_offered(start: Start) -> None:
     assert "not offered" in fault(start(EchoServer(extensions=NO_TAKEOVER)))
+
+
+@pytest.mark.parametrize("change", [lambda payload: flipped(payload, 15), lambda payload: payload[:-1]])
+def test_a_pong_that_is_not_that_of_the_ping(start: Start, change: Callable[[bytes], bytes]) -> None:
+    server = start(EchoServer(lambda frame, _: server_frame(FIN | PONG, change(frame.payload))))
+    assert "wrong pong" in fault(server, "--mode", "pings")
+
+
+def test_a_missing_pong(start: Start) -> None:
+    server = start(EchoServer(lambda frame, number: b"" if number == 2 else pong(frame, number)))
+    assert "missing message" in fault(server, "--mode", "pings", "--patience", "1")
 
 
 def test_no_server() -> None:
@@ -439,6 +558,32 @@ def test_no_server() -> None:
         done = subprocess.run(
             [generator(), "--port", str(port)], capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
+    assert "is the server there" in json.loads(done.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--mode", "storm", "--rate", "10"], "needs --stay"),
+        (["--mode", "storm", "--stay", "1"], "need --rate"),
+        (["--stay", "1"], "no other mode has it"),
+        ([*STORM, "--idle", "1"], "has no --idle"),
+        (["--mode", "pings", "--size", "126"], "at most 125 octets"),
+        (["--deflate", "browser"], "only with --mode opens or hold"),
+    ],
+)
+def test_options_that_do_not_go_together(start: Start, options: list[str], words: str) -> None:
+    server = start(EchoServer())
+    assert words in fault(server, *options)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("column", [pytest.param(column, id=column.key) for column in COLUMNS if not column.tls])
+def test_the_options_of_each_column_go_together(column: Column) -> None:
+    command = generator(features(column))
+    with held_port() as port:
+        options = ["--port", str(port), *small(column).arguments(0.1, 0.0)]
+        done = subprocess.run([command, *options], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert "is the server there" in json.loads(done.stdout)["error"]
 
 
@@ -496,6 +641,20 @@ def test_a_compressed_answer_is_checked_again_in_the_next_cycle(start: Start) ->
 
     server = start(EchoServer(wrong_late, extensions=NO_TAKEOVER))
     assert "wrong octet" in fault(server, "--deflate", "no-takeover", "--size", "262144", features=DEFLATE)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_deflate_is_offered_as_browsers_do_and_the_answer_may_be_packed_or_not(start: Start, packed: bool) -> None:
+    def answer(frame: Frame, _number: int) -> bytes:
+        assert frame.first == FIN | RSV1 | TEXT
+        plain = zlib.decompressobj(-15).decompress(frame.payload + TAIL)
+        return packed_frame(repack(frame.payload)) if packed else server_frame(FIN | TEXT, plain)
+
+    server = start(EchoServer(answer, extensions=NO_TAKEOVER))
+    outcome = load(server, "--mode", "opens", "--echo", "--deflate", "browser", features=DEFLATE)
+    assert float(outcome["messages"]) > 0
+    offer = b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+    assert all(offer in request for request in server.requests)
 
 
 @dataclass

@@ -57,6 +57,46 @@ def test_a_cost_as_a_target(cost: float, verdict: bool) -> None:
     assert Target("small", 1.1, "floor", quantity="cpu", at_most=True).is_reached(found) is verdict
 
 
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(0.5, "| open, handshake, drop: echod | 2 |"), (0.95, "| open, handshake, drop: echod | 4 ² |")],
+)
+def test_cpu_times_are_compared_where_the_generator_limited_a_rate(share: float, shown: str) -> None:
+    found = of(
+        sample("echod", "opens", 2000, cpu_per_message=10.0, generator_share=share),
+        sample("gorilla", "opens", 1000, cpu_per_message=40.0),
+    )
+    assert shown in report.ratios(found)
+
+
+def test_a_cost_is_that_of_what_the_column_counts() -> None:
+    words = {report.target_words(Target(key, 6, quantity="cpu")) for key in ("small", "opens", "pinged", "storm")}
+    assert words == {f"server CPU per {counted} ≥ 6 µs" for counted in ("message", "open", "ping", "client")}
+
+
+def test_storms_have_a_table_of_their_own() -> None:
+    found = of(
+        sample("echod", "storm", 4000, seconds=2.5, p50=100.0, p99=2000.0, max=30_000.0, cpu_per_message=70.0),
+        Sample("gorilla", "storm", 0, error="a client was not served"),
+    )
+    text = report.markdown(found)
+    assert "| storm: 10,000 clients come back | 2.5 / 100 / 2,000 / 30,000 | failed |" in text
+    assert f"| storm: 10,000 clients come back | 70 | {report.EMPTY} |" in text, "what a client costs"
+    assert text.count("| storm: 10,000 clients come back |") == 2
+
+
+@pytest.mark.parametrize(("connections", "noted"), [(19_800, True), (50_000, False)])
+def test_fewer_connections_than_the_title_says_are_noted(connections: int, noted: bool) -> None:
+    words = "- idle: 50,000 connections, only opened: 19,800 connections at once"
+    assert (words in report.notes(of(sample("echod", "idle-50000", 0, connections=connections)))) is noted
+
+
+def test_pings_of_the_server_have_a_cost_and_no_rate() -> None:
+    text = report.markdown(of(sample("echod", "pinged", 2500, cpu_per_message=5.0)))
+    assert text.count("\n| c10,000, a ping of the server every 4 s | 5 |") == 1
+    assert "2,500" not in text
+
+
 def test_memory_is_what_a_connection_adds() -> None:
     found = of(sample("echod", "idle", 0, connections=1000, pss_before=40_000, pss=47_000))
     assert found.kib_per_connection("echod", "idle") == 7

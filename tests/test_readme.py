@@ -159,7 +159,8 @@ def test_the_log_lines_about_the_express_lane_are_the_real_ones() -> None:
         SimpleNamespace(takes_tls=tls, takes_deflate=deflate)
         for tls, deflate in ((True, True), (False, True), (True, False))
     ]
-    factories: list[Any] = [SimpleNamespace(lane=lane, settings=Settings()) for lane in (None, *lanes)]
+    factories: list[Any] = [SimpleNamespace(lane=lane, settings=Settings(), wants_each=[]) for lane in (None, *lanes)]
+    factories.append(SimpleNamespace(lane=lanes[0], settings=Settings(), wants_each=["--log-messages"]))
     said = {describe_lane(None, factories[0]), *(describe_lane(native, factory) for factory in factories)}
     listed = re.findall(r"^    express lane: (.*?)  +\S", section(OPERATING, "Log"), re.MULTILINE)
     assert {line.replace("…", "pump and codec") for line in listed} == said

@@ -14,7 +14,6 @@ import ssl
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
+from tests.controls import CONTROLS, ORDINARY, PLACES
 from tests.fakes import Peer
 from tests.frames import (
     BINARY,
@@ -79,8 +79,16 @@ class Grounds:
     options: Any
     client: ssl.SSLContext
 
-    def link(self, way: Way, is_tls: bool) -> Link:
-        """Return a new connection to the pump, with a lease if the way allows one."""
+    def link(self, way: Way, is_tls: bool) -> tuple[Link, int]:
+        """Return a new connection to the pump, with a lease if the way allows one, and the number of empty messages
+        that it took to begin the lease."""
+        echoes = 0
+
+        def echo() -> None:
+            nonlocal echoes
+            echo_nothing(link)
+            echoes += 1
+
         if not is_tls:
             link = Link(self.bed.loop, self.bed.factory, *way.headers, target=way.target)
         else:
@@ -88,9 +96,9 @@ class Grounds:
                 self.bed.loop, self.bed.factory, self.options, self.client, *way.headers, target=way.target
             )
             if way.is_leased:
-                wait_for_lease(link.protocol, self.bed.loop, partial(echo_nothing, link))
+                wait_for_lease(link.protocol, self.bed.loop, echo)
         assert (link.protocol.lease is not None) == way.is_leased
-        return link
+        return link, echoes
 
 
 @pytest.fixture(scope="module")
@@ -102,22 +110,31 @@ def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
 
 @dataclass(frozen=True)
 class Ending:
-    """The state and the close codes of a connection."""
+    """The state and the close codes of a connection, and what it has counted."""
 
     state: int
     was_clean: bool
     failed_by_me: bool
     sent: tuple[int | None, str | None]
     received: tuple[int | None, str | None]
+    traffic: tuple[int, int, int, int]
 
 
-def ending(protocol: EchoProtocol) -> Ending:
+def ending(protocol: EchoProtocol, uncounted: int = 0) -> Ending:
+    """Return how a connection has ended, but leave so many empty messages out of its traffic."""
+    traffic = protocol.traffic
     return Ending(
         protocol.state,
         protocol.wasClean,
         protocol.failedByMe,
         (protocol.localCloseCode, protocol.localCloseReason),
         (protocol.remoteCloseCode, protocol.remoteCloseReason),
+        (
+            traffic.received_messages - uncounted,
+            traffic.received_octets,
+            traffic.sent_messages - uncounted,
+            traffic.sent_octets,
+        ),
     )
 
 
@@ -131,11 +148,16 @@ class Outcome:
     after: Ending
 
 
-def over_a_fake_transport(factory: EchoFactory, way: Way, pieces: list[bytes]) -> Outcome:
-    """Give the protocol one piece after the other, then the client's FIN."""
+def over_a_fake_transport(factory: EchoFactory, way: Way, pieces: list[bytes], is_pinged: bool) -> Outcome:
+    """Give the protocol one piece after the other, then the client's FIN. With `is_pinged` keepalive pings before each
+    piece."""
     peer = Peer(factory)
     peer.open(way.target, *way.headers)
-    answers = [peer.send(piece) for piece in pieces]
+    answers = []
+    for piece in pieces:
+        if is_pinged:
+            peer.protocol.ping()
+        answers.append(peer.send(piece))
     closed = (peer.transport.half_closed, peer.transport.disconnecting, peer.transport.aborted)
     before = ending(peer.protocol)
     peer.protocol.readConnectionLost()
@@ -149,10 +171,13 @@ def echo_nothing(link: Link) -> None:
     assert link.receive(2) == b"\x81\x00"
 
 
-def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Outcome, is_tls: bool) -> None:
+def over_a_socket(
+    grounds: Grounds, way: Way, pieces: list[bytes], expected: Outcome, is_tls: bool, is_pinged: bool
+) -> None:
     """Send one piece after the other, and wait for the expected answer after each. Then send the FIN, and assert that
     nothing else came."""
-    bed_, link = grounds.bed, grounds.link(way, is_tls)
+    bed_ = grounds.bed
+    link, uncounted = grounds.link(way, is_tls)
     try:
         right = b""
         # Autobahn inflates each part of a message as it comes, the lane a whole message. The lane may find a fault
@@ -160,6 +185,8 @@ def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Out
         may_be_late = bool(way.headers) and expected.before.failed_by_me
         for piece, answer in zip(pieces, expected.answers, strict=True):
             right += answer
+            if is_pinged:
+                link.protocol.ping()
             link.send(piece)
             if may_be_late:
                 bed_.loop.turn(0.002)
@@ -171,16 +198,20 @@ def over_a_socket(grounds: Grounds, way: Way, pieces: list[bytes], expected: Out
         link.end()
         assert link.receive_all() == right
         bed_.loop.until(lambda: link.protocol not in bed_.factory.live, 5)
-        assert ending(link.protocol) == expected.after
+        assert ending(link.protocol, uncounted) == expected.after
     finally:
         link.reset()
         bed_.loop.until(lambda: link.protocol not in bed_.factory.live)
 
 
-def compare(grounds: Grounds, way: Way, pieces: list[bytes], is_tls: bool = False) -> None:
-    expected = over_a_fake_transport(grounds.without, way, pieces)
-    assert over_a_fake_transport(grounds.bed.factory, way, pieces) == expected
-    over_a_socket(grounds, way, pieces, expected, is_tls)
+def compare(grounds: Grounds, way: Way, pieces: list[bytes], is_tls: bool = False, is_pinged: bool = False) -> None:
+    expected = over_a_fake_transport(grounds.without, way, pieces, is_pinged)
+    if is_pinged and way.headers and expected.before.failed_by_me:
+        # The socket does not wait for each answer then, so that a ping could overtake one.
+        is_pinged = False
+        expected = over_a_fake_transport(grounds.without, way, pieces, is_pinged)
+    assert over_a_fake_transport(grounds.bed.factory, way, pieces, is_pinged) == expected
+    over_a_socket(grounds, way, pieces, expected, is_tls, is_pinged)
 
 
 def cut(octets: bytes, places: list[int]) -> list[bytes]:
@@ -207,7 +238,6 @@ def with_length_form(octets: bytes, size: int, length: int) -> bytes:
     return octets[:1] + bytes([0x80 | {2: 126, 8: 127}[size]]) + length.to_bytes(size, "big") + octets[2:]
 
 
-ORDINARY = client_frame(TEXT, b"ordinary") + client_frame(BINARY, b"\xff\xfe")
 STREAMS = {
     "nothing": b"",
     "ordinary": ORDINARY * 3,
@@ -286,6 +316,30 @@ STREAMS = {
     for fault in GRAMMAR
     for place, size in ((0, 1), (10, 130), (3, 4_090), (4_089, 4_090), (4_050, 5_000), (66_000, 68_000))
 }
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_each_control_frame_in_each_place(grounds: Grounds, name: str, place: str) -> None:
+    before, behind = PLACES[place]
+    control = CONTROLS[name]
+    stream, start, end = before + control + behind, len(before), len(before) + len(control)
+    for way in (PLAIN, WAYS["mirrored"]):
+        compare(grounds, way, [stream])
+        compare(grounds, way, cut(stream, [start // 2, start + 1, end - 1, end + 3]), is_pinged=True)
+    compare(grounds, PLAIN, cut(stream, [start, start + 1, start + 2, (start + end) // 2, end - 1, end]))
+    compare(grounds, PLAIN, cut(stream, [start // 2, start + 1, end]), is_tls=True, is_pinged=True)
+    if len(stream) < 500:
+        compare(grounds, PLAIN, cut(stream, [*range(len(stream))]))
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_many_control_frames_in_one_read(grounds: Grounds, is_tls: bool) -> None:
+    part = client_frame(PING, b"1") * 300 + client_frame(PONG, b"2") * 300 + ORDINARY + client_frame(PING, bytes(125))
+    stream = part + client_frame(TEXT, b"a", fin=False) + part.replace(ORDINARY, b"") + client_frame(CONTINUATION, b"b")
+    for way in (PLAIN, WAYS["mirrored"]):
+        compare(grounds, way, [stream + client_frame(CLOSE) + part], is_tls)
+        compare(grounds, way, cut(stream, [*range(7, len(stream), 1_001)]), is_tls, is_pinged=True)
 
 
 class Deflater:
@@ -464,7 +518,7 @@ def streams(draw: st.DrawFn) -> bytes:
         ordinary(),
         fragmented(),
         odd(),
-        st.builds(client_frame, st.just(PING), st.binary(max_size=125)),
+        st.builds(client_frame, st.sampled_from([PING, PONG]), st.binary(max_size=125)),
     )
     octets = bytearray(
         b"".join(draw(st.lists(frames, max_size=8))) + draw(st.one_of(st.just(b""), st.binary(max_size=20)))
@@ -479,7 +533,13 @@ def streams(draw: st.DrawFn) -> bytes:
 @given(data=st.data(), way=st.sampled_from([PLAIN, *WAYS.values()]), stream=streams())
 def test_random_streams_cut_anywhere(grounds: Grounds, data: st.DataObject, way: Way, stream: bytes) -> None:
     places = st.one_of(st.integers(0, max(0, len(stream) - 1)), st.integers(0, 40))
-    compare(grounds, way, cut(stream, data.draw(st.lists(places, max_size=12))), data.draw(st.booleans()))
+    compare(
+        grounds,
+        way,
+        cut(stream, data.draw(st.lists(places, max_size=12))),
+        data.draw(st.booleans()),
+        data.draw(st.booleans()),
+    )
 
 
 @st.composite
@@ -506,4 +566,10 @@ def deflated_talk(draw: st.DrawFn, keeps_context: bool) -> bytes:
 def test_random_deflated_streams_cut_anywhere(grounds: Grounds, data: st.DataObject, way: str) -> None:
     stream = data.draw(deflated_talk(keeps_context="without context" not in way))
     places = st.one_of(st.integers(0, max(0, len(stream) - 1)), st.integers(0, 40))
-    compare(grounds, WAYS[way], cut(stream, data.draw(st.lists(places, max_size=12))), data.draw(st.booleans()))
+    compare(
+        grounds,
+        WAYS[way],
+        cut(stream, data.draw(st.lists(places, max_size=12))),
+        data.draw(st.booleans()),
+        data.draw(st.booleans()),
+    )

@@ -11,8 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MOST_CONTROL_OCTETS = 125 }; /* RFC 6455 section 5.5 */
-
 typedef enum { EVENT_NONE, EVENT_MESSAGE, EVENT_PING, EVENT_PONG, EVENT_CLOSE } Event;
 
 typedef struct {

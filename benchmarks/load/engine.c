@@ -11,8 +11,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { EVENTS_PER_TURN = 512, RECEIVE_ROOM = 256 * 1024 };
-enum { CLOSE_FRAME = 0x88, PONG_FRAME = 0x8a, MASKED = 0x80 };
+enum { EVENTS_PER_TURN = 512, EVENTS_BETWEEN_FIRST = 16, RECEIVE_ROOM = 256 * 1024 };
+enum { CLOSE_FRAME = 0x88, PING_FRAME = 0x89, PONG_FRAME = 0x8a, MASKED = 0x80 };
 
 static uint8_t receive_buffer[RECEIVE_ROOM];
 
@@ -28,6 +28,7 @@ void engine_setup(Engine *engine, const Options *options)
     engine->options = options;
     engine->script = script_make(options);
     engine->epoll = epoll_create1(EPOLL_CLOEXEC);
+    engine->first_epoll = options->mode == MODE_STORM ? epoll_create1(EPOLL_CLOEXEC) : -1;
     if (options->tls) {
         transport_setup_tls(options->ca);
     }
@@ -37,7 +38,7 @@ static void tell_epoll(Engine *engine, Connection *c, int operation, bool wants_
 {
     struct epoll_event event = {.events = EPOLLIN | (wants_write ? EPOLLOUT : 0U), .data.ptr = c};
     c->wants_write = wants_write;
-    if (epoll_ctl(engine->epoll, operation, c->transport.fd, &event) != 0) {
+    if (epoll_ctl(c->stays ? engine->first_epoll : engine->epoll, operation, c->transport.fd, &event) != 0) {
         fail("epoll_ctl: %s", strerror(errno));
     }
 }
@@ -160,7 +161,7 @@ void connection_say_close(Engine *engine, Connection *c)
     say_control(engine, c, CLOSE_FRAME, normal, sizeof normal);
 }
 
-void connection_ask(Engine *engine, Connection *c, unsigned messages, uint64_t since)
+static void expect_answers(Engine *engine, Connection *c, unsigned messages, uint64_t since)
 {
     for (unsigned i = 0; i < messages; i++) {
         c->asked_at[c->asked_slot] = since;
@@ -168,8 +169,20 @@ void connection_ask(Engine *engine, Connection *c, unsigned messages, uint64_t s
     }
     c->outstanding += messages;
     engine->outstanding += messages;
+}
+
+void connection_ask(Engine *engine, Connection *c, unsigned messages, uint64_t since)
+{
+    expect_answers(engine, c, messages, since);
     c->out_left += messages;
     flush(engine, c);
+}
+
+void connection_ping(Engine *engine, Connection *c, uint64_t since)
+{
+    const Entry *entry = &engine->script.entries[c->out_entry];
+    expect_answers(engine, c, 1, since);
+    say_control(engine, c, PING_FRAME, entry->plain, (unsigned)entry->plain_len);
 }
 
 /* --- receiving ---------------------------------------------------------------------------------------------------- */
@@ -182,12 +195,26 @@ static void count_answer(Engine *engine, Connection *c)
     c->outstanding--;
     engine->outstanding--;
     engine->answered++;
-    if (engine->timing) {
+    if (engine->timing && (c->stays || engine->first_epoll < 0)) {
         engine->messages++;
         engine->packed += c->answers.packed;
         histogram_add(&engine->latency, engine->now - c->asked_at[c->answered_slot]);
     }
     c->answered_slot = c->answered_slot + 1 < engine->options->in_flight ? c->answered_slot + 1 : 0;
+}
+
+/* A pong that answers no ping is allowed (RFC 6455 section 5.5.3), but a pong that answers one has its payload. */
+static bool is_answer(Engine *engine, Connection *c)
+{
+    if (engine->options->mode != MODE_PINGS || c->outstanding == 0) {
+        return false;
+    }
+    const Entry *entry = &engine->script.entries[c->out_entry];
+    if (c->answers.control_len != entry->plain_len || memcmp(c->answers.control, entry->plain, entry->plain_len) != 0) {
+        fail("wrong pong: %u octets that are not those of the ping", c->answers.control_len);
+    }
+    c->out_entry = script_next(&engine->script, c->out_entry);
+    return true;
 }
 
 static void on_close_frame(Connection *c)
@@ -215,7 +242,11 @@ static void feed_frames(Engine *engine, Connection *c, const uint8_t *octets, si
         if (event == EVENT_MESSAGE) {
             count_answer(engine, c);
             answers++;
+        } else if (event == EVENT_PONG && is_answer(engine, c)) {
+            count_answer(engine, c);
+            answers++;
         } else if (event == EVENT_PING) {
+            engine->pings++;
             say_control(engine, c, PONG_FRAME, c->answers.control, c->answers.control_len);
         } else if (event == EVENT_CLOSE) {
             on_close_frame(c);
@@ -235,7 +266,7 @@ static void feed_head(Engine *engine, Connection *c, const uint8_t *octets, size
     memcpy(c->head + c->head_len, octets, take);
     size_t before = c->head_len;
     c->head_len += (unsigned)take;
-    size_t end = upgrade_response(engine->options, c->head, c->head_len);
+    size_t end = upgrade_response(engine->options, c->serial, c->head, c->head_len);
     if (end == 0) {
         return;
     }
@@ -293,7 +324,7 @@ static void continue_opening(Engine *engine, Connection *c)
         fail("the TLS handshake failed");
     }
     char request[1024];
-    struct iovec piece = {request, upgrade_request(engine->options, request, sizeof request)};
+    struct iovec piece = {request, upgrade_request(engine->options, c->serial, request, sizeof request)};
     ssize_t sent = transport_send(&c->transport, &piece, 1);
     if (sent == IO_AGAIN) {
         return; /* not connected yet: epoll reports it */
@@ -308,10 +339,14 @@ void connection_begin(Engine *engine, Connection *c, unsigned first)
 {
     const Options *o = engine->options;
     unsigned entry = engine->script.steady > 0 ? 0 : first % engine->script.count;
-    *c = (Connection){
-        .state = STATE_CONNECTING, .out_entry = entry, .answers.entry = entry, .opening_since = engine_clock()};
+    *c = (Connection){.state = STATE_CONNECTING,
+                      .stays = c->stays,
+                      .serial = engine->serial++,
+                      .out_entry = entry,
+                      .answers.entry = entry,
+                      .opening_since = engine_clock()};
     c->asked_at = calloc(o->in_flight, sizeof *c->asked_at);
-    c->transport = transport_open(o->host, o->port, engine->serial++, o->tls);
+    c->transport = transport_open(o->host, o->port, c->serial, o->tls);
     engine->opening++;
     if (!o->tls) {
         continue_opening(engine, c); /* on loopback the connection is mostly complete by now */
@@ -347,14 +382,26 @@ static void serve(Engine *engine, Connection *c, uint32_t events)
     }
 }
 
-void engine_turn(Engine *engine, int milliseconds)
+static void serve_ready(Engine *engine, int epoll, int most, int milliseconds)
 {
     struct epoll_event events[EVENTS_PER_TURN];
-    int count = epoll_wait(engine->epoll, events, EVENTS_PER_TURN, milliseconds);
+    int count = epoll_wait(epoll, events, most, milliseconds);
     for (int i = 0; i < count; i++) {
         Connection *c = events[i].data.ptr;
         if (c->state != STATE_CLOSED) {
             serve(engine, c, events[i].events);
         }
+    }
+}
+
+/* An answer waits in its socket while the generator serves other connections, and so seems late. Those of the
+ * connections that stay wait for a few others at most, and never for a time-out. */
+void engine_turn(Engine *engine, int milliseconds)
+{
+    if (engine->first_epoll < 0) {
+        serve_ready(engine, engine->epoll, EVENTS_PER_TURN, milliseconds);
+    } else {
+        serve_ready(engine, engine->first_epoll, EVENTS_PER_TURN, 0);
+        serve_ready(engine, engine->epoll, EVENTS_BETWEEN_FIRST, 0);
     }
 }

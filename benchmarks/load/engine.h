@@ -24,6 +24,8 @@ typedef struct {
     bool data_started;  /* part of a message may have been sent: a control frame has to wait */
     bool close_sent;
     bool close_received;
+    bool stays;         /* storm: it stays, its answers alone are timed, and it is served before the others */
+    unsigned serial;    /* the number of connections opened before it */
     unsigned out_entry; /* the message being sent */
     unsigned out_left;  /* messages still to send, including this one */
     size_t out_offset;  /* octets of it that were sent */
@@ -44,6 +46,7 @@ typedef struct Engine {
     const Options *options;
     Script script;
     int epoll;
+    int first_epoll; /* storm: the connections that stay. Otherwise -1 */
     uint64_t now; /* nanoseconds, at the last receive */
     bool timing; /* whether answers are counted and timed */
     unsigned serial; /* number of connections opened so far */
@@ -53,6 +56,7 @@ typedef struct Engine {
     uint64_t answered; /* all answers */
     uint64_t messages; /* answers while timing, or whatever a mode counts */
     uint64_t packed; /* compressed answers while timing */
+    uint64_t pings;  /* the server's pings */
     Histogram latency;
     void (*on_open)(struct Engine *engine, Connection *connection);
     void (*on_answers)(struct Engine *engine, Connection *connection, unsigned answers);
@@ -71,6 +75,9 @@ void connection_begin(Engine *engine, Connection *connection, unsigned first);
 
 /* Sends messages. Their answers are timed from `since`. */
 void connection_ask(Engine *engine, Connection *connection, unsigned messages, uint64_t since);
+
+/* Sends a ping with the next message as its payload. Its pong counts as the answer. One may be in flight. */
+void connection_ping(Engine *engine, Connection *connection, uint64_t since);
 
 /* Begins the closing handshake (RFC 6455 section 7.1.2). */
 void connection_say_close(Engine *engine, Connection *connection);

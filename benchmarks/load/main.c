@@ -22,6 +22,9 @@ enum { MOST_OPENING = 32 };
 
 enum { TURN_MILLISECONDS = 20 };
 
+/* In a storm so many connections come back between two looks at those that stay: half a millisecond's work. */
+enum { BACK_PER_TURN = 16 };
+
 typedef struct {
     uint64_t at;
     uint64_t own_cpu;
@@ -168,15 +171,15 @@ static void measure(int (*step)(void), Reading *from, Reading *to)
 }
 
 /* Closes every busy connection with a closing handshake, so that surplus octets can't hide behind the last answer. */
-static void close_all(unsigned count)
+static void close_all(void)
 {
-    for (unsigned i = options.idle; i < options.idle + count; i++) {
+    for (unsigned i = options.idle; i < total; i++) {
         connection_say_close(&engine, &connections[i]);
     }
     for (unsigned i = 0; i < options.idle; i++) {
         connection_drop(&engine, &connections[i]);
     }
-    turn_until(nothing_open, answered_so_far, "missing: the closing handshake did not end");
+    turn_until(nothing_open, opened_so_far, "missing: the closing handshake did not end");
 }
 
 static void print_result(const Reading *from, const Reading *to, double opening_seconds)
@@ -222,16 +225,21 @@ static int wait_for_answers(void)
     return TURN_MILLISECONDS;
 }
 
+static uint64_t due; /* when the next message at the fixed rate is to be sent */
+static uint64_t due_until = UINT64_MAX;
+
 /* Sends each due message on the next free connection. A message that is sent late is still timed from its due time. */
 static int ask_what_is_due(void)
 {
-    static uint64_t due;
     static unsigned turn;
     uint64_t now = engine_clock();
+    now = now < due_until ? now : due_until;
+    /* In a storm the connections that stay, the last ones, are paced. Otherwise all busy ones are. */
+    unsigned paced = options.mode == MODE_STORM ? options.stay : options.connections;
     due = due == 0 ? now : due;
-    for (unsigned tried = 0; due <= now && tried < options.connections; tried++) {
-        Connection *c = &connections[options.idle + turn];
-        turn = turn + 1 < options.connections ? turn + 1 : 0;
+    for (unsigned tried = 0; due <= now && tried < paced; tried++) {
+        Connection *c = &connections[total - paced + turn];
+        turn = turn + 1 < paced ? turn + 1 : 0;
         if (c->outstanding < options.in_flight) {
             connection_ask(&engine, c, 1, due);
             due += (uint64_t)(1e9 / options.rate);
@@ -241,12 +249,29 @@ static int ask_what_is_due(void)
     return 0; /* no waiting: a timer would take longer than what is measured */
 }
 
+static void ping_again(Engine *e, Connection *c, unsigned answers)
+{
+    (void)answers;
+    if (asking) {
+        connection_ping(e, c, e->now);
+    }
+}
+
+static void ask_first(Connection *c)
+{
+    if (options.mode == MODE_PINGS) {
+        connection_ping(&engine, c, engine_clock());
+    } else {
+        connection_ask(&engine, c, options.in_flight, engine_clock());
+    }
+}
+
 static void run_echo(void)
 {
     Reading from, to;
     bool paced = options.mode == MODE_LATENCY;
     engine.on_open = nothing_on_open;
-    engine.on_answers = paced ? ask_no_more : ask_again;
+    engine.on_answers = paced ? ask_no_more : options.mode == MODE_PINGS ? ping_again : ask_again;
     engine.on_close = drop_on_close;
     uint64_t begun = engine_clock();
     open_all();
@@ -254,14 +279,34 @@ static void run_echo(void)
     pause_at("open");
     asking = true;
     for (unsigned i = options.idle; i < total && !paced; i++) {
-        connection_ask(&engine, &connections[i], options.in_flight, engine_clock());
+        ask_first(&connections[i]);
     }
     measure(paced ? ask_what_is_due : wait_for_answers, &from, &to);
     asking = false;
     pause_at("measured");
     turn_until(nothing_outstanding, answered_so_far, "missing message");
-    close_all(options.connections);
+    close_all();
     print_result(&from, &to, opening_seconds);
+}
+
+/* --- the server's pings ------------------------------------------------------------------------------------------- */
+
+static void run_pinged(void)
+{
+    engine.on_open = nothing_on_open;
+    engine.on_answers = ask_no_more;
+    engine.on_close = drop_on_close;
+    open_all();
+    pause_at("open");
+    run_for(options.warmup, wait_for_answers);
+    Reading from = read_clocks();
+    uint64_t before = engine.pings;
+    run_for(options.seconds, wait_for_answers);
+    Reading to = read_clocks();
+    engine.messages = engine.pings - before;
+    pause_at("measured");
+    close_all();
+    print_result(&from, &to, 0);
 }
 
 /* --- opens -------------------------------------------------------------------------------------------------------- */
@@ -323,6 +368,71 @@ static void run_hold(void)
     print_result(&from, &to, (double)(to.at - from.at) / 1e9);
 }
 
+/* --- storm -------------------------------------------------------------------------------------------------------- */
+
+static unsigned served; /* connections that have come back and got their answer */
+
+static void ask_when_back(Engine *e, Connection *c)
+{
+    if (e->timing && !c->stays) {
+        connection_ask(e, c, 1, e->now);
+    }
+}
+
+static void count_when_back(Engine *e, Connection *c, unsigned answers)
+{
+    (void)e, (void)answers;
+    served += !c->stays;
+}
+
+static uint64_t served_so_far(void)
+{
+    return served;
+}
+
+/* Drops some more connections, and opens them anew at once. Sends what is due on those that stay. */
+static bool all_served(void)
+{
+    static unsigned begun;
+    for (unsigned i = 0; i < BACK_PER_TURN && begun < options.connections; i++, begun++) {
+        connection_drop(&engine, &connections[begun]);
+        connection_begin(&engine, &connections[begun], begun * 7);
+    }
+    ask_what_is_due();
+    return served == options.connections;
+}
+
+static bool all_due_answered(void)
+{
+    ask_what_is_due();
+    return due > due_until && engine.outstanding == 0;
+}
+
+static void run_storm(void)
+{
+    engine.on_open = ask_when_back;
+    engine.on_answers = count_when_back;
+    engine.on_close = drop_on_close;
+    for (unsigned i = options.connections; i < total; i++) {
+        connections[i].stays = true;
+    }
+    open_all();
+    pause_at("open");
+    run_for(options.warmup, ask_what_is_due);
+    engine.timing = true;
+    Reading from = read_clocks();
+    turn_until(all_served, served_so_far, "missing: not all connections were served");
+    Reading to = read_clocks();
+    /* What was due in the storm and has no answer has waited longest, so it counts. */
+    due_until = to.at;
+    turn_until(all_due_answered, answered_so_far, "missing message");
+    engine.timing = false;
+    engine.messages = served;
+    pause_at("measured");
+    close_all();
+    print_result(&from, &to, 0);
+}
+
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 static void check_files(void)
@@ -339,7 +449,7 @@ static void check_files(void)
 int main(int argc, char **argv)
 {
     options = options_parse(argc, argv);
-    total = options.idle + options.connections;
+    total = options.idle + options.connections + options.stay;
     signal(SIGPIPE, SIG_IGN);
     check_files();
     watch_processes();
@@ -349,6 +459,10 @@ int main(int argc, char **argv)
         run_opens();
     } else if (options.mode == MODE_HOLD) {
         run_hold();
+    } else if (options.mode == MODE_PINGED) {
+        run_pinged();
+    } else if (options.mode == MODE_STORM) {
+        run_storm();
     } else {
         run_echo();
     }

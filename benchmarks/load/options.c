@@ -41,8 +41,20 @@ static void check_together(const Options *o)
     if (o->port == 0) {
         fail("--port is needed");
     }
-    if (o->mode == MODE_LATENCY && o->rate <= 0) {
-        fail("--mode latency needs --rate");
+    if ((o->mode == MODE_LATENCY || o->mode == MODE_STORM) && o->rate <= 0) {
+        fail("--mode latency and --mode storm need --rate");
+    }
+    if ((o->mode == MODE_STORM) != (o->stay > 0)) {
+        fail("--mode storm needs --stay, and no other mode has it");
+    }
+    if (o->mode == MODE_STORM && o->idle > 0) {
+        fail("--mode storm has no --idle: its connections are idle until they come back");
+    }
+    if (o->mode == MODE_PINGS && (o->size > MOST_CONTROL_OCTETS || o->in_flight > 1)) {
+        fail("--mode pings: at most %d octets, one ping in flight", MOST_CONTROL_OCTETS);
+    }
+    if (o->deflate == DEFLATE_BROWSER && o->mode != MODE_OPENS && o->mode != MODE_HOLD) {
+        fail("--deflate browser: only with --mode opens or hold, which send one message on a connection");
     }
     if (o->fragments > o->size && o->fragments > 1) {
         fail("--fragments: more than octets");
@@ -64,9 +76,9 @@ static void check_together(const Options *o)
 
 Options options_parse(int argc, char **argv)
 {
-    static const char *const modes[] = {"echo", "latency", "opens", "hold", NULL};
+    static const char *const modes[] = {"echo", "latency", "opens", "hold", "pings", "pinged", "storm", NULL};
     static const char *const kinds[] = {"ascii", "multibyte", "binary", NULL};
-    static const char *const deflates[] = {"off", "no-takeover", "takeover", NULL};
+    static const char *const deflates[] = {"off", "no-takeover", "takeover", "browser", NULL};
     static const struct option known[] = {
         {"host", required_argument, NULL, 'h'},        {"port", required_argument, NULL, 'p'},
         {"path", required_argument, NULL, 'u'},        {"mode", required_argument, NULL, 'm'},
@@ -78,6 +90,7 @@ Options options_parse(int argc, char **argv)
         {"warmup", required_argument, NULL, 'W'},      {"rate", required_argument, NULL, 'r'},
         {"patience", required_argument, NULL, 'P'},    {"echo", no_argument, NULL, 'e'},
         {"pause", no_argument, NULL, 'l'},             {"watch", required_argument, NULL, 'w'},
+        {"stay", required_argument, NULL, 'y'},        {"proxied", no_argument, NULL, 'x'},
         {NULL, 0, NULL, 0},
     };
     Options o = {
@@ -96,6 +109,8 @@ Options options_parse(int argc, char **argv)
         case 'c': o.connections = (unsigned)number("connections", optarg, 1, 100000); break;
         case 'd': o.in_flight = (unsigned)number("in-flight", optarg, 1, 1024); break;
         case 'i': o.idle = (unsigned)number("idle", optarg, 0, 100000); break;
+        case 'x': o.proxied = true; break;
+        case 'y': o.stay = (unsigned)number("stay", optarg, 0, 10000); break;
         case 'f': o.fragments = (unsigned)number("fragments", optarg, 1, 65536); break;
         case 'z': o.deflate = (Deflate)choice("deflate", optarg, deflates); break;
         case 't': o.tls = true; break;

@@ -158,7 +158,7 @@ static Entry make_entry(const Options *o, const uint8_t *image, size_t at, uint8
         append_message(wire, opcode, false, entry.plain, entry.plain_len, o->fragments, state);
     } else {
         uint8_t *packed;
-        size_t len = deflate_message(entry.plain, entry.plain_len, o->deflate == DEFLATE_NO_TAKEOVER, &packed);
+        size_t len = deflate_message(entry.plain, entry.plain_len, o->deflate != DEFLATE_TAKEOVER, &packed);
         append_message(wire, opcode, true, packed, len, o->fragments, state);
         free(packed);
     }

@@ -8,21 +8,42 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The key and its answer from RFC 6455 section 1.3. A constant suffices, and saves a SHA-1 for each connection. */
-static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==";
-static const char ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+/* Keys and the values of Sec-WebSocket-Accept that answer them; the first is that of RFC 6455 section 1.3. Constants
+ * save a SHA-1 for each connection. Several of them show a server that answers a key with the value of another. */
+static const struct {
+    const char *key;
+    const char *accept;
+} KEYS[] = {
+    {"dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="},
+    {"IjSOCBpFqEPiaSYECo7TVg==", "r2pHAxiylo6dqxz9GNmH03gwhOU="},
+    {"cJ+OXXcgjwn6tm9opqngsg==", "a9w6JtzCiMzzNCDJzTsp12DgE9o="},
+    {"f8akcvB3Nv6CtmXZKUnIag==", "M6FKrcTxp8GCWilmR+Sak2aUEoE="},
+    {"r2KNJ+tHdNO87U5F4IYE6g==", "Uk2h5LL/UDGvFKcVfvKKQD+CQfE="},
+    {"ttkzM32teDCqCrJY5GcqFw==", "U5bV76NpJMmIblc2llJQjPtSflk="},
+    {"In9o269o1KiNbqPQY1YDKw==", "YyKeABBXgNURlx33e/milZmGaC0="},
+    {"d5/iu1zh7PqpbzZzFG/tqA==", "PKRxLdf2fSUhgg3iq8iY662ZKR4="},
+};
 
-size_t upgrade_request(const Options *o, char *into, size_t room)
+enum { KEY_COUNT = sizeof KEYS / sizeof *KEYS };
+
+size_t upgrade_request(const Options *o, unsigned serial, char *into, size_t room)
 {
     static const char *const offers[] = {
         "",
         "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n",
         "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
     };
+    char added[128] = "";
+    if (o->proxied) {
+        snprintf(added, sizeof added,
+                 "X-Forwarded-For: 192.0.2.%u\r\nX-Forwarded-Proto: https\r\nX-Request-Id: %08x%08x%08x%08x\r\n",
+                 serial % 256, serial, ~serial, serial * 2654435761U, serial ^ 0x5bd1e995U);
+    }
     int len = snprintf(into, room,
                        "GET %s HTTP/1.1\r\nHost: localhost:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                       "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                       o->path, o->port, KEY, offers[o->deflate]);
+                       "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s%s\r\n",
+                       o->path, o->port, KEYS[serial % KEY_COUNT].key, offers[o->deflate], added);
     return (size_t)len;
 }
 
@@ -60,7 +81,7 @@ static void check_extension(const Options *o, const char *extensions)
     }
 }
 
-size_t upgrade_response(const Options *o, const uint8_t *octets, size_t len)
+size_t upgrade_response(const Options *o, unsigned serial, const uint8_t *octets, size_t len)
 {
     char head[MOST_HEAD_OCTETS + 1];
     char value[512];
@@ -81,7 +102,7 @@ size_t upgrade_response(const Options *o, const uint8_t *octets, size_t len)
         fail("refused: %.60s", head);
     }
     const char *accept = field(head, "Sec-WebSocket-Accept", value, sizeof value);
-    if (accept == NULL || strcmp(accept, ACCEPT) != 0) {
+    if (accept == NULL || strcmp(accept, KEYS[serial % KEY_COUNT].accept) != 0) {
         fail("wrong Sec-WebSocket-Accept");
     }
     check_extension(o, field(head, "Sec-WebSocket-Extensions", value, sizeof value));

@@ -12,9 +12,10 @@
 
 enum { MOST_HEAD_OCTETS = 4096 };
 
-size_t upgrade_request(const Options *options, char *into, size_t room);
+/* Writes the request of the connection with this number. Its key differs from that of the connection before. */
+size_t upgrade_request(const Options *options, unsigned serial, char *into, size_t room);
 
 /* Returns the length of the response's head, or 0 while it is incomplete. A wrong response ends the program. */
-size_t upgrade_response(const Options *options, const uint8_t *octets, size_t len);
+size_t upgrade_response(const Options *options, unsigned serial, const uint8_t *octets, size_t len);
 
 #endif

@@ -17,7 +17,7 @@ def application(arguments: Arguments) -> web.Application:
     """Return an application that echoes on every path."""
 
     async def echo(request: web.Request) -> web.WebSocketResponse:
-        connection = web.WebSocketResponse(compress=arguments.deflate, max_msg_size=MAX_SIZE)
+        connection = web.WebSocketResponse(compress=arguments.deflate, max_msg_size=MAX_SIZE, heartbeat=arguments.pings)
         await connection.prepare(request)
         async for message in connection:
             if message.type == WSMsgType.TEXT:

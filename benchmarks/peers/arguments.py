@@ -1,4 +1,4 @@
-"""The command line of all Python peers: ``PORT [-deflate] [-tls CERT KEY]``.
+"""The command line of all Python peers: ``PORT [-deflate] [-tls CERT KEY] [-pings SECONDS]``.
 
 Knows: these words. Must never know: which server runs.
 """
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arguments:
-    """The port on loopback, whether to accept permessage-deflate, and the certificate of a TLS server."""
+    """The port on loopback, whether to accept permessage-deflate, the certificate of a TLS server, and how often to
+    ping each connection, in seconds. Without ``-pings`` the library's default counts."""
 
     port: int
     deflate: bool
     certificate: tuple[str, str] | None
+    pings: float | None
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Return the context of a TLS server, or None without TLS."""
@@ -31,7 +33,8 @@ def parse(argv: list[str]) -> Arguments:
     """Parse the words after the program's name."""
     at = argv.index("-tls") if "-tls" in argv else None
     certificate = (argv[at + 1], argv[at + 2]) if at is not None else None
-    return Arguments(port=int(argv[0]), deflate="-deflate" in argv, certificate=certificate)
+    pings = float(argv[argv.index("-pings") + 1]) if "-pings" in argv else None
+    return Arguments(port=int(argv[0]), deflate="-deflate" in argv, certificate=certificate, pings=pings)
 
 
 def from_command_line() -> Arguments:

@@ -55,6 +55,8 @@ def main(reactor: IReactorTCP, arguments: Arguments) -> Deferred[None]:
     factory.protocol = Echo
     if arguments.deflate:
         factory.setProtocolOptions(perMessageCompressionAccept=accept)
+    if arguments.pings:
+        factory.setProtocolOptions(autoPingInterval=arguments.pings)
     serverFromString(reactor, endpoint(arguments)).listen(factory)
     return Deferred()
 

@@ -8,6 +8,9 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
 from benchmarks.peers.arguments import Arguments, from_command_line
 
+PINGS = 20.0
+"""The library's default in seconds for both times, which count if pings are enabled."""
+
 
 class Echo(WSListener):  # type: ignore[misc] # without an installed picows its types are missing
     """Sends every data frame back unchanged."""
@@ -28,7 +31,17 @@ def listener(_request: WSUpgradeRequest) -> WSListener:
 
 async def main(arguments: Arguments) -> None:
     """Serve until killed."""
-    server = await ws_create_server(listener, "127.0.0.1", arguments.port, ssl=arguments.ssl_context(), backlog=1024)
+    pings = arguments.pings or PINGS
+    server = await ws_create_server(
+        listener,
+        "127.0.0.1",
+        arguments.port,
+        ssl=arguments.ssl_context(),
+        backlog=1024,
+        enable_auto_ping=arguments.pings is not None,
+        auto_ping_idle_timeout=pings,
+        auto_ping_reply_timeout=pings,
+    )
     await server.serve_forever()
 
 

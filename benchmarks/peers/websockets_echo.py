@@ -11,6 +11,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from benchmarks.peers.arguments import Arguments, from_command_line
 
 MAX_SIZE = 16 * 1024 * 1024
+PING_INTERVAL = 20.0
+"""The library's default, in seconds."""
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -22,9 +24,15 @@ async def echo(connection: ServerConnection) -> None:
 async def main(arguments: Arguments) -> None:
     """Serve until killed."""
     compression = "deflate" if arguments.deflate else None
-    context = arguments.ssl_context()
     async with serve(
-        echo, "127.0.0.1", arguments.port, ssl=context, compression=compression, max_size=MAX_SIZE, backlog=1024
+        echo,
+        "127.0.0.1",
+        arguments.port,
+        ssl=arguments.ssl_context(),
+        compression=compression,
+        max_size=MAX_SIZE,
+        backlog=1024,
+        ping_interval=arguments.pings or PING_INTERVAL,
     ):
         await asyncio.Event().wait()
 

@@ -100,6 +100,8 @@ class Budget:
         self._give_back = give_back
         self._on_tight = on_tight
         self._holders = holders
+        self.unowned: Callable[[], int] = int
+        """Returns how many bytes leases hold that belong to no holder."""
         self._recounts: Deadlines[Budget] = Deadlines(ticker, RECOUNT_INTERVAL, Budget._recount)
         self.held = 0
         self.is_tight = False
@@ -150,10 +152,10 @@ class Budget:
     def _recount(self) -> None:
         for holder in self._holders:
             self._count(holder)
-        self._leased_counted = self._leased
+        self._leased_counted = self._leased - self.unowned()
         # Room gets tight at one half of the limit, and stays so down to one quarter: not each read may walk through all
         # connections.
-        was_tight, self.is_tight = self.is_tight, self.held > self._limit // (4 if self.is_tight else 2)
+        was_tight, self.is_tight = self.is_tight, self.total > self._limit // (4 if self.is_tight else 2)
         if self.is_tight:
             self._recounts.add(self)
         if self.is_tight != was_tight:
@@ -174,7 +176,7 @@ class Budget:
         )
         self._idle.intersection_update(greedy)
         turns, self._turns = self._turns, {}
-        room = self._limit * 3 // 4 - self.held
+        room = self._limit * 3 // 4 - self.total
         for holder in greedy:
             if holder in turns:
                 turn = turns[holder]
@@ -194,7 +196,7 @@ class Budget:
         for missing, _, holder in sorted((holder.count_missing(), i, holder) for i, holder in enumerate(waiting)):
             # If nobody has a turn, one connection may use the last quarter, too. Its answer makes room again, unless
             # its client reads nothing.
-            if missing > room and (self._turns or self.held + missing > self._limit):
+            if missing > room and (self._turns or self.total + missing > self._limit):
                 break
             room -= missing
             self._turns[holder] = _Turn(holder.held, holder.held + missing)

@@ -74,14 +74,15 @@ class Keepalive:
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
         is_pinged = connection in self._pinged
-        is_due = now - connection.last_seen >= self._interval
-        if not is_pinged and (is_due or not self._has_rested(connection, now)):
+        silent = now - connection.last_seen
+        if not is_pinged and (silent >= self._interval or not self._has_rested(connection, silent)):
             _note_progress(connection, now)
-            is_due = now - connection.last_seen >= self._interval
-        if not is_due:
+            silent = now - connection.last_seen
+        if silent < self._interval:
             # This is also the way after a pong. The pong was the last sign of life, and a proxy counts its idle time
             # from then on, too.
-            self._pinged.discard(connection)
+            if is_pinged:
+                self._pinged.discard(connection)
         elif not is_pinged:
             # The ping is not counted as pending, because only the pong is a sign of life. That the peer's kernel takes
             # the ping is none.
@@ -89,13 +90,14 @@ class Keepalive:
             self._pinged.add(connection)
         self._looks.add(connection)
 
-    def _has_rested(self, connection: Watched, now: float) -> bool:
-        """Tell whether nothing was pending at the last look and nothing was read since.
+    def _has_rested(self, connection: Watched, silent: float) -> bool:
+        """Tell whether nothing was pending at the last look, and nothing was read since, if the last sign of life was
+        `silent` seconds ago.
 
         Then nothing should be pending now, and counting, which asks the kernel, is not needed. If something is pending
         all the same, it is counted first when the ping is due, and the ping may be superfluous then.
         """
-        return not connection.pending and now - connection.last_seen >= 2 * self._interval / LOOKS
+        return not connection.pending and silent >= 2 * self._interval / LOOKS
 
     def _judge(self, connection: Watched) -> None:
         if not self._timeout:

@@ -90,7 +90,10 @@ NONE = Faults()
 
 
 def parse(query: str, settings: Settings) -> Faults:
-    """Return what the query of a request target asks for. `query` has no `?`. Raises `FaultError`."""
+    """Return what the query of a request target asks for: nothing if the operator has turned that off. `query` has no
+    `?`. Raises `FaultError`."""
+    if not query or not settings.has_faults:
+        return NONE
     texts: dict[str, str] = {}
     for pair in query.split("&"):
         name, _, text = pair.partition("=")

@@ -28,12 +28,14 @@ _EMPTY_LINE = (b"", b"\r", b"\r\n")
 class HeadReader:
     """The request head of one connection, as it comes in."""
 
-    __slots__ = ("_guard", "_octets", "_scanned", "rest")
+    __slots__ = ("_guard", "_octets", "_scanned", "head", "rest")
 
     def __init__(self, guard: HandshakeGuard) -> None:
         self._guard = guard
         self._octets: bytes | bytearray = b""
         self._scanned = 0
+        self.head = b""
+        """The head that was judged, with its blank line."""
         self.rest = b""
         """The bytes that came after the head."""
 
@@ -69,7 +71,8 @@ class HeadReader:
             self._octets, self._scanned = octets, len(octets)
             return TOO_LARGE if len(octets) >= most else None
         self.rest = bytes(octets[end + 4 :])
-        return self._guard.judge(bytes(octets[: end + 4]) if scanned else bytes(new))
+        self.head = bytes(octets[: end + 4]) if scanned else bytes(new)
+        return self._guard.judge(self.head)
 
 
 def _has_bad_octet(octets: bytes | bytearray) -> bool:

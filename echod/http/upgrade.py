@@ -41,6 +41,21 @@ _EXTENSION = re.compile(TOKEN + rb"(?:" + _PARAMETER + rb")*")
 _HANDSHAKE_FIELDS = (b"sec-websocket-key", b"sec-websocket-version")
 """Fields that only an opening handshake has (RFC 6455 section 4.1). `Upgrade` and `Connection` have other uses, too."""
 
+JUDGED_FIELDS = (
+    b"connection",
+    b"content-length",
+    b"host",
+    b"origin",
+    b"sec-websocket-extensions",
+    b"sec-websocket-key",
+    b"sec-websocket-protocol",
+    b"sec-websocket-version",
+    b"transfer-encoding",
+    b"upgrade",
+)
+"""The fields that the verdict on an opening handshake depends on, in lower case. Of a field that is not named here any
+value gives the same verdict, as long as no octet in it is forbidden."""
+
 _DOES_A_PROXY = "Does a proxy drop it?"
 
 

@@ -22,12 +22,14 @@ from zope.interface import implementer
 
 from echod.core.counts import Sums
 from echod.http.extensions import Terms
+from echod.lane.door import Door, Host
+from echod.lane.ended import Ended
 from echod.lane.large import LARGE, Collected, Octets
 from echod.lane.native import Native
 from echod.upstream.tls_sessions import Session
 
 TURN = 1_000_000
-"""Nanoseconds of one turn of the pump. After that the reactor serves timers, accepts and control frames."""
+"""Nanoseconds of one turn of the pump. After that the reactor serves timers, accepts and Close frames."""
 
 SPARE_TIME = 1.0
 """Seconds for which the pump keeps the buffers of large messages, at most 8 MiB of them (native/buffer_pool.c)."""
@@ -49,32 +51,6 @@ class Deflating(NamedTuple):
 
     min_deflated: int
     """Bytes of the shortest message that is deflated anew. A shorter one is answered without compression."""
-
-
-class Ended(NamedTuple):
-    """What a lease leaves to the connection."""
-
-    unsent: bytes
-    """Answers to send first. What a TLS session itself has to send goes before them."""
-
-    rest: Octets
-    """Received bytes to process first. What a TLS session itself has received comes after them."""
-
-    is_over: bool
-    """Whether the peer sends no more, or the connection is broken."""
-
-    is_lost: bool
-    """Whether bytes were lost, so that the connection must be reset."""
-
-    window: bytes = b""
-    """The last bytes of what the client's deflated messages inflated to, if the next message may refer to them."""
-
-    fragments: int = 0
-    """How many fragments the first frame in `rest` stands for: it has the payload of all of them. 0 if that frame is as
-    the client sent it."""
-
-    large: Collected | None = None
-    """A large frame that is not complete, or is invalid. `rest` is empty then."""
 
 
 class Borrower(Protocol):
@@ -135,6 +111,7 @@ class Lane:
         `upstream.tls_sessions`) the pump also takes TLS sessions, and with `deflating` deflated messages. Raises
         `OSError` if there can be no pump.
         """
+        self._native = native
         self._ffi = native.ffi
         self._lib = native.lib
         self._pump = native.lib.echod_pump_new(limit, max_fragments)
@@ -148,6 +125,8 @@ class Lane:
         self._note_held = note_held
         self._held = 0
         self._is_stopped = False
+        self.door: Door | None = None
+        """Where connections begin in the pump; None: nowhere."""
         self._trim_call: IDelayedCall | None = None
         self._borrowers: dict[int, Borrower] = {}
         # Leases that ended in a turn and are not yet given back, in reverse order. They are kept here because a
@@ -173,6 +152,9 @@ class Lane:
         """End all leases, and leave the reactor."""
         for borrower in list(self._borrowers.values()):
             self.drop(borrower)
+        if self.door is not None:
+            self.door.stop()
+            self.door = None
         self._is_stopped = True
         self._reactor.removeReader(self)
         if self._trim_call is not None:
@@ -195,7 +177,18 @@ class Lane:
         _caught("a turn of the pump failed", self._take_turn)
 
     def _take_turn(self) -> None:
-        lease = self._lib.echod_pump_turn(self._pump, TURN)
+        if self.door is not None:
+            self.door.make_room()
+        self._conclude(self._lib.echod_pump_turn(self._pump, TURN))
+        if self.door is not None:
+            self.door.tell()
+        if self._is_stopped:  # the last connection of a drain has gone
+            return
+        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
+            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
+
+    def _conclude(self, lease: Any) -> None:
+        """Take note of what the pump has done, and give back the leases that ended: `lease`, and those behind it."""
         while lease:
             self._ended.append(lease)
             lease = lease.next
@@ -204,10 +197,6 @@ class Lane:
         self._tell_held()
         while self._ended:
             self._give_back(self._ended.pop())
-        if self._is_stopped:  # the last connection of a drain has gone
-            return
-        if self._trim_call is None and self._lib.echod_pump_spare(self._pump):
-            self._trim_call = self._reactor.callLater(SPARE_TIME, self._trim)
 
     def _tell_held(self) -> None:
         held = self._lib.echod_pump_held(self._pump)
@@ -264,13 +253,26 @@ class Lane:
         return True
 
     def _take_deflated(self, lease: Any, terms: Terms, window: bytes) -> bool:
+        octets = self._ffi.from_buffer(window)
+        return (
+            self._lib.echod_pump_take_deflated(self._pump, lease, self._native_terms(terms), octets, len(window)) == 0
+        )
+
+    def _native_terms(self, terms: Terms) -> Any:
         native: Any = self._ffi.new("echod_terms *")
         native.window_size = 1 << terms.client_window_bits if terms.client_keeps_context else 0
         native.window_bits = 0 if terms.can_mirror else terms.server_window_bits
-        return (
-            self._lib.echod_pump_take_deflated(self._pump, lease, native, self._ffi.from_buffer(window), len(window))
-            == 0
-        )
+        return native
+
+    def ping(self, borrower: Borrower) -> bool:
+        """Send a ping, behind the answers that wait, and tell whether it is sent or waits.
+
+        The lease goes on, or ends as in a turn of the pump. Within a deflated message it ends without a ping.
+        """
+        ended = self._lib.echod_pump_ping(self._pump, borrower.lease)
+        is_sent = not ended or ended.why != self._lib.ECHOD_END_RECALLED
+        self._conclude(ended)
+        return is_sent
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease, and give the socket back."""
@@ -283,6 +285,19 @@ class Lane:
         self._end(lease)
         del self._borrowers[lease.slot]
         self._release(lease, borrower)
+
+    # Connections that begin in the pump.
+
+    def make_door(self, host: Host, kept_field: bytes, max_head_size: int) -> Door:
+        """Give the pump a door, as `Door` says."""
+        self.door = Door(self._native, self._pump, host, self._ended_of, kept_field, max_head_size)
+        return self.door
+
+    def remember(self, head: bytes, answer: bytes, terms: Terms | None) -> bool:
+        """Let the door answer such heads as `head` was answered, on these terms for deflated messages. Tell whether
+        that is possible."""
+        assert self.door is not None
+        return self.door.remember(head, answer, self._ffi.NULL if terms is None else self._native_terms(terms))
 
     def set_tight(self, is_tight: bool) -> None:
         """Say whether room is tight, so that a lease may hold only a little."""
@@ -312,16 +327,26 @@ class Lane:
 
     def _hand_over(self, lease: Any, borrower: Borrower) -> None:
         try:
-            later_size = lease.unsent_size - lease.unsent_first
-            unsent = self._octets(lease.unsent, lease.unsent_first) + self._octets(lease.later, later_size)
-            is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
-            window = self._octets(lease.window, lease.window_size)
-            ended = Ended(
-                unsent, self._rest_of(lease), is_over, is_lost, window, lease.fragments, self._large_of(lease)
-            )
+            ended = self._ended_of(lease)
         finally:
             self._release(lease, borrower)
         borrower.lease_ended(ended)
+
+    def _ended_of(self, lease: Any) -> Ended:
+        """Return what a lease leaves. It may be released then."""
+        later_size = lease.unsent_size - lease.unsent_first
+        unsent = self._octets(lease.unsent, lease.unsent_first) + self._octets(lease.later, later_size)
+        is_over, is_lost = lease.why == self._lib.ECHOD_END_CLOSED, lease.why == self._lib.ECHOD_END_NO_MEMORY
+        return Ended(
+            unsent,
+            self._rest_of(lease),
+            is_over,
+            is_lost,
+            self._octets(lease.window, lease.window_size),
+            lease.fragments,
+            self._large_of(lease),
+            is_recalled=lease.why == self._lib.ECHOD_END_RECALLED,
+        )
 
     def _rest_of(self, lease: Any) -> Octets:
         """Return what was received and not echoed. If it is large, it is a view of the lease's buffer, because there is

@@ -92,6 +92,8 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
     lacks = [] if factory.lane.takes_tls else [", TLS by the codec alone"]
     if factory.settings.compression is not Compression.OFF and not factory.lane.takes_deflate:
         lacks.append(f", permessage-deflate by Autobahn (no {zlib_functions.LIBRARY}: apt-get install zlib1g)")
+    if factory.wants_each:
+        lacks.append(f", connections begin in Python because of {' and '.join(factory.wants_each)}")
     return f"pump and codec ({native.isa})" + "".join(lacks)
 
 

@@ -29,7 +29,7 @@ from echod.run.listening import close_ports, listen_on, prepare_socket
 from echod.run.process import CannotStartError, set_descriptor_limit
 from echod.run.systemd import Notifier
 from echod.settings import Settings
-from echod.upstream import eager, endpoints
+from echod.upstream import endpoints
 from echod.web.admin import AdminSite
 from echod.web.pages import Pages
 from echod.web.sources import Local, Source
@@ -114,8 +114,8 @@ class EchoService(Service):
         factory = self.factory
         assert factory is not None
         if not self.running:
-            return f"draining, connections left: {len(factory.live)}"
-        return f"connections: {len(factory.live)} of at most {factory.max_connections}"
+            return f"draining, connections left: {factory.count}"
+        return f"connections: {factory.count} of at most {factory.max_connections}"
 
     def _begin(self) -> None:
         # A drain may have begun by now.
@@ -143,15 +143,27 @@ class EchoService(Service):
         self.factory = EchoFactory(
             EchoProtocol, self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer
         )
+        self.factory.begin_hosting()
         self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
             self._ports.append(listen_on(text, endpoint, self.factory))
             prepare_socket(self._ports[-1], self._settings.backlog)
-            eager.make_eager(self._ports[-1], self.factory)
+            self._open_door(self._ports[-1])
         if self._admin_endpoints:
             self._lag = LagMeter(self._reactor, self.factory.counts.lags.observe)
             self._listen_for_admin(Local(self.factory))
         self._report_start(self.factory)
+
+    def _open_door(self, port: IListeningPort) -> None:
+        """Let connections of a plain port begin in the pump."""
+        assert self.factory is not None
+        if self.factory.hosting is not None:
+            self.factory.hosting.open(port)
+
+    def _close_door(self, port: IListeningPort) -> None:
+        """Let no connection of a port begin in the pump any more."""
+        if self.factory is not None and self.factory.hosting is not None:
+            self.factory.hosting.close(port)
 
     @property
     def _reserved(self) -> int:

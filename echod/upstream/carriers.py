@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport, ITransport
 
-from echod.upstream import eager, tls_sessions, transports
+from echod.upstream import tls_sessions, transports
 from echod.upstream.tls_sessions import Session
 
 
@@ -52,10 +52,6 @@ class Carrier:
         return layer and layer.getHandle()
 
     # Reading.
-
-    def read_first(self) -> None:
-        """Read what has arrived on a new connection, before the reactor is told of the socket."""
-        eager.read_first(self._layers[0])
 
     def pause(self) -> None:
         """Stop reading."""

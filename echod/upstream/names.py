@@ -37,7 +37,7 @@ NEEDED: Names = {
     "twisted.internet.endpoints:_SystemdParser": ("_sddaemon",),
     "twisted.internet.endpoints:TCP4ServerEndpoint": ("_interface", "_reactor"),
     "twisted.internet.endpoints:UNIXServerEndpoint": ("_reactor",),
-    "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_tempDataLen"),
+    "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_aborting", "_tempDataLen"),
     "twisted.internet.tcp:Port": ("_shouldShutdown",),
     "twisted.internet.unix:Port": ("_bindPath", "_fromListeningDescriptor", "_logConnectionLostMsg", "_shouldShutdown"),
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_handshakeDone", "_lostTLSConnection", "_appSendBuffer"),
@@ -47,8 +47,8 @@ NEEDED: Names = {
 }
 """If one of these is gone, a limit or a close would not be as promised, so echod does not start."""
 
-EAGER: Names = {"twisted.internet.tcp:Port": ("_buildAddr", "transport")}
-"""If one of these is gone, the first read of a new connection waits until the reactor reports the socket readable."""
+ADOPTING: Names = {"twisted.internet.tcp:Port": ("transport", "sessionno")}
+"""If one of these is gone, each connection begins in Python."""
 
 TLS_LANE: Names = {
     "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_aborted", "_flushReceiveBIO"),
@@ -79,7 +79,7 @@ def fault() -> str | None:
 def losses() -> list[str]:
     """Return a line for each faster way that echod can't use, with the names that are missing for it."""
     ways = (
-        (EAGER, "new connections are read a little later"),
+        (ADOPTING, "each connection begins in Python"),
         (TLS_LANE, "TLS is served without the pump, and its buffers never shrink"),
     )
     return [

@@ -5,7 +5,6 @@ Knows what can be asked. Must never know how an answer is shown.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -62,7 +61,7 @@ class Local:
 
     def connections(self, start: int, size: int) -> Deferred[tuple[int, list[dict[str, Any]]]]:
         """Return the number of live connections, and a part of the list."""
-        return succeed((len(self._factory.live), part(self._factory, start, size)))
+        return succeed((self._factory.count, part(self._factory, start, size)))
 
     def newest(self, count: int) -> Deferred[list[dict[str, Any]]]:
         """Return the newest connections."""
@@ -72,10 +71,10 @@ class Local:
 def part(factory: EchoFactory, start: int, size: int) -> list[dict[str, Any]]:
     """Return what is told of `size` connections from `start` on. The oldest comes first."""
     now = factory.clock.seconds()
-    return [describe(connection.snapshot(), now) for connection in islice(factory.live, start, start + size)]
+    return [describe(connection, now) for connection in factory.snapshots(start, size)]
 
 
 def newest(factory: EchoFactory, count: int) -> list[dict[str, Any]]:
     """Return what is told of the `count` newest connections, the newest first."""
     now = factory.clock.seconds()
-    return [describe(connection.snapshot(), now) for connection in islice(reversed(factory.live), count)]
+    return [describe(connection, now) for connection in factory.newest(count)]

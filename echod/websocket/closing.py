@@ -60,6 +60,12 @@ class Closing(Opening):
                 # sendClose would raise: Autobahn thinks that 1001 is not for applications.
                 self.sendCloseFrame(1001, b"going away")
 
+    def replay_going_away(self) -> None:
+        """Take the state of a connection that got its Close frame with 1001 already, and send nothing."""
+        self._to_send = []
+        self.go_away(at_once=True)
+        self._to_send = None
+
     @property
     def _is_done(self) -> bool:
         """Whether everything received has been echoed."""

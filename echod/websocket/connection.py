@@ -59,7 +59,6 @@ class Connection(Upkeep):
         self.await_request()
         self.since = self.factory.clock.seconds()
         self.factory.opened(self)
-        self.carrier.read_first()
 
     def dataReceived(self, data: bytes) -> None:
         """Handle received bytes, whatever they are. No exception escapes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import islice
 from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -17,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall
 from echod.core import memory
 from echod.core.budget import Budget
 from echod.core.close_deadline import CloseDeadlines
-from echod.core.counts import Counts, Outcome, ServedBy, Sums
+from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, ServedBy, Sums, close_label
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
@@ -28,13 +29,16 @@ from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, Refusal
 from echod.http.request import PageRequest, Request
 from echod.http.upgrade import HandshakeGuard
 from echod.lane.codec import Codec
+from echod.lane.door import LEFT, LEFT_LOST, LEFT_TIMED_OUT, LOST, TIMED_OUT
 from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.settings import Compression, Settings
 from echod.upstream import autobahn, tls_sessions
 from echod.websocket import json_echo
 from echod.websocket.connection import Connection
+from echod.websocket.hosting import Hosting
 from echod.websocket.phase import OPENING
+from echod.websocket.snapshot import Snapshot
 
 GROWN_TIME = 1.0
 """Seconds for which a TLS connection keeps buffers that have grown with a large message. The next message may be large,
@@ -43,6 +47,16 @@ too."""
 MOST_GROWN = 256
 """The most TLS connections that keep grown buffers at a time. Each has some 110 KiB, so all together take less than 32
 MiB, which `--max-buffered` does not count."""
+
+
+_ENDS = {
+    LOST: (Outcome.LOST, NO_CLOSE_FRAME, Closer.CLIENT),
+    TIMED_OUT: (Outcome.TIMEOUT, NO_CLOSE_FRAME, Closer.SERVER),
+    LEFT: (Outcome.CLEAN, 1001, Closer.SERVER),
+    LEFT_LOST: (Outcome.LOST, 1001, Closer.SERVER),
+    LEFT_TIMED_OUT: (Outcome.TIMEOUT, 1001, Closer.SERVER),
+}
+"""How guests end that sent no Close frame first: the outcome, the close code, and who began the close."""
 
 
 class State(StrEnum):
@@ -111,6 +125,8 @@ class EchoFactory(WebSocketServerFactory):
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
+        self.hosting: Hosting | None = None
+        """Where connections begin in the pump; None: nowhere. Set by `begin_hosting`."""
 
     def _make_lane(self, native: Native) -> Lane | None:
         try:
@@ -136,6 +152,8 @@ class EchoFactory(WebSocketServerFactory):
     def _set_tight(self, is_tight: bool) -> None:
         if self.lane is not None:
             self.lane.set_tight(is_tight)
+        if self.hosting is not None and is_tight:
+            self.hosting.memory_is_tight()
 
     def _with_options(self, kind: type[Connection]) -> type[Connection]:
         """Make a subclass of `kind` whose attributes are the protocol options: Autobahn's defaults, and ours."""
@@ -161,6 +179,59 @@ class EchoFactory(WebSocketServerFactory):
         mode = chosen if asked is None or chosen is Compression.OFF else asked
         return extensions.agree(request.extensions, self.settings, mode, may_mirror)
 
+    # Connections that begin in the pump.
+
+    def begin_hosting(self) -> None:
+        """Let connections begin in the pump, if Python need not know of each one."""
+        if self.lane is not None and not self.wants_each:
+            hosting = self.hosting = Hosting(self, self.lane, self._ticker)
+            self.budget.unowned = lambda: hosting.held
+
+    @property
+    def wants_each(self) -> list[str]:
+        """The options for which Python has to know of each connection from its beginning."""
+        settings = self.settings
+        options = {
+            "--log-messages": settings.log_messages,
+            "--max-connections-per-address": settings.max_connections_per_address is not None,
+        }
+        return [option for option, is_given in options.items() if is_given]
+
+    @property
+    def count(self) -> int:
+        """The number of live connections."""
+        return len(self.live) + (0 if self.hosting is None else self.hosting.count)
+
+    @property
+    def room(self) -> int:
+        """How many connections there may be in addition to those of `live`."""
+        return self.max_connections - len(self.live) + len(self._turned_away)
+
+    @property
+    def _admitted(self) -> int:
+        """The number of connections that are not turned away, up to the newest of `live`."""
+        later = 0 if self.hosting is None else self.hosting.arriving
+        return self.count - len(self._turned_away) - later
+
+    def snapshots(self, start: int, size: int) -> list[Snapshot]:
+        """Return what there is to tell of `size` connections from the `start`-th on. Those that are with the door come
+        behind the others, and of either the oldest comes first."""
+        found = [connection.snapshot() for connection in islice(self.live, start, start + size)]
+        if self.hosting is not None and len(found) < size:
+            found += self.hosting.snapshots(max(0, start - len(self.live)), size - len(found))
+        return found
+
+    def newest(self, count: int) -> list[Snapshot]:
+        """Return what there is to tell of the `count` newest connections, in the opposite order."""
+        found = [] if self.hosting is None else self.hosting.newest(count)
+        return found + [connection.snapshot() for connection in islice(reversed(self.live), count - len(found))]
+
+    @property
+    def backpressured(self) -> int:
+        """The number of connections that are not read because of their client, their URL, or want of room."""
+        guests = 0 if self.hosting is None else self.hosting.backpressured
+        return guests + sum(connection.is_backpressured for connection in self.live)
+
     # What becomes of a connection.
 
     def opened(self, connection: Connection) -> None:
@@ -174,7 +245,9 @@ class EchoFactory(WebSocketServerFactory):
             and not self.admit(connection, connection.peer_address)
         ):
             self._turn_away(connection, ADDRESS_FULL)
-        elif len(self.live) - len(self._turned_away) > self.max_connections:
+        elif self.hosting is not None and self.hosting.is_admitted:
+            pass
+        elif self._admitted > self.max_connections:
             self._turn_away(connection, DAEMON_FULL)
 
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:
@@ -208,6 +281,10 @@ class EchoFactory(WebSocketServerFactory):
     def reads_again(self, connection: Connection) -> None:
         """Note that a connection whose URL asked not to be read is now read like any other."""
         self._unread.discard(connection)
+
+    def is_opening(self, connection: Connection) -> bool:
+        """Tell whether a connection has not sent its whole request head yet."""
+        return connection in self._opening
 
     def established(self, connection: Connection) -> None:
         """Note that the opening handshake is over."""
@@ -265,8 +342,17 @@ class EchoFactory(WebSocketServerFactory):
             self._addresses[connection.place] -= 1
             if not self._addresses[connection.place]:
                 del self._addresses[connection.place]
-        if self._drained is not None and not self.live:
-            self._finish_drain()
+        self.finish_drain_if_empty()
+
+    def count_guest(self, age: float, code: int) -> None:
+        """Count the end of a connection that was answered `age` seconds ago.
+
+        `code` is that of the client's Close frame, or `LOST` or another of these.
+        """
+        outcome, told, closer = _ENDS.get(code, (Outcome.CLEAN, code, Closer.CLIENT))
+        self.counts.outcomes[outcome] += 1
+        self.counts.closes[close_label(told), closer] += 1
+        self.counts.durations.observe(age)
 
     def _count_end(self, connection: Connection) -> None:
         outcome = connection.outcome
@@ -308,9 +394,15 @@ class EchoFactory(WebSocketServerFactory):
             self.clock.callLater(timeout, self.abort_all),
         ]
         self._close_all(at_once=False)
-        if self._drained is not None and not self.live:  # else the last went meanwhile, and it is over
-            self._finish_drain()
+        if self.hosting is not None:
+            self.hosting.drain()
+        self.finish_drain_if_empty()
         return drained
+
+    def finish_drain_if_empty(self) -> None:
+        """End the drain if there is one and the last connection has gone."""
+        if self._drained is not None and not self.count:
+            self._finish_drain()
 
     def _close_all(self, at_once: bool, only_opening: bool = False) -> None:
         for connection in list(self.live):
@@ -319,6 +411,8 @@ class EchoFactory(WebSocketServerFactory):
 
     def abort_all(self) -> None:
         """Reset all connections that are left."""
+        if self.hosting is not None:
+            self.hosting.abort()
         for connection in list(self.live):
             connection.give_up()
 
@@ -330,6 +424,7 @@ class EchoFactory(WebSocketServerFactory):
         self._ticker.stop()
         self.turns.stop()
         self._shrinking.stop()
+        self.hosting = None
         if self.lane is not None:
             self._pumped = self.lane.sums
             self.lane.stop()

@@ -7,7 +7,7 @@ connection is needed in Python (`take_back`).
 from __future__ import annotations
 
 from echod.core.counts import Outcome, ServedBy
-from echod.lane.leases import Ended
+from echod.lane.ended import Ended
 from echod.upstream.tls_sessions import Session
 from echod.websocket.messages import Messages
 from echod.websocket.pauses import Pause
@@ -126,7 +126,7 @@ class Lending(Messages):
             return
         if ended.unsent:
             self.carrier.write(ended.unsent)
-        self.resume(Pause.LEASE)
+        self.lift(Pause.LEASE)
         if self.extension is not None:
             self.extension.window = ended.window
         if ended.fragments:
@@ -138,6 +138,9 @@ class Lending(Messages):
             self.act(lambda: self.receive(ended.rest))
         self._has_unread_session = self.carrier.has_session
         self.read_session()
+        # Last, because the connection may have closed, or be leased again. Then the reactor need not watch its socket.
+        if self.phase is not CLOSED:
+            self.read_if_may()
 
     def lease_lost(self) -> None:
         """Reset the connection. It can't go on, and no Close frame can tell why, because part of an answer may be

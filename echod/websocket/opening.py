@@ -24,12 +24,10 @@ from echod.websocket.compression import Deflate
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import OPEN, OPENING
+from echod.websocket.snapshot import PATH_CUT
 
 SMALL_ANSWER = 1024
 """The largest answer to plain HTTP, in bytes, that is sent even while memory is short. A health check's is smaller."""
-
-PATH_CUT = 256
-"""How many characters of a path are kept to be shown."""
 
 
 class Opening(Lending):
@@ -63,10 +61,13 @@ class Opening(Lending):
             if not self.factory.budget.is_tight:
                 return
             verdict = NO_ROOM  # nearly every client sends its head in one piece, and of the others there may be many
-        rest = self._head.rest
+        head, rest = self._head.head, self._head.rest
         self._forget_head()
         if isinstance(verdict, Request):
             self._admit(verdict)
+            if self.factory.hosting is not None and self._is_ordinary:
+                assert self._to_send is not None
+                self.factory.hosting.remember(head, b"".join(self._to_send), self.terms)
             if self.phase is OPENING:  # the answer is delayed
                 self.put_off(rest)
             elif rest:
@@ -75,6 +76,23 @@ class Opening(Lending):
             self.refuse(verdict)
         else:
             self._answer_page(verdict)
+
+    @property
+    def _is_ordinary(self) -> bool:
+        """Whether the opening handshake has opened a connection that only echoes, and that the pump can serve."""
+        return (
+            self.phase is OPEN
+            and self._codec is not None
+            and self.path != INFO_PATH
+            and self.pump_can_serve
+            and not self.carrier.has_session
+        )
+
+    def replay(self, head: bytes) -> None:
+        """Take the head of an opening handshake that was answered already, and send nothing."""
+        self._to_send = []
+        self.receive_head(head)
+        self._to_send = None
 
     def _forget_head(self) -> None:
         self._head = None
@@ -92,7 +110,7 @@ class Opening(Lending):
             self.path = request.path[:PATH_CUT]
         settings = self.factory.settings
         try:
-            asked = query.parse(request.query, settings) if request.query and settings.has_faults else query.NONE
+            asked = query.parse(request.query, settings)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return

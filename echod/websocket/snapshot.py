@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from echod.core.counts import ServedBy, Traffic
 from echod.http.extensions import Terms
 
+PATH_CUT = 256
+"""Characters of a path that are kept to be shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

@@ -65,5 +65,12 @@ class Upkeep(Closing):
 
     def ping(self) -> None:
         """Ask the client for a sign of life."""
-        self.take_back()
-        self.sendPing()
+        if self.lease is None or not self._ping_in_lease():
+            self.sendPing()
+
+    def _ping_in_lease(self) -> bool:
+        assert self.factory.lane is not None
+        last_seen = self.last_seen
+        is_sent = self.factory.lane.ping(self.whole)
+        self.seen_at = last_seen  # that the lease may end here is no sign of life of the client
+        return is_sent

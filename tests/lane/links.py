@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from echod.lane.codec import Codec
+from echod.lane.ended import Ended
 from echod.lane.large import Octets
-from echod.lane.leases import Ended, Lane
+from echod.lane.leases import Lane
 from echod.lane.native import Native
 from echod.upstream import transports
 from echod.websocket.factory import EchoFactory
@@ -30,6 +31,9 @@ from tests.loop import Bed, Link, SecureLink, wait_for_lease
 from tests.tls import Certificate
 
 KEY = b"\x37\xfa\x21\x3d"
+UNWANTED = client_frame(BINARY, bytes(5_000))
+"""A message that is too large for the lease of a tight pump: it ends the lease, and not the connection."""
+
 GOING_AWAY = server_frame(CLOSE, close_payload(1001, "going away"))
 AnyLink = TypeVar("AnyLink", bound=Link)
 

@@ -10,19 +10,23 @@ from typing import Any
 
 import pytest
 
+from echod.core.deadlines import TICK
 from echod.http.extensions import Terms
-from echod.lane.leases import Deflating, Ended, Lane
+from echod.lane.ended import Ended
+from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
 from echod.run.report import describe_lane
 from echod.settings import Compression
 from tests.frames import (
     BINARY,
+    CLOSE,
     CONTINUATION,
     DEFLATE,
     PING,
     PONG,
     TEXT,
     client_frame,
+    close_payload,
     deflated_octets,
     server_frame,
     split,
@@ -33,6 +37,7 @@ from tests.lane.links import (
     count_calls,
     counted,
     echoed,
+    has_taken_all,
     is_leased,
     lane_of,
     leased,
@@ -84,10 +89,10 @@ def test_deflated_messages_in_the_pump(native: Native, can_mirror: bool) -> None
             assert lane.lend(borrower, served.fileno(), None, terms(can_mirror), window)
             payload = b"%d to be said again " % number * 200
             octets = deflated_octets(payload, compressor)
-            client.sendall(client_frame(TEXT, octets, rsv=4) + client_frame(PING))
+            client.sendall(client_frame(TEXT, octets, rsv=4) + client_frame(CLOSE))
             loop.until(lambda: len(borrower.ended) > number)  # noqa: B023  # it is called before the next
             ended = borrower.ended[-1]
-            assert ended.rest == client_frame(PING)
+            assert ended.rest == client_frame(CLOSE)
             ((opcode, answer),) = [(frame.opcode, frame.payload) for frame in split(client.recv(65536))[0]]
             assert (opcode, answer == octets) == (TEXT, can_mirror)
             if not can_mirror:
@@ -104,7 +109,7 @@ def test_deflated_messages_that_stand_each_by_itself_leave_no_window(native: Nat
         loop.until(lambda: borrower.lease.messages)
         assert client.recv(10) == b"\xc2\x03\x4a\x04\x00"
         lane.recall(borrower)
-        assert borrower.ended == [Ended(b"", b"", False, False)]
+        assert borrower.ended == [Ended(b"", b"", False, False, is_recalled=True)]
 
 
 def test_a_lease_on_terms_that_zlib_does_not_take(native: Native) -> None:
@@ -185,12 +190,13 @@ def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
         assert is_leased(link)
         assert link.protocol.extension.window == b"", "the lease has it"
         if number % 3 == 1:  # Autobahn gets the message, from its first frame or from its second
-            link.send(client_frame(PING, b"1") + client_frame(TEXT, octets[:10], fin=False, rsv=4))
-            assert link.receive(3) == server_frame(PONG, b"1")
+            link.protocol.take_back()
+            link.send(client_frame(TEXT, octets[:10], fin=False, rsv=4))
             link.send(client_frame(CONTINUATION, octets[10:]))
         elif number % 3 == 2:
             link.send(client_frame(TEXT, octets[:10], fin=False, rsv=4) + client_frame(PING, b"1"))
             assert link.receive(3) == server_frame(PONG, b"1")
+            link.protocol.take_back()
             assert link.protocol.extension.window == said[-4096:]
             link.send(client_frame(CONTINUATION, octets[10:]))
         else:
@@ -199,6 +205,32 @@ def test_the_window_goes_from_hand_to_hand(lane_bed: Bed) -> None:
         assert link.receive(len(right)) == right
         assert inflater.decompress(octets + b"\0\0\xff\xff") == text
         said += text
+
+
+@pytest.mark.parametrize("is_faulty", [False, True])
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_ping_within_a_deflated_message_ends_the_lease(lane_bed: Bed, is_own: bool, is_faulty: bool) -> None:
+    """Autobahn may have found a fault by then, and nothing is sent behind it."""
+    link = lane_bed.link(DEFLATE)
+    octets = b"\xff\xff\xff\xff" if is_faulty else b"\x4a\x04\x00"
+    link.send(client_frame(BINARY, octets[:-1], fin=False, rsv=4))
+    link.loop.until(lambda: has_taken_all(link))
+    last_seen = link.protocol.last_seen
+    link.loop.pump([TICK] * 10)
+    if is_own:
+        link.protocol.ping()
+        assert link.protocol.last_seen == last_seen
+    else:
+        link.send(client_frame(PING))
+    if is_faulty:
+        expected = server_frame(CLOSE, close_payload(1007, "invalid deflated message"))
+        assert link.receive(len(expected)) == expected
+        return
+    assert link.receive(2) == server_frame(PING if is_own else PONG)
+    assert not is_leased(link)
+    link.send(client_frame(CONTINUATION, octets[-1:]))
+    assert link.receive(5) == server_frame(BINARY, octets, rsv=4)
+    assert is_leased(link)
 
 
 def test_a_lease_that_is_not_given_leaves_the_window(lane_bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

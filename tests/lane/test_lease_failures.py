@@ -10,19 +10,19 @@ from twisted.logger import capturedLogs, eventAsText
 
 from echod.core.counts import Closer, Outcome
 from echod.echo import EchoProtocol
-from echod.lane.leases import Ended
+from echod.lane.ended import Ended
 from echod.lane.native import Native
 from echod.upstream import transports
 from echod.websocket.factory import EchoFactory
 from tests.frames import (
     BINARY,
-    PING,
-    PONG,
+    CLOSE,
     TEXT,
     client_frame,
     server_frame,
 )
 from tests.lane.links import (
+    UNWANTED,
     echoed,
     is_leased,
     lane_of,
@@ -76,15 +76,14 @@ def test_a_connection_that_gets_its_lease_back_may_end_another_lease_that_has_en
 
     monkeypatch.setattr(EchoProtocol, "lease_ended", meddle)
     for link in links:
-        link.push(client_frame(PING, b"x"))
-        assert transports.unread([link.transport]) == 7
+        link.push(client_frame(CLOSE))
+        assert transports.unread([link.transport]) == 6
     lane_of(lane_bed).doRead()
     assert returned == [links[0].protocol, links[1].protocol], "the first to end is the first to be given back"
     assert links[2].receive_all() == b""
     assert links[2].was_reset
     for link in links[:2]:
-        assert link.receive(3) == server_frame(PONG, b"x")
-        assert is_leased(link)
+        assert link.receive_all() == server_frame(CLOSE)
 
 
 def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(
@@ -92,9 +91,10 @@ def test_a_lease_that_can_not_be_given_back_costs_one_connection_alone(
 ) -> None:
     broken, whole = lane_bed.link(), lane_bed.link()
     monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
+    lane_of(lane_bed).set_tight(True)
     for link in (broken, whole):
-        link.push(client_frame(PING, b"x"))
-    assert whole.receive(3) == server_frame(PONG, b"x")
+        link.push(UNWANTED)
+    assert whole.receive(5_004) == server_frame(BINARY, bytes(5_000))
     lane_bed.loop.until(lambda: list(lane_bed.factory.live) == [whole.protocol])
     assert_failed(lane_bed.factory)
     echoed(whole, TEXT, b"still here")
@@ -108,9 +108,10 @@ def test_a_lease_that_can_not_be_lost_either_costs_one_connection_alone(
     monkeypatch.setattr(broken.protocol, "lease_ended", lambda *_: 1 / 0)
     monkeypatch.setattr(broken.protocol, "lease_lost", lambda: 1 / 0)
     monkeypatch.setattr("echod.lane.leases._log", SimpleNamespace(failure=lambda _: 1 / 0))
+    lane_of(lane_bed).set_tight(True)
     for link in (broken, whole):
-        link.push(client_frame(PING, b"x"))
-    assert whole.receive(3) == server_frame(PONG, b"x")
+        link.push(UNWANTED)
+    assert whole.receive(5_004) == server_frame(BINARY, bytes(5_000))
     assert lane_of(lane_bed) in lane_bed.loop.readers
     echoed(whole, TEXT, b"still here")
     monkeypatch.undo()
@@ -145,6 +146,6 @@ def test_the_last_connection_may_stop_the_lane_within_a_turn(native: Native, mon
     with bed(native, ping_interval=0) as made:
         lane, link = lane_of(made), made.link()
         monkeypatch.setattr(link.protocol, "lease_ended", lambda *_: lane.stop())
-        link.push(client_frame(PING, b"x"))
+        link.push(client_frame(CLOSE))
         made.loop.until(lambda: lane not in made.loop.readers)
         made.factory.lane = None

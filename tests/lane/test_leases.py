@@ -88,14 +88,94 @@ def test_octet_by_octet(link: Link) -> None:
     assert link.protocol.lease is lease
 
 
-def test_a_ping_ends_the_lease_and_a_new_one_begins(link: Link) -> None:
-    for _ in range(3):
-        link.send(client_frame(TEXT, b"beside") + client_frame(PING, b"x") + client_frame(TEXT, b"behind"))
-        expected = server_frame(TEXT, b"beside") + server_frame(PONG, b"x") + server_frame(TEXT, b"behind")
+def test_pings_and_pongs_stay_in_the_lease(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = link.protocol.lease
+    monkeypatch.setattr(link.protocol, "dataReceived", lambda _: pytest.fail("the pump doesn't ask the protocol"))
+    for size in (0, 1, 125):
+        reads = lease.reads
+        link.send(client_frame(PONG, bytes(size)))
+        link.loop.until(lambda: lease.reads > reads)  # noqa: B023  # the loop calls it before the next size
+        link.send(client_frame(TEXT, b"beside") + client_frame(PING, noise(size)) + client_frame(TEXT, b"behind"))
+        expected = server_frame(TEXT, b"beside") + server_frame(PONG, noise(size)) + server_frame(TEXT, b"behind")
         assert link.receive(len(expected)) == expected
-        leased(link)
-        echoed(link, TEXT, b"later")
-        assert link.protocol.lease.messages == 1, "a new one"
+    assert link.protocol.lease is lease
+    assert (lease.messages, lease.octets) == (6, 36), "control frames are no messages"
+    assert link.protocol.count() == 0
+
+
+def test_octet_by_octet_with_control_frames(link: Link) -> None:
+    lease = link.protocol.lease
+    ping, pong = client_frame(PING, noise(125)), client_frame(PONG, noise(125))
+    for octet in (
+        client_frame(TEXT, b"in ", fin=False) + ping + pong + client_frame(CONTINUATION, b"two") + ping + pong + ping
+    ):
+        link.send(bytes([octet]))
+    answer = server_frame(PONG, noise(125))
+    expected = answer + server_frame(TEXT, b"in two") + answer * 2
+    assert link.receive(len(expected)) == expected
+    assert link.protocol.lease is lease
+    assert link.protocol.count() == 0
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 7, 100])
+@pytest.mark.parametrize("is_within_message", [False, True])
+def test_a_control_frame_that_is_not_whole_is_handed_over(link: Link, cut: int, is_within_message: bool) -> None:
+    first = client_frame(TEXT, b"frag", fin=False) if is_within_message else b""
+    ping, rest = client_frame(PING, noise(125)), client_frame(CONTINUATION, b"mented") if is_within_message else b""
+    reads = link.protocol.lease.reads
+    link.send(first + ping[:cut])
+    link.loop.until(lambda: link.protocol.lease.reads > reads and has_taken_all(link))
+    link.protocol.take_back()
+    assert not is_leased(link)
+    link.send(ping[cut:] + rest + client_frame(TEXT, b"later"))
+    expected = server_frame(PONG, noise(125)) + (server_frame(TEXT, b"fragmented") if is_within_message else b"")
+    expected += server_frame(TEXT, b"later")
+    assert link.receive(len(expected)) == expected
+    leased(link)
+
+
+@pytest.mark.parametrize("is_within_message", [False, True])
+def test_echods_own_ping_stays_in_the_lease(link: Link, is_within_message: bool) -> None:
+    lease, octets = link.protocol.lease, client_frame(TEXT, b"frag", fin=False) + client_frame(CONTINUATION, b"mented")
+    if is_within_message:
+        link.send(octets[:-1])
+        link.loop.until(lambda: has_taken_all(link))
+    last_seen = link.protocol.last_seen
+    link.loop.pump([TICK] * 10)
+    link.protocol.ping()
+    assert link.receive(2) == server_frame(PING)
+    assert link.protocol.last_seen == last_seen, "echod's own ping is no sign of life of the client"
+    link.send(octets[-1:] if is_within_message else octets)
+    assert link.receive(12) == server_frame(TEXT, b"fragmented")
+    assert link.protocol.lease is lease
+
+
+def test_echods_own_ping_goes_behind_the_answers_that_wait(lane_bed: Bed) -> None:
+    link, frame = lane_bed.link(send_buffer=65_536), client_frame(BINARY, noise(60_000))
+    times = stuff(link, frame, lambda: link.protocol.lease.unsent_size > 0) // len(frame)
+    unsent, was_held = link.protocol.lease.unsent_size, held(lane_bed)
+    link.protocol.ping()
+    assert link.protocol.lease.unsent_size == unsent + 2
+    assert link.protocol.is_backpressured
+    assert held(lane_bed) > was_held, "the budget hears of it at once"
+    assert lane_of(lane_bed)._held == held(lane_bed)
+    found = split(link.receive(times * len(server_frame(BINARY, noise(60_000))) + 2))[0]
+    assert found.count(Frame(PING, b"")) == 1
+    assert len(found) == times + 1
+    assert is_leased(link)
+
+
+def test_a_ping_that_can_not_be_sent_ends_the_lease_of_a_tight_pump(lane_bed: Bed) -> None:
+    link, frame = lane_bed.link(send_buffer=65_536), client_frame(BINARY, noise(60_000))
+    times = stuff(link, frame, lambda: link.protocol.lease.unsent_size > 0) // len(frame)
+    lane_of(lane_bed).set_tight(True)
+    last_seen = link.protocol.last_seen
+    link.loop.pump([TICK] * 10)
+    link.protocol.ping()
+    assert not is_leased(link)
+    assert link.protocol.last_seen == last_seen
+    found = split(link.receive(times * len(server_frame(BINARY, noise(60_000))) + 2))[0]
+    assert found.count(Frame(PING, b"")) == 1
 
 
 def test_a_closing_handshake(lane_bed: Bed, link: Link) -> None:
@@ -206,8 +286,8 @@ def test_what_leases_echoed_stays_counted(lane_bed: Bed) -> None:
     assert told(link) == (2, 100_005, 2, 100_005)
     assert link.protocol._traffic is None, "the lease has it"
     assert (link.protocol.served_by, link.protocol.is_backpressured) == ("pump", False)
-    link.send(client_frame(PING, b"x"))
-    assert link.receive(3) == server_frame(PONG, b"x")
+    link.protocol.take_back()
+    link.protocol.lend()
     echoed(link, TEXT, b"")
     assert told(link) == (3, 100_005, 3, 100_005), "two leases"
     other = lane_bed.link()
@@ -241,8 +321,7 @@ def test_a_message_is_handed_over_in_the_middle_and_a_new_lease_begins_behind_it
     parts = fragmented(payload, size)
     link.send(b"".join(parts[:7]) + parts[7][:-1])
     link.loop.until(lambda: has_taken_all(link) and link.protocol.count() >= 7 * size)
-    link.protocol.ping()
-    assert link.receive(2) == server_frame(PING)
+    link.protocol.take_back()
     assert not is_leased(link)
     assert link.protocol._fragments == 8
     link.send(parts[7][-1:] + client_frame(PONG) + b"".join(parts[8:]))
@@ -328,10 +407,12 @@ def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, dial: Callable[[B
         assert is_leased(link), "never pinged"
         loop.pump([TICK] * 45)
         assert link.receive(2) == server_frame(PING)
-        assert not is_leased(link)
+        lease = link.protocol.lease
+        reads = lease.reads
         link.send(client_frame(PONG))
-        leased(link)
+        loop.until(lambda: lease.reads > reads)
         loop.pump([TICK] * 30)
+        assert link.protocol.lease is lease
         assert made.factory.live
         loop.pump([TICK] * 60)
         loop.until(lambda: not made.factory.live)

@@ -39,7 +39,7 @@ def test_the_service_with_the_lane(native: Native, lines: list[str]) -> Generato
         for size in (0, 5, 200_000):
             assert (yield deferToThread(client.echo, b"x" * size)) == b"x" * size
     assert all(connection.lease is not None for connection in factory.live)
-    assert len(factory.live) == 20
+    assert factory.count == 20
     stopped = service.stopService()
     for client in clients:
         assert (yield deferToThread(client.frame)) == Frame(CLOSE, close_payload(1001, "going away"))

@@ -170,9 +170,10 @@ def test_the_oldest_of_many_grown_buffers_are_freed_at_once(
     assert len(made.factory._grown) == 2
 
 
-def test_a_ping_leaves_no_grown_buffer_behind(made: Bed, link: SecureLink) -> None:
-    """The ping ends a lease and another begins; neither leaves a buffer behind."""
+def test_the_next_lease_leaves_no_grown_buffer_behind(made: Bed, link: SecureLink) -> None:
+    """A lease ends and another begins; neither leaves a buffer behind."""
     echoed(link, BINARY, noise(64 * KIB))
+    link.protocol.take_back()
     link.send(client_frame(PING, b"x"))
     assert link.receive(3) == server_frame(PONG, b"x")
     wait(made)

@@ -18,7 +18,7 @@ from echod.core.deadlines import TICK
 from echod.lane.native import Native
 from echod.run.report import describe_lane
 from echod.upstream import tls_sessions
-from tests.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
+from tests.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, client_frame, server_frame, split
 from tests.lane.links import GOING_AWAY, KEY, echoed, held, is_leased, lane_of, leased, noise, secure_link
 from tests.loop import Bed, SecureLink, bed, wait_for_lease
 from tests.tls import Certificate
@@ -42,13 +42,14 @@ def test_many_messages_in_one_record_and_in_many(link: SecureLink) -> None:
     assert link.protocol.lease.messages == 400
 
 
-def test_records_behind_what_ends_the_lease_are_twisteds(link: SecureLink) -> None:
+def test_records_with_control_frames_between_are_the_leases(link: SecureLink) -> None:
     frames = [
         client_frame(TEXT, b"a"),
         client_frame(PING, b"b"),
         client_frame(BINARY, noise(40_000)),
         client_frame(TEXT, b"c"),
     ]
+    lease = link.protocol.lease
     link.push_sealed(b"".join(map(link.seal, frames)))
     expected = (
         server_frame(TEXT, b"a")
@@ -57,7 +58,7 @@ def test_records_behind_what_ends_the_lease_are_twisteds(link: SecureLink) -> No
         + server_frame(TEXT, b"c")
     )
     assert link.receive(len(expected)) == expected
-    leased(link)
+    assert link.protocol.lease is lease
 
 
 # Complete and incomplete records, and what else TLS has.
@@ -83,10 +84,10 @@ def test_a_lease_that_ends_within_a_record_goes_on_there(lane_bed: Bed, link: Se
     sealed, reads = link.seal(client_frame(TEXT, payload)), link.protocol.lease.reads
     link.push_sealed(sealed[:cut])
     lane_bed.loop.until(lambda: link.protocol.lease.reads > reads)
-    link.protocol.ping()
+    link.protocol.take_back()
     assert not is_leased(link)
-    link.push_sealed(sealed[cut:] + link.seal(client_frame(PONG)))
-    expected = server_frame(PING) + server_frame(TEXT, payload)
+    link.push_sealed(sealed[cut:] + link.seal(client_frame(PING)))
+    expected = server_frame(TEXT, payload) + server_frame(PONG)
     assert link.receive(len(expected)) == expected
     leased(link)
     echoed(link, TEXT, b"later")
@@ -94,6 +95,7 @@ def test_a_lease_that_ends_within_a_record_goes_on_there(lane_bed: Bed, link: Se
 
 def test_a_lease_that_begins_within_a_record_goes_on_there(link: SecureLink) -> None:
     ping, sealed = link.seal(client_frame(PING, b"x")), link.seal(client_frame(TEXT, b"cut"))
+    link.protocol.take_back()
     link.push_sealed(ping + sealed[:10])
     assert link.receive(3) == server_frame(PONG, b"x")
     lease = leased(link).protocol.lease
@@ -224,7 +226,7 @@ def test_going_away_over_unsent_answers(lane_bed: Bed, stuffed: tuple[SecureLink
     assert 1 <= len(found) - 1 <= messages + 1
 
 
-@pytest.mark.parametrize("odd", [client_frame(PING, b"x"), b""], ids=["a ping", "a close_notify"])
+@pytest.mark.parametrize("odd", [client_frame(CLOSE), b""], ids=["a Close frame", "a close_notify"])
 def test_what_is_odd_is_seen_behind_an_answer_that_waits(lane_bed: Bed, certificate: Certificate, odd: bytes) -> None:
     link = leased(lane_bed.secure_link(certificate, send_buffer=4096))
     size = 5 * 2**20
@@ -240,7 +242,7 @@ def test_what_is_odd_is_seen_behind_an_answer_that_waits(lane_bed: Bed, certific
         lane_bed.loop.turn(0.01)
         link.push_sealed()
     if odd:
-        expected = server_frame(BINARY, noise(size)) + server_frame(PONG, b"x")
+        expected = server_frame(BINARY, noise(size)) + server_frame(CLOSE)
         assert link.receive(len(expected)) == expected
     else:
         lane_bed.loop.until(lambda: link.outer._lostTLSConnection)

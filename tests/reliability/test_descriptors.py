@@ -1,4 +1,4 @@
-"""Descriptors: what happens when they run out, and that none is ever leaked."""
+"""Descriptors: what happens when they run out or everybody comes back at once, and that none is ever leaked."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import random
 import time
 
 from tests import frames
-from tests.reliability.clients import Address, Client, at_once, warm_up
+from tests.reliability.clients import Address, Client, at_once, open_many, warm_up
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import MIB, Daemon
+from tests.reliability.honest import Honest, percentile
 
 NOFILE = 256
 SERVED = NOFILE - 64
@@ -109,4 +110,36 @@ def test_reconnects(form: Form, figure: Figure) -> None:
     with Daemon() as daemon:
         growth, left = asyncio.run(run(daemon))
     figure(f"growth over {total - first:,} reconnects after the first {first:,}", growth / MIB, 5, "MiB")
+    figure("descriptors left open", left, 0)
+
+
+def test_all_come_back_at_once(form: Form, figure: Figure) -> None:
+    """As after a proxy's restart: all idle connections end together, and their clients reconnect."""
+    count = form.pick(10_000, 2_000)
+
+    async def come_back(address: Address) -> Client:
+        client = await Client.open(address)
+        await client.echo(b"back again")
+        return client
+
+    async def run(daemon: Daemon) -> tuple[list[float], float, int]:
+        await warm_up(daemon.address)
+        descriptors = daemon.descriptors()
+        idle = await open_many(daemon.address, count)
+        before = daemon.cpu()
+        with Honest(daemon.address) as honest:
+            for client in idle:
+                client.abort()
+            back = await at_once((come_back(daemon.address) for _ in range(count)), 500)
+        used = daemon.cpu() - before
+        for client in back:
+            client.abort()
+        daemon.seconds_until(lambda: daemon.descriptors() <= descriptors, 10)
+        return honest.times, used, daemon.descriptors() - descriptors
+
+    # A busy machine may not let a client send its request head for some seconds.
+    with Daemon("--handshake-timeout", "1m") as daemon:
+        times, used, left = asyncio.run(run(daemon))
+    figure(f"p99 of an honest client that stays while {count:,} come back", percentile(times, 99) * 1000, 1000, "ms")
+    figure("CPU time for each client that comes back", used / count * 1e6, 200, "µs")
     figure("descriptors left open", left, 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from echod.run.report import describe_address, describe_lane, describe_limits
 from echod.settings import Compression, Settings
+from tests.fakes import make_factory
 
 
 @pytest.mark.parametrize(
@@ -49,9 +50,18 @@ def test_the_express_lane(lane: tuple[bool, bool] | None, compression: Compressi
     factory: Any = SimpleNamespace(
         lane=lane and SimpleNamespace(takes_tls=lane[0], takes_deflate=lane[1]),
         settings=Settings(compression=compression),
+        wants_each=[],
     )
     assert describe_lane(native, factory) == text
     assert describe_lane(None, factory) == "off, Autobahn serves everything"
+
+
+def test_what_python_has_to_know_of() -> None:
+    with_door: Any = make_factory(log_messages=True, max_connections_per_address=3)
+    with_door.lane = SimpleNamespace(takes_tls=True, takes_deflate=True)
+    assert describe_lane(cast(Any, SimpleNamespace(isa="avx2")), with_door) == (
+        "pump and codec (avx2), connections begin in Python because of --log-messages and --max-connections-per-address"
+    )
 
 
 def test_the_limits() -> None:

@@ -95,7 +95,7 @@ class Front:
         """Choose the ports, and hold them until the proxy stops."""
         self.sample.require()
         self._holders = ExitStack()
-        self._tls_port, self._plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
+        self._tls_port, self.plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -107,7 +107,7 @@ class Front:
     def plain_url(self) -> str:
         """The URL for clients without TLS; only for a proxy that ends TLS itself."""
         assert self.sample.ends_tls
-        return f"ws://localhost:{self._plain_port}"
+        return f"ws://localhost:{self.plain_port}"
 
     def copy(self, index: int, *options: str) -> Daemon:
         """Return the copy for one of the two ports. The caller starts it."""
@@ -177,7 +177,7 @@ class Front:
         changes["maxconn 100000"] = "maxconn 1000"
         if self.sample.ends_tls:
             changes |= {
-                "bind :80": f"bind 127.0.0.1:{self._plain_port}",
+                "bind :80": f"bind 127.0.0.1:{self.plain_port}",
                 "/etc/haproxy/echod.pem": str(self.certificate.path),
             }
         (self.folder / "haproxy.cfg").write_text(self._text(changes))
@@ -189,7 +189,7 @@ class Front:
             key = self.folder / "key.pem"
             key.write_bytes(self.certificate.key_pem)
             changes |= {
-                "listen 80": f"listen 127.0.0.1:{self._plain_port}",
+                "listen 80": f"listen 127.0.0.1:{self.plain_port}",
                 "/etc/nginx/echod.pem": str(self.certificate.path),
                 "/etc/nginx/echod.key": str(key),
             }

@@ -63,16 +63,25 @@ def workers(system: System) -> set[int]:
 
 
 @contextmanager
-def many(
+def served(
     system: System, context: ssl.SSLContext | None = None, place: Place = IPV4
 ) -> Iterator[list[tuple[ClientConnection, int]]]:
-    """Yield connections to both workers, each with the process that serves it."""
+    """Yield `MANY` connections, each with the process that serves it."""
     url, found = f"{'ws' if context is None else 'wss'}://localhost/info", []
     with ExitStack() as stack:
         for _ in range(MANY):
             client = connect(url, sock=system.connect(*place), ssl=context, compression=None, open_timeout=60)
             connection = stack.enter_context(client)
             found.append((connection, json.loads(connection.recv(timeout=30))["process"]))
+        yield found
+
+
+@contextmanager
+def many(
+    system: System, context: ssl.SSLContext | None = None, place: Place = IPV4
+) -> Iterator[list[tuple[ClientConnection, int]]]:
+    """Yield connections to both workers, each with the process that serves it. Both must serve."""
+    with served(system, context, place) as found:
         assert {process for _, process in found} == workers(system)
         yield found
 
@@ -238,8 +247,9 @@ def test_a_killed_worker_is_replaced_and_the_service_goes_on(system: System) -> 
         # The next worker after two kills in a row starts later. No new client is refused meanwhile.
         send_signal(system, "KILL", max(workers(system)))
         wait_until(told(system, "the next starts in 200ms"), "the line about the worker's end")
-        with many(system):
-            pass
+        with served(system) as others:
+            for connection, _ in others:
+                assert_echo(connection)
     assert (main_pid(system), system.show(SERVICE, "NRestarts"), system.show(SERVICE, "ActiveState")) == (
         main,
         "0",

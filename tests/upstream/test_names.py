@@ -12,11 +12,11 @@ from inspect import getmembers, isclass
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 import pytest
 import pytest_twisted
-from twisted.internet.tcp import Port
+from twisted.internet import reactor
 
 from echod import upstream
 from echod.lane.native import Native
@@ -58,7 +58,7 @@ def overridden(module: ModuleType) -> set[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_each_that_is_used_is_listed(module: ModuleType) -> None:
-    tables = (names.NEEDED, names.EAGER, names.TLS_LANE)
+    tables = (names.NEEDED, names.ADOPTING, names.TLS_LANE)
     owners = {owner.rpartition(":")[2] for table in tables for owner in table}
     listed = {name for table in tables for its in table.values() for name in its}
     assert used(module) | overridden(module) <= owners | listed | FOUND_OUT
@@ -130,7 +130,7 @@ def test_without_metadata_the_libraries_alone_are_told(monkeypatch: pytest.Monke
 def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     native: Native, certificate: Certificate, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Any, Any, None]:
-    monkeypatch.setattr(names, "EAGER", {"socket:socket": ("accept", "_was_there")})
+    monkeypatch.setattr(names, "ADOPTING", {"socket:socket": ("accept", "_was_there")})
     monkeypatch.setattr(names, "TLS_LANE", {"OpenSSL.SSL:Connection": ("_was_there",)})
     tls_sessions.openssl.cache_clear()
     service = make(
@@ -139,14 +139,15 @@ def test_without_one_of_a_faster_way_the_plain_one_is_taken_and_told(
     service.startService()
     try:
         plain: Any = service._ports[0]
-        assert plain.transport is Port.transport
+        assert service.factory is not None
+        assert plain in cast(Any, reactor).getReaders()
     finally:
         yield service.stopService()
         tls_sessions.openssl.cache_clear()
     version = importlib.metadata.version("pyOpenSSL")
     at = lines.index(f"express lane: pump and codec ({native.isa}), TLS by the codec alone")
     assert lines[at + 1 : at + 3] == [
-        "new connections are read a little later, because these names are gone: Python: socket.socket._was_there",
+        "each connection begins in Python, because these names are gone: Python: socket.socket._was_there",
         "TLS is served without the pump, and its buffers never shrink, because these names are gone: "
         f"pyOpenSSL {version}: SSL.Connection._was_there",
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from echod.core.counts import Outcome
 from echod.echo import EchoProtocol
-from echod.lane.leases import Ended
+from echod.lane.ended import Ended
 from echod.lane.native import Native
 from echod.websocket.pauses import Pause
 from tests.fakes import Peer
@@ -71,3 +71,29 @@ def test_a_lease_that_leaves_a_close_frame_ends_before_the_connection_goes_away(
     assert not made.factory.live
     assert made.factory.counts.outcomes == {Outcome.CLEAN: 1}
     made.loop.advance(made.factory.settings.close_timeout + 1)  # no deadline was started for it
+
+
+@pytest.mark.parametrize(
+    ("rest", "is_watched"),
+    [
+        (client_frame(CLOSE, b"\x03\xe8"), False),
+        (client_frame(TEXT, b"hello"), False),
+        (client_frame(TEXT, b"hello")[:4], True),
+        (b"", True),
+    ],
+    ids=["a close", "a message", "half a frame", "nothing"],
+)
+def test_a_socket_is_watched_again_only_if_python_reads_on(
+    made: Bed, monkeypatch: pytest.MonkeyPatch, rest: bytes, is_watched: bool
+) -> None:
+    """What the lease left closes the connection, or is answered and leased again, or waits for more."""
+    link = made.link()
+    lane, loop = made.factory.lane, made.loop
+    assert lane is not None
+    assert link.transport not in loop.readers
+    watched: list[object] = []
+    monkeypatch.setattr(loop, "addReader", watched.append)
+    lane.drop(link.protocol)
+    link.protocol.lease_ended(Ended(b"", rest, is_over=False, is_lost=False))
+    assert watched == [link.transport] * is_watched
+    assert (link.protocol.lease is not None) == (rest == client_frame(TEXT, b"hello"))

@@ -22,6 +22,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from graphlib import TopologicalSorter
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -68,6 +69,8 @@ ALLOCA = """\
 
 DECLARATIONS = re.compile(r"^/\* cffi: begin \*/$(.*?)^/\* cffi: end \*/$", re.MULTILINE | re.DOTALL)
 
+INCLUDE = re.compile(r'^#include "(.*)"$', re.MULTILINE)
+
 
 def sources() -> list[Path]:
     """The C files, in the order in which they are built."""
@@ -75,8 +78,10 @@ def sources() -> list[Path]:
 
 
 def headers() -> list[Path]:
-    """The headers that declare something for Python."""
-    return [header for header in sorted(HERE.glob("*.h")) if DECLARATIONS.search(header.read_text())]
+    """The headers that declare something for Python, each behind those that it includes."""
+    texts = {header: header.read_text() for header in sorted(HERE.glob("*.h"))}
+    order = TopologicalSorter({header: [HERE / name for name in INCLUDE.findall(texts[header])] for header in texts})
+    return [header for header in order.static_order() if DECLARATIONS.search(texts[header])]
 
 
 def declarations() -> str:

@@ -33,8 +33,12 @@ enum { Z_DEFLATED = 8, Z_DEFAULT_STRATEGY = 0, MAX_WBITS = 15 };
 
 _Static_assert(1 << MAX_WBITS == WINDOW_SIZE, "the inflater's window is the largest");
 
-/* The data_type between two blocks, neither of which is the last one, at the beginning of a byte. */
-enum { BETWEEN_BLOCKS = 128 };
+/* The data_type between two blocks, neither of which is the last one. To it is added how many bits of the byte before
+   next_in the stream has not used: fewer than eight. */
+enum { BETWEEN_BLOCKS = 128, UNUSED_BITS = 7 };
+
+/* The bits of a block's header in front of its content. They are zeros for a stored block that is not the last one. */
+enum { HEADER_BITS = 3 };
 
 struct echod_deflate {
     echod_zlib zlib;
@@ -155,7 +159,6 @@ typedef struct {
     z_stream *deflater; /* NULL: the answer is the bytes that came */
     bool is_text;
     uint32_t utf8;
-    bool counts_blocks;
     unsigned int blocks;
     uint64_t max_size;
     size_t size; /* bytes of all pieces so far */
@@ -188,26 +191,44 @@ static bool begin_streams(passage *at, const uint8_t *deflated, size_t len)
     return it->zlib.deflateReset(at->deflater) == Z_OK;
 }
 
-/* Run the inflater until its input or its room is used up. False: the stream is not in order, or has too many
-   blocks. */
+/* Whether nothing is left but the beginning of an empty stored block: its header and the rest of that byte. What the
+   sender left out completes the block. */
+static bool is_before_tail(const z_stream *inflater)
+{
+    if ((inflater->data_type & ~UNUSED_BITS) != BETWEEN_BLOCKS)
+        return false;
+    unsigned int unused = (unsigned int)inflater->data_type & UNUSED_BITS;
+    unsigned int bits = unused ? inflater->next_in[-1] >> (8 - unused) : 0;
+    if (inflater->avail_in != (unused < HEADER_BITS))
+        return false;
+    if (inflater->avail_in)
+        bits |= (unsigned int)inflater->next_in[0] << unused;
+    return !(bits & ((1 << HEADER_BITS) - 1));
+}
+
+/* Run the inflater until its input or its room is used up, or only an empty block is left, as where compressors end a
+   message. False: the stream is not in order, or has too many blocks. */
 static bool run_inflater(passage *at)
 {
     z_stream *inflater = &at->it->inflater;
     do {
-        int said = at->it->zlib.inflate(inflater, at->counts_blocks ? Z_BLOCK : Z_SYNC_FLUSH);
+        int said = at->it->zlib.inflate(inflater, Z_BLOCK);
         /* Z_BUF_ERROR: there was no more. Z_STREAM_END is a last block, behind which there may be others. */
         if (said != Z_OK && said != Z_BUF_ERROR)
             return false;
-        if (at->counts_blocks && ++at->blocks > MOST_BLOCKS)
+        if (++at->blocks > MOST_BLOCKS)
             return false;
-    } while (inflater->avail_in && inflater->avail_out); /* Z_BLOCK makes it stop behind each block */
+        /* Z_BLOCK makes it stop behind each block. */
+    } while (inflater->avail_in && inflater->avail_out && !is_before_tail(inflater));
     return true;
 }
 
 /* Whether the message ends as its compressor has to end it: the bytes that were left out complete a block, and say
-   nothing themselves, as they would where a block was cut. Ask once, because the stream goes on with these bytes. */
+   nothing themselves, as they would where a block was cut. Ask once, because the stream may go on with these bytes. */
 static bool ends_with_tail(echod_deflate *it)
 {
+    if (is_before_tail(&it->inflater))
+        return true;
     uint8_t octet;
     it->inflater.next_in = TAIL;
     it->inflater.avail_in = TAIL_SIZE;
@@ -294,7 +315,6 @@ bool echod_deflate_take(echod_deflate *it, echod_window *window, const uint8_t *
         .deflater = bits ? &it->deflaters[bits] : NULL,
         .is_text = is_text,
         .utf8 = ECHOD_UTF8_ACCEPT,
-        .counts_blocks = len > UNCOUNTED_SIZE,
         .max_size = max_size,
         .piece = it->inflated + WINDOW_SIZE,
     };

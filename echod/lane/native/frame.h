@@ -15,7 +15,8 @@
 #include "unaligned.h"
 
 /* RFC 6455 section 5.2. */
-enum { FIN = 0x80, RSV1 = 0x40, OPCODE = 0x0F, OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2 };
+enum { FIN = 0x80, RSV1 = 0x40, OPCODE = 0x0F };
+enum { OPCODE_TEXT = 0x1, OPCODE_BINARY = 0x2, OPCODE_CLOSE = 0x8, OPCODE_PING = 0x9, OPCODE_PONG = 0xA };
 enum { MASK = 0x80, LENGTH_16 = 126, LENGTH_64 = 127 };
 
 typedef struct {

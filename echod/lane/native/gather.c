@@ -43,6 +43,11 @@ uint8_t echod_gather_opcode(const echod_gather *it)
     return it->kind & OPCODE;
 }
 
+bool echod_gather_is_within_frame(const echod_gather *it)
+{
+    return it->header_size != 0;
+}
+
 void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint32_t max_fragments)
 {
     uint8_t kind = octet & (RSV1 | OPCODE);

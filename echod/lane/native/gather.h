@@ -49,6 +49,9 @@ bool echod_gather_is_deflated(const echod_gather *it);
 /* The opcode of the message, 1 or 2. */
 uint8_t echod_gather_opcode(const echod_gather *it);
 
+/* Whether a frame of the message has begun and is not whole. Otherwise a control frame may come next. */
+bool echod_gather_is_within_frame(const echod_gather *it);
+
 /* Begin a message, whose first frame has this first byte. */
 void echod_gather_begin(echod_gather *it, uint8_t octet, uint64_t max_size, uint32_t max_fragments);
 

@@ -19,6 +19,13 @@ void echod_lease_count(echod_pump *pump, lease_t *lease, const echod_large *larg
     echod_large_sum(large, &pump->sums);
 }
 
+void echod_lease_begin(lease_t *lease, int fd, uint32_t slot)
+{
+    lease->public.fd = fd;
+    lease->public.slot = slot;
+    lease->read_size = READ_SIZE;
+}
+
 /* The end of a lease. */
 
 /* Hand over bytes together with the buffer that they are in: those of a message are too many to copy. */
@@ -81,24 +88,35 @@ static void tell_unsent(lease_t *lease)
     lease->public.later = lease->later;
 }
 
-/* Serve no event of this lease any more: the turn may have fetched one. */
-static void unwatch(echod_pump *pump, lease_t *lease)
+void echod_pump_unwatch(echod_pump *pump, int fd, const void *ready)
 {
-    epoll_ctl(pump->epoll, EPOLL_CTL_DEL, lease->public.fd, NULL);
+    epoll_ctl(pump->epoll, EPOLL_CTL_DEL, fd, NULL);
+    echod_pump_forget_events(pump, ready);
+}
+
+void echod_pump_forget_events(echod_pump *pump, const void *ready)
+{
     for (int i = pump->served; i < pump->count; i++)
-        if (pump->events[i].data.ptr == lease)
+        if (pump->events[i].data.ptr == ready)
             pump->events[i].data.ptr = NULL;
 }
 
 void echod_lease_end(echod_pump *pump, lease_t *lease, echod_end why, const uint8_t *rest, size_t rest_size)
 {
     assert(lease->state != ENDED && pump->held >= lease->public.held);
-    assert(!lease->partial || (!lease->message && !rest_size) || why == ECHOD_END_NO_MEMORY);
+    assert(!lease->partial || !rest_size || why == ECHOD_END_NO_MEMORY);
+    assert(!lease->partial || !lease->message || lease->is_gathered);
     lease->state = ENDED;
-    unwatch(pump, lease);
+    if (lease->is_guest) { /* its socket is mostly closed next, which the kernel tells epoll */
+        echod_pump_forget_events(pump, lease);
+        pump->guests_held -= lease->public.held;
+        pump->guests_blocked -= lease->public.unsent_size > 0;
+    } else
+        echod_pump_unwatch(pump, lease->public.fd, lease);
     bool is_kept = true;
     if (lease->message && lease->is_gathered)
-        is_kept = hand_over_gathered(lease, rest, rest_size);
+        is_kept = lease->partial ? hand_over_gathered(lease, lease->partial, lease->partial_size)
+                                 : hand_over_gathered(lease, rest, rest_size);
     else if (lease->message)
         hand_over_large(lease);
     else if (rest_size)

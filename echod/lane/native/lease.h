@@ -45,7 +45,8 @@ typedef enum {
 typedef struct {
     echod_lease public;
     outcome state;
-    /* The beginning of a small frame, or the rest of a read if the state is PUT_OFF. */
+    /* The beginning of a small frame, or the rest of a read if the state is PUT_OFF. Between two frames of a gathered message it
+       is the beginning of a control frame. */
     uint8_t *partial;
     size_t partial_size;
     size_t partial_held;
@@ -55,6 +56,8 @@ typedef struct {
     uint8_t *message;
     size_t message_room;
     bool is_gathered;
+    /* Whether the lease is a guest's: then it has no owner, and is a part of the guest (door.c). */
+    bool is_guest;
     echod_large large;
     /* Bytes of the message's buffer that took memory before anything was written there. */
     size_t message_touched;
@@ -81,6 +84,8 @@ struct echod_pump {
     uint32_t max_fragments;
     /* The sum of the accounts of all leases. */
     size_t held;
+    /* The sum of those of guests, and how many guests have answers that wait. */
+    size_t guests_held, guests_blocked;
     bool is_tight;
     /* When the lease that is being served has had its share of the turn (CLOCK_MONOTONIC, ns). */
     uint64_t share_end;
@@ -99,6 +104,10 @@ struct echod_pump {
     echod_sealed sealed;
     /* NULL: echod_pump_set_zlib was not called. */
     echod_deflate *deflate;
+    /* NULL: the pump does not accept. */
+    struct echod_door *door;
+    /* Whether the door has so much to tell that the turn has to end. */
+    bool is_full;
     uint8_t received[SEALED_SIZE];
 };
 
@@ -175,6 +184,10 @@ static inline void set_held(echod_pump *pump, lease_t *lease)
     size_t held = lease->partial_held + lease->unsent_held + lease->later_held;
     if (lease->message)
         held += echod_lease_message_held(lease);
+    if (lease->is_guest) {
+        pump->guests_held += held - lease->public.held;
+        pump->guests_blocked += (size_t)(lease->unsent_size > 0) - (size_t)(lease->public.unsent_size > 0);
+    }
     lease->public.unsent_size = lease->unsent_size + lease->later_size;
     if (lease->tls) {
         const uint8_t *octets;
@@ -185,6 +198,25 @@ static inline void set_held(echod_pump *pump, lease_t *lease)
     assert(pump->held >= lease->public.held);
     pump->held += held - lease->public.held;
     lease->public.held = held;
+}
+
+/* Begin a lease of a plain socket. The caller has cleared it, and lets the pump watch the socket. */
+void echod_lease_begin(lease_t *lease, int fd, uint32_t slot);
+
+/* Watch a socket no longer that epoll keeps `ready` for, and serve no event of it. */
+void echod_pump_unwatch(echod_pump *pump, int fd, const void *ready);
+
+/* Serve no event any more that the turn may have fetched of `ready`. */
+void echod_pump_forget_events(echod_pump *pump, const void *ready);
+
+/* Serve `size` bytes at the beginning of the shared buffer as if they had been read. Nothing of the lease waits. */
+void echod_pump_serve_read(echod_pump *pump, lease_t *lease, size_t size);
+
+/* Whether a deflated message has begun. It may be wrong already, which Autobahn would have found: it inflates each frame as it
+   comes. So what would be sent before that is found, in answer to a control frame, is the owner's. */
+static inline bool is_within_deflated(const lease_t *lease)
+{
+    return lease->message && lease->is_gathered && echod_gather_is_deflated(gather_of(lease));
 }
 
 /* Count a message that was echoed. */

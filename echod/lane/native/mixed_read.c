@@ -5,6 +5,7 @@
 #include "mixed_read.h"
 
 #include "clock.h"
+#include "control.h"
 #include "partial.h"
 #include "send.h"
 
@@ -19,9 +20,10 @@ typedef struct {
 
 /* What became of the next bytes. */
 typedef enum {
-    TAKEN,   /* they are echoed or gathered */
+    TAKEN,   /* they are echoed, answered or gathered */
     LEFT,    /* Autobahn has to judge them; they are unchanged, in the buffer or in the gathered message */
     PARTIAL, /* they begin an ordinary frame */
+    BEGUN,   /* they begin a control frame */
     LATE,    /* the lease has no time for them now */
     LOST,    /* there is no memory for their answer */
 } fate;
@@ -100,6 +102,35 @@ static fate answer_anew(echod_pump *pump, lease_t *lease, reading *it, uint8_t o
     assert(said->answer);
     uint8_t kind = said->is_plain ? opcode : opcode | RSV1;
     return answer_with(pump, lease, it, kind, said->answer, said->answer_size);
+}
+
+/* Control frames. */
+
+/* Whether a control frame that is served comes next. It may come between two frames of a gathered message, unless that is
+   deflated. */
+static bool is_control_next(const echod_pump *pump, const lease_t *lease, const reading *it)
+{
+    if (lease->message && (is_within_deflated(lease) || echod_gather_is_within_frame(gather_of(lease))))
+        return false;
+    return echod_control_begins(pump->buffer + it->at, it->size - it->at);
+}
+
+/* Serve a control frame. Its answer is shorter, so that there is room for it behind the answers so far. */
+static fate serve_control(echod_pump *pump, reading *it)
+{
+    echod_control control;
+    uint8_t *answer = pump->buffer + it->produced, *frame = pump->buffer + it->at;
+    switch (echod_control_serve(&control, answer, frame, it->size - it->at)) {
+    case ECHOD_CONTROL_WHOLE:
+        it->at += control.frame_size;
+        it->produced += control.answer_size;
+        return TAKEN;
+    case ECHOD_CONTROL_PARTIAL:
+        return BEGUN;
+    case ECHOD_CONTROL_ODD:
+        break;
+    }
+    return LEFT;
 }
 
 /* Gathered messages. */
@@ -283,11 +314,8 @@ static fate echo_some(echod_pump *pump, lease_t *lease, reading *it)
     return echoed.messages ? TAKEN : LEFT;
 }
 
-static fate serve_next(echod_pump *pump, lease_t *lease, reading *it)
+static fate serve_data(echod_pump *pump, lease_t *lease, reading *it)
 {
-    check_reading(it);
-    if (it->is_late)
-        return LATE;
     if (lease->message)
         return gather_some(pump, lease, it);
     if (!echod_gather_is_first(pump->buffer[it->at], lease->window != NULL))
@@ -297,11 +325,19 @@ static fate serve_next(echod_pump *pump, lease_t *lease, reading *it)
     return begin_gathering(pump, lease, it);
 }
 
-/* Keep what there was no time for. PUT_OFF or ENDED. */
-static outcome put_off(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t rest_size)
+static fate serve_next(echod_pump *pump, lease_t *lease, reading *it)
 {
-    assert(!lease->message);
-    return copy_partial(lease, rest, rest_size) ? PUT_OFF : echod_lease_end_without_memory(pump, lease);
+    check_reading(it);
+    if (it->is_late)
+        return LATE;
+    fate what = serve_data(pump, lease, it);
+    return what == LEFT && is_control_next(pump, lease, it) ? serve_control(pump, it) : what;
+}
+
+/* Keep what is not served yet. Returns `state`, or ENDED. */
+static outcome keep_rest(echod_pump *pump, lease_t *lease, const uint8_t *rest, size_t rest_size, outcome state)
+{
+    return copy_partial(lease, rest, rest_size) ? state : echod_lease_end_without_memory(pump, lease);
 }
 
 outcome echod_serve_mixed(echod_pump *pump, lease_t *lease, size_t produced, size_t at, size_t size)
@@ -322,8 +358,11 @@ outcome echod_serve_mixed(echod_pump *pump, lease_t *lease, size_t produced, siz
         return echod_lease_end_in_turn(pump, lease, ECHOD_END_NOT_ORDINARY, rest, rest_size);
     case PARTIAL:
         return echod_partial_keep(pump, lease, rest, rest_size, it.need);
+    case BEGUN:
+        return keep_rest(pump, lease, rest, rest_size, CONTINUE);
     case LATE:
-        return put_off(pump, lease, rest, rest_size);
+        assert(!lease->message);
+        return keep_rest(pump, lease, rest, rest_size, PUT_OFF);
     case LOST:
         return echod_lease_end_without_memory(pump, lease);
     }

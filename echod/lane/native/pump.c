@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "control.h"
+#include "door.h"
 #include "lease.h"
 #include "mixed_read.h"
 #include "partial.h"
@@ -48,7 +50,7 @@ SELDOM uint8_t *target_of_message(echod_pump *pump, lease_t *lease, size_t *room
 {
     if (lease->is_gathered) {
         *room = pump->is_tight ? TIGHT_READ_SIZE : lease->read_size;
-        return pump->buffer;
+        return pump->buffer + lease->partial_size;
     }
     uint64_t missing = lease->large.length - lease->large.done;
     size_t most = piece_size(pump);
@@ -68,21 +70,29 @@ FOR_EACH uint8_t *target_of(echod_pump *pump, lease_t *lease, size_t *room)
     return pump->buffer + lease->partial_size;
 }
 
-/* Serve `size` bytes that are where target_of said. CONTINUE, PUT_OFF or ENDED. */
-FOR_EACH outcome take(echod_pump *pump, lease_t *lease, size_t size)
+/* Put what was kept in front of `size` bytes that are behind its place in the shared buffer. Returns the size of both. */
+FOR_EACH size_t put_kept(echod_pump *pump, lease_t *lease, size_t size)
 {
-    if (lease->message) {
-        assert(!lease->partial);
-        return lease->is_gathered ? echod_serve_mixed(pump, lease, 0, 0, size)
-                                  : echod_partial_feed(pump, lease, NULL, size);
-    }
     size_t kept = lease->partial_size;
     assert(kept + size <= SHARED_SIZE);
     if (kept) {
         memcpy(pump->buffer, lease->partial, kept);
         drop_partial(lease);
     }
-    return echo(pump, lease, kept + size);
+    return kept + size;
+}
+
+/* Serve the next `size` bytes of a message that has a buffer. CONTINUE, PUT_OFF or ENDED. */
+SELDOM outcome take_for_message(echod_pump *pump, lease_t *lease, size_t size)
+{
+    return lease->is_gathered ? echod_serve_mixed(pump, lease, 0, 0, put_kept(pump, lease, size))
+                              : echod_partial_feed(pump, lease, NULL, size);
+}
+
+/* Serve `size` bytes that are where target_of said. CONTINUE, PUT_OFF or ENDED. */
+FOR_EACH outcome take(echod_pump *pump, lease_t *lease, size_t size)
+{
+    return lease->message ? take_for_message(pump, lease, size) : echo(pump, lease, put_kept(pump, lease, size));
 }
 
 /* A client that does not take its answers. */
@@ -92,17 +102,19 @@ static bool is_odd(const echod_pump *pump, const lease_t *lease, uint8_t *octets
 {
     echod_sums not_counted = {0};
     if (lease->message)
-        return (octets[0] & (uint8_t)~FIN) != 0;
+        return (octets[0] & (uint8_t)~FIN) != 0 && (is_within_deflated(lease) || !echod_control_begins(octets, size));
     echod_echoed echoed = echod_codec_echo(octets, size, pump->max_message_size, &not_counted);
-    if (echoed.stop == ECHOD_STOP_NOT_ORDINARY) /* what comes before it has been overwritten */
-        return !echod_gather_is_first(octets[echoed.consumed], lease->window != NULL);
+    const uint8_t *next = octets + echoed.consumed; /* what comes before it has been overwritten */
+    if (echoed.stop == ECHOD_STOP_NOT_ORDINARY)
+        return !echod_gather_is_first(*next, lease->window != NULL) &&
+               !echod_control_begins(next, size - echoed.consumed);
     return echoed.stop == ECHOD_STOP_TOO_LARGE;
 }
 
 /* Whether the owner has to judge what comes next: a frame, or anything in a TLS session that is not payload. */
 static bool is_odd_next(echod_pump *pump, lease_t *lease)
 {
-    bool is_within_frame = lease->message && !(lease->is_gathered && !gather_of(lease)->header_size);
+    bool is_within_frame = lease->message && !(lease->is_gathered && !echod_gather_is_within_frame(gather_of(lease)));
     if (lease->partial_size || is_within_frame)
         return false;
     uint8_t begin[CLIENT_HEADER];
@@ -256,6 +268,12 @@ static void serve(echod_pump *pump, lease_t *lease)
         read_some(pump, lease);
 }
 
+void echod_pump_serve_read(echod_pump *pump, lease_t *lease, size_t size)
+{
+    assert(lease->state == CONTINUE && !lease->tls && !lease->message && !lease->partial_size);
+    settle(pump, lease, flush_after(lease, take(pump, lease, size)));
+}
+
 /* The functions of pump.h. */
 
 echod_pump *echod_pump_new(uint64_t max_message_size, uint32_t max_fragments)
@@ -293,9 +311,7 @@ echod_lease *echod_pump_lend(echod_pump *pump, int fd, uint32_t slot)
     lease_t *lease = calloc(1, sizeof *lease);
     if (!lease)
         return NULL;
-    lease->public.fd = fd;
-    lease->public.slot = slot;
-    lease->read_size = READ_SIZE;
+    echod_lease_begin(lease, fd, slot);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = lease};
     if (epoll_ctl(pump->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
         free(lease);
@@ -356,12 +372,31 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
                 break;
             }
         }
-        lease_t *lease = pump->events[pump->served++].data.ptr;
-        if (!lease)
+        void *ready = pump->events[pump->served++].data.ptr;
+        if (!ready)
             continue; /* the lease ended after its event was fetched */
         pump->share_end = now + SHARE;
-        serve(pump, lease);
-    } while ((now = now_ns()) < deadline);
+        if (echod_door_has(ready))
+            echod_door_serve(pump->door, ready, now);
+        else
+            serve(pump, ready);
+        while (pump->ended && ((lease_t *)pump->ended)->is_guest)
+            echod_door_finish(pump->door, now);
+    } while (!pump->is_full && (now = now_ns()) < deadline);
+    return pump->ended;
+}
+
+echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *public)
+{
+    static const uint8_t ping[] = {FIN | OPCODE_PING, 0};
+    lease_t *lease = (lease_t *)public;
+    pump->ended = pump->grown = NULL;
+    if (is_within_deflated(lease))
+        echod_lease_end_in_turn(pump, lease, ECHOD_END_RECALLED, NULL, 0);
+    else if (!answer_in_order(lease, ping, sizeof ping))
+        echod_lease_end_without_memory(pump, lease);
+    else
+        settle(pump, lease, flush_after(lease, lease->state));
     return pump->ended;
 }
 

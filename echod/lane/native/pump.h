@@ -4,12 +4,13 @@
  * A glossary of this folder:
  *
  *   codec      a function from a client's frames to the server's frames that echo them (codec.h)
- *   ordinary   a frame that the codec takes: final, masked, text or binary, valid. Anything else is gathered (see
- *              below) or left to Autobahn
+ *   ordinary   a frame that the codec takes: final, masked, text or binary, valid. Anything else is a control frame, is
+ *              gathered (see below), or is left to Autobahn
+ *   control    a ping, which is answered, or a pong, which is a sign of life like any other bytes (control.h)
  *   pump       an epoll set of sockets, and what they share: one read buffer, the buffer pool, TLS and zlib
  *   lease      one socket in the pump, on loan from its Twisted transport. It begins between two messages
  *   owner      the Python side, which takes the socket back with every byte that was not served when the lease ends
- *   odd        what the owner has to judge: a control frame, a fault, a close_notify. It ends the lease
+ *   odd        what the owner has to judge: a Close frame, a fault, a close_notify. It ends the lease
  *   partial    the beginning of an ordinary frame. A small one is kept as it came; a large one gets its own buffer
  *   gathered   a fragmented or deflated message that is put together as it arrives
  *   put off    the rest of a read for which the lease had no time left; it is served in a later turn
@@ -21,8 +22,8 @@
  * A function that returns bool and is not a question (is_, has_) returns false for one reason, which its comment names.
  * If there are several ways to go on, the result is an enum.
  *
- * Knows sockets, epoll and the codec; and what tls.h says of TLS, gather.h of fragments, deflate.h of zlib. Must never
- * know a transport, a reactor or a handshake.
+ * Knows sockets, epoll and the codec; and what tls.h says of TLS, gather.h of fragments, deflate.h of zlib, control.h of
+ * control frames. Must never know a transport, a reactor or a handshake.
  *
  * Only one thread may use a pump. It needs Linux; elsewhere (pump_none.c) echod_pump_new returns NULL.
  */
@@ -132,6 +133,10 @@ int echod_pump_take_deflated(echod_pump *pump, echod_lease *lease, const echod_t
 
 /* Serve the ready sockets, for about budget_ns. Returns the list of leases that ended. */
 echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns);
+
+/* Send a ping on a lease, behind the answers that wait. Returns the list of leases that ended, as a turn does: this one,
+   or none. No ping goes out within a deflated message: the lease ends as if the owner had asked for it. */
+echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *lease);
 
 /* The list of leases whose BIOs the last turn found grown. It is good until a lease is released. Memory BIOs never
    shrink: their owner may end the lease, and replace them. */

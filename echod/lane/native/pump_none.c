@@ -1,4 +1,5 @@
-/* No pump, for systems without epoll. Knows only pump.h. */
+/* No pump, for systems without epoll. Knows only pump.h and door.h. */
+#include "door.h"
 #include "pump.h"
 
 #ifndef __linux__
@@ -59,6 +60,12 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
     return NULL;
 }
 
+echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *lease)
+{
+    (void)pump, (void)lease;
+    return NULL;
+}
+
 echod_lease *echod_pump_grown(const echod_pump *pump)
 {
     (void)pump;
@@ -112,6 +119,160 @@ size_t echod_resident(const uint8_t *octets, size_t size)
 {
     (void)octets;
     return size;
+}
+
+echod_door *echod_door_new(echod_pump *pump, echod_verdicts *verdicts)
+{
+    (void)pump, (void)verdicts;
+    return NULL;
+}
+
+void echod_door_free(echod_door *door)
+{
+    (void)door;
+}
+
+int echod_door_open(echod_door *door, int fd, uint32_t endpoint)
+{
+    (void)door, (void)fd, (void)endpoint;
+    return -1;
+}
+
+void echod_door_close(echod_door *door, uint32_t endpoint)
+{
+    (void)door, (void)endpoint;
+}
+
+void echod_door_set_room(echod_door *door, size_t room)
+{
+    (void)door, (void)room;
+}
+
+echod_arrival *echod_door_arrivals(echod_door *door)
+{
+    (void)door;
+    return NULL;
+}
+
+void echod_arrival_free(echod_arrival *arrival)
+{
+    (void)arrival;
+}
+
+size_t echod_door_gone(echod_door *door, const echod_gone **gone)
+{
+    (void)door, (void)gone;
+    return 0;
+}
+
+echod_guest *echod_door_ended(echod_door *door)
+{
+    (void)door;
+    return NULL;
+}
+
+void echod_guest_free(echod_door *door, echod_guest *guest)
+{
+    (void)door, (void)guest;
+}
+
+echod_guest *echod_door_first(const echod_door *door)
+{
+    (void)door;
+    return NULL;
+}
+
+void echod_door_recall(echod_door *door, echod_guest *guest)
+{
+    (void)door, (void)guest;
+}
+
+size_t echod_guest_head(const echod_guest *guest, uint8_t *head)
+{
+    (void)guest, (void)head;
+    return 0;
+}
+
+const echod_terms *echod_guest_terms(const echod_guest *guest)
+{
+    (void)guest;
+    return NULL;
+}
+
+int echod_door_expire(echod_door *door, uint64_t since)
+{
+    (void)door, (void)since;
+    return 0;
+}
+
+int echod_door_see_off(echod_door *door, uint64_t now, const uint8_t *frame, size_t size)
+{
+    (void)door, (void)now, (void)frame, (void)size;
+    return 0;
+}
+
+int echod_door_close_deadline(echod_door *door, uint64_t since, uint64_t now)
+{
+    (void)door, (void)since, (void)now;
+    return 0;
+}
+
+int echod_door_recall_holders(echod_door *door)
+{
+    (void)door;
+    return 0;
+}
+
+int echod_door_reset_all(echod_door *door, uint64_t now)
+{
+    (void)door, (void)now;
+    return 0;
+}
+
+void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout)
+{
+    (void)door, (void)interval, (void)timeout;
+}
+
+size_t echod_door_look(echod_door *door, uint64_t now, size_t most)
+{
+    (void)door, (void)now, (void)most;
+    return 0;
+}
+
+int echod_door_judge(echod_door *door, uint64_t now)
+{
+    (void)door, (void)now;
+    return 0;
+}
+
+size_t echod_door_list(const echod_door *door, size_t start, size_t most, echod_listed *listed)
+{
+    (void)door, (void)start, (void)most, (void)listed;
+    return 0;
+}
+
+size_t echod_door_backpressured(const echod_door *door)
+{
+    (void)door;
+    return 0;
+}
+
+size_t echod_door_held(const echod_door *door)
+{
+    (void)door;
+    return 0;
+}
+
+void echod_door_turn_out(echod_door *door, size_t most)
+{
+    (void)door, (void)most;
+}
+
+const echod_door_counts *echod_door_counted(const echod_door *door)
+{
+    (void)door;
+    return NULL;
 }
 
 #endif

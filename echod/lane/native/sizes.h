@@ -14,6 +14,7 @@ enum {
     KEY_SIZE = 4,                             /* a masking key (RFC 6455 section 5.3) */
     SERVER_HEADER = 2 + 8,                    /* the largest header that a server sends (RFC 6455 section 5.2) */
     CLIENT_HEADER = SERVER_HEADER + KEY_SIZE, /* the largest header that a client sends */
+    CONTROL_SIZE = 125,                       /* the largest payload of a control frame (RFC 6455 section 5.5) */
     RECORD_SIZE = 16 * 1024,                  /* the largest payload of a TLS record (RFC 8446 section 5.1) */
     RECORD_OVERHEAD = 5 + 256,                /* a record's header, and the most that sealing adds (section 5.2) */
     WINDOW_SIZE = 32 * 1024,                  /* the largest window of deflate (RFC 1951 section 2) */
@@ -41,6 +42,21 @@ enum {
     POOL_SIZE = 8 * 1024 * 1024,           /* all buffers in the pool */
     MIN_POOLED_SIZE = 128 * 1024,          /* the smallest buffer in the pool: malloc keeps smaller ones itself */
 
+    /* The door. */
+    ACCEPTS = 16,    /* connections that are accepted for one event; a number, not bytes */
+    MOST_PINGS = 480, /* sent in one look; a number, not bytes */
+    RECALL_COST = 16, /* pings that take as long as to make a connection of a guest */
+    MOST_GONE = 256, /* guests that may go in a turn without being told of one by one; a number, not bytes */
+    MOST_TOLD = 64,  /* connections that a turn leaves to the owner, which takes some 0.1 ms for each; a number, not bytes */
+    MOST_EXPIRED = 1000, /* visitors that are reset in one go; a number, not bytes */
+    MOST_WALKED = 10000, /* guests that are looked through in one go; a number, not bytes */
+
+    /* Remembered verdicts. A connection refers to one, which may be forgotten: the sizes bound what it holds in this way. */
+    MOST_VERDICTS = 256, /* a number, not bytes */
+    BRIEF_SIZE = 1024,   /* a head in brief: a browser's takes some 500 bytes */
+    ANSWER_SIZE = 512,   /* an answer with 101 */
+    KEPT_SIZE = 256,     /* a kept value: six addresses of IPv6 */
+
     /* TLS. */
     PUT_SIZE = RECORD_SIZE,      /* put into a session at a time, because a memory BIO never shrinks */
     SEAL_SIZE = 4 * RECORD_SIZE, /* sealed at a time, for the same reason; but each piece is a system call */
@@ -54,9 +70,8 @@ enum {
     INFLATE_SIZE = LARGEST_ANEW + 1, /* inflated at a time; the last byte shows that a message of LARGEST_ANEW ends */
     ANSWER_ROOM = 16,                /* room for a header in front of an answer */
     /* The size of a message does not bound its time: a block that says nothing takes 35 bytes and 2.5 us, because
-       tables have to be built for it. So the blocks of a message of more than UNCOUNTED_SIZE bytes are counted. A
-       smaller message takes 0.8 ms at most. Compressors make one block out of some thousands of bytes. */
-    UNCOUNTED_SIZE = 8 * 1024,
+       tables have to be built for it. So the blocks of a message are counted. Compressors make one block out of some
+       thousands of bytes. */
     MOST_BLOCKS = 1000, /* a number, not bytes */
 };
 
@@ -68,6 +83,7 @@ _Static_assert(SEALED_SIZE >= COMMON_FRAME + CLIENT_HEADER + (COMMON_FRAME / REC
 _Static_assert(SHARED_SIZE >= KEEP_SIZE + READ_SIZE, "a read fits behind what was kept");
 _Static_assert(SHARED_SIZE >= KEEP_SIZE + SEALED_SIZE, "what a read over TLS opens to fits behind what was kept");
 _Static_assert(KEEP_SIZE >= CLIENT_HEADER, "a frame whose header is not whole is kept");
+_Static_assert(KEEP_SIZE >= CLIENT_HEADER + CONTROL_SIZE, "a control frame that is not whole is kept");
 _Static_assert(TIGHT_READ_SIZE <= READ_SIZE && TIGHT_READ_SIZE <= SEALED_SIZE, "a tight pump reads less");
 _Static_assert(MIN_PIECE_SIZE <= PIECE_SIZE, "the least piece is no larger than the others");
 _Static_assert(BATCH * MIN_PIECE_SIZE <= 2 * BATCH_SIZE, "a full batch takes no more than twice its bound");

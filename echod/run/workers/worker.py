@@ -26,7 +26,7 @@ from echod.run.listening import describe_failure
 from echod.run.service import EchoService
 from echod.run.workers.role import NAMESPACE, Role
 from echod.run.workers.to_parent import LinkToParent, ParentLog
-from echod.upstream import eager, endpoints
+from echod.upstream import endpoints
 from echod.web import sources
 from echod.web.metrics.collect import read_all, read_counts
 from echod.web.metrics.values import pack
@@ -90,6 +90,7 @@ class Worker(EchoService):
         """Serve the sockets of these workers in addition to our own, and stop serving those of any other worker."""
         for index in self._covered.keys() - set(indices):
             for port in self._covered.pop(index):
+                self._close_door(port)
                 port.stopListening()
         for index in self._others.keys() & set(indices) - self._covered.keys():
             ports = self._covered[index] = []
@@ -103,12 +104,11 @@ class Worker(EchoService):
         def listen() -> Deferred[IListeningPort]:
             return endpoints.adopt(self._reactor, os.dup(descriptor)).listen(own.factory)
 
-        def make_eager(port: IListeningPort) -> IListeningPort:
-            assert self.factory is not None
-            eager.make_eager(port, self.factory)
+        def open_door(port: IListeningPort) -> IListeningPort:
+            self._open_door(port)
             return port
 
-        return maybeDeferred(listen).addCallback(make_eager)
+        return maybeDeferred(listen).addCallback(open_door)
 
     def _stopped(self, result: object) -> Any:
         # The last counts: nothing is counted after this.
@@ -144,11 +144,11 @@ class Worker(EchoService):
         assert factory is not None
         match kind:
             case "pulse":
-                return [len(factory.live), pack(read_counts(factory))]
+                return [factory.count, pack(read_counts(factory))]
             case "values":
                 return pack(read_all(factory))
             case "total":
-                return len(factory.live)
+                return factory.count
             case "part":
                 return self._signed(sources.part(factory, *value))
             case "newest":

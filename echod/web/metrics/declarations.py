@@ -48,11 +48,11 @@ def _build(_: EchoFactory) -> Values:
 
 
 def _open(factory: EchoFactory) -> Values:
-    return {(): len(factory.live)}
+    return {(): factory.count}
 
 
 def _backpressured(factory: EchoFactory) -> Values:
-    return {(): sum(connection.is_backpressured for connection in factory.live)}
+    return {(): factory.backpressured}
 
 
 def _outcomes(factory: EchoFactory) -> Values:

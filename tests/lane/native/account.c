@@ -163,7 +163,7 @@ static void show(const char *state)
     printf("%s %zu %zu %zu %zu\n", state, echod_pump_held(pump), echod_pump_spare(pump), at_rest, allocated);
 }
 
-enum { BINARY = 0x82, FIRST = 0x02, CONTINUED = 0x00, DEFLATED = 0xC2 };
+enum { BINARY = 0x82, FIRST = 0x02, CONTINUED = 0x00, PING = 0x89, DEFLATED = 0xC2 };
 
 int main(void)
 {
@@ -188,6 +188,19 @@ int main(void)
     send_frame(CONTINUED, 30000, zeros, 10000);
     turn();
     show("gathered");
+    end();
+
+    begin(0);
+    send_frame(PING, 125, zeros, 100);
+    turn();
+    show("partial-ping");
+    end();
+
+    begin(0);
+    send_frame(FIRST, 300, zeros, 300);
+    send_frame(PING, 125, zeros, 100);
+    turn();
+    show("gathered-ping");
     end();
 
     begin(1);
@@ -222,6 +235,16 @@ int main(void)
     show("unsent");
     receive_all();
     show("unsent-over");
+    end();
+
+    begin(0);
+    while (!lease->unsent_size) {
+        send_frame(BINARY, 1000, zeros, 1000);
+        turn();
+    }
+    if (echod_pump_ping(pump, lease) || !((lease_t *)lease)->later)
+        abort();
+    show("unsent-ping");
     end();
 
     begin(0);

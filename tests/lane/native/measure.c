@@ -10,6 +10,7 @@
  * Knows the interfaces of codec and pump, and how to mask. Must never know the expected results.
  */
 #define _GNU_SOURCE
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 #include "codec.h"
 #include "pump.h"
 
-typedef enum { ASCII, MIXED, CJK, BINARY } content;
+typedef enum { ASCII, MIXED, CJK, BINARY, PINGS } content;
 
 typedef struct {
     const char *name;
@@ -57,6 +58,7 @@ static const measured CASES[] = {
     {"pump-16B-text-64-clients", ASCII, 16, 1, 0, 64, 0, 0},
     {"pump-1KiB-text-64-clients", ASCII, 1024, 1, 0, 64, 0, 0},
     {"pump-16B-text-32", ASCII, 16, 32, 0, 1, 0, 0},
+    {"pump-ping-32", PINGS, 4, 32, 0, 1, 0, 0},
     {"pump-64KiB-binary", BINARY, 65536, 1, 0, 1, 0, 0},
     {"pump-1MiB-text", ASCII, 1048576, 1, 0, 1, 0, 0},
     {"pump-16x1KiB-text", ASCII, 1024, 16, 0, 1, 16, 0},
@@ -109,7 +111,8 @@ static size_t write_frames(uint8_t *frames, const measured *it)
     for (size_t frame = 0; frame < it->frames; frame++) {
         size_t place = it->fragments > 1 ? frame % it->fragments : 0;
         uint8_t fin = it->fragments < 2 || place == it->fragments - 1 ? 0x80 : 0;
-        *end++ = (uint8_t)(fin | (place != 0 ? 0 : it->content == BINARY ? 2 : 1) | (it->deflate ? 0x40 : 0));
+        uint8_t opcode = it->content == PINGS ? 9 : it->content == BINARY ? 2 : 1;
+        *end++ = (uint8_t)(fin | (place != 0 ? 0 : opcode) | (it->deflate ? 0x40 : 0));
         size_t payload = it->payload + (it->deflate ? BLOCK : 0);
         size_t size = payload < 126 ? 0 : payload < 65536 ? 2 : 8;
         *end++ = (uint8_t)(0x80 | (size == 0 ? payload : size == 2 ? 126 : 127));
@@ -136,7 +139,7 @@ static size_t answers_size(const measured *it)
 }
 
 /* A fake takes the place of zlib, whose instructions differ between machines and are not counted. A deflated message is
-   its content with BLOCK bytes behind it. */
+   its content with BLOCK bytes behind it; the last one begins the empty block. */
 
 typedef struct {
     const uint8_t *next_in;
@@ -196,9 +199,12 @@ static int inflate_some(void *stream, int flush)
     z_stream *it = stream;
     if (it->avail_in > BLOCK)
         copy_some(it, it->avail_in - BLOCK < it->avail_out ? it->avail_in - BLOCK : it->avail_out);
-    if (it->avail_in <= BLOCK)
-        it->avail_in = 0;
-    it->data_type = it->avail_in == 0 ? 128 : 0;
+    bool is_whole = it->avail_in <= BLOCK;
+    if (is_whole) {
+        it->next_in += it->avail_in - 1;
+        it->avail_in = 1;
+    }
+    it->data_type = is_whole ? 128 : 0;
     return 0;
 }
 

@@ -157,7 +157,12 @@ DEFLATED = 0x40
 """RSV1, in the first byte of the first frame of a deflated message."""
 
 
-def serve(
+def is_control(octets: bytes) -> bool:
+    """Whether a ping or a pong begins there, which is right as far as it is there."""
+    return octets[0] in {0x89, 0x8A} and (len(octets) < 2 or 0x80 <= octets[1] <= 0x80 + 125)
+
+
+def serve(  # noqa: PLR0911 - one for each way to stop
     octets: bytes,
     limit: int,
     max_fragments: int,
@@ -165,6 +170,7 @@ def serve(
     wire_limit: int = 0,
 ) -> Served:
     """Serve frame after frame, and put fragmented messages together, until a frame is incomplete or of another kind.
+    A ping gets its pong and a pong gets nothing, but within a deflated message both are Autobahn's.
 
     With `answer`, deflated messages of at most `wire_limit` bytes on the wire are served, too. `answer` gets the
     deflated bytes and the opcode. It returns the frame that answers the message, or None if Autobahn has to judge the
@@ -179,6 +185,13 @@ def serve(
 
     while at < len(octets):
         rest = octets[at:]
+        if is_control(rest) and not kind & DEFLATED:
+            size = 6 + (rest[1] - 0x80) if len(rest) > 1 else 2
+            if len(rest) < size:
+                return end(False)
+            output += server_frame(mask(rest[6:size], rest[2:6]), frames.PONG) if rest[0] == 0x89 else b""
+            at += size
+            continue
         opcode = kind or rest[0] & 0x7F
         if opcode not in kinds or rest[0] & 0x7F != (0 if count else opcode) or count >= max_fragments:
             return end(True)

@@ -18,7 +18,9 @@ from tests.lane.native.test_pump import (
     KEPT,
     KEY,
     LIMIT,
+    ODD,
     PING,
+    PONG,
     Ended,
     Leased,
     Pump,
@@ -138,7 +140,10 @@ def frames(draw: st.DrawFn) -> bytes:
     opcode = draw(st.sampled_from([TEXT, BINARY]))
     places = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=5)))
     odd = st.one_of(
-        st.just(PING), st.just(client_frame(b"", 0, KEY)), st.just(fragment(b"a", TEXT, KEY)), st.binary(max_size=20)
+        st.sampled_from([ODD, PING, PONG, PING + PONG]),
+        st.just(client_frame(b"", 0, KEY)),
+        st.just(fragment(b"a", TEXT, KEY)),
+        st.binary(max_size=20),
     )
     parts = in_frames(payload, opcode, *places)
     if not draw(st.integers(0, 3)):
@@ -177,6 +182,30 @@ def test_any_frames_cut_anywhere(native: Native, octets: bytes, limit: int, most
 # Handed over.
 
 
+def test_control_frames_between_two(pump: Pump, leased: Leased) -> None:
+    """A ping is answered before the message, however it is cut; what is not whole of it is handed over behind the
+    message's frames."""
+    octets = fragment(b"one ", TEXT, KEY) + PING + PONG + fragment(b"two", 0, KEY) + PING
+    last = client_frame(b" three", 0, KEY)
+    pong, message = server_frame(b"x", 10), server_frame(b"one two three", TEXT)
+    for place in range(len(octets)):
+        leased.send(octets[:place])
+        assert pump.turn() == []
+        leased.send(octets[place:])
+        assert pump.turn() == []
+        assert leased.take() == pong * 2
+        leased.send(last)
+        assert pump.turn() == []
+        assert leased.take() == message
+        assert pump.held == 0
+        other = pump.lend()
+        other.send(octets[:place])
+        assert pump.turn() == []
+        right = oracle.serve(octets[:place], LIMIT, FRAGMENTS)
+        assert other.take() == right.output
+        assert pump.recall(other) == Ended("RECALLED", right.left, b"", right.fragments)
+
+
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_handed_over_anywhere(pump: Pump, opcode: int) -> None:
     """The whole frames become one unmasked frame, and the current one is given back as it came."""
@@ -194,7 +223,7 @@ def test_handed_over_anywhere(pump: Pump, opcode: int) -> None:
 @pytest.mark.parametrize(
     ("odd", "behind"),
     [
-        (PING, b"more"),
+        (ODD, b"more"),
         (client_frame(b"x", TEXT, KEY), b""),
         (fragment(b"x", TEXT, KEY), b"more"),
         (b"\x40\x81" + KEY + b"x", b"more"),
@@ -209,7 +238,8 @@ def test_handed_over_anywhere(pump: Pump, opcode: int) -> None:
     ids=lambda octets: repr(octets)[:40],
 )
 def test_what_is_odd_is_left(pump: Pump, leased: Leased, odd: bytes, behind: bytes) -> None:
-    """Frames that do not continue the message as they should are given back as they came."""
+    """A wrong control frame, and a frame that does not continue the message as it should, are given back as they
+    came."""
     leased.send(echo(b"before")[0] + fragment(b"one ", TEXT, KEY) + fragment(b"two", 0, KEY) + odd + behind)
     assert pump.turn() == [leased]
     assert leased.take() == echo(b"before")[1]
@@ -275,7 +305,7 @@ def test_recalled_with_unsent_answers_and_a_message_begun(pump: Pump) -> None:
     assert ended == Ended("RECALLED", fragment(b"one", TEXT, bytes(4)) + begun[-8:], ended.unsent, 1)
 
 
-@pytest.mark.parametrize("following", [PING, b""])
+@pytest.mark.parametrize("following", [ODD, PING, b""])
 def test_blocked_between_two_frames(pump: Pump, following: bytes) -> None:
     """The next frame goes to the owner if it is odd, even while the peer does not take its answers."""
     leased = pump.lend(small=True)
@@ -289,9 +319,9 @@ def test_blocked_between_two_frames(pump: Pump, following: bytes) -> None:
     while leased.ended is None and len(received) < 30_000:
         received += leased.client.recv(2_000)
         pump.turn()
-    assert (leased.ended is not None) == bool(following)
+    assert (leased.ended is not None) == (following == ODD)
     if leased.ended is not None:
-        assert leased.ended.rest == fragment(b"one", TEXT, bytes(4)) + PING
+        assert leased.ended.rest == fragment(b"one", TEXT, bytes(4)) + ODD
         assert fragments_of(leased) == 1
 
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 KEY = b"\x37\xfa\x21\x3d"
 LIMIT = 1 << 20
 CONTINUATION = 0
-PING = b"\x89\x81" + KEY + b"x"
+PING, PONG = (client_frame(b"x", opcode, KEY) for opcode in (9, 10))
+ODD = b"\x8b\x81" + KEY + b"x"
+"""A control frame of a reserved opcode, which is Autobahn's to judge."""
+
 FRAGMENTS = 16
 READ = 65_536 + 14
 """Bytes of one read: a frame with a payload of 64 KiB, and its header."""
@@ -319,7 +322,10 @@ def test_cut_anywhere(pump: Pump, leased: Leased, size: int, opcode: int) -> Non
         st.tuples(st.one_of(st.text(max_size=150).map(str.encode), st.integers(4000, 5000).map(noise)), st.booleans()),
         max_size=10,
     ),
-    st.one_of(st.just(b""), st.just(PING), st.binary(max_size=30), st.just(echo(b"\xff", TEXT)[0])),
+    st.one_of(
+        st.sampled_from([b"", ODD, PING, PING[:1], PONG, PING + PONG[:-1], echo(b"\xff", TEXT)[0]]),
+        st.binary(max_size=30),
+    ),
     st.data(),
 )
 def test_any_messages_cut_anywhere(
@@ -345,6 +351,100 @@ def test_any_messages_cut_anywhere(
             check_rest(leased, leased.ended.rest, right.left, behind)
 
 
+# Control frames.
+
+
+def ping(pump: Pump, leased: Leased) -> bool:
+    """Send a ping of the owner's; whether the lease goes on."""
+    ended: Any = pump.lib.echod_pump_ping(pump.pump, leased.lease)
+    if not ended:
+        return True
+    assert (ended, ended.next) == (leased.lease, pump.native.ffi.NULL)
+    leased.note_end()
+    return False
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 125])
+def test_control_frames_cut_anywhere(pump: Pump, leased: Leased, size: int) -> None:
+    """A ping has its pong with its last octet, and a pong has nothing. What is not whole is held."""
+    frame, answer = client_frame(noise(size), 9, KEY), server_frame(noise(size), 10)
+    pong = client_frame(noise(size), 10, KEY)
+    for place in range(1, len(frame)):
+        for control, right in (frame, answer), (pong, b""):
+            leased.send(echo(b"before")[0] + control[:place])
+            pump.turn()
+            assert leased.take() == echo(b"before")[1]
+            assert place <= pump.held <= place + 40  # as above: what malloc gives beyond what was asked for
+            leased.send(control[place:] + echo(b"behind")[0])
+            pump.turn()
+            assert leased.take() == right + echo(b"behind")[1]
+            assert pump.held == 0
+    assert leased.lease.messages == 4 * (len(frame) - 1)
+
+
+def test_many_control_frames_in_one_read(pump: Pump, leased: Leased) -> None:
+    """Thousands of them, with messages between, are answered in order by a turn that ends in time."""
+    octets = PING * 5_000 + echo(b"between")[0] + (PING + PONG) * 2_000 + echo(b"behind")[0]
+    answer = server_frame(b"x", 10)
+    right = answer * 5_000 + echo(b"between")[1] + answer * 2_000 + echo(b"behind")[1]
+    used = time.process_time()
+    leased.send(octets)
+    assert pump.served(leased, len(right)) == right
+    assert time.process_time() - used < 0.05
+
+
+@pytest.mark.parametrize("begun", [b"", client_frame(b"cut", TEXT, KEY)[:-1], fragment(b"cut", TEXT, KEY), PING[:-1]])
+def test_the_owners_ping(pump: Pump, leased: Leased, begun: bytes) -> None:
+    """It goes out at once, whatever has come of the client's next frame, and its pong is taken."""
+    leased.send(begun)
+    pump.turn()
+    assert ping(pump, leased)
+    assert leased.take() == b"\x89\x00"
+    assert leased.lease.reads == bool(begun)
+    if not begun:
+        leased.send(client_frame(b"", 10, KEY))
+        assert pump.turn() == []
+        assert (leased.take(), leased.lease.reads, pump.held) == (b"", 1, 0)
+
+
+def test_the_owners_ping_behind_answers_that_wait(pump: Pump) -> None:
+    """It stands between two frames. The first of two tells the kernel's buffer to be full again."""
+    leased = pump.lend(small=True)
+    frame, answer = echo(noise(1000))
+    number = fill(pump, leased, frame)
+    unsent = leased.lease.unsent_size
+    assert ping(pump, leased)
+    assert ping(pump, leased)
+    assert leased.lease.unsent_size == unsent + 4
+    assert pump.held > unsent
+    right = answer * number + b"\x89\x00" * 2
+    assert pump.served(leased, len(right)) == right
+    assert pump.held == 0
+
+
+def test_the_owners_ping_when_nothing_waits_and_the_kernel_is_full(pump: Pump) -> None:
+    """It waits, as an answer does. While the pump is tight it ends the lease."""
+    for is_tight in False, True:
+        leased = pump.lend(small=True)
+        leased.served.setblocking(False)
+        filling = b""
+        while True:
+            try:
+                filling += noise(5000)[: leased.served.send(noise(5000))]
+            except BlockingIOError:
+                break
+        pump.set_tight(is_tight)
+        assert ping(pump, leased) != is_tight
+        if leased.ended is not None:
+            assert leased.ended == Ended("BLOCKED", b"", b"\x89\x00")
+            continue
+        assert leased.lease.unsent_size == 2
+        assert pump.served(leased, len(filling) + 2) == filling + b"\x89\x00"
+        frame, answer = echo(b"as before")
+        leased.send(frame)
+        assert pump.served(leased, len(answer)) == answer
+
+
 # The end of a lease.
 
 
@@ -365,8 +465,13 @@ def test_recalled(pump: Pump, leased: Leased) -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        PING,
-        b"\x89",
+        ODD,
+        b"\x88",
+        b"\x89\x01x",
+        b"\x89\xfe",
+        b"\x8a\xff",
+        b"\x09",
+        b"\xc9",
         client_frame(b"\xff", TEXT, KEY),
         client_frame(b"a" * 100_000 + b"\xff", TEXT, KEY),
         client_frame(b"a\xff" + b"a" * 70_000, TEXT, KEY),
@@ -580,7 +685,7 @@ def test_recalled_with_unsent_answers_and_a_message_begun(pump: Pump) -> None:
     assert (received + unsent).endswith(answer * 50)
 
 
-@pytest.mark.parametrize("begun", [b"", PING, client_frame(noise(2000), BINARY, KEY)[:-1]])
+@pytest.mark.parametrize("begun", [b"", ODD, client_frame(noise(2000), BINARY, KEY)[:-1]])
 def test_the_end_with_unsent_answers(pump: Pump, begun: bytes) -> None:
     """If the peer is gone before it has taken them, they go to the owner."""
     leased = pump.lend(small=True)
@@ -589,11 +694,11 @@ def test_the_end_with_unsent_answers(pump: Pump, begun: bytes) -> None:
     pump.turn()
     received = leased.take()
     if leased.ended is None:
-        assert begun != PING
+        assert begun != ODD
         leased.client.close()
         assert pump.turn() == [leased]
     assert leased.ended is not None
-    assert leased.ended.why == ("NOT_ORDINARY" if begun == PING else "CLOSED")
+    assert leased.ended.why == ("NOT_ORDINARY" if begun == ODD else "CLOSED")
     assert leased.ended.rest == begun
     assert (
         received + leased.ended.unsent == answer * 60
@@ -723,9 +828,12 @@ def test_tight_and_blocked(pump: Pump, is_late: bool) -> None:
     assert pump.held == 0
 
 
-@pytest.mark.parametrize(("behind", "is_odd"), [(fragment(b"fragment", BINARY, KEY), False), (PING, True)])
+@pytest.mark.parametrize(
+    ("behind", "is_odd"),
+    [(fragment(b"fragment", BINARY, KEY), False), (ODD, True), (PING, False), (PONG[:1], False)],
+)
 def test_what_is_behind_a_frame_while_answers_wait(pump: Pump, behind: bytes, is_odd: bool) -> None:
-    """A gathered message can wait, but what the owner has to judge can not."""
+    """A gathered message and a control frame can wait, but what the owner has to judge can not."""
     leased = pump.lend(small=True)
     whole_read, answer = echo(noise(READ - 14))
     small, small_answer = echo(b"x")
@@ -734,7 +842,8 @@ def test_what_is_behind_a_frame_while_answers_wait(pump: Pump, behind: bytes, is
     if leased.ended:
         assert leased.ended.rest == small + behind
     else:
-        assert pump.served(leased, len(answer + small_answer)) == answer + small_answer
+        answers = answer + small_answer + (server_frame(b"x", 10) if behind == PING else b"")
+        assert pump.served(leased, len(answers)) == answers
 
 
 # Turns.
@@ -836,10 +945,10 @@ def test_many_end_in_one_turn(pump: Pump) -> None:
     """Each lease that ended is in the list once, and no other lease is."""
     leases = [pump.lend() for _ in range(30)]
     for number, leased in enumerate(leases):
-        leased.send(PING if number % 3 else echo(b"x")[0])
+        leased.send(ODD if number % 3 else echo(b"x")[0])
     ended = pump.turn()
     assert sorted(leases.index(leased) for leased in ended) == [number for number in range(30) if number % 3]
-    assert {leased.ended for leased in ended} == {Ended("NOT_ORDINARY", PING, b"")}
+    assert {leased.ended for leased in ended} == {Ended("NOT_ORDINARY", ODD, b"")}
     assert pump.turn() == []
 
 

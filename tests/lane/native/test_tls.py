@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lane.native.oracle import BINARY, TEXT
-from tests.lane.native.test_pump import PING, Ended, Leased, Pump, echo, noise
+from tests.lane.native.test_pump import ODD, Ended, Leased, Pump, echo, noise
 
 if TYPE_CHECKING:
     from echod.lane.native import Native
@@ -278,14 +278,14 @@ def test_a_close_notify_is_the_owners(pump: SecurePump, leased: Secure, begun: b
 def test_records_behind_an_odd_frame_are_left_in_the_session(pump: SecurePump, leased: Secure) -> None:
     """Everything is given back: opened records as plain bytes, the others in the session."""
     frame, answer = echo(b"x")
-    octets = sealed(frame) + sealed(PING) + sealed(frame) * 1_000
+    octets = sealed(frame) + sealed(ODD) + sealed(frame) * 1_000
     leased.send(octets)
     assert pump.turn() == [leased]
     assert leased.ended
     assert opened(leased.take())[0] == answer
     behind, _, rest = opened(leased.session.incoming)
     assert rest == b""
-    assert leased.ended.rest + leased.session.pending + behind == PING + frame * 1_000
+    assert leased.ended.rest + leased.session.pending + behind == ODD + frame * 1_000
 
 
 @pytest.mark.parametrize("size", [10, 40_000, 200_000])
@@ -304,7 +304,7 @@ def test_a_session_that_can_not_be_written_to(pump: SecurePump, leased: Secure, 
 
 
 @pytest.mark.parametrize("puts", [0, 1, 3])
-@pytest.mark.parametrize("behind", [b"", record(CLOSE_NOTIFY), sealed(PING)])
+@pytest.mark.parametrize("behind", [b"", record(CLOSE_NOTIFY), sealed(ODD)])
 def test_without_memory_the_connection_is_lost(pump: SecurePump, leased: Secure, puts: int, behind: bytes) -> None:
     """Bytes that the session does not take are lost."""
     leased.session.puts_left = puts
@@ -426,7 +426,7 @@ def test_a_client_that_takes_its_answers_meanwhile(pump: SecurePump, look: int) 
     assert opened(received)[0] == answers
 
 
-@pytest.mark.parametrize("odd", [sealed(PING), record(CLOSE_NOTIFY)])
+@pytest.mark.parametrize("odd", [sealed(ODD), record(CLOSE_NOTIFY)])
 def test_what_is_odd_is_seen_behind_answers_that_wait(pump: SecurePump, odd: bytes) -> None:
     """The lease ends, and no byte of an answer is lost."""
     leased = pump.lend(small=True)

@@ -13,6 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from echod.lane.native import Native
 from echod.run.workers.role import Role
 from echod.run.workers.to_parent import ParentLog, make_log
 from echod.run.workers.worker import Worker
@@ -51,7 +52,7 @@ class Deaf(Reactor):
 class Serving:
     """A worker that serves a socket, and may be told to serve others."""
 
-    def __init__(self, *others: tuple[int, int | None]) -> None:
+    def __init__(self, *others: tuple[int, int | None], native: Native | None = None) -> None:
         role = Role(0, (("tcp:0", 0),), tuple((index, (descriptor,)) for index, descriptor in others))
         self.reactor = Reactor()
         self.log, observer = make_log()
@@ -60,7 +61,7 @@ class Serving:
             adopted = [("tcp:0", endpoints.adopt(self.reactor, os.dup(made.fileno())))]
             settings = Settings(drain_timeout=5, workers=2)
             self.service = Worker(
-                settings, adopted, self.reactor, observer, None, take_signals=False, log=self.log, role=role
+                settings, adopted, self.reactor, observer, native, take_signals=False, log=self.log, role=role
             )
             self.service.startService()
 
@@ -113,11 +114,15 @@ def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, 
     client.socket.close()
 
 
+@pytest.mark.parametrize("has_lane", [False, True])
 @pytest_twisted.inlineCallbacks
-def test_a_worker_serves_the_sockets_of_others_on_order(pipes: Pipes, lines: list[str]) -> Generator[Any, Any, None]:
+def test_a_worker_serves_the_sockets_of_others_on_order(
+    has_lane: bool, pipes: Pipes, lines: list[str], request: pytest.FixtureRequest
+) -> Generator[Any, Any, None]:
+    native = request.getfixturevalue("native") if has_lane else None
     with socket.create_server(("127.0.0.1", 0)) as second, socket.create_server(("127.0.0.1", 0)) as third:
         closed = os.dup(third.fileno())
-        serving = Serving((1, os.dup(second.fileno())), (2, closed), (3, None))
+        serving = Serving((1, os.dup(second.fileno())), (2, closed), (3, None), native=native)
         yield deferToThread(without_log, pipes)
         waiting = socket.create_connection(second.getsockname(), 60)
         pipes.write(["tell", "cover", [1, 3]])  # the last shares its socket

@@ -2,14 +2,16 @@
  * The pump on socket pairs. The input says what the clients and the owner do, step by step. The bytes of each lease are
  * compared with what plain loops make of the same bytes.
  *
- * A step is one byte. The lower three bits choose the action: a frame, send, a turn, receive, recall, make the pump
- * tight or not, end the client's half, or let one of the next allocations fail. The next two bits choose the lease, and
- * the upper three an amount. This file writes the frames that a client sends: each takes three bytes of the input
- * (kind, size, key), so that most of the stream is frames.
+ * A step is one byte. The lower three bits choose the action: a frame, send, a turn, receive, or one of those that the
+ * upper three bits name: recall, make the pump tight or not, end the client's half, ping, or let one of the next
+ * allocations fail. Otherwise the upper three bits are an amount. The two bits between choose the lease. This file
+ * writes the frames that a client sends: each takes three bytes of the input (kind, size, key), so that most of the
+ * stream is frames.
  *
- * The oracle of a lease: the received and the unsent bytes together must be the echoes of a prefix of what the client
- * has sent, frame by frame. The rest of what was read must be given back, with the whole frames of an unfinished
- * message as one frame. Only bytes behind a fault in a large text may be lost, and bytes for which there was no memory.
+ * The oracle of a lease: the received and the unsent bytes together must be the answers to a prefix of what the client
+ * has sent, frame by frame, with the owner's pings where they were sent. The rest of what was read must be given back,
+ * with the whole frames of an unfinished message as one frame. Only bytes behind a fault in a large text may be lost,
+ * and bytes for which there was no memory.
  *
  * This file includes the pump's files, so that it can make their allocations fail.
  */
@@ -17,6 +19,7 @@
 #include "oracle.h"
 
 #include <malloc.h>
+#include <sys/ioctl.h>
 
 #include "sizes.h"
 
@@ -93,7 +96,7 @@ static void pump_free(void *octets)
 #undef realloc
 #undef free
 
-enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, FRAGMENTS = 5, SMALL_BUFFER = 4608 };
+enum { LEASES = 4, LARGEST = 1 << 17, LIMIT = 20000, FRAGMENTS = 5, SMALL_BUFFER = 4608, PINGS = 64 };
 
 /* The most bytes of a message: LIMIT, or more than any buffer here has. */
 static size_t limit;
@@ -104,6 +107,9 @@ typedef struct {
     uint8_t *sent, *received;
     size_t sent_size, received_size, queued; /* queued: bytes of `sent` that the kernel has taken */
     int is_shut;
+    /* Where in the lease's output the owner's pings are. */
+    size_t pings[PINGS];
+    int ping_count;
 } actor;
 
 typedef struct {
@@ -210,41 +216,6 @@ static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_
     return *header + length;
 }
 
-/* The frames of one message. */
-typedef struct {
-    size_t size;  /* bytes of the whole frames */
-    size_t count; /* number of the whole frames */
-    size_t payload_size;
-    uint8_t payload[LARGEST];
-    uint8_t opcode;
-    int is_whole;
-} plain_message;
-
-/* Read the frames at octets[0, len) that are one ordinary frame, or belong to one fragmented message. */
-static void plain_gather(const uint8_t *octets, size_t len, plain_message *it)
-{
-    it->size = it->count = it->payload_size = it->is_whole = 0;
-    while (!it->is_whole && it->size < len && it->count < FRAGMENTS) {
-        const uint8_t *at = octets + it->size;
-        uint8_t first = at[0] & 0x7F;
-        if (it->count == 0)
-            it->opcode = first;
-        if (it->count == 0 ? first != 1 && first != 2 : first != 0)
-            return;
-        uint8_t *payload = it->payload + it->payload_size;
-        size_t header, size = plain_frame(at, len - it->size, limit - it->payload_size, payload, &header);
-        if (size == 0)
-            return;
-        text_verdict verdict = it->opcode == 1 ? oracle_text(it->payload, it->payload_size + size - header) : TEXT_ENDS;
-        if (verdict == NO_TEXT || (verdict == TEXT_GOES_ON && at[0] >= 0x80))
-            return;
-        it->payload_size += size - header;
-        it->size += size;
-        it->count++;
-        it->is_whole = at[0] >= 0x80;
-    }
-}
-
 /* Write a frame with this first byte. Returns its size. */
 static size_t plain_write(uint8_t *out, uint8_t first, const uint8_t *payload, size_t size, int is_masked)
 {
@@ -258,16 +229,56 @@ static size_t plain_write(uint8_t *out, uint8_t first, const uint8_t *payload, s
     return 2 + longer + key + size;
 }
 
-/* Echo one message at octets[0, len) to *out, and move *out behind it. Returns the size of the message, or 0 if there
-   is no whole message. */
-static size_t plain_echo(const uint8_t *octets, size_t len, uint8_t **out)
+/* What a lease has served of some bytes, frame by frame. */
+typedef struct {
+    size_t at;    /* bytes of the frames that are served */
+    uint8_t *end; /* behind their answers */
+    /* The message that is under way, if count is not 0: its whole frames, and their payload. */
+    size_t count;
+    size_t payload_size;
+    uint8_t opcode;
+    uint8_t payload[LARGEST];
+} walk;
+
+static int walk_control(walk *it, const uint8_t *frame, size_t len)
 {
-    static plain_message message;
-    plain_gather(octets, len, &message);
-    if (!message.is_whole)
+    uint8_t payload[125];
+    size_t header, size = plain_frame(frame, len, sizeof payload, payload, &header);
+    if (size != 0 && frame[0] == 0x89)
+        it->end += plain_write(it->end, 0x8A, payload, size - header, 0);
+    it->at += size;
+    return size != 0;
+}
+
+static int walk_data(walk *it, const uint8_t *frame, size_t len)
+{
+    uint8_t opcode = it->count ? it->opcode : frame[0] & 0x7F;
+    if ((frame[0] & 0x7F) != (it->count ? 0 : opcode) || (opcode != 1 && opcode != 2) || it->count == FRAGMENTS)
         return 0;
-    *out += plain_write(*out, 0x80 | message.opcode, message.payload, message.payload_size, 0);
-    return message.size;
+    size_t header, size = plain_frame(frame, len, limit - it->payload_size, it->payload + it->payload_size, &header);
+    if (size == 0)
+        return 0;
+    size_t payload_size = it->payload_size + size - header;
+    int is_last = frame[0] >= 0x80;
+    text_verdict verdict = opcode == 1 ? oracle_text(it->payload, payload_size) : TEXT_ENDS;
+    if (verdict == NO_TEXT || (verdict == TEXT_GOES_ON && is_last))
+        return 0;
+    if (is_last)
+        it->end += plain_write(it->end, 0x80 | opcode, it->payload, payload_size, 0);
+    it->opcode = opcode;
+    it->payload_size = is_last ? 0 : payload_size;
+    it->count = is_last ? 0 : it->count + 1;
+    it->at += size;
+    return 1;
+}
+
+/* Serve the next frame of octets[0, len). 0: it is not whole, or something else. */
+static int walk_on(walk *it, const uint8_t *octets, size_t len)
+{
+    const uint8_t *frame = octets + it->at;
+    if (it->at == len)
+        return 0;
+    return frame[0] == 0x89 || frame[0] == 0x8A ? walk_control(it, frame, len - it->at) : walk_data(it, frame, len - it->at);
 }
 
 /* Whether octets[0, len) begin a large text frame with a fault: the bytes behind it may be left out. */
@@ -304,35 +315,77 @@ static size_t given_back(echod_lease *lease, uint8_t *target)
     return header + done;
 }
 
-/* Check that the bytes that were sent and not echoed are given back, or are still to be read. */
-static void judge_rest(const actor *it, const uint8_t *sent, size_t sent_size)
+/* Octets that the owner of a lease has at its end. */
+typedef struct {
+    uint8_t rest[LARGEST + 16]; /* given back, as the client sent them */
+    size_t rest_size;
+    uint8_t unread[LARGEST]; /* still in the kernel */
+    size_t unread_size;
+} leftover;
+
+/* What there is to be left behind the frames that are served; its size. */
+static size_t what_is_left(const walk *served, const actor *it, uint8_t *left)
 {
-    static uint8_t unread[LARGEST], left[2 * LARGEST], rest[LARGEST + 16];
-    static plain_message begun;
-    echod_lease *lease = it->lease;
-    size_t rest_size = given_back(lease, rest);
-    size_t unread_size = 0, size = 0;
-    plain_gather(sent, sent_size, &begun);
-    if (lease->fragments != 0) {
-        CHECK(lease->fragments <= begun.count);
-        while (begun.count > lease->fragments) /* some of the frames are not read yet */
-            plain_gather(sent, begun.size - 1, &begun);
-        CHECK(lease->fragments == begun.count);
-        size = plain_write(left, begun.opcode, begun.payload, begun.payload_size, 1);
-        sent += begun.size;
-        sent_size -= begun.size;
-    }
-    memcpy(left + size, sent, sent_size);
-    size += sent_size;
+    size_t size = served->count ? plain_write(left, served->opcode, served->payload, served->payload_size, 1) : 0;
+    memcpy(left + size, it->sent + served->at, it->queued - served->at);
+    return size + it->queued - served->at;
+}
+
+/* Whether the rest is what is left. With `is_all`, and what is unread is all that is behind it. */
+static int is_left(const walk *served, const actor *it, const leftover *all, int is_all)
+{
+    static uint8_t left[2 * LARGEST];
+    size_t size = what_is_left(served, it, left);
+    if (served->count != it->lease->fragments || all->rest_size > size || memcmp(all->rest, left, all->rest_size) != 0)
+        return 0;
+    return !is_all || (all->rest_size + all->unread_size == size && memcmp(all->unread, left + all->rest_size, all->unread_size) == 0);
+}
+
+/* What was sent and not echoed is given back, or is still to be read. Frames without an answer may have been served, too. */
+static void judge_rest(walk *served, const actor *it)
+{
+    static leftover all;
+    all.rest_size = given_back(it->lease, all.rest);
+    all.unread_size = 0;
     ssize_t n;
-    while ((n = recv(it->served, unread + unread_size, LARGEST - unread_size, MSG_DONTWAIT)) > 0)
-        unread_size += (size_t)n;
-    CHECK(rest_size + unread_size <= size);
-    CHECK(rest_size == 0 || memcmp(rest, left, rest_size) == 0);
-    if (rest_size + unread_size < size)
-        CHECK(lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(rest, rest_size));
-    else
-        CHECK(unread_size == 0 || memcmp(unread, left + rest_size, unread_size) == 0);
+    while ((n = recv(it->served, all.unread + all.unread_size, LARGEST - all.unread_size, MSG_DONTWAIT)) > 0)
+        all.unread_size += (size_t)n;
+    const uint8_t *end = served->end;
+    while (!is_left(served, it, &all, 1)) {
+        if (walk_on(served, it->sent, it->queued)) {
+            CHECK(served->end == end);
+            continue;
+        }
+        CHECK(is_left(served, it, &all, 0));
+        CHECK(it->lease->why == ECHOD_END_NOT_ORDINARY && is_faulty_and_large(all.rest, all.rest_size));
+        return;
+    }
+}
+
+/* The lease's output: what has come, and what is unsent. Returns its size without the owner's pings, which stand where they
+   were sent. */
+static size_t output_of(const actor *it, uint8_t *output)
+{
+    const echod_lease *lease = it->lease;
+    size_t size = it->received_size, first = lease->unsent_first, later = lease->unsent_size - first;
+    memcpy(output, it->received, size);
+    if (first)
+        memcpy(output + size, lease->unsent, first);
+    if (later)
+        memcpy(output + size + first, lease->later, later);
+    size += first + later;
+    for (int i = it->ping_count; i-- > 0;) {
+        uint8_t *ping = output + it->pings[i];
+        size_t end = it->pings[i] + 2;
+        if (size < end && lease->why == ECHOD_END_NO_MEMORY) {
+            size = it->pings[i] < size ? it->pings[i] : size;
+            continue;
+        }
+        CHECK(size >= end && ping[0] == 0x89 && ping[1] == 0);
+        memmove(ping, ping + 2, size - end);
+        size -= 2;
+    }
+    return size;
 }
 
 /* Compare a lease that has ended with the oracle, and release it. */
@@ -342,21 +395,21 @@ static void judge(actor *it)
     CHECK(lease->held == 0);
     CHECK(lease->rest_size == 0 || lease->rest);
     receive_all(it);
-    uint8_t *right = malloc(LARGEST), *end = right;
-    CHECK(right);
+    static uint8_t output[2 * LARGEST];
+    static walk served;
+    uint8_t *right = malloc(LARGEST);
+    CHECK(right != NULL);
+    served.end = right;
+    served.at = served.count = served.payload_size = 0;
     int is_lost = lease->why == ECHOD_END_NO_MEMORY;
     CHECK(!is_lost || was_out_of_memory);
-    size_t echoed = lease->unsent_size + it->received_size, at = 0, size;
-    while ((size_t)(end - right) < echoed && (size = plain_echo(it->sent + at, it->queued - at, &end)) != 0)
-        at += size;
-    CHECK((size_t)(end - right) == echoed || (is_lost && (size_t)(end - right) > echoed));
-    CHECK(it->received_size == 0 || memcmp(right, it->received, it->received_size) == 0);
-    uint8_t *unsent = right + it->received_size, *later = unsent + lease->unsent_first;
-    CHECK(lease->unsent_size == 0 || memcmp(unsent, lease->unsent, lease->unsent_first) == 0);
-    size_t later_size = lease->unsent_size - lease->unsent_first;
-    CHECK(later_size == 0 || memcmp(later, lease->later, later_size) == 0);
+    size_t size = output_of(it, output);
+    while ((size_t)(served.end - right) < size && walk_on(&served, it->sent, it->queued))
+        continue;
+    CHECK((size_t)(served.end - right) == size || (is_lost && (size_t)(served.end - right) > size));
+    CHECK(size == 0 || memcmp(right, output, size) == 0);
     if (!is_lost)
-        judge_rest(it, it->sent + at, it->queued - at);
+        judge_rest(&served, it);
     if (lease->why == ECHOD_END_CLOSED)
         CHECK(it->is_shut);
     free(right);
@@ -389,6 +442,21 @@ static void take_turn(echod_pump *pump, actor *all, uint64_t budget)
         lease = following;
     }
     judge_accounts(pump, all);
+}
+
+/* The owner sends a ping. It is behind what is in the kernel, and behind what is unsent. */
+static void ping(echod_pump *pump, actor *it)
+{
+    int in_kernel;
+    CHECK(ioctl(it->client, FIONREAD, &in_kernel) == 0);
+    if (it->ping_count == PINGS || it->received_size + (size_t)in_kernel + it->lease->unsent_size + 2 > LARGEST)
+        return;
+    it->pings[it->ping_count++] = it->received_size + (size_t)in_kernel + it->lease->unsent_size;
+    echod_lease *ended = echod_pump_ping(pump, it->lease);
+    if (ended != NULL) {
+        CHECK(ended == it->lease && ended->next == NULL);
+        judge(it);
+    }
 }
 
 static void begin_actor(echod_pump *pump, actor *it, uint32_t slot)
@@ -443,6 +511,9 @@ static void step(echod_pump *pump, actor *all, uint8_t what, input *in)
         } else if (what >> 5 == 3) {
             CHECK(shutdown(it->client, SHUT_WR) == 0);
             it->is_shut = 1;
+        } else if (what >> 5 == 7) {
+            ping(pump, it);
+            judge_accounts(pump, all);
         } else {
             until_failure = (what >> 5) - 3;
         }

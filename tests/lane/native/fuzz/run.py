@@ -27,7 +27,12 @@ TARGETS = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
 CFLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
 
-INSIDE = {"deflate": ("deflate",), "pump": ("buffer_pool", "lease", "send", "partial", "mixed_read", "pump")}
+INSIDE = {
+    "deflate": ("deflate",),
+    "door": ("door", "lease", "verdicts"),
+    "pump": ("buffer_pool", "lease", "send", "partial", "mixed_read", "pump"),
+    "verdicts": ("verdicts",),
+}
 """The C files that a target includes."""
 
 LIBRARIES = {"deflate": ("-l:libz.so.1",), "turn": ("-l:libz.so.1",)}
@@ -86,20 +91,23 @@ def seeds(target: str) -> list[bytes]:
             for sizes in ((), (1, 2, 3, 4), (64, 65, 7))
         ]
         return [heads[place % len(heads)] + payload for place, payload in enumerate(PAYLOADS * 2)]
-    if target == "pump":
-        return pump_seeds()
-    if target == "deflate":
-        return deflate_seeds()
-    if target == "turn":
-        return turn_seeds()
+    makers = {
+        "deflate": deflate_seeds,
+        "door": door_seeds,
+        "pump": pump_seeds,
+        "turn": turn_seeds,
+        "verdicts": verdict_seeds,
+    }
+    if target in makers:
+        return makers[target]()
     return [bytes([cut]) + key + payload for key in KEYS for cut in (0, 63, 64, 130) for payload in PAYLOADS]
 
 
 def pump_seeds() -> list[bytes]:
     """Return steps (fuzz_pump.c says what the bytes mean): each size is sent whole, in pieces, and by a client that
     does not receive."""
-    send, turn, receive, recall, tight, wide, end, out = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84
-    ping = [0, 0x38, 1, 0x5A, 0x89]
+    send, turn, receive, recall, tight, wide, end, out, ask = 0xE1, 0x82, 0xE3, 0x04, 0x24, 0x44, 0x64, 0x84, 0xE4
+    ping, pong = ([0, 0x38, 1, 0x5A, first] for first in (0x89, 0x8A))
     found = []
     for kind in (0, 1, 6, 0x38):
         for size in range(13):
@@ -120,8 +128,16 @@ def pump_seeds() -> list[bytes]:
                 # All leases are ready, one is served, and before the next turn two of the others are recalled.
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
+                # Pings and pongs between frames, whole and in pieces, and pings of the owner's.
+                [*frame, *ping, *pong, *frame, send, turn, receive, turn],
+                [*first, *ping, *middle, *pong, *ping, *last, *ping, *(0x21, turn) * 60, 0x61, turn, send, turn],
+                [*first, *ping, *middle, *ping, 0x81, turn, 0x21, turn, recall],
+                [ask, *frame, 0x81, turn, ask, send, turn, ask, receive, turn, ask, recall],
+                [*frame, *frame, send, turn, ask, ask, tight, ask, receive, turn],
+                [*frame, send, turn] * 10 + [ask, *ping, send, turn, receive, ask, turn, receive, turn],
+                [*frame, send, turn] * 10 + [out, ask],
             ]
-            for fails in (0x84, 0xA4, 0xC4, 0xE4):  # the next allocation fails, or one of the three after it
+            for fails in (0x84, 0xA4, 0xC4):  # the next allocation fails, or one of the two after it
                 found += [
                     [*frame, *ping, fails, send, turn],
                     [*frame, 0x81, turn, fails, send, turn, recall],
@@ -189,7 +205,95 @@ def turn_seeds() -> list[bytes]:
         for octets in costly()
         for times in (1, 60_000 // len(octets))
     ]
-    return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *least, *fragments, *messages)]
+    pings = [client_frame(b"", 9, KEYS[0]), client_frame(b"", 9, KEYS[0]) + client_frame(b"", 10, KEYS[0]) + empty[0]]
+    return [bytes([terms]) + stream for terms in range(4) for stream in (*empty, *pings, *least, *fragments, *messages)]
+
+
+def verdict_seeds() -> list[bytes]:
+    """Heads that are remembered and looked for (fuzz_verdicts.c): of each kind of line one, with another key, cut, and
+    without memory."""
+    key, other = b"dGhlIHNhbXBsZSBub25jZQ==", b"/+9AZaz08acdefghijklmg=="
+    fields = (
+        b"",
+        b"Kept: a",
+        b"kept:",
+        b"Cookie: a",
+        b"Cookie: \x00",
+        b"X: a\tb",
+        b"no colon",
+        b" folded: x",
+        b": ",
+        b"X-",
+    )
+    found = []
+    for before, behind in ((fields[i], fields[-j]) for i in range(len(fields)) for j in range(1, 4)):
+        lines = [b"GET / HTTP/1.1", b"Host: a", before, b"Sec-WebSocket-Key: " + key + b" ", behind]
+        head = b"\r\n".join([*filter(None, lines), b"", b""])
+        asked = head.replace(key, other).replace(b"Cookie: a", b"Cookie: else").replace(b"ept: a", b"ept:")
+        steps = [
+            (4, head),
+            (0, head),
+            (1, asked),
+            (2, asked + b"frames"),
+            (1, asked[:-1]),
+            (1, asked.replace(b"Host: a", b"Host: b")),
+            (0, asked.replace(b"Host: a", b"hOST: a")),
+            (2, asked.replace(b"Host: a", b"hOST: a")),
+            (0, head.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Key:" + key + b"\r\n\r\n")),
+            (0, head.replace(b"GET /", b"GET /" + b"x" * 980)),
+            (1, head.replace(b"Host", b"Cookie: " + b"x" * 2900 + b"\r\nHost")),
+            (3, b""),
+            (1, asked),
+            (0, asked),
+            (1, head),
+        ]
+        found.append(b"".join(bytes([kind]) + len(octets).to_bytes(2, "big") + octets for kind, octets in steps))
+    return found
+
+
+def door_seeds() -> list[bytes]:
+    """Steps (fuzz_door.c says what the octets mean): each kind of octets at once and later, and each end of a guest."""
+    dial, say, close, reset, turn, short = 0x00, 0x10, 0x20, 0x24, 0x3C, 0x30
+    ends: tuple[list[int], ...] = (
+        [close],
+        [0x4C],
+        [reset],
+        [say | 0xC],
+        [0x70],
+        [0x80],
+        [0x2C],
+        [0x48],
+        [0x5C],
+        [0x67, 0x6B],
+        [0x6B, 0x6C],
+        [0x6B, 0x6C, close],
+        [0x54],
+        [0x9C, say | 0xC, turn, 0x90],
+        [0xA0],
+        [],
+        # Seen off: before and after it has said something, and with each answer.
+        *(
+            [*early, turn, *((0xB8,) if is_stuffed else ()), 0x88, turn, *late]
+            for early in ((), (0xA4,), (0xA8,), (0xB4,), (0xAC,))
+            for is_stuffed in (False, True)
+            for late in ((0x4C,), (0x48,), (close,), (reset,), (0x59,), (0x5C,), (0xAC, 0x4C), (0xA4, 0xC0), ())
+        ),
+        # Recalled because it holds something.
+        *([early, turn, 0x84, turn, 0x4C] for early in (0xA4, 0xA8, 0xB4, 0xB8)),
+        # No descriptors.
+        [1, 0x11, 0xE8, turn, 0x4C, turn, 0xEC, turn],
+    )
+    found = []
+    for kind, end in ((kind, end) for kind in range(4) for end in ends):
+        asks = say | kind << 2
+        found += [
+            [dial, asks, turn, 0x40, *end, turn],
+            [dial, turn, asks, turn, say | 0xC, turn, 0x40, *end, turn],
+            [0xD0 | kind << 2, short, *end, turn, close, close | 1, turn],
+            [0xF1, 0xD0 | kind << 2, turn, *end, turn],
+            *([dial, *early, 0xC0 | fails, asks, turn, *end, turn] for fails in range(3) for early in ([], [turn])),
+        ]
+    return [bytes([9, *steps]) for steps in found]
 
 
 def write_seeds(target: str, folder: Path) -> list[Path]:
