@@ -105,9 +105,7 @@ class EchoService(Service):
         if self._lag is not None:
             self._lag.start()
         if self._take_signals:
-            # Twice: now, for a signal before the reactor's first turn, and again when the reactor has installed its own
-            # handlers at its start.
-            self._handle_signals()
+            # Again: the reactor has installed its own handlers at its start.
             self._reactor.callWhenRunning(self._handle_signals)
         self._reactor.callWhenRunning(self._begin)
         # Every endpoint listens. From the reactor's first turn on, connections are served and a signal starts a drain.
@@ -149,6 +147,10 @@ class EchoService(Service):
             self.factory.state = State.SERVING
 
     def _listen_or_leave(self) -> None:
+        if self._take_signals:
+            # Before a line of the log says that the daemon is there: who reads it may send a signal at once. The
+            # reactor obeys it in its first turn.
+            self._handle_signals()
         try:
             self._listen()
             self._remove_old_ready_file()

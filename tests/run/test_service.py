@@ -25,7 +25,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
 from echod import __version__
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
@@ -411,6 +411,28 @@ def test_a_signal_before_anything_listens_is_no_error() -> None:
     service = make(reactor=FakeReactor(), take_signals=True)
     service._handle_signals()
     signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("_signals")
+@pytest.mark.parametrize("is_privileged", [False, True])
+def test_signals_are_handled_before_the_log_tells_of_the_start(is_privileged: bool, lines: list[str]) -> None:
+    """Who has read that the daemon listens may send SIGHUP at once: it reloads, and does not end the process."""
+    service = make(reactor=FakeReactor(), take_signals=True)
+    handlers = []
+
+    def look(_event: LogEvent) -> None:
+        handlers.append([signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)])
+
+    globalLogPublisher.addObserver(look)  # type: ignore[arg-type]
+    try:
+        if is_privileged:
+            service.privilegedStartService()
+        service.startService()
+        assert any("max-message-size" in line for line in lines)
+        assert all(handler == [service._on_signal] * 3 for handler in handlers)
+    finally:
+        globalLogPublisher.removeObserver(look)  # type: ignore[arg-type]
+        service.stopService()
 
 
 @pytest.mark.usefixtures("_signals")

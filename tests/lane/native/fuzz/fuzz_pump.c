@@ -185,25 +185,34 @@ static void receive_all(actor *it)
     } while (it->received_size != before);
 }
 
+/* Read the header of a masked frame at octets[0, len), and its length. Returns the size of the header, or 0 if the
+   header is not whole. */
+static size_t plain_header(const uint8_t *octets, size_t len, uint64_t *length)
+{
+    *length = 0;
+    if (len < 6 || octets[1] < 0x80)
+        return 0;
+    size_t longer = octets[1] == 0xFF ? 8 : octets[1] == 0xFE ? 2 : 0;
+    if (len < 6 + longer)
+        return 0;
+    *length = longer ? 0 : octets[1] - 0x80u;
+    for (size_t i = 0; i < longer; i++)
+        *length = *length << 8 | octets[2 + i];
+    return 6 + longer;
+}
+
 /* Read one whole frame at octets[0, len) whose payload is at most `most` bytes. Returns the size of the frame, with the
    size of its header, and its unmasked payload at `out`. 0: there is no such frame, or it is wrong after its first
    byte. */
 static size_t plain_frame(const uint8_t *octets, size_t len, size_t most, uint8_t *out, size_t *header)
 {
-    if (len < 6 || octets[1] < 0x80)
-        return 0;
-    size_t longer = octets[1] == 0xFF ? 8 : octets[1] == 0xFE ? 2 : 0;
-    *header = 6 + longer;
-    if (len < *header)
-        return 0;
-    uint64_t length = longer ? 0 : octets[1] - 0x80u;
-    for (size_t i = 0; i < longer; i++)
-        length = length << 8 | octets[2 + i];
-    uint64_t least = longer == 8 ? 0x10000 : longer ? 126 : 0;
-    if (length < least || length > most || len - *header < length)
+    uint64_t length;
+    *header = plain_header(octets, len, &length);
+    uint64_t least = *header == 14 ? 0x10000 : *header == 8 ? 126 : 0;
+    if (*header == 0 || length < least || length > most || len - *header < length)
         return 0;
     memcpy(out, octets + *header, length);
-    oracle_mask(out, length, octets + 2 + longer, 0);
+    oracle_mask(out, length, octets + *header - 4, 0);
     return *header + length;
 }
 
@@ -277,14 +286,12 @@ static int is_faulty_and_large(const uint8_t *octets, size_t len)
 {
     if (len < 8 || octets[0] != 0x81 || octets[1] < 0xFE)
         return 0;
-    size_t longer = octets[1] == 0xFE ? 2 : 8, header = 2 + longer + 4;
-    if (len < header)
+    uint64_t length;
+    size_t header = plain_header(octets, len, &length);
+    if (header == 0)
         return 0;
-    uint64_t length = 0;
-    for (size_t i = 0; i < longer; i++)
-        length = length << 8 | octets[2 + i];
     uint8_t *payload = exact(octets + header, len - header);
-    oracle_mask(payload, len - header, octets + 2 + longer, 0);
+    oracle_mask(payload, len - header, octets + header - 4, 0);
     int is_fault = oracle_text(payload, len - header < length ? len - header : (size_t)length) == NO_TEXT ||
                    (len - header >= length && oracle_text(payload, (size_t)length) != TEXT_ENDS);
     free(payload);
