@@ -62,6 +62,16 @@ def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     assert "1 error" in done.stdout
 
 
+def test_files_beside_the_test_may_have_the_names_of_modules_of_the_daemon(tmp_path: Path) -> None:
+    """pytest puts the folder of a test before all others, and has its own modules by then; the daemon has not."""
+    for name in ("queue.py", "selectors.py", "echod.py", "http/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "test_it.py").write_text("def test_it(echod_server): pass\n")
+    done = run_pytest(tmp_path)
+    assert "1 passed" in done.stdout, done.stdout
+
+
 def test_a_run_that_does_not_use_it_loads_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
     (tmp_path / "conftest.py").write_text(

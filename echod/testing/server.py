@@ -30,6 +30,10 @@ REQUIRED = ("--log-frames", "--log-messages", "--log-format", "json")
 """What they may not: the trace is in this log."""
 
 
+FIRST = (Path(os.__file__).parent, Path(os.__file__).parent / "lib-dynload", Path(keeper.__file__).parents[2])
+"""Where the daemon finds Python's own modules, its own, and as a rule those that it needs. pytest puts the folder of a
+test before all others, and that folder may have a file `queue.py` or a folder `http`."""
+
 KEEP = "import sys; from echod.testing import keeper; keeper.main(sys.argv[1:])"
 """The program of the keeper."""
 
@@ -80,6 +84,7 @@ class Server:
         files = ["--ready-file", str(ready), "--authority-file", str(self.authority)]
         # -P makes Python take the installed module, and not a file of that name in the current folder. The environment
         # has whatever else this process can import.
+        path = [*FIRST, *(Path(folder).absolute() for folder in sys.path)]
         python = [sys.executable, "-P"]
         serve = [*python, "-m", "echod", "serve", *ports, *DEFAULTS, *self._options, *REQUIRED, *files]
         with self._log.open("wb") as log:
@@ -89,7 +94,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
                 start_new_session=True,
             )
         facts = self._wait_for(ready)
