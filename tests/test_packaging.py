@@ -32,6 +32,7 @@ from packaging.version import Version
 from echod import __version__
 from echod.lane.native import build as build_native
 from tests.daemon import run, script
+from tests.stock.readme import Readme
 from tests.tools import give_up
 
 ROOT = Path(__file__).parents[1]
@@ -378,6 +379,78 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
     if kind == "wheel":
         environment.run(["python", "-c", f"import echod.lane.native; echod.lane.native.load('{NATIVE}')"], tmp_path)
     assert_gone(environment, tmp_path / "empty", before)
+
+
+# The README's lines for uv and pipx.
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a wheel of all that echod and its build need, made of what is installed here."""
+    path: Path = tmp_path_factory.mktemp("index")
+    for found in closure(["echod", *BUILD_REQUIREMENTS]):
+        if found.name != "echod":
+            repack(found, path)
+    return path
+
+
+def repack(found: Distribution, folder: Path) -> None:
+    """Make a wheel of an installed distribution."""
+    site = Path(str(found.locate_file(""))).resolve()
+    # A wheel may be for Python 2, too, and says so first.
+    *_, tag = re.findall(r"^Tag: (\S+)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    name = canonicalize_name(found.name).replace("-", "_")
+    with zipfile.ZipFile(folder / f"{name}-{found.version}-{tag}.whl", "w") as wheel:
+        for file in found.files or ():
+            source = Path(str(found.locate_file(file))).resolve()
+            # Programs are made anew from the entry points.
+            if source.is_relative_to(site) and source.exists():
+                wheel.write(source, str(file))
+
+
+@pytest.fixture
+def user(index: Path, tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a user of uv and pipx who finds packages in the index alone."""
+    return {
+        **os.environ,
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "ECHOD_NATIVE": "0",
+        "UV_NO_CONFIG": "1",
+        "UV_OFFLINE": "1",
+        "UV_NO_INDEX": "1",
+        "UV_FIND_LINKS": str(index),
+        "UV_PYTHON": sys.executable,
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "UV_TOOL_DIR": str(tmp_path / "tools"),
+        "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+        "PIPX_DEFAULT_BACKEND": "uv",
+        "PIPX_DEFAULT_PYTHON": sys.executable,
+        "PIPX_HOME": str(tmp_path / "pipx"),
+        "PIPX_BIN_DIR": str(tmp_path / "bin"),
+    }
+
+
+@pytest.mark.parametrize("place", ["checkout", "wheel"])
+@pytest.mark.parametrize("name", ["uv", "pipx"])
+def test_the_lines_for_uv_and_pipx_work(
+    name: str, place: str, checkout: Path, wheel: Path, user: dict[str, str], tmp_path: Path
+) -> None:
+    """The README says that the path of a wheel can be in place of the dot."""
+
+    def output(line: str) -> str:
+        words = [str(wheel) if word == "." and place == "wheel" else word for word in line.split()]
+        done = run(*words, cwd=checkout if place == "checkout" else tmp_path, env=user, deadline=DEADLINE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    install, serve = Readme().tools_of_python[name]
+    for line in (install, serve):
+        assert " . " in f"{line} "
+        tool(line.split()[0])
+    output(install)
+    assert output("echod --version") == f"echod {__version__}\n"
+    assert output(f"{serve} --port tcp:0 --validate").endswith(" are valid\n")
 
 
 def test_from_a_checkout(checkout: Path, environment: Environment) -> None:

@@ -20,6 +20,10 @@ class Readme:
         self.run, self.test = _commands(install)
         (pip,) = re.findall(r"^\| pip \| `(.*)` \|$", install, re.MULTILINE)
         self.install = pip.split("`, `")
+        self.tools_of_python = {
+            name: re.findall("`(.*?)`", line)
+            for name, line in re.findall(r"^\| (uv|pipx) \| (.*)$", install, re.MULTILINE)
+        }
         self.path, self.serve, self.to_try, *self.others = _commands(test)
         (folder,) = re.findall(r"`(\$HOME/[^`]+)`", test)
         self.path_of_pip = self.path.replace("$PWD/.venv/bin", folder)
