@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -31,6 +32,9 @@ example to run in the background: twistd echod --port tcp:8080 (twistd echod --h
 
 def console() -> int:
     """Run the command of this process, and return its exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until a command handles it, Ctrl-C ends the process as SIGTERM does. Python would print a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = sys.argv[1:]
     if arguments[:1] == ["serve"]:
         # The plugin comes first: it hears SIGTERM while all else is loaded. The output is a log, which can't wait for

@@ -41,7 +41,7 @@ from echod.net.endpoints import parse_endpoint
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
 from echod.net.tls.throwaway import Authority
-from echod.run import log_place, ready, report, signals, systemd
+from echod.run import log_place, ready, report, signals, systemd, whole_file
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers.launch import make_command, make_environment, twist
@@ -346,7 +346,7 @@ class Options(usage.Options):
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
         self._check_folders()
-        self._check_ready_file()
+        self._check_files_to_write()
         self._check_shares()
         authority = Authority()
         self.endpoints = self._make_endpoints(
@@ -406,14 +406,15 @@ class Options(usage.Options):
         if (fault := folder_fault(chroot, rundir)) is not None:
             raise usage.UsageError(fault)
 
-    def _check_ready_file(self) -> None:
-        place = self.settings.ready_file
-        if place is None:
-            return
+    def _check_files_to_write(self) -> None:
         if self.has_output_taken and log_place.is_in_background(self.parent):
             raise usage.UsageError("--ready-file -: twistd without -n has no standard output")
-        if (fault := ready.fault(place)) is not None:
-            raise usage.UsageError(f"--ready-file {place} {fault}")
+        chroot = (self.parent or {}).get("chroot") or ""
+        for name, path in (("ready-file", self.settings.ready_file), ("authority-file", self.settings.authority_file)):
+            if path is None or path == ready.STANDARD_OUTPUT:
+                continue
+            if (fault := whole_file.fault(Path(f"{chroot}{path}"))) is not None:
+                raise usage.UsageError(f"--{name} {path} {fault}")
 
     @property
     def has_output_taken(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,24 @@ def test_serve_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # As a process.
+
+
+@pytest.fixture(autouse=True)
+def same_sigint() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)]
+)
+def test_ctrl_c_ends_the_process_without_a_traceback(before: Any, after: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(serve, "main", lambda _: 0)
+    monkeypatch.setattr(sys, "argv", ["echod", "serve"])
+    assert console() == 0
+    assert signal.getsignal(signal.SIGINT) is after
 
 
 def test_the_process_runs_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_every_option_is_a_setting() -> None:
             "json",
             "--no-console",
             "--authority-file",
-            "/run/authority.pem",
+            "/dev/shm/authority.pem",
             "--ready-file",
             "/dev/shm/ready.json",
         ],
@@ -136,7 +136,7 @@ def test_every_option_is_a_setting() -> None:
         log_frames=True,
         log_frames_rate=9,
         log_format=LogFormat.JSON,
-        authority_file="/run/authority.pem",
+        authority_file="/dev/shm/authority.pem",
         ready_file="/dev/shm/ready.json",
     )
     assert settings.message_limit == 2**15
@@ -266,6 +266,29 @@ def test_the_path_of_the_ready_file_is_absolute(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     assert parse("--ready-file", "ready.json").ready_file == str(tmp_path / "ready.json")
     assert parse("--ready-file", "-").ready_file == "-"
+
+
+@pytest.mark.parametrize("name", ["ready-file", "authority-file"])
+def test_a_file_that_can_not_be_written_is_a_usage_error(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    path, words = tmp_path / "in" / "file", ["--port", "throwaway:0", "--validate"]
+    with pytest.raises(SystemExit):
+        Options({}).parseOptions([*words, f"--{name}", str(path)])
+    assert err.getvalue() == f"echod: --{name} {path} is in a folder that does not exist\n"
+
+
+def test_with_a_chroot_the_files_are_written_there(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "null").touch()
+    (tmp_path / "only-there").mkdir()
+    options = Options({})
+    parent: Any = {"nodaemon": True, "chroot": str(tmp_path)}
+    options.parent = parent
+    options.parseOptions(["--port", "tcp:0", "--ready-file", "/only-there/ready.json"])
+    assert options.settings.ready_file == "/only-there/ready.json"
 
 
 @pytest.mark.parametrize("is_in_background", [False, True])

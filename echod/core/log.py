@@ -215,5 +215,6 @@ class AutobahnLog:
 
 
 def stderr_line(line: str) -> None:
-    """Write one line to the real standard error, which twistd replaces with the log."""
-    print(line, file=sys.__stderr__)
+    """Write one line to the real standard error, which twistd replaces with the log, if the process has one."""
+    if sys.__stderr__ is not None:  # `print` would take standard output instead
+        print(line, file=sys.__stderr__)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,7 +26,7 @@ class ReadyFile:
     def __init__(self, place: str | None = None) -> None:
         self._path = None if place in (None, STANDARD_OUTPUT) else Path(str(place))
         self._is_output = place == STANDARD_OUTPUT
-        self._written: os.stat_result | None = None
+        self._written: whole_file.Identity | None = None
 
     def remove_old(self) -> None:
         """Remove the file of an earlier start, so that nobody takes it for this one's; raises `OSError`."""
@@ -48,18 +47,5 @@ class ReadyFile:
     def remove(self) -> None:
         """Remove the file if it is still this daemon's: its successor may serve by now."""
         with suppress(OSError):  # a daemon that gave up its privileges may not be allowed to
-            if self._path and self._written and os.path.samestat(self._path.stat(), self._written):
+            if self._path and whole_file.identify(self._path) == self._written:
                 self._path.unlink()
-
-
-def fault(place: str) -> str | None:
-    """Return why the object can't be written at `place`, as far as that is known before the start; None if it can."""
-    path = Path(place)
-    if place == STANDARD_OUTPUT:
-        return None
-    with suppress(OSError):
-        if not stat.S_ISREG(path.stat().st_mode):
-            return "is not a file that could be replaced; - stands for standard output"
-    if not path.parent.is_dir():
-        return "is in a folder that does not exist"
-    return None if os.access(path.parent, os.W_OK | os.X_OK) else "is in a folder that may not be written"

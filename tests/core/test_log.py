@@ -140,6 +140,14 @@ def test_stderr_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: 
     assert capfd.readouterr().err in ("one line\n", "")
 
 
+def test_without_a_standard_error_the_line_is_not_on_standard_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.__stderr__", None)
+    log.stderr_line("one line")
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("namespace", ["log_legacy", "twisted.internet.base", "twisted.scripts._twistd_unix.AppLogger"])
 def test_what_twisted_says_about_itself_is_left_out_unless_it_is_wrong(namespace: str) -> None:
     _, out, observer = logger(LogFormat.JOURNAL)

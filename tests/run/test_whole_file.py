@@ -37,3 +37,24 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     with path.open("rb") as open_:
         whole_file.write(path, b"new")
         assert open_.read() == b"old"
+
+
+def test_a_file_is_told_from_the_next_one_at_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    first = whole_file.write(path, b"octets")
+    assert whole_file.identify(path) == first
+    assert whole_file.write(path, b"octets") != first
+    assert whole_file.identify(path) != first
+
+
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("new", "old"):
+        assert whole_file.fault(tmp_path / name) is None
+    for name in ("", "pipe"):
+        assert whole_file.fault(tmp_path / name) == "is not a file that could be replaced"
+    assert whole_file.fault(tmp_path / "none" / "file") == "is in a folder that does not exist"
+    assert whole_file.fault(tmp_path / "old" / "file") == "is in a folder that does not exist"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert whole_file.fault(tmp_path / "new") == "is in a folder that may not be written"
