@@ -409,7 +409,8 @@ class Options(usage.Options):
     def _check_files_to_write(self) -> None:
         if self.has_output_taken and log_place.is_in_background(self.parent):
             raise usage.UsageError("--ready-file -: twistd without -n has no standard output")
-        chroot = (self.parent or {}).get("chroot") or ""
+        twistd: Any = self.parent or {}
+        chroot = twistd.get("chroot") or ""
         for name, path in (("ready-file", self.settings.ready_file), ("authority-file", self.settings.authority_file)):
             if path is None or path == ready.STANDARD_OUTPUT:
                 continue

@@ -188,8 +188,10 @@ class Limiter:
 def make_observer(out: TextIO, log_format: LogFormat) -> Limiter:
     """Make the observer that writes to `out`."""
     if hasattr(out, "reconfigure"):
-        # No line may be lost because of a lone surrogate or a locale without UTF-8.
-        out.reconfigure(errors="backslashreplace")
+        # No line may be lost because of a lone surrogate or a locale without UTF-8. JSON is UTF-8 in any locale (RFC
+        # 8259 section 8.1), and has no escape such as \\xe9.
+        encoding = "utf-8" if log_format is LogFormat.JSON else None
+        out.reconfigure(encoding=encoding, errors="backslashreplace")
     return Limiter(FileLogObserver(out, _LINES[log_format]))
 
 

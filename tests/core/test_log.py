@@ -130,6 +130,14 @@ def test_autobahn_may_log_errors_alone() -> None:
     assert events == ["error", "critical", "failure"]
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_is_json_in_any_locale(encoding: str) -> None:
+    out = io.BytesIO()
+    file = io.TextIOWrapper(out, encoding)
+    Logger(namespace="here", observer=log.make_observer(file, LogFormat.JSON)).info("{text}", text="é ☕ 😀")
+    assert json.loads(out.getvalue())["message"] == "é ☕ 😀"
+
+
 def test_the_limiter_is_an_observer() -> None:
     assert ILogObserver.providedBy(log.make_observer(io.StringIO(), LogFormat.TEXT))
 
