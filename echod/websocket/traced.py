@@ -76,19 +76,27 @@ class Tracing:
 class _TracedHead(HeadReader):
     """The request head of a traced connection."""
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_has_told", "_tell")
 
-    def __init__(self, guard: HandshakeGuard, tell: Callable[[bytes], None]) -> None:
+    def __init__(self, guard: HandshakeGuard, tell: Callable[[bytes, bool], None]) -> None:
+        """`tell` gets a head, and whether the client is believed to have more of it."""
         super().__init__(guard)
         self._tell = tell
+        self._has_told = False
 
     def feed(self, data: bytes) -> Verdict | None:
         """Take bytes; tell of the head as soon as there is a verdict."""
         verdict = super().feed(data)
         if verdict is not None:
             # A head that is refused before it is whole is told as far as it is known.
-            self._tell(self.head or bytes(self._octets).lstrip() or data)
+            self._has_told = True
+            self._tell(self.head or bytes(self._octets).lstrip() or data, False)
         return verdict
+
+    def tell_rest(self) -> None:
+        """Tell of a head that came in part, unless it has been told."""
+        if self._octets and not self._has_told:
+            self._tell(bytes(self._octets), True)
 
 
 class _Kept(NamedTuple):
@@ -124,17 +132,32 @@ class Traced(Connection):
 
     # The opening handshake.
 
+    _head: _TracedHead | None = None
+
     def await_request(self) -> None:
         """Begin to read a request head."""
         self._head = _TracedHead(self.factory.guard, self._tell_head)
 
-    def _tell_head(self, head: bytes) -> None:
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes. If the connection is to be refused whatever it asks, nobody else reads them."""
+        if self.phase is OPENING and self._refusal is not None:
+            self._tell_head(data, b"\r\n\r\n" not in data)
+        super().dataReceived(data)
+
+    def _forget_head(self) -> None:
+        if self._head is not None:
+            self._head.tell_rest()
+        super()._forget_head()
+
+    def _tell_head(self, head: bytes, is_incomplete: bool) -> None:
         if self._may_tell("opening"):
-            first, fields = self._take_apart(head, show_field)
-            told = {"peer": self.who, "request": first, "fields": fields}
-            self._tell_event(
-                "opening", "opening from {peer}: {head}", told, peer=self.who, head=_on_one_line(first, fields)
-            )
+            first, fields = self._take_apart(head.partition(b"\r\n\r\n")[0], show_field)
+            told: dict[str, Any] = {"peer": self.who, "request": first, "fields": fields}
+            text = _on_one_line(first, fields)
+            if is_incomplete:
+                told["came"] = len(head)
+                text += f" (incomplete, {len(head)} octets came)"
+            self._tell_event("opening", "opening from {peer}: {head}", told, peer=self.who, head=text)
 
     def _tell_answer(self, octets: bytes) -> None:
         if self._may_tell("answer"):
@@ -222,6 +245,7 @@ class Traced(Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything, and tell how the connection ended."""
+        self._forget_head()
         self._tell_frame("in", self._received)
         if self.phase is OPENING and self._outcome is None:
             self.note_early_end(reason.value)

@@ -250,6 +250,42 @@ def test_an_empty_line_before_the_head_is_no_head(clock: Clock, told: Told) -> N
     assert told.take()[0] == r"#1: opening from 192.0.2.1: \x16\x03"
 
 
+def test_a_head_of_which_only_a_part_comes(clock: Clock, told: Told) -> None:
+    peer = Peer(make_factory(clock, log_frames=True))
+    peer.send(b"GET /chat HTTP/1.1\r\nHost: x\r\n")
+    peer.send(b"Cookie: secret\r\nAuthoriz")
+    assert told.take() == []
+    peer.lose()
+    opening, end = told.take()
+    assert opening == (
+        "#1: opening from 192.0.2.1: GET /chat HTTP/1.1 | Host: x | Cookie: (6 octets, not shown) "
+        "| : (8 octets, not shown) (incomplete, 53 octets came)"
+    )
+    assert end.startswith("#1: end: lost; received ")
+
+
+def test_a_part_of_a_head_while_memory_is_short(clock: Clock, told: Told) -> None:
+    factory = make_factory(clock, log_frames=True)
+    factory.budget.is_tight = True
+    Peer(factory).send(b"GET / HTTP/1.1\r\n")
+    opening, refused, answer = told.take()
+    assert opening == "#1: opening from 192.0.2.1: GET / HTTP/1.1 (incomplete, 16 octets came)"
+    assert refused.startswith("#1: refused a handshake from 192.0.2.1: 503 ")
+    assert answer.startswith("#1: answer: HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize(("rest", "more"), [(b"", " (incomplete, 23 octets came)"), (b"\r\n\r\nrest", "")])
+def test_the_request_of_one_too_many(clock: Clock, told: Told, rest: bytes, more: str) -> None:
+    factory = make_factory(clock, log_frames=True, max_connections=1)
+    first = Peer(factory)
+    Peer(factory).send(b"GET / HTTP/1.1\r\nHost: x" + rest)
+    opening, refused, answer = told.take()
+    assert opening == f"#2: opening from 192.0.2.1: GET / HTTP/1.1 | Host: x{more}"
+    assert refused.startswith("#2: refused a handshake from 192.0.2.1: 503 ")
+    assert answer.startswith("#2: answer: HTTP/1.1 503 ")
+    first.lose()
+
+
 def test_a_client_that_says_nothing(clock: Clock, told: Told) -> None:
     peer = Peer(make_factory(clock, log_frames=True))
     clock.advance(1.5)
