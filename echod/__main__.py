@@ -23,6 +23,7 @@ echod {__version__}, a WebSocket echo daemon
 
     echod serve --port tcp:8080    serve in the foreground (echod serve --help)
     echod check URL                check a WebSocket echo server (echod check --help)
+    echod completion bash          complete all this in bash, zsh or fish (echod completion --help)
     echod --version                show the version
 
 If the command is not on the PATH, `python -m echod` does the same. echod is also a plugin of twistd and twist, for
@@ -63,6 +64,10 @@ def main(arguments: Sequence[str], out: TextIO, error_out: TextIO) -> int:
             from echod.check import command  # noqa: PLC0415
 
             return command.main(rest, out, error_out)
+        case ["completion", *rest]:
+            from echod import completion  # noqa: PLC0415
+
+            return completion.main(rest, out)
         case _:
             error_out.write(f"echod: {escape(arguments[0])} is not a command; echod --help lists the commands\n")
             return os.EX_USAGE

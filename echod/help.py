@@ -1,4 +1,4 @@
-"""The help of the options: in groups, with examples, as wide as the terminal.
+"""The help of the options: in groups, with examples, as wide as the terminal. Their completion is made of it, too.
 
 Knows which option belongs to which group, and lets argparse write what it knows. Must never know what an option does.
 """
@@ -42,8 +42,10 @@ examples:
 """
 
 
-def describe(command: str, docs: Mapping[str, str], flags: Iterable[str], short: Mapping[str, str]) -> str:
-    """Return the help for the options in `docs`, each with its help.
+def make_parser(
+    command: str, docs: Mapping[str, str], flags: Iterable[str], short: Mapping[str, str]
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
+    """Return a parser that describes the options in `docs`, each with its help, and what it has for each option.
 
     `command` is what a user types before the options, `flags` are the options without a value, and `short` has the
     letter of each option that has one.
@@ -55,16 +57,18 @@ def describe(command: str, docs: Mapping[str, str], flags: Iterable[str], short:
         epilog=NOTES.format(command=command),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    actions = {}
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
         for name in filter(docs.__contains__, names):
             words = [*([f"-{short[name]}"] if name in short else []), f"--{name}"]
             text = docs[name].rstrip(".").replace("%", "%%")
             if name in flags:
-                group.add_argument(*words, action="store_true", help=text[0].lower() + text[1:])
+                help_ = text[0].lower() + text[1:]
+                actions[name] = group.add_argument(*words, action="store_true", help=help_)
             else:
                 value = VALUES.search(text)
                 assert value is not None, name
                 help_ = text[: value.start()] + value[0].lower() + text[value.end() :]
-                group.add_argument(*words, metavar=value[0], help=help_)
-    return "\n" + parser.format_help()
+                actions[name] = group.add_argument(*words, metavar=value[0], help=help_)
+    return parser, actions

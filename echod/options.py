@@ -7,6 +7,7 @@ decide what a value does.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -34,7 +35,7 @@ from echod.core.quantities import (
     parse_positive_duration,
     parse_size,
 )
-from echod.help import describe
+from echod.help import make_parser
 from echod.lane import native
 from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
@@ -258,9 +259,14 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
         """Return the help."""
+        parser, _ = self.described()
+        return "\n" + parser.format_help()
+
+    def described(self) -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
+        """Return a parser that describes the options and parses nothing, and what it has for each option."""
         flags = [name for name in self.longOpt if not name.endswith("=")]
         short = {name: letter for letter, name in self.synonyms.items() if len(letter) == 1}
-        return describe(self.command, self.docs, flags, short)
+        return make_parser(self.command, self.docs, flags, short)
 
     def opt_help(self) -> NoReturn:
         """Show this help and exit."""

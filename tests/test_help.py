@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from echod.help import GROUPS, describe
+from echod.help import GROUPS, make_parser
 from echod.options import Options
 from echod.serve import ServeOptions
 
@@ -16,7 +16,9 @@ def test_each_option_is_in_one_group() -> None:
 
 def test_the_help_is_in_groups() -> None:
     docs = {"port": "ENDPOINT to listen on [tcp:8080]", "no-faults": "100% good [off]", "version": "Show the version."}
-    text = " ".join(describe("echod serve", docs, ("no-faults", "version"), {"port": "p"}).split())
+    parser, options = make_parser("echod serve", docs, ("no-faults", "version"), {"port": "p"})
+    assert list(options) == list(docs)
+    text = " ".join(parser.format_help().split())
     assert "-p" in text
     parts = (
         "where to listen: ",

@@ -28,6 +28,7 @@ ROOMS = [
     "plugin",
     "serve",
     "check",
+    "completion",
     "testing",
     "pytest_plugin",
     "__main__",

@@ -103,6 +103,12 @@ def test_the_command(system: System) -> None:
     system.wait_for(SERVICE, "ActiveState", "active")
     done = system.run("echod", "check", "ws://127.0.0.1:8080")
     assert done.stderr == ""
+    for place in (
+        "bash-completion/completions/echod",
+        "zsh/vendor-completions/_echod",
+        "fish/vendor_completions.d/echod.fish",
+    ):
+        assert "authority-file" in system.path(f"/usr/share/{place}").read_text(), place
     # The options' file refers to a command, which must run.
     (help_,) = re.findall(r"`(.*)` lists them", system.path("/etc/default/echod").read_text())
     assert "--max-connections" in system.run(*help_.split()).stdout
