@@ -66,6 +66,8 @@ class Server:
 
     def __enter__(self) -> Self:
         """Start the daemon, and wait until it serves."""
+        if self._keeper is not None:
+            raise RuntimeError("this Server runs already; make another Server for another daemon")
         self._folder = Path(tempfile.mkdtemp(prefix="echod-"))
         self.authority = self._folder / "authority.pem"
         """The certificate that a client has to trust for `tls_url`, as a PEM file. It differs with each start."""
@@ -104,7 +106,8 @@ class Server:
         ended = self._folder / keeper.ENDED
         deadline = time.monotonic() + self._timeout
         while not ready.exists():
-            if ended.exists() or (self._keeper is not None and self._keeper.poll() is not None):
+            assert self._keeper is not None
+            if ended.exists() or self._keeper.poll() is not None:
                 self._refuse("echod ended instead of serving")
             if time.monotonic() > deadline:
                 self._refuse(f"echod does not serve after {self._timeout:g} s")
@@ -125,6 +128,7 @@ class Server:
         if self._keeper is not None:
             with self._keeper:  # this closes the pipe, and waits for the end of the keeper
                 pass
+            self._keeper = None
         # The keeper has removed the folder, if there was one.
         shutil.rmtree(self._folder, ignore_errors=True)
 

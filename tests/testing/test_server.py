@@ -51,6 +51,19 @@ def test_a_client_is_served_and_traced() -> None:
     assert has_ended(folder, running.pid)
 
 
+def test_one_server_is_one_daemon_at_a_time() -> None:
+    running = Server()
+    with running:
+        with pytest.raises(RuntimeError, match="^this Server runs already"), running:
+            pass
+        first = running.pid
+        with connect(running.url) as client:
+            client.send("hello")
+            assert client.recv() == "hello"
+    with running:
+        assert running.pid != first
+
+
 def test_a_start_that_fails_says_why() -> None:
     with pytest.raises(StartError, match=r"^echod ended instead of serving\. It printed:\nechod: --port 'tcp:no'"):
         Server("--port", "tcp:no").__enter__()
