@@ -53,7 +53,7 @@ help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for another port)
-	$(BIN)/twistd -n --pidfile= echod --port $(PORT)
+	$(BIN)/echod serve --port $(PORT)
 
 test: $(VENV)/.test $(NODE)/.done  ## run the tests, except the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
