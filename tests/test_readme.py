@@ -220,6 +220,17 @@ def test_the_lines_for_wss_work(tmp_path: Path) -> None:
     assert done.stdout.startswith("OK - 10 messages")
 
 
+def test_the_line_for_a_close_works(tmp_path: Path) -> None:
+    readme = Readme()
+    (line,) = [line for line in readme.others if "?close=" in line]
+    (said,) = re.findall(r"^after three messages, and the check says so: `(.*)`\.$", README, re.MULTILINE)
+    documents.prepare(tmp_path)
+    with Daemon() as daemon:
+        done = documents.run_line(f"{readme.path}\n{line}", tmp_path, daemon.port)
+    assert said in done.stdout.partition("\n")[0]
+    assert done.returncode == 1
+
+
 def test_the_lines_for_a_test_suite_work(tmp_path: Path) -> None:
     readme = Readme()
     (start,) = [number for number, line in enumerate(readme.others) if "--ready-file" in line]

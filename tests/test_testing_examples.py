@@ -1,4 +1,4 @@
-"""The examples of docs/testing.md: each is run unchanged if its tool is here, and its options are validated if not."""
+"""The examples of docs/testing.md, and that of the README: each is run unchanged if its tool is here, and its options are validated if not."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.tools import give_up, needed
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "testing.md").read_text()
+README = (ROOT / "README.md").read_text()
 NODE_MODULES = ROOT / "tests" / "interop" / "node_modules"
 
 
@@ -39,6 +40,13 @@ def test_pytest(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(example("pytest", "python", 1))
     done = run(tmp_path, sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_one_in_the_readme(tmp_path: Path) -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_client.py").write_text(program)
+    done = run(tmp_path, sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_unittest(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def _section(title: str) -> str:
 
 
 def _commands(text: str) -> list[str]:
-    """Return the indented lines without their comments."""
+    """Return the indented lines without their comments. Those of a program are between fences."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     found: list[str] = re.findall(r"^ {4}(\S.*?)(?: +#.*)?$", text, re.MULTILINE)
     return found

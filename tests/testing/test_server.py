@@ -54,7 +54,7 @@ def test_a_client_is_served_and_traced() -> None:
 def test_one_server_is_one_daemon_at_a_time() -> None:
     running = Server()
     with running:
-        with pytest.raises(RuntimeError, match="^this Server runs already"), running:
+        with pytest.raises(RuntimeError, match="this Server runs already"), running:
             pass
         first = running.pid
         with connect(running.url) as client:
