@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.internet import reactor
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import LogEvent, Logger, globalLogBeginner, globalLogPublisher
 
 from echod import serve
 from echod.options import makeService
@@ -87,6 +89,57 @@ def test_the_log_leaves_standard_output_to_the_ready_file(capsys: pytest.Capture
     Logger(namespace="here", observer=options.observer).info("hello")
     told = capsys.readouterr()
     assert (told.out, told.err.endswith(" [here] hello\n")) == ("", True)
+
+
+@pytest.fixture
+def signals() -> Iterator[dict[int, Any]]:
+    """Return the handlers of the signals that the daemon handles, and set them again after the test."""
+    before: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("observers")
+@pytest_twisted.ensureDeferred
+async def test_signals_are_handled_before_the_first_line_of_the_log(
+    signals: dict[int, Any], monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    """A reader of that line may send SIGHUP at once. It is a reload, and does not end the process."""
+    found: list[set[Any]] = []
+
+    def look(_event: LogEvent) -> None:
+        found.append({signal.getsignal(number) for number in signals})
+
+    def serve_and_stop() -> None:
+        globalLogPublisher.removeObserver(look)  # type: ignore[arg-type]
+        ends.extend(call() for call in triggers)
+
+    def make(options: Any) -> Any:
+        options.reactor = loop
+        made.append(makeService(options))
+        return made[0]
+
+    made: list[Any] = []
+    ends: list[Any] = []
+    triggers: list[Any] = []
+    loop = SimpleNamespace(
+        addSystemEventTrigger=lambda *words: triggers.append(words[2]),
+        callLater=lambda *_, **__: SimpleNamespace(active=lambda: False),
+        callWhenRunning=lambda _: None,
+        run=serve_and_stop,
+        seconds=REAL.seconds,
+    )
+    monkeypatch.setattr(serve, "makeService", make)
+    monkeypatch.setenv("ECHOD_NATIVE", "0")  # the lane would need more of a reactor
+    globalLogPublisher.addObserver(look)  # type: ignore[arg-type]
+    assert main(["--port", "tcp:0:interface=127.0.0.1"]) == 0
+    await ends[0]
+    assert any("max-message-size" in line for line in lines)
+    assert found
+    assert all(handlers == {made[0]._on_signal} for handlers in found)
 
 
 @pytest.mark.usefixtures("observers")
