@@ -1,4 +1,5 @@
-"""The examples of docs/testing.md, and that of the README: each is run unchanged if its tool is here, and its options are validated if not."""
+"""The examples of docs/testing.md, and that of the README: each is run unchanged if its tool is here, and its options
+are validated if not."""
 
 from __future__ import annotations
 

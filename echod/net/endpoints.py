@@ -2,8 +2,7 @@
 
 The syntax is Twisted's. This module adds `ssl:` and `tls:` endpoints with reloadable certificates, `throwaway:`
 endpoints with one that is made at start, `haproxy:` endpoints that accept a PROXY header in pieces, and an error
-message in an operator's words. It knows endpoint strings. It must
-never know which option a string came from.
+message in an operator's words. It knows endpoint strings. It must never know which option a string came from.
 """
 
 from __future__ import annotations

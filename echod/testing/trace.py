@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,15 @@ class Trace:
         """Return the connections in the order of their openings, with what is known of them now.
 
         With `until`, wait until it returns something true of them. What a client has no answer to, such as the end of
-        its connection, is in the trace a moment later. Raises `TraceError` after `timeout` seconds, and if lines are
-        missing in the log.
+        its connection, is in the trace a moment later. If `until` raises `IndexError`, it looks for a connection or a
+        frame that is not there yet. Raises `TraceError` after `timeout` seconds, and if lines are missing in the log.
         """
         deadline = time.monotonic() + timeout
         while True:
             found = self._read()
-            if until is None or until(found):
-                return found
+            with suppress(IndexError):
+                if until is None or until(found):
+                    return found
             if time.monotonic() > deadline:
                 raise TraceError(f"waited {timeout:g} s for the trace, which is {found}")
             time.sleep(POLL_INTERVAL)

@@ -98,6 +98,24 @@ def test_it_waits_for_what_is_to_come(log: Path) -> None:
     writer.join()
 
 
+def test_what_is_asked_of_a_connection_may_come_before_the_connection(log: Path) -> None:
+    def write() -> None:
+        while not asked.is_set():
+            time.sleep(0.001)
+        log.write_text(opening() + line("end", outcome="refused", seconds=0.0))
+
+    def has_ended(found: list[Connection]) -> object:
+        asked.set()
+        return found[0].end
+
+    asked = threading.Event()
+    writer = threading.Thread(target=write)
+    writer.start()
+    (connection,) = Trace(log)(has_ended, timeout=60)
+    writer.join()
+    assert connection.end is not None
+
+
 def test_it_does_not_wait_for_ever(log: Path) -> None:
     log.write_text(opening())
     with pytest.raises(TraceError, match=r"^waited 0 s for the trace, which is \[Connection\(number='1', "):
