@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from echod.completion import SHELLS, main
+from echod.completion import CHOICES, FILES, SHELLS, main
+from echod.serve import ServeOptions
 from tests.daemon import START_DEADLINE
 from tests.tools import needed
 
@@ -46,6 +47,12 @@ def test_it_is_written_to_standard_output(shell: str) -> None:
     assert main([shell], out) == 0
     for word in ("authority-file", "insecure", "mirror", "journal"):
         assert word in out.getvalue()
+
+
+def test_it_knows_each_value_that_is_a_file_or_one_of_a_few_words() -> None:
+    _, options = ServeOptions().described()
+    assert {name for name, option in options.items() if option.metavar == "PATH"} == set(FILES)
+    assert {name for name, option in options.items() if option.metavar in ("MODE", "FORMAT")} == set(CHOICES)
 
 
 @pytest.mark.parametrize("arguments", [[], ["csh"], ["bash", "zsh"]])

@@ -22,7 +22,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from importlib.metadata import Distribution, distribution
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -201,6 +203,33 @@ def files_of(folder: str) -> set[str]:
     return {
         str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)
     }
+
+
+LINKS = re.compile(r"\]\(([^)]+)\)")
+
+
+def test_the_wheel_has_no_link_to_a_file_that_it_does_not_hold(wheel: Path) -> None:
+    """A package index shows the README without the checkout."""
+    metadata = zipfile.ZipFile(wheel).read(f"echod-{__version__}.dist-info/METADATA").decode()
+    assert "is a WebSocket echo daemon" in metadata
+    assert all(link.startswith("https://") for link in LINKS.findall(metadata))
+
+
+def test_with_a_repository_each_link_leads_there() -> None:
+    specification = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    (hook,) = PROJECT["tool"]["hatch"]["metadata"]["hooks"].values()
+    metadata: dict[str, Any] = {}
+    module.ReadmeHook(str(ROOT), {**hook, "repository": "https://example.com/echod/"}).update(metadata)
+    links = LINKS.findall(metadata["readme"]["text"])
+    assert all(link.startswith("https://") for link in links)
+    assert "https://example.com/echod#the-console" in links
+    for path in ("blob/HEAD/docs/operating.md#limits", "raw/HEAD/docs/console.png", "blob/HEAD/LICENSE"):
+        assert f"https://example.com/echod/{path}" in links
+    assert metadata["urls"]["Changelog"] == "https://example.com/echod/blob/HEAD/CHANGELOG.md"
 
 
 def test_another_build_elsewhere_gives_the_same_octets(checkout: Path, dist: Path, tmp_path: Path) -> None:
