@@ -51,6 +51,12 @@ def test_check_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert run("check", "ws://a", "--json") == (3, "['ws://a', '--json']", "")
 
 
+def test_completion_gets_the_arguments_after_it() -> None:
+    status, out, error = run("completion", "bash")
+    assert (status, error) == (0, "")
+    assert "--ready-file" in out
+
+
 def test_serve_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
 
