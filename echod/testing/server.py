@@ -135,6 +135,12 @@ class Server:
         """The URL of the port with TLS, such as `wss://127.0.0.1:37263`. Its certificate is for `localhost`, too."""
         return self.urls[1]
 
+    @property
+    def http2_url(self) -> str:
+        """The URL of the port with TLS for a client of HTTP/2, such as `https://127.0.0.1:37263`. Such a client asks
+        for `h2` (ALPN), and opens its WebSockets there as streams."""
+        return self.tls_url.replace("wss:", "https:", 1)
+
     def new_trace(self) -> Trace:
         """Return a trace that begins now: it has only connections that are opened from now on."""
         return Trace(self._log, self._log.stat().st_size)
