@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from echod.core import log
 from echod.core.printable import describe_message
 from echod.core.turns import STEP
-from echod.faults import stages
+from echod.faults import frames
 from echod.lane.codec import Codec
 from echod.lane.large import Large, Octets
 from echod.websocket import json_echo
@@ -281,7 +281,7 @@ class Messages(Working):
         self.account.answer = 0 if is_plain else len(octets)  # a plain answer is the payload, which the task holds
         try:
             # Only the first frame says that the message is deflated (RFC 7692 section 6).
-            yield from stages.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
+            yield from frames.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
         finally:
             self.account.answer = 0
         self._note_sent(payload, is_binary)

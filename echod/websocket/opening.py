@@ -124,9 +124,7 @@ class Opening(Lending):
         """Give the connection the faults that its URL asks for, and answer now or later."""
         for name in asked.names:
             self.factory.counts.fault(name)
-        self.faulty = stages.Faulty(
-            asked, self.factory.settings.max_delayed, self.factory.clock, self.whole, self.account
-        )
+        self.faulty = stages.Faulty(asked, self.factory.settings, self.factory.clock, self.whole, self.account)
         if not asked.handshake_delay:
             self._answer_handshake(request, asked)
             return

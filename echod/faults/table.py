@@ -1,0 +1,249 @@
+"""The one table of the parameters that a URL can have: what each takes, does and breaks, and what a good client does.
+
+The parser (`query`), `/info`, the console's form and docs/faults.md are made from it. A parameter's stage is the moment
+at which it acts. The stage's class has a method with the parameter's name, and calls it with the value.
+
+Pure. Must never know a connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from echod.faults import kinds
+from echod.settings import Compression
+
+MAX_SEED = 2**32 - 1
+"""Seeds up to this one give more sequences than anybody can tell apart."""
+
+
+class Moment(StrEnum):
+    """The moments at which faults act, in the order of a connection's life. Each value is a group's heading."""
+
+    OPENING = "Before it opens"
+    MESSAGES = "What happens to messages"
+    OWN = "What comes of its own accord"
+    END = "How it ends"
+
+
+NOTHING_WRONG = "Nothing is wrong here: the client goes on."
+WAITS = "Waits, for as long as its own time limit allows."
+REFUSED = "Fails to connect. A library tells its user the status."
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a URL."""
+
+    name: str
+    label: str
+    """What the console's form calls it."""
+    kind: kinds.Kind
+    moment: Moment
+    does: str
+    """What the server does, as a sentence."""
+    client: str
+    """What a conforming client does, as a sentence."""
+    rfc: str = ""
+    """What it breaks, or what is said about it: `RFC 6455 section 5.1`. Empty: no document says anything."""
+    example: str = ""
+    """A query that shows it."""
+    plan: str = ""
+    """How the console tells it in advance, after `The server will`; `{}` stands for the value."""
+    unset: Any = None
+    """The value that stands for nothing, as if the parameter were not there."""
+    needs: tuple[str, ...] = ()
+    """One of these must be there, too: without it the parameter has no effect."""
+    excludes: tuple[str, ...] = ()
+    """None of these may be there."""
+    most: str = ""
+    """The setting that says how often it may be given; empty: once."""
+    acts: bool = True
+    """Whether its stage has a method for it. Otherwise it only tells another parameter how to act."""
+    is_fault: bool = True
+    """Whether a connection with it has left the express lane."""
+    is_lasting: bool = False
+    """Whether a browser may keep something of it that outlasts the connection, whatever its value."""
+
+    @property
+    def attribute(self) -> str:
+        """The name of its method, and of its attribute among the values."""
+        return self.name.replace("-", "_")
+
+
+_HEADERS = "RFC 6455 section 4.2.2"
+_ANSWER = "RFC 6455 section 4.1"
+
+OPENING = (
+    Parameter(
+        "status",
+        "HTTP status",
+        kinds.Count(300, 599),
+        Moment.OPENING,
+        "The server refuses the handshake with this status. A browser does not tell a page which status it was.",
+        REFUSED,
+        _ANSWER,
+        "status=503",
+        acts=False,
+    ),
+    Parameter(
+        "handshake-delay",
+        "Handshake delay",
+        kinds.Duration(0.0, "max_handshake_delay"),
+        Moment.OPENING,
+        "The answer to the handshake is delayed by this much.",
+        WAITS,
+        "",
+        "handshake-delay=1s",
+        unset=0.0,
+        acts=False,
+    ),
+)
+
+MESSAGES = (
+    Parameter(
+        "drop",
+        "Drop",
+        kinds.Probability(),
+        Moment.MESSAGES,
+        "This share of the messages is lost: from 0 (none) to 1 (all).",
+        "Notices it only if its user's protocol does.",
+        "",
+        "drop=0.5",
+        unset=0.0,
+    ),
+    Parameter(
+        "seed",
+        "Seed",
+        kinds.Count(0, MAX_SEED),
+        Moment.MESSAGES,
+        "With a number here, the same messages are lost each time.",
+        NOTHING_WRONG,
+        "",
+        "drop=0.5&seed=7",
+        needs=("drop",),
+        acts=False,
+    ),
+    Parameter(
+        "fragment",
+        "Fragment",
+        kinds.Count(1, "max_message_size"),
+        Moment.MESSAGES,
+        "Echoes come in frames of at most this many bytes.",
+        "Puts the fragments together.",
+        "RFC 6455 section 5.4",
+        "fragment=4",
+    ),
+    Parameter(
+        "delay",
+        "Delay",
+        kinds.Duration(0.0, "max_delay"),
+        Moment.MESSAGES,
+        "Each echo is delayed by this much, in order.",
+        WAITS,
+        "",
+        "delay=250ms",
+        unset=0.0,
+    ),
+    Parameter(
+        "compression",
+        "Compression",
+        kinds.Choice(tuple(Compression)),
+        Moment.MESSAGES,
+        "An echo is deflated as its message came, if possible (`mirror`), deflated anew (`deflate`), or not deflated "
+        "(`off`).",
+        NOTHING_WRONG,
+        "RFC 7692",
+        "compression=off",
+        is_fault=False,
+        acts=False,
+    ),
+)
+
+OWN = (
+    Parameter(
+        "ping",
+        "Ping",
+        kinds.Duration("min_ping", "max_ping"),
+        Moment.OWN,
+        "The server sends a ping this often. A browser answers without showing it.",
+        "Answers each ping with a pong.",
+        "RFC 6455 section 5.5.2",
+        "ping=200ms",
+    ),
+)
+
+END = (
+    Parameter(
+        "close",
+        "Close with code",
+        kinds.CloseCode(),
+        Moment.END,
+        "The server closes with this code. With 1005 its Close frame has no code, and with 1006 it ends TCP without a "
+        "Close frame.",
+        "Answers with a Close frame, and reports the code.",
+        "RFC 6455 section 5.5.1",
+        "close=1001&reason=bye&after=3",
+    ),
+    Parameter(
+        "reason",
+        "Reason",
+        kinds.Reason(),
+        Moment.END,
+        "The text that is sent with the code, up to 123 bytes.",
+        "Reports the reason.",
+        "RFC 6455 section 7.1.6",
+        "close=1001&reason=bye",
+        unset="",
+        needs=("close",),
+        acts=False,
+    ),
+    Parameter(
+        "abort",
+        "Reset",
+        kinds.Flag(),
+        Moment.END,
+        "The server ends TCP with a reset. Without a code it sends no Close frame.",
+        "Reports code 1006.",
+        "RFC 6455 section 7.1.5",
+        "abort&after=1",
+        unset=False,
+        excludes=("stall",),
+    ),
+    Parameter(
+        "stall",
+        "Stall",
+        kinds.Flag(),
+        Moment.END,
+        "The server stops reading, and keeps the connection for two minutes.",
+        WAITS,
+        "",
+        "stall&after=1",
+        unset=False,
+    ),
+    Parameter(
+        "after",
+        "After this many messages",
+        kinds.Count(0, "max_after"),
+        Moment.END,
+        "The server echoes this many messages before the end. If empty, the end comes at once.",
+        NOTHING_WRONG,
+        "",
+        "close=1001&after=3",
+        unset=0,
+        needs=("close", "abort", "stall"),
+        acts=False,
+    ),
+)
+
+PARAMETERS: dict[str, Parameter] = {row.name: row for row in (*OPENING, *MESSAGES, *OWN, *END)}
+"""All parameters by their names. At each moment they act in this order."""
+
+BY_ATTRIBUTE: dict[str, Parameter] = {row.attribute: row for row in PARAMETERS.values()}
+
+CAPS: tuple[str, ...] = tuple(
+    dict.fromkeys(cap for row in PARAMETERS.values() for cap in (*row.kind.caps(), *filter(None, [row.most])))
+)
+"""The settings that limit values."""
