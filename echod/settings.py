@@ -240,6 +240,29 @@ class Settings:
     """How long a connection with `stall` is kept: twice the idle timeouts of common proxies. The server sees nothing
     that its client does."""
 
+    max_fault_text: int = 1024
+    """Bytes of a text that a URL gives for an answer: a field's value, a body, a greeting. The request head has its own
+    limit, which is sixteen times as much."""
+
+    max_fault_headers: int = 10
+    """How many fields `header` may add to an answer."""
+
+    max_fault_head: int = 64 * KIB
+    """Bytes of the answer of `head=endless`: more than any client's limit on an answer's head that is known."""
+
+    max_failures: int = 1000
+    """The maximum of `fail`: more attempts than a test of reconnecting makes."""
+
+    max_fail_keys: int = 1000
+    """How many keys of `fail` are remembered; the one that was not used for longest is forgotten. All together take
+    less than 200 KiB."""
+
+    fail_key_time: float = 600.0
+    """How long a key of `fail` is remembered after its last use: longer than the pauses of a client that backs off."""
+
+    max_fail_key: int = 64
+    """Bytes of a key of `fail`: a UUID and a name."""
+
     @property
     def message_limit(self) -> int:
         """Bytes of the longest message that is echoed: a message that could not fit in `max_buffered` twice is not

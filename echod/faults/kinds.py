@@ -9,6 +9,7 @@ Pure. Must never know which parameters there are.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +27,20 @@ TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
 TEXT = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]*"
 """The pattern of a text without control characters, of which a CR or LF could split an answer."""
+
+
+PATH = r"/(?![/\\])[\u0021-\u005b\u005d-\u007e]*"
+"""The pattern of a path. What begins with `//` names another server, and browsers take a backslash for a slash."""
+
+_AUTH = rf"basic:(?!:){TEXT[:-1]}*:{TEXT}|bearer:[A-Za-z0-9\-._~+/]+=*"
+"""RFC 7617 section 2: a user and a password without control characters; RFC 6750 section 2.1: a token."""
+
+FRAMING = (
+    *("content-length", "transfer-encoding", "trailer", "content-type", "content-encoding", "content-disposition"),
+    "x-content-type-options",
+)
+"""The fields that say how long a body is and what it is, in lower case. Two that contradict each other would let a
+proxy and a client see different answers, and a browser take plain text for a page."""
 
 
 class Kind(Protocol):
@@ -128,7 +143,9 @@ class Count:
     def form(self, settings: Settings) -> dict[str, Any]:
         """Return the check of the form."""
         most = _limit(self.most, settings)
-        return _form(f"a whole number from {self.least} to {most}", "[0-9]{1,18}", unit="number", least=self.least, most=most)
+        return _form(
+            f"a whole number from {self.least} to {most}", "[0-9]{1,18}", unit="number", least=self.least, most=most
+        )
 
     def caps(self) -> tuple[str, ...]:
         """Return the names of the settings."""
@@ -315,9 +332,7 @@ class CloseCode:
 
     def form(self, settings: Settings) -> dict[str, Any]:  # noqa: ARG002  # other kinds need it
         """Return the check of the form."""
-        return _form(
-            "a close code: 1000 to 1003, 1005 to 1014, or 3000 to 4999", "100[0-35-9]|101[0-4]|[34][0-9]{3}"
-        )
+        return _form("a close code: 1000 to 1003, 1005 to 1014, or 3000 to 4999", "100[0-35-9]|101[0-4]|[34][0-9]{3}")
 
     def caps(self) -> tuple[str, ...]:
         """Return no names."""
@@ -345,3 +360,70 @@ class Reason:
     def caps(self) -> tuple[str, ...]:
         """Return no names."""
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A header field: `NAME:VALUE`."""
+
+    most: Limit
+    """The most bytes in UTF-8."""
+
+    def read(self, text: str, settings: Settings) -> tuple[str, str]:
+        """Return the name and the value."""
+        most = _limit(self.most, settings)
+        name, _, value = text.partition(":")
+        if not re.fullmatch(f"{TOKEN}:{TEXT}", text) or len(text.encode()) > most:
+            raise ValueError(f"is not NAME:VALUE without control characters, of at most {most} bytes")
+        if name.lower() in FRAMING:
+            raise ValueError("can't be a field that says how long the body is or what it is")
+        return name, value.strip(" ")
+
+    def value(self, settings: Settings) -> str:
+        """Say which values there are."""
+        return (
+            f"`NAME:VALUE`, of at most {_limit(self.most, settings):,} bytes, up to {settings.max_fault_headers} times"
+        )
+
+    def form(self, settings: Settings) -> dict[str, Any]:
+        """Return the check of the form."""
+        most = _limit(self.most, settings)
+        never = "|".join(
+            "".join(f"[{letter}{letter.upper()}]" if letter != "-" else "-" for letter in name) for name in FRAMING
+        )
+        words = f"NAME:VALUE without control characters, of at most {most} bytes, and no field that describes the body"
+        return _form(words, f"(?!(?:{never}):){TOKEN}:{TEXT}", unit="octets", least=1, most=most)
+
+    def caps(self) -> tuple[str, ...]:
+        """Return the names of the settings."""
+        return _names(self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """Credentials: `basic:USER:PASSWORD` or `bearer:TOKEN`."""
+
+    most: Limit
+    """The most bytes in UTF-8."""
+
+    def read(self, text: str, settings: Settings) -> tuple[str, str]:
+        """Return the scheme, and the credentials as they stand in a request."""
+        most = _limit(self.most, settings)
+        if not re.fullmatch(_AUTH, text) or len(text.encode()) > most:
+            raise ValueError(f"is not basic:USER:PASSWORD or bearer:TOKEN, of at most {most} bytes")
+        scheme, _, rest = text.partition(":")
+        # RFC 7617 section 2; echod expects the user and the password in UTF-8.
+        return (scheme, b64encode(rest.encode()).decode()) if scheme == "basic" else (scheme, rest)
+
+    def value(self, settings: Settings) -> str:  # noqa: ARG002  # other kinds need it
+        """Say which values there are."""
+        return "`basic:USER:PASSWORD` or `bearer:TOKEN`"
+
+    def form(self, settings: Settings) -> dict[str, Any]:
+        """Return the check of the form."""
+        most = _limit(self.most, settings)
+        return _form("basic:USER:PASSWORD or bearer:TOKEN", _AUTH, unit="octets", least=1, most=most)
+
+    def caps(self) -> tuple[str, ...]:
+        """Return the names of the settings."""
+        return _names(self.most)

@@ -22,6 +22,21 @@ class Own:
         for name, value in self._it.faults.at(Moment.OWN):
             getattr(self, name)(value)
 
+    def greeting(self, _: str) -> None:
+        """Send a message, now or later."""
+        if self._it.faults.greeting_delay:
+            self._it.timers.call_later(self._it.faults.greeting_delay, self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        self._send(self._it.faults.greeting)
+
+    def _send(self, text: str) -> None:
+        payload = text.encode()
+        if self._it.connection.in_open_state:
+            self._it.connection.do(self._it.connection.answering(payload, False, True), len(payload))
+
     def ping(self, interval: float) -> None:
         """Send a ping at each interval."""
         if self._it.connection.in_open_state:

@@ -119,6 +119,8 @@ def _check(faults: Faults, given: Collection[str]) -> None:
         for other in row.excludes:
             if other in given:
                 raise FaultError(f"the parameter {row.name} cannot be combined with {other}")
+    if faults.location is not None and not (faults.status and faults.status < 400):
+        raise FaultError("the parameter location has no effect without a status of 300 to 399")
     if faults.reason and faults.close in (NO_CODE, NO_CLOSE_FRAME):
         raise FaultError("the parameter reason has no effect without a close code to send")
     if faults.close == NO_CLOSE_FRAME and (faults.abort or faults.stall):

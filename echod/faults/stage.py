@@ -1,4 +1,4 @@
-"""What the stages of a connection with faults stand on: the connection as they see it, their timers, and what they share.
+"""What the stages of a connection with faults stand on: the connection as they see it, their timers, what they share.
 
 Knows time. Must never know incoming frames or a transport: a stage asks an `Afflicted` to act.
 """

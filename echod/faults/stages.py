@@ -15,32 +15,18 @@ from typing import Any
 from echod.core.account import Account
 from echod.faults.ending import Ending
 from echod.faults.messages import Messages
+from echod.faults.opening import Opening
 from echod.faults.own import Own
 from echod.faults.query import Faults
 from echod.faults.stage import Afflicted, Shared, Timers
 from echod.faults.table import MAX_SEED, Moment
-from echod.http.refusals import Refusal
 from echod.settings import Settings
-
-_HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
-    401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
-    405: (("Allow", "GET"),),  # section 15.5.6
-    407: (("Proxy-Authenticate", 'Basic realm="echod"'),),  # section 15.5.8
-    426: (("Upgrade", "websocket"),),  # section 15.5.22
-    429: (("Retry-After", "5"),),
-    503: (("Retry-After", "5"),),
-}
-
-
-def refusal(status: int) -> Refusal:
-    """Return the answer to an opening handshake whose URL asks for `status`."""
-    return Refusal(status, "The URL asks for this status", _HEADERS.get(status, ()))
 
 
 class Faulty:
     """The faults of one connection."""
 
-    __slots__ = ("_ending", "_messages", "_own", "_timers", "faults", "seed")
+    __slots__ = ("_ending", "_messages", "_opening", "_own", "_timers", "faults", "seed")
 
     def __init__(self, faults: Faults, settings: Settings, clock: Any, connection: Afflicted, account: Account) -> None:
         """`clock` is the reactor. What is held is entered in `account`."""
@@ -50,6 +36,7 @@ class Faulty:
         shared = Shared(faults, settings, self.seed, clock, connection, account, self._timers)
         self._ending = Ending(shared) if faults.any_at(Moment.END) else None
         self._messages = Messages(shared, self._ending)
+        self._opening = Opening(faults, settings) if faults.any_at(Moment.OPENING) else None
         self._own = Own(shared) if faults.any_at(Moment.OWN) else None
 
     # The opening handshake.
@@ -57,6 +44,11 @@ class Faulty:
     def postpone(self, answer: Callable[[], None]) -> None:
         """Call `answer` when it is time to answer the opening handshake."""
         self._timers.call_later(self.faults.handshake_delay, answer)
+
+    @property
+    def alter(self) -> Callable[[bytes], bytes] | None:
+        """What makes the answer to the opening handshake wrong; None: it is right."""
+        return None if self._opening is None else self._opening.alter
 
     def begin(self) -> None:
         """Begin: the connection is open."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from echod.faults import kinds
+from echod.faults import heads, kinds
 from echod.settings import Compression
 
 MAX_SEED = 2**32 - 1
@@ -29,6 +29,7 @@ class Moment(StrEnum):
 
 
 NOTHING_WRONG = "Nothing is wrong here: the client goes on."
+FAILS = "Fails the connection: no message is sent or delivered."
 WAITS = "Waits, for as long as its own time limit allows."
 REFUSED = "Fails to connect. A library tells its user the status."
 
@@ -78,6 +79,113 @@ _ANSWER = "RFC 6455 section 4.1"
 
 OPENING = (
     Parameter(
+        "accept",
+        "Sec-WebSocket-Accept",
+        kinds.Choice(("wrong", "missing", "twice")),
+        Moment.OPENING,
+        "The answer has a Sec-WebSocket-Accept that belongs to another key (`wrong`), none (`missing`), or two "
+        "(`twice`).",
+        FAILS,
+        "RFC 6455 section 4.1",
+        "accept=wrong",
+        "answer with a Sec-WebSocket-Accept that is {}",
+    ),
+    Parameter(
+        "without",
+        "Without a field",
+        kinds.Choice(("upgrade", "connection")),
+        Moment.OPENING,
+        "The answer lacks the field `Upgrade` or `Connection`.",
+        FAILS,
+        "RFC 6455 section 4.1",
+        "without=upgrade",
+        "answer without {}",
+    ),
+    Parameter(
+        "upgrade",
+        "Upgrade",
+        kinds.Choice(("wrong",)),
+        Moment.OPENING,
+        "The answer upgrades to another protocol: `Upgrade: echo`.",
+        FAILS,
+        "RFC 6455 section 4.1",
+        "upgrade=wrong",
+        "upgrade to another protocol",
+    ),
+    Parameter(
+        "connection",
+        "Connection",
+        kinds.Choice(("wrong",)),
+        Moment.OPENING,
+        "The answer's `Connection` does not have the token `Upgrade`: it is `close`.",
+        FAILS,
+        "RFC 6455 section 4.1",
+        "connection=wrong",
+        "answer with `Connection: close`",
+    ),
+    Parameter(
+        "subprotocol",
+        "Subprotocol",
+        kinds.Pattern("a text without control characters", kinds.TEXT, "max_fault_text"),
+        Moment.OPENING,
+        "The server chooses this subprotocol, offered or not; empty: none.",
+        "Fails the connection if it has not offered this one. If it has offered some and none is chosen, it goes on.",
+        "RFC 6455 section 4.1",
+        "subprotocol=never-offered",
+        "choose the subprotocol “{}”",
+    ),
+    Parameter(
+        "extension",
+        "Extension",
+        kinds.Pattern("a text without control characters", kinds.TEXT, "max_fault_text", least=1),
+        Moment.OPENING,
+        "The answer names these extensions, offered or not. The connection goes on without any.",
+        "Fails the connection if it has not offered one of them, or can't read the field.",
+        "RFC 6455 sections 4.1 and 9.1",
+        "extension=never-offered",
+        "name the extension “{}”",
+    ),
+    Parameter(
+        "header",
+        "Another field",
+        kinds.Field("max_fault_text"),
+        Moment.OPENING,
+        "The answer has this field, too, also if it is a refusal. It may be given several times.",
+        "Ignores a field that it does not know.",
+        "RFC 9110 section 5.1",
+        "header=X-Tea:green",
+        "answer with the field “{}”",
+        unset=(),
+        most="max_fault_headers",
+    ),
+    Parameter(
+        "location",
+        "Redirect to",
+        kinds.Pattern(
+            "a path on this server, such as /other", r"/(?![/\\])[\u0021-\u005b\u005d-\u007e]*", "max_fault_text"
+        ),
+        Moment.OPENING,
+        "A status of 300 to 399 redirects to this path on this server.",
+        "May follow the redirect. A browser fails the connection.",
+        "RFC 6455 section 4.1",
+        "status=302&location=/",
+        "redirect to {}",
+        needs=("status",),
+        is_lasting=True,
+    ),
+    Parameter(
+        "body",
+        "Body",
+        kinds.Pattern("a text without control characters", kinds.TEXT, "max_fault_text"),
+        Moment.OPENING,
+        "A refusal has this body, as plain text.",
+        "Fails to connect. A library may show its user the body.",
+        "RFC 9110 section 6.4",
+        "status=503&body=tea+break",
+        "answer with the body “{}”",
+        needs=("status", "fail", "auth"),
+    ),
+    Parameter(
         "status",
         "HTTP status",
         kinds.Count(300, 599),
@@ -99,6 +207,57 @@ OPENING = (
         "handshake-delay=1s",
         unset=0.0,
         acts=False,
+    ),
+    Parameter(
+        "auth",
+        "Authentication",
+        kinds.Auth("max_fault_text"),
+        Moment.OPENING,
+        "The server refuses with 401 and WWW-Authenticate, until the request has these credentials: "
+        "`basic:USER:PASSWORD` or `bearer:TOKEN`.",
+        "Repeats the handshake with credentials if it has any, or fails to connect.",
+        "RFC 6455 section 4.1, RFC 9110 section 11.6",
+        "auth=basic:tea:green",
+        "ask for credentials",
+        acts=False,
+        is_lasting=True,
+    ),
+    Parameter(
+        "fail",
+        "Fail so many times",
+        kinds.Count(1, "max_failures"),
+        Moment.OPENING,
+        "The server refuses the first handshakes with this key, with `status` or 503, and then serves. With several "
+        "workers each of them counts for itself.",
+        "Fails to connect. A client that reconnects waits a little longer each time.",
+        "RFC 6455 section 7.2.3",
+        "fail=2&key=docs",
+        "refuse {} times",
+        needs=("key",),
+        acts=False,
+    ),
+    Parameter(
+        "key",
+        "Key of the failures",
+        kinds.Pattern("a text without control characters", kinds.TEXT, "max_fail_key", least=1),
+        Moment.OPENING,
+        "The name under which failures are counted. It is forgotten ten minutes after its last use.",
+        NOTHING_WRONG,
+        "",
+        "fail=2&key=docs",
+        needs=("fail",),
+        acts=False,
+    ),
+    Parameter(
+        "head",
+        "Malformed head",
+        kinds.Choice(tuple(heads.HEADS)),
+        Moment.OPENING,
+        "The answer's head is malformed; see [the list below](#head-a-malformed-answer).",
+        "Depends on the name.",
+        "RFC 9112",
+        "head=status-200",
+        "answer with a malformed head ({})",
     ),
 )
 
@@ -163,6 +322,30 @@ MESSAGES = (
 )
 
 OWN = (
+    Parameter(
+        "greeting",
+        "Greeting",
+        kinds.Pattern("a text without control characters", kinds.TEXT, "max_fault_text"),
+        Moment.OWN,
+        "The answer is followed by one text message, in the same write.",
+        "Delivers the message. It must not lose a frame that came with the answer.",
+        "RFC 6455 section 4.1",
+        "greeting=hello",
+        "greet with “{}”",
+    ),
+    Parameter(
+        "greeting-delay",
+        "Greeting delay",
+        kinds.Duration(0.0, "max_handshake_delay"),
+        Moment.OWN,
+        "The greeting comes this much later.",
+        NOTHING_WRONG,
+        "",
+        "greeting=hello&greeting-delay=500ms",
+        unset=0.0,
+        needs=("greeting",),
+        acts=False,
+    ),
     Parameter(
         "ping",
         "Ping",

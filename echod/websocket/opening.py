@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
-from echod.faults import query, stages
+from echod.faults import opening, query, stages
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
 from echod.http.head_reader import HeadReader
@@ -110,6 +110,7 @@ class Opening(Lending):
         settings = self.factory.settings
         try:
             asked = query.parse(request.query, settings)
+            opening.check_lasting(asked, request.fields)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
@@ -141,20 +142,26 @@ class Opening(Lending):
 
     def _answer_handshake(self, request: Request, asked: query.Faults) -> None:
         """Answer with 101, unless the URL asks for another status."""
-        if self.faulty is not None and self.faulty.faults.status is not None:
-            self.refuse(stages.refusal(self.faulty.faults.status))
-            return
+        if self.faulty is not None:
+            refusal = opening.asked_refusal(asked, request.fields, self.factory.failures)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         if request.path in self.factory.transforms:
             self._transform = self.factory.transforms[request.path]
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
         may_mirror = self._transform is None and self.faulty is None
-        agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        may_deflate = bool(request.extensions) and asked.extension is None
+        agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
         subprotocol = request.subprotocols[0] if request.subprotocols else None
+        if asked.subprotocol is not None:
+            subprotocol = asked.subprotocol or None
+        alter = None if self.faulty is None else self.faulty.alter
         if agreed is None:
-            self.open(request.key, subprotocol, None, {})
+            self.open(request.key, subprotocol, None, {}, alter)
         else:
             extension = Deflate(agreed.terms, self.factory.settings, self.account)
-            self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer})
+            self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer}, alter)
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
         if self.faulty is not None:
@@ -243,7 +250,9 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
         self._forget_head()  # because the close may take long
         if refusal.status:
-            self.sendData(render(refusal, formatdate(usegmt=True)))
+            alter = None if self.faulty is None else self.faulty.alter
+            octets = render(refusal, formatdate(usegmt=True))
+            self.sendData(octets if alter is None else alter(octets))
         self.dropConnection()
 
     def note_early_end(self, reason: BaseException | None) -> None:

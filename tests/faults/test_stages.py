@@ -23,7 +23,7 @@ from echod.core.turns import SHARE, STEP
 from echod.faults.ending import LOOK
 from echod.faults.frames import in_frames
 from echod.faults.messages import OVERHEAD
-from echod.faults.stages import refusal
+from echod.faults.opening import refusal
 from echod.http.refusals import render
 from echod.lane.native import Native
 from echod.settings import Compression
