@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from echod.core.log import LogFormat
-from echod.core.quantities import KIB, MIB
+from echod.core.quantities import GIB, KIB, MIB
 
 
 class Compression(StrEnum):
@@ -262,6 +262,12 @@ class Settings:
 
     max_fail_key: int = 64
     """Bytes of a key of `fail`: a UUID and a name."""
+
+    max_raw: int = 4 * KIB
+    """Bytes of `raw`, which are 8 KiB of the request head in hex."""
+
+    max_bomb: int = GIB
+    """What `bomb` may inflate to. It takes a MiB of the server's memory, and no client should take all of it."""
 
     @property
     def message_limit(self) -> int:

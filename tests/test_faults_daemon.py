@@ -1,20 +1,23 @@
 """A real daemon that misbehaves, over plain TCP and TLS: exactly the bytes that the URL asks for, and then a clean end.
 
-Knows frames and sockets. The expected bytes are written out here. Must never import the code that it tests.
+Knows frames and sockets. The expected bytes are written out here. Must never take them from the code that it
+tests.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+import zlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
 
+from echod.faults.bad import BAD
 from tests.daemon import Daemon
-from tests.frames import handshake
+from tests.frames import DEFLATE, TEXT, client_frame, deflated_octets, handshake
 from tests.tls import Certificate
 
 PATIENCE = 60.0
@@ -118,11 +121,11 @@ ANSWERS = {
 
 @pytest.mark.parametrize("query", ANSWERS)
 def test_an_answer_is_wrong_in_the_way_that_was_asked_for(daemon: Daemon, is_tls: bool, query: str) -> None:
-    offers = ("Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Extensions: permessage-deflate")
-    if "subprotocol=" not in query and "extension=" not in query:
-        offers = ()
-    if "extension=" not in query:
-        offers = offers[:1]
+    offers = []
+    if "subprotocol=" in query or "extension=" in query:
+        offers.append("Sec-WebSocket-Protocol: a, b")
+    if "extension=" in query:
+        offers.append(DEFLATE)
     with Peer(daemon, is_tls, handshake(f"/?{query}", *offers)) as peer:
         assert peer.take(len(ANSWERS[query])) == ANSWERS[query]
         # The server itself takes the connection for open, and ends it in order. Nothing else has come meanwhile.
@@ -186,3 +189,123 @@ def test_the_first_handshakes_with_a_key_fail(daemon: Daemon, is_tls: bool) -> N
     found = [status(f"fail=2&key=tea-{is_tls}&status=429") for _ in range(4)]
     assert found == [b"429", b"429", b"101", b"101"]
     assert status(f"fail=1&key=green-{is_tls}") == b"503"
+
+
+# Frames.
+
+INVALID = bytes.fromhex("cebae1bdb9cf83cebcceb5eda080656469746564")
+"""What the Autobahn testsuite sends in its cases 6.3.1 and 7.5.1."""
+
+STORED = b"\x00\x07\x00\xf8\xffunasked\x00"
+
+FRAMES = {
+    "raw=8A04746561": b"\x8a\x04tea",
+    "raw=ff": b"\xff",
+    "bad=masked": b"\x81\x86\x12\x34\x56\x78\x7f\x55\x25\x13\x77\x50",
+    "bad=rsv1": b"\xc1\x0dHello, world!",
+    "bad=rsv2": b"\xa1\x0dHello, world!",
+    "bad=rsv3": b"\x91\x0dHello, world!",
+    "bad=opcode-3": b"\x83\x00",
+    "bad=opcode-11": b"\x8b\x00",
+    "bad=ping-126": b"\x89\x7e\x00\x7e" + 126 * b"\xfe",
+    "bad=ping-fragmented": b"\x09\x09fragment1\x80\x09fragment2",
+    "bad=continuation": b"\x80\x18non-continuation payload",
+    "bad=interleaved": b"\x01\x09fragment1\x81\x09fragment2",
+    "bad=unfinished": b"\x01\x0aunfinished",
+    "bad=utf8": b"\x81\x14" + INVALID,
+    "bad=utf8-cut": b"\x81\x04\xce\xba\xe1\xbd",
+    "bad=length-16": b"\x81\x7e\x00\x05short",
+    "bad=length-64": b"\x81\x7f\x00\x00\x00\x00\x00\x00\x00\x05short",
+    "bad=length-msb": b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x05short",
+    "bad=close-1-octet": b"\x88\x01a",
+    "bad=close-1005": b"\x88\x02\x03\xed",
+    "bad=close-999": b"\x88\x02\x03\xe7",
+    "bad=close-utf8": b"\x88\x16\x03\xe8" + INVALID,
+    "bad=close-reason-124": b"\x88\x7e\x00\x7e\x03\xe8" + 124 * b"*",
+    "bad=behind-close": b"\x88\x02\x03\xe8\x81\x06behind",
+    "bad=deflate-garbage": b"\xc2\x08\x07garbage",
+    "bad=deflate-unasked": b"\xc1\x0d" + STORED,
+    "bad=deflate-window": b"\xc1\x05\x02\xde\xff\x0f\x00",
+}
+"""What comes after the answer to the handshake, by the query. A client that offers permessage-deflate gets it if it is
+needed."""
+
+NO_ECHO = {"unfinished", "length-msb", "close-1-octet", "close-1005", "close-999", "close-utf8", "close-reason-124"}
+
+
+def opened(peer: Peer) -> bytes:
+    """Read the answer to a handshake, and return its head."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += peer.take(1)
+    assert head.startswith(FIRST)
+    return head
+
+
+def test_every_wrong_frame_is_here() -> None:
+    assert {query for query in FRAMES if query.startswith("bad=")} == {f"bad={name}" for name in BAD}
+
+
+@pytest.mark.parametrize("query", FRAMES)
+def test_wrong_frames_byte_by_byte(daemon: Daemon, is_tls: bool, query: str) -> None:
+    name = query.removeprefix("bad=")
+    with Peer(daemon, is_tls, handshake(f"/?{query}", *[DEFLATE] * name.startswith("deflate"))) as peer:
+        head = opened(peer)
+        assert (b"permessage-deflate" in head) == (name in {"deflate-garbage", "deflate-window"})
+        assert peer.take(len(FRAMES[query])) == FRAMES[query]
+        peer.socket.sendall(client_frame(TEXT, b"tea") + b"\x88\x82\0\0\0\0\x03\xe8")
+        echo = b"" if name in NO_ECHO or name == "behind-close" else b"\x81\x03tea"
+        assert peer.rest() == echo + (b"" if name == "behind-close" else b"\x88\x02\x03\xe8")
+
+
+@pytest.mark.parametrize("query", FRAMES)
+def test_wrong_frames_after_echoes(daemon: Daemon, query: str) -> None:
+    deflate = [DEFLATE] * query.startswith("bad=deflate")
+    with Peer(daemon, False, handshake(f"/?{query}&after=2", *deflate)) as peer:
+        opened(peer)
+        peer.socket.sendall(client_frame(TEXT, b"1") + client_frame(TEXT, b"2"))
+        expected = b"\x81\x011\x81\x012" + FRAMES[query]
+        assert peer.take(len(expected)) == expected
+
+
+def test_a_window_that_was_agreed_on(daemon: Daemon) -> None:
+    """The message refers to what a client with a window of 512 bytes has forgotten, and one with 32 KiB has not."""
+    offer = "; ".join([DEFLATE, "server_max_window_bits=9"])
+    with Peer(daemon, False, handshake("/?bad=deflate-window", offer)) as peer:
+        assert b"server_max_window_bits=9" in opened(peer)
+        filling = peer.take(4 + 582)
+        assert filling == b"\xc1\x7e\x02\x46\x00\x40\x02\xbf\xfd" + 576 * b"x" + b"\x00"
+        far = peer.take(2)
+        far += peer.take(far[1])
+        large, small = zlib.decompressobj(-15), zlib.decompressobj(-9)
+        for inflater in (large, small):
+            assert inflater.decompress(filling[4:] + b"\0\0\xff\xff") == 576 * b"x"
+        assert large.decompress(far[2:] + b"\0\0\xff\xff") == b"xxx"
+        with pytest.raises(zlib.error, match="too far back"):
+            small.decompress(far[2:] + b"\0\0\xff\xff")
+
+
+@pytest.mark.parametrize(("size", "octets"), [("1", 1), ("1MiB", 2**20), ("20MiB", 20 * 2**20), ("3000001", 3000001)])
+def test_a_bomb(daemon: Daemon, is_tls: bool, size: str, octets: int) -> None:
+    with Peer(daemon, is_tls, handshake(f"/?bomb={size}", DEFLATE)) as peer:
+        opened(peer)
+        first, second = peer.take(2)
+        assert first == 0xC2
+        length = second if second < 126 else int.from_bytes(peer.take(2 if second == 126 else 8))
+        assert length < octets // 800 + 30
+        inflater = zlib.decompressobj(-9)
+        came = inflater.decompress(peer.take(length) + b"\0\0\xff\xff")
+        assert came == bytes(octets)
+        # What follows does not refer to what the server did not deflate itself.
+        peer.socket.sendall(client_frame(TEXT, deflated_octets(100 * b"tea"), rsv=4))
+        first, second = peer.take(2)
+        assert (first, inflater.decompress(peer.take(second) + b"\0\0\xff\xff")) == (0xC1, 100 * b"tea")
+
+
+@pytest.mark.parametrize("query", ["bad=deflate-garbage", "bad=deflate-window", "bomb=1MiB"])
+def test_what_needs_permessage_deflate_says_so(daemon: Daemon, query: str) -> None:
+    for more in ("", "&compression=off"):
+        offers = [DEFLATE] * bool(more)
+        with Peer(daemon, False, handshake(f"/?{query}{more}", *offers)) as peer:
+            assert b"400 Bad Request" in (answer := peer.rest())
+            assert b"needs an offer of permessage-deflate" in answer

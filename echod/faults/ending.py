@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
+from echod.faults.bad import BAD, bomb
 from echod.faults.stage import Shared
 from echod.faults.table import Moment
 
@@ -43,10 +44,31 @@ class Ending:
     def _act_if_due(self) -> None:
         if self._echoed != self._it.faults.after or not self._it.connection.in_open_state:
             return
+        for name, value in self._it.faults.at(Moment.FRAMES):
+            getattr(self, name)(value)
         ends = tuple(self._it.faults.at(Moment.END))
-        self.is_over = bool(ends)
+        self.is_over = self.is_over or bool(ends)
         for name, value in ends:
             getattr(self, name)(value)
+
+    # Frames that are wrong.
+
+    def raw(self, octets: bytes) -> None:
+        """Send bytes as they are."""
+        self._it.connection.send_wrong(iter((octets,)), len(octets))
+
+    def bad(self, name: str) -> None:
+        """Send a frame that breaks the rules."""
+        wrong = BAD[name]
+        if wrong.begins_close:
+            self._it.connection.begin_close(1000, "")
+        octets = wrong.make(*self._it.connection.agreed_window)
+        self._it.connection.send_wrong(iter((octets,)), len(octets))
+        self.is_over = wrong.is_last
+
+    def bomb(self, size: int) -> None:
+        """Send a message that inflates to much more."""
+        self._it.connection.send_wrong(bomb(size), 0)
 
     # The end.
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
+from echod.faults.bad import BAD
 from echod.faults.table import BY_ATTRIBUTE, PARAMETERS, Moment, Parameter
 from echod.settings import Settings
 
@@ -67,9 +68,21 @@ class Faults:
             if row.moment is moment and row.acts:
                 yield name, value
 
-    def any_at(self, moment: Moment) -> bool:
-        """Tell whether anything acts at a moment."""
-        return any(True for _ in self.at(moment))
+    def any_at(self, *moments: Moment) -> bool:
+        """Tell whether anything acts at one of these moments."""
+        return any(True for moment in moments for _ in self.at(moment))
+
+    @property
+    def needs_deflate(self) -> str | None:
+        """The parameter that makes no sense without permessage-deflate; None if there is none."""
+        if self.bomb is not None:
+            return "bomb"
+        return "bad" if self.bad is not None and BAD[self.bad].needs_deflate else None
+
+    @property
+    def forbids_deflate(self) -> bool:
+        """Whether an offer of permessage-deflate is declined."""
+        return self.extension is not None or (self.bad is not None and BAD[self.bad].forbids_deflate)
 
 
 NONE = Faults()
@@ -121,6 +134,8 @@ def _check(faults: Faults, given: Collection[str]) -> None:
                 raise FaultError(f"the parameter {row.name} cannot be combined with {other}")
     if faults.location is not None and not (faults.status and faults.status < 400):
         raise FaultError("the parameter location has no effect without a status of 300 to 399")
+    if faults.needs_deflate and faults.forbids_deflate:
+        raise FaultError(f"the parameter {faults.needs_deflate} needs permessage-deflate, which another one declines")
     if faults.reason and faults.close in (NO_CODE, NO_CLOSE_FRAME):
         raise FaultError("the parameter reason has no effect without a close code to send")
     if faults.close == NO_CLOSE_FRAME and (faults.abort or faults.stall):

@@ -42,6 +42,15 @@ class Afflicted(Protocol):
         """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` bytes of payload."""
         ...
 
+    @property
+    def agreed_window(self) -> tuple[int, bool]:
+        """What was agreed on for permessage-deflate: the server's window in bits, and whether it keeps its context."""
+        ...
+
+    def send_wrong(self, task: Iterator[bytes], size: int) -> None:
+        """Send what need not be frames, as a task that holds `size` bytes."""
+        ...
+
     def ping(self) -> None:
         """Send a ping."""
         ...

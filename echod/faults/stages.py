@@ -34,7 +34,7 @@ class Faulty:
         self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
         self._timers = Timers(clock, connection)
         shared = Shared(faults, settings, self.seed, clock, connection, account, self._timers)
-        self._ending = Ending(shared) if faults.any_at(Moment.END) else None
+        self._ending = Ending(shared) if faults.any_at(Moment.END, Moment.FRAMES) else None
         self._messages = Messages(shared, self._ending)
         self._opening = Opening(faults, settings) if faults.any_at(Moment.OPENING) else None
         self._own = Own(shared) if faults.any_at(Moment.OWN) else None

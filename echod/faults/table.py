@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from echod.faults import heads, kinds
+from echod.faults import bad, heads, kinds
 from echod.settings import Compression
 
 MAX_SEED = 2**32 - 1
@@ -25,6 +25,7 @@ class Moment(StrEnum):
     OPENING = "Before it opens"
     MESSAGES = "What happens to messages"
     OWN = "What comes of its own accord"
+    FRAMES = "Frames that are wrong"
     END = "How it ends"
 
 
@@ -358,6 +359,44 @@ OWN = (
     ),
 )
 
+FRAMES = (
+    Parameter(
+        "raw",
+        "These bytes",
+        kinds.Hex("max_raw"),
+        Moment.FRAMES,
+        "The server sends these bytes as they are, at once or after so many echoes (`after`).",
+        "Depends on the bytes.",
+        "RFC 6455 section 5.2",
+        "raw=8a0474656121",
+        "send the bytes {}",
+    ),
+    Parameter(
+        "bad",
+        "A wrong frame",
+        kinds.Choice(tuple(bad.BAD)),
+        Moment.FRAMES,
+        "The server sends a frame that breaks the rules, at once or after so many echoes (`after`); see [the list "
+        "below](#bad-wrong-frames).",
+        "Depends on the name.",
+        "RFC 6455 section 5",
+        "bad=masked",
+        "send a wrong frame ({})",
+    ),
+    Parameter(
+        "bomb",
+        "A bomb",
+        kinds.Size("max_bomb"),
+        Moment.FRAMES,
+        "The server sends a deflated message that inflates to so many zeros, a thousand times its size. A client that "
+        "does not offer permessage-deflate is refused.",
+        "Fails the connection, with 1009 if it sends a code, as soon as its limit on a message is passed.",
+        "RFC 6455 section 10.4",
+        "bomb=16MiB",
+        "send a message that inflates to {}",
+    ),
+)
+
 END = (
     Parameter(
         "close",
@@ -416,12 +455,12 @@ END = (
         "",
         "close=1001&after=3",
         unset=0,
-        needs=("close", "abort", "stall"),
+        needs=("close", "abort", "stall", "raw", "bad", "bomb"),
         acts=False,
     ),
 )
 
-PARAMETERS: dict[str, Parameter] = {row.name: row for row in (*OPENING, *MESSAGES, *OWN, *END)}
+PARAMETERS: dict[str, Parameter] = {row.name: row for row in (*OPENING, *MESSAGES, *OWN, *FRAMES, *END)}
 """All parameters by their names. At each moment they act in this order."""
 
 BY_ATTRIBUTE: dict[str, Parameter] = {row.attribute: row for row in PARAMETERS.values()}

@@ -7,7 +7,7 @@ everything that it shares with other connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -172,6 +172,12 @@ class Connection(Upkeep):
         self.act(action)
         if was_paused and not self.is_paused_by_url and not self.has_tasks and self.phase < LINGERING:
             self.take_turn()
+
+    def send_wrong(self, task: Iterator[bytes], size: int) -> None:
+        """Send what need not be frames, as a task that holds `size` bytes."""
+        if self.extension is not None:
+            self.extension.forget_sent()
+        self.do(task, size)
 
     def pause_for_url(self, is_paused: bool) -> None:
         """Stop or resume reading, because the URL asks for it."""

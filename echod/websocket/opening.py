@@ -10,6 +10,7 @@ from email.utils import formatdate
 from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
 from echod.faults import opening, query, stages
+from echod.http import extensions
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
 from echod.http.head_reader import HeadReader
@@ -34,6 +35,10 @@ class Opening(Lending):
 
     is_established = False
     """Whether the opening handshake was answered with 101."""
+
+    agreed_window = (extensions.FULL_WINDOW_BITS, True)
+    """What was agreed on for permessage-deflate: the server's window in bits, and whether it keeps its context. Only a
+    connection with faults needs to know."""
 
     _head: HeadReader | None = None
     _refusal: Refusal | None = None
@@ -151,8 +156,11 @@ class Opening(Lending):
             self._transform = self.factory.transforms[request.path]
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
         may_mirror = self._transform is None and self.faulty is None
-        may_deflate = bool(request.extensions) and asked.extension is None
+        may_deflate = bool(request.extensions) and not asked.forbids_deflate
         agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
+        if agreed is None and asked.needs_deflate:
+            self.refuse(bad_request(f"the parameter {asked.needs_deflate} needs an offer of permessage-deflate"))
+            return
         subprotocol = request.subprotocols[0] if request.subprotocols else None
         if asked.subprotocol is not None:
             subprotocol = asked.subprotocol or None
@@ -161,6 +169,8 @@ class Opening(Lending):
             self.open(request.key, subprotocol, None, {}, alter)
         else:
             extension = Deflate(agreed.terms, self.factory.settings, self.account)
+            if self.faulty is not None:
+                self.agreed_window = (extensions.promised_window_bits(agreed.answer), agreed.terms.server_keeps_context)
             self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer}, alter)
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
