@@ -269,6 +269,24 @@ class Settings:
     max_bomb: int = GIB
     """What `bomb` may inflate to. It takes a MiB of the server's memory, and no client should take all of it."""
 
+    max_slice: int = 64 * KIB
+    """The maximum of `slice`: the kernel cuts larger pieces itself."""
+
+    slice_pause: float = 0.001
+    """Seconds between two pieces of `slice`, so that the kernel has sent one before it gets the next."""
+
+    max_rate: int = GIB
+    """The maximum of `rate` and `read-rate`, in bytes a second: what a loopback carries."""
+
+    max_cut: int = GIB
+    """The maximum of `cut`, in bytes."""
+
+    max_reply_delay: float = 60.0
+    """The maximum of `pong` and `close-reply`: longer than libraries wait for a pong (20 s) or a Close frame (10 s)."""
+
+    max_burst: int = 100_000
+    """The maximum of `burst`, in messages: they are made while the client takes them, so that few wait."""
+
     @property
     def message_limit(self) -> int:
         """Bytes of the longest message that is echoed: a message that could not fit in `max_buffered` twice is not

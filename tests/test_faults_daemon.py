@@ -6,10 +6,13 @@ tests.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +20,7 @@ import pytest
 
 from echod.faults.bad import BAD
 from tests.daemon import Daemon
-from tests.frames import DEFLATE, TEXT, client_frame, deflated_octets, handshake
+from tests.frames import BINARY, DEFLATE, TEXT, client_frame, deflated_octets, handshake
 from tests.tls import Certificate
 
 PATIENCE = 60.0
@@ -309,3 +312,134 @@ def test_what_needs_permessage_deflate_says_so(daemon: Daemon, query: str) -> No
         with Peer(daemon, False, handshake(f"/?{query}{more}", *offers)) as peer:
             assert b"400 Bad Request" in (answer := peer.rest())
             assert b"needs an offer of permessage-deflate" in answer
+
+
+# Delivery.
+
+
+def test_slices(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?slice=7") + client_frame(TEXT, b"tea, green")) as peer:
+        expected = GOOD + b"\r\n\x81\x0atea, green"
+        pieces: list[bytes] = []
+        while len(b"".join(pieces)) < len(expected):
+            pieces.append(peer.socket.recv(65536))
+        assert b"".join(pieces) == expected
+        # A busy machine may receive some together.
+        assert all(len(piece) % 7 == 0 for piece in pieces[:-1])
+        assert len(pieces) > 10
+        peer.socket.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+        assert peer.rest() == b"\x88\x02\x03\xe8"
+
+
+def test_a_rate(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?rate=2000") + client_frame(BINARY, bytes(1000))) as peer:
+        began = time.monotonic()
+        opened(peer)
+        assert peer.take(1004) == b"\x82\x7e\x03\xe8" + bytes(1000)
+        # The first of twenty pieces in a second comes at once.
+        assert time.monotonic() - began > (len(GOOD) + 1004) / 2000 - 0.15
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5])
+def test_a_cut(daemon: Daemon, is_tls: bool, count: int) -> None:
+    for more in ("", "&slice=1", "&header=X-Tea:green", "&ping=100ms"):
+        with Peer(daemon, is_tls, handshake(f"/?cut={count}{more}") + client_frame(TEXT, b"tea")) as peer:
+            opened(peer)
+            assert peer.rest() == b"\x81\x03tea"[:count]
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_cut_with_a_reset(daemon: Daemon, count: int) -> None:
+    with Peer(daemon, False, handshake(f"/?cut={count}&abort") + client_frame(TEXT, b"tea")) as peer:
+        opened(peer)
+        assert peer.take(count) == b"\x81\x03tea"[:count]
+        with pytest.raises(ConnectionResetError):
+            peer.rest()
+
+
+def test_slow_reading(daemon: Daemon, is_tls: bool) -> None:
+    began = time.monotonic()
+    with Peer(daemon, is_tls, handshake("/?read-rate=2000")) as peer:
+        opened(peer)
+        # Over TLS a record can't be read before it is whole, so the pause comes behind it.
+        for _ in range(2):
+            peer.socket.sendall(client_frame(BINARY, bytes(1000)))
+            assert peer.take(1004) == b"\x82\x7e\x03\xe8" + bytes(1000)
+        assert time.monotonic() - began > 0.45
+        peer.socket.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+        assert peer.rest() == b"\x88\x02\x03\xe8"
+
+
+# Silence, and what comes of its own accord.
+
+PING = b"\x89\x83\0\0\0\0tea"
+
+
+def test_no_pong(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?pong=no")) as peer:
+        opened(peer)
+        peer.socket.sendall(PING + client_frame(TEXT, b"tea") + b"\x88\x82\0\0\0\0\x03\xe8")
+        assert peer.rest() == b"\x81\x03tea\x88\x02\x03\xe8"
+
+
+def test_late_pongs(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?pong=300ms")) as peer:
+        opened(peer)
+        peer.socket.sendall(PING + client_frame(TEXT, b"tea") + PING)
+        assert peer.take(15) == b"\x81\x03tea" + 2 * b"\x8a\x03tea"
+
+
+def test_pongs_that_nobody_asked_for(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?pong-every=100ms")) as peer:
+        opened(peer)
+        assert peer.take(6) == 3 * b"\x8a\x00"
+
+
+def test_a_late_reply_to_a_close_frame(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?close-reply=300ms")) as peer:
+        opened(peer)
+        began = time.monotonic()
+        peer.socket.sendall(b"\x88\x82\0\0\0\0\x03\xe8" + client_frame(TEXT, b"tea") + PING)
+        assert peer.rest() == b"\x88\x02\x03\xe8"
+        assert time.monotonic() - began > 0.29
+
+
+def test_no_reply_to_a_close_frame(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?close-reply=no&every=100ms&count=2")) as peer:
+        opened(peer)
+        peer.socket.sendall(b"\x88\x82\0\0\0\0\x03\xe8")
+        assert peer.take(6) == b"\x81\x011\x81\x012"
+        peer.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            peer.take(1)
+
+
+def test_numbered_messages_and_a_burst(daemon: Daemon, is_tls: bool) -> None:
+    with Peer(daemon, is_tls, handshake("/?burst=11&size=4&every=100ms&count=1")) as peer:
+        opened(peer)
+        numbers = [f"{number} ".ljust(4, "x")[:4] for number in range(1, 12)]
+        assert peer.take(11 * 6 + 3) == b"".join(b"\x81\x04" + text.encode() for text in numbers) + b"\x81\x011"
+
+
+def test_a_burst_waits_for_a_client_that_does_not_read(daemon: Daemon) -> None:
+    with Peer(daemon, False, handshake("/?burst=4000&size=64KiB")) as peer:
+        opened(peer)
+        first = peer.take(10 + 65536)
+        assert first[:14] == b"\x81\x7f" + (65536).to_bytes(8) + b"1 xx"
+        time.sleep(0.3)
+        held = int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{daemon.pid}/status").read_text())[0])
+        assert held < 150_000, "it is 256 MiB in all"
+
+
+def test_changed_bits(daemon: Daemon, is_tls: bool) -> None:
+    messages = [b"tea, green", "grün, ünly".encode(), b"", "☕".encode()] * 3
+    with Peer(daemon, is_tls, handshake("/?mutate=2&seed=7")) as peer:
+        opened(peer)
+        peer.socket.sendall(b"".join(client_frame(TEXT, message) for message in messages))
+        for number, message in enumerate(messages, 1):
+            first, size = peer.take(2)
+            echo = peer.take(size)
+            assert first == 0x81
+            echo.decode()
+            flipped = sum((one ^ other).bit_count() for one, other in zip(echo, message, strict=True))
+            assert flipped == (number % 2 == 0)

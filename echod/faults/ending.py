@@ -46,10 +46,14 @@ class Ending:
             return
         for name, value in self._it.faults.at(Moment.FRAMES):
             getattr(self, name)(value)
-        ends = tuple(self._it.faults.at(Moment.END))
+        ends = tuple((name, value) for name, value in self._it.faults.at(Moment.END) if self._ends(name))
         self.is_over = self.is_over or bool(ends)
         for name, value in ends:
             getattr(self, name)(value)
+
+    def _ends(self, name: str) -> bool:
+        """Tell whether a parameter ends the connection now: `cut` says where an `abort` does."""
+        return name != "abort" or self._it.faults.cut is None
 
     # Frames that are wrong.
 
@@ -80,7 +84,7 @@ class Ending:
             self._it.connection.begin_close(None if code == NO_CODE else code, self._it.faults.reason)
 
     def abort(self, _: Any) -> None:
-        """Reset the connection."""
+        """Reset the connection once the peer has taken what was sent."""
         self._it.connection.prepare_reset()
         # Not now, because the answers to this read are not written yet.
         self._it.timers.call_later(0, self._reset_when_taken)

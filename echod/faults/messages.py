@@ -46,7 +46,7 @@ class Message(NamedTuple):
 class Messages:
     """The messages of one connection."""
 
-    __slots__ = ("_ending", "_held", "_it", "_random", "_steps")
+    __slots__ = ("_ending", "_held", "_it", "_mutating", "_passed", "_random", "_steps")
 
     def __init__(self, shared: Shared, ending: Ending | None) -> None:
         """Held messages are entered in the account. `ending` is told of each echo."""
@@ -54,6 +54,8 @@ class Messages:
         self._ending = ending
         # `random()` after `seed(int)` is one of the few things that Python promises to keep the same.
         self._random = Random(shared.seed)
+        self._mutating: Random | None = None
+        self._passed = 0
         self._held: deque[Message] = deque()
         # These functions are not bound to this object, which would then refer to itself.
         self._steps = tuple((getattr(Messages, name), value) for name, value in shared.faults.at(Moment.MESSAGES))
@@ -89,6 +91,23 @@ class Messages:
     def drop(self, message: Message, share: float) -> Message | None:
         """Lose a share of the messages."""
         return None if self._random.random() < share else message
+
+    def mutate(self, message: Message, every: int) -> Message:
+        """Flip a bit in one of so many echoes. The lowest bit of a character's last octet leaves a text UTF-8."""
+        self._passed += 1
+        if self._passed % every or not message.payload:
+            return message
+        if self._mutating is None:
+            self._mutating = Random(self._it.seed + 2**32)
+        payload = bytearray(message.payload)
+        at = int(self._mutating.random() * len(payload))
+        if message.is_binary:
+            payload[at] ^= 1 << int(self._mutating.random() * 8)
+        else:
+            while at + 1 < len(payload) and payload[at + 1] & 0xC0 == 0x80:
+                at += 1
+            payload[at] ^= 1
+        return message._replace(payload=bytes(payload))
 
     def fragment(self, message: Message, size: int) -> Message:
         """Cut the echo into frames."""

@@ -186,7 +186,7 @@ class Failures:
 
     def fails(self, key: str, times: int) -> bool:
         """Count a handshake, and tell whether it is one of the first `times`."""
-        now = self._clock.seconds()
+        now: float = self._clock.seconds()
         self._forget(now)
         _, count = self._counts.pop(key, (now, 0))
         self._counts[key] = (now, min(count + 1, self._settings.max_failures + 1))

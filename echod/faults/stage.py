@@ -12,10 +12,14 @@ from typing import Any, Protocol
 from echod.core.account import Account
 from echod.faults.query import Faults
 from echod.settings import Settings
+from echod.upstream.carriers import Carrier
 
 
 class Afflicted(Protocol):
     """What the stages need of a connection."""
+
+    carrier: Carrier
+    """What carries it."""
 
     @property
     def in_open_state(self) -> bool:
@@ -53,6 +57,22 @@ class Afflicted(Protocol):
 
     def ping(self) -> None:
         """Send a ping."""
+        ...
+
+    def pong(self, payload: bytes) -> None:
+        """Send a pong."""
+        ...
+
+    def await_nothing(self) -> None:
+        """Keep the connection for the time of a stall, whatever it does."""
+        ...
+
+    def cut_off(self) -> None:
+        """End the TCP connection as the URL asks, wherever it is."""
+        ...
+
+    def read_slowly(self, is_paused: bool) -> None:
+        """Stop or resume reading, and process what was read."""
         ...
 
     def begin_close(self, code: int | None, reason: str) -> None:

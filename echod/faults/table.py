@@ -25,6 +25,8 @@ class Moment(StrEnum):
     OPENING = "Before it opens"
     MESSAGES = "What happens to messages"
     OWN = "What comes of its own accord"
+    REPLIES = "How it answers pings and closes"
+    WIRE = "How it is delivered"
     FRAMES = "Frames that are wrong"
     END = "How it ends"
 
@@ -254,7 +256,7 @@ OPENING = (
         "Malformed head",
         kinds.Choice(tuple(heads.HEADS)),
         Moment.OPENING,
-        "The answer's head is malformed; see [the list below](#head-a-malformed-answer).",
+        "The head of the answer is malformed.",
         "Depends on the name.",
         "RFC 9112",
         "head=status-200",
@@ -279,12 +281,23 @@ MESSAGES = (
         "Seed",
         kinds.Count(0, MAX_SEED),
         Moment.MESSAGES,
-        "With a number here, the same messages are lost each time.",
+        "With a number here, the same messages are lost or changed each time.",
         NOTHING_WRONG,
         "",
         "drop=0.5&seed=7",
-        needs=("drop",),
+        needs=("drop", "mutate"),
         acts=False,
+    ),
+    Parameter(
+        "mutate",
+        "Change a bit",
+        kinds.Count(1, "max_after"),
+        Moment.MESSAGES,
+        "One bit of every so many echoes is flipped, chosen by `seed`. A text stays UTF-8.",
+        "Notices it only if its user compares the messages.",
+        "",
+        "mutate=2&seed=7",
+        "flip a bit in one of {} echoes",
     ),
     Parameter(
         "fragment",
@@ -357,6 +370,138 @@ OWN = (
         "RFC 6455 section 5.5.2",
         "ping=200ms",
     ),
+    Parameter(
+        "pong-every",
+        "Pongs",
+        kinds.Duration("min_ping", "max_ping"),
+        Moment.OWN,
+        "The server sends a pong this often, which nobody asked for.",
+        "Ignores it.",
+        "RFC 6455 section 5.5.3",
+        "pong-every=200ms",
+        "send a pong every {}",
+    ),
+    Parameter(
+        "every",
+        "Messages",
+        kinds.Duration("min_ping", "max_ping"),
+        Moment.OWN,
+        "The server sends a text message this often, with the numbers from 1 on.",
+        "Delivers them.",
+        "",
+        "every=200ms&count=3",
+        "send a numbered message every {}",
+    ),
+    Parameter(
+        "count",
+        "So many of them",
+        kinds.Count(1, "max_after"),
+        Moment.OWN,
+        "After so many of the numbered messages the server sends no more.",
+        NOTHING_WRONG,
+        "",
+        "every=200ms&count=3",
+        needs=("every",),
+        acts=False,
+    ),
+    Parameter(
+        "burst",
+        "Burst",
+        kinds.Count(1, "max_burst"),
+        Moment.OWN,
+        "The server sends so many text messages as soon as the connection is open, as fast as the client takes them.",
+        "Delivers them all, in order.",
+        "",
+        "burst=3&size=8",
+        "send {} messages at once",
+    ),
+    Parameter(
+        "size",
+        "Size of each",
+        kinds.Size("max_message_size"),
+        Moment.OWN,
+        "Each message of the burst has so many bytes; without it 125.",
+        NOTHING_WRONG,
+        "",
+        "burst=3&size=8",
+        needs=("burst",),
+        acts=False,
+    ),
+)
+
+REPLIES = (
+    Parameter(
+        "pong",
+        "Pongs are",
+        kinds.Duration(0.0, "max_reply_delay", ("no",)),
+        Moment.REPLIES,
+        "The server never answers pings (`no`), or answers them this much later.",
+        "Waits for the pong, and fails the connection at its own time limit if it has one.",
+        "RFC 6455 section 5.5.2",
+        "pong=no",
+        "answer pings: {}",
+    ),
+    Parameter(
+        "close-reply",
+        "Reply to a Close frame",
+        kinds.Duration(0.0, "max_reply_delay", ("no",)),
+        Moment.REPLIES,
+        "The server does not answer the client's Close frame (`no`), or answers it this much later. It keeps the "
+        "connection for two minutes.",
+        "Waits for the reply, and ends TCP at its own time limit.",
+        "RFC 6455 sections 5.5.1 and 7.1.1",
+        "close-reply=no",
+        "answer a Close frame: {}",
+    ),
+)
+
+WIRE = (
+    Parameter(
+        "slice",
+        "Slices",
+        kinds.Count(1, "max_slice"),
+        Moment.WIRE,
+        "The server writes so many bytes at a time, the answer to the handshake included, each in a TCP segment of its "
+        "own.",
+        "Puts them together: TCP is a stream of bytes.",
+        "RFC 6455 section 5.4",
+        "slice=1",
+        "write {} bytes at a time",
+    ),
+    Parameter(
+        "rate",
+        "Rate of sending",
+        kinds.Size("max_rate"),
+        Moment.WIRE,
+        "The server sends no more than so many bytes a second, the answer to the handshake included.",
+        WAITS,
+        "",
+        "rate=1KiB",
+        "send at most {} a second",
+    ),
+    Parameter(
+        "cut",
+        "Cut",
+        kinds.Count(0, "max_cut"),
+        Moment.WIRE,
+        "TCP ends after so many bytes behind the answer to the handshake, wherever that is; with `abort` it is reset "
+        "there.",
+        "Reports code 1006, and delivers nothing of an incomplete message.",
+        "RFC 6455 section 7.1.5",
+        "cut=3",
+        "end TCP after {} bytes",
+    ),
+    Parameter(
+        "read-rate",
+        "Rate of reading",
+        kinds.Size("max_rate"),
+        Moment.WIRE,
+        "The server reads no more than so many bytes a second.",
+        "Stops sending, and tells its user that what was sent waits.",
+        "",
+        "read-rate=100",
+        "read at most {} a second",
+    ),
 )
 
 FRAMES = (
@@ -376,8 +521,7 @@ FRAMES = (
         "A wrong frame",
         kinds.Choice(tuple(bad.BAD)),
         Moment.FRAMES,
-        "The server sends a frame that breaks the rules, at once or after so many echoes (`after`); see [the list "
-        "below](#bad-wrong-frames).",
+        "The server sends a frame that breaks the rules, at once or after so many echoes (`after`).",
         "Depends on the name.",
         "RFC 6455 section 5",
         "bad=masked",
@@ -460,7 +604,9 @@ END = (
     ),
 )
 
-PARAMETERS: dict[str, Parameter] = {row.name: row for row in (*OPENING, *MESSAGES, *OWN, *FRAMES, *END)}
+PARAMETERS: dict[str, Parameter] = {
+    row.name: row for row in (*OPENING, *MESSAGES, *OWN, *REPLIES, *WIRE, *FRAMES, *END)
+}
 """All parameters by their names. At each moment they act in this order."""
 
 BY_ATTRIBUTE: dict[str, Parameter] = {row.attribute: row for row in PARAMETERS.values()}

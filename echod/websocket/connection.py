@@ -68,6 +68,8 @@ class Connection(Upkeep):
         else:
             receive = _RECEIVERS[self.phase]
             self.act(lambda: receive(self, data))
+        if self.faulty is not None:
+            self.faulty.came(len(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
@@ -77,7 +79,7 @@ class Connection(Upkeep):
         self.forget_what_came()
         self.forget_tasks()
         if self.faulty is not None:
-            self.faulty.stop()
+            self.faulty.lose()
             self.faulty = None
         self.factory.lost(self)
         self.carrier = NO_CARRIER
@@ -178,6 +180,26 @@ class Connection(Upkeep):
         if self.extension is not None:
             self.extension.forget_sent()
         self.do(task, size)
+
+    def pong(self, payload: bytes) -> None:
+        """Send a pong."""
+        self.sendPong(payload or None)
+
+    def await_nothing(self) -> None:
+        """Keep the connection for the time of a stall, whatever it does."""
+        self.factory.stalled(self)
+
+    def cut_off(self) -> None:
+        """End the TCP connection as the URL asks, wherever it is."""
+        assert self.faulty is not None
+        self.faulty.cut_off()
+
+    def read_slowly(self, is_paused: bool) -> None:
+        """Stop or resume reading, and process what was read."""
+        if is_paused:
+            self.pause(Pause.RATE)
+        else:
+            self.resume(Pause.RATE)
 
     def pause_for_url(self, is_paused: bool) -> None:
         """Stop or resume reading, because the URL asks for it."""

@@ -210,4 +210,4 @@ def show_field(name: bytes, value: bytes, cut: int | None = None) -> str:
 def _faults(facts: Facts) -> dict[str, Any]:
     asked = facts.faults
     told = {name: getattr(asked, name.replace("-", "_")) for name in asked.names}
-    return told | ({"seed": facts.seed} if asked.drop else {})
+    return told | ({"seed": facts.seed} if asked.drop or asked.mutate else {})

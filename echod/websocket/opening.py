@@ -131,6 +131,7 @@ class Opening(Lending):
         for name in asked.names:
             self.factory.counts.fault(name)
         self.faulty = stages.Faulty(asked, self.factory.settings, self.factory.clock, self.whole, self.account)
+        self.carrier = self.faulty.wrap(self.carrier)
         if not asked.handshake_delay:
             self._answer_handshake(request, asked)
             return
@@ -164,7 +165,7 @@ class Opening(Lending):
         subprotocol = request.subprotocols[0] if request.subprotocols else None
         if asked.subprotocol is not None:
             subprotocol = asked.subprotocol or None
-        alter = None if self.faulty is None else self.faulty.alter
+        alter = None if self.faulty is None else self.faulty.answer
         if agreed is None:
             self.open(request.key, subprotocol, None, {}, alter)
         else:
@@ -260,9 +261,8 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
         self._forget_head()  # because the close may take long
         if refusal.status:
-            alter = None if self.faulty is None else self.faulty.alter
             octets = render(refusal, formatdate(usegmt=True))
-            self.sendData(octets if alter is None else alter(octets))
+            self.sendData(octets if self.faulty is None else self.faulty.answer(octets))
         self.dropConnection()
 
     def note_early_end(self, reason: BaseException | None) -> None:
