@@ -604,9 +604,9 @@ END = (
     ),
 )
 
-PARAMETERS: dict[str, Parameter] = {
-    row.name: row for row in (*OPENING, *MESSAGES, *OWN, *REPLIES, *WIRE, *FRAMES, *END)
-}
+ROWS = (*OPENING, *MESSAGES, *OWN, *REPLIES, *WIRE, *FRAMES, *END)
+
+PARAMETERS: dict[str, Parameter] = {row.name: row for row in ROWS}
 """All parameters by their names. At each moment they act in this order."""
 
 BY_ATTRIBUTE: dict[str, Parameter] = {row.attribute: row for row in PARAMETERS.values()}

@@ -39,25 +39,29 @@ def _group(moment: Moment, settings: Settings) -> str:
 
 
 def _field(row: Parameter, settings: Settings) -> str:
-    name, form = row.name, row.kind.form(settings)
-    about = f'id="fault-{name}"'
-    hint = f'aria-describedby="hint-{name}"'
-    example = dict(parse_qsl(row.example)).get(name, "")
-    places = f'placeholder="e.g. {escape(example)}" spellcheck="false" autocapitalize="off"'
+    form = row.kind.form(settings)
     choices = "".join(f'<option value="{escape(choice)}"></option>' for choice in form.get("choices", ()))
-    listed = _LISTS.get(name, f"choices-{name}" if choices else "")
+    place = _LISTS.get(row.name, f"choices-{row.name}" if choices and not form.get("flag") else "")
+    example = escape(dict(parse_qsl(row.example)).get(row.name, ""))
+    about = f'id="fault-{row.name}" aria-describedby="hint-{row.name}"'
     if form.get("flag"):
-        field, choices = f'<input {about} type="checkbox" {hint}>', ""
+        field = f'<input {about} type="checkbox">'
     elif row.most:
-        field = f'<textarea {about} rows="2" {places} {hint}></textarea>'
+        field = f'<textarea {about} rows="2" placeholder="e.g. {example}" spellcheck="false"></textarea>'
     else:
-        field = f'<input {about} class="code" {f"list={listed!r} " * bool(listed)}{places} {hint}>'.replace("'", '"')
+        listed = f' list="{place}"' if place else ""
+        words = f'placeholder="e.g. {example}" spellcheck="false" autocapitalize="off"'
+        field = f'<input {about} class="code" {words}{listed}>'
     does = re.sub("`(.*?)`", r"<code>\1</code>", escape(row.does))
-    more = f'        <datalist id="{listed}">{choices}</datalist>\n' if choices else ""
-    return (
-        f'      <div class="fault">\n        <label for="fault-{name}">{escape(row.label)} <code>{name}</code></label>\n'
-        f'        {field}\n        <p class="hint" id="hint-{name}">{does}</p>\n{more}      </div>\n'
-    )
+    lines = [
+        '<div class="fault">',
+        f'  <label for="fault-{row.name}">{escape(row.label)} <code>{row.name}</code></label>',
+        f"  {field}",
+        f'  <p class="hint" id="hint-{row.name}">{does}</p>',
+        *([f'  <datalist id="{place}">{choices}</datalist>'] if place and row.name not in _LISTS else []),
+        "</div>",
+    ]
+    return "".join(f"      {line}\n" for line in lines)
 
 
 def _check(row: Parameter, settings: Settings) -> dict[str, object]:
