@@ -108,6 +108,10 @@ class Settings:
     has_faults: bool = True
     """Whether the parameters of a URL (`faults`) take effect."""
 
+    fault: str | None = None
+    """The query that every connection has, without a `?`. The URL's own parameters take precedence, each by its
+    name."""
+
     has_console: bool = True
     """Whether a plain GET gets the console page; otherwise it gets HTTP 426."""
 

@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from echod.faults.heads import HEADS
-from echod.faults.query import FaultError, Faults
-from echod.faults.table import BY_ATTRIBUTE, Moment
+from echod.faults.query import FaultError, Faults, names_in
+from echod.faults.table import PARAMETERS, Moment
 from echod.http.refusals import Refusal
 from echod.http.request import Fields
 from echod.settings import Settings
@@ -223,12 +223,16 @@ def _is_authorized(wanted: tuple[str, str], fields: Fields) -> bool:
 # What must not outlast a connection.
 
 
-def check_lasting(faults: Faults, fields: Fields) -> None:
-    """Raise `FaultError` if the request has a foreign Origin and asks for something that a browser may keep."""
-    if not is_foreign(fields):
+def check_lasting(faults: Faults, query: str, fields: Fields) -> None:
+    """Raise `FaultError` if a request with a foreign Origin asks for something that a browser may keep.
+
+    What the operator asks for (`--fault`) was not chosen by the page, so only the names in `query` are judged.
+    """
+    if not faults.names or not is_foreign(fields):
         return
-    lasting = [row.name for name, row in BY_ATTRIBUTE.items() if row.is_lasting and getattr(faults, name) is not None]
-    if any(not passes(name) for name, _ in faults.header):
+    own = names_in(query)
+    lasting = [row.name for row in PARAMETERS.values() if row.is_lasting and row.name in own]
+    if "header" in own and any(not passes(name) for name, _ in faults.header):
         lasting.append("header")
     if lasting:
         raise FaultError(

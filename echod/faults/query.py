@@ -90,23 +90,36 @@ NONE = Faults()
 
 
 def parse(query: str, settings: Settings) -> Faults:
-    """Return what the query of a request target asks for: nothing if the operator has turned that off. `query` has no
-    `?`. Raises `FaultError`."""
-    if not query or not settings.has_faults:
+    """Return what the query of a request target asks for, and of the operator's (`--fault`) what it does not name:
+    nothing if the operator has turned that off. `query` has no `?`. Raises `FaultError`."""
+    if not settings.has_faults:
         return NONE
+    texts = _texts(query)
+    if settings.fault:
+        texts = _texts(settings.fault) | texts
+    if not texts:
+        return NONE
+    faults = Faults(**{PARAMETERS[name].attribute: _read(PARAMETERS[name], texts[name], settings) for name in texts})
+    _check(faults, texts.keys())
+    return faults
+
+
+def names_in(query: str) -> set[str]:
+    """Return the names of the parameters in a query, whether echod knows them or not."""
+    return {unquote_plus(pair.partition("=")[0]) for pair in query.split("&") if pair}
+
+
+def _texts(query: str) -> dict[str, list[str]]:
+    """Return the values of echod's own parameters, as they are written."""
     texts: dict[str, list[str]] = {}
-    for pair in query.split("&"):
+    for pair in query.split("&") if query else ():
         name, _, text = pair.partition("=")
         name = unquote_plus(name)
         if name in texts and not PARAMETERS[name].most:
             raise FaultError(f"the parameter {name} is given twice")
         if name in PARAMETERS:
             texts.setdefault(name, []).append(text)
-    if not texts:
-        return NONE
-    faults = Faults(**{PARAMETERS[name].attribute: _read(PARAMETERS[name], texts[name], settings) for name in texts})
-    _check(faults, texts.keys())
-    return faults
+    return texts
 
 
 def _read(row: Parameter, texts: list[str], settings: Settings) -> Any:

@@ -200,6 +200,7 @@ class EchoFactory(WebSocketServerFactory):
         """The options for which Python has to know of each connection from its beginning."""
         settings = self.settings
         options = {
+            "--fault": settings.fault,
             "--log-messages": settings.log_messages,
             "--log-frames": settings.log_frames,
             "--max-connections-per-address": settings.max_connections_per_address is not None,

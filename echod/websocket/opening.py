@@ -115,7 +115,7 @@ class Opening(Lending):
         settings = self.factory.settings
         try:
             asked = query.parse(request.query, settings)
-            opening.check_lasting(asked, request.fields)
+            opening.check_lasting(asked, request.query, request.fields)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
