@@ -96,6 +96,9 @@ class Closing(Opening):
         """Send a Close frame. From now on the deadline runs, and the connection is read for the peer's Close frame."""
         if self.faulty is not None:
             self.faulty.flush()
+        if self.report is not None and self.in_open_state:
+            why = f"fails the connection: {code} {(reasonUtf8 or b'').decode(errors='replace')}"
+            self.report.tell("begins the close, and is answered" if isReply else why)
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.enter(CLOSING)
         self.factory.start_close_deadline(self.whole)

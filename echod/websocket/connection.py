@@ -81,6 +81,7 @@ class Connection(Upkeep):
         if self.faulty is not None:
             self.faulty.lose()
             self.faulty = None
+        self.report = None
         self.factory.lost(self)
         self.carrier = NO_CARRIER
         self.forget()

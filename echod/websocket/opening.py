@@ -14,13 +14,14 @@ from echod.http import extensions
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
 from echod.http.head_reader import HeadReader
-from echod.http.paths import INFO_PATH
+from echod.http.paths import FRAMES_PATH, INFO_PATH
 from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, NO_ROOM, Refusal, bad_request, render
 from echod.http.request import PageRequest, Request
 from echod.lane.large import Octets
 from echod.upstream import tls_sessions
 from echod.websocket import info
 from echod.websocket.compression import Deflate
+from echod.websocket.frame_report import FED, FrameReport
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import OPEN, OPENING
@@ -155,8 +156,12 @@ class Opening(Lending):
                 return
         if request.path in self.factory.transforms:
             self._transform = self.factory.transforms[request.path]
+        if request.path == FRAMES_PATH:
+            settings = self.factory.settings
+            self.report = FrameReport(self.whole, settings.log_cut, self.factory.clock.seconds)
+            self.slice_size = FED
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
-        may_mirror = self._transform is None and self.faulty is None
+        may_mirror = self._transform is None and self.faulty is None and self.report is None
         may_deflate = bool(request.extensions) and not asked.forbids_deflate
         agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
         if agreed is None and asked.needs_deflate:
@@ -187,7 +192,8 @@ class Opening(Lending):
         # own time.
         self.since = self.seen_at if self.faulty is None else self.factory.clock.seconds()
         self.factory.established(self.whole)
-        if self._transform is None and self.faulty is None and not self.factory.settings.tells_each_message:
+        only_echoes = self._transform is None and self.faulty is None and self.report is None
+        if only_echoes and not self.factory.settings.tells_each_message:
             self._codec = self.factory.codec
         self.carrier.register(self)
 
