@@ -23,7 +23,7 @@ def test_each_line_runs(tmp_path: Path) -> None:
     (tmp_path / "talk.py").write_text(program)
     documents.prepare(tmp_path)
     lines = re.findall(r"^```sh\n(.*)\n```$", PLACE.read_text(), re.MULTILINE)
-    with Daemon() as daemon, ThreadPoolExecutor(8) as pool:
+    with Daemon() as daemon, ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda line: documents.run_line(line, tmp_path, daemon.port), lines))
     assert [(one.args[2], one.stderr) for one in done if one.stderr or one.returncode] == []
     assert all(re.match(r"[0-9.]+ s  ", one.stdout) for one in done)
