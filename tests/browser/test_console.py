@@ -127,6 +127,40 @@ def test_the_number_of_a_connection_to_info(browser: Browser, errors: list[str])
     assert not errors
 
 
+def test_the_frames_of_this_browser(page: Page) -> None:
+    expect(page.locator("#frames")).to_be_hidden()
+    field(page, "Path").fill("/frames")
+    connect(page)
+    send(page)
+    row = page.locator("#frame-rows tr").first
+    expect(row).to_contain_text("is a whole message")
+    expect(row).to_contain_text("FIN")
+    assert bytes.fromhex(row.locator("td").last.inner_text()).decode() == field(page, "Text to send").input_value()
+    button(page, "Disconnect").click()
+    expect(page.locator("#frame-rows tr").first).to_contain_text("begins the close")
+
+
+def test_the_lines_that_repeat_what_was_clicked(page: Page, daemon: Daemon) -> None:
+    field(page, "Close with code close").fill("1001")
+    field(page, "Reason reason").fill("it's over")
+    page.get_by_text("The same in a link, a shell, Python and JavaScript").click()
+    url = f"{daemon.url}/?close=1001&reason=it%27s%20over"
+    expect(page.locator("#again-python")).to_have_text(f"python -m websockets '{url}'")
+    expect(page.locator("#again-javascript")).to_contain_text(f'new WebSocket("{url}")')
+    expect(page.locator("#again-curl")).to_contain_text(f"'{url.replace('ws:', 'http:')}' -H 'Connection: Upgrade'")
+    assert (page.locator("#again-link").get_attribute("href") or "").startswith("./?close=1001&reason=it")
+
+
+def test_several_fields_go_to_the_url_and_back(page: Page) -> None:
+    field(page, "Another field header").fill("X-A: b\nX-C: d")
+    query = urlsplit(field(page, "URL").input_value()).query
+    assert query == "header=X-A%3A%20b&header=X-C%3A%20d"
+    field(page, "URL").fill(field(page, "URL").input_value() + "&bad=masked")
+    expect(field(page, "Another field header")).to_have_value("X-A: b\nX-C: d")
+    expect(field(page, "A wrong frame bad")).to_be_visible()
+    expect(page.locator("#promise")).to_contain_text("answer with the field “X-A: b”, “X-C: d”")
+
+
 @pytest.mark.parametrize("first", ["no JSON", "null", '{"number": "17/../../x"}', '{"number": {}}'])
 def test_a_number_that_is_none(page: Page, first: str) -> None:
     """Any server may be at the other end, and its first message may say anything."""
