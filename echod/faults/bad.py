@@ -115,7 +115,7 @@ def _behind_window(window_bits: int, keeps_context: bool) -> bytes:
     """
     window = 1 << window_bits
     if window_bits == FULL_WINDOW_BITS or not keeps_context:
-        return _deflated(_far_back(window))
+        return _deflated(_far_back(1 << FULL_WINDOW_BITS))
     return _deflated(_stored((window + 64) * b"x")) + _deflated(_far_back(window + 32))
 
 

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from echod.core.quantities import KIB
 from echod.faults.stage import Shared
-from echod.upstream.carriers import Carrier
+from echod.upstream.carriers import NO_CARRIER, Carrier
 
 FULL = 64 * KIB
 """While more bytes wait here, the connection is not read, as with Twisted's own buffer."""
@@ -162,7 +162,7 @@ class Wire(Carrier):
 
     def reset(self) -> None:
         """Close at once. Unsent bytes are lost."""
-        self.stop()
+        self._forget()
         self._inner.reset()
 
     def _when_written(self, action: Callable[[], None]) -> None:
@@ -172,7 +172,11 @@ class Wire(Carrier):
             action()
 
     def stop(self) -> None:
-        """Forget everything: the connection is over."""
+        """Forget everything: the connection is gone. The transport may still refer to this object."""
+        self._forget()
+        self._inner, self._layers = NO_CARRIER, ()
+
+    def _forget(self) -> None:
         self._queue.clear()
         self._after = self._producer = None
         if self._call is not None:
