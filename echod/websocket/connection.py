@@ -191,9 +191,9 @@ class Connection(Upkeep):
         self.factory.stalled(self)
 
     def cut_off(self) -> None:
-        """End the TCP connection as the URL asks, wherever it is."""
-        assert self.faulty is not None
-        self.faulty.cut_off()
+        """End the TCP connection as the URL asks, wherever it is, unless it is at its end already."""
+        if self.faulty is not None and self.phase < LINGERING:
+            self.faulty.cut_off()
 
     def read_slowly(self, is_paused: bool) -> None:
         """Stop or resume reading, and process what was read."""

@@ -89,7 +89,7 @@ def describe(frame: Frame, mask: bytes | None, length_bits: int, why: str) -> di
 def _effect(frame: Frame) -> str:
     """Say what a valid frame does to the message."""
     if frame.opcode >= CLOSE:
-        return {9: "is answered with a pong", 10: "nothing"}[frame.opcode]
+        return {9: "is answered with a pong", 10: "nothing"}.get(frame.opcode, "begins the close")
     if frame.opcode == CONTINUATION:
         return "ends the message" if frame.fin else "continues the message"
     return "is a whole message" if frame.fin else "begins a message"

@@ -174,7 +174,7 @@ def describe(request: Request, facts: Facts) -> bytes:
         "limits": limits,
         "faults": {"are_on": settings.has_faults, **_faults(facts)},
     }
-    return json.dumps(told, ensure_ascii=False).encode()
+    return json.dumps(told, ensure_ascii=False, default=bytes.hex).encode()
 
 
 def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
