@@ -198,6 +198,19 @@ WRONG = [
 ]
 
 
+def test_a_query_for_every_connection() -> None:
+    assert parse("--fault", "close=1001&after=3").fault == "close=1001&after=3"
+    assert parse("--fault", "?header=X-A:b&header=X-C:d").fault == "header=X-A:b&header=X-C:d"
+
+
+def test_a_query_for_every_connection_without_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        parse("--fault", "delay=1s", "--no-faults")
+    assert err.getvalue() == "echod: --fault has no effect with --no-faults\n"
+
+
 @pytest.mark.parametrize(("option", "value"), WRONG)
 def test_a_wrong_option_is_one_line_and_exit_status_1(
     option: str, value: str | None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from echod.faults.stage import Shared
 
-OVERHEAD = 150
+OVERHEAD = 125
 """Bytes that a pong that waits takes in addition to its payload."""
 
 

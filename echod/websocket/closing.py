@@ -89,8 +89,7 @@ class Closing(Opening):
         return super().onCloseFrame(code, reasonRaw)
 
     def _reply_late(self, code: int | None, reason: bytes | None) -> None:
-        if self.in_open_state:
-            super().onCloseFrame(code, reason)
+        super().onCloseFrame(code, reason)
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a Close frame. From now on the deadline runs, and the connection is read for the peer's Close frame."""

@@ -6,6 +6,7 @@ Knows the table and the form of that file. A test compares the file with what is
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 from echod.faults.bad import BAD
 from echod.faults.heads import HEADS
@@ -73,7 +74,7 @@ def _section(row: Parameter) -> str:
         *([["not with", " or ".join(f"`{name}`" for name in row.excludes)]] if row.excludes else []),
     ]
     line = f".venv/bin/python talk.py 'ws://127.0.0.1:8080/?{row.example}' one two three"
-    return f"### `{row.name}`\n\n{row.does}\n\n{_table(['', ''], facts)}\n```sh\n{line}\n```\n"
+    return f"### `{row.name}`\n\n{fill(row.does, 120)}\n\n{_table(['', ''], facts)}\n```sh\n{line}\n```\n"
 
 
 def _table(titles: list[str], rows: list[list[str]]) -> str:

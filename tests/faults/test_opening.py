@@ -103,6 +103,60 @@ def test_no_text_splits_an_answer(name: str, text: str) -> None:
         assert octets.count(b"\r\n\r\n") == 1
 
 
+# Answers.
+
+KEY = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+
+
+def test_accept() -> None:
+    assert KEY in answer("accept=twice")
+    assert answer("accept=twice").count(b"Sec-WebSocket-Accept: ") == 2
+    assert KEY not in answer("accept=wrong")
+    assert b"Sec-WebSocket-Accept" not in answer("accept=missing")
+
+
+def test_fields_of_a_101() -> None:
+    octets = answer("without=upgrade&connection=wrong&extension=a&subprotocol=b", DEFLATE)
+    assert octets.startswith(b"HTTP/1.1 101 Switching Protocols\r\nConnection: close\r\n" + KEY)
+    assert octets.endswith(b"Sec-WebSocket-Protocol: b\r\nSec-WebSocket-Extensions: a\r\n\r\n")
+    assert b"\r\nUpgrade: echo\r\n" in answer("upgrade=wrong")
+    assert answer("head=junk-before").startswith(b"junk\r\nHTTP/1.1 101 ")
+
+
+def test_a_refusal_has_nothing_of_a_101() -> None:
+    opening = "accept=wrong&without=connection&upgrade=wrong&connection=wrong&subprotocol=a&extension=b"
+    plain, wrong = answer("status=404"), answer(f"status=404&{opening}")
+    assert plain.partition(b"Date:")[0] == wrong.partition(b"Date:")[0]
+    assert plain.partition(b"Connection:")[2] == wrong.partition(b"Connection:")[2]
+
+
+def test_a_redirect_and_a_body() -> None:
+    octets = answer("status=302&location=/a&body=gr%C3%BCn")
+    assert b"\r\nContent-Length: 5\r\n" in octets
+    assert octets.endswith(b"\r\nLocation: /a\r\n\r\ngr\xc3\xbcn")
+    assert answer("status=304&body=a").endswith(b"\r\n\r\n")
+    assert b"Location" not in answer("status=302&location=/a&auth=bearer:b")
+
+
+def test_credentials() -> None:
+    for query, right in (("auth=basic:a:b", "Basic YTpi"), ("auth=bearer:c", "bEARER c")):
+        assert answer(query, f"Authorization: {right}").startswith(b"HTTP/1.1 101 ")
+        assert answer(f"{query}&status=404", f"Authorization: {right}").startswith(b"HTTP/1.1 404 ")
+        for wrong in ([], ["Authorization: Basic YTpj"], ["Authorization: Bearer d"], [f"Authorization: {right}"] * 2):
+            octets = answer(query, *wrong)
+            assert octets.startswith(b"HTTP/1.1 401 ")
+            assert b"\r\nWWW-Authenticate: " in octets
+
+
+@pytest.mark.parametrize("query", ["bomb=1MiB", "bad=deflate-window", "bad=deflate-garbage"])
+def test_what_needs_permessage_deflate(query: str) -> None:
+    assert answer(query).endswith(b" needs an offer of permessage-deflate.\n")
+    assert is_refused(answer(f"{query}&compression=off", DEFLATE))
+    octets = answer(query, f"{DEFLATE}; server_max_window_bits=9")
+    assert b"server_max_window_bits=9" in octets
+    assert octets.partition(b"\r\n\r\n")[2]
+
+
 # What the connection itself makes of it.
 
 
@@ -129,6 +183,11 @@ def test_a_connection_with_a_wrong_answer_echoes(clock: Clock) -> None:
     peer = Peer(make_factory(clock))
     peer.send(handshake("/?accept=wrong"))
     assert peer.send(client_frame(TEXT, b"a")) == b"\x81\x01a"
+
+
+def test_info_tells_bytes_in_hex() -> None:
+    (frame, *_), _ = split(answer("raw=8a00", path="/info").partition(b"\r\n\r\n")[2])
+    assert json.loads(frame.payload)["faults"]["raw"] == "8a00"
 
 
 def test_no_faults() -> None:

@@ -132,6 +132,15 @@ def test_a_cut_anywhere(clock: Clock, count: int, more: str) -> None:
         assert peer.protocol.outcome is Outcome.FAULT
 
 
+def test_a_cut_within_the_reply_to_a_close_frame(clock: Clock) -> None:
+    peer = begun(clock, "cut=2")
+    peer.take()
+    peer.protocol.dataReceived(GOODBYE)
+    clock.advance(0)
+    assert peer.take() == b"\x88\x02"
+    assert peer.transport.disconnecting
+
+
 def test_a_cut_does_not_shorten_a_refusal(clock: Clock) -> None:
     peer = begun(clock, "cut=0&status=404")
     assert peer.take().endswith(b"The URL asks for this status.\n")
