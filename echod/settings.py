@@ -288,6 +288,9 @@ class Settings:
     max_reply_delay: float = 60.0
     """The maximum of `pong` and `close-reply`: longer than libraries wait for a pong (20 s) or a Close frame (10 s)."""
 
+    max_burst_size: int = MIB
+    """Bytes of a message of `burst`. It is made in one step, which takes half a millisecond."""
+
     max_burst: int = 100_000
     """The maximum of `burst`, in messages: they are made while the client takes them, so that few wait."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from echod.core.quantities import MIB
@@ -317,6 +318,7 @@ def bomb(size: int) -> Iterator[bytes]:
     yield rest + last
 
 
+@lru_cache(maxsize=8)
 def _deflate(size: int) -> bytes:
     """Deflate zeros. They refer to nothing before them, and a full flush ends them at the boundary of a byte."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -9)

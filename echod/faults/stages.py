@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from echod.core.account import Account
+from echod.core.budget import READ_SIZE
 from echod.faults.ending import Ending
 from echod.faults.messages import Messages
 from echod.faults.opening import Opening
@@ -81,7 +82,7 @@ class Faulty:
     def begin(self) -> None:
         """Begin: the connection is open."""
         if self.faults.read_rate is not None:
-            self._shared.connection.carrier.set_read_size(max(1, self.faults.read_rate // PIECES))
+            self._shared.connection.carrier.set_read_size(min(READ_SIZE, max(1, self.faults.read_rate // PIECES)))
         if self._own is not None:
             self._own.begin()
         if self._ending is not None:

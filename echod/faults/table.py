@@ -418,7 +418,7 @@ OWN = (
     Parameter(
         "size",
         "Size of each",
-        kinds.Size("max_message_size"),
+        kinds.Size("max_burst_size"),
         Moment.OWN,
         "Each message of the burst has so many bytes; without it 125.",
         NOTHING_WRONG,

@@ -4,6 +4,7 @@ tests/test_faults_daemon.py has the bytes of each answer."""
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -15,7 +16,7 @@ from tests.fakes import Peer, make_factory
 from tests.frames import DEFLATE, TEXT, client_frame, handshake, split
 
 
-def answer(query: str, *headers: str, path: str = "/", **settings: object) -> bytes:
+def answer(query: str, *headers: str, path: str = "/", **settings: Any) -> bytes:
     """Return what answers an opening handshake."""
     peer = Peer(make_factory(Clock(), **settings))
     return peer.send(handshake(f"{path}?{query}", *headers))

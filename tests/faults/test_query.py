@@ -61,7 +61,7 @@ RIGHT: list[tuple[str, dict[str, Any]]] = [
     ("slice=1&rate=1KiB&cut=0&read-rate=1", {"slice": 1, "rate": 1024, "cut": 0, "read_rate": 1}),
     ("pong=no&close-reply=0", {"pong": "no", "close_reply": 0.0}),
     ("pong=1m&pong-every=100ms", {"pong": 60.0, "pong_every": 0.1}),
-    ("every=1s&count=1&burst=100000&size=16MiB", {"every": 1.0, "count": 1, "burst": 100_000, "size": 2**24}),
+    ("every=1s&count=1&burst=100000&size=1MiB", {"every": 1.0, "count": 1, "burst": 100_000, "size": 2**20}),
     ("mutate=1&seed=0", {"mutate": 1, "seed": 0}),
 ]
 

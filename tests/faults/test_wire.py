@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.internet.task import Clock
 
@@ -17,7 +19,7 @@ PAUSE = 0.001
 GOODBYE = client_frame(CLOSE, close_payload(1000))
 
 
-def begun(clock: Clock, query: str, **settings: object) -> Peer:
+def begun(clock: Clock, query: str, **settings: Any) -> Peer:
     """Return a peer that has sent its handshake."""
     peer = Peer(make_factory(clock, ping_interval=0, **settings))
     peer.protocol.dataReceived(handshake(f"/?{query}"))
@@ -161,6 +163,13 @@ def test_slow_reading(clock: Clock) -> None:
     assert peer.transport.producerState == "producing"
     peer.send(GOODBYE)
     assert peer.transport.disconnecting
+
+
+def test_a_read_is_never_larger_than_usual(clock: Clock) -> None:
+    peer = opened(clock, "read-rate=1GiB")
+    peer.send(client_frame(BINARY, bytes(1000)))
+    clock.advance(0.1)
+    assert peer.transport.producerState == "producing"
 
 
 def test_slow_reading_of_little_at_a_time() -> None:
