@@ -144,7 +144,10 @@ def test_the_page_needs_no_other_file() -> None:
         "link",
         "style",
         "script",
+        "script",
     ]
+    kinds = [attributes.get("type") for tag, attributes in parser.tags if tag == "script"]
+    assert kinds == ["application/json", None], "the first is data, which a browser does not run"
 
 
 def test_the_policy_names_one_script_and_one_style() -> None:
