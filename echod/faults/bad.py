@@ -269,7 +269,7 @@ BAD: dict[str, Bad] = {
         "The reason of a Close frame has 124 bytes, so the frame has 126.",
         FAILS_1002,
         "RFC 6455 section 5.5",
-        "Autobahn 7.3.6",
+        "Autobahn 7.3.6, curl 2715",
         is_last=True,
     ),
     "behind-close": Bad(
