@@ -282,6 +282,10 @@ class Settings:
     max_rate: int = GIB
     """The maximum of `rate` and `read-rate`, in bytes a second: what a loopback carries."""
 
+    max_read_pause: float = 10.0
+    """Seconds for which `read-rate` reads nothing at most. The first read may have 64 KiB, and with a client that is
+    not read for longer, keepalive could not tell whether it is still there."""
+
     max_cut: int = GIB
     """The maximum of `cut`, in bytes."""
 

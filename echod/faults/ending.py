@@ -64,11 +64,11 @@ class Ending:
     def bad(self, name: str) -> None:
         """Send a frame that breaks the rules."""
         wrong = BAD[name]
+        self.is_over = wrong.is_last  # before a Close frame, which would let held messages out
         if wrong.begins_close:
             self._it.connection.begin_close(1000, "")
         octets = wrong.make(*self._it.connection.agreed_window)
         self._it.connection.send_wrong(iter((octets,)), len(octets))
-        self.is_over = wrong.is_last
 
     def bomb(self, size: int) -> None:
         """Send a message that inflates to much more."""

@@ -107,7 +107,7 @@ class Faulty:
         if rate is not None and not self._owed and self._shared.connection.in_open_state:
             self._owed = True
             self._shared.connection.read_slowly(True)
-            self._timers.call_later(octets / rate, self._read_on)
+            self._timers.call_later(min(octets / rate, self._shared.settings.max_read_pause), self._read_on)
 
     def _read_on(self) -> None:
         self._owed = False

@@ -35,6 +35,15 @@ def test_behind_a_close_frame(clock: Clock) -> None:
     assert peer.protocol.outcome is Outcome.CLEAN
 
 
+def test_what_is_held_is_dropped_behind_a_close_frame(clock: Clock) -> None:
+    peer = opened(clock, "bad=behind-close&after=1&delay=1s")
+    peer.send(texts("a"))
+    clock.advance(0.5)
+    peer.send(texts("b"))
+    clock.advance(0.5)
+    assert peer.take() == b"\x81\x01a\x88\x02\x03\xe8\x81\x06behind"
+
+
 def test_nothing_follows_an_unfinished_message_but_the_close(clock: Clock) -> None:
     peer = opened(clock, "bad=unfinished&delay=1s&after=0")
     assert peer.send(texts("a")) == b"\x01\x0aunfinished"

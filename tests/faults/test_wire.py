@@ -172,6 +172,13 @@ def test_a_read_is_never_larger_than_usual(clock: Clock) -> None:
     assert peer.transport.producerState == "producing"
 
 
+def test_a_pause_in_reading_is_never_long(clock: Clock) -> None:
+    peer = opened(clock, "read-rate=1")
+    peer.send(client_frame(BINARY, bytes(60_000)))
+    clock.advance(10)
+    assert peer.transport.producerState == "producing"
+
+
 def test_slow_reading_of_little_at_a_time() -> None:
     with bed(None) as made:
         link = made.link(target="/?read-rate=200")
