@@ -4,7 +4,6 @@ nothing of a page of another origin."""
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,11 +14,13 @@ from echod.faults.bad import BAD
 from echod.faults.heads import HEADS
 from echod.faults.table import PARAMETERS
 from tests.fakes import Peer, make_factory
+from tests.faults.queries import VALID, write
 from tests.frames import BINARY, CLOSE, DEFLATE, PING, TEXT, client_frame, close_payload, deflated_octets, handshake
 
 _DURATIONS = st.sampled_from(["0", "1ms", "100ms", "250ms", "1s", "1m"])
 _TEXTS = st.text(max_size=20) | st.sampled_from(["a\r\nSet-Cookie: b=c", "a\nb", "x\x85y", "\u2028", "\ud7ff", "grün"])
 
+# Values of each parameter, right and wrong.
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "accept": st.sampled_from(["wrong", "missing", "twice"]),
     "without": st.sampled_from(["upgrade", "connection"]),
@@ -87,27 +88,12 @@ OF_THE_ANSWER = {b"date", b"connection", b"upgrade", b"sec-websocket-accept", b"
 
 
 def test_every_parameter_takes_part() -> None:
-    assert VALUES.keys() == PARAMETERS.keys()
+    assert VALUES.keys() == VALID.keys() == PARAMETERS.keys()
 
 
 _queries = st.lists(st.sampled_from(list(VALUES)), max_size=8, unique=True).flatmap(
-    lambda names: st.fixed_dictionaries({name: VALUES[name] for name in names})
+    lambda names: st.fixed_dictionaries({name: st.sampled_from(VALID[name]) | VALUES[name] for name in names})
 )
-
-
-NEEDED = {
-    "location": ("status", 302),
-    "body": ("status", 404),
-    "fail": ("key", "a"),
-    "key": ("fail", 1),
-    "seed": ("drop", 0.5),
-    "greeting-delay": ("greeting", "a"),
-    "count": ("every", "1s"),
-    "size": ("burst", 3),
-    "reason": ("close", 1000),
-    "after": ("close", 1000),
-}
-"""What is asked for, too, so that a parameter has an effect."""
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
@@ -123,8 +109,7 @@ def test_any_combination(asked: dict[str, Any], messages: list[bytes], path: str
     clock = Clock()
     factory = make_factory(clock, close_timeout=2, drain_timeout=4, max_stall=10, ping_interval=0)
     peer = Peer(factory)
-    wanted = dict(NEEDED[name] for name in asked if name in NEEDED) | asked
-    query = urlencode(wanted, quote_via=quote)
+    query = write(asked)
     globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:
         headers = ["Origin: https://a.example", *[DEFLATE] * has_deflate]
