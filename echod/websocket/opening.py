@@ -116,7 +116,8 @@ class Opening(Lending):
         settings = self.factory.settings
         try:
             asked = query.parse(request.query, settings)
-            opening.check_lasting(asked, request.query, request.fields)
+            if asked is not query.NONE:
+                opening.check_lasting(asked, request.query, request.fields)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
@@ -162,13 +163,13 @@ class Opening(Lending):
             self.slice_size = FED
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
         may_mirror = self._transform is None and self.faulty is None and self.report is None
-        may_deflate = bool(request.extensions) and not asked.forbids_deflate
+        may_deflate = bool(request.extensions) and (self.faulty is None or not asked.forbids_deflate)
         agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
-        if agreed is None and asked.needs_deflate:
+        if agreed is None and self.faulty is not None and asked.needs_deflate:
             self.refuse(bad_request(f"the parameter {asked.needs_deflate} needs an offer of permessage-deflate"))
             return
         subprotocol = request.subprotocols[0] if request.subprotocols else None
-        if asked.subprotocol is not None:
+        if self.faulty is not None and asked.subprotocol is not None:
             subprotocol = asked.subprotocol or None
         alter = None if self.faulty is None else self.faulty.answer
         if agreed is None:
