@@ -77,7 +77,6 @@ class Parameter:
         return self.name.replace("-", "_")
 
 
-_HEADERS = "RFC 6455 section 4.2.2"
 _ANSWER = "RFC 6455 section 4.1"
 
 OPENING = (
@@ -89,7 +88,7 @@ OPENING = (
         "The answer has a Sec-WebSocket-Accept that belongs to another key (`wrong`), none (`missing`), or two "
         "(`twice`).",
         FAILS,
-        "RFC 6455 section 4.1",
+        "RFC 6455 sections 4.1 and 11.3.3",
         "accept=wrong",
         "answer with a Sec-WebSocket-Accept that is {}",
     ),
@@ -432,7 +431,7 @@ OWN = (
 REPLIES = (
     Parameter(
         "pong",
-        "Pongs are",
+        "Answers to pings",
         kinds.Duration(0.0, "max_reply_delay", ("no",)),
         Moment.REPLIES,
         "The server never answers pings (`no`), or answers them this much later.",
