@@ -14,7 +14,7 @@ PAGE = b'    <!-- the form of the parameters -->\n<script type="application/json
 
 def test_the_form() -> None:
     page = fill(PAGE, Settings(max_after=7)).decode()
-    assert re.findall('<(?:input|textarea) id="fault-([a-z-]+)"', page).sort() == list(PARAMETERS).sort()
+    assert sorted(re.findall('<(?:input|textarea) id="fault-([a-z-]+)"', page)) == sorted(PARAMETERS)
     assert sorted(re.findall("<summary>(.*?)</summary>", page)) == sorted(Moment)
     assert page.count("<details open>") == 4
     assert '<input id="fault-close" aria-describedby="hint-close" class="code"' in page
