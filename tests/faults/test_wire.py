@@ -107,7 +107,7 @@ def test_the_carrier_below_can_be_full(clock: Clock) -> None:
     assert len(peer.take()) == 29
     assert not peer.protocol.is_backlogged
     peer.protocol.unregisterProducer()
-    peer.protocol.carrier.pauseProducing()  # type: ignore[attr-defined]
+    peer.protocol.carrier.pauseProducing()
     assert not peer.protocol.is_backlogged
 
 
