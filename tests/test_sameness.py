@@ -103,7 +103,7 @@ class Grounds:
 
 @pytest.fixture(scope="module")
 def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
-    without = EchoFactory(EchoProtocol, Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]
+    without = EchoFactory(EchoProtocol, Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]  # no reactor
     with bed(native, **SETTINGS) as made:  # type: ignore[arg-type]  # values of several types
         yield Grounds(native, without, made, certificate.server_options(), certificate.client())
 

@@ -275,8 +275,9 @@ class Door:
                 self._host.left(age / NS, code)
         # Both lists are stacks: the last one came first. Those that are admitted do not wait behind those that may be
         # refused, for which there may be room then.
-        self._arrivals += reversed(_listed(self._lib.echod_door_arrivals(self._door)))
-        self._arrivals = deque(sorted(self._arrivals, key=lambda arrival: not arrival.is_admitted))
+        if arrivals := _listed(self._lib.echod_door_arrivals(self._door)):
+            waiting = (*self._arrivals, *reversed(arrivals))
+            self._arrivals = deque(sorted(waiting, key=lambda arrival: not arrival.is_admitted))
         self._ended += reversed(_listed(self._lib.echod_door_ended(self._door)))
         while self._arrivals:
             self._tell_arrival(self._arrivals.popleft())

@@ -208,10 +208,11 @@ class EchoFactory(WebSocketServerFactory):
         return self.max_connections - len(self.live) + len(self._turned_away)
 
     @property
-    def _admitted(self) -> int:
-        """The number of connections that are not turned away, up to the newest of `live`."""
-        later = 0 if self.hosting is None else self.hosting.arriving
-        return self.count - len(self._turned_away) - later
+    def _is_over_limit(self) -> bool:
+        """Whether the newest of `live` is one connection too many, and the door did not have room for it either."""
+        if self.hosting is None:
+            return self.room < 0
+        return not self.hosting.is_admitted and self.room < self.hosting.count - self.hosting.arriving
 
     def snapshots(self, start: int, size: int) -> list[Snapshot]:
         """Return what there is to tell of `size` connections from the `start`-th on. Those that are with the door come
@@ -245,9 +246,7 @@ class EchoFactory(WebSocketServerFactory):
             and not self.admit(connection, connection.peer_address)
         ):
             self._turn_away(connection, ADDRESS_FULL)
-        elif self.hosting is not None and self.hosting.is_admitted:
-            pass
-        elif self._admitted > self.max_connections:
+        elif self._is_over_limit:
             self._turn_away(connection, DAEMON_FULL)
 
     def _turn_away(self, connection: Connection, refusal: Refusal) -> None:

@@ -57,10 +57,14 @@ class Client:
     ) -> Self:
         """Connect and make the opening handshake."""
         client = await cls.connect(address, receive_buffer, host)
-        await client.send(frames.handshake(target, *headers))
-        answer = await client.head()
-        assert answer.startswith(b"HTTP/1.1 101 "), answer
+        await client.shake_hands(*headers, target=target)
         return client
+
+    async def shake_hands(self, *headers: str, target: str = "/") -> None:
+        """Make the opening handshake."""
+        await self.send(frames.handshake(target, *headers))
+        answer = await self.head()
+        assert answer.startswith(b"HTTP/1.1 101 "), answer
 
     def __del__(self) -> None:
         """Close the socket. When a test fails, its failure is to be seen without a warning for each client."""

@@ -357,7 +357,7 @@ def test_signals_are_handled_before_the_log_tells_of_the_start(is_privileged: bo
     def look(_event: LogEvent) -> None:
         handlers.append([signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)])
 
-    globalLogPublisher.addObserver(look)  # type: ignore[arg-type]
+    globalLogPublisher.addObserver(look)  # type: ignore[arg-type]  # a function provides no zope interface
     try:
         if is_privileged:
             service.privilegedStartService()
@@ -365,7 +365,7 @@ def test_signals_are_handled_before_the_log_tells_of_the_start(is_privileged: bo
         assert any("max-message-size" in line for line in lines)
         assert all(handler == [service._on_signal] * 3 for handler in handlers)
     finally:
-        globalLogPublisher.removeObserver(look)  # type: ignore[arg-type]
+        globalLogPublisher.removeObserver(look)  # type: ignore[arg-type]  # as above
         service.stopService()
 
 
