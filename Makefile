@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
+DOCS := .venv-docs
 PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -UNDEBUG -g -O1
@@ -36,8 +37,8 @@ NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/
 # coverage without them.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system \
   tests/lane/native/test_fuzz.py tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py \
-  tests/test_door_daemon.py tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_tools.py \
-  tests/test_url.py tests/test_workers_daemon.py
+  tests/test_door_daemon.py tests/test_packaging.py tests/test_readme.py tests/test_running.py \
+  tests/test_testing_examples.py tests/test_tools.py tests/test_url.py tests/test_workers_daemon.py
 
 # A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
@@ -46,13 +47,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check conformance system soak fuzz native instructions test-sanitized
-.PHONY: bench compatibility dist deb clean
+.PHONY: bench compatibility dist deb docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 
 run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for another port)
-	$(BIN)/twistd -n --pidfile= echod --port $(PORT)
+	$(BIN)/echod serve --port $(PORT)
 
 test: $(VENV)/.test $(NODE)/.done  ## run the tests, except the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
@@ -124,9 +125,14 @@ deb: $(VENV)/.test  ## build the Debian package, in dist/ (needs debhelper)
 	cd build/deb/echod && dpkg-buildpackage --build=binary --no-sign
 	mv build/deb/*.deb dist
 
+# A link to a page, a heading or a file that does not exist is a warning, and so an error.
+docs: $(DOCS)/.done  ## make a site of the documents, in build/docs/
+	rm -rf build/docs
+	$(DOCS)/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache .hypothesis \
-	  $(NODE) echod/lane/native/*.so
+	rm -rf $(VENV) $(TOOLS) $(DOCS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache \
+	  .hypothesis $(NODE) echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # Set-up
@@ -152,6 +158,11 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/p
 $(TOOLS)/.done: tests/system/requirements.txt
 	@$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+$(DOCS)/.done: docs/requirements.txt
+	@$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
 # Without npm, or if its registry cannot be reached, the tests with Node's client are skipped and say so, unless no tool

@@ -1,4 +1,5 @@
-"""The build hook: it compiles the express lane into the wheel; without a compiler the wheel is pure Python.
+"""The build hooks. One compiles the express lane into the wheel; without a compiler the wheel is pure Python. The other
+makes the README fit for a package index.
 
 Hatchling with this hook stays because no other backend keeps every promise: that Twisted finds the plugin in an
 editable installation (not so with setuptools and meson-python), that every checkout gives the same sdist (not so with
@@ -16,12 +17,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -85,3 +88,32 @@ class NativeBuildHook(BuildHookInterface[Any]):
         folder = getattr(self, "folder", None)
         if folder is not None:
             folder.cleanup()
+
+
+def with_absolute_links(text: str, repository: str) -> str:
+    """Return Markdown in which each link to a file of the checkout, or within it, leads to `repository`.
+
+    A package index shows the README without the other files. Without a repository only the words of a link are left.
+    """
+
+    def replace(link: re.Match[str]) -> str:
+        mark, words, target = link.groups()
+        if not repository:
+            return words
+        if target.startswith("#"):
+            return f"[{words}]({repository}{target})"
+        return f"{mark}[{words}]({repository}/{'raw' if mark else 'blob'}/HEAD/{target})"
+
+    return re.sub(r"(!?)\[([^]]+)\]\((?!https?:)([^)\s]+)\)", replace, text)
+
+
+class ReadmeHook(MetadataHookInterface):
+    """Gives the package the README, and the addresses of the project if there are any."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add both to the metadata. Hatchling calls this for every wheel and sdist."""
+        repository = self.config["repository"].rstrip("/")
+        text = with_absolute_links(Path(self.root, "README.md").read_text(encoding="utf-8"), repository)
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
+        pages = {"Repository": "", "Documentation": "/blob/HEAD/docs/index.md", "Changelog": "/blob/HEAD/CHANGELOG.md"}
+        metadata["urls"] = {name: repository + page for name, page in pages.items() if repository}

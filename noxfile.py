@@ -34,9 +34,11 @@ WITH_DAEMON = [
     "interop",
     "test_admin_daemon.py",
     "test_checking.py",
+    "test_pytest_plugin.py",
     "test_running.py",
     "test_url.py",
     "test_workers_daemon.py",
+    "testing",
 ]
 WITH_DAEMON = [f"tests/{name}" for name in WITH_DAEMON]
 APART = [
@@ -49,7 +51,7 @@ APART = [
     "lane/native/test_fuzz.py",
     "lane/native/test_instructions.py",
 ]
-APART += ["test_ci.py", "test_manual.py", "test_packaging.py", "test_readme.py"]
+APART += ["test_ci.py", "test_manual.py", "test_packaging.py", "test_readme.py", "test_testing_examples.py"]
 IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
 
 REACTORS = ["epoll", "poll", "asyncio"]

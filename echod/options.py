@@ -1,11 +1,13 @@
-"""The command line: `twistd echod [options]` becomes a `Settings`; every bad value is one line and exit status 1.
+"""The command line: `echod serve` and `twistd echod` turn the same options into a `Settings`. Every bad value is one
+line and exit status 1.
 
-Knows the options, their values, and the two programs (twistd and twist) that echod runs under. Must never decide what a
-value does.
+Knows the options, their values, and the programs of Twisted (twistd and twist) that echod may run under. Must never
+decide what a value does.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -21,6 +23,7 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python import usage
 
 from echod import __version__
+from echod.core import output
 from echod.core.budget import READ_SIZE
 from echod.core.log import Limiter, LogFormat, stderr_line
 from echod.core.quantities import (
@@ -32,14 +35,17 @@ from echod.core.quantities import (
     parse_positive_duration,
     parse_size,
 )
+from echod.help import make_parser
 from echod.lane import native
 from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
+from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
-from echod.run import log_place, signals, systemd
+from echod.net.tls.throwaway import Authority
+from echod.run import log_place, ready, report, signals, systemd, whole_file
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
-from echod.run.workers.launch import make_command, make_environment
+from echod.run.workers.launch import make_command, make_environment, twist
 from echod.run.workers.role import Role, take_role
 from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.to_parent import make_log, tell_refusal
@@ -101,9 +107,26 @@ def parse_host(text: str) -> str:
     return text.lower().removesuffix(".")
 
 
+def parse_path(text: str) -> str:
+    """Return the absolute path of a file: twistd may change its directory before the file is written. Raises
+    `ValueError`."""
+    if not text:
+        raise ValueError("is no path of a file")
+    return str(Path(text).absolute())
+
+
+def parse_ready_file(text: str) -> str:
+    """Return the absolute path of a file, or `-`; raises `ValueError`."""
+    return text if text == ready.STANDARD_OUTPUT else parse_path(text)
+
+
 _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "authority-file": (
+        parse_path,
+        "PATH of a file to write: the certificate of the authority of throwaway: endpoints [none]",
+    ),
     "max-message-size": (
         parse_size,
         f"maximum SIZE of a message; a longer one gets close code 1009 [{format_size(_DEFAULT.max_message_size)}]",
@@ -131,7 +154,7 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     ),
     "compression": (
         partial(parse_choice, Compression),
-        f"treatment of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
+        f"MODE of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
     ),
     "ping-interval": (
         parse_duration,
@@ -162,9 +185,18 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
         parse_duration,
         f"maximum DURATION from SIGTERM to the end of the process [{format_duration(_DEFAULT.drain_timeout)}]",
     ),
+    "log-frames-rate": (
+        parse_count,
+        "maximum NUMBER of lines a second, for --log-frames, of each kind: openings, answers, frames and ends "
+        f"[{_DEFAULT.log_frames_rate}]",
+    ),
     "log-format": (
         partial(parse_choice, LogFormat),
-        f"format of a log line: text, json or journal [{_DEFAULT.log_format}]",
+        f"FORMAT of a log line: text, json or journal [{_DEFAULT.log_format}]",
+    ),
+    "ready-file": (
+        parse_ready_file,
+        "PATH of a file, or - for standard output, that gets one JSON object once every endpoint listens [none]",
     ),
     "workers": (
         parse_workers,
@@ -174,21 +206,26 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
 """The options that take one value: what parses the value, and the option's help."""
 
 
+def _tell_and_exit(text: str) -> NoReturn:
+    sys.exit(output.write(f"{text}\n", sys.stdout, sys.__stderr__))
+
+
 class Options(usage.Options):
     """What `twistd echod --help` shows."""
 
     synopsis = "[options]"
-    longdesc = (
-        "A WebSocket echo daemon. ENDPOINT is a server endpoint string of Twisted. SIZE is a number of bytes, or of "
-        "KiB, MiB or GiB, such as 64KiB. DURATION takes ms, s or m, such as 250ms."
-    )
+
+    command = "twistd -n echod"
+    """What the examples of the help begin with."""
 
     # The value None stands for the default in `Settings`, which the help shows.
     optParameters = [[name, None, None, text] for name, (_, text) in _VALUES.items()]  # noqa: RUF012
     optFlags = [  # noqa: RUF012
         ["no-faults", None, "ignore the fault parameters of a URL, such as ?delay=250ms [off]"],
         ["no-console", None, "answer a plain GET with HTTP 426 instead of the console page [off]"],
-        ["log-messages", None, "log a `recv: …` line for each message [off]"],
+        ["log-frames", None, "log a line for each opening handshake, frame and end of a connection [off]"],
+        ["log-messages", None, "log a line for each message [off]"],
+        ["validate", None, "read the options, endpoints and certificates, then exit with status 0 or 1"],
     ]
 
     role: Role | None = None
@@ -220,10 +257,26 @@ class Options(usage.Options):
         """PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"""
         self["origin"].append(pattern)
 
+    def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
+        """Return the help."""
+        parser, _ = self.described()
+        return "\n" + parser.format_help()
+
+    def described(self) -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
+        """Return a parser that describes the options and parses nothing, and what it has for each option."""
+        flags = [name for name in self.longOpt if not name.endswith("=")]
+        short = {name: letter for letter, name in self.synonyms.items() if len(letter) == 1}
+        return make_parser(self.command, self.docs, flags, short)
+
+    def opt_help(self) -> NoReturn:
+        """Show this help and exit."""
+        _tell_and_exit(str(self))
+
+    opt_h = opt_help
+
     def opt_version(self) -> NoReturn:
         """Show the version and exit."""
-        print(f"echod {__version__}")
-        sys.exit(0)
+        _tell_and_exit(f"echod {__version__}")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Parse. A wrong option is one line on standard error and exit status 1; twistd itself would exit with 0."""
@@ -259,6 +312,19 @@ class Options(usage.Options):
             self.native = native.load(self.settings.native)
         except native.NativeError as error:
             raise usage.UsageError(str(error)) from error
+        if self["validate"]:
+            self._report_validity()
+
+    def _report_validity(self) -> NoReturn:
+        for text, certificates in tls_endpoint.served((*self.endpoints, *self.admin_endpoints)):
+            for identity, fault in report.certificate_faults(certificates):
+                # The daemon starts with such a certificate, too.
+                stderr_line(f"echod: {text}: the certificate for {identity} {fault}")
+        _tell_and_exit("echod: the options, and the files that they name, are valid")
+
+    def program_of_workers(self) -> Sequence[str]:
+        """Return the program that runs a worker, as words after `python -m`."""
+        return twist(self.reactor)
 
     def _be_worker(self, role: Role) -> None:
         signals.end_with_parent()
@@ -266,8 +332,15 @@ class Options(usage.Options):
         with suppress(OSError):
             os.chdir(role.folder)
         self.settings = self._make_settings(_DEFAULT.ports).share(role.index)
+        self.issued = role.issued
+        authority = Authority(role.issued)
         self.endpoints = [
-            (text, self._checked("port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor)))
+            (
+                text,
+                self._checked(
+                    "port", text, partial(parse_endpoint, self.reactor, descriptor=descriptor, authority=authority)
+                ),
+            )
             for text, descriptor in role.ports
         ]
         self.log, observer = make_log()
@@ -278,26 +351,48 @@ class Options(usage.Options):
         sockets = endpoints.passed_descriptors()
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
-        self._check_pid_file()
         self._check_folders()
+        self._check_files_to_write()
         self._check_shares()
+        authority = Authority()
         self.endpoints = self._make_endpoints(
             "port",
+            authority,
             [
                 text
-                for given in self.settings.ports
+                for given in self._judged(self.settings.ports, sockets)
                 for text in self._checked(
                     "port", given, lambda given: systemd.expand(given, sockets, proxy_header.PREFIX)
                 )
             ],
         )
-        self.admin_endpoints = self._make_endpoints("admin", self.settings.admins)
+        self.admin_endpoints = self._make_endpoints("admin", authority, self._judged(self.settings.admins, sockets))
+        self.issued = authority.issued
+        if self.settings.authority_file is not None and not self.issued.authority:
+            raise usage.UsageError("--authority-file needs a throwaway: endpoint, such as --port throwaway:8443")
         self._check_sockets(sockets)
-        self.notifier = systemd.take(self.environment)
-        self.observer = self._take_log()
+        if self["validate"]:  # a daemon that runs in this folder has a pid file and a log, and keeps both
+            self._use_log(log_place.check)
+        else:
+            self._check_pid_file()
+            self.notifier = systemd.take(self.environment)
+            self.observer = self._take_log()
 
-    def _make_endpoints(self, name: str, texts: Sequence[str]) -> list[tuple[str, IStreamServerEndpoint]]:
-        return [(text, self._checked(name, text, lambda text: parse_endpoint(self.reactor, text))) for text in texts]
+    def _judged(self, texts: Sequence[str], sockets: Sequence[int]) -> Sequence[str]:
+        """Return the endpoints to judge: all, or with --validate those that need no sockets from systemd.
+
+        systemd passes sockets to the service, and not to what its unit runs beside it.
+        """
+        if sockets or not self["validate"]:
+            return texts
+        kinds = {text: text.removeprefix(proxy_header.PREFIX).partition(":")[0] for text in texts}
+        return [text for text, kind in kinds.items() if kind != systemd.ALL]
+
+    def _make_endpoints(
+        self, name: str, authority: Authority, texts: Sequence[str]
+    ) -> list[tuple[str, IStreamServerEndpoint]]:
+        parse = partial(parse_endpoint, self.reactor, authority=authority)
+        return [(text, self._checked(name, text, parse)) for text in texts]
 
     def _check_pid_file(self) -> None:
         twistd: Any = self.parent or {}  # or twist, which has no pid file
@@ -316,6 +411,22 @@ class Options(usage.Options):
             )
         if (fault := folder_fault(chroot, rundir)) is not None:
             raise usage.UsageError(fault)
+
+    def _check_files_to_write(self) -> None:
+        if self.has_output_taken and log_place.is_in_background(self.parent):
+            raise usage.UsageError("--ready-file -: twistd without -n has no standard output")
+        twistd: Any = self.parent or {}
+        chroot = twistd.get("chroot") or ""
+        for name, path in (("ready-file", self.settings.ready_file), ("authority-file", self.settings.authority_file)):
+            if path is None or path == ready.STANDARD_OUTPUT:
+                continue
+            if (fault := whole_file.fault(Path(f"{chroot}{path}"))) is not None:
+                raise usage.UsageError(f"--{name} {path} {fault}")
+
+    @property
+    def has_output_taken(self) -> bool:
+        """Whether standard output is for the ready file, and the log has to go to standard error."""
+        return self.settings.ready_file == ready.STANDARD_OUTPUT
 
     def _check_shares(self) -> None:
         settings = self.settings
@@ -360,6 +471,7 @@ class Options(usage.Options):
             has_faults=not self["no-faults"],
             has_console=not self["no-console"],
             log_messages=bool(self["log-messages"]),
+            log_frames=bool(self["log-frames"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,
         )
@@ -373,8 +485,18 @@ class Options(usage.Options):
             raise usage.UsageError(f"--{name} {text!r} {error}") from error
 
     def _take_log(self) -> Limiter | None:
+        """Return the observer for the log, if a program of Twisted or this one writes it."""
+        return self._use_log(
+            partial(
+                log_place.take,
+                log_format=self.settings.log_format,
+                output=sys.stderr if self.has_output_taken else sys.stdout,
+            )
+        )
+
+    def _use_log(self, use: Callable[..., Limiter | None]) -> Limiter | None:
         try:
-            return log_place.take(self.parent, self.settings.log_format, self["log-format"] is not None, sys.argv)
+            return use(self.parent, is_chosen=self["log-format"] is not None, arguments=sys.argv)
         except ValueError as error:
             raise usage.UsageError(str(error)) from error
 
@@ -383,13 +505,18 @@ def makeService(options: Options) -> IService:
     """Return the service for `options`."""
     common = (options.settings, options.endpoints, options.reactor, options.observer, options.native)
     if options.role is not None:
-        return Worker(*common, log=options.log, role=options.role)
+        return Worker(*common, log=options.log, role=options.role, issued=options.issued)
+    of_daemon: dict[str, Any] = {
+        "admin_endpoints": options.admin_endpoints,
+        "notifier": options.notifier,
+        "issued": options.issued,
+        "ready_file": ready.ReadyFile(options.settings.ready_file),
+    }
     if options.settings.workers == 1:
-        return EchoService(*common, admin_endpoints=options.admin_endpoints, notifier=options.notifier)
+        return EchoService(*common, **of_daemon)
     return Supervisor(
         *common,
-        admin_endpoints=options.admin_endpoints,
-        notifier=options.notifier,
-        command=make_command(options.reactor, options.arguments),
+        **of_daemon,
+        command=make_command(options.program_of_workers(), options.arguments),
         environment=make_environment(options.environment),
     )

@@ -1,4 +1,4 @@
-"""What `twistd echod` loads: the options and the service. First of all, SIGTERM is heard.
+"""What `twistd echod` and `echod serve` load: the options and the service. First of all, SIGTERM is heard.
 
 The imports take half of the time of a start. Until the service handles signals, SIGTERM ends the process at once.
 """

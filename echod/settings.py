@@ -43,6 +43,9 @@ class Settings:
     site can point its own name at this server (DNS rebinding), and a browser then lets the page's scripts read the
     answers. The Host field of such a request still has the page's name."""
 
+    authority_file: str | None = None
+    """The absolute path of a file that gets the certificate of the authority of `throwaway:` endpoints."""
+
     max_message_size: int = 16 * MIB
     """A longer message, after inflation, too, gets close code 1009. The test suites of other implementations go up to
     this size."""
@@ -111,8 +114,18 @@ class Settings:
     log_messages: bool = False
     """Whether each message is logged."""
 
+    log_frames: bool = False
+    """Whether each opening handshake, each frame and each end of a connection is logged."""
+
+    log_frames_rate: int = 200
+    """The most lines of `--log-frames` in a second, of each kind: openings, answers, frames, ends. It is more than a
+    person's test brings, and 200 lines take 10 ms. A suite of tests may want more."""
+
     log_format: LogFormat = LogFormat.TEXT
     """The format of a line of the log."""
+
+    ready_file: str | None = None
+    """The absolute path of the file that says where the daemon listens, once it serves; `-` is standard output."""
 
     native: str | None = None
     """`ECHOD_NATIVE`: "1" requires the native module of the express lane, "0" disables it, and None uses it if it is
@@ -175,7 +188,12 @@ class Settings:
     """A worker that has served for this long did not end early."""
 
     log_cut: int = 256
-    """Characters of a message that `--log-messages` shows."""
+    """Characters of a message that `--log-messages` shows, and bytes of a payload and of a header field that
+    `--log-frames` shows."""
+
+    kept_frames: int = 50
+    """Frames that are kept of each traced connection, to be shown: 25 messages with their echoes. With payloads that
+    are cut at `log_cut` they take up to 30 KiB."""
 
     min_deflated: int = 64
     """A shorter answer is not compressed: the headers of deflate take what compression could save."""
@@ -228,14 +246,23 @@ class Settings:
         begun."""
         return min(self.max_message_size, self.max_buffered // self.workers // 2)
 
+    @property
+    def tells_each_message(self) -> bool:
+        """Whether Python has to see each message."""
+        return self.log_messages or self.log_frames
+
     def share(self, index: int) -> Settings:
-        """Return the settings of one worker, with its share of the limits for all; `index` is counted from 0."""
+        """Return the settings of one worker, with its share of the limits for all; `index` is counted from 0.
+
+        The parent writes the file.
+        """
         wanted = self.max_connections
         return replace(
             self,
             max_connections=None if wanted is None else wanted // self.workers + (index < wanted % self.workers),
             max_buffered=self.max_buffered // self.workers,
             workers=1,
+            authority_file=None,
         )
 
 

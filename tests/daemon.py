@@ -27,7 +27,23 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-Program = Literal["twistd", "twist"]
+
+def script(name: str) -> str:
+    """Return the path of a console script in the environment that the tests run in."""
+    return str(Path(sysconfig.get_path("scripts")) / name)
+
+
+Program = Literal["echod", "twistd", "twist"]
+
+COMMANDS: dict[Program, tuple[str, ...]] = {
+    "echod": (sys.executable, "-m", "echod"),
+    "twistd": (script("twistd"), "-n", "--pidfile="),
+    "twist": (script("twist"),),
+}
+"""How each program is started in the foreground."""
+
+WORDS: dict[Program, str] = {"echod": "serve", "twistd": "echod", "twist": "echod"}
+"""The word after which the daemon's options follow."""
 
 DEFAULT_PORTS = ("tcp:0:interface=127.0.0.1",)
 
@@ -63,11 +79,6 @@ os.execv(sys.argv[2 + count], sys.argv[2 + count :])
 """
 
 
-def script(name: str) -> str:
-    """Return the path of a console script in the environment that the tests run in."""
-    return str(Path(sysconfig.get_path("scripts")) / name)
-
-
 def run(
     *command: str, cwd: Path | str | None = None, env: Mapping[str, str] | None = None, deadline: float = START_DEADLINE
 ) -> subprocess.CompletedProcess[str]:
@@ -97,8 +108,8 @@ class Daemon:
     """A context manager that runs a daemon with echod's `options` in a temporary folder, `folder`.
 
     - `ports`: endpoint strings, each passed as `--port`. Port 0 lets the kernel choose.
-    - `program`: `twistd` (run as `twistd -n --pidfile=`) or `twist`. `program_options` precede `echod` on its command
-      line.
+    - `program`: `echod` (run as `echod serve`), `twistd` (run as `twistd -n --pidfile=`) or `twist`. `program_options`
+      precede echod's own on its command line.
     - `reactor`: the name for `--reactor`. The default is the value of ECHOD_TEST_REACTOR, if that is set.
     - `has_log_file`: write the log to a file in `folder` instead of standard output.
     - `is_daemonized`: run without `-n`, with a pid file and a log file in `folder`.
@@ -162,19 +173,20 @@ class Daemon:
             if self._descriptors
             else []
         )
-        return [*passed, script(self._program), *self._run_options(), *self._program_options, "echod", *self._options]
+        before, after = (self._program_options, []) if self._program != "echod" else ([], self._program_options)
+        return [*passed, *self._run_command(), *before, WORDS[self._program], *after, *self._options]
 
-    def _run_options(self) -> list[str]:
+    def _run_command(self) -> list[str]:
         log = (
             [f"--{'logfile' if self._program == 'twistd' else 'log-file'}={self._log_path}"]
             if self._has_log_file
             else []
         )
-        if self._program == "twist":
-            return log
+        if self._program != "twistd":
+            return [*COMMANDS[self._program], *log]
         user = [] if self._uid is None else [f"--uid={self._uid}"]
-        place = [f"--pidfile={self.pid_path}"] if self._is_daemonized else ["-n", "--pidfile="]
-        return [*place, *user, *log]
+        start = [script("twistd"), f"--pidfile={self.pid_path}"] if self._is_daemonized else COMMANDS["twistd"]
+        return [*start, *user, *log]
 
     def _start(self) -> None:
         with self._output_path.open("wb") as output:

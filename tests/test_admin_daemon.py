@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -36,6 +37,14 @@ def get(daemon: Daemon, path: str, **headers: str) -> bytes:
     with urlopen(Request(daemon.admin_urls[0] + path, headers=headers), timeout=20) as answer:
         body: bytes = answer.read()
         return body
+
+
+def status(daemon: Daemon, path: str) -> int:
+    try:
+        get(daemon, path)
+    except HTTPError as error:
+        return error.code
+    return 200
 
 
 def samples(daemon: Daemon) -> dict[str, float]:
@@ -329,3 +338,22 @@ def test_a_person_sees_the_figures(tmp_path: Path) -> None:
         assert re.fullmatch(r"[\d.,]+", rate[1]), "only the script writes it"
         assert "&lt;b&gt;" in done.stdout
         assert "CONSOLE" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_last_frames_of_a_connection(workers: str) -> None:
+    with Daemon(*ADMIN, "--log-frames", "--workers", workers) as daemon, connected(daemon, path="/chat") as client:
+        echo(client, TEXT, b"hello")
+        (told,) = json.loads(get(daemon, "/connections"))["connections"]
+        assert told["traced"]
+        page = f"/connections/{told['number']}"
+        assert re.fullmatch("1" if workers == "1" else f"{told.get('process')}-1", told["number"])
+        shown = json.loads(get(daemon, page))
+        frames = shown.pop("frames")
+        assert (shown["number"], shown["path"]) == (told["number"], "/chat")
+        assert [(frame["direction"], frame["payload"]) for frame in frames] == [("in", "hello"), ("out", "hello")]
+        client.sendall(client_frame(PING, b"?"))
+        receive(client, 3)
+        assert [frame["type"] for frame in json.loads(get(daemon, page))["frames"]] == ["text", "text", "ping", "pong"]
+        client.close()
+        wait_until(lambda: status(daemon, page) == 404, "the end of the page")

@@ -1,19 +1,21 @@
-"""`python -m echod` and its commands."""
+"""The command `echod`, which is also `python -m echod`."""
 
 from __future__ import annotations
 
+import gc
 import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from echod import __version__
-from echod.__main__ import HELP, main
+from echod import __version__, serve
+from echod.__main__ import HELP, console, main
 from echod.__main__ import run as run_process
 from echod.check import command
 
@@ -26,8 +28,8 @@ def run(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_names_the_way_to_start_the_daemon(arguments: list[str]) -> None:
     assert run(*arguments) == (0, HELP, "")
-    assert "twistd -n --pidfile= echod --port tcp:8080" in HELP
-    assert "python -m echod check URL" in HELP
+    assert "echod serve --port tcp:8080" in HELP
+    assert "echod check URL" in HELP
 
 
 def test_version() -> None:
@@ -35,9 +37,9 @@ def test_version() -> None:
 
 
 def test_an_unknown_command_is_one_line() -> None:
-    status, out, error = run("serve\x1b\n", "x")
+    status, out, error = run("server\x1b\n", "x")
     assert (status, out) == (os.EX_USAGE, "")
-    assert error == "echod: serve\\x1b\\n is not a command; python -m echod lists the commands\n"
+    assert error == "echod: server\\x1b\\n is not a command; echod --help lists the commands\n"
 
 
 def test_check_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +51,56 @@ def test_check_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert run("check", "ws://a", "--json") == (3, "['ws://a', '--json']", "")
 
 
+def test_completion_gets_the_arguments_after_it() -> None:
+    status, out, error = run("completion", "bash")
+    assert (status, error) == (0, "")
+    assert "--ready-file" in out
+
+
+def test_serve_gets_the_arguments_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def fake(arguments: Sequence[str]) -> int:
+        assert gc.isenabled()
+        found.append(arguments)
+        return 3
+
+    monkeypatch.setattr(serve, "main", fake)
+    monkeypatch.setattr(sys, "argv", ["echod", "serve", "--port", "tcp:0"])
+    assert console() == 3
+    assert found == [["--port", "tcp:0"]]
+
+
 # As a process.
+
+
+@pytest.fixture(autouse=True)
+def same_sigint() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)]
+)
+def test_ctrl_c_ends_the_process_without_a_traceback(before: Any, after: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, before)
+    monkeypatch.setattr(serve, "main", lambda _: 0)
+    monkeypatch.setattr(sys, "argv", ["echod", "serve"])
+    assert console() == 0
+    assert signal.getsignal(signal.SIGINT) is after
+
+
+def test_the_process_runs_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "argv", ["echod", "--version"])
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(gc, "disable", lambda: None)  # the tests' process goes on
+    assert console() == 0
+    out.seek(0)
+    assert out.read() == f"echod {__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", ["--version", "--help", "check --help", "check http://wrong", "wrong"])
@@ -91,7 +142,7 @@ def test_a_closed_output_is_one_line() -> None:
 
 def test_a_mistake_is_reported_without_standard_output() -> None:
     error = io.StringIO()
-    assert run_process(["serve"], None, error) == os.EX_USAGE
+    assert run_process(["server"], None, error) == os.EX_USAGE
     assert error.getvalue().count("\n") == 1
 
 

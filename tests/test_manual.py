@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from echod import __version__
-from echod.options import Options
+from echod.serve import ServeOptions
 from tests.daemon import run
 from tests.test_readme import default
 from tests.tools import needed
@@ -41,7 +41,7 @@ def options() -> dict[str, str]:
 
 
 def test_the_page_has_every_option_with_its_default() -> None:
-    names = {name.rstrip("=") for name in Options().longOpt}
+    names = {name.rstrip("=") for name in ServeOptions().longOpt}
     assert options() == {name: default(name).replace("`", "") for name in names}
 
 

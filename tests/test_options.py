@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -12,10 +13,13 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.endpoints import _SystemdParser
+from twisted.logger import Logger
 from twisted.python.systemd import ListenFDs
 
 from echod import __version__
 from echod.core.log import Limiter, LogFormat
+from echod.net.tls.endpoint import thrown_away
+from echod.net.tls.throwaway import Authority, Wanted
 from echod.options import Options, makeService
 from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
@@ -43,6 +47,8 @@ def test_every_option_is_a_setting() -> None:
             "tcp:0",
             "--port",
             "tcp:1:interface=127.0.0.1",
+            "--port",
+            "throwaway:4",
             "--max-message-size",
             "1GiB",
             "--max-buffered",
@@ -93,13 +99,20 @@ def test_every_option_is_a_setting() -> None:
             "3",
             "--no-faults",
             "--log-messages",
+            "--log-frames",
+            "--log-frames-rate",
+            "9",
             "--log-format",
             "json",
             "--no-console",
+            "--authority-file",
+            "/dev/shm/authority.pem",
+            "--ready-file",
+            "/dev/shm/ready.json",
         ],
     )
     assert settings == Settings(
-        ports=("tcp:0", "tcp:1:interface=127.0.0.1"),
+        ports=("tcp:0", "tcp:1:interface=127.0.0.1", "throwaway:4"),
         admins=("tcp:2", "tcp:3:interface=127.0.0.1"),
         admin_hosts=("echod", "a.example"),
         max_message_size=2**30,
@@ -120,12 +133,17 @@ def test_every_option_is_a_setting() -> None:
         has_faults=False,
         has_console=False,
         log_messages=True,
+        log_frames=True,
+        log_frames_rate=9,
         log_format=LogFormat.JSON,
+        authority_file="/dev/shm/authority.pem",
+        ready_file="/dev/shm/ready.json",
     )
     assert settings.message_limit == 2**15
 
 
 WRONG = [
+    ("--log-frames-rate", "0"),
     ("--max-message-size", "16M"),
     ("--max-message-size", "0"),
     ("--max-message-size", "-1"),
@@ -157,6 +175,10 @@ WRONG = [
     ("--port", "ssl:8443:privateKey=/no/such/file.pem"),
     ("--port", "tls:/no/such/folder:port=0"),
     ("--port", ""),
+    ("--port", "throwaway:"),
+    ("--port", "throwaway:0:fault=none"),
+    ("--authority-file", ""),
+    ("--authority-file", "authority.pem"),
     ("--admin", "no such endpoint"),
     ("--admin", "tcp:port"),
     ("--admin", "ssl:8443:privateKey=/no/such/file.pem"),
@@ -165,6 +187,9 @@ WRONG = [
     ("--admin-host", "echod.example.com:9090"),
     ("--admin-host", "*.example.com"),
     ("--admin-host", "http://echod"),
+    ("--ready-file", ""),
+    ("--ready-file", "/no/such/folder/ready.json"),
+    ("--ready-file", "/dev/null"),
     ("--no-such-option", None),
     ("argument", None),
 ]
@@ -237,6 +262,53 @@ def test_a_bad_place_for_the_log_is_a_usage_error(monkeypatch: pytest.MonkeyPatc
     assert err.getvalue().startswith("echod: can't write the log: ")
 
 
+def test_the_path_of_the_ready_file_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse("--ready-file", "ready.json").ready_file == str(tmp_path / "ready.json")
+    assert parse("--ready-file", "-").ready_file == "-"
+
+
+@pytest.mark.parametrize("name", ["ready-file", "authority-file"])
+def test_a_file_that_can_not_be_written_is_a_usage_error(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    path, words = tmp_path / "in" / "file", ["--port", "throwaway:0", "--validate"]
+    with pytest.raises(SystemExit):
+        Options({}).parseOptions([*words, f"--{name}", str(path)])
+    assert err.getvalue() == f"echod: --{name} {path} is in a folder that does not exist\n"
+
+
+def test_with_a_chroot_the_files_are_written_there(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "null").touch()
+    (tmp_path / "only-there").mkdir()
+    options = Options({})
+    parent: Any = {"nodaemon": True, "chroot": str(tmp_path)}
+    options.parent = parent
+    options.parseOptions(["--port", "tcp:0", "--ready-file", "/only-there/ready.json"])
+    assert options.settings.ready_file == "/only-there/ready.json"
+
+
+@pytest.mark.parametrize("is_in_background", [False, True])
+def test_in_the_background_there_is_no_standard_output(is_in_background: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    parent: Any = {"nodaemon": not is_in_background}
+    options.parent = parent
+    with pytest.raises(SystemExit) if is_in_background else nullcontext():
+        options.parseOptions(["--ready-file", "-"])
+        assert options.observer is not None
+        Logger(namespace="here", observer=options.observer).info("hello")
+    told = "echod: --ready-file -: twistd without -n has no standard output\n"
+    assert err.getvalue().endswith(told if is_in_background else " [here] hello\n")
+    assert out.getvalue() == ""
+
+
 FOREIGN = 1
 """The id of a running process that is not this one."""
 
@@ -268,16 +340,79 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"echod {__version__}\n"
 
 
+VALID = "echod: the options, and the files that they name, are valid\n"
+
+
+def test_validation_reads_all_and_exits_with_0(certificate: Certificate, capsys: pytest.CaptureFixture[str]) -> None:
+    environment = {"NOTIFY_SOCKET": "/no/such/socket"}
+    options = Options(environment)
+    parent: Any = {"pidfile": __file__, "logfile": "/no/such/folder/log"}  # neither is the validation's to use
+    options.parent = parent
+    words = ("--port", f"ssl:0:privateKey={certificate.path}", "--admin", "tcp:0", "--validate")
+    with pytest.raises(SystemExit) as exit_:
+        options.parseOptions(words)
+    assert not exit_.value.code
+    assert capsys.readouterr().out == VALID
+    assert environment
+
+
+def test_validation_tells_which_certificates_clients_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon starts with them, so the status is 0."""
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    expired = Certificate(tmp_path / "expired.pem", age=2, rest=-1)
+    text = f"ssl:0:privateKey={expired.path}"
+    with pytest.raises(SystemExit) as exit_:
+        parse("--admin", text, "--validate")
+    assert not exit_.value.code
+    assert capsys.readouterr().out == VALID
+    assert re.fullmatch(f"echod: {text}: the certificate for localhost .* has expired\n", err.getvalue())
+
+
+@pytest.mark.parametrize("port", ["systemd", "haproxy:systemd", "systemd:domain=INET:index=0"])
+def test_validation_needs_no_sockets_of_the_service(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse("--port", port, "--admin", port, "--validate")
+    assert not exit_.value.code
+    assert "'tcp:no'" in refusal(monkeypatch, "--validate", "--port", port, "--port", "tcp:no")
+
+
+def test_validation_finds_what_contradicts_the_options_of_twistd(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    options = Options({})
+    parent: Any = {"syslog": True}
+    options.parent = parent
+    with pytest.raises(SystemExit):
+        options.parseOptions(["--validate", "--log-format", "json"])
+    assert err.getvalue() == "echod: --log-format can't be combined with twistd's --logger or --syslog\n"
+
+
+@pytest.mark.parametrize("words", [("--log-format", "xml"), ("--port", "tcp:no"), ("--port", "ssl:0:privateKey=/no")])
+def test_validation_finds_mistakes(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert words[0] in refusal(monkeypatch, "--validate", *words)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_output(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(option)
+    assert not exit_.value.code
+    assert "--max-connections NUMBER" in capsys.readouterr().out
+
+
 def test_help_names_every_option_with_its_default() -> None:
     text = " ".join(str(Options()).split())
     for words in (
-        "--port= ENDPOINT to listen on",
+        "--port ENDPOINT endpoint to listen on",
         "[tcp:8080]",
         "[16MiB]",
         "[256MiB]",
         "[20s]",
         "--log-messages",
-        "--origin=",
+        "--origin PATTERN",
     ):
         assert words in text
 
@@ -286,6 +421,19 @@ def test_a_service_is_made() -> None:
     options = Options()
     options.parseOptions(["--port", "tcp:0"])
     assert isinstance(makeService(options), EchoService)
+
+
+def test_all_throwaway_endpoints_have_the_same_authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = Options({})
+    ports = ["throwaway:0", "haproxy:throwaway:0:fault=expired"]
+    options.parseOptions(
+        ["--port", ports[0], "--port", ports[1], "--admin", "throwaway:1", "--authority-file", "authority.pem"]
+    )
+    assert options.settings.authority_file == str(tmp_path / "authority.pem")
+    assert options.issued.authority.count("BEGIN CERTIFICATE") == 1
+    assert list(options.issued.identities) == ["throwaway:0", "throwaway:0:fault=expired", "throwaway:1"]
+    assert cast(Any, makeService(options)).issued == options.issued
 
 
 # Workers.
@@ -312,7 +460,10 @@ def test_a_worker_has_a_service_of_its_own(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "socket"))
         unix.listen()
-        role = Role(1, (("haproxy:tcp:8080", passed.fileno()), ("unix:/run/echod", unix.fileno())))
+        authority = Authority()
+        authority.serve("throwaway:8080", Wanted())
+        ports = (("haproxy:throwaway:8080", passed.fileno()), ("unix:/run/echod", unix.fileno()))
+        role = Role(1, ports, issued=authority.issued)
         environment = {VARIABLE: role.encode()}
         options = Options(environment)
         twist: Any = {}
@@ -320,9 +471,13 @@ def test_a_worker_has_a_service_of_its_own(tmp_path: Path) -> None:
         options.parseOptions(["--workers", "2", "--max-connections", "5", "--max-buffered", "1MiB", "--admin", "tcp:0"])
         assert not environment
         assert (options.settings.max_connections, options.settings.max_buffered) == (2, 2**19)
-        assert [text for text, _ in options.endpoints] == ["haproxy:tcp:8080", "unix:/run/echod"]
+        assert [text for text, _ in options.endpoints] == ["haproxy:throwaway:8080", "unix:/run/echod"]
+        ((_, throwaway),) = thrown_away(options.endpoints)
+        assert throwaway.certificate == authority.serve("throwaway:8080", Wanted()).certificate
         assert isinstance(twist["fileLogObserverFactory"](None), Limiter)
-        assert isinstance(makeService(options), Worker)
+        service = makeService(options)
+        assert isinstance(service, Worker)
+        assert service.issued == authority.issued
 
 
 def test_a_worker_tells_its_parent_what_is_wrong(

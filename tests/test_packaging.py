@@ -22,7 +22,9 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from importlib.metadata import Distribution, distribution
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -32,6 +34,7 @@ from packaging.version import Version
 from echod import __version__
 from echod.lane.native import build as build_native
 from tests.daemon import run, script
+from tests.stock.readme import Readme
 from tests.tools import give_up
 
 ROOT = Path(__file__).parents[1]
@@ -154,7 +157,7 @@ def test_packages_whose_private_names_are_used_have_an_upper_bound() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """Every import is declared, and nothing else is."""
+    """Every import is declared, and nothing else is. pytest itself loads the file that imports it."""
     names = {"OpenSSL": "pyOpenSSL", "zope": "zope.interface", "_cffi_backend": "cffi"}
     imported = set()
     for path in (ROOT / "echod").rglob("*.py"):
@@ -163,7 +166,10 @@ def test_every_import_is_declared() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module is not None:
                 imported.add(node.module.partition(".")[0])
-    needed = {canonicalize_name(names.get(module, module)) for module in imported - {"echod"} - sys.stdlib_module_names}
+    needed = {
+        canonicalize_name(names.get(module, module))
+        for module in imported - {"echod", "pytest"} - sys.stdlib_module_names
+    }
     assert needed == {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
 
 
@@ -197,6 +203,33 @@ def files_of(folder: str) -> set[str]:
     return {
         str(path) for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in NOT_SHIPPED)
     }
+
+
+LINKS = re.compile(r"\]\(([^)]+)\)")
+
+
+def test_the_wheel_has_no_link_to_a_file_that_it_does_not_hold(wheel: Path) -> None:
+    """A package index shows the README without the checkout."""
+    metadata = zipfile.ZipFile(wheel).read(f"echod-{__version__}.dist-info/METADATA").decode()
+    assert "is a WebSocket echo daemon" in metadata
+    assert all(link.startswith("https://") for link in LINKS.findall(metadata))
+
+
+def test_with_a_repository_each_link_leads_there() -> None:
+    specification = spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = module_from_spec(specification)
+    specification.loader.exec_module(module)
+    (hook,) = PROJECT["tool"]["hatch"]["metadata"]["hooks"].values()
+    metadata: dict[str, Any] = {}
+    module.ReadmeHook(str(ROOT), {**hook, "repository": "https://example.com/echod/"}).update(metadata)
+    links = LINKS.findall(metadata["readme"]["text"])
+    assert all(link.startswith("https://") for link in links)
+    assert "https://example.com/echod#the-console" in links
+    for path in ("blob/HEAD/docs/operating.md#limits", "raw/HEAD/docs/console.png", "blob/HEAD/LICENSE"):
+        assert f"https://example.com/echod/{path}" in links
+    assert metadata["urls"]["Changelog"] == "https://example.com/echod/blob/HEAD/CHANGELOG.md"
 
 
 def test_another_build_elsewhere_gives_the_same_octets(checkout: Path, dist: Path, tmp_path: Path) -> None:
@@ -341,13 +374,15 @@ def environment(tmp_path: Path) -> Iterator[Environment]:
 
 
 def assert_found(environment: Environment, folder: Path) -> None:
-    """Assert that both programs know echod in a folder without echod's files, and that they leave nothing in the
-    folder."""
+    """Assert that both programs of Twisted know echod in a folder without echod's files, that the command echod runs
+    there, and that nothing is left in the folder."""
     folder.mkdir()
     assert LISTED.search(environment.run(["twistd", "--help"], folder))
     assert LISTED.search(environment.run(["twist", "--help"], folder))
-    assert "--max-message-size=" in environment.run(["twistd", "echod", "--help"], folder)
+    assert "--max-message-size SIZE" in environment.run(["twistd", "echod", "--help"], folder)
     assert environment.run(["twistd", "echod", "--version"], folder) == f"echod {__version__}\n"
+    assert environment.run(["echod", "--version"], folder) == f"echod {__version__}\n"
+    assert environment.run(["echod", "serve", "--port", "tcp:0", "--validate"], folder).endswith(" are valid\n")
     assert not list(folder.iterdir())
 
 
@@ -376,6 +411,78 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
     if kind == "wheel":
         environment.run(["python", "-c", f"import echod.lane.native; echod.lane.native.load('{NATIVE}')"], tmp_path)
     assert_gone(environment, tmp_path / "empty", before)
+
+
+# The README's lines for uv and pipx.
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a wheel of all that echod and its build need, made of what is installed here."""
+    path: Path = tmp_path_factory.mktemp("index")
+    for found in closure(["echod", *BUILD_REQUIREMENTS]):
+        if found.name != "echod":
+            repack(found, path)
+    return path
+
+
+def repack(found: Distribution, folder: Path) -> None:
+    """Make a wheel of an installed distribution."""
+    site = Path(str(found.locate_file(""))).resolve()
+    # A wheel may be for Python 2, too, and says so first.
+    *_, tag = re.findall(r"^Tag: (\S+)$", found.read_text("WHEEL") or "", re.MULTILINE)
+    name = canonicalize_name(found.name).replace("-", "_")
+    with zipfile.ZipFile(folder / f"{name}-{found.version}-{tag}.whl", "w") as wheel:
+        for file in found.files or ():
+            source = Path(str(found.locate_file(file))).resolve()
+            # Programs are made anew from the entry points.
+            if source.is_relative_to(site) and source.exists():
+                wheel.write(source, str(file))
+
+
+@pytest.fixture
+def user(index: Path, tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a user of uv and pipx who finds packages in the index alone."""
+    return {
+        **os.environ,
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "ECHOD_NATIVE": "0",
+        "UV_NO_CONFIG": "1",
+        "UV_OFFLINE": "1",
+        "UV_NO_INDEX": "1",
+        "UV_FIND_LINKS": str(index),
+        "UV_PYTHON": sys.executable,
+        "UV_CACHE_DIR": str(tmp_path / "cache"),
+        "UV_TOOL_DIR": str(tmp_path / "tools"),
+        "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+        "PIPX_DEFAULT_BACKEND": "uv",
+        "PIPX_DEFAULT_PYTHON": sys.executable,
+        "PIPX_HOME": str(tmp_path / "pipx"),
+        "PIPX_BIN_DIR": str(tmp_path / "bin"),
+    }
+
+
+@pytest.mark.parametrize("place", ["checkout", "wheel"])
+@pytest.mark.parametrize("name", ["uv", "pipx"])
+def test_the_lines_for_uv_and_pipx_work(
+    name: str, place: str, checkout: Path, wheel: Path, user: dict[str, str], tmp_path: Path
+) -> None:
+    """The README says that the path of a wheel can be in place of the dot."""
+
+    def output(line: str) -> str:
+        words = [str(wheel) if word == "." and place == "wheel" else word for word in line.split()]
+        done = run(*words, cwd=checkout if place == "checkout" else tmp_path, env=user, deadline=DEADLINE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    install, serve = Readme().tools_of_python[name]
+    for line in (install, serve):
+        assert " . " in f"{line} "
+        tool(line.split()[0])
+    output(install)
+    assert output("echod --version") == f"echod {__version__}\n"
+    assert output(f"{serve} --port tcp:0 --validate").endswith(" are valid\n")
 
 
 def test_from_a_checkout(checkout: Path, environment: Environment) -> None:

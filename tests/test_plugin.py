@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from echod import options, plugin
-from tests.daemon import run, script
+from tests.daemon import COMMANDS, WORDS, Program, run
 from tests.tools import give_up, needed
 
-COMMAND = (script("twistd"), "-n", "--pidfile=", "echod", "--port", "tcp:0:interface=127.0.0.1")
+PROGRAMS: tuple[Program, ...] = ("twistd", "echod")
 
 STARTED = "max-connections-per-address"
 """Part of the last line of a start."""
@@ -31,6 +33,10 @@ def test_the_plugin_has_what_twistd_looks_for() -> None:
     assert (plugin.Options, plugin.makeService) == (options.Options, options.makeService)
 
 
+def command(program: Program) -> tuple[str, ...]:
+    return (*COMMANDS[program], WORDS[program], "--port", "tcp:0:interface=127.0.0.1")
+
+
 def as_process_1(*command: str) -> list[str]:
     """Return a command line that runs a command as the first process of a namespace, or skip the test if it can't."""
     in_namespace = [needed("unshare", "util-linux"), *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
@@ -40,20 +46,22 @@ def as_process_1(*command: str) -> list[str]:
     return [*in_namespace, *command]
 
 
-def test_sigterm_ends_process_1_while_it_loads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_sigterm_ends_process_1_while_it_loads(program: Program, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(SIGNAL_WITHIN_THE_START)
     path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
-    ended = run(*as_process_1(*COMMAND), cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
+    ended = run(*as_process_1(*command(program)), cwd=tmp_path, env={**os.environ, "PYTHONPATH": path})
     assert (ended.returncode, ended.stderr) == (0, "")
     assert STARTED not in ended.stdout
 
 
-def test_process_1_of_the_image_gets_a_sigterm_from_before_it_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_process_1_of_the_image_gets_a_sigterm_from_before_it_loaded(program: Program, tmp_path: Path) -> None:
     signalled = (
         sys.executable,
         "-c",
         "import os, sys; os.kill(os.getpid(), 15); os.execv(sys.argv[1], sys.argv[1:])",
-        *COMMAND,
+        *command(program),
     )
     ended = run(*as_process_1("env", "--block-signal=TERM", *signalled), cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")

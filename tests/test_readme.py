@@ -5,13 +5,16 @@ Knows the form of the tables. Other tests check what echod does; this file check
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,13 +23,14 @@ from echod.check.report import MAX_SIZE, CheckOutcome, Plan
 from echod.core import log
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
-from echod.options import Options
 from echod.run.report import describe_lane
+from echod.serve import ServeOptions
 from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon
 from tests.stock.readme import Readme
 from tests.test_layout import FOLDER, ROOMS
+from tests.tools import needed
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,25 +40,19 @@ COMPRESSION = (ROOT / "docs/compression.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 PERFORMANCE = (ROOT / "docs/performance.md").read_text()
 
-FOR_EVERYONE = (
-    "docs/architecture.md",
-    "docs/check.md",
-    "docs/compression.md",
-    "docs/console.png",
-    "docs/metrics.md",
-    "docs/operating.md",
-    "docs/packaging.md",
-    "docs/performance.md",
-    "docs/proxies.md",
-    "docs/scaling.md",
-    "docs/url.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "LICENSE",
-    "SECURITY.md",
-)
+INDEX = ROOT / "docs/index.md"
 
-DOCUMENTS = ("README.md", *(name for name in FOR_EVERYONE if name.endswith(".md")))
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path != INDEX)
+"""The pages of docs/, which the index lists."""
+
+FOR_EVERYONE = ("docs/index.md", "docs/console.png", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "SECURITY.md")
+"""What the README has to link to."""
+
+DOCUMENTS = (
+    "README.md",
+    *(name for name in FOR_EVERYONE if name.endswith(".md")),
+    *(f"docs/{name}" for name in PAGES),
+)
 
 
 def section(text: str, title: str) -> str:
@@ -71,16 +69,16 @@ def rows(text: str) -> list[list[str]]:
 
 
 def option_rows() -> dict[str, str]:
-    """Return the default of each option as the README gives it."""
+    """Return the default of each option as docs/operating.md gives it."""
     found = {}
-    for cells in rows(section(README, "Options")):
+    for cells in rows(section(OPERATING, "Options")):
         if name := re.search(r"`--([a-z-]+)[ `]", cells[0]):
             found[name[1]] = cells[1]
     return found
 
 
 def default(option: str) -> str:
-    """Return an option's default as the README must write it, or nothing for an option that only prints."""
+    """Return an option's default as docs/operating.md must write it, or nothing for an option that only prints."""
     plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
@@ -100,8 +98,22 @@ def default(option: str) -> str:
 
 
 def test_the_table_has_every_option_with_its_default() -> None:
-    names = {name.rstrip("=") for name in Options().longOpt}
+    names = {name.rstrip("=") for name in ServeOptions().longOpt}
     assert option_rows() == {name: default(name) for name in names}
+
+
+# This process has a reactor already. test_running.py starts daemons with others.
+@pytest.mark.parametrize(
+    "cells", [cells for cells in rows(section(OPERATING, "Options")) if re.search("`--(?!reactor)", cells[0])]
+)
+def test_each_option_has_an_example_that_works(cells: list[str]) -> None:
+    (name,) = re.findall(r"--[a-z-]+", cells[0])
+    words = shlex.split(cells[3].strip("`"))
+    assert name in words
+    assert not cells[1] or cells[1] not in words, "the example is the default"
+    with pytest.raises(SystemExit) as ended:
+        ServeOptions().parseOptions([*words, "--validate"])
+    assert not ended.value.code
 
 
 def test_the_limits_are_those_in_force() -> None:
@@ -130,6 +142,10 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"100 on a page, or `?per-page=` up to {settings.max_page:,}" in admin
     assert f"at most {log.EVENTS_PER_SECOND} of a kind in a second" in log_text
     assert f"cut at {settings.log_cut} characters" in log_text
+    assert f"cut at {settings.log_cut} bytes" in log_text
+    assert f"at most {settings.log_frames_rate} lines of each kind" in log_text
+    assert f"its last {settings.kept_frames} frames at `/connections/17`" in log_text
+    assert f"its last {settings.kept_frames} frames |" in admin
     assert f"an echo of less than {settings.min_deflated} bytes" in " ".join(COMPRESSION.split())
     assert f"its window is {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
 
@@ -160,7 +176,11 @@ def test_the_log_lines_about_the_express_lane_are_the_real_ones() -> None:
         for tls, deflate in ((True, True), (False, True), (True, False))
     ]
     factories: list[Any] = [SimpleNamespace(lane=lane, settings=Settings(), wants_each=[]) for lane in (None, *lanes)]
-    factories.append(SimpleNamespace(lane=lanes[0], settings=Settings(), wants_each=["--log-messages"]))
+    for settings, option in (
+        (Settings(max_connections_per_address=1), "--max-connections-per-address"),
+        (Settings(log_messages=True), "--log-messages"),
+    ):
+        factories.append(SimpleNamespace(lane=lanes[0], settings=settings, wants_each=[option]))
     said = {describe_lane(None, factories[0]), *(describe_lane(native, factory) for factory in factories)}
     listed = re.findall(r"^    express lane: (.*?)  +\S", section(OPERATING, "Log"), re.MULTILINE)
     assert {line.replace("…", "pump and codec") for line in listed} == said
@@ -170,8 +190,56 @@ def test_the_line_to_try_works(tmp_path: Path) -> None:
     readme = Readme()
     documents.prepare(tmp_path)
     with Daemon() as daemon:
-        done = documents.run_line(readme.to_try, tmp_path, daemon.port)
-    assert (done.stdout, done.stderr, done.returncode) == (f"{readme.printed}\n", "", 0)
+        done = documents.run_line(f"{readme.path}\n{readme.to_try}", tmp_path, daemon.port)
+    assert done.stdout.startswith(readme.printed)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_the_lines_for_wss_work(tmp_path: Path) -> None:
+    """Only the ports are others, because those of the README may be in use."""
+    needed("curl")
+    readme = Readme()
+    serve, ask = [line for line in readme.others if re.search(r"throwaway:|authority\.pem", line)]
+    ports = re.findall(r"--port (\S+)", serve)
+    assert ports == ["tcp:8080", "throwaway:8443"]
+    documents.prepare(tmp_path)
+    with Daemon(ports=[re.sub(r"[0-9]+", "0", port) for port in ports]) as daemon:
+        for port, url in zip(ports, daemon.urls, strict=True):
+            number = port.partition(":")[2]
+            assert f"//localhost:{number}" in ask
+            ask = ask.replace(f"//localhost:{number}", f"//localhost:{urlsplit(url).port}")
+        done = subprocess.run(
+            ["sh", "-c", f"{readme.path}\n{ask}"],
+            cwd=tmp_path,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("OK - 10 messages")
+
+
+def test_the_line_for_a_close_works(tmp_path: Path) -> None:
+    readme = Readme()
+    (line,) = [line for line in readme.others if "?close=" in line]
+    (said,) = re.findall(r"^after three messages, and the check says so: `(.*)`\.$", README, re.MULTILINE)
+    documents.prepare(tmp_path)
+    with Daemon() as daemon:
+        done = documents.run_line(f"{readme.path}\n{line}", tmp_path, daemon.port)
+    assert said in done.stdout.partition("\n")[0]
+    assert done.returncode == 1
+
+
+def test_the_lines_for_a_test_suite_work(tmp_path: Path) -> None:
+    readme = Readme()
+    (start,) = [number for number, line in enumerate(readme.others) if "--ready-file" in line]
+    documents.prepare(tmp_path)
+    script = "\n".join([readme.path, *readme.others[start : start + 2], "wait"])
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    (url,) = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))["urls"]
+    assert re.fullmatch(r"ws://127\.0\.0\.1:\d+", url)
+    assert not (tmp_path / "ready.json").exists()
 
 
 def test_the_lines_of_the_first_five_minutes_are_found() -> None:
@@ -180,7 +248,8 @@ def test_the_lines_of_the_first_five_minutes_are_found() -> None:
     assert (readme.tools, readme.compiler) == ("apt-get install make python3-venv", "apt-get install gcc python3-dev")
     assert (readme.run, readme.test) == ("make run", "make test")
     assert readme.install[-1].endswith("pip install .")
-    assert readme.serve.endswith("twistd -n --pidfile= echod --port tcp:8080")
+    assert readme.serve == "echod serve"
+    assert readme.path_of_pip == 'export PATH="$HOME/.local/echod/bin:$PATH"'
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -227,13 +296,13 @@ def test_the_architecture_lists_the_rooms_in_their_order() -> None:
 
 def test_the_figures_are_those_of_the_benchmarks() -> None:
     """The README gives the same figures as docs/performance.md, of the same day."""
-    text = section(README, "Benchmarks")
+    text = section(README, "Numbers")
     (heads, _, *lines), (all_heads, _, *all_lines) = (
         rows(text),
         rows(PERFORMANCE.partition("\n### Rates\n")[2].partition("\n### ")[0]),
     )
     rates = {cells[0]: dict(zip(all_heads, cells, strict=True)) for cells in all_lines}
-    assert lines
+    assert len(lines) == 5
     for name, *figures in lines:
         assert figures == [rates[name][head] for head in heads[1:]], name
     (day,) = re.findall(r"^- date: (\S+)$", PERFORMANCE, re.MULTILINE)
@@ -266,6 +335,10 @@ def test_each_path_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FOR_EVERYONE)
-def test_every_named_file_exists(name: str) -> None:
+def test_the_readme_links_to_every_file(name: str) -> None:
     assert f"({name})" in README
     assert (ROOT / name).is_file()
+
+
+def test_the_index_lists_every_page_once() -> None:
+    assert sorted(re.findall(r"^\| \[[^]]+\]\(([a-z]+\.md)\)", INDEX.read_text(), re.MULTILINE)) == PAGES

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,22 +30,20 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.client import Client
-from tests.daemon import DEFAULT_PORTS, Daemon, Program, run, script, wait_until
+from tests.daemon import COMMANDS, DEFAULT_PORTS, WORDS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.loop import needed_native
 from tests.tls import Certificate
 from tests.tools import give_up, needed
 
-PROGRAMS: tuple[Program, ...] = ("twistd", "twist")
+PROGRAMS: tuple[Program, ...] = ("echod", "twistd", "twist")
 
 NOBODY = 65534
-
-FOREGROUND = {"twistd": ("-n", "--pidfile="), "twist": ()}
 
 
 def start(program: Program, *options: str, cwd: Path) -> tuple[int, str, str]:
     """Run a daemon that is expected to end by itself; return its exit status, standard output and standard error."""
-    done = run(script(program), *FOREGROUND[program], "echod", *options, cwd=cwd)
+    done = run(*COMMANDS[program], WORDS[program], *options, cwd=cwd)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -64,6 +63,10 @@ def connected(daemon: Daemon) -> Iterator[ClientConnection]:
 # Ways to run.
 
 WAYS: dict[str, dict[str, Any]] = {
+    "echod": {"program": "echod"},
+    "echod, asyncio": {"program": "echod", "reactor": "asyncio"},
+    "echod, poll": {"program": "echod", "reactor": "poll"},
+    "echod, select": {"program": "echod", "reactor": "select"},
     "twistd": {},
     "twistd, log file": {"has_log_file": True},
     "twistd, daemonized": {"is_daemonized": True},
@@ -83,9 +86,30 @@ def test_serves_and_ends_with_status_0_on_sigterm(way: dict[str, Any]) -> None:
 
 
 # SIGINT is handled differently by each program and reactor, because Python has a handler of its own for it.
-@pytest.mark.parametrize("way", ["twistd", "twistd, asyncio", "twist"])
+@pytest.mark.parametrize("way", ["echod", "echod, asyncio", "twistd", "twistd, asyncio", "twist"])
 def test_serves_and_ends_with_status_0_on_sigint(way: str) -> None:
     assert_ends_well(signal.SIGINT, WAYS[way])
+
+
+@pytest.mark.parametrize("reactor", [None, "asyncio"])
+def test_the_command_serves_with_workers(reactor: str | None) -> None:
+    with Daemon("--workers", "2", program="echod", reactor=reactor) as daemon, connected(daemon) as client:
+        client.send("hello")
+        assert client.recv(timeout=10) == "hello"
+        pids = [int(pid) for pid in daemon.wait_for_log("workers: ([0-9]+), ([0-9]+)").groups()]
+        for pid in pids:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            assert words[2:5] == [b"-m", b"echod", b"serve"]
+
+
+def test_the_command_looks_for_no_plugins(tmp_path: Path) -> None:
+    """Under twistd a plugin that can't be loaded is a traceback in the log, and a list of plugins is written."""
+    plugins = tmp_path / "twisted/plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "broken.py").write_text("raise RuntimeError\n")
+    with Daemon(program="echod", env={"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}) as daemon:
+        assert "broken" not in daemon.log()
+    assert [path.name for path in plugins.iterdir()] == ["broken.py"]
 
 
 def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
@@ -396,6 +420,24 @@ def test_prints_one_line_per_address_and_one_with_the_limits(program: Program, t
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_line_of_the_log_is_about_parts_of_twisted(
+    workers: str, program: Program, certificate: Certificate, tmp_path: Path
+) -> None:
+    address = ":interface=127.0.0.1"
+    secure = f"ssl:0:privateKey={certificate.path}{address}"
+    ports = [f"tcp:0{address}", f"unix:{tmp_path / 'socket'}", secure, f"haproxy:tcp:0{address}", f"haproxy:{secure}"]
+    options = ("--admin", f"tcp:0{address}", "--admin", secure, "--workers", workers, "--log-format", "json")
+    with Daemon(*options, ports=ports, program=program) as daemon:
+        daemon.stop()
+        records = [json.loads(line) for line in daemon.log().splitlines()]
+    of_service = [found["message"] for found in records if found["namespace"] == "echod.service"]
+    assert {found["namespace"] for found in records} <= {"echod.service", "echod.workers"}
+    assert len([line for line in of_service if line.startswith("listening on ")]) == 5
+    assert len([line for line in of_service if line.startswith("admin on ")]) == 2
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_version(program: Program, tmp_path: Path) -> None:
     assert start(program, "--version", cwd=tmp_path) == (0, f"echod {__version__}\n", "")
 
@@ -405,16 +447,89 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
     status, output, error = start(program, "--help", cwd=tmp_path)
     assert (status, error) == (0, "")
     for option in (
-        "--port=",
-        "--max-message-size=",
-        "--compression=",
-        "--handshake-timeout=",
+        "--port ENDPOINT",
+        "--max-message-size SIZE",
+        "--compression MODE",
+        "--handshake-timeout DURATION",
         "--log-messages",
-        "--log-format=",
+        "--log-format FORMAT",
     ):
         assert option in output
     for default in ("[tcp:8080]", "[16MiB]", "[mirror]", "[5s]", "[text]"):
         assert default in output
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_ready_file_says_where_it_serves(workers: str, program: Program, tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    path.write_text("{}")  # of an earlier start
+    ports = ["tcp:0", "throwaway:0", f"unix:{tmp_path / 'socket'}"]
+    words = [*(word for port in ports for word in ("--port", port)), "--admin", "tcp:0:interface=127.0.0.1"]
+    command = [*COMMANDS[program], WORDS[program], *words, "--workers", workers, "--ready-file", str(path)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: path.exists() and path.read_text() != "{}", "the ready file")
+            found = json.loads(path.read_text())
+            assert (found["pid"], found["version"]) == (process.pid, __version__)
+            for url in found["urls"][:2]:
+                trust = ssl.create_default_context(cadata=found["authority"]) if url.startswith("wss:") else None
+                with connect(url, ssl=trust) as client:
+                    echo(client, "hello")
+            with unix_connect(found["urls"][2].removeprefix("unix:")) as client:
+                echo(client, "hello")
+            with urlopen(f"{found['admin_urls'][0]}/readyz") as answer:
+                assert answer.read() == b"serving\n"
+        finally:
+            process.terminate()
+        assert process.wait() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_standard_output_has_the_ready_line_alone(program: Program, tmp_path: Path) -> None:
+    command = [*COMMANDS[program], WORDS[program], "--port", "tcp:0", "--ready-file", "-"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["urls"][0]
+        with connect(url) as client:
+            echo(client, "hello")
+        process.terminate()
+        rest, log = process.communicate()
+    assert (process.returncode, rest) == (0, "")
+    assert "listening on " in log
+
+
+# What it would do.
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_validation_listens_on_nothing(
+    program: Program, port_in_use: int, certificate: Certificate, tmp_path: Path
+) -> None:
+    """Also beside a daemon that runs in the same folder."""
+    (tmp_path / "twistd.pid").write_text("1")
+    ports = (f"tcp:{port_in_use}", f"unix:{tmp_path / 'socket'}", f"ssl:0:privateKey={certificate.path}", "systemd")
+    options = [*(word for port in ports for word in ("--port", port)), "--admin", "tcp:0", "--validate"]
+    valid = "echod: the options, and the files that they name, are valid\n"
+    assert start(program, *options, cwd=tmp_path) == (0, valid, "")
+    if program == "twistd":
+        done = run(script("twistd"), "echod", *options, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, valid, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["twistd.pid"]
+    wrong = f"ssl:0:privateKey={tmp_path / 'twistd.pid'}"
+    assert "twistd.pid" in assert_refused(start(program, *options, "--port", wrong, cwd=tmp_path))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("option", ["--version", "--help", "--validate"])
+def test_output_that_can_not_be_written_is_one_line(option: str, program: Program) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMANDS[program], WORDS[program], option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    told = "echod: can't write to standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (os.EX_IOERR, told)
 
 
 # Mistakes.
@@ -544,7 +659,10 @@ def parse_journal(line: str) -> str:
 
 def parse_json(line: str) -> str:
     record = json.loads(line)
-    assert set(record) - {"traceback"} == {"time", "level", "namespace", "message"}
+    own = {"connection"} if record["namespace"] == "echod.connection" else set()
+    if "length" in record:
+        own |= {"type", "length", "payload"}
+    assert set(record) - {"traceback"} == {"time", "level", "namespace", "message"} | own
     assert record["level"] in ("info", "warn", "error", "critical")
     assert isinstance(record["message"], str)
     return str(record["message"])
@@ -574,8 +692,8 @@ def test_every_line_of_the_log_is_in_its_format(place: dict[str, Any], log_forma
         messages = [LOG_FORMATS[log_format](line) for line in daemon.log().splitlines()]
     assert any(message.startswith("listening on ws://") for message in messages)
     assert any(message.startswith(f"echod {__version__}: ") for message in messages)
-    assert "recv: hello" in messages
-    assert sum(message.startswith("refused a handshake from ") for message in messages) == 2
+    assert "#1: recv text: hello" in messages
+    assert sum("refused a handshake from " in message for message in messages) == 2
     assert "received SIGTERM" in messages
 
 
@@ -593,7 +711,7 @@ LOGGED: dict[str, tuple[str | bytes, str]] = {
     "text": ("hello", "hello"),
     "empty": ("", ""),
     "no ASCII": ("grüß dich, 世界 🎈", "grüß dich, 世界 🎈"),
-    "line break": ("a\nrecv: b\r\nc", r"a\nrecv: b\r\nc"),
+    "line break": ("a\n#1: recv text: b\r\nc", r"a\n#1: recv text: b\r\nc"),
     "other line breaks": ("a\u2028b\x85c\x0bd", r"a\u2028b\x85c\x0bd"),
     "escape sequence": ("\x1b[31mred", r"\x1b[31mred"),
     "C1 escape sequence": ("\x9b31mred", r"\x9b31mred"),
@@ -614,8 +732,8 @@ def test_log_messages_prints_each_message_escaped_on_one_line(log_format: str) -
             for message, _ in LOGGED.values():
                 echo(client, message)
         messages = [LOG_FORMATS[log_format](line) for line in daemon.log().split("\n")[:-1]]
-    assert [message for message in messages if message.startswith("recv:")] == [
-        f"recv: {logged}" for _, logged in LOGGED.values()
+    assert [message for message in messages if message.startswith("#")] == [
+        f"#1: recv {'text' if isinstance(sent, str) else 'binary'}: {logged}" for sent, logged in LOGGED.values()
     ]
 
 
@@ -625,14 +743,43 @@ def test_the_log_of_a_long_message_has_its_size_before_escaping(message: str | b
     with Daemon("--log-messages") as daemon:
         with connect(daemon.url) as client:
             echo(client, message)
-        line = daemon.wait_for_log(r"recv: .*")[0]
+        line = daemon.wait_for_log(r"#1: recv .*")[0]
     assert line.endswith(f"… ({octets} octets)")
     assert len(line) < 2000
 
 
+@pytest.mark.parametrize("log_format", LOG_FORMATS)
+def test_log_frames_tells_what_a_client_sent(log_format: str) -> None:
+    with Daemon("--log-frames", "--log-format", log_format) as daemon:
+        daemon.wait_for_log("express lane: (off|.* because of --log-frames)")
+        with connect(daemon.url, compression=None, additional_headers={"Cookie": "a=secret"}) as client:
+            echo(client, "a\n#1: b")
+        daemon.wait_for_log("#1: end: ")
+        lines = [line for line in daemon.log().splitlines() if "#1: " in line]
+    assert "secret" not in daemon.log()
+    if log_format == "json":
+        records = [json.loads(line) for line in lines]
+        assert {record["connection"] for record in records} == {"1"}
+        assert [record["event"] for record in records] == ["opening", "answer", *["frame"] * 4, "end"]
+        assert [record["direction"] for record in records[2:6]] == ["in", "out", "in", "out"]
+        assert (records[2]["type"], records[2]["payload"], records[2]["masked"]) == ("text", r"a\n#1: b", True)
+        assert (records[6]["code"], records[6]["closer"], records[6]["outcome"]) == (1000, "client", "clean")
+        return
+    messages = [LOG_FORMATS[log_format](line) for line in lines]
+    assert re.match(r"#1: opening from \S+: GET / HTTP/1.1 \|.* \| Cookie: \(8 octets, not shown\)", messages[0])
+    assert messages[1].startswith("#1: answer: HTTP/1.1 101 Switching Protocols | ")
+    assert messages[2:6] == [
+        r"#1: in text fin masked length=7: a\n#1: b",
+        r"#1: out text fin length=7: a\n#1: b",
+        "#1: in close fin masked length=2: 1000",
+        "#1: out close fin length=2: 1000",
+    ]
+    assert messages[6].startswith("#1: end: clean; closed by the client with 1000; received frames=2 messages=1 ")
+
+
 def test_messages_are_not_logged_unless_asked_for() -> None:
     with Daemon() as daemon, connected(daemon):
-        assert "recv:" not in daemon.log()
+        assert "recv" not in daemon.log()
         assert "hello" not in daemon.log()
 
 

@@ -2,9 +2,9 @@
 closes in the same way.
 
 The specification is the protocol without native code on a fake transport, which gets one piece after the other. Two
-others are compared with it. The codec runs on a fake transport, and must give the same answer to each piece. The pump
-runs on a real socket, plain or with TLS; after each piece as many octets must have come, and at the end the same ones.
-How the octets are grouped into writes doesn't matter.
+others are compared with it. The codec runs on a fake transport, and must give the same answer to each piece; so must a
+connection that is traced (`--log-frames`). The pump runs on a real socket, plain or with TLS; after each piece as many
+octets must have come, and at the end the same ones. How the octets are grouped into writes doesn't matter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import ssl
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -71,10 +71,11 @@ SETTINGS = {"max_message_size": LIMIT, "max_fragments": 8, "ping_interval": 0.0,
 
 @dataclass
 class Grounds:
-    """The factories and contexts of the three ways to serve a connection."""
+    """The factories and contexts of the ways to serve a connection."""
 
     native: Native
     without: EchoFactory
+    traced: EchoFactory
     bed: Bed
     options: Any
     client: ssl.SSLContext
@@ -103,9 +104,13 @@ class Grounds:
 
 @pytest.fixture(scope="module")
 def grounds(certificate: Certificate, native: Native) -> Iterator[Grounds]:
-    without = EchoFactory(EchoProtocol, Settings(**SETTINGS), Clock(), 100, None)  # type: ignore[arg-type]  # no reactor
+    plain = Settings(**SETTINGS)  # type: ignore[arg-type]  # values of several types
+    without, traced = (
+        EchoFactory(EchoProtocol, chosen, Clock(), 100, None)
+        for chosen in (plain, replace(plain, log_frames=True, log_frames_rate=1))
+    )
     with bed(native, **SETTINGS) as made:  # type: ignore[arg-type]  # values of several types
-        yield Grounds(native, without, made, certificate.server_options(), certificate.client())
+        yield Grounds(native, without, traced, made, certificate.server_options(), certificate.client())
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,8 @@ def compare(grounds: Grounds, way: Way, pieces: list[bytes], is_tls: bool = Fals
         # The socket does not wait for each answer then, so that a ping could overtake one.
         is_pinged = False
         expected = over_a_fake_transport(grounds.without, way, pieces, is_pinged)
-    assert over_a_fake_transport(grounds.bed.factory, way, pieces, is_pinged) == expected
+    for factory in (grounds.bed.factory, grounds.traced):
+        assert over_a_fake_transport(factory, way, pieces, is_pinged) == expected
     over_a_socket(grounds, way, pieces, expected, is_tls, is_pinged)
 
 

@@ -12,3 +12,4 @@ def test_shares_add_up_to_the_whole() -> None:
     assert {share.max_buffered for share in shares} == {2**20}
     assert {share.message_limit for share in shares} == {2**19}
     assert Settings(workers=2).share(1).max_connections is None
+    assert Settings(workers=2, authority_file="/a").share(1).authority_file is None, "the parent writes it"

@@ -1,5 +1,5 @@
 """Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without native
-code, and over TLS.
+code, over TLS, and with `--log-frames`.
 
 The tests measure the CPU time of this thread. Other processes do not add to it, except by their effect on the caches.
 The best of several runs counts.
@@ -73,7 +73,8 @@ class TimedLoop(Loop):
 @contextmanager
 def timed_bed(native: Native, mode: str) -> Iterator[tuple[Bed, TimedLoop]]:
     """Make a factory for one of the modes, and its loop."""
-    with bed(None if mode == "autobahn" else native, TimedLoop, ping_interval=0) as made:
+    is_traced = mode == "traced"
+    with bed(None if mode == "autobahn" else native, TimedLoop, ping_interval=0, log_frames=is_traced) as made:
         if mode == "codec":
             assert made.factory.lane is not None
             made.factory.lane.stop()
@@ -138,11 +139,16 @@ CASES: dict[str, tuple[str, bytes, Callable[[Link], bool]]] = {
         partial(is_failed, 1007),
     ),
     "fragments, and what may not follow": (NOTHING, HALVES[0] + client_frame(TEXT, b"x"), partial(is_failed, 1002)),
+    "small frames": (
+        NOTHING,
+        (client_frame(PING, b"?") + client_frame(TEXT, b"!")) * 4_000,
+        partial(is_echoed, (server_frame(10, b"?") + server_frame(TEXT, b"!")) * 4_000),
+    ),
     "fragments with a ping between": (NOTHING, HALVES[0] + client_frame(PING), partial(is_echoed, server_frame(10))),
 }
 
 
-@pytest.mark.parametrize("mode", ["pump", "tls", "codec", "autobahn"])
+@pytest.mark.parametrize("mode", ["pump", "tls", "codec", "autobahn", "traced"])
 @pytest.mark.parametrize("name", CASES)
 def test_no_octets_take_long(native: Native, certificate: Certificate, name: str, mode: str) -> None:
     header, octets, is_over = CASES[name]
@@ -204,3 +210,17 @@ def test_many_small_records_after_much_postponed_input(
     # Most of this is Twisted's own work on each record, and takes longer when coverage is measured. When each record
     # cost a copy, it took 1.8 s.
     assert best(longest) <= 4 * LIMIT
+
+
+def test_an_answer_in_many_frames_that_are_told_of(native: Native) -> None:
+    octets = client_frame(BINARY, bytes(20_000))
+
+    def longest() -> float:
+        with timed_bed(native, "traced") as (made, loop):
+            link = made.link(target="/?fragment=1")
+            loop.longest = 0.0
+            link.send(octets)
+            link.receive(20_000 * 3)
+            return loop.longest
+
+    assert best(longest) <= LIMIT

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 UNITS = ROOT / "etc/systemd"
 OPERATING = (ROOT / "docs/operating.md").read_text()
 
-OF_ONE = {"EnvironmentFile", "ExecStart", "RuntimeDirectory", "SyslogIdentifier"}
+OF_ONE = {"EnvironmentFile", "ExecReload", "ExecStart", "RuntimeDirectory", "SyslogIdentifier"}
 """The settings in which an instance differs from the single service."""
 
 
@@ -36,8 +36,15 @@ def test_an_instance_runs_like_the_single_service() -> None:
         k: v for k, v in instance.items() if k not in OF_ONE
     }
     assert len(one) > 40
-    assert instance["ExecStart"] == [one["ExecStart"][0].replace("echod --log", "echod --port systemd --log")]
+    for key in ("ExecStart", "ExecReload"):
+        assert instance[key] == [line.replace(" --log", " --port systemd --log") for line in one[key]]
     assert set(one["EnvironmentFile"]) < set(instance["EnvironmentFile"])
+
+
+def test_a_reload_validates_the_options_of_the_start() -> None:
+    for name in ("echod.service", "echod@.service"):
+        (start,), (*_, validation) = service(name)["ExecStart"], service(name)["ExecReload"]
+        assert validation.replace(" --validate", "") == start
 
 
 def test_a_worker_killed_for_lack_of_memory_does_not_end_the_others() -> None:

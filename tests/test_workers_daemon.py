@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -28,7 +29,7 @@ from tests import metrics_text
 from tests.client import Client
 from tests.daemon import START_DEADLINE, STOP_DEADLINE, Daemon, run, script, wait_until
 from tests.frames import CLOSE, Frame, close_payload
-from tests.tls import Certificate
+from tests.tls import Certificate, trusting
 
 ADMIN = ("--admin", "tcp:0:interface=127.0.0.1")
 TWO = ("--workers", "2", *ADMIN)
@@ -244,6 +245,42 @@ def test_without_the_parent_the_workers_end() -> None:
 
 def has_ended(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0)[0])
+
+
+def test_all_workers_have_the_same_throwaway_certificate() -> None:
+    """So has a worker that takes another's place, and a SIGHUP changes nothing."""
+    ports = ("tcp:0:interface=127.0.0.1", "throwaway:0:interface=127.0.0.1")
+    with Daemon(*TWO, "--authority-file", "authority.pem", ports=ports) as daemon:
+        host, port = daemon.address
+        authority = (daemon.folder / "authority.pem").read_text()
+        context = trusting(cadata=authority)
+        url = urlsplit(daemon.urls[1])
+
+        def look(wanted: int) -> tuple[set[int], set[bytes]]:
+            """Return the processes and the certificates that clients see, from `wanted` processes."""
+            processes: set[int] = set()
+            certificates: set[bytes] = set()
+            while len(processes) < wanted:
+                client = InfoClient((url.hostname, url.port), context)
+                assert client.echo() == b"hello"
+                assert isinstance(client.socket, ssl.SSLSocket)
+                processes.add(client.process)
+                certificates.add(client.socket.getpeercert(binary_form=True) or b"")
+                client.socket.close()
+                with urlopen(f"http://{host}:{port}/authority.pem", timeout=20) as answer:
+                    assert answer.read().decode() == authority
+            return processes, certificates
+
+        processes, (certificate,) = look(2)
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded\n")
+        assert "keeps its old" not in daemon.log()
+        assert look(2) == (processes, {certificate})
+        gone = min(processes)
+        os.kill(gone, signal.SIGKILL)
+        daemon.wait_for_log(f"worker {gone} was killed")
+        wait_until(lambda: get(daemon, "/readyz")[0] == 200, "the next worker to serve")
+        assert look(2)[1] == {certificate}
 
 
 def test_tls_and_a_unix_socket_and_new_certificates(tmp_path: Path) -> None:
@@ -496,7 +533,17 @@ def test_messages_are_logged_by_every_worker() -> None:
         for client in found:
             client.echo(b"{braces} \xc3\xa4")
         for pid in workers(daemon):
-            daemon.wait_for_log(f'"message": "worker {pid}: recv: ' + r".*{braces} ä")
+            message = rf'"message": "worker {pid}: #({pid}-[0-9]+): recv text: {{braces}} ä"'
+            daemon.wait_for_log(message + r', "connection": "\1", "type": "text", "length": 11')
+
+
+def test_frames_are_logged_by_every_worker() -> None:
+    with Daemon(*TWO, "--log-frames", "--log-format", "json") as daemon, on_both(daemon) as found:
+        for client in found:
+            client.echo(b"{braces}")
+        for pid in workers(daemon):
+            message = rf'"message": "worker {pid}: #({pid}-[0-9]+): in text fin masked length=8: {{braces}}"'
+            daemon.wait_for_log(message + r', "connection": "\1", "event": "frame", "direction": "in", "opcode": 1')
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

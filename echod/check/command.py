@@ -40,7 +40,7 @@ exit status:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Reports a mistake in one line and exits with 64 (EX_USAGE of sysexits.h). argparse's own status 2 would stand for
     no connection."""
 
@@ -92,9 +92,10 @@ def _parse_field(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _make_parser() -> _Parser:
+def make_parser() -> Parser:
+    """Return the parser of the command line."""
     default = Plan(ws_url.parse("ws://localhost"))
-    parser = _Parser(
+    parser = Parser(
         prog="echod check",
         description="Check a WebSocket echo server: text and binary messages must come back byte for byte.",
         epilog=_STATUSES,
@@ -147,7 +148,7 @@ def _make_parser() -> _Parser:
 
 def parse(arguments: Sequence[str]) -> tuple[Plan, bool]:
     """Return the plan, and whether the report is to be JSON. Raises `SystemExit` for a mistake."""
-    values = _make_parser().parse_args(arguments)
+    values = make_parser().parse_args(arguments)
     plan = Plan(
         target=values.url,
         count=values.count,

@@ -47,3 +47,19 @@ class Account:
             + self.deflated
             + self.delayed
         )
+
+
+class TracedAccount(Account):
+    """The bytes that a traced connection keeps."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = 0
+        """The last frames, for whoever wants to see them."""
+
+    @property
+    def total(self) -> int:
+        """The sum of all entries."""
+        return super().total + self.frames

@@ -54,6 +54,17 @@ _LONG_LEVELS = (LogLevel.error, LogLevel.critical)
 # The priority of a line in the journal (sd-daemon(3)).
 _PRIORITY = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 2}
 
+NOISE = ("log_legacy", "twisted.application.", "twisted.internet.base", "twisted.scripts.")
+"""How the namespaces begin in which Twisted informs about itself: its ports, its loop, and twistd or twist. Of all this
+the operator wants to know only what is wrong, which has a higher level."""
+
+FAILURES = ("Unable to ", "Warning: ")
+"""How the texts begin of those lines among them that tell of something wrong all the same: that the list of plugins
+can't be written, or the pid file not be removed."""
+
+NOISE_OF_FACTORIES = ("Starting factory ", "Stopping factory ")
+"""How the formats begin of the lines that Twisted logs in the namespace of each factory that does not forbid it."""
+
 UNLIMITED = "echod_unlimited"
 """The key that marks an event which is never left out, because the operator asked for each such line."""
 
@@ -63,6 +74,10 @@ is part of each line."""
 
 KIND = "echod_kind"
 """The key of an event's kind, if the kind is not the format."""
+
+FIELDS = "echod_fields"
+"""The key of a dictionary with what the event is about: in the format `json` each entry is a field of its own. Like any
+text of an event, the values must be escaped and cut."""
 
 
 def _cut(text: str, event: LogEvent) -> str:
@@ -87,6 +102,7 @@ def _json_line(event: LogEvent) -> str | None:
         "namespace": event.get("log_namespace", "-"),
         "message": _cut(formatEvent(event), event),
     }
+    record |= event.get(FIELDS, {})
     if (failure := event.get("log_failure")) is not None:
         record["traceback"] = _cut(failure.getTraceback(), event)
     return json.dumps(record, ensure_ascii=False) + "\n"
@@ -105,9 +121,19 @@ _LINES: dict[LogFormat, Callable[[LogEvent], str | None]] = {
 }
 
 
+def is_noise(event: LogEvent) -> bool:
+    """Tell whether an event tells an operator nothing."""
+    level = event.get("log_level")
+    if level is not LogLevel.info:
+        return level is LogLevel.debug
+    if (event.get("log_namespace") or "").startswith(NOISE):
+        return not formatEvent(event).startswith(FAILURES)
+    return (event.get("log_format") or "").startswith(NOISE_OF_FACTORIES)
+
+
 @implementer(ILogObserver)
 class Limiter:
-    """Passes on the events that are to be written: from `info` upwards, and `EVENTS_PER_SECOND` of each kind.
+    """Passes on the events that are to be written: no noise, and `EVENTS_PER_SECOND` of each kind.
 
     At the end of a second one line tells how many events were left out. The limit begins with `start`, which brings the
     clock, so that no line of the start is lost.
@@ -133,7 +159,7 @@ class Limiter:
 
     def __call__(self, event: LogEvent) -> None:
         """Take one event of Twisted's log."""
-        if event.get("log_level") is LogLevel.debug:
+        if is_noise(event):
             return
         if self._clock is None or event.get(UNLIMITED):
             self._observer(event)
@@ -162,8 +188,10 @@ class Limiter:
 def make_observer(out: TextIO, log_format: LogFormat) -> Limiter:
     """Make the observer that writes to `out`."""
     if hasattr(out, "reconfigure"):
-        # No line may be lost because of a lone surrogate or a locale without UTF-8.
-        out.reconfigure(errors="backslashreplace")
+        # No line may be lost because of a lone surrogate or a locale without UTF-8. JSON is UTF-8 in any locale (RFC
+        # 8259 section 8.1), and has no escape such as \\xe9.
+        encoding = "utf-8" if log_format is LogFormat.JSON else None
+        out.reconfigure(encoding=encoding, errors="backslashreplace")
     return Limiter(FileLogObserver(out, _LINES[log_format]))
 
 
@@ -189,5 +217,6 @@ class AutobahnLog:
 
 
 def stderr_line(line: str) -> None:
-    """Write one line to the real standard error, which twistd replaces with the log."""
-    print(line, file=sys.__stderr__)
+    """Write one line to the real standard error, which twistd replaces with the log, if the process has one."""
+    if sys.__stderr__ is not None:  # `print` would take standard output instead
+        print(line, file=sys.__stderr__)

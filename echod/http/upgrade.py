@@ -94,7 +94,7 @@ class HandshakeGuard:
         if url is None:
             return bad_request("the request target")
         path, _ = url
-        if path in paths.ONLY_WEBSOCKET or (not self._has_console and path != paths.HEALTH_PATH):
+        if path in paths.ONLY_WEBSOCKET or (not self._has_console and path not in paths.FOR_PROGRAMS):
             return PLAIN_HTTP
         return PageRequest(head.method, path or "/", head.fields)
 

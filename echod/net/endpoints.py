@@ -1,8 +1,8 @@
 """Endpoint strings: the value of `--port` or `--admin` becomes an endpoint that can listen.
 
-The syntax is Twisted's. This module adds `ssl:` and `tls:` endpoints with reloadable certificates, `haproxy:` endpoints
-that accept a PROXY header in pieces, and an error message in an operator's words. It knows endpoint strings. It must
-never know which option a string came from.
+The syntax is Twisted's. This module adds `ssl:` and `tls:` endpoints with reloadable certificates, `throwaway:`
+endpoints with one that is made at start, `haproxy:` endpoints that accept a PROXY header in pieces, and an error
+message in an operator's words. It knows endpoint strings. It must never know which option a string came from.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 from echod.net import proxy_header
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
+from echod.net.tls.throwaway import Authority
 from echod.upstream import endpoints
 
 
-def parse_endpoint(reactor: Any, text: str, descriptor: int | None = None) -> IStreamServerEndpoint:
+def parse_endpoint(
+    reactor: Any, text: str, descriptor: int | None = None, authority: Authority | None = None
+) -> IStreamServerEndpoint:
     """Return the server endpoint that `text` describes.
 
+    `authority` issues the certificates of `throwaway:` endpoints; without it, each has one of its own.
     A worker passes `descriptor`, a listening socket that its parent made: the endpoint then uses that socket. Raises
     `FileFault` for a file that can't be used, and another `ValueError` for a mistake in the text.
     """
     below = text.removeprefix(proxy_header.PREFIX)
     try:
-        secure = tls_endpoint.parse(below)
+        secure = tls_endpoint.parse(below, authority)
         if descriptor is not None:
             endpoint = endpoints.adopt(reactor, descriptor)
         else:

@@ -5,9 +5,11 @@ Knows what an operator wants to read at a start. Must never know how any of it c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
@@ -17,11 +19,17 @@ from echod import __version__
 from echod.core.log import SERVICE, UNLIMITED
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
+from echod.http.paths import AUTHORITY_PATH
 from echod.lane.native import Native, zlib_functions
+from echod.net.tls.identity import Identity
 from echod.net.tls.reload import Certificates
+from echod.net.tls.throwaway import Throwaway
 from echod.settings import Compression, Settings
 from echod.upstream import endpoints, names
 from echod.websocket.factory import EchoFactory
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""The address of this machine in place of the one that stands for every interface."""
 
 _log = Logger(namespace=SERVICE)
 
@@ -34,16 +42,28 @@ def log_addresses(ports: Iterable[IListeningPort], admin_ports: Iterable[IListen
         _log.info("admin on {address}", address=describe_port(port, "http"), **{UNLIMITED: True})
 
 
+def certificate_faults(certificates: Certificates) -> Iterator[tuple[Identity, str]]:
+    """Return the certificates that clients refuse now, each with the reason."""
+    return ((identity, fault) for identity in certificates.used if (fault := identity.fault) is not None)
+
+
 def log_certificate_faults(text: str, certificates: Certificates) -> None:
     """Log which certificates of the endpoint `text` clients refuse now, and why."""
-    for identity in certificates.used:
-        if (fault := identity.fault) is not None:
-            _log.warn(
-                "{endpoint}: the certificate for {certificate} {fault}",
-                endpoint=text,
-                certificate=identity,
-                fault=fault,
-            )
+    for identity, fault in certificate_faults(certificates):
+        _log.warn(
+            "{endpoint}: the certificate for {certificate} {fault}",
+            endpoint=text,
+            certificate=identity,
+            fault=fault,
+        )
+
+
+def log_throwaway(text: str, throwaway: Throwaway) -> None:
+    """Log the names in the certificate of the endpoint `text`, and what to do about it or what is wrong with it."""
+    names = ", ".join(throwaway.names)
+    what = f"trust {AUTHORITY_PATH}" if throwaway.fault is None else f"fault: {throwaway.fault}"
+    told = {"endpoint": text, "names": names, "what": what}
+    _log.info("{endpoint} has a throwaway certificate for {names}; {what}", **told, **{UNLIMITED: True})
 
 
 def log_lane(native: Native | None, factory: EchoFactory) -> None:
@@ -57,6 +77,32 @@ def log_limits(settings: Settings, max_connections: int, scope: str = "") -> Non
     """Log the limits, and their scope if that is not the whole daemon; this is the last line of a start."""
     limits = describe_limits(settings, max_connections) + scope
     _log.info("echod {version}: {limits}", version=__version__, limits=limits, **{UNLIMITED: True})
+
+
+def describe_start(
+    ports: Iterable[IListeningPort], admin_ports: Iterable[IListeningPort], authority: str
+) -> dict[str, object]:
+    """Return what a program wants to know that waits for the daemon, as values for JSON.
+
+    `authority` is the certificate of the authority of `throwaway:` endpoints, as PEM; it is empty if there are none.
+    """
+    return {
+        "urls": [describe_for_client(port, "ws") for port in ports],
+        "admin_urls": [describe_for_client(port, "http") for port in admin_ports],
+        "authority": authority or None,
+        "pid": os.getpid(),
+        "version": __version__,
+    }
+
+
+def describe_for_client(port: IListeningPort, scheme: str) -> str:
+    """Return where a client on this machine finds `port`: every interface includes loopback."""
+    address: Any = port.getHost()
+    if endpoints.serves_both_families(port):
+        address = IPv4Address("TCP", "localhost", address.port)
+    elif (host := _LOOPBACK.get(getattr(address, "host", ""))) is not None:
+        address = IPv4Address("TCP", host, address.port)
+    return describe_address(address, has_tls(port), scheme)
 
 
 def describe_port(port: IListeningPort, scheme: str) -> str:
@@ -93,7 +139,8 @@ def describe_lane(native: Native | None, factory: EchoFactory) -> str:
     if factory.settings.compression is not Compression.OFF and not factory.lane.takes_deflate:
         lacks.append(f", permessage-deflate by Autobahn (no {zlib_functions.LIBRARY}: apt-get install zlib1g)")
     if factory.wants_each:
-        lacks.append(f", connections begin in Python because of {' and '.join(factory.wants_each)}")
+        which = "stay" if factory.settings.tells_each_message else "begin"
+        lacks.append(f", connections {which} in Python because of {' and '.join(factory.wants_each)}")
     return f"pump and codec ({native.isa})" + "".join(lacks)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,14 +20,16 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from echod.core.lag import LagMeter
-from echod.core.log import SERVICE, UNLIMITED, Limiter
+from echod.core.log import SERVICE, UNLIMITED, Limiter, stderr_line
 from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
-from echod.run import report, signals
-from echod.run.listening import close_ports, listen_on, prepare_socket
-from echod.run.process import CannotStartError, set_descriptor_limit
+from echod.net.tls.throwaway import Issued
+from echod.run import report, signals, whole_file
+from echod.run.listening import close_ports, describe_failure, listen_on, prepare_socket
+from echod.run.process import CannotStartError, fail_at_exit, refuse_to_start, set_descriptor_limit
+from echod.run.ready import ReadyFile
 from echod.run.systemd import Notifier
 from echod.settings import Settings
 from echod.upstream import endpoints
@@ -53,10 +56,13 @@ class EchoService(Service):
         take_signals: bool = True,
         notifier: Notifier | None = None,
         admin_endpoints: Sequence[tuple[str, IStreamServerEndpoint]] = (),
+        ready_file: ReadyFile | None = None,
+        issued: Issued | None = None,
     ) -> None:
         """Make a service for `endpoints`, each with its string, and an admin site on `admin_endpoints`.
 
-        `observer` becomes the application's log. `notifier` reports to the service manager.
+        `observer` becomes the application's log. `notifier` reports to the service manager, and `ready_file` to whoever
+        waits for it. `issued` are the certificates of `throwaway:` endpoints.
         """
         self._native = native
         self._settings = settings
@@ -65,12 +71,15 @@ class EchoService(Service):
         self._observer = observer
         self._take_signals = take_signals
         self._notifier = notifier or Notifier()
+        self._ready_file = ready_file or ReadyFile()
         self._admin_endpoints = admin_endpoints
+        self.issued = issued or Issued()
         self._ports: list[IListeningPort] = []
         self._admin_ports: list[IListeningPort] = []
         self._admin: AdminSite | None = None
         self._lag: LagMeter | None = None
         self._has_listened = False
+        self._has_failed = False
         self._reload_fault = ""
         """Why the last reload failed; empty if it did not."""
         self.factory: EchoFactory | None = None
@@ -103,8 +112,23 @@ class EchoService(Service):
         self._reactor.callWhenRunning(self._tell_ready)
 
     def _tell_ready(self) -> None:
-        if self.running:  # otherwise a signal came first
+        if not self.running:  # a signal came first
+            return
+        try:
+            self._ready_file.write(report.describe_start(self._ports, self._admin_ports, self.issued.authority))
+        except OSError as error:
+            self.fail(f"can't write the ready file: {describe_failure(error)}")
+        else:
             self._notifier.start(self._reactor, self._status)
+
+    def fail(self, reason: str) -> None:
+        """End the daemon, as one that can't start, with one line and exit status 1."""
+        if not self._has_failed:
+            self._has_failed = True
+            _log.error("{reason}", reason=reason)
+            stderr_line(f"echod: {reason}")
+            fail_at_exit()
+            self.stop_process()
 
     def _status(self) -> str:
         """Return the line that the service manager shows."""
@@ -129,20 +153,37 @@ class EchoService(Service):
             self._handle_signals()
         try:
             self._listen()
+            self._remove_old_ready_file()
+            self._write_authority()
         except CannotStartError:
             for port in (*self._ports, *self._admin_ports):
                 endpoints.abandon(port)
             raise
+
+    def _remove_old_ready_file(self) -> None:
+        # Not before it listens: a start that finds its ports in use must leave the file of the daemon that has them.
+        try:
+            self._ready_file.remove_old()
+        except OSError as error:
+            refuse_to_start(f"can't remove the old ready file: {describe_failure(error)}")
+
+    def _write_authority(self) -> None:
+        if (path := self._settings.authority_file) is not None:
+            try:
+                whole_file.write(Path(path), self.issued.authority.encode())
+            except OSError as error:
+                refuse_to_start(f"can't write --authority-file {path}: {error.strerror}")
 
     def _listen(self) -> None:
         self._has_listened = True
         descriptors = set_descriptor_limit(self._reactor)
         wanted = self._settings.max_connections
         most = max(1, descriptors - self._reserved)
-        pages = Pages(self._settings, lambda: bool(self.running))
+        pages = Pages(self._settings, lambda: bool(self.running), self.issued.authority)
         self.factory = EchoFactory(
             EchoProtocol, self._settings, self._reactor, min(wanted or most, most), self._native, pages.answer
         )
+        self.factory.numbers.prefix = self._number_prefix
         self.factory.begin_hosting()
         self.factory.certificates = lambda: tls_endpoint.ends(self._all_endpoints)
         for text, endpoint in self._endpoints:
@@ -166,6 +207,11 @@ class EchoService(Service):
             self.factory.hosting.close(port)
 
     @property
+    def _number_prefix(self) -> str:
+        """What comes before the numbers of connections."""
+        return ""
+
+    @property
     def _reserved(self) -> int:
         """The number of descriptors that are not for connections."""
         return self._settings.reserved_descriptors + (
@@ -186,11 +232,14 @@ class EchoService(Service):
         report.log_addresses(self._ports, self._admin_ports)
         for text, certificates in tls_endpoint.served(self._all_endpoints):
             report.log_certificate_faults(text, certificates)
+        for text, throwaway in tls_endpoint.thrown_away(self._all_endpoints):
+            report.log_throwaway(text, throwaway)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all connections have ended."""
         super().stopService()
         _log.info("shutting down")
+        self._ready_file.remove()
         self._notifier.stopping(self._settings.drain_timeout)
         ports, self._ports = self._ports, []
         done = [*close_ports(self._endpoints, ports), self._drain()]

@@ -29,6 +29,11 @@ class Carrier:
     # Facts.
 
     @property
+    def descriptor(self) -> int | None:
+        """The descriptor of a plain socket, -1 once it is closed; None of any other carrier."""
+        return None
+
+    @property
     def peer(self) -> tuple[str, int] | None:
         """The IP address and port at the other end of the socket; None for a Unix socket."""
         address = self._layers[0].getPeer()
@@ -143,6 +148,11 @@ class _Socket(Carrier):
     """A socket with nothing on it."""
 
     __slots__ = ()
+
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of a plain socket, -1 once it is closed; None of any other carrier."""
+        return int(self._layers[0].fileno())
 
     def write(self, octets: bytes) -> None:
         """Write, and pass to the kernel at once what it takes."""

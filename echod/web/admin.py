@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from echod.core.deadlines import Deadlines, Ticker
-from echod.web import listing, overview
+from echod.web import listing, overview, traced
 from echod.web.answers import JSON, Answer, accepts_gzip, text
 from echod.web.metrics.exposition import make_registry
 from echod.web.metrics.values import AllValues
@@ -120,7 +120,8 @@ class AdminSite(WrappingFactory):
 
     def __init__(self, source: Source, clock: Any) -> None:
         """`clock` is the reactor."""
-        site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None)
+        below = {"/connections": lambda number: _squeezed(lambda _: traced.render(source, number))}
+        site = make_site(_pages(source, clock), "There is no such page; see /.", clock, None, below)
         # Twisted calls the attribute as it would call the class.
         site.requestFactory = partial(AdminRequest, source.settings.admin_hosts)  # type: ignore[assignment]
         super().__init__(site)

@@ -21,6 +21,8 @@ SHOWN = 128
 def describe(connection: Snapshot, now: float) -> dict[str, Any]:
     """Return what the admin site tells of a live connection. `now` is the time by the factory's clock."""
     return {
+        "number": connection.number,
+        "traced": connection.is_traced,
         "peer": describe_peer(connection.peer),
         "client": connection.client,
         "path": _shown(connection.path),

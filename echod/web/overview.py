@@ -32,6 +32,12 @@ _PAGE = files("echod.web").joinpath("overview.html").read_text("utf-8")
 """Read at import: with twistd's `--chroot` the file can't be reached any more when the daemon starts."""
 
 
+class _Markup(str):
+    """Text that is HTML."""
+
+    __slots__ = ()
+
+
 class Overview:
     """The page of one daemon."""
 
@@ -78,7 +84,7 @@ class Overview:
             "buffered_limit": describe_size(gauge("echod_buffered_limit_bytes")),
             "backpressured": f"{gauge('echod_connections_backpressured'):,}",
             **_lag(values["echod_event_loop_lag_seconds"]),
-            "connections": _rows((_connection(told) for told in newest), 4),
+            "connections": _rows((_connection(told) for told in newest), 5),
             "traffic": _rows(
                 ([lane, kind, f"{count:,}", describe_size(size)] for lane, kind, count, size in received), 2
             ),
@@ -109,7 +115,9 @@ def _connection(told: dict[str, Any]) -> list[str]:
     )
     waits = ", not read" if told["backpressured"] else ""
     lane = "+".join([told["lane"], *told["extensions"]])
+    number = escape(told["number"])
     return [
+        _Markup(f'<a href="connections/{number}">{number}</a>') if told["traced"] else number,
         *(told["peer"], told["path"], told["state"] + waits, lane),
         *(describe_time(told["age"]), received, sent, describe_size(told["buffered"])),
     ]
@@ -118,10 +126,14 @@ def _connection(told: dict[str, Any]) -> list[str]:
 def _rows(rows: Iterable[list[str]], words: int) -> str:
     """Return the rows of a table. The first `words` columns hold words, the others numbers."""
     cells = [
-        [f'<td class="{"words" if i < words else "number"}">{escape(cell)}</td>' for i, cell in enumerate(row)]
+        [f'<td class="{"words" if i < words else "number"}">{_escaped(cell)}</td>' for i, cell in enumerate(row)]
         for row in rows
     ]
-    return "\n".join(f"<tr>{''.join(row)}</tr>" for row in cells) or '<tr><td class="soft" colspan="8">none</td></tr>'
+    return "\n".join(f"<tr>{''.join(row)}</tr>" for row in cells) or '<tr><td class="soft" colspan="9">none</td></tr>'
+
+
+def _escaped(cell: str) -> str:
+    return cell if isinstance(cell, _Markup) else escape(cell)
 
 
 def describe_size(octets: int) -> str:

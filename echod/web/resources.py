@@ -32,6 +32,9 @@ _log = Logger()
 Render = Callable[[Request], Answer | Deferred[Answer]]
 """Makes an answer, now or later."""
 
+Below = Callable[[str], Render]
+"""Returns what renders the page of that name, which a client chose."""
+
 NOT_ALLOWED = text(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered here.", ("Allow", "GET, HEAD"))
 FAILED = text(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error.")
 
@@ -48,16 +51,20 @@ def send(answer: Answer, request: Any) -> None:
 
 
 class Page(Resource):
-    """Answers with what `render` makes of a request. There is nothing below its path."""
+    """Answers with what `render` makes of a request."""
 
-    def __init__(self, render: Render, not_found: Answer) -> None:
+    def __init__(self, render: Render, not_found: Answer, below: Below | None = None) -> None:
+        """`below` makes the pages one step below the path of this one; None: there is nothing below."""
         super().__init__()
         self._render = render
         self._not_found = not_found
+        self._below = below
 
     def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: ARG002 - twisted.web's signature
-        """Return a resource that answers 404."""
-        return Page(lambda _: self._not_found, self._not_found)
+        """Return the page below this one, or a resource that answers 404."""
+        if self._below is None:
+            return Page(lambda _: self._not_found, self._not_found)
+        return Page(self._below(path.decode(errors="replace")), self._not_found)
 
     def render(self, request: Request) -> int:
         """Answer."""
@@ -122,11 +129,17 @@ class QuietSite(Site):
         """Write nothing."""
 
 
-def make_site(pages: Mapping[str, Render], not_found: str, clock: IReactorTime, timeout: float | None) -> QuietSite:
-    """Return the site with these pages, by path: `/`, or one such as `/name`. Every other path gets the line
-    `not_found`. `timeout` is how many seconds a connection may be silent."""
+def make_site(
+    pages: Mapping[str, Render],
+    not_found: str,
+    clock: IReactorTime,
+    timeout: float | None,
+    below: Mapping[str, Below] | None = None,
+) -> QuietSite:
+    """Return the site with these pages, by path: `/`, or one such as `/name`; `below` makes those one step below a
+    path. Every other path gets the line `not_found`. `timeout` is how many seconds a connection may be silent."""
     nothing = text(HTTPStatus.NOT_FOUND, not_found)
     root = Page(lambda _: nothing, nothing)
     for path, render in pages.items():
-        root.putChild(path.removeprefix("/").encode(), Page(render, nothing))
+        root.putChild(path.removeprefix("/").encode(), Page(render, nothing, (below or {}).get(path)))
     return QuietSite(root, QuietRequest, timeout=timeout, reactor=clock)

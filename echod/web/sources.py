@@ -38,6 +38,9 @@ class Source(Protocol):
     def newest(self, count: int) -> Deferred[list[dict[str, Any]]]:
         """Return the `count` newest connections, the newest first."""
 
+    def traced(self, number: str) -> Deferred[dict[str, Any] | None]:
+        """Return what is told of the traced connection `number`, with its last `frames`; None: there is none."""
+
 
 class Local:
     """A daemon in this process. It answers at once."""
@@ -67,6 +70,10 @@ class Local:
         """Return the newest connections."""
         return succeed(newest(self._factory, count))
 
+    def traced(self, number: str) -> Deferred[dict[str, Any] | None]:
+        """Return what is told of a traced connection."""
+        return succeed(traced(self._factory, number))
+
 
 def part(factory: EchoFactory, start: int, size: int) -> list[dict[str, Any]]:
     """Return what is told of `size` connections from `start` on. The oldest comes first."""
@@ -78,3 +85,11 @@ def newest(factory: EchoFactory, count: int) -> list[dict[str, Any]]:
     """Return what is told of the `count` newest connections, the newest first."""
     now = factory.clock.seconds()
     return [describe(connection, now) for connection in factory.newest(count)]
+
+
+def traced(factory: EchoFactory, number: str) -> dict[str, Any] | None:
+    """Return what is told of the traced connection `number`, with its last `frames`; None: there is none."""
+    connection = None if factory.tracing is None else factory.tracing.live.get(number)
+    if connection is None:
+        return None
+    return {**describe(connection.snapshot(), factory.clock.seconds()), "frames": connection.last_frames()}

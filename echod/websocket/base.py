@@ -11,7 +11,7 @@ written in `closing`, too: `fail`, and `drop`, which `dropConnection` calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 connection_log = Logger("echod.connection")
 """The logger of all lines about connections. The log limits their rate."""
+
+NUMBERED = "#{connection}: "
+"""The beginning of each of these lines: the connection's number."""
+
+NOTHING: Mapping[str, Any] = {}
 
 
 class ConnectionBase(autobahn.ServerProtocol):
@@ -72,6 +77,11 @@ class ConnectionBase(autobahn.ServerProtocol):
     faulty: Faulty | None = None
     """The faults that the URL asks for; None if it asks for none."""
 
+    is_traced = False
+    """Whether each of its frames is told of."""
+
+    _number: str | None = None
+
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`, unless the connection is further already."""
         if phase > self.phase:  # noqa: PLR1730  # `max` takes longer than all else here
@@ -109,6 +119,29 @@ class ConnectionBase(autobahn.ServerProtocol):
     def unregisterProducer(self) -> None:
         """Tell the carrier to pause and resume this connection no longer."""
         self.carrier.unregister()
+
+    # The log.
+
+    @property
+    def number(self) -> str:
+        """The connection's number, by which it is told of. It is given when somebody first asks (`numbers`)."""
+        if self._number is None:
+            self._number = self.factory.numbers.take(self.carrier.descriptor)
+        return self._number
+
+    def tell(self, text: str, fields: Mapping[str, Any] = NOTHING, /, **values: Any) -> None:
+        """Write a line about the connection to the log. `text` is a format for `values`.
+
+        With the format `json` the line has `fields` of its own (`log.FIELDS`).
+        """
+        connection_log.info(NUMBERED + text, **self._told(fields), **values)
+
+    def tell_failure(self, text: str, /) -> None:
+        """Write a line about the exception that is being handled."""
+        connection_log.failure(NUMBERED + text, **self._told(NOTHING))
+
+    def _told(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {"connection": self.number, log.FIELDS: {"connection": self.number, **fields}}
 
     # Facts.
 

@@ -16,12 +16,13 @@ no step here: if the peer ends a leased connection between two messages, `lease_
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, close_label
 from echod.http.refusals import GOING_AWAY
-from echod.websocket.base import connection_log
 from echod.websocket.opening import Opening
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, FINISHED, LEAVING, LINGERING, OPENING, Phase
@@ -39,7 +40,7 @@ class Closing(Opening):
         self.failedByMe = True  # Autobahn asks for it after each frame
         self.note_outcome(Outcome.FAILED)
         if self.in_open_state:
-            connection_log.info("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
+            self.tell("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
 
@@ -178,13 +179,22 @@ class Closing(Opening):
 
     @property
     def close_and_closer(self) -> tuple[str, Closer]:
-        """The close code of an established connection that has ended, and which side began the close."""
+        """The label of the close code of an established connection that has ended, and which side began the close."""
+        code, _, closer = self.closed_with
+        return close_label(code), closer
+
+    @property
+    def closed_with(self) -> tuple[int, str, Closer]:
+        """The close code and the reason of an established connection that has ended, and which side began the
+        close."""
         if self.closedByMe:
-            return _label(self.localCloseCode), Closer.SERVER
+            # Autobahn's annotation says that it is a string
+            reason = cast(bytes | None, self.localCloseReason) or b""
+            return _code(self.localCloseCode), reason.decode(errors="replace"), Closer.SERVER
         if self.wasClean:
-            return _label(self.remoteCloseCode), Closer.CLIENT
-        return close_label(NO_CLOSE_FRAME), Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
+            return _code(self.remoteCloseCode), self.remoteCloseReason or "", Closer.CLIENT
+        return NO_CLOSE_FRAME, "", Closer.CLIENT if self.outcome is Outcome.LOST else Closer.SERVER
 
 
-def _label(code: int | None) -> str:
-    return close_label(NO_CODE if code is None else code)
+def _code(code: int | None) -> int:
+    return NO_CODE if code is None else code

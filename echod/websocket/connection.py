@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 
 from echod.lane.large import Octets
 from echod.upstream.carriers import NO_CARRIER, carrier_of
-from echod.websocket.base import connection_log
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSED, CLOSING, FINISHED, LEAVING, LINGERING, OPEN, OPENING
 from echod.websocket.snapshot import Snapshot
@@ -102,7 +101,7 @@ class Connection(Upkeep):
         self.settle()
 
     def _fail_by_fault_of_ours(self) -> None:
-        connection_log.failure("a connection failed")
+        self.tell_failure("a connection failed")
         # A held message or a waiting task may be what failed, so drop both.
         if self.faulty is not None:
             self.faulty.stop()
@@ -148,6 +147,7 @@ class Connection(Upkeep):
     def snapshot(self) -> Snapshot:
         """Return the state of the connection now, as a value."""
         return Snapshot(
+            number=self.number,
             peer=self.carrier.peer,
             client=self.address,
             path=self.path,
@@ -160,6 +160,7 @@ class Connection(Upkeep):
             subprotocol=self.subprotocol,
             extensions=self.extensions,
             terms=self.terms,
+            is_traced=self.is_traced,
         )
 
     # The faults' wishes: `stages.Afflicted`.

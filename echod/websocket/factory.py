@@ -37,8 +37,10 @@ from echod.upstream import autobahn, tls_sessions
 from echod.websocket import json_echo
 from echod.websocket.connection import Connection
 from echod.websocket.hosting import Hosting
+from echod.websocket.numbers import Numbers
 from echod.websocket.phase import OPENING
 from echod.websocket.snapshot import Snapshot
+from echod.websocket.traced import Traced, Tracing
 
 GROWN_TIME = 1.0
 """Seconds for which a TLS connection keeps buffers that have grown with a large message. The next message may be large,
@@ -96,6 +98,7 @@ class EchoFactory(WebSocketServerFactory):
         self.protocol = self._with_options(kind)
         self.live: dict[Connection, None] = {}
         """The live connections, in the order in which they were accepted."""
+        self.numbers = Numbers()
         self.state = State.STARTING
         """Written by the service, until the factory drains."""
         self.counts = Counts()
@@ -122,6 +125,8 @@ class EchoFactory(WebSocketServerFactory):
         self._grown: Deadlines[Connection] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
         self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
+        self.tracing = Tracing(settings.log_frames_rate, ticker) if settings.log_frames else None
+        """What traced connections share; None without `--log-frames`."""
         self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
@@ -168,7 +173,8 @@ class EchoFactory(WebSocketServerFactory):
             "closeHandshakeTimeout": 0,
             "autoPingInterval": 0,
         }
-        return type(kind.__name__, (kind,), options)
+        bases = (Traced, kind) if self.settings.log_frames else (kind,)
+        return type(kind.__name__, bases, options)
 
     def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
         """Choose one of the extensions that the client offers.
@@ -193,6 +199,7 @@ class EchoFactory(WebSocketServerFactory):
         settings = self.settings
         options = {
             "--log-messages": settings.log_messages,
+            "--log-frames": settings.log_frames,
             "--max-connections-per-address": settings.max_connections_per_address is not None,
         }
         return [option for option, is_given in options.items() if is_given]
@@ -420,6 +427,8 @@ class EchoFactory(WebSocketServerFactory):
         for call in self._drain_calls:
             if call.active():
                 call.cancel()
+        if self.tracing is not None:
+            self.tracing.end_second()
         self._ticker.stop()
         self.turns.stop()
         self._shrinking.stop()

@@ -30,6 +30,7 @@ from echod.lane.ended import Ended
 from echod.lane.leases import Lane
 from echod.settings import Compression, Settings
 from echod.upstream import adopt
+from echod.websocket.numbers import Numbers
 from echod.websocket.snapshot import PATH_CUT, Snapshot
 
 MOST_MADE = 30
@@ -48,6 +49,7 @@ class House(Protocol):
     budget: Budget
     hosting: Hosting | None
     guard: HandshakeGuard
+    numbers: Numbers
 
     def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
         """Choose one of the extensions that the client offers."""
@@ -157,16 +159,19 @@ class Hosting:
 
     def _describe(self, listed: Listed) -> Snapshot:
         """Return what there is to tell of a connection: what Python would know of it, by its head."""
-        peer = adopt.peer_of(listed.descriptor)
+        number, peer = self._factory.numbers.of_socket(listed.descriptor), adopt.peer_of(listed.descriptor)
         request = None if listed.head is None else self._factory.guard.judge(listed.head)
         traffic = Traffic()
         traffic.echoed(listed.messages, listed.octets)
         since = self._factory.clock.seconds() - listed.age
         if not isinstance(request, Request):
-            return Snapshot(peer, None, "/", since, "connecting", traffic, 0, False, ServedBy.AUTOBAHN, None, [], None)
+            return Snapshot(
+                number, peer, None, "/", since, "connecting", traffic, 0, False, ServedBy.AUTOBAHN, None, [], None
+            )
         asked = query.parse(request.query, self._factory.settings).compression
         agreed = self._factory.agree(request, asked, True) if request.extensions else None
         return Snapshot(
+            number=number,
             peer=peer,
             client=client_address(request.fields, peer and plain_address(peer[0]), self._factory.settings.trust_proxy),
             path=request.path[:PATH_CUT],

@@ -129,6 +129,8 @@ LIMITS = (
 class Facts:
     """What `/info` tells in addition to the request."""
 
+    number: str
+    """The connection's number."""
     address: str | None
     """The client's IP address, from the PROXY header or the trusted part of `X-Forwarded-For` if there is one; None
     over a Unix socket."""
@@ -154,10 +156,11 @@ def describe(request: Request, facts: Facts) -> bytes:
     settings = facts.settings
     limits = {name: getattr(settings, name) for name in LIMITS} | {"max_message_size": settings.message_limit}
     told = {
+        "number": facts.number,
         "peer": {"address": facts.address, "port": facts.port},
         "path": request.path,
         "query": request.query,
-        "headers": [[name.decode(), _header(name, value)] for name, value in request.lines],
+        "headers": [[name.decode(), show_field(name, value.strip(b" \t"))] for name, value in request.lines],
         "subprotocol": facts.subprotocol,
         "extensions": facts.extensions,
         "compression": describe_compression(facts.terms),
@@ -194,9 +197,12 @@ def describe_tls(connection: Any) -> dict[str, str | None] | None:
     }
 
 
-def _header(name: bytes, value: bytes) -> str:
-    value = value.strip(b" \t")
-    return value.decode(errors="backslashreplace") if name.lower() in SHOWN else f"({len(value)} octets, not shown)"
+def show_field(name: bytes, value: bytes, cut: int | None = None) -> str:
+    """Return what is shown of a header field: the first `cut` bytes of its value, or only its length if it may be a
+    secret."""
+    if name.lower() not in SHOWN:
+        return f"({len(value)} octets, not shown)"
+    return value[:cut].decode(errors="backslashreplace") + ("…" if len(value[:cut]) < len(value) else "")
 
 
 def _faults(facts: Facts) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from echod.faults import stages
 from echod.lane.codec import Codec
 from echod.lane.large import Large, Octets
 from echod.websocket import json_echo
-from echod.websocket.base import connection_log
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, LINGERING
 from echod.websocket.work import Working
@@ -64,6 +63,9 @@ class Messages(Working):
         self._read_ahead: bytes | bytearray = b""
         """Bytes that were read after the put-off ones."""
 
+    slice_size = SLICE
+    """How many bytes Autobahn is fed at a time, unless one frame is longer."""
+
     _transform: Callable[[bytes, int], Generator[bytes, None, bytes]] | None = None
     """Changes a text before it is echoed, as the path asks; None: echo it as it came."""
 
@@ -102,7 +104,7 @@ class Messages(Working):
             self.autobahn_is_frozen = False
             self.feed(b"")
         while start < len(data) and not (self.autobahn_is_frozen or self.is_paused_by_url or (start and turns.is_over)):
-            end = start + max(SLICE, min(PIECE, self._frame_rest(data, start)))
+            end = start + max(self.slice_size, min(PIECE, self._frame_rest(data, start)))
             self.feed(bytes(data[start:end]))
             start = end
             if self.phase >= LINGERING:
@@ -209,8 +211,13 @@ class Messages(Working):
         traffic.received_messages += 1
         traffic.received_octets += len(payload)
         if self.factory.settings.log_messages:
-            text = describe_message(payload, is_binary, self.factory.settings.log_cut)
-            connection_log.info("recv: {text}", text=text, **{log.UNLIMITED: True})
+            self._tell_message(payload, is_binary)
+
+    def _tell_message(self, payload: bytes, is_binary: bool) -> None:
+        kind = "binary" if is_binary else "text"
+        text = describe_message(payload, is_binary, self.factory.settings.log_cut)
+        fields = {"event": "message", "type": kind, "length": len(payload), "payload": text}
+        self.tell("recv {kind}: {text}", fields, kind=kind, text=text, **{log.UNLIMITED: True})
 
     def _transforming(self, payload: bytes) -> Iterator[bytes]:
         assert self._transform is not None

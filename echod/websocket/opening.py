@@ -19,7 +19,6 @@ from echod.http.request import PageRequest, Request
 from echod.lane.large import Octets
 from echod.upstream import tls_sessions
 from echod.websocket import info
-from echod.websocket.base import connection_log
 from echod.websocket.compression import Deflate
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
@@ -172,7 +171,7 @@ class Opening(Lending):
         # own time.
         self.since = self.seen_at if self.faulty is None else self.factory.clock.seconds()
         self.factory.established(self.whole)
-        if self._transform is None and self.faulty is None and not self.factory.settings.log_messages:
+        if self._transform is None and self.faulty is None and not self.factory.settings.tells_each_message:
             self._codec = self.factory.codec
         self.carrier.register(self)
 
@@ -180,6 +179,7 @@ class Opening(Lending):
         """Return what `/info` tells in addition to the request."""
         peer = self.carrier.peer
         return info.Facts(
+            number=self.number,
             address=self.address,
             port=peer[1] if peer is not None and self.address == self.peer_address else None,
             subprotocol=self.subprotocol,
@@ -262,4 +262,4 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
 
     def _tell_refusal(self, why: str) -> None:
-        connection_log.info("refused a handshake from {peer}: {why}", peer=self.who, why=why)
+        self.tell("refused a handshake from {peer}: {why}", peer=self.who, why=why)

@@ -15,6 +15,8 @@ PATH_CUT = 256
 class Snapshot:
     """A connection at one moment. Text that the client chose is as the client sent it."""
 
+    number: str
+
     peer: tuple[str, int] | None
     """The IP address and port at the other end of the socket, which may be a proxy's; None for a Unix socket."""
 
@@ -46,3 +48,6 @@ class Snapshot:
 
     terms: Terms | None
     """What was agreed on for permessage-deflate; None without it."""
+
+    is_traced: bool = False
+    """Whether its last frames are kept."""

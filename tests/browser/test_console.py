@@ -7,6 +7,7 @@ import re
 import signal
 from dataclasses import fields
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -104,6 +105,46 @@ def test_connect_and_disconnect_with_code_and_reason(page: Page) -> None:
     expect(button(page, "Disconnect")).to_be_disabled()
     expect(button(page, "Send")).to_be_disabled()
     connect(page)
+
+
+def test_the_number_of_a_connection_to_info(browser: Browser, errors: list[str]) -> None:
+    """The path that the page shows is that of the connection's frames on the admin site."""
+    with Daemon("--log-frames", "--compression=off", "--admin=tcp:0:interface=127.0.0.1") as daemon:
+        page = open_page(browser, daemon, errors, "/")
+        connect(page)
+        send(page)
+        expect(rows(page).first).to_contain_text("echo of #1")
+        expect(page.locator("#number")).to_be_hidden()
+        field(page, "Path").fill("/info")
+        button(page, "Reconnect").click()
+        expect(page.locator("#number")).to_be_visible()
+        path = page.locator("#number-path").inner_text()
+        send(page)
+        expect(rows(page).first).to_contain_text("echo of #1")
+        told = json.loads(urlopen(daemon.admin_urls[0] + path, timeout=30).read())
+        assert page.locator("#number-itself").inner_text() == f"#{told['number']}"
+        assert "Hello, echo!" in told["frames"][-1]["payload"]
+        page.context.close()
+    assert not errors
+
+
+@pytest.mark.parametrize("first", ["no JSON", "null", '{"number": "17/../../x"}', '{"number": {}}'])
+def test_a_number_that_is_none(page: Page, first: str) -> None:
+    """Any server may be at the other end, and its first message may say anything."""
+    page.evaluate("(first) => { socket = { url: 'ws://a.example/info' }; showNumber(first); socket = null; }", first)
+    expect(page.locator("#number")).to_be_hidden()
+
+
+def test_the_download_of_the_authority(browser: Browser, page: Page, errors: list[str]) -> None:
+    expect(page.get_by_role("link", name="Download authority.pem")).to_be_hidden()
+    with Daemon(ports=["tcp:0:interface=127.0.0.1", "throwaway:0:interface=127.0.0.1"]) as daemon:
+        window = open_page(browser, daemon, errors)
+        with window.expect_download() as download:
+            window.get_by_role("link", name="Download authority.pem").click()
+        assert download.value.suggested_filename == "authority.pem"
+        assert download.value.path().read_text().startswith("-----BEGIN CERTIFICATE-----")
+        window.context.close()
+    errors[:] = [url for url in errors if not url.endswith("/authority.pem")]
 
 
 def test_a_code_that_a_browser_may_not_send(page: Page) -> None:

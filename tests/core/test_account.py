@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from echod.core.account import Account
+import pytest
+
+from echod.core.account import Account, TracedAccount
+
+ENTRIES = {Account: Account.__slots__, TracedAccount: Account.__slots__ + TracedAccount.__slots__}
 
 
-def test_the_total_has_each_entry() -> None:
-    account = Account()
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_the_total_has_each_entry(kind: type[Account]) -> None:
+    account, entries = kind(), ENTRIES[kind]
     assert account.total == 0
-    for number, entry in enumerate(Account.__slots__):
+    for number, entry in enumerate(entries):
         setattr(account, entry, 1 << number)
-    assert account.total == (1 << len(Account.__slots__)) - 1
+    assert account.total == (1 << len(entries)) - 1

@@ -34,12 +34,12 @@ def test_text() -> None:
 
 def test_json() -> None:
     here, out, _ = logger(LogFormat.JSON)
-    here.warn("one\n{x}", x="é")
+    here.warn("one\n{x}", x="é", **{log.FIELDS: {"connection": "7", "fin": True}})
     here.failure("broken", Failure(ValueError("why")))
     first, second = map(json.loads, out.getvalue().splitlines())
     assert first["time"][4] == "-"
     del first["time"]
-    assert first == {"level": "warn", "namespace": "here", "message": "one\né"}
+    assert first == {"level": "warn", "namespace": "here", "message": "one\né", "connection": "7", "fin": True}
     assert second["level"] == "critical"
     assert "ValueError: why" in second["traceback"]
 
@@ -130,6 +130,14 @@ def test_autobahn_may_log_errors_alone() -> None:
     assert events == ["error", "critical", "failure"]
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_is_json_in_any_locale(encoding: str) -> None:
+    out = io.BytesIO()
+    file = io.TextIOWrapper(out, encoding)
+    Logger(namespace="here", observer=log.make_observer(file, LogFormat.JSON)).info("{text}", text="é ☕ 😀")
+    assert json.loads(out.getvalue())["message"] == "é ☕ 😀"
+
+
 def test_the_limiter_is_an_observer() -> None:
     assert ILogObserver.providedBy(log.make_observer(io.StringIO(), LogFormat.TEXT))
 
@@ -138,3 +146,31 @@ def test_stderr_is_the_real_one(capfd: pytest.CaptureFixture[str], monkeypatch: 
     monkeypatch.setattr("sys.stderr", io.StringIO())
     log.stderr_line("one line")
     assert capfd.readouterr().err in ("one line\n", "")
+
+
+def test_without_a_standard_error_the_line_is_not_on_standard_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.__stderr__", None)
+    log.stderr_line("one line")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("namespace", ["log_legacy", "twisted.internet.base", "twisted.scripts._twistd_unix.AppLogger"])
+def test_what_twisted_says_about_itself_is_left_out_unless_it_is_wrong(namespace: str) -> None:
+    _, out, observer = logger(LogFormat.JOURNAL)
+    twisted = Logger(namespace=namespace, observer=observer)
+    twisted.info("EchoFactory starting on 8080")
+    assert out.getvalue() == ""
+    twisted.warn("the pid file is stale")
+    twisted.info("Unable to write to plugin cache {path}", path="dropin.cache")
+    assert out.getvalue() == "<4>the pid file is stale\n<6>Unable to write to plugin cache dropin.cache\n"
+
+
+def test_the_names_of_factories_are_left_out() -> None:
+    here, out, _ = logger(LogFormat.JOURNAL)
+    here.info("Starting factory {factory!r}", factory=here)
+    here.info("Stopping factory {factory!r}", factory=here)
+    assert out.getvalue() == ""
+    here.info("Starting again")
+    assert out.getvalue() == "<6>Starting again\n"

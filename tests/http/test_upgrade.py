@@ -252,11 +252,12 @@ def test_requests_that_get_no_page(octets: bytes, status: int) -> None:
     assert refusal.status == status
 
 
-def test_without_the_console_only_the_health_check_is_a_page() -> None:
+def test_without_the_console_only_what_programs_ask_for_is_a_page() -> None:
     guard = HandshakeGuard(Settings(has_console=False), has_pages=True)
     for path in ("/", "/any/path"):
         assert verdict(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), guard=guard) == PLAIN_HTTP
-    assert isinstance(verdict(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", guard=guard), PageRequest)
+    for path in ("/healthz", "/authority.pem"):
+        assert isinstance(verdict(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), guard=guard), PageRequest)
 
 
 def test_a_handshake_is_judged_the_same_with_pages() -> None:

@@ -215,7 +215,9 @@ def test_the_log_tells_why(factory: EchoFactory, octets: bytes, why: str) -> Non
     with capturedLogs() as events:
         protocol.dataReceived(octets)
         protocol.connectionLost(Failure(ConnectionDone()))
-    assert [formatEvent(event) for event in events] == [f"refused a handshake from 192.0.2.1: bad PROXY header: {why}"]
+    assert [formatEvent(event) for event in events] == [
+        f"#1: refused a handshake from 192.0.2.1: bad PROXY header: {why}"
+    ]
 
 
 def test_a_connection_without_any_bytes_is_not_counted_as_refused(factory: EchoFactory) -> None:
@@ -264,7 +266,7 @@ def test_an_invalid_address_forges_no_line_of_the_log(factory: EchoFactory) -> N
     protocol.makeConnection(Transport("1.2.3.4\nFORGED \x1b[2J"))
     with capturedLogs() as events:
         protocol.dataReceived(b"nonsense\r\n\r\n")
-    assert [formatEvent(event).split(": ")[0] for event in events] == [
+    assert [formatEvent(event).split(": ")[1] for event in events] == [
         r"refused a handshake from 1.2.3.4\nFORGED \x1b[2J"
     ]
 

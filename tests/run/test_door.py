@@ -104,7 +104,9 @@ def test_where_connections_begin(
     assert factory.count == 0
 
 
-@pytest.mark.parametrize("settings", [{"log_messages": True}, {"max_connections_per_address": 1000}])
+@pytest.mark.parametrize(
+    "settings", [{"log_messages": True}, {"log_frames": True}, {"max_connections_per_address": 1000}]
+)
 @pytest_twisted.inlineCallbacks
 def test_options_for_which_python_has_to_know_of_each_connection(
     settings: dict[str, Any], native: Native, certificate: Certificate, tmp_path: Path, lines: list[str]
@@ -114,7 +116,8 @@ def test_options_for_which_python_has_to_know_of_each_connection(
     assert factory is not None
     assert factory.hosting is None
     option = "--" + next(iter(settings)).replace("_", "-")
-    assert any(line.endswith(f", connections begin in Python because of {option}") for line in lines)
+    which = "stay" if option.startswith("--log-") else "begin"
+    assert any(line.endswith(f", connections {which} in Python because of {option}") for line in lines)
     clients = []
     for _ in range(2):
         clients.append((yield deferToThread(dial)))

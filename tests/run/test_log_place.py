@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import Logger, jsonFileLogObserver, textFileLogObserver
 from twisted.python.logfile import LogFile
 
-from echod.core.log import LogFormat
+from echod.core.log import LogFormat, make_observer
 from echod.run import log_place
 
 JOURNAL = LogFormat.JOURNAL
@@ -43,6 +43,7 @@ def say(observer: Any) -> None:
 
 def test_without_a_program_there_is_no_observer() -> None:
     assert log_place.take(None, JOURNAL, False) is None
+    log_place.put(None, make_observer(io.StringIO(), JOURNAL))
 
 
 def test_twist_writes_our_format_to_its_own_place() -> None:
@@ -70,6 +71,25 @@ def test_twistd_in_the_foreground(options: dict[str, Any], monkeypatch: pytest.M
     monkeypatch.setattr(sys, "stdout", out)
     say(log_place.take(options, JOURNAL, True))
     assert out.getvalue() == "<6>hello\n"
+
+
+def test_another_stream_takes_the_place_of_standard_output(tmp_path: Path) -> None:
+    out = io.StringIO()
+    say(log_place.take({"nodaemon": 1, "logfile": "-"}, JOURNAL, True, output=out))
+    twist: dict[str, Any] = {"logFile": sys.stdout, "fileLogObserverFactory": textFileLogObserver}
+    say(log_place.take(twist, JOURNAL, True, output=out))
+    assert out.getvalue() == 2 * "<6>hello\n"
+    twist["logFile"] = io.StringIO()
+    say(log_place.take(twist, JOURNAL, True, output=out))
+    say(log_place.take({"logfile": "log"}, JOURNAL, True, output=out))
+    assert out.getvalue() == 2 * "<6>hello\n"
+    assert (twist["logFile"].getvalue(), (tmp_path / "log").read_text()) == 2 * ("<6>hello\n",)
+
+
+def test_only_twistd_without_its_option_runs_in_the_background() -> None:
+    assert log_place.is_in_background({})
+    for program in (None, {"nodaemon": 1}, {"debug": True}, {"logFile": sys.stdout}):
+        assert not log_place.is_in_background(program)
 
 
 @pytest.mark.parametrize(

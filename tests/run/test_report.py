@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from echod.run.report import describe_address, describe_lane, describe_limits
+from echod import __version__
+from echod.run.report import describe_address, describe_for_client, describe_lane, describe_limits, describe_start
 from echod.settings import Compression, Settings
 from tests.fakes import make_factory
 
@@ -29,6 +31,27 @@ def test_addresses(address_: Any, text: str) -> None:
 
 def test_an_address_with_tls() -> None:
     assert describe_address(IPv4Address("TCP", "0.0.0.0", 8443), is_tls=True) == "wss://0.0.0.0:8443"
+
+
+@pytest.mark.parametrize(
+    ("address_", "url"),
+    [
+        (IPv4Address("TCP", "0.0.0.0", 8080), "ws://127.0.0.1:8080"),
+        (IPv4Address("TCP", "192.0.2.7", 8080), "ws://192.0.2.7:8080"),
+        (IPv6Address("TCP", "::", 8080), "ws://[::1]:8080"),
+        (UNIXAddress(b"/run/echod"), "unix:/run/echod"),
+    ],
+)
+def test_a_client_on_this_machine_gets_an_address_that_it_can_connect_to(address_: Any, url: str) -> None:
+    port = cast(Any, SimpleNamespace(getHost=lambda: address_))
+    assert describe_for_client(port, "ws") == url
+
+
+def test_what_a_program_is_told_that_waits_for_the_start() -> None:
+    port = cast(Any, SimpleNamespace(getHost=lambda: IPv4Address("TCP", "127.0.0.1", 8080)))
+    told = {"urls": ["ws://127.0.0.1:8080"], "admin_urls": [], "authority": "PEM", "pid": os.getpid()}
+    assert describe_start([port], [], "PEM") == {**told, "version": __version__}
+    assert describe_start([], [port], "")["authority"] is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +83,7 @@ def test_what_python_has_to_know_of() -> None:
     with_door: Any = make_factory(log_messages=True, max_connections_per_address=3)
     with_door.lane = SimpleNamespace(takes_tls=True, takes_deflate=True)
     assert describe_lane(cast(Any, SimpleNamespace(isa="avx2")), with_door) == (
-        "pump and codec (avx2), connections begin in Python because of --log-messages and --max-connections-per-address"
+        "pump and codec (avx2), connections stay in Python because of --log-messages and --max-connections-per-address"
     )
 
 

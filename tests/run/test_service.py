@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -24,11 +27,15 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
+from echod import __version__
 from echod.core.log import EVENTS_PER_SECOND, LogFormat, make_observer
-from echod.http.paths import HEALTH_PATH
+from echod.http.paths import AUTHORITY_PATH, HEALTH_PATH
 from echod.http.request import PageRequest
 from echod.net.endpoints import parse_endpoint
+from echod.net.tls.endpoint import thrown_away
+from echod.net.tls.throwaway import Authority
 from echod.run.process import CannotStartError
+from echod.run.ready import ReadyFile
 from echod.run.service import EchoService
 from echod.run.systemd import Notifier
 from echod.settings import Settings
@@ -280,6 +287,65 @@ def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lin
 
 
 @pytest_twisted.inlineCallbacks
+def test_the_ready_file_is_there_while_it_serves(certificate: Certificate, tmp_path: Path) -> Generator[Any, Any, None]:
+    path = tmp_path / "ready.json"
+    path.write_text("of an earlier start")
+    texts = ["tcp:0:interface=127.0.0.1", f"ssl:0:privateKey={certificate.path}", f"unix:{tmp_path / 'socket'}"]
+    service = EchoService(
+        Settings(),
+        [(text, parse_endpoint(REAL, text)) for text in texts],
+        REAL,
+        take_signals=False,
+        admin_endpoints=[("tcp:0", parse_endpoint(REAL, "tcp:0:interface=0.0.0.0"))],
+        ready_file=ReadyFile(str(path)),
+    )
+    service.privilegedStartService()
+    assert not path.exists()
+    service.startService()
+    listening_ports: list[Any] = [*service._ports[:2], *service._admin_ports]
+    ports = [port.getHost().port for port in listening_ports]
+    assert json.loads(path.read_text()) == {
+        "urls": [f"ws://127.0.0.1:{ports[0]}", f"wss://localhost:{ports[1]}", f"unix:{tmp_path / 'socket'}"],
+        "admin_urls": [f"http://127.0.0.1:{ports[2]}"],
+        "authority": None,
+        "pid": os.getpid(),
+        "version": __version__,
+    }
+    stopped = service.stopService()
+    assert not path.exists()
+    yield stopped
+
+
+def test_a_ready_file_that_can_not_be_written_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", err)
+    fails: list[bool] = []
+    monkeypatch.setattr("echod.run.service.fail_at_exit", lambda: fails.append(True))
+    fake = FakeReactor()
+    service = make(reactor=fake, ready_file=ReadyFile(str(tmp_path / "none" / "ready.json")))
+    service.startService()
+    told = "can't write the ready file: No such file or directory"
+    assert (err.getvalue(), fails, fake.stops) == (f"echod: {told}\n", [True], 1)
+    assert told in lines
+    service.fail("a second reason")
+    assert (fails, fake.stops) == ([True], 1)
+    service.stopService()
+
+
+def test_only_a_start_that_listens_removes_an_old_ready_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    path = tmp_path / "ready.json"
+    path.write_text("of the daemon that has the port")
+    with listening() as port, pytest.raises(CannotStartError, match="in use"):
+        make(f"tcp:{port}:interface=127.0.0.1", ready_file=ReadyFile(str(path))).privilegedStartService()
+    assert path.exists()
+    with pytest.raises(CannotStartError, match=r"^can't remove the old ready file: Is a directory$"):
+        make(ready_file=ReadyFile(str(tmp_path))).privilegedStartService()
+
+
+@pytest_twisted.inlineCallbacks
 def test_the_service_manager_is_told(
     tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Generator[Any, Any, None]:
@@ -420,6 +486,51 @@ def test_a_certificate_that_clients_refuse_is_logged(tmp_path: Path, lines: list
         assert service.factory.certificates() == {(text, "localhost"): new.certificate.not_valid_after_utc.timestamp()}
     finally:
         yield service.stopService()
+
+
+@pytest_twisted.inlineCallbacks
+def test_a_throwaway_certificate_is_left_alone(tmp_path: Path, lines: list[str]) -> Generator[Any, Any, None]:
+    """It is reported at start, and nobody is warned of it: it has expired because that was asked for."""
+    authority, file = Authority(), tmp_path / "authority.pem"
+    texts = ["throwaway:0:interface=127.0.0.1", "throwaway:0:interface=127.0.0.1:fault=expired"]
+    endpoints = [(text, parse_endpoint(REAL, text, authority=authority)) for text in texts]
+    settings = Settings(authority_file=str(file))
+    service = EchoService(settings, endpoints, REAL, take_signals=False, issued=authority.issued)
+    service.startService()
+    try:
+        assert file.read_text() == authority.issued.authority
+        names = ", ".join(next(thrown_away(endpoints))[1].names)
+        told = [f"{text} has a throwaway certificate for {names}" for text in texts]
+        assert [line for line in lines if "throwaway certificate" in line] == [
+            f"{told[0]}; trust /authority.pem",
+            f"{told[1]}; fault: expired",
+        ]
+        assert service.factory is not None
+        assert service.factory.certificates() == {}
+        assert service.factory.pages is not None
+        request = PageRequest(b"GET", AUTHORITY_PATH, {})
+        assert service.factory.pages(request).endswith(authority.issued.authority.encode())
+        context = ssl.create_default_context(cafile=file)
+        client = yield deferToThread(Client, address(lines), context)
+        lines.clear()
+        service.reload()
+        assert lines == ["reloaded"]
+        assert (yield deferToThread(client.echo, b"hello")) == b"hello"
+        again = yield deferToThread(
+            Client, address([f"listening on ws://127.0.0.1:{client.socket.getpeername()[1]}"]), context
+        )
+        for each in (client, again):
+            each.socket.close()
+    finally:
+        yield service.stopService()
+
+
+def test_an_authority_file_that_cant_be_written_ends_the_start(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "no" / "authority.pem"
+    service = EchoService(Settings(authority_file=str(path)), [], REAL, take_signals=False)
+    with pytest.raises(CannotStartError, match=f"^can't write --authority-file {path}: No such file or directory$"):
+        service.startService()
+    assert lines[-1].startswith("can't write")
 
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:

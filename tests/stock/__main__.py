@@ -1,4 +1,4 @@
-"""Runs the README's section "Five minutes" on a bare Debian made by debootstrap: `python -m tests.stock RELEASE`.
+"""Runs the README's lines that install and try echod, on a bare Debian by debootstrap: `python -m tests.stock RELEASE`.
 
 First it runs without a C compiler, then with one. Commands that install have this machine's network. Commands that
 serve or test have a network of their own with only loopback, in which port 8080 is free.
@@ -137,7 +137,7 @@ def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: boo
     lane, served_by = (ALL_LANES, "pump") if has_compiler else (NO_LANE, "autobahn")
     # What the targets of make prepare by themselves, as far as that needs a registry.
     stock.run("make .venv/.run && .venv/bin/python --version", has_network=True)
-    printed = stock.serve(readme.run, readme.to_try)
+    printed = stock.serve(readme.run, f"{readme.path}\n{readme.to_try}")
     _expect(readme.printed in printed, f"the line to try to print {readme.printed}")
     _expect(bool(lane.search(printed)), f"the start to say {lane.pattern}")
     stock.run("make .venv/.test", has_network=True)
@@ -145,7 +145,7 @@ def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: boo
     for kind in ("plain", "deflated"):
         _expect(f"{kind}: {served_by}\n" in printed, f"{kind} messages to be served by {served_by}")
     stock.run(" && ".join(readme.install), has_network=True)
-    printed = stock.serve(readme.serve, readme.to_try)
+    printed = stock.serve(f"{readme.path_of_pip}\n{readme.serve}", readme.to_try)
     _expect(readme.printed in printed, f"the installed echod to answer {readme.printed}")
     for command in tests:
         stock.run(command)

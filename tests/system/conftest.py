@@ -45,7 +45,7 @@ def bare() -> Path:
 
 @pytest.fixture(scope="session")
 def installed(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return the root folder of a Debian with echod installed as the README says."""
+    """Return the root folder of a Debian with echod installed as docs/operating.md says."""
     with nspawn.copy(bare, tmp_path_factory.mktemp("system")) as root:
         install(root, tmp_path_factory.mktemp("wheels"))
         yield root

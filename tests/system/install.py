@@ -1,4 +1,4 @@
-"""Installs echod in a system, by the lines of the README's section on deploying.
+"""Installs echod in a system, by the lines of docs/operating.md.
 
 Knows the form of that section. Must never replace its knowledge of how to install.
 """
@@ -23,13 +23,13 @@ BUILD_DEADLINE = 1200
 
 
 def lines() -> list[str]:
-    """Return the commands of the README's section."""
-    _, _, rest = (ROOT / "README.md").read_text().partition("\n## Deploying\n")
-    return re.findall(r"^    (.*)$", rest.partition("\n## ")[0], re.MULTILINE)
+    """Return the commands of the section on installing."""
+    _, _, rest = (ROOT / "docs" / "operating.md").read_text().partition("\n## Install\n")
+    return re.findall(r"^    (.*)$", rest.partition("\n### ")[0], re.MULTILINE)
 
 
 def install(root: Path, folder: Path) -> None:
-    """Run the README's lines up to those about systemd. Two of them run here, in a copy of the checkout; the others run
+    """Run these lines up to those about systemd. Two of them run here, in a copy of the checkout; the others run
     in the system at `root`.
 
     The `python3` here is the Python of this Debian, like that of the system, and no other one on the PATH.

@@ -31,7 +31,7 @@ from typing import Any, Self
 from tests.daemon import wait_until
 
 PACKAGES = ("systemd", "python3", "python3-venv")
-"""The packages to add to debootstrap's smallest variant: systemd, and what the README asks for."""
+"""The packages to add to debootstrap's smallest variant: systemd, and what docs/operating.md asks for."""
 
 BUILD_DEADLINE = 1200
 """Time limit in seconds for debootstrap, which takes 80 on two cores."""

@@ -56,7 +56,7 @@ def test_what_the_image_says_of_itself(config: dict[str, Any]) -> None:
     assert config["StopSignal"] == "SIGTERM"
     assert "8080/tcp" in config["ExposedPorts"]
     # A list, because a shell between would keep the signal to itself.
-    assert config["Entrypoint"] == ["env", "--block-signal=TERM", "twistd", "-n", "--pidfile=", "echod"]
+    assert config["Entrypoint"] == ["env", "--block-signal=TERM", "echod", "serve"]
 
 
 def test_neither_compiler_nor_pip_nor_a_test_is_in_it(root: Path) -> None:

@@ -97,12 +97,18 @@ def test_it_serves_from_the_start_and_changes_nothing_of_itself(system: System) 
 
 def test_the_command(system: System) -> None:
     assert system.run("echod", "--version").stdout == f"echod {__version__}\n"
-    done = system.run("echod", "--drain-timeout", "never", is_checked=False)
+    done = system.run("echod", "serve", "--drain-timeout", "never", is_checked=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"echod: --drain-timeout 'never' is not a duration.*\n", done.stderr), done.stderr
     system.wait_for(SERVICE, "ActiveState", "active")
     done = system.run("echod", "check", "ws://127.0.0.1:8080")
     assert done.stderr == ""
+    for place in (
+        "bash-completion/completions/echod",
+        "zsh/vendor-completions/_echod",
+        "fish/vendor_completions.d/echod.fish",
+    ):
+        assert "authority-file" in system.path(f"/usr/share/{place}").read_text(), place
     # The options' file refers to a command, which must run.
     (help_,) = re.findall(r"`(.*)` lists them", system.path("/etc/default/echod").read_text())
     assert "--max-connections" in system.run(*help_.split()).stdout

@@ -59,7 +59,7 @@ OPERATING = (ROOT / "docs/operating.md").read_text()
 
 def test_installed_and_started_as_the_readme_says(system: System) -> None:
     *_, reload, enable, check = lines()
-    assert check.startswith("/opt/echod/bin/python -m echod check ")
+    assert check.startswith("/opt/echod/bin/echod check ")
     for line in (reload, enable, check):
         system.run(*line.split())
     assert system.show(SERVICE, "ActiveState") == "active"
@@ -98,7 +98,7 @@ def test_the_journal_has_each_line_with_its_priority(system: System) -> None:
     assert {int(entry["PRIORITY"]) for entry in own} == {INFO}
     assert not [entry for entry in own if re.match(r"<\d>", entry["MESSAGE"])]
     assert [entry["MESSAGE"] for entry in own if "not an error" in entry["MESSAGE"]] == [
-        r"recv: <3>not an error\n<0>nor a panic"
+        r"#1: recv text: <3>not an error\n<0>nor a panic"
     ]
     assert [entry for entry in own if "max-message-size 1KiB" in entry["MESSAGE"]]
 
@@ -152,10 +152,24 @@ def test_a_failed_reload_is_reported_in_log_and_status(system: System, certifica
     drop_in_file(system, TLS)
     start(system)
     system.path(CERTIFICATE).write_text("broken\n")
-    system.run("systemctl", "reload", SERVICE)
+    assert system.run("systemctl", "reload", SERVICE, is_checked=False).returncode == 1
     wait_until(lambda: any(line.startswith("reload failed: ") for line in messages(system)), "the reload")
     assert "reloaded" not in messages(system)
     wait_until(lambda: "; reload failed: " in system.show(SERVICE, "StatusText"), "the status")
+
+
+def test_a_reload_fails_if_a_restart_would_fail(system: System) -> None:
+    start(system)
+    before = main_pid(system)
+    options(system, "--max-connections none")
+    assert system.run("systemctl", "reload", SERVICE, is_checked=False).returncode == 1
+    told = "echod: --max-connections 'none' is not a whole number of at least 1"
+    wait_until(lambda: any(line.startswith(told) for line in messages(system)), "the line")
+    assert main_pid(system) == before
+    assert_serves(system)
+    # systemd never passes sockets to a validation, so it can't know that the service has none here.
+    options(system, "--port systemd --max-connections 10")
+    system.run("systemctl", "reload", SERVICE)
 
 
 def test_a_killed_service_is_restarted(system: System) -> None:

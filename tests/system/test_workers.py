@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import time
 from collections import Counter
@@ -189,9 +190,12 @@ def test_lines_of_workers_have_their_priority_in_the_journal(system: System) -> 
         send_signal(system, "KILL", victim)
         wait_until(told(system, "the next starts in"), "the line about the worker's end")
     own = [entry for entry in system.journal(SERVICE) if entry["SYSLOG_IDENTIFIER"] == "echod"]
-    received = [entry for entry in own if "recv: " in entry["MESSAGE"]]
-    expected = Counter(rf"worker {process}: recv: <3>not an error\n<0>nor a panic" for _, process in found)
-    assert Counter(entry["MESSAGE"] for entry in received) == expected
+    received = [entry for entry in own if ": recv " in entry["MESSAGE"]]
+    shown = r"recv text: <3>not an error\n<0>nor a panic"
+    expected = Counter(f"worker {process}: #{process}: {shown}" for _, process in found)
+    # Each connection has a number of its own.
+    lines = {entry["MESSAGE"] for entry in received}
+    assert Counter(re.sub("(#[0-9]+)-[0-9]+", r"\1", line) for line in lines) == expected
     assert {int(entry["PRIORITY"]) for entry in received} == {INFO}
     (ended,) = [entry for entry in own if "was killed by" in entry["MESSAGE"]]
     assert ended["MESSAGE"] == f"worker {victim} was killed by SIGKILL; the next starts in 100ms"

@@ -48,6 +48,9 @@ def test_facts(made: Bed, certificate: Certificate) -> None:
     assert [carrier.tls is None for carrier in (plain, secure, other)] == [True, False, True]
     assert [carrier.tells_client for carrier in (plain, secure, other)] == [False] * 3
     assert [carrier.header_fault for carrier in (plain, secure, other)] == [None] * 3
+    loan = plain.loan()
+    assert loan is not None
+    assert [carrier.descriptor for carrier in (plain, secure, other)] == [loan[0], None, None]
     for carrier in (plain, other):
         carrier.flush_session()  # there is none
         carrier.read_session()

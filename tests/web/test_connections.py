@@ -34,6 +34,8 @@ def test_the_facts_of_a_connection(factory: EchoFactory, clock: Clock) -> None:
     clock.advance(1.5)
     (shown,) = told(factory)
     assert shown == {
+        "number": "1",
+        "traced": False,
         "peer": "[2001:db8::1]:1234",
         "client": "10.0.0.1",
         "path": "/chat",

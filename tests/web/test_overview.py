@@ -106,6 +106,13 @@ def test_numbers_stand_under_their_headings() -> None:
     assert re.findall(r'<td class="([a-z]+)">', row[: row.index("</tr>")]) == headings
 
 
+def test_a_traced_connection_has_a_link() -> None:
+    for is_traced, cell in ((True, '<a href="connections/1">1</a>'), (False, "1")):
+        factory = make_factory(log_frames=is_traced)
+        Peer(factory).open()
+        assert f'<tr><td class="words">{cell}</td><td class="words">' in answer_of(make_page(factory)).body.decode()
+
+
 def test_only_its_own_script_and_style_run() -> None:
     answer = answer_of(make_page(make_factory()))
     policy = dict(answer.headers)["Content-Security-Policy"]

@@ -67,6 +67,25 @@ def test_missing_pages() -> None:
         assert b"ws://" in body
 
 
+def test_the_authority() -> None:
+    request = PageRequest(b"GET", "/authority.pem", {})
+    octets = Pages(Settings(), lambda: True, "-----BEGIN").answer(request)
+    assert b"\r\nContent-Type: application/pem-certificate-chain\r\n" in octets
+    assert octets.endswith(b"\r\n\r\n-----BEGIN")
+    response, body = ask("/authority.pem")
+    assert (response.status, body.count(b"\n")) == (404, 1)
+    assert b"without a throwaway: endpoint" in body
+
+
+def test_the_console_links_to_the_authority_if_there_is_one() -> None:
+    for authority, is_hidden in (("", True), ("-----BEGIN", False)):
+        octets = Pages(Settings(), lambda: True, authority).answer(PageRequest(b"GET", "/", {}))
+        parser = Elements()
+        parser.feed(octets.partition(b"\r\n\r\n")[2].decode())
+        (place,) = [attributes for _, attributes in parser.tags if attributes.get("id") == "authority"]
+        assert ("hidden" in place) == is_hidden
+
+
 def test_the_octets_of_an_answer() -> None:
     pages = Pages(Settings(), lambda: True)
     head, _, body = pages.answer(PageRequest(b"GET", "/%68ealthz", {})).partition(b"\r\n\r\n")
@@ -117,7 +136,7 @@ def test_the_page_needs_no_other_file() -> None:
     for tag, attributes in parser.tags:
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcdoc")], tag
         if "href" in attributes:
-            assert re.match("data:|#", attributes["href"] or ""), tag
+            assert re.match("data:|#|authority.pem$", attributes["href"] or ""), tag
         for name in ("for", "aria-describedby", "aria-labelledby", "list"):
             for target in (attributes.get(name) or "").split():
                 assert target in ids, (tag, name, target)

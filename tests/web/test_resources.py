@@ -29,8 +29,10 @@ def site() -> QuietSite:
         "/": lambda _: Answer(200, HTML, PAGE, (("X-Own", "yes"),)),
         "/moving": lambda _: text(200, "now"),
         "/broken": fail,
+        "/list": lambda _: text(200, "all"),
     }
-    return make_site(pages, "Nothing is here.", Clock(), timeout=None)
+    below = {"/list": lambda name: lambda _: text(200, f"{name!a} below")}
+    return make_site(pages, "Nothing is here.", Clock(), None, below)
 
 
 @pytest.fixture
@@ -150,3 +152,19 @@ def test_an_answer_may_come_later(how: str) -> None:
         later.callback(text(200, "ok"))
     assert ("finish" in request.sent) == (how == "answered")
     assert len(request.failures) == (how == "failed")
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("/list", b"all\n"),
+        ("/list/17", b"'17' below\n"),
+        ("/list/", b"'' below\n"),
+        ("/list/%FF", b"'\\ufffd' below\n"),
+        ("/list/17/x", b"Nothing is here.\n"),
+        ("/broken/17", b"Nothing is here.\n"),
+    ],
+)
+def test_pages_below_a_page(site: QuietSite, path: str, line: bytes) -> None:
+    assert ask(site, f"GET {path}")[2] == line
+    assert ask(site, "POST /list/17")[0] == 405

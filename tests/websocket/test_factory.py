@@ -130,7 +130,7 @@ def test_a_client_of_ipv4_has_one_name_whatever_it_comes_over(clock: Clock) -> N
         )
         assert Peer(factory, "::ffff:192.0.2.1").send(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     told = [formatEvent(event) for event in events]
-    assert told[-1] == "refused a handshake from 192.0.2.1: 400 the Host header"
+    assert told[-1] == "#3: refused a handshake from 192.0.2.1: 400 the Host header"
 
 
 def test_a_drain_without_connections_is_over_at_once(clock: Clock) -> None:

@@ -316,7 +316,7 @@ def test_what_is_not_ordinary(house: House, head: bytes) -> None:
     assert house.guests == 0
 
 
-@pytest.mark.parametrize("settings", [{"log_messages": True}, {"max_connections_per_address": 3}])
+@pytest.mark.parametrize("settings", [{"log_messages": True}, {"log_frames": True}, {"max_connections_per_address": 3}])
 def test_no_guests(make: Make, settings: dict[str, Any]) -> None:
     """Where something has to be known of each connection before it is answered, there is no door."""
     house = make(is_open=False, ping_interval=0, **settings)
@@ -622,6 +622,34 @@ def test_the_list(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     of_connection = next(it for it in house.factory.snapshots(0, 9) if it.client == "192.0.2.1")
     assert of_connection.peer == second.peer
     assert of_connection.terms == second.terms
+
+
+def test_a_connection_keeps_its_number(make: Make) -> None:
+    """A visitor gets one when it is listed, and keeps it as a guest and as a connection."""
+    house = make(ping_interval=0)
+    house.guest().reset()
+    house.loop.until(lambda: house.factory.count == 0)
+    client = house.dial()
+    house.loop.until(lambda: house.factory.count == 1)
+
+    def number() -> str:
+        (told,) = house.factory.snapshots(0, 9)
+        return told.number
+
+    assert (number(), number()) == ("1", "1")
+    client.push(HEAD)
+    house.loop.until(lambda: house.guests == 1)
+    assert number() == "1"
+    house.recall()
+    assert (house.only.number, number()) == ("1", "1")
+    client.reset()
+    house.loop.until(lambda: house.factory.count == 0)
+    house.guest()
+    assert number() == "2", "another connection has the descriptor"
+    unnamed = house.guest()
+    house.recall()
+    unnamed.send(client_frame(PING, b""))
+    assert sorted(it.number for it in house.factory.snapshots(0, 9)) == ["2", "3"]
 
 
 @pytest.mark.parametrize("is_unix", [False, True])

@@ -49,6 +49,7 @@ def test_what_is_told(clock: Clock) -> None:
     info = ask(clock, "/info?token=%20", *headers)
     assert info.pop("limits").keys() == set(LIMITS)
     assert info == {
+        "number": "1",
         "peer": {"address": "192.0.2.1", "port": 1234},
         "path": "/info",
         "query": "token=%20",

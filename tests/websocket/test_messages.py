@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 
 from echod.settings import Compression
 from tests.fakes import Peer, make_factory
@@ -74,8 +74,8 @@ def test_messages_are_logged_when_asked_for(clock: Clock) -> None:
     lines: list[str] = []
 
     def observe(event: dict[str, Any]) -> None:
-        if event.get("log_format") == "recv: {text}":
-            lines.append(event["text"])
+        if "recv" in event.get("log_format", ""):
+            lines.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]
     try:
@@ -83,7 +83,7 @@ def test_messages_are_logged_when_asked_for(clock: Clock) -> None:
         peer.send(client_frame(TEXT, b"a\nb") + client_frame(BINARY, b"\x00\x01") + client_frame(TEXT, b"123456"))
     finally:
         globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
-    assert lines == [r"a\nb", r"\x00\x01", "12345… (6 octets)"]
+    assert lines == [r"#1: recv text: a\nb", r"#1: recv binary: \x00\x01", "#1: recv text: 12345… (6 octets)"]
 
 
 def test_json_is_echoed_compactly(clock: Clock) -> None:

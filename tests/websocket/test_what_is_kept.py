@@ -199,6 +199,31 @@ def test_an_idle_connection_takes_less_than_two_kib(clock: Clock, said: bytes) -
     assert (kept() - before) / count < 2 * KIB
 
 
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("size", [0, 100, 1000])
+def test_the_frames_of_a_traced_connection_count(clock: Clock, size: int) -> None:
+    peer = Peer(make_factory(clock, log_frames=True, log_frames_rate=1, kept_frames=40, ping_interval=0))
+    peer.transport.write = lambda _: None  # type: ignore[method-assign]
+    peer.protocol.dataReceived(handshake())
+    account = cast(Any, peer.protocol.account)
+
+    def echo(octets: bytes) -> None:
+        send(client_frame(BINARY, octets))(peer)
+        while peer.protocol.is_behind:
+            peer.protocol.take_turn()
+
+    for _ in range(2):
+        echo(NOISE[:2000])
+    before, said = kept(), account.frames
+    for place in range(100):
+        echo(NOISE[place : place + size])
+    real, said = kept() - before, account.frames - said
+    assert account.total == account.frames
+    assert said - OVERHEAD <= real <= said + OVERHEAD
+    peer.lose()
+    assert account.total == 0
+
+
 def test_a_large_frame_counts_what_its_buffer_takes(native: Native) -> None:
     """Python does not allocate the codec's buffer. Those of its pages count that were written to, or that were part of
     another buffer before."""

@@ -1,1 +1,2 @@
-"""`ssl:` and `tls:` endpoints: certificates from files, chosen by name (SNI), and reloaded under open connections."""
+"""`ssl:`, `tls:` and `throwaway:` endpoints: certificates from files, chosen by name (SNI), reloaded under open
+connections; or made at start."""

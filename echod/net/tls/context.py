@@ -5,11 +5,12 @@ Knows OpenSSL's settings. Must never know where a certificate came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from echod.net.tls.identity import Identity
 from echod.net.tls.pem import Pem
 from echod.upstream import tls_sessions
 
@@ -30,8 +31,11 @@ PROTOCOL = b"http/1.1"
 "internal error"."""
 
 
-def make_context(identity: Identity, clients: Pem | None) -> SSL.Context:
-    """Return a context that shows `identity`, and asks for a certificate from one of the authorities in `clients`.
+def make_context(
+    key: Any, chain: Sequence[x509.Certificate], clients: Pem | None, ciphers: str = CIPHERS
+) -> SSL.Context:
+    """Return a context that shows the first certificate of `chain`, which is for `key`, followed by those of its
+    issuers, and that asks for a certificate from one of the authorities in `clients`.
 
     Raises what OpenSSL has against a certificate or its key: `SSL.Error`, `crypto.Error` or `TypeError`.
     """
@@ -42,13 +46,13 @@ def make_context(identity: Identity, clients: Pem | None) -> SSL.Context:
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.set_cipher_list(CIPHERS.encode())
+    context.set_cipher_list(ciphers.encode())
     tls_sessions.set_groups(context, GROUPS)
     context.set_alpn_select_callback(_select_protocol)
-    context.use_certificate(identity.chain[0])
-    for certificate in identity.chain[1:]:
+    context.use_certificate(chain[0])
+    for certificate in chain[1:]:
         context.add_extra_chain_cert(certificate)
-    context.use_privatekey(identity.key)
+    context.use_privatekey(key)
     if clients is not None:
         _ask_for_certificate(context, clients)
     return context

@@ -1,8 +1,8 @@
-"""`ssl:` and `tls:` endpoints: TLS over a `tcp:` endpoint.
+"""`ssl:`, `tls:` and `throwaway:` endpoints: TLS over a `tcp:` endpoint.
 
-The syntax is Twisted's, and so is the meaning of the files in a folder. Twisted's own endpoints never read a renewed
-file again, ignore what follows the first certificate of a `certKey`, can't ask a client for a certificate, and accept
-key exchanges without forward secrecy.
+The syntax of the first two is Twisted's, and so is the meaning of the files in a folder. Twisted's own endpoints never
+read a renewed file again, ignore what follows the first certificate of a `certKey`, can't ask a client for a
+certificate, and accept key exchanges without forward secrecy.
 
 Knows endpoint strings. Must never know PEM, OpenSSL's settings, or WebSocket.
 """
@@ -11,17 +11,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from echod.net.tls.identity import read_folder, read_pair
 from echod.net.tls.reload import Certificates
+from echod.net.tls.throwaway import Authority, Fault, Throwaway, Wanted, parse_name
+from echod.settings import parse_choice
 from echod.upstream import endpoints
 
 
@@ -29,25 +38,37 @@ from echod.upstream import endpoints
 class Endpoint:
     """TLS over the endpoint `below`."""
 
-    def __init__(self, certificates: Certificates, below: IStreamServerEndpoint, clock: Any) -> None:
-        """`clock` is the reactor."""
-        self.certificates = certificates
+    def __init__(self, creator: IOpenSSLServerConnectionCreator, below: IStreamServerEndpoint, clock: Any) -> None:
+        """`creator` begins the TLS of each connection; `clock` is the reactor."""
+        self.creator = creator
         self._below = below
         self._clock = clock
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen."""
-        return self._below.listen(TLSMemoryBIOFactory(self.certificates, False, protocolFactory, clock=self._clock))
+        return self._below.listen(TLSMemoryBIOFactory(self.creator, False, protocolFactory, clock=self._clock))
 
 
 def served(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[tuple[str, Certificates]]:
-    """Return the text and the certificates of each endpoint that has TLS."""
-    return ((text, endpoint.certificates) for text, endpoint in endpoints if isinstance(endpoint, Endpoint))
+    """Return the text and the certificates of each endpoint whose certificates are in files.
+
+    Nobody renews a throwaway certificate, and one that has expired was asked for.
+    """
+    return ((text, creator) for text, creator in _creators(endpoints) if isinstance(creator, Certificates))
+
+
+def thrown_away(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[tuple[str, Throwaway]]:
+    """Return the text and the TLS of each endpoint whose certificate was made at start."""
+    return ((text, creator) for text, creator in _creators(endpoints) if isinstance(creator, Throwaway))
+
+
+def _creators(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[tuple[str, object]]:
+    return ((text, endpoint.creator) for text, endpoint in endpoints if isinstance(endpoint, Endpoint))
 
 
 def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[str, ...], float]:
-    """Return when each certificate in use ends, in seconds since 1970, by the endpoint's text and the certificate's
-    names.
+    """Return when each certificate from a file ends, in seconds since 1970, by the endpoint's text and the
+    certificate's names.
 
     Of several certificates for the same names the first to end counts.
     """
@@ -59,17 +80,22 @@ def ends(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> dict[tuple[s
     return found
 
 
-def parse(text: str) -> tuple[Certificates, str] | None:
-    """Return the certificates of an `ssl:` or `tls:` endpoint and the string of the `tcp:` endpoint below it.
+def parse(text: str, authority: Authority | None = None) -> tuple[Certificates | Throwaway, str] | None:
+    """Return what begins the TLS of an `ssl:`, `tls:` or `throwaway:` endpoint, and the string of the `tcp:` endpoint
+    below it.
 
-    Returns None for an endpoint of another kind. Raises `FileFault` for a file that can't be used, and another
-    `ValueError` for a mistake in the text.
+    `authority` issues the certificate of a `throwaway:` endpoint; without it, that endpoint has one of its own. Returns
+    None for an endpoint of another kind. Raises `FileFault` for a file that can't be used, and another `ValueError` for
+    a mistake in the text.
     """
     kind, _, _ = text.partition(":")
-    if kind not in ("ssl", "tls"):
+    if kind not in ("ssl", "tls", "throwaway"):
         return None
     (_, *arguments), options = endpoints.endpoint_arguments(text)
     try:
+        if kind == "throwaway":
+            wanted, below = _parse_throwaway(*arguments, **options)
+            return (authority or Authority()).serve(text, wanted), below
         return _parse_ssl(*arguments, **options) if kind == "ssl" else _parse_tls(*arguments, **options)
     except TypeError as error:  # an unknown, missing or superfluous argument
         raise ValueError(re.sub(r"^_parse_(\w+)\(\)", r"\1:", str(error))) from error
@@ -98,6 +124,25 @@ def _parse_tls(
 ) -> tuple[Certificates, str]:
     folder, authorities = _path("tls: path", path), _optional_path("tls: clientCa", clientCa)
     return Certificates(lambda: read_folder(folder), authorities), _tcp(port, interface, backlog)
+
+
+def _parse_throwaway(
+    port: str, names: str | None = None, interface: str = "", backlog: str = "50", fault: str | None = None
+) -> tuple[Wanted, str]:
+    try:
+        wrong = None if fault is None else parse_choice(Fault, fault)
+    except ValueError as error:
+        raise ValueError(f"throwaway: fault={fault} {error}") from error
+    if names is not None and wrong is Fault.WRONG_NAME:
+        raise ValueError("throwaway: with fault=wrong-name there can be no names=")
+    try:
+        found = [] if names is None else [parse_name(name) for name in names.split(",")]
+    except ValueError as error:
+        raise ValueError(f"throwaway: names: {error}") from error
+    with suppress(ValueError):  # the tcp: endpoint refuses what is no address
+        if not (address := ip_address(interface)).is_unspecified:
+            found.append(str(address))
+    return Wanted(tuple(found), wrong), _tcp(port, interface, backlog)
 
 
 def _path(name: str, text: str) -> Path:

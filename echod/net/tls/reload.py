@@ -63,7 +63,7 @@ class Certificates:
 
 def _make_context(identity: Identity, clients: Pem | None) -> SSL.Context:
     try:
-        return make_context(identity, clients)
+        return make_context(identity.key, identity.chain, clients)
     except (SSL.Error, crypto.Error, TypeError) as error:
         reason = describe_error(error)
         raise FileFault(f"{identity.path}: the certificate for {identity} can't be used: {reason}") from error

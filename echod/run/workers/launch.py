@@ -1,4 +1,4 @@
-"""The start of a worker process: the daemon's own command line once more, under `twist`.
+"""The start of a worker process: the daemon's own command line once more, under the program that serves there.
 
 Knows command lines, environments and descriptors. Must never know when a process is started.
 """
@@ -18,13 +18,19 @@ from echod.run.workers.child import Process
 from echod.run.workers.role import VARIABLE, Role
 
 
-def make_command(reactor: Any, arguments: Sequence[str]) -> list[str]:
-    """Return the command line of a worker, with a reactor of the same kind; `arguments` are echod's own."""
+def make_command(program: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Return the command line of a worker. `program` is the module to run and its words before echod's own options,
+    `arguments`."""
+    # -P makes Python take the installed module, and not a file of that name in the current directory. The environment
+    # has whatever else the parent can import.
+    return [sys.executable, "-P", "-m", *program, *arguments]
+
+
+def twist(reactor: Any) -> list[str]:
+    """Return the program of a worker whose parent runs under twistd or twist, with a reactor of the same kind."""
     kinds: Any = getReactorTypes()
     name = next((kind.shortName for kind in kinds if kind.moduleName == type(reactor).__module__), "default")
-    # -P makes Python take the installed twist, and not a file of that name in the current directory. The environment
-    # has whatever else the parent can import.
-    return [sys.executable, "-P", "-m", "twisted", f"--reactor={name}", "echod", *arguments]
+    return ["twisted", f"--reactor={name}", "echod"]
 
 
 def make_environment(environment: Mapping[str, str]) -> dict[str, str]:

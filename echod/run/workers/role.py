@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from echod.net.tls.throwaway import Issued
 
 VARIABLE = "ECHOD_WORKER"
 """The environment variable that makes a process a worker. Only the parent sets it."""
@@ -31,19 +33,25 @@ class Role:
     folder: str = "."
     """The folder for the relative paths of the command line; the parent may have left it (`--rundir`)."""
 
+    issued: Issued = field(default_factory=Issued)
+    """The certificates of the `throwaway:` endpoints, with their keys. A process that can read this variable of another
+    can read its memory, too (proc_pid_environ(5))."""
+
     def encode(self) -> str:
         """Return the value of the variable."""
-        return json.dumps([self.index, self.ports, self.others, self.folder])
+        issued = [self.issued.authority, dict(self.issued.identities)]
+        return json.dumps([self.index, self.ports, self.others, self.folder, issued])
 
 
 def take_role(environment: MutableMapping[str, str]) -> Role | None:
     """Return the role that the environment gives, and remove it there; None: this process is no worker."""
     if (text := environment.pop(VARIABLE, None)) is None:
         return None
-    index, ports, others, folder = json.loads(text)
+    index, ports, others, folder, issued = json.loads(text)
     return Role(
         index,
         tuple((text, descriptor) for text, descriptor in ports),
         tuple((other, tuple(descriptors)) for other, descriptors in others),
         folder,
+        Issued(*issued),
     )

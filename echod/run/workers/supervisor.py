@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -18,10 +19,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from echod.core.log import UNLIMITED, stderr_line
+from echod.core.log import UNLIMITED
 from echod.run import report
 from echod.run.listening import listen_on
-from echod.run.process import fail_at_exit, set_descriptor_limit
+from echod.run.process import set_descriptor_limit
 from echod.run.service import EchoService
 from echod.run.workers.child import Process
 from echod.run.workers.launch import launch
@@ -50,7 +51,6 @@ class Supervisor(EchoService):
         self._workers = [WatchedWorker(index, self) for index in range(self.settings.workers)]
         self._sockets = Sockets(self.settings.workers, self.settings.backlog)
         self.totals = Totals(self.settings, self._workers, lambda: bool(self.running), self._admin_endpoints)
-        self._has_failed = False
         self._all_ended: Deferred[None] | None = None
         self._kill_call: IDelayedCall | None = None
         self._pulse = LoopingCall(self._for_each, WatchedWorker.pulse)
@@ -121,6 +121,7 @@ class Supervisor(EchoService):
     def launch(self, index: int, process: Process) -> None:
         """Start a process for the worker; raises `OSError`."""
         role, passed = self._sockets.assign(index, self._folder)
+        role = replace(role, issued=self.issued)
         launch(self._reactor, process, self._command, self._environment, role, passed)
 
     def serving_changed(self) -> None:
@@ -162,15 +163,3 @@ class Supervisor(EchoService):
             if self._kill_call.active():
                 self._kill_call.cancel()
             ended.callback(None)
-
-    def fail(self, reason: str) -> None:
-        """End the daemon, as one that can't start, with one line and exit status 1.
-
-        After all workers have served once, a worker that can't start is started again and again instead.
-        """
-        if not self._has_failed:
-            self._has_failed = True
-            _log.error("{reason}", reason=reason)
-            stderr_line(f"echod: {reason}")
-            fail_at_exit()
-            self.stop_process()

@@ -17,7 +17,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from echod.core.log import UNLIMITED, Limiter
+from echod.core.log import FIELDS, UNLIMITED, Limiter
 from echod.run.workers import link
 from echod.run.workers.link import Link
 from echod.run.workers.role import NAMESPACE
@@ -69,6 +69,7 @@ class ParentLog:
             "level": event.get("log_level", LogLevel.info).name,
             "kind": event.get("log_format"),
             "unlimited": bool(event.get(UNLIMITED)),
+            "fields": event.get(FIELDS, {}),
             # This text includes a traceback.
             "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
         }

@@ -96,3 +96,11 @@ class Totals:
             return sorted((told for part in found for told in part or ()), key=lambda told: float(told["age"]))[:count]
 
         return gatherResults([worker.ask("newest", count) for worker in self._workers]).addCallback(choose)
+
+    def traced(self, number: str) -> Deferred[dict[str, Any] | None]:
+        """Return what is told of a traced connection. Its number begins with the process id of its worker."""
+        process = number.partition("-")[0]
+        for worker in self._workers:
+            if worker.process is not None and process == str(worker.process.pid):
+                return worker.ask("traced", number)
+        return succeed(None)

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from echod.core.log import KIND, UNLIMITED
+from echod.core.log import FIELDS, KIND, UNLIMITED
 from echod.core.quantities import format_duration
 from echod.run.workers.child import Process, describe_end
 from echod.run.workers.role import NAMESPACE
@@ -232,5 +232,5 @@ def write_log(pid: int, told: Mapping[str, Any]) -> None:
     """Write an event of a worker to the log, with the event's own namespace and kind."""
     logger = Logger(namespace=told["namespace"], source=_worker_log.source)
     # The text is passed as a value: a brace that a client sent must not act as a format.
-    more = {KIND: told["kind"], UNLIMITED: told["unlimited"]}
+    more = {KIND: told["kind"], UNLIMITED: told["unlimited"], FIELDS: told["fields"]}
     logger.emit(LogLevel.levelWithName(told["level"]), "worker {pid}: {text}", pid=pid, text=told["text"], **more)

@@ -82,6 +82,11 @@ class Worker(EchoService):
         ]
 
     @property
+    def _number_prefix(self) -> str:
+        # The log and the list of connections name a worker by its process, too.
+        return f"{os.getpid()}-"
+
+    @property
     def _reserved(self) -> int:
         # To cover a socket takes a second descriptor for it.
         return super()._reserved + 2 * len(self._descriptors_of_others())
@@ -142,21 +147,25 @@ class Worker(EchoService):
     def _answer(self, kind: str, value: Any) -> Any:
         factory = self.factory
         assert factory is not None
+        answer: Any
         match kind:
             case "pulse":
-                return [factory.count, pack(read_counts(factory))]
+                answer = [factory.count, pack(read_counts(factory))]
             case "values":
-                return pack(read_all(factory))
+                answer = pack(read_all(factory))
             case "total":
-                return factory.count
+                answer = factory.count
             case "part":
-                return self._signed(sources.part(factory, *value))
+                answer = self._signed(sources.part(factory, *value))
             case "newest":
-                return self._signed(sources.newest(factory, value))
+                answer = self._signed(sources.newest(factory, value))
+            case "traced":
+                told = sources.traced(factory, value)
+                answer = told and self._signed([told])[0]
             case _:  # "reload"
-                faults = self._read_certificates()
-                self._report_reload(faults)
-                return faults
+                answer = self._read_certificates()
+                self._report_reload(answer)
+        return answer
 
     @staticmethod
     def _signed(told: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ def certificates_of(text: str) -> Certificates:
     """Return the certificates of an endpoint string."""
     found = endpoint.parse(text)
     assert found is not None
-    return found[0]
+    certificates, _ = found
+    assert isinstance(certificates, Certificates)
+    return certificates
 
 
 def shown(certificates: Certificates, name: str | None = None) -> x509.Certificate:

@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls import endpoint
+from echod.net.tls.throwaway import Fault, Throwaway
 from echod.websocket.factory import EchoFactory
 from tests.fakes import make_factory
 from tests.frames import TEXT, client_frame, handshake, server_frame
@@ -88,15 +89,63 @@ class TestStrings:
         assert certificates.reload()
 
 
+class TestThrowawayStrings:
+    """The strings of `throwaway:` endpoints."""
+
+    @pytest.mark.parametrize(
+        ("text", "below", "names", "fault"),
+        [
+            ("throwaway:8443", "tcp:8443:interface=:backlog=50", [], None),
+            (
+                r"throwaway:port=1:names=a.example,\:\:2:interface=192.0.2.7:backlog=9:fault=expired",
+                "tcp:1:interface=192.0.2.7:backlog=9",
+                ["a.example", "::2", "192.0.2.7"],
+                Fault.EXPIRED,
+            ),
+            (r"throwaway:1:interface=\:\:", r"tcp:1:interface=\:\::backlog=50", [], None),
+            ("throwaway:1:interface=eth0", "tcp:1:interface=eth0:backlog=50", [], None),
+        ],
+    )
+    def test_what_can_be_asked_for(self, text: str, below: str, names: list[str], fault: Fault | None) -> None:
+        found = endpoint.parse(text)
+        assert found is not None
+        throwaway, below_found = found
+        assert isinstance(throwaway, Throwaway)
+        assert (below_found, throwaway.fault) == (below, fault)
+        assert {*names} <= {*throwaway.names}
+        assert len(throwaway.names) <= 4 + len(names)
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("throwaway", "throwaway: missing 1 required positional argument: 'port'"),
+            ("throwaway:1:no=1", "throwaway: got an unexpected keyword argument 'no'"),
+            ("throwaway:1:names=", "throwaway: names: '' is neither a host name nor an IP address"),
+            ("throwaway:1:names=a,my_host", "throwaway: names: 'my_host' is neither a host name nor an IP address"),
+            (
+                "throwaway:1:fault=old",
+                "throwaway: fault=old is none of expired, not-yet, wrong-name, self-signed, unknown-authority, tls1.2, "
+                "weak-key",
+            ),
+            ("throwaway:1:names=a:fault=wrong-name", "throwaway: with fault=wrong-name there can be no names="),
+        ],
+    )
+    def test_mistakes(self, text: str, why: str) -> None:
+        with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole message is compared
+            endpoint.parse(text)
+        assert str(error.value) == why
+
+
 def test_when_certificates_end(tmp_path: Path) -> None:
-    """Of two certificates for the same names the first to end counts; endpoints without TLS have none."""
+    """Of two certificates for the same names the first to end counts; endpoints without TLS have none, and throwaway
+    certificates are not renewed."""
     (tmp_path / "folder").mkdir()
     first = Certificate(tmp_path / "folder" / "a.pem", ["a.example", "b.example"], age=2, rest=1)
     Certificate(tmp_path / "folder" / "b.pem", ["a.example", "b.example"], age=1)
     Certificate(tmp_path / "folder" / "c.pem", ["c.example"], age=2, rest=-1)
     newer = Certificate(tmp_path / "folder" / "d.pem", ["c.example"], age=1)
     nameless = Certificate(tmp_path / "nameless.pem", [])
-    texts = [f"tls:{tmp_path}/folder:port=0", f"ssl:0:privateKey={nameless.path}", "tcp:0"]
+    texts = [f"tls:{tmp_path}/folder:port=0", f"ssl:0:privateKey={nameless.path}", "tcp:0", "throwaway:0"]
     assert endpoint.ends([(text, parse_endpoint(REAL, text)) for text in texts]) == {
         (texts[0], "a.example, b.example"): first.certificate.not_valid_after_utc.timestamp(),
         (texts[0], "c.example"): newer.certificate.not_valid_after_utc.timestamp(),

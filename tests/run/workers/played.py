@@ -95,6 +95,7 @@ class Played:
             "total": lambda _: open_,
             "part": lambda value: connections[value[0] : value[0] + value[1]],
             "newest": lambda value: connections[::-1][:value],
+            "traced": lambda value: {"process": self.pid, "number": value, "frames": []},
             "reload": lambda _: self.faults,
         }
         unread, self._unread = self._unread, b""

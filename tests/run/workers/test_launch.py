@@ -7,23 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from echod.run.workers.launch import make_command, make_environment
+from echod.run.workers.launch import make_command, make_environment, twist
 from tests.run.test_service import REAL
 from tests.run.workers.played import Started
 
 
 def test_the_command_of_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name = type(REAL).__module__.removeprefix("twisted.internet.").removesuffix("reactor")
-    assert make_command(REAL, ["--port", "tcp:0"])[1:] == [
-        "-P",
-        "-m",
-        "twisted",
-        f"--reactor={name}",
-        "echod",
-        "--port",
-        "tcp:0",
+    assert twist(REAL) == ["twisted", f"--reactor={name}", "echod"]
+    assert twist(object()) == ["twisted", "--reactor=default", "echod"]
+    assert make_command(["echod", "serve"], ["--port", "tcp:0"]) == [
+        *(sys.executable, "-P", "-m"),
+        *("echod", "serve", "--port", "tcp:0"),
     ]
-    assert make_command(object(), [])[4] == "--reactor=default"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["", "/usr/lib/python3"])
     assert make_environment({"HOME": "/"}) == {"HOME": "/", "PYTHONPATH": f"{tmp_path}:/usr/lib/python3"}

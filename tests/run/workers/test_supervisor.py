@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import resource
 import signal
 import socket
@@ -16,7 +18,9 @@ import pytest_twisted
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import deferLater
 
+from echod.net.tls.throwaway import Issued
 from echod.run.process import MOST_DESCRIPTORS
+from echod.run.ready import ReadyFile
 from echod.run.systemd import Notifier
 from tests.run.test_service import REAL
 from tests.run.workers.played import PORT, Reactor, Started, make, state
@@ -64,6 +68,33 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         second.end()
         assert stopped.called
         assert not started.reactor.getDelayedCalls()
+
+
+def test_all_workers_have_the_same_throwaway_certificates() -> None:
+    issued = Issued("the authority", {"throwaway:0": "key and certificate"})
+    started = Started(issued=issued)
+    for process in started.processes:
+        assert process.role is not None
+        assert process.role.issued == issued
+    started.service.stopService()
+    for process in started.processes:
+        process.end()
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_ready_file_is_written_when_all_serve(tmp_path: Path) -> Generator[Any, Any, None]:
+    path = tmp_path / "ready.json"
+    started = Started(PORT, ready_file=ReadyFile(str(path)))
+    first, second = started.processes
+    first.serve()
+    assert not path.exists()
+    second.serve()
+    found = json.loads(path.read_text())
+    address: Any = started.service._ports[0].getHost()
+    assert (found["urls"], found["pid"]) == ([f"ws://127.0.0.1:{address.port}"], os.getpid())
+    stopped = started.end()
+    assert not path.exists()
+    yield stopped
 
 
 def test_a_drain_during_the_start_is_told_and_readiness_never(tmp_path: Path) -> None:

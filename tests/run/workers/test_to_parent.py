@@ -13,12 +13,13 @@ from tests.run.workers.pipes import Pipes
 def test_the_log_goes_to_the_parent(pipes: Pipes) -> None:
     log = ParentLog()
     logger = Logger(namespace="some.where", observer=log)
-    logger.warn("{what} {{}}", what="ä {b}", echod_unlimited=True)
+    logger.warn("{what} {{}}", what="ä {b}", echod_unlimited=True, echod_fields={"connection": "7-1"})
     expected = {
         "namespace": "some.where",
         "level": "warn",
         "kind": "{what} {{}}",
         "unlimited": True,
+        "fields": {"connection": "7-1"},
         "text": "ä {b} {}",
     }
     assert pipes.read() == ["tell", "log", expected]

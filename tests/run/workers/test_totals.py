@@ -110,8 +110,12 @@ def test_connections_are_listed_worker_by_worker(started: Started) -> None:
             assert listed(start, size) == (7, everything[start : start + size])
     newest = result(started.service.totals.newest(2))
     assert [(told["process"], told["number"]) for told in newest] == [(100, 2), (100, 1)]
+    for number, process in (("100-1", 100), ("101-1", 101), ("102-1", None), ("1", None), ("", None)):
+        told = result(started.service.totals.traced(number))
+        assert told == (process and {"process": process, "number": number, "frames": []})
     first.end()
     assert listed(0, 10) == (4, everything[3:])
+    assert result(started.service.totals.traced("100-1")) is None
     started.service.reload()
 
 

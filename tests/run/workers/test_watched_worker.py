@@ -151,6 +151,7 @@ def test_the_parent_writes_the_workers_log(started: Started) -> None:
     globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
     try:
         told = {"namespace": "echod.x", "level": "warn", "kind": "some {format}", "unlimited": True, "text": "{text}"}
+        told["fields"] = {"connection": "100-1"}
         started.processes[0].link.tell("log", told)
     finally:
         globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
@@ -158,3 +159,4 @@ def test_the_parent_writes_the_workers_log(started: Started) -> None:
     assert event["log_format"].format(**event) == "worker 100: {text}"
     assert (event["log_namespace"], event["log_level"].name) == ("echod.x", "warn")
     assert (event["echod_kind"], event["echod_unlimited"]) == ("some {format}", True)
+    assert event["echod_fields"] == {"connection": "100-1"}

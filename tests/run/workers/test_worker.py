@@ -97,7 +97,9 @@ def test_the_life_of_a_worker(pipes: Pipes, lines: list[str]) -> Generator[Any, 
     for kind, value in (("part", [0, 10]), ("newest", 5)):
         (told,) = yield deferToThread(ask, kind, value)
         assert (told["process"], told["path"]) == (os.getpid(), "/")
+        assert told["number"] == f"{os.getpid()}-1"
     assert (yield deferToThread(ask, "part", [1, 10])) == []
+    assert (yield deferToThread(ask, "traced", f"{os.getpid()}-1")) is None, "no connection is traced"
     assert (yield deferToThread(ask, "reload")) == []
     assert lines[-1] == "reloaded"
     pipes.write(["tell", "drain", None])
