@@ -33,11 +33,12 @@ example to run in the background: twistd echod --port tcp:8080 (twistd echod --h
 
 def console() -> int:
     """Run the command of this process, and return its exit status."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Until a command handles it, Ctrl-C ends the process as SIGTERM does. Python would print a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = sys.argv[1:]
     if arguments[:1] == ["serve"]:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Until the daemon handles it, Ctrl-C ends the process as SIGTERM does. Python would print a traceback. A
+            # check leaves it to Twisted, which handles SIGINT only where Python does.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         # The plugin comes first: it hears SIGTERM while all else is loaded. The output is a log, which can't wait for
         # the end of the command.
         from echod import plugin, serve  # noqa: F401, PLC0415

@@ -219,8 +219,8 @@ def test_a_wrong_command_line(arguments: list[str]) -> None:
 def test_without_a_command() -> None:
     done = run(sys.executable, "-m", "echod")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "twistd -n --pidfile= echod --port tcp:8080" in done.stdout
-    done = run(sys.executable, "-m", "echod", "serve")
+    assert "echod serve --port tcp:8080" in done.stdout
+    done = run(sys.executable, "-m", "echod", "sever")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (64, "", 1)
 
 

@@ -661,7 +661,7 @@ def parse_json(line: str) -> str:
     record = json.loads(line)
     own = {"connection"} if record["namespace"] == "echod.connection" else set()
     if "length" in record:
-        own |= {"type", "length", "payload"}
+        own |= {"event", "type", "length", "payload"}
     assert set(record) - {"traceback"} == {"time", "level", "namespace", "message"} | own
     assert record["level"] in ("info", "warn", "error", "critical")
     assert isinstance(record["message"], str)

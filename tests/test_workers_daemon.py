@@ -534,7 +534,7 @@ def test_messages_are_logged_by_every_worker() -> None:
             client.echo(b"{braces} \xc3\xa4")
         for pid in workers(daemon):
             message = rf'"message": "worker {pid}: #({pid}-[0-9]+): recv text: {{braces}} ä"'
-            daemon.wait_for_log(message + r', "connection": "\1", "type": "text", "length": 11')
+            daemon.wait_for_log(message + r', "connection": "\1", "event": "message", "type": "text", "length": 11')
 
 
 def test_frames_are_logged_by_every_worker() -> None:
