@@ -16,7 +16,7 @@ def test_it_measures_where_nothing_is_built(
     needed("cc", "gcc")
     monkeypatch.setattr(build, "BUILD", tmp_path / "build" / "benchmarks")
     monkeypatch.setattr(
-        "sys.argv", ["benchmarks", "--servers", "echod", "--columns", "small", "--rounds", "1", "--seconds", "0.1"]
+        "sys.argv", ["benchmarks", "--servers", "echod", "--columns", "small", "--rounds", "1", "--seconds", "1"]
     )
     __main__.main()
     (sample,) = results.load(build.BUILD / "results.json").samples
