@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -206,6 +206,19 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
 """The options that take one value: what parses the value, and the option's help."""
 
 
+HANDLED: Mapping[str, str] = {
+    "port": "ENDPOINT to listen on; `systemd`: its sockets, the default if there are any; may be repeated [tcp:8080]",
+    "admin": "ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]",
+    "admin-host": (
+        "extra NAME of the admin site, beside IP addresses and localhost; others: HTTP 421; may be repeated [none]"
+    ),
+    "origin": ("PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"),
+    "help": "show this help and exit",
+    "version": "show the version and exit",
+}
+"""The help of the options that have a method. Twisted takes it from docstrings, which `python -OO` removes."""
+
+
 def _tell_and_exit(text: str) -> NoReturn:
     sys.exit(output.write(f"{text}\n", sys.stdout, sys.__stderr__))
 
@@ -228,33 +241,36 @@ class Options(usage.Options):
         ["validate", None, "read the options, endpoints and certificates, then exit with status 0 or 1"],
     ]
 
+    handled = HANDLED
+
     role: Role | None = None
     """The role of this process if it is a worker."""
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         self.environment = environment
         super().__init__()
+        self.docs.update(self.handled)
         self["port"] = []
         self["admin"] = []
         self["admin-host"] = []
         self["origin"] = []
 
     def opt_port(self, endpoint: str) -> None:
-        """ENDPOINT to listen on; `systemd`: its sockets, the default if there are any; may be repeated [tcp:8080]"""
+        """Add an endpoint to listen on."""
         self["port"].append(endpoint)
 
     opt_p = opt_port
 
     def opt_admin(self, endpoint: str) -> None:
-        """ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]"""
+        """Add an endpoint of the admin site."""
         self["admin"].append(endpoint)
 
     def opt_admin_host(self, name: str) -> None:
-        """extra NAME of the admin site, beside IP addresses and localhost; others: HTTP 421; may be repeated [none]"""
+        """Add a name of the admin site."""
         self["admin-host"].append(name)
 
     def opt_origin(self, pattern: str) -> None:
-        """PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"""
+        """Add a pattern of allowed origins."""
         self["origin"].append(pattern)
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
@@ -417,11 +433,17 @@ class Options(usage.Options):
             raise usage.UsageError("--ready-file -: twistd without -n has no standard output")
         twistd: Any = self.parent or {}
         chroot = twistd.get("chroot") or ""
+        taken: dict[Path, str] = {}
         for name, path in (("ready-file", self.settings.ready_file), ("authority-file", self.settings.authority_file)):
             if path is None or path == ready.STANDARD_OUTPUT:
                 continue
-            if (fault := whole_file.fault(Path(f"{chroot}{path}"))) is not None:
+            place = Path(f"{chroot}{path}")
+            if (fault := whole_file.fault(place)) is not None:
                 raise usage.UsageError(f"--{name} {path} {fault}")
+            # A link at the path itself would be replaced, and not followed.
+            other = taken.setdefault(place.parent.resolve() / place.name, name)
+            if other != name:
+                raise usage.UsageError(f"--{name} {path} is the file of --{other}; each needs a file of its own")
 
     @property
     def has_output_taken(self) -> bool:

@@ -11,7 +11,7 @@ Knows how the daemon begins and ends as a program. Must never know what the opti
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.application.reactors import getReactorTypes, installReactor
@@ -19,7 +19,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python import usage
 
 from echod.core.log import Limiter, make_observer, stderr_line
-from echod.options import Options, makeService
+from echod.options import HANDLED, Options, makeService
 from echod.run.process import CannotStartError
 
 PROGRAM = ("echod", "serve")
@@ -31,9 +31,13 @@ class ServeOptions(Options):
 
     synopsis = "Usage: echod serve [options]"
     command = "echod serve"
+    handled: Mapping[str, str] = {
+        **HANDLED,
+        "reactor": "NAME of the event loop of Twisted to use, such as epoll, poll, select or asyncio [default]",
+    }
 
     def opt_reactor(self, name: str) -> None:
-        """NAME of the event loop of Twisted to use, such as epoll, poll, select or asyncio [default]"""
+        """Use this reactor. Only one can be installed, before anything imports it."""
         kinds: Any = getReactorTypes()
         names = sorted(kind.shortName for kind in kinds)
         if name not in names:

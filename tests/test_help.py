@@ -40,3 +40,13 @@ def test_no_line_is_wider_than_the_terminal(columns: str, monkeypatch: pytest.Mo
 def test_the_examples_are_those_of_the_program() -> None:
     assert "\n  echod serve --port tcp:0 --ready-file ready.json\n" in str(ServeOptions())
     assert "\n  twistd -n echod --port tcp:0 --ready-file ready.json\n" in Options().getUsage()
+
+
+def test_the_help_needs_no_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONOPTIMIZE=2 removes them."""
+    before = str(ServeOptions())
+    for kind in (Options, ServeOptions):
+        for name, method in vars(kind).items():
+            if name.startswith("opt_"):
+                monkeypatch.setattr(method, "__doc__", None)
+    assert str(ServeOptions()) == before

@@ -280,6 +280,23 @@ def test_a_file_that_can_not_be_written_is_a_usage_error(
     assert err.getvalue() == f"echod: --{name} {path} is in a folder that does not exist\n"
 
 
+@pytest.mark.parametrize("more", [(), ("--validate",)])
+def test_two_files_at_one_path_are_a_usage_error(
+    more: Sequence[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second one would overwrite the first."""
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    (tmp_path / "link").symlink_to(tmp_path)
+    paths = tmp_path / "same", tmp_path / "link" / "same"
+    words = ["--port", "throwaway:0", "--ready-file", str(paths[0]), "--authority-file", str(paths[1]), *more]
+    with pytest.raises(SystemExit) as ended:
+        Options({}).parseOptions(words)
+    assert ended.value.code == 1
+    told = f"echod: --authority-file {paths[1]} is the file of --ready-file; each needs a file of its own\n"
+    assert err.getvalue() == told
+
+
 def test_with_a_chroot_the_files_are_written_there(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "null").touch()

@@ -69,10 +69,8 @@ class Server:
         if self._keeper is not None:
             raise RuntimeError("this Server runs already; make another Server for another daemon")
         self._folder = Path(tempfile.mkdtemp(prefix="echod-"))
-        self.authority = self._folder / "authority.pem"
-        """The certificate that a client has to trust for `tls_url`, as a PEM file. It differs with each start."""
-        self.trace = Trace(self._log)
-        """Call `trace()` for all connections since the start."""
+        self._authority, self._log = self._folder / "authority.pem", self._folder / "log"
+        self._trace = Trace(self._log)
         try:
             self._start()
         except BaseException:
@@ -83,7 +81,7 @@ class Server:
     def _start(self) -> None:
         ready = self._folder / "ready.json"
         ports = [word for port in PORTS for word in ("--port", port)]
-        files = ["--ready-file", str(ready), "--authority-file", str(self.authority)]
+        files = ["--ready-file", str(ready), "--authority-file", str(self._authority)]
         # -P makes Python take the installed module, and not a file of that name in the current folder. The environment
         # has whatever else this process can import.
         path = [*FIRST, *(Path(folder).absolute() for folder in sys.path)]
@@ -132,26 +130,42 @@ class Server:
         # The keeper has removed the folder, if there was one.
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # What a test asks.
+    # What a test asks. It has an answer only while the daemon runs.
+
+    def _check_it_runs(self) -> None:
+        if self._keeper is None:
+            raise RuntimeError("this Server does not run: use it inside its block, `with Server() as server:`")
 
     @property
     def url(self) -> str:
         """The URL of the plain port, such as `ws://127.0.0.1:40521`. Paths and parameters may follow."""
+        self._check_it_runs()
         return self.urls[0]
 
     @property
     def tls_url(self) -> str:
         """The URL of the port with TLS, such as `wss://127.0.0.1:37263`. Its certificate is for `localhost`, too."""
+        self._check_it_runs()
         return self.urls[1]
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that a client has to trust for `tls_url`, as a PEM file. It differs with each start."""
+        self._check_it_runs()
+        return self._authority
+
+    @property
+    def trace(self) -> Trace:
+        """Call `trace()` for all connections since the start."""
+        self._check_it_runs()
+        return self._trace
 
     def new_trace(self) -> Trace:
         """Return a trace that begins now: it has only connections that are opened from now on."""
+        self._check_it_runs()
         return Trace(self._log, self._log.stat().st_size)
-
-    @property
-    def _log(self) -> Path:
-        return self._folder / "log"
 
     def log(self) -> str:
         """Return what the daemon has logged so far, a JSON object on each line."""
+        self._check_it_runs()
         return self._log.read_text(errors="replace")

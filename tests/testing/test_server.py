@@ -73,7 +73,7 @@ def test_a_start_that_takes_too_long_ends() -> None:
     running = Server(timeout=0)
     with pytest.raises(StartError, match=r"^echod does not serve after 0 s\. It printed:\n"):
         running.__enter__()
-    assert not running.authority.parent.exists()
+    assert not running._folder.exists()
 
 
 def test_a_keeper_that_can_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,22 @@ def test_a_python_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
     running = Server()
     with pytest.raises(FileNotFoundError):
         running.__enter__()
-    assert not running.authority.parent.exists()
+    assert not running._folder.exists()
+
+
+@pytest.mark.parametrize("name", ["url", "tls_url", "authority", "trace", "new_trace", "log"])
+def test_outside_of_its_block_a_server_has_nothing_to_tell(name: str) -> None:
+    def ask(idle: Server) -> None:
+        getattr(idle, name)
+        getattr(idle, name)()
+
+    idle = Server()
+    with pytest.raises(RuntimeError, match=r"^this Server does not run: use it inside its block, `with Server"):
+        ask(idle)
+    with pytest.raises(StartError), Server("--port", "tcp:no") as idle:
+        pass
+    with pytest.raises(RuntimeError, match=r"^this Server does not run"):
+        ask(idle)
 
 
 def test_threads_may_start_servers_and_end_before_them() -> None:
