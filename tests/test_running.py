@@ -30,7 +30,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.client import Client
-from tests.daemon import COMMANDS, DEFAULT_PORTS, WORDS, Daemon, Program, run, script, wait_until
+from tests.daemon import COMMANDS, DEFAULT_PORTS, REACTOR_VARIABLE, WORDS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.loop import needed_native
 from tests.tls import Certificate
@@ -102,8 +102,9 @@ def test_the_command_serves_with_workers(reactor: str | None) -> None:
             assert words[2:5] == [b"-m", b"echod", b"serve"]
 
 
-def test_the_command_looks_for_no_plugins(tmp_path: Path) -> None:
+def test_the_command_looks_for_no_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under twistd a plugin that can't be loaded is a traceback in the log, and a list of plugins is written."""
+    monkeypatch.delenv(REACTOR_VARIABLE, raising=False)  # with --reactor it does, because reactors are plugins
     plugins = tmp_path / "twisted/plugins"
     plugins.mkdir(parents=True)
     (plugins / "broken.py").write_text("raise RuntimeError\n")
