@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.stock.readme import Readme
 from tests.tools import give_up, needed
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "testing.md").read_text()
-README = (ROOT / "README.md").read_text()
 NODE_MODULES = ROOT / "tests" / "interop" / "node_modules"
 
 
@@ -44,8 +44,7 @@ def test_pytest(tmp_path: Path) -> None:
 
 
 def test_the_one_in_the_readme(tmp_path: Path) -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (tmp_path / "test_client.py").write_text(program)
+    (tmp_path / "test_client.py").write_text(Readme().program)
     done = run(tmp_path, sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
