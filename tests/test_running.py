@@ -33,7 +33,7 @@ from tests.client import Client
 from tests.daemon import COMMANDS, DEFAULT_PORTS, REACTOR_VARIABLE, WORDS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.loop import needed_native
-from tests.tls import Certificate
+from tests.tls import Certificate, trusting
 from tests.tools import give_up, needed
 
 PROGRAMS: tuple[Program, ...] = ("echod", "twistd", "twist")
@@ -474,7 +474,7 @@ def test_the_ready_file_says_where_it_serves(workers: str, program: Program, tmp
             found = json.loads(path.read_text())
             assert (found["pid"], found["version"]) == (process.pid, __version__)
             for url in found["urls"][:2]:
-                trust = ssl.create_default_context(cadata=found["authority"]) if url.startswith("wss:") else None
+                trust = trusting(cadata=found["authority"]) if url.startswith("wss:") else None
                 with connect(url, ssl=trust) as client:
                     echo(client, "hello")
             with unix_connect(found["urls"][2].removeprefix("unix:")) as client:
