@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "where to listen": ("port", "admin", "admin-host", "authority-file"),
-    "who may connect, and what clients get": (*("origin", "trust-proxy", "compression", "no-faults", "no-console"),),
+    "who may connect, and what clients get": (
+        *("origin", "trust-proxy", "compression", "http2", "no-faults", "no-console"),
+    ),
     "limits": (
         *("max-message-size", "max-buffered", "max-connections", "max-connections-per-address", "max-request-head"),
     ),

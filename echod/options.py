@@ -50,7 +50,7 @@ from echod.run.workers.role import Role, take_role
 from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.to_parent import make_log, tell_refusal
 from echod.run.workers.worker import Worker
-from echod.settings import Compression, Settings, parse_choice
+from echod.settings import Compression, Http2Mode, Settings, parse_choice
 from echod.upstream import clock, endpoints, names
 
 MAX_WORKERS = 256
@@ -155,6 +155,10 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "compression": (
         partial(parse_choice, Compression),
         f"MODE of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
+    ),
+    "http2": (
+        partial(parse_choice, Http2Mode),
+        f"MODE of HTTP/2: on, off, or no-websocket for HTTP/2 without WebSockets over it [{_DEFAULT.http2}]",
     ),
     "ping-interval": (
         parse_duration,

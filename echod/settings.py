@@ -28,6 +28,18 @@ class Compression(StrEnum):
     """No offer is accepted."""
 
 
+class Http2Mode(StrEnum):
+    """Whether HTTP/2 is spoken."""
+
+    ON = "on"
+    """HTTP/2 and WebSockets over it (RFC 8441)."""
+    OFF = "off"
+    """HTTP/1.1 alone."""
+    NO_WEBSOCKET = "no-websocket"
+    """HTTP/2 without WebSockets: `SETTINGS_ENABLE_CONNECT_PROTOCOL` is not announced, so a client must open its
+    WebSockets over HTTP/1.1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """First what the operator chooses, then the fixed limits that have no option."""
@@ -78,6 +90,9 @@ class Settings:
     compression: Compression = Compression.MIRROR
     """Mirroring takes a fraction of the time and memory of deflating. A client sees no difference except in the
     deflated bytes, which it has chosen itself."""
+
+    http2: Http2Mode = Http2Mode.ON
+    """Whether HTTP/2 is spoken, and WebSockets over it."""
 
     ping_interval: float = 20.0
     """A connection without a sign of life for this long gets a ping. It is shorter than the idle timeouts of common
@@ -194,6 +209,58 @@ class Settings:
     kept_frames: int = 50
     """Frames that are kept of each traced connection, to be shown: 25 messages with their echoes. With payloads that
     are cut at `log_cut` they take up to 30 KiB."""
+
+    max_streams: int = 100
+    """Open streams of one HTTP/2 connection (SETTINGS_MAX_CONCURRENT_STREAMS); one more is refused. RFC 9113 section
+    6.5.2 recommends not to go below 100, and servers have 100 to 256."""
+
+    max_frame: int = 64 * KIB
+    """Bytes of payload in one HTTP/2 frame from a client (SETTINGS_MAX_FRAME_SIZE), as large as one read. Each frame
+    takes some 50 µs, so a large message gets through four times as fast as in frames of 16 KiB."""
+
+    max_window: int = MIB
+    """Bytes that one HTTP/2 stream may send ahead, if `max_buffered` has room for it. With a way of 50 ms there and
+    back, 20 MiB a second arrive."""
+
+    min_window: int = KIB
+    """Bytes that one stream may send ahead in any case: enough for the first message of most clients."""
+
+    max_connection_window: int = 16 * MIB
+    """Bytes that all streams of one connection may send ahead together. It is no limit on memory, since the windows of
+    the streams are: it is so large that a stream that is not read takes no room from the others."""
+
+    max_header_list: int = 64 * KIB
+    """Bytes of a header list of HTTP/2, inflated. A larger one ends the connection, since it may be a bomb: HPACK makes
+    thousands of bytes of one. A list between `max_request_head` and this one gets HTTP 431."""
+
+    max_continuations: int = 16
+    """CONTINUATION frames in one header block (CVE-2024-27316). 64 KiB need four of the smallest maximum size."""
+
+    flood_time: float = 30.0
+    """The time in which the next five limits may be reached once. A client may use it up in a burst, and gets it back
+    evenly."""
+
+    max_resets: int = 1000
+    """Streams of one connection that a client resets, or has reset by its faults, in `flood_time` (rapid reset,
+    CVE-2023-44487). nghttp2 has the same number, and gives it back as fast. A request takes 0.3 ms."""
+
+    max_settings: int = 50
+    """SETTINGS frames in `flood_time` (CVE-2019-9515). Each gets an answer. A client sends one or two."""
+
+    max_pings: int = 500
+    """PING frames in `flood_time` (CVE-2019-9512). Each gets an answer. Clients that measure bandwidth send one in a
+    round trip."""
+
+    max_priorities: int = 2000
+    """Frames without effect in `flood_time`: PRIORITY (CVE-2019-9513), unknown types, and resets of streams that have
+    ended. A browser sends a few for each stream."""
+
+    max_empty: int = 1000
+    """DATA frames without payload that do not end their stream, in `flood_time` (CVE-2019-9518). Nobody needs one."""
+
+    http2_idle: float = 60.0
+    """How long an HTTP/2 connection may have no stream. Browsers keep one for minutes, to use it again, and open a new
+    one without ado."""
 
     min_deflated: int = 64
     """A shorter answer is not compressed: the headers of deflate take what compression could save."""

@@ -72,7 +72,7 @@ def option_rows() -> dict[str, str]:
     """Return the default of each option as docs/operating.md gives it."""
     found = {}
     for cells in rows(section(OPERATING, "Options")):
-        if name := re.search(r"`--([a-z-]+)[ `]", cells[0]):
+        if name := re.search(r"`--([a-z0-9-]+)[ `]", cells[0]):
             found[name[1]] = cells[1]
     return found
 
@@ -107,7 +107,7 @@ def test_the_table_has_every_option_with_its_default() -> None:
     "cells", [cells for cells in rows(section(OPERATING, "Options")) if re.search("`--(?!reactor)", cells[0])]
 )
 def test_each_option_has_an_example_that_works(cells: list[str]) -> None:
-    (name,) = re.findall(r"--[a-z-]+", cells[0])
+    (name,) = re.findall(r"--[a-z0-9-]+", cells[0])
     words = shlex.split(cells[3].strip("`"))
     assert name in words
     assert not cells[1] or cells[1] not in words, "the example is the default"
@@ -122,7 +122,7 @@ def test_the_limits_are_those_in_force() -> None:
     text, log_text, admin = (" ".join(section(OPERATING, title).split()) for title in ("Limits", "Log", "Admin site"))
     for cells in limits.values():
         left = cells[0]
-        for option in re.findall(r"`--([a-z-]+)`", cells[1]):
+        for option in re.findall(r"`--([a-z0-9-]+)`", cells[1]):
             assert default(option) in left, option
             left = left.replace(default(option), "", 1)
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
@@ -152,11 +152,11 @@ def test_the_limits_are_those_in_force() -> None:
 
 def test_the_options_and_statuses_of_check_are_the_real_ones() -> None:
     cells = rows(CHECK)
-    listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
+    listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z0-9]+)", cell[0]))}
     done = subprocess.run(
         [sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True
     )
-    assert set(listed) == set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
+    assert set(listed) == set(re.findall(r"^  (--[a-z0-9]+)", done.stdout, re.MULTILINE))
     plan = Plan(ws_url.parse("ws://localhost"))
     defaults = {
         "--count": str(plan.count),
@@ -341,4 +341,4 @@ def test_the_readme_links_to_every_file(name: str) -> None:
 
 
 def test_the_index_lists_every_page_once() -> None:
-    assert sorted(re.findall(r"^\| \[[^]]+\]\(([a-z]+\.md)\)", INDEX.read_text(), re.MULTILINE)) == PAGES
+    assert sorted(re.findall(r"^\| \[[^]]+\]\(([a-z0-9]+\.md)\)", INDEX.read_text(), re.MULTILINE)) == PAGES

@@ -168,7 +168,7 @@ class Budget:
 
     def _choose(self) -> None:
         """Choose whose turn it is: first the connections that need the least room until their message is whole."""
-        share = self._share
+        share = self.share
         greedy = (
             [holder for holder in self._holders if holder.held > share and holder.in_open_state]
             if self.is_tight
@@ -202,11 +202,12 @@ class Budget:
             self._turns[holder] = _Turn(holder.held, holder.held + missing)
 
     @property
-    def _share(self) -> int:
+    def share(self) -> int:
+        """How many bytes each connection may hold while room is tight."""
         return self._limit // (8 * max(1, len(self._holders)))
 
     def _ration(self, holder: Holder) -> None:
-        share = self._share
+        share = self.share
         turn = self._turns.get(holder)
         if turn is not None and (holder.held > turn.most or holder.is_backlogged):
             turn.is_over = True

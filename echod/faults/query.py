@@ -50,11 +50,14 @@ class Faults:
     abort: bool = False
     """The connection is reset (a TCP RST)."""
 
+    goaway: bool = False
+    """The HTTP/2 connection below gets GOAWAY, and ends with its last stream."""
+
     stall: bool = False
     """The connection is no longer read."""
 
     after: int = 0
-    """How many echoes are sent before the connection is closed, reset or stalled; 0: none."""
+    """How many echoes are sent before the connection is closed, reset or stalled, or gets GOAWAY; 0: none."""
 
     status: int | None = None
     """The opening handshake is refused with this HTTP status."""
@@ -122,7 +125,8 @@ def _read(name: str, text: str, settings: Settings) -> Any:
 
 def _check(faults: Faults, given: Any) -> None:
     """Refuse a combination that makes no sense."""
-    for name, needed in (("reason", ("close",)), ("seed", ("drop",)), ("after", ("close", "abort", "stall"))):
+    ends = ("close", "abort", "stall", "goaway")
+    for name, needed in (("reason", ("close",)), ("seed", ("drop",)), ("after", ends)):
         if name in given and not any(other in given for other in needed):
             raise FaultError(f"the parameter {name} has no effect without {' or '.join(needed)}")
     if faults.reason and faults.close in (NO_CODE, NO_CLOSE_FRAME):
@@ -188,6 +192,7 @@ _READERS: dict[str, Callable[[str, Settings], Any]] = {
     "close": _close_code,
     "reason": _reason,
     "abort": _flag,
+    "goaway": _flag,
     "stall": _flag,
     "after": lambda text, settings: _count(text, 0, settings.max_after),
     "status": lambda text, _: _count(text, 300, 599),

@@ -130,6 +130,10 @@ class Afflicted(Protocol):
         """Return how many written bytes the peer's side has not taken yet."""
         ...
 
+    def send_goaway(self) -> None:
+        """Let the HTTP/2 connection below serve no new stream, and end with its last one."""
+        ...
+
     def give_up(self) -> None:
         """Reset the connection."""
         ...
@@ -272,9 +276,11 @@ class Faulty:
             self._hold(-self._account.delayed)
             self._cancel(self._release)
             self._close()
+        # These are not done now, because the answers to this read are not written yet.
+        if faults.goaway:
+            self._call_later(0, self._connection.send_goaway)
         if faults.abort:
             self._connection.prepare_reset()
-            # Not now, because the answers to this read are not written yet.
             self._call_later(0, self._reset_when_taken)
         elif faults.stall:
             self.is_stalled = True

@@ -47,11 +47,11 @@ class Pages:
         self._authority = Answer(HTTPStatus.OK, PEM, authority.encode()) if authority else NO_AUTHORITY
         self._console = console(has_authority=bool(authority)) if settings.has_console else None
 
-    def answer(self, request: PageRequest) -> bytes:
-        """Return the answer, head and body. It closes the connection."""
+    def answer(self, request: PageRequest) -> answer.Answer:
+        """Return the answer, head and body. Over HTTP/1.1 it closes the connection."""
         found = self._find(request)
         fields = [("Connection", "close"), ("Date", formatdate(usegmt=True)), *found.fields]
-        return answer.write(found.status, fields, b"" if request.method == b"HEAD" else found.body)
+        return answer.Answer(found.status, fields, b"" if request.method == b"HEAD" else found.body)
 
     def _find(self, request: PageRequest) -> Answer:
         path = unquote_to_bytes(request.path)

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, close_label
 from echod.http.refusals import GOING_AWAY
+from echod.websocket.base import CLOSING_LINE
 from echod.websocket.opening import Opening
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, FINISHED, LEAVING, LINGERING, OPENING, Phase
@@ -40,7 +41,7 @@ class Closing(Opening):
         self.failedByMe = True  # Autobahn asks for it after each frame
         self.note_outcome(Outcome.FAILED)
         if self.in_open_state:
-            self.tell("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
+            self.tell(CLOSING_LINE, peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
 
@@ -109,6 +110,10 @@ class Closing(Opening):
         self.ignore_frames()
         self.end(LINGERING)
         self.pause(Pause.FAULT)
+
+    def send_goaway(self) -> None:
+        """Let the HTTP/2 connection below serve no new stream, and end with its last one."""
+        self.carrier.send_goaway()
 
     # The peer's FIN.
 

@@ -160,6 +160,8 @@ class Connection(Upkeep):
             subprotocol=self.subprotocol,
             extensions=self.extensions,
             terms=self.terms,
+            http=self.carrier.http_version,
+            stream=self.carrier.stream_number,
             is_traced=self.is_traced,
         )
 

@@ -119,6 +119,7 @@ LIMITS = (
         "max_request_head",
         "compression",
     ),
+    *("http2", "max_streams"),
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
     *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
 )
@@ -143,6 +144,8 @@ class Facts:
     """What was agreed on for permessage-deflate; None without it."""
     tls: dict[str, str | None] | None
     """`version`, `cipher` and `sni`; None without TLS."""
+    http: dict[str, Any]
+    """`version`; over HTTP/2 also `stream`, its number, and `settings`, which the client has sent."""
     lane: ServedBy
     """What serves ordinary messages."""
     settings: Settings
@@ -164,6 +167,7 @@ def describe(request: Request, facts: Facts) -> bytes:
         "subprotocol": facts.subprotocol,
         "extensions": facts.extensions,
         "compression": describe_compression(facts.terms),
+        "http": facts.http,
         "tls": facts.tls,
         "host": socket.gethostname(),
         "process": os.getpid(),

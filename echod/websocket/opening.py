@@ -7,22 +7,30 @@ from __future__ import annotations
 
 from email.utils import formatdate
 
+from h2.errors import ErrorCodes
+from twisted.internet.interfaces import IProtocol
+
 from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
 from echod.faults import query, stages
+from echod.http.answer import Answer
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
+from echod.http.h2 import frames
 from echod.http.head_reader import HeadReader
 from echod.http.paths import INFO_PATH
-from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, NO_ROOM, Refusal, bad_request, render
+from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, GOING_AWAY, NO_ROOM, Refusal, bad_request, render
 from echod.http.request import PageRequest, Request
+from echod.http.upgrade import PREFACE_SIZE, Http2, Verdict
 from echod.lane.large import Octets
 from echod.upstream import tls_sessions
+from echod.upstream.carriers import NO_CARRIER
 from echod.websocket import info
+from echod.websocket.base import REFUSED
 from echod.websocket.compression import Deflate
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
-from echod.websocket.phase import OPEN, OPENING
+from echod.websocket.phase import CLOSED, OPEN, OPENING
 from echod.websocket.snapshot import PATH_CUT
 
 SMALL_ANSWER = 1024
@@ -51,7 +59,7 @@ class Opening(Lending):
     def receive_head(self, data: Octets) -> None:
         """Take bytes of the request head, and answer it once it is complete."""
         if self._refusal is not None:
-            self.refuse(self._refusal)
+            self.refuse(self._refusal, is_http2=self.factory.guard.begins_http2(bytes(data[:PREFACE_SIZE])))
             return
         assert self._head is not None
         verdict = self._head.feed(bytes(data))
@@ -62,8 +70,11 @@ class Opening(Lending):
             verdict = NO_ROOM  # nearly every client sends its head in one piece, and of the others there may be many
         head, rest = self._head.head, self._head.rest
         self._forget_head()
+        if isinstance(verdict, Http2):
+            self.factory.go_on_over_http2(self.whole, head + rest)
+            return
+        self.answer_request(verdict)
         if isinstance(verdict, Request):
-            self._admit(verdict)
             if self.factory.hosting is not None and self._is_ordinary:
                 assert self._to_send is not None
                 self.factory.hosting.remember(head, b"".join(self._to_send), self.terms)
@@ -71,10 +82,22 @@ class Opening(Lending):
                 self.put_off(rest)
             elif rest:
                 self.receive(rest)
+
+    def answer_request(self, verdict: Verdict) -> None:
+        """Answer a request, now or later."""
+        if isinstance(verdict, Request):
+            self._admit(verdict)
         elif isinstance(verdict, Refusal):
             self.refuse(verdict)
         else:
             self._answer_page(verdict)
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """Let `protocol` go on with the carrier. This connection is over, and is counted nowhere."""
+        carrier, self.carrier = self.carrier, NO_CARRIER
+        self.enter(CLOSED)
+        self.forget()
+        carrier.hand_over(protocol)
 
     @property
     def _is_ordinary(self) -> bool:
@@ -113,7 +136,9 @@ class Opening(Lending):
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked is query.NONE or not asked.names:
+        if asked.goaway and not self.carrier.is_stream:
+            self.refuse(bad_request("the parameter goaway has no effect over HTTP/1.1"))
+        elif asked is query.NONE or not asked.names:
             self._answer_handshake(request, asked)
         elif (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self.whole):
             self.refuse(DAEMON_FULL)
@@ -188,6 +213,7 @@ class Opening(Lending):
             tls=info.describe_tls(self.carrier.tls),
             lane=self._will_be_served_by,
             settings=self.factory.settings,
+            http=self.carrier.describe_http(),
             faults=query.NONE if self.faulty is None else self.faulty.faults,
             seed=None if self.faulty is None else self.faulty.seed,
         )
@@ -221,12 +247,16 @@ class Opening(Lending):
         next."""
         assert self.factory.pages is not None
         answer = self.factory.pages(request)
-        if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
+        if self.factory.budget.is_tight and len(answer.octets) > SMALL_ANSWER:
             self.refuse(NO_ROOM)
         else:
             self.note_outcome(Outcome.PAGE)
-            self.sendData(answer)
+            self.respond(answer)
             self.dropConnection()
+
+    def respond(self, answer: Answer) -> None:
+        """Send an answer that does not open a WebSocket."""
+        self.sendData(answer.octets)
 
     # Refusals.
 
@@ -238,14 +268,17 @@ class Opening(Lending):
         """
         self._refusal = refusal
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer with another status than 101, and close."""
+    def refuse(self, refusal: Refusal, is_http2: bool = False) -> None:
+        """Answer with another status than 101, and close. `is_http2`: answer the preface of HTTP/2, with GOAWAY."""
         self._tell_refusal(f"{refusal.status} {refusal.why}" if refusal.status else refusal.why)
         self.factory.counts.refuse(refusal.status, refusal.why)
         self.note_outcome(Outcome.REFUSED)
         self._forget_head()  # because the close may take long
-        if refusal.status:
-            self.sendData(render(refusal, formatdate(usegmt=True)))
+        if is_http2:
+            code = ErrorCodes.NO_ERROR if refusal is GOING_AWAY else ErrorCodes.ENHANCE_YOUR_CALM
+            self.sendData(frames.settings({}) + frames.goaway(0, code, refusal.why))
+        elif refusal.status:
+            self.respond(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
 
     def note_early_end(self, reason: BaseException | None) -> None:
@@ -262,4 +295,4 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
 
     def _tell_refusal(self, why: str) -> None:
-        self.tell("refused a handshake from {peer}: {why}", peer=self.who, why=why)
+        self.tell(REFUSED, peer=self.who, why=why)

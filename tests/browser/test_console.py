@@ -393,6 +393,10 @@ def test_a_reset_and_what_the_server_sees(page: Page) -> None:
     expect(status(page)).to_contain_text("Closed: 1006 (no Close frame)")
 
 
+def test_the_page_tells_over_which_http_it_came(page: Page) -> None:
+    expect(page.locator("#came-over")).to_contain_text("This page came over HTTP/1.1.")
+
+
 PARAMETERS = {
     "Delay delay": ("delay", "250ms"),
     "Close with code close": ("close", "4000"),
@@ -411,7 +415,7 @@ PARAMETERS = {
 def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
     for label, (_, value) in PARAMETERS.items():
         field(page, label).fill(value)
-    for label in ("Reset abort", "Stall stall"):
+    for label in ("Reset abort", "End HTTP/2 goaway", "Stall stall"):
         field(page, label).check()
     field(page, "Path").fill("/any")
     url = urlsplit(field(page, "URL").input_value())
@@ -419,6 +423,7 @@ def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
     words = set(url.query.split("&"))
     assert words == {
         "abort",
+        "goaway",
         "stall",
         *(f"{name}={value}" for name, value in PARAMETERS.values() if name != "reason"),
         "reason=so%20long%2C%20%26%20thanks",

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
+from echod.http.answer import Answer
 from echod.http.request import PageRequest
 from echod.websocket.opening import SMALL_ANSWER
 from tests.fakes import Peer, make_factory
@@ -49,9 +50,14 @@ def test_a_refusal_is_answered_and_the_connection_half_closed(clock: Clock) -> N
 
 def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> None:
     asked: list[PageRequest] = []
-    factory = make_factory(clock, pages=lambda request: asked.append(request) or b"a page", close_timeout=5)  # type: ignore[func-returns-value]
-    peer = Peer(factory)
-    assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + handshake()) == b"a page"
+
+    def answer(request: PageRequest) -> Answer:
+        asked.append(request)
+        return Answer(200, [], b"a page")
+
+    peer = Peer(factory := make_factory(clock, pages=answer, close_timeout=5))
+    octets = peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + handshake())
+    assert octets == b"HTTP/1.1 200 OK\r\n\r\na page"
     assert peer.transport.half_closed
     # It is a live connection all the same, and has a deadline; neither a drain nor what comes behind gets another
     # answer.
@@ -68,14 +74,20 @@ def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> 
     assert len(asked) == 1
 
 
+def test_goaway_needs_http2(clock: Clock) -> None:
+    answer = Peer(make_factory(clock)).send(handshake("/?goaway"))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"Bad request: the parameter goaway has no effect over HTTP/1.1.\n")
+
+
 def test_a_page_is_refused_when_too_much_is_held_but_not_a_health_check(clock: Clock) -> None:
     factory = make_factory(
-        clock, pages=lambda request: b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER + 1)
+        clock, pages=lambda request: Answer(200, [], b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER))
     )
-    for is_tight, answer in ((False, bytes(SMALL_ANSWER + 1)), (True, b"HTTP/1.1 503 ")):
+    for is_tight, answer in ((False, b"HTTP/1.1 200 "), (True, b"HTTP/1.1 503 ")):
         factory.budget.is_tight = is_tight
         assert Peer(factory).send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(answer)
-        assert Peer(factory).send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") == b"ok"
+        assert Peer(factory).send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").endswith(b"\r\n\r\nok")
     factory.budget.is_tight = False
 
 

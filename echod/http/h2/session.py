@@ -1,0 +1,641 @@
+"""One HTTP/2 connection: its frames, its streams, and its windows.
+
+h2 knows the protocol. Three things of it are done here. GOAWAY is written and read here, because h2 takes nothing and
+sends nothing after either, while RFC 9113 section 6.8 lets the open streams go on. Malformed requests, and streams
+above the maximum, end one stream and not the connection (`request`). And frames come to h2 one by one, so that a turn
+of the reactor ends in time, and what is a flood ends the connection before it is work.
+
+Knows frames and streams. Must never know what a stream carries, nor the limits of other connections: it asks a `House`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
+from h2.settings import Settings as PeerSettings
+from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from echod.core.printable import escape
+from echod.core.turns import SHARE
+from echod.http.h2 import frames, request
+from echod.http.h2.flood import Allowance
+from echod.http.h2.frames import Frame, FrameError, FrameReader
+from echod.http.h2.stream import Fields, Stream
+from echod.http.request import Head
+from echod.http.upgrade import HandshakeGuard, Verdict
+from echod.settings import Http2Mode, Settings
+from echod.upstream.carriers import Carrier
+
+TABLE_SIZE = 4096
+"""Bytes of the table with which header fields are compressed for the peer (RFC 9113 section 6.5.2: the default). A peer
+may allow gigabytes, which nobody needs."""
+
+MAX_WHY = 120
+"""Characters of the reason that h2 gives for the end of a connection."""
+
+CHUNK = 16 * 1024
+"""The most bytes of one DATA frame: the smallest maximum that a peer may have (RFC 9113 section 6.5.2), so that streams
+take turns often."""
+
+WRITTEN = 64 * 1024
+"""Bytes that are written to the socket at a time."""
+
+FIRST_WINDOW = 65535
+"""The window of a connection, and of a stream, before anything is agreed (RFC 9113 section 6.9.2)."""
+
+_KNOWN_SETTINGS = frozenset(SettingCodes)
+
+_log = Logger("echod.connection")
+
+
+class CloseError(Exception):
+    """The connection has to end, with an error code and the reason. Both are for the peer and for the log."""
+
+    def __init__(self, code: ErrorCodes, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+
+
+class House(Protocol):
+    """What a connection needs of those who have it."""
+
+    settings: Settings
+    clock: Any
+    guard: HandshakeGuard
+
+    @property
+    def window(self) -> int:
+        """How many bytes a stream may send ahead now."""
+        ...
+
+    @property
+    def first_window(self) -> int:
+        """How many bytes a stream may send before it is answered."""
+        ...
+
+    def begin(self, stream: Stream, head: Head, verdict: Verdict) -> None:
+        """Give the stream an owner, which answers its request."""
+        ...
+
+    def refuse(self, session: Session, why: str) -> None:
+        """Count and tell a request that gets no answer, but the end of its stream."""
+        ...
+
+    def note_streams(self, session: Session) -> None:
+        """Note how many streams of a connection have an owner now."""
+        ...
+
+    def closes(self, session: Session) -> None:
+        """Note that a connection waits for the peer's end."""
+        ...
+
+    def line_up(self, session: Session) -> None:
+        """Let a connection take a turn: it has more to do than fits into its share of this one."""
+        ...
+
+    def waits(self, session: Session, stream: Stream) -> None:
+        """Note that a stream waits for the peer's end."""
+        ...
+
+    def failed(self, session: Session, code: str, why: str) -> None:
+        """Tell that the connection ends because of the peer."""
+        ...
+
+    def grew(self, session: Session) -> None:
+        """Note that the buffers of TLS may have grown."""
+        ...
+
+    def shrank(self, session: Session) -> None:
+        """Note that they are as small as possible."""
+        ...
+
+    def shrinks_later(self, session: Session) -> None:
+        """Note that they are in use."""
+        ...
+
+    def lost(self, session: Session) -> None:
+        """Forget a connection."""
+        ...
+
+
+class _Connection(H2Connection):
+    MAX_CLOSED_STREAMS = 1000  # h2 keeps 65,536 of them, which take 6 MiB
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class Session(TwistedProtocol):
+    """One HTTP/2 connection."""
+
+    noisy = False
+
+    def __init__(self, house: House, carrier: Carrier) -> None:
+        """`carrier` carries the connection: a socket, or TLS on one."""
+        self.carrier = carrier
+        self.place: str | None = None
+        """The key under which the connection is counted while no stream is, if addresses have a limit."""
+        self.is_leaving = False
+        """Whether GOAWAY was sent: no new stream is served."""
+        self.streams: dict[int, Stream] = {}
+        self.owned = 0
+        """How many streams have an owner. The others wait for the peer's end."""
+        self._house = house
+        self._settings = settings = house.settings
+        self._clock = house.clock
+        self._reader = FrameReader(settings.max_frame)
+        self._allowance = Allowance(
+            {
+                "resets": settings.max_resets,
+                "settings": settings.max_settings,
+                "pings": settings.max_pings,
+                "priorities": settings.max_priorities,
+                "empty": settings.max_empty,
+            },
+            settings.flood_time,
+        )
+        self._h2 = _Connection(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
+        self._sendable: OrderedDict[int, Stream] = OrderedDict()
+        self._due: dict[Stream, None] = {}
+        self._out: list[bytes] = []
+        self._out_size = self._written = 0
+        self._consumed = 0
+        self._block_frames = self._block_size = 0
+        self._has_begun = False
+        self._is_running = self._is_behind = self._is_full = self._is_over = self._is_lost = False
+        self._has_peer_ended = self._is_peer_leaving = False
+
+    def begin(self, octets: bytes) -> None:
+        """Send our preface, and take these octets, which begin with the peer's."""
+        self.carrier.register(self)
+        self._h2.local_settings = PeerSettings(client=False)
+        self._h2.initiate_connection()
+        self._h2.clear_outbound_data_buffer()
+        self._h2.receive_data(frames.PREFACE)  # the reader checks the peer's
+        settings = self._settings
+        self._h2.decoder.max_header_list_size = settings.max_header_list
+        # h2 counts with these from the moment when the peer has acknowledged them. The other values are ours to obey.
+        agreed: dict[SettingCodes | int, int] = {
+            SettingCodes.INITIAL_WINDOW_SIZE: self._house.first_window,
+            SettingCodes.MAX_FRAME_SIZE: settings.max_frame,
+        }
+        self._h2.local_settings.update(agreed)
+        told: dict[SettingCodes | int, int] = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: settings.max_streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_request_head,
+            **agreed,
+        }
+        if settings.http2 is Http2Mode.ON:
+            told[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        self._send(frames.settings(told))
+        self._h2.increment_flow_control_window(settings.max_connection_window - FIRST_WINDOW)
+        self._house.note_streams(self)
+        self.dataReceived(octets)
+
+    # The socket's events.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take octets."""
+        if self._is_over:
+            return
+        self._reader.feed(data)
+        if not self._is_behind and not self._is_full:
+            self._run(self._read)
+
+    def readConnectionLost(self) -> None:
+        """The peer has sent its FIN. Each stream ends as if the peer had ended it."""
+        if self._is_over:
+            self.carrier.close()
+            return
+        self._has_peer_ended = True
+        self._run(self._end_streams)
+
+    def _end_streams(self) -> None:
+        for stream in list(self.streams.values()):
+            stream.deliver_end()
+        self._end_if_done()
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: the connection itself was half-closed by us."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget everything."""
+        self._is_lost = self._is_over = True
+        self._lose_streams(Failure(ConnectionLost()) if reason is connectionDone else reason)
+        self._out.clear()
+        self._house.lost(self)
+
+    def pauseProducing(self) -> None:
+        """The socket takes no more. Nothing is sent, and nothing is read, since there may be an answer to it."""
+        self._is_full = True
+        self.carrier.pause()
+
+    def resumeProducing(self) -> None:
+        """The socket takes more."""
+        self._is_full = False
+        if not self._is_lost:
+            self._flush()
+            if self._is_behind:
+                self._house.line_up(self)
+            elif not self._is_full:
+                self._go_on()
+
+    def stopProducing(self) -> None:
+        """Do nothing. The connection is lost, and `connectionLost` follows."""
+
+    # Frames arrive.
+
+    def _run(self, action: Callable[[], None]) -> None:
+        """Run the action of an event. No exception escapes, and everything that is sent goes out afterwards."""
+        self._guard(action)
+        self._flush()
+        if self.carrier.has_session and not self._is_lost:
+            self._house.grew(self)
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        """Run an action. An exception ends the connection, and goes no further."""
+        self._is_running = True
+        try:
+            action()
+        except CloseError as error:
+            self._fail(error.code, error.why)
+        except Exception:
+            _log.failure("an HTTP/2 connection failed")
+            self._fail(ErrorCodes.INTERNAL_ERROR, "internal error")
+        finally:
+            self._is_running = False
+
+    def _read(self) -> None:
+        end = self._clock.seconds() + SHARE
+        try:
+            while (frame := self._reader.next()) is not None:
+                self._take(frame)
+                if self._is_over:
+                    return
+                if self._clock.seconds() >= end:
+                    self._is_behind = True
+                    self.carrier.pause()
+                    self._house.line_up(self)
+                    return
+        except FrameError as error:
+            code = ErrorCodes.FRAME_SIZE_ERROR if error.is_too_long else ErrorCodes.PROTOCOL_ERROR
+            raise CloseError(code, str(error)) from error
+
+    def _go_on(self) -> None:
+        """Go on with what was read and put off, and then with the socket."""
+        self._is_behind = False
+        if not self._is_over:
+            self._run(self._read)
+        if not (self._is_behind or self._is_full or self._is_lost):
+            self.carrier.resume()
+
+    def _take(self, frame: Frame) -> None:
+        self._check_flood(frame)
+        if not self._has_begun and (frame.kind != frames.SETTINGS or frame.flags & frames.ACK):
+            raise CloseError(ErrorCodes.PROTOCOL_ERROR, "a preface without SETTINGS")
+        self._has_begun = True
+        if frame.kind == frames.GOAWAY:
+            self._take_goaway(frame)
+            return
+        self._send(self._h2.data_to_send())
+        try:
+            events = self._h2.receive_data(frame.octets)
+        except ProtocolError as error:
+            self._h2.clear_outbound_data_buffer()  # h2's own GOAWAY
+            raise CloseError(ErrorCodes(error.error_code), escape(str(error))[:MAX_WHY]) from error
+        for event in events:
+            self._handle(event)
+            if self._is_over:
+                return
+
+    def _take_goaway(self, frame: Frame) -> None:
+        if frame.stream or frame.payload_size < 8:
+            raise CloseError(ErrorCodes.PROTOCOL_ERROR, "a GOAWAY that HTTP/2 does not allow")
+        self._is_peer_leaving = True
+        self._end_if_done()
+
+    def _check_flood(self, frame: Frame) -> None:
+        kind, flags = frame.kind, frame.flags
+        if kind == frames.HEADERS:
+            self._block_frames, self._block_size = 0, frame.payload_size
+            if frame.payload_size > self._settings.max_header_list:
+                raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "a header list that is too large")
+        elif kind == frames.CONTINUATION:
+            self._block_frames += 1
+            self._block_size += frame.payload_size
+            if self._block_frames > self._settings.max_continuations:
+                raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
+            if self._block_size > self._settings.max_header_list:
+                raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "a header list that is too large")
+        elif kind == frames.RST_STREAM and frame.stream in self.streams:
+            self._use("resets", "too many resets")
+        elif kind == frames.SETTINGS and not flags & frames.ACK:
+            self._use("settings", "too many SETTINGS frames")
+        elif kind == frames.PING and not flags & frames.ACK:
+            self._use("pings", "too many PING frames")
+        elif kind in (frames.PRIORITY, frames.RST_STREAM) or kind > frames.CONTINUATION:
+            self._use("priorities", "too many frames without effect")
+        if kind in (frames.HEADERS, frames.CONTINUATION) and flags & frames.END_HEADERS:
+            self._block_size = 0
+
+    def _use(self, kind: str, why: str) -> None:
+        if not self._allowance.use(kind, self._clock.seconds()):
+            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, why)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case DataReceived():
+                self._take_data(event)
+            case WindowUpdated() | RemoteSettingsChanged():
+                self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, TABLE_SIZE)
+                number = event.stream_id if isinstance(event, WindowUpdated) else 0
+                for stream in [self.streams[number]] if number in self.streams else self.streams.values():
+                    self._sendable[stream.number] = stream
+            case RequestReceived():
+                self._open(event)
+            case StreamEnded():
+                if event.stream_id in self.streams:
+                    self.streams[event.stream_id].deliver_end()
+            case StreamReset():
+                if not event.remote_reset:
+                    self._use("resets", "too many resets")
+                if event.stream_id in self.streams:
+                    stream = self.streams[event.stream_id]
+                    self.forget(stream)
+                    stream.lose(Failure(ConnectionLost()))
+
+    def _take_data(self, event: DataReceived) -> None:
+        size = event.flow_controlled_length or 0
+        # What a stream does not take must take no room from the others, so this window opens at once.
+        self._consumed += size
+        if self._consumed >= self._settings.max_connection_window // 2:
+            self._h2.increment_flow_control_window(self._consumed)
+            self._consumed = 0
+        if not event.data and event.stream_ended is None:
+            self._use("empty", "too many empty DATA frames")
+        if event.stream_id in self.streams:
+            self.streams[event.stream_id].deliver(bytes(event.data), size)
+
+    def _open(self, event: RequestReceived) -> None:
+        number = event.stream_id
+        if self.is_leaving or len(self.streams) >= self._settings.max_streams:
+            self._refuse(number, ErrorCodes.REFUSED_STREAM)
+            return
+        lines = [(bytes(name), bytes(value)) for name, value in event.headers]
+        try:
+            head, protocol = request.parse(lines)
+            if protocol is not None and self._settings.http2 is not Http2Mode.ON:
+                raise request.MalformedError("a `:protocol` that was not offered")
+        except request.MalformedError as error:
+            self._house.refuse(self, f"malformed request: {error}")
+            self._refuse(number, ErrorCodes.PROTOCOL_ERROR)
+            return
+        has_body = event.stream_ended is None
+        verdict = self._house.guard.judge_stream(head, protocol, request.size_of(lines), has_body)
+        stream = Stream(self, self.carrier.layers, number, self._house.first_window)
+        self.streams[number] = stream
+        self.owned += 1
+        self._house.note_streams(self)
+        self._house.begin(stream, head, verdict)
+
+    def _refuse(self, number: int, code: ErrorCodes) -> None:
+        """Reset a stream that has no owner. The client may have provoked it, so it counts as one of the client's
+        resets (CVE-2025-8671)."""
+        self._use("resets", "too many resets")
+        self._h2.reset_stream(number, code)
+
+    # What a stream asks for: `stream.Multiplexer`.
+
+    def send_head(self, stream: Stream, status: int, fields: Fields) -> None:
+        """Send the head of an answer, unless the stream has ended."""
+        if stream.number in self.streams:
+            self._h2.send_headers(stream.number, [(":status", str(status)), *fields])
+            self._flush()
+
+    def wants_to_send(self, stream: Stream) -> None:
+        """Let the stream send when it is its turn."""
+        self._sendable[stream.number] = stream
+        self._flush()
+
+    def open_window(self, stream: Stream, octets: int) -> None:
+        """Let the peer send so many more bytes on the stream, unless it has ended."""
+        if stream.number in self.streams:
+            self._h2.increment_flow_control_window(octets, stream.number)
+            self._flush()
+
+    def send_reset(self, stream: Stream, code: int) -> None:
+        """Send RST_STREAM, unless the stream has ended."""
+        if not self._is_over and stream.number in self.streams:
+            self._h2.reset_stream(stream.number, code)
+            self._flush()
+
+    def call_soon(self, stream: Stream) -> None:
+        """Call the stream's `act` in the reactor's next turn."""
+        if not self._is_lost:
+            self._due[stream] = None
+            self._house.line_up(self)
+
+    def forget(self, stream: Stream) -> None:
+        """Forget a stream that has ended both ways."""
+        if self.streams.pop(stream.number, None) is not None:
+            self._sendable.pop(stream.number, None)
+            self._end_if_done()
+
+    def disowned(self) -> None:
+        """Note that a stream has no owner any more."""
+        self.owned -= 1
+        self._house.note_streams(self)
+
+    def wait_for_end(self, stream: Stream) -> None:
+        """Wait for the peer's end of a stream that nobody owns any more."""
+        self._house.waits(self, stream)
+
+    def give_up_stream(self, stream: Stream) -> None:
+        """Reset a stream whose peer does not end it (RFC 9113 section 8.1: NO_ERROR, since the answer is complete)."""
+        self.send_reset(stream, ErrorCodes.NO_ERROR)
+        self.forget(stream)
+
+    @property
+    def window(self) -> int:
+        """How many bytes a stream may send ahead now."""
+        return self._house.window
+
+    @property
+    def position(self) -> int:
+        """How many bytes have been written to the socket since the beginning, and are about to be."""
+        return self._written + self._out_size
+
+    @property
+    def taken(self) -> int:
+        """How many of these bytes the peer's side has taken."""
+        return self._written - self.carrier.unsent - self.carrier.unacknowledged
+
+    @property
+    def share_held(self) -> int:
+        """A stream's share of what the connection itself keeps in memory, in bytes."""
+        return self.held // max(1, len(self.streams))
+
+    @property
+    def held(self) -> int:
+        """How many bytes of memory the connection itself keeps."""
+        return self._reader.held + self._block_size + self._out_size + self.carrier.held
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `/info` tells of the connection: the settings that the client has sent."""
+        return {"settings": {_name_of(code): value for code, value in self._h2.remote_settings.items()}}
+
+    def take_turn(self) -> None:
+        """Take a turn: do what was put off."""
+        if self._is_lost:
+            return
+        self._run(self._act)
+        if self._is_behind and not self._is_full:
+            self._go_on()
+
+    def _act(self) -> None:
+        """Let the streams act that wait for it, as far as there is time."""
+        end = self._clock.seconds() + SHARE
+        while self._due:
+            stream = next(iter(self._due))
+            del self._due[stream]
+            stream.act()
+            if self._due and self._clock.seconds() >= end:
+                self._house.line_up(self)
+                return
+
+    # Frames go out.
+
+    def _send(self, octets: bytes) -> None:
+        if octets:
+            self._out.append(octets)
+            self._out_size += len(octets)
+
+    def _flush(self) -> None:
+        """Send what h2 has to send, and what the streams have, one frame of each in turn."""
+        if not self._is_running and not self._is_lost:
+            self._guard(self._send_all)
+
+    def _send_all(self) -> None:
+        end = self._clock.seconds() + SHARE
+        self._write_if_much(0)
+        while self._sendable and not (self._is_full or self._is_over):
+            self._send_some(self._sendable.popitem(last=False)[1])
+            self._write_if_much(WRITTEN)
+            if self._sendable and self._clock.seconds() >= end:
+                self._house.line_up(self)
+                break
+        self._write_if_much(0)
+
+    def _send_some(self, stream: Stream) -> None:
+        if not stream.wants_to_send:
+            return
+        most = min(self._h2.local_flow_control_window(stream.number), self._h2.max_outbound_frame_size, CHUNK)
+        if most <= 0 and stream.needs_window:
+            return  # it is put in line again when its window opens
+        octets, is_last = stream.take_to_send(max(0, most))
+        if octets:
+            self._h2.send_data(stream.number, octets, end_stream=is_last)
+        else:
+            self._h2.end_stream(stream.number)  # this needs no window
+        self._send(self._h2.data_to_send())
+        stream.sent(is_last)
+        if stream.wants_to_send:
+            self._sendable[stream.number] = stream
+
+    def _write_if_much(self, least: int) -> None:
+        self._send(self._h2.data_to_send())
+        if self._out and self._out_size >= least:
+            octets, self._out = b"".join(self._out), []
+            self._written += len(octets)
+            self._out_size = 0
+            self.carrier.write(octets)
+
+    # The end.
+
+    def go_away(self) -> None:
+        """Serve no new stream, and end when the open ones have ended."""
+        if not self.is_leaving and not self._is_over:
+            self.is_leaving = True
+            self._send(self._h2.data_to_send())
+            self._send(frames.goaway(self._h2.highest_inbound_stream_id, ErrorCodes.NO_ERROR))
+            self._end_if_done()
+            self._flush()
+
+    def _fail(self, code: ErrorCodes, why: str) -> None:
+        """End the connection because of what the peer did."""
+        if self._is_over:
+            return
+        self._house.failed(self, code.name, why)
+        self._send(self._h2.data_to_send())
+        self._send(frames.goaway(self._h2.highest_inbound_stream_id, code, why))
+        self._lose_streams(Failure(ConnectionAborted()))
+        self._close()
+
+    def _lose_streams(self, reason: Failure) -> None:
+        streams, self.streams = self.streams, {}
+        due, self._due = self._due, {}
+        self._sendable.clear()
+        for stream in {**dict.fromkeys(streams.values()), **due}:
+            try:
+                stream.lose(reason)
+            except Exception:  # the others must be told all the same
+                _log.failure("the end of a stream failed")
+
+    def _end_if_done(self) -> None:
+        """End the connection if it has no stream and gets no new one."""
+        if self.streams or self._is_over:
+            return
+        if self._has_peer_ended or self.is_leaving or self._is_peer_leaving:
+            self._close()
+        else:
+            self._house.note_streams(self)
+
+    def _close(self) -> None:
+        """Send what is left, and then a FIN."""
+        self._is_over = True
+        if not self._is_lost:
+            self._write_if_much(0)
+            self._house.closes(self)
+            self.carrier.unregister()  # TLS waits for that before its end
+            if self._has_peer_ended:
+                self.carrier.close()
+            else:
+                self.carrier.half_close()
+                self.carrier.resume()
+
+    def give_up(self) -> None:
+        """Reset the connection: its time to close is over, or the daemon ends."""
+        self.carrier.reset()
+
+    def shrink(self) -> None:
+        """Free the memory that the buffers of TLS have grown to, or try again later if they are in use."""
+        if self.carrier.renew_buffers():
+            self._house.shrank(self)
+        else:
+            self._house.shrinks_later(self)
+
+
+def _name_of(code: int) -> str:
+    """Return the name of a setting, in lower case; of one that h2 does not know, its number."""
+    return SettingCodes(code).name.lower() if code in _KNOWN_SETTINGS else str(code)

@@ -1,0 +1,118 @@
+"""HTTP/2 with a real daemon, on every kind of endpoint."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import family
+from tests.daemon import Daemon
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
+from tests.h2_client import Http2Client
+
+
+class Connection:
+    """A blocking client on a real socket."""
+
+    def __init__(self, target: Any, is_tls: bool, first: bytes = b"") -> None:
+        """`first` is sent before anything else, TLS included."""
+        plain = socket.socket(family(target))
+        plain.settimeout(60)
+        plain.connect(target)
+        plain.sendall(first)
+        self.socket = plain
+        if is_tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.set_alpn_protocols(["h2", "http/1.1"])
+            secure = context.wrap_socket(plain, server_hostname="localhost")
+            assert secure.selected_alpn_protocol() == "h2"
+            self.socket = secure
+        self.client = Http2Client()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Send and receive until the condition holds."""
+        while not condition():
+            self.socket.sendall(self.client.to_send())
+            octets = self.socket.recv(65536)
+            assert octets, "the connection has ended"
+            self.client.take(octets)
+        self.socket.sendall(self.client.to_send())
+
+    def open(self, path: str = "/") -> int:
+        """Open a WebSocket."""
+        number = self.client.connect(path)
+        self.until(lambda: number in self.client.heads)
+        return number
+
+    def frame(self, number: int) -> Frame:
+        """Return the next frame."""
+        self.until(lambda: len(self.client.bodies[number]) > 1)
+        (frame,) = self.client.frames(number)
+        return frame
+
+
+KINDS = ["plain", "unix", "TLS", "PROXY", "PROXY and TLS"]
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_endpoint(kind: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    port = {
+        "plain": "tcp:0:interface=127.0.0.1",
+        "unix": f"unix:{path}",
+        "TLS": "throwaway:0:interface=127.0.0.1",
+        "PROXY": "haproxy:tcp:0:interface=127.0.0.1",
+        "PROXY and TLS": "haproxy:throwaway:0:interface=127.0.0.1",
+    }[kind]
+    with Daemon(*options, ports=[port]) as daemon:
+        first = b"PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n" if "PROXY" in kind else b""
+        target = str(path) if kind == "unix" else daemon.address
+        made = Connection(target, "TLS" in kind, first)
+        with made.socket:
+            made.until(made.client.says_connect)
+            one, two = made.open(), made.open("/info")
+            info = made.frame(two).payload
+            made.client.send(one, client_frame(TEXT, b"hello"))
+            assert made.frame(one) == Frame(TEXT, b"hello")
+            assert b'"http": {"version": "2", "stream": 3, ' in info
+            assert (b'"address": "192.0.2.7"' in info) == ("PROXY" in kind)
+            made.client.send(one, client_frame(CLOSE, close_payload(1000)), is_last=True)
+            made.until(lambda: one in made.client.ended)
+
+
+def test_a_drain() -> None:
+    with Daemon(ports=["tcp:0:interface=127.0.0.1", "throwaway:0:interface=127.0.0.1"]) as daemon:
+        made = Connection(daemon.address, False)
+        with made.socket:
+            one = made.open()
+            daemon.send_signal(signal.SIGTERM)
+            assert made.frame(one) == Frame(CLOSE, close_payload(1001, "going away"))
+            assert made.client.goaway is not None
+            made.client.send(one, client_frame(CLOSE, close_payload(1001)), is_last=True)
+            made.until(lambda: one in made.client.ended)
+            assert made.socket.recv(1) == b""
+        daemon.wait()
+
+
+def test_the_preface_in_two_reads() -> None:
+    """The door passes on a head that it does not remember, with what was read of it."""
+    with Daemon() as daemon:
+        made = Connection(daemon.address, False)
+        with made.socket:
+            octets = made.client.to_send()
+            for start, end in ((0, 5), (5, 18), (18, 20), (20, len(octets))):
+                made.socket.sendall(octets[start:end])
+                if end < 18:  # the whole head, after which the server sends its settings
+                    made.socket.settimeout(0.05)
+                    with pytest.raises(TimeoutError):
+                        made.socket.recv(1)
+            made.socket.settimeout(60)
+            made.until(made.client.says_connect)
