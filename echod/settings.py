@@ -237,7 +237,7 @@ class Settings:
     """CONTINUATION frames in one header block (CVE-2024-27316). 64 KiB need four of the smallest maximum size."""
 
     flood_time: float = 30.0
-    """The time in which the next five limits may be reached once. A client may use it up in a burst, and gets it back
+    """The time in which the next six limits may be reached once. A client may use it up in a burst, and gets it back
     evenly."""
 
     max_resets: int = 1000
@@ -252,8 +252,17 @@ class Settings:
     round trip."""
 
     max_priorities: int = 2000
-    """Frames without effect in `flood_time`: PRIORITY (CVE-2019-9513), unknown types, and resets of streams that have
-    ended. A browser sends a few for each stream."""
+    """Frames without effect in `flood_time`: PRIORITY (CVE-2019-9513), GOAWAY, unknown types, acknowledgements, and
+    resets of streams that have ended. A browser sends a few for each stream."""
+
+    max_window_updates: int = 1000
+    """WINDOW_UPDATE frames in `flood_time`, in addition to `window_updates_per_data`. A client that opens large windows
+    from the beginning sends one for each stream."""
+
+    window_updates_per_data: int = 10
+    """WINDOW_UPDATE frames for which each DATA frame to a client gives room. A client needs two at most: one for the
+    stream and one for the connection. Envoy has the same number, for the same reason: no count in a time fits a client
+    that downloads quickly."""
 
     max_empty: int = 1000
     """DATA frames without payload that do not end their stream, in `flood_time` (CVE-2019-9518). Nobody needs one."""

@@ -172,6 +172,7 @@ class Session(TwistedProtocol):
                 "pings": settings.max_pings,
                 "priorities": settings.max_priorities,
                 "empty": settings.max_empty,
+                "window updates": settings.max_window_updates,
             },
             settings.flood_time,
         )
@@ -182,6 +183,8 @@ class Session(TwistedProtocol):
         self._out_size = self._written = 0
         self._consumed = 0
         self._block_frames = self._block_size = 0
+        self._window_updates = 0
+        """WINDOW_UPDATE frames that the client may send for the DATA frames that it has got."""
         self._has_begun = False
         self._is_running = self._is_behind = self._is_full = self._is_over = self._is_lost = False
         self._has_peer_ended = self._is_peer_leaving = False
@@ -354,7 +357,12 @@ class Session(TwistedProtocol):
             self._use("settings", "too many SETTINGS frames")
         elif kind == frames.PING and not flags & frames.ACK:
             self._use("pings", "too many PING frames")
-        elif kind in (frames.PRIORITY, frames.RST_STREAM) or kind > frames.CONTINUATION:
+        elif kind == frames.WINDOW_UPDATE:
+            if self._window_updates:
+                self._window_updates -= 1
+            else:
+                self._use("window updates", "too many WINDOW_UPDATE frames")
+        elif kind != frames.DATA:
             self._use("priorities", "too many frames without effect")
         if kind in (frames.HEADERS, frames.CONTINUATION) and flags & frames.END_HEADERS:
             self._block_size = 0
@@ -370,8 +378,9 @@ class Session(TwistedProtocol):
             case WindowUpdated() | RemoteSettingsChanged():
                 self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, TABLE_SIZE)
                 number = event.stream_id if isinstance(event, WindowUpdated) else 0
-                for stream in [self.streams[number]] if number in self.streams else self.streams.values():
-                    self._sendable[stream.number] = stream
+                for stream in self.streams.values():
+                    if number in (0, stream.number) and stream.wants_to_send:
+                        self._sendable[stream.number] = stream
             case RequestReceived():
                 self._open(event)
             case StreamEnded():
@@ -556,6 +565,7 @@ class Session(TwistedProtocol):
         octets, is_last = stream.take_to_send(max(0, most))
         if octets:
             self._h2.send_data(stream.number, octets, end_stream=is_last)
+            self._window_updates += self._settings.window_updates_per_data
         else:
             self._h2.end_stream(stream.number)  # this needs no window
         self._send(self._h2.data_to_send())

@@ -276,6 +276,11 @@ FLOODS: dict[str, tuple[str, str, Callable[[int], list[Frame | bytes]]]] = {
         "too many frames without effect",
         lambda _: [b"\0\0\0\x42\0\0\0\0\0"],
     ),
+    "acknowledgements of no ping": (
+        "max_priorities",
+        "too many frames without effect",
+        lambda _: [PingFrame(0, b"12345678", flags=["ACK"])],
+    ),
     "empty frames": ("max_empty", "too many empty DATA frames", lambda _: [DataFrame(1, b"")]),
     "empty padded frames": (
         "max_empty",
@@ -311,6 +316,27 @@ class TestFloods:
             made.client.h2.reset_stream(number, ErrorCodes.CANCEL)
         made.go()
         assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, "too many resets")
+
+    def test_window_updates(self, clock: Clock) -> None:
+        made = exchange(clock, max_window_updates=20, window_updates_per_data=3)
+        one = made.opened()
+        update = WindowUpdateFrame(0, window_increment=1)
+        raw(made, *[update] * 20)
+        assert made.echo(one, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
+        raw(made, *[WindowUpdateFrame(one, window_increment=1)] * 3)
+        assert made.client.goaway is None
+        raw(made, update)
+        assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, "too many WINDOW_UPDATE frames")
+
+    def test_a_client_may_open_both_windows_for_each_frame_that_it_gets(self, clock: Clock) -> None:
+        made = exchange(clock, client=Http2Client(opens_windows=False), max_window_updates=1)
+        one = made.opened()
+        for _ in range(100):
+            (echo,) = made.echo(one, client_frame(TEXT, b"x" * 1000))
+            made.client.h2.increment_flow_control_window(len(echo.payload) + 4)
+            made.client.h2.increment_flow_control_window(len(echo.payload) + 4, one)
+        made.go()
+        assert made.client.goaway is None
 
     def test_resets_that_a_client_provokes_cve_2025_8671(self, clock: Clock) -> None:
         made = exchange(clock, max_resets=20)
