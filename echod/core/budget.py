@@ -15,7 +15,8 @@ Knows numbers. Must never know what a connection is: it asks a `Holder`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import Protocol
 
 from echod.core.deadlines import Deadlines, Ticker
@@ -69,6 +70,31 @@ class Holder(Protocol):
         ...
 
 
+class Holders(Protocol):
+    """All holders."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __iter__(self) -> Iterator[Holder]:
+        """Walk through them, the oldest first."""
+        ...
+
+
+class Together:
+    """The holders of several kinds."""
+
+    def __init__(self, *kinds: Collection[Holder]) -> None:
+        self._kinds = kinds
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kinds))
+
+    def __iter__(self) -> Iterator[Holder]:
+        return chain.from_iterable(self._kinds)
+
+
 class _Turn:
     """A connection's turn to send the rest of its message."""
 
@@ -89,7 +115,7 @@ class Budget:
     def __init__(
         self,
         limit: int,
-        holders: Collection[Holder],
+        holders: Holders,
         ticker: Ticker,
         on_tight: Callable[[bool], object] = bool,
         give_back: Callable[[], object] = bool,

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactor
 from zope.interface import implementer
 
 from echod.core import memory
-from echod.core.budget import Budget
+from echod.core.budget import Budget, Together
 from echod.core.close_deadline import CloseDeadlines
 from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, ServedBy, Sums, close_label
 from echod.core.deadlines import Deadlines, Ticker
@@ -135,10 +135,11 @@ class EchoFactory(WebSocketServerFactory):
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.tracing = Tracing(settings.log_frames_rate, ticker) if settings.log_frames else None
         """What traced connections share; None without `--log-frames`."""
-        self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
+        self.sessions = Sessions(self, ticker)
+        holders = Together(self.live, self.sessions.live)
+        self.budget = Budget(settings.max_buffered, holders, ticker, self._set_tight, memory.give_back)
         self.codec = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
-        self.sessions = Sessions(self, ticker)
         self.hosting: Hosting | None = None
         """Where connections begin in the pump; None: nowhere. Set by `begin_hosting`."""
 

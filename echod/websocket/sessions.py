@@ -8,11 +8,12 @@ Must never know a frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from twisted.logger import Logger
 
+from echod.core.budget import Budget
 from echod.core.counts import Counts, Outcome
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.log import KIND
@@ -37,6 +38,7 @@ class House(Protocol):
     clock: Any
     guard: HandshakeGuard
     counts: Counts
+    budget: Budget
     max_connections: int
 
     def make_streamed(self) -> Any:
@@ -84,6 +86,7 @@ class Sessions:
         settings = factory.settings
         self._idle: Deadlines[Session] = Deadlines(ticker, settings.http2_idle, Session.go_away)
         self._closing: Deadlines[Session] = Deadlines(ticker, settings.close_timeout, Session.give_up)
+        self._waiting: Deadlines[Session] = Deadlines(ticker, settings.full_timeout, Session.waited_too_long)
         self._half_closed: Deadlines[tuple[Session, Stream]] = Deadlines(
             ticker, settings.close_timeout, lambda both: both[0].give_up_stream(both[1])
         )
@@ -94,9 +97,9 @@ class Sessions:
         return len(self._empty)
 
     @property
-    def live(self) -> int:
-        """How many HTTP/2 connections there are."""
-        return len(self._live)
+    def live(self) -> Collection[Session]:
+        """All HTTP/2 connections."""
+        return self._live.keys()
 
     def begin_session(
         self, carrier: Carrier, place: str | None, octets: bytes, hand_over: Callable[[Session], None]
@@ -167,6 +170,7 @@ class Sessions:
         """Note that a connection waits for the peer's end."""
         self._count(session, is_empty=True)
         self._idle.discard(session)
+        self._waiting.discard(session)
         self._closing.add(session)
 
     def line_up(self, session: Session) -> None:
@@ -176,6 +180,19 @@ class Sessions:
     def waits(self, session: Session, stream: Stream) -> None:
         """Note that a stream waits for the peer's end."""
         self._half_closed.add((session, stream))
+
+    def settle(self, session: Session) -> None:
+        """Note what a connection itself keeps in memory now."""
+        if session in self._live:
+            self._factory.budget.settle(session)
+
+    def waits_for_room(self, session: Session) -> None:
+        """Note that a connection is not read because memory is short."""
+        self._waiting.add(session)
+
+    def goes_on(self, session: Session) -> None:
+        """Note that it is read again."""
+        self._waiting.discard(session)
 
     def grew(self, session: Session) -> None:
         """Note that the buffers of TLS may have grown."""
@@ -195,6 +212,8 @@ class Sessions:
         self._live.pop(session, None)
         self._idle.discard(session)
         self._closing.discard(session)
+        self._waiting.discard(session)
+        self._factory.budget.release(session)
         self._factory.shrank(session)
         self._factory.finish_drain_if_empty()
 

@@ -68,6 +68,14 @@ class FrameReader:
         """How many bytes have come and are not read."""
         return len(self._octets)
 
+    @property
+    def missing(self) -> int:
+        """How many bytes are still to come until the frame is complete that has begun to come; 0 if none has, or if
+        its size is not known yet."""
+        if len(self._octets) < HEADER_SIZE:
+            return 0
+        return max(0, HEADER_SIZE + int.from_bytes(self._octets[:3]) - len(self._octets))
+
     def feed(self, octets: bytes) -> None:
         """Take octets, cut anywhere."""
         self._octets += octets

@@ -65,6 +65,14 @@ WRITTEN = 64 * 1024
 FIRST_WINDOW = 65535
 """The window of a connection, and of a stream, before anything is agreed (RFC 9113 section 6.9.2)."""
 
+RESETS, EMPTY, WITHOUT_EFFECT = "resets", "empty DATA frames", "frames without effect"
+_COUNTED = {
+    frames.SETTINGS: "SETTINGS frames",
+    frames.PING: "PING frames",
+    frames.WINDOW_UPDATE: "WINDOW_UPDATE frames",
+}
+"""What a client may do only so often. The names are those of the log and of GOAWAY."""
+
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 
 _log = Logger("echod.connection")
@@ -124,6 +132,18 @@ class House(Protocol):
         """Tell that the connection ends because of the peer."""
         ...
 
+    def settle(self, session: Session) -> None:
+        """Note what a connection itself keeps in memory now."""
+        ...
+
+    def waits_for_room(self, session: Session) -> None:
+        """Note that a connection is not read because memory is short."""
+        ...
+
+    def goes_on(self, session: Session) -> None:
+        """Note that it is read again."""
+        ...
+
     def grew(self, session: Session) -> None:
         """Note that the buffers of TLS may have grown."""
         ...
@@ -147,9 +167,14 @@ class _Connection(H2Connection):
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class Session(TwistedProtocol):
-    """One HTTP/2 connection."""
+    """One HTTP/2 connection.
+
+    It is a `budget.Holder`, beside its streams: it keeps parts of frames and of header blocks, and octets that the
+    socket has not taken.
+    """
 
     noisy = False
+    held = 0
 
     def __init__(self, house: House, carrier: Carrier) -> None:
         """`carrier` carries the connection: a socket, or TLS on one."""
@@ -167,12 +192,12 @@ class Session(TwistedProtocol):
         self._reader = FrameReader(settings.max_frame)
         self._allowance = Allowance(
             {
-                "resets": settings.max_resets,
-                "settings": settings.max_settings,
-                "pings": settings.max_pings,
-                "priorities": settings.max_priorities,
-                "empty": settings.max_empty,
-                "window updates": settings.max_window_updates,
+                RESETS: settings.max_resets,
+                EMPTY: settings.max_empty,
+                WITHOUT_EFFECT: settings.max_priorities,
+                _COUNTED[frames.SETTINGS]: settings.max_settings,
+                _COUNTED[frames.PING]: settings.max_pings,
+                _COUNTED[frames.WINDOW_UPDATE]: settings.max_window_updates,
             },
             settings.flood_time,
         )
@@ -187,7 +212,8 @@ class Session(TwistedProtocol):
         """WINDOW_UPDATE frames that the client may send for the DATA frames that it has got."""
         self._has_begun = False
         self._is_running = self._is_behind = self._is_full = self._is_over = self._is_lost = False
-        self._has_peer_ended = self._is_peer_leaving = False
+        self._has_peer_ended = self._is_peer_leaving = self._is_waiting = False
+        self._taken_before = 0
 
     def begin(self, octets: bytes) -> None:
         """Send our preface, and take these octets, which begin with the peer's."""
@@ -310,7 +336,11 @@ class Session(TwistedProtocol):
         self._is_behind = False
         if not self._is_over:
             self._run(self._read)
-        if not (self._is_behind or self._is_full or self._is_lost):
+        self._resume()
+
+    def _resume(self) -> None:
+        """Read the socket, unless there is a reason not to."""
+        if not (self._is_behind or self._is_full or self._is_waiting or self._is_lost):
             self.carrier.resume()
 
     def _take(self, frame: Frame) -> None:
@@ -339,37 +369,38 @@ class Session(TwistedProtocol):
         self._end_if_done()
 
     def _check_flood(self, frame: Frame) -> None:
-        kind, flags = frame.kind, frame.flags
-        if kind == frames.HEADERS:
-            self._block_frames, self._block_size = 0, frame.payload_size
-            if frame.payload_size > self._settings.max_header_list:
-                raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "a header list that is too large")
-        elif kind == frames.CONTINUATION:
+        if frame.kind in (frames.HEADERS, frames.CONTINUATION):
+            self._check_block(frame)
+        elif frame.kind == frames.WINDOW_UPDATE and self._window_updates:
+            self._window_updates -= 1
+        elif frame.kind != frames.DATA:
+            self._use(self._describe(frame))
+
+    def _check_block(self, frame: Frame) -> None:
+        """Check a part of a header block."""
+        if frame.kind == frames.HEADERS:
+            self._block_frames = self._block_size = 0
+        else:
             self._block_frames += 1
-            self._block_size += frame.payload_size
-            if self._block_frames > self._settings.max_continuations:
-                raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
-            if self._block_size > self._settings.max_header_list:
-                raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "a header list that is too large")
-        elif kind == frames.RST_STREAM and frame.stream in self.streams:
-            self._use("resets", "too many resets")
-        elif kind == frames.SETTINGS and not flags & frames.ACK:
-            self._use("settings", "too many SETTINGS frames")
-        elif kind == frames.PING and not flags & frames.ACK:
-            self._use("pings", "too many PING frames")
-        elif kind == frames.WINDOW_UPDATE:
-            if self._window_updates:
-                self._window_updates -= 1
-            else:
-                self._use("window updates", "too many WINDOW_UPDATE frames")
-        elif kind != frames.DATA:
-            self._use("priorities", "too many frames without effect")
-        if kind in (frames.HEADERS, frames.CONTINUATION) and flags & frames.END_HEADERS:
+        self._block_size += frame.payload_size
+        if self._block_frames > self._settings.max_continuations:
+            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
+        if self._block_size > self._settings.max_header_list:
+            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "a header list that is too large")
+        if frame.flags & frames.END_HEADERS:
             self._block_size = 0
 
-    def _use(self, kind: str, why: str) -> None:
+    def _describe(self, frame: Frame) -> str:
+        """Return which of the limits a frame counts for."""
+        if frame.kind == frames.RST_STREAM:
+            return RESETS if frame.stream in self.streams else WITHOUT_EFFECT
+        if frame.kind in (frames.SETTINGS, frames.PING) and frame.flags & frames.ACK:
+            return WITHOUT_EFFECT
+        return _COUNTED.get(frame.kind, WITHOUT_EFFECT)
+
+    def _use(self, kind: str) -> None:
         if not self._allowance.use(kind, self._clock.seconds()):
-            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, why)
+            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, f"too many {kind}")
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -388,7 +419,7 @@ class Session(TwistedProtocol):
                     self.streams[event.stream_id].deliver_end()
             case StreamReset():
                 if not event.remote_reset:
-                    self._use("resets", "too many resets")
+                    self._use(RESETS)
                 if event.stream_id in self.streams:
                     stream = self.streams[event.stream_id]
                     self.forget(stream)
@@ -402,7 +433,7 @@ class Session(TwistedProtocol):
             self._h2.increment_flow_control_window(self._consumed)
             self._consumed = 0
         if not event.data and event.stream_ended is None:
-            self._use("empty", "too many empty DATA frames")
+            self._use(EMPTY)
         if event.stream_id in self.streams:
             self.streams[event.stream_id].deliver(bytes(event.data), size)
 
@@ -431,7 +462,7 @@ class Session(TwistedProtocol):
     def _refuse(self, number: int, code: ErrorCodes) -> None:
         """Reset a stream that has no owner. The client may have provoked it, so it counts as one of the client's
         resets (CVE-2025-8671)."""
-        self._use("resets", "too many resets")
+        self._use(RESETS)
         self._h2.reset_stream(number, code)
 
     # What a stream asks for: `stream.Multiplexer`.
@@ -500,19 +531,58 @@ class Session(TwistedProtocol):
         """How many of these bytes the peer's side has taken."""
         return self._written - self.carrier.unsent - self.carrier.unacknowledged
 
-    @property
-    def share_held(self) -> int:
-        """A stream's share of what the connection itself keeps in memory, in bytes."""
-        return self.held // max(1, len(self.streams))
-
-    @property
-    def held(self) -> int:
-        """How many bytes of memory the connection itself keeps."""
-        return self._reader.held + self._block_size + self._out_size + self.carrier.held
-
     def describe(self) -> dict[str, Any]:
         """Return what `/info` tells of the connection: the settings that the client has sent."""
         return {"settings": {_name_of(code): value for code, value in self._h2.remote_settings.items()}}
+
+    # What the budget asks.
+
+    def count(self) -> int:
+        """Return how many bytes of memory the connection itself keeps."""
+        return self._reader.held + self._block_size + self._out_size + self.carrier.held
+
+    @property
+    def is_backlogged(self) -> bool:
+        """Whether the socket takes no more, so that the connection is not read anyway."""
+        return self._is_full
+
+    @property
+    def in_open_state(self) -> bool:
+        """Whether frames are still taken."""
+        return not self._is_over
+
+    def count_missing(self) -> int:
+        """Return how many bytes of the current frame are still to come; between two frames, how many one may have."""
+        return self._reader.missing or self._settings.max_frame
+
+    def wait_for_room(self) -> None:
+        """Stop reading, because all connections together hold too much, and this one holds more than its share."""
+        self.carrier.give_back_sent()
+        if not self._is_waiting and not self._is_over:
+            self._is_waiting = True
+            self._taken_before = self.taken
+            self.carrier.pause()
+            self._house.waits_for_room(self)
+
+    def go_on(self, read_size: int) -> None:
+        """Read, at most `read_size` bytes at a time."""
+        if not self._is_over:
+            self.carrier.set_read_size(read_size)
+            if self._is_waiting:
+                self._is_waiting = False
+                self._house.goes_on(self)
+                self._resume()
+
+    def waited_too_long(self) -> None:
+        """End the connection, unless the peer has taken something in the meantime."""
+        taken = self.taken
+        if taken > self._taken_before:
+            self._taken_before = taken
+            self._house.waits_for_room(self)
+        else:
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "the server is full")
+
+    # Turns.
 
     def take_turn(self) -> None:
         """Take a turn: do what was put off."""
@@ -544,6 +614,7 @@ class Session(TwistedProtocol):
         """Send what h2 has to send, and what the streams have, one frame of each in turn."""
         if not self._is_running and not self._is_lost:
             self._guard(self._send_all)
+            self._house.settle(self)
 
     def _send_all(self) -> None:
         end = self._clock.seconds() + SHARE
@@ -624,6 +695,7 @@ class Session(TwistedProtocol):
     def _close(self) -> None:
         """Send what is left, and then a FIN."""
         self._is_over = True
+        self._reader = FrameReader(0)  # nothing more is taken
         if not self._is_lost:
             self._write_if_much(0)
             self._house.closes(self)

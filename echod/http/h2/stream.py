@@ -82,11 +82,6 @@ class Multiplexer(Protocol):
         """How many of these bytes the peer's side has taken."""
         ...
 
-    @property
-    def share_held(self) -> int:
-        """The stream's share of what the connection itself keeps in memory, in bytes."""
-        ...
-
     def describe(self) -> dict[str, Any]:
         """Return what `/info` tells of the connection."""
         ...
@@ -272,8 +267,8 @@ class Stream(Carrier):
 
     @property
     def held(self) -> int:
-        """How many bytes of memory are held for the stream, both ways."""
-        return self._queued + self._taken_of_first + self._came_size + self._connection.share_held
+        """How many bytes of memory are held for the stream, both ways. The connection counts what it keeps itself."""
+        return self._queued + self._taken_of_first + self._came_size
 
     @property
     def unacknowledged(self) -> int:

@@ -60,6 +60,18 @@ def test_another_preface(size: int) -> None:
     assert not error.value.is_too_long
 
 
+def test_how_much_of_a_frame_is_missing() -> None:
+    reader = FrameReader(100)
+    octets = frames.PREFACE + b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
+    missing = []
+    for octet in octets:
+        reader.feed(bytes([octet]))
+        if reader.next() is None:
+            missing.append(reader.missing)
+    assert missing == [0] * (len(frames.PREFACE) + 8) + [8, 7, 6, 5, 4, 3, 2, 1]
+    assert reader.missing == 0
+
+
 def test_goaway() -> None:
     octets = frames.goaway(5, 11, "be calm")
     frame, size = Frame.parse_frame_header(memoryview(octets[:9]))

@@ -32,6 +32,7 @@ from echod.core.deadlines import TICK
 from echod.http.h2 import frames
 from echod.http.h2.session import FIRST_WINDOW, TABLE_SIZE
 from echod.settings import Http2Mode, Settings
+from echod.upstream.carriers import Carrier
 from tests.fakes import Peer, make_factory
 from tests.frames import CLOSE, TEXT, client_frame, close_payload
 from tests.frames import Frame as Message
@@ -263,6 +264,75 @@ class TestFlowControl:
         made.session.stopProducing()
 
 
+def part_of_a_frame(size: int, most: int) -> bytes:
+    """Return the first `size` bytes of a frame with a payload of `most` bytes, which begins a header block."""
+    return (struct.pack("!BHBBL", 0, most, frames.HEADERS, 0, 1) + bytes(most))[:size]
+
+
+class TestMemory:
+    """What a connection itself keeps counts for `--max-buffered`, beside what its streams keep."""
+
+    def test_a_part_of_a_frame_and_of_a_block_of_fields(self, clock: Clock) -> None:
+        factory = make_factory(clock)
+        made = exchange(clock, factory)
+        assert (made.session.count(), made.session.count_missing()) == (0, DEFAULT.max_frame)
+        made.session.dataReceived(part_of_a_frame(5, 5000))
+        assert (made.session.count(), made.session.count_missing()) == (5, DEFAULT.max_frame)
+        made.session.dataReceived(part_of_a_frame(4000, 5000)[5:])
+        assert (made.session.count(), made.session.count_missing()) == (4000, 5009 - 4000)
+        assert factory.budget.held == 4000
+        made.session.dataReceived(bytes(1009))
+        assert made.session.count() == 5000, "h2 keeps the block"
+        made.lose()
+        assert not factory.budget.held
+
+    def test_what_the_socket_does_not_take(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        factory = make_factory(clock)
+        made = exchange(clock, factory)
+        one = made.opened()
+        monkeypatch.setattr(Carrier, "held", 1000)
+        made.echo(one, client_frame(TEXT, b"hello"))
+        assert factory.budget.held >= 1000
+        assert not made.session.is_backlogged
+        made.session.pauseProducing()
+        assert made.session.is_backlogged
+
+    def test_who_holds_more_than_a_share_waits_until_there_is_room(self, clock: Clock) -> None:
+        factory = make_factory(clock, max_buffered=128 * 2**10, full_timeout=10, http2_idle=0)
+        several = [exchange(clock, factory) for _ in range(2)]
+        for made in several:
+            made.session.dataReceived(part_of_a_frame(40_000, 60_000))
+        assert factory.budget.is_tight
+        first, second = several
+        assert [made.transport.producerState for made in several] == ["producing", "paused"]
+        # The first one has its turn. When it has gone, it is the turn of the second one.
+        first.lose()
+        clock.pump([TICK] * 5)
+        assert second.transport.producerState == "producing"
+        second.lose()
+        clock.pump([TICK] * 5)
+        assert not factory.budget.held
+        assert not clock.getDelayedCalls()
+
+    def test_who_waits_too_long_has_to_go(self, clock: Clock, lines: list[str]) -> None:
+        factory = make_factory(clock, max_buffered=48 * 2**10, full_timeout=10, http2_idle=0)
+        made = exchange(clock, factory)
+        made.session.dataReceived(part_of_a_frame(40_000, 60_000))
+        assert made.transport.producerState == "paused"
+        made.session._written += 1  # the peer takes something before the first deadline, and nothing before the second
+        clock.pump([TICK] * 105)
+        made.go()
+        assert made.client.goaway is None
+        clock.pump([TICK] * 105)
+        made.go()
+        assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, "the server is full")
+        assert "closing HTTP/2 from 192.0.2.1: ENHANCE_YOUR_CALM the server is full" in lines
+        made.session.wait_for_room()
+        made.session.go_on(1000)
+        assert made.session.count() == 0
+        made.lose()
+
+
 FLOODS: dict[str, tuple[str, str, Callable[[int], list[Frame | bytes]]]] = {
     "settings": ("max_settings", "too many SETTINGS frames", lambda _: [SettingsFrame(0)]),
     "pings": ("max_pings", "too many PING frames", lambda _: [PingFrame(0, b"12345678")]),
@@ -426,7 +496,7 @@ class TestFloods:
         made.echo(one, client_frame(CLOSE, close_payload(1000)))
         made.client.send(one, bytes(1000))
         made.go()
-        assert made.session.streams[one].held == made.session.share_held
+        assert made.session.streams[one].held == 0
         made.client.send(one, bytes(1000), is_last=True)
         made.go()
         assert not made.session.streams
@@ -622,7 +692,7 @@ def test_frames_come_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     clock.step = 0.0004
     made.session.dataReceived(made.client.to_send())
     assert made.transport.producerState == "paused"
-    assert made.session.held > 1000
+    assert made.session.count() > 1000
     made.session.dataReceived(PingFrame(0, b"12345678").serialize())
     # Turns pass while the socket is full, and nothing is forgotten.
     made.session.pauseProducing()
