@@ -61,9 +61,14 @@ class Http2Client:
         self.ended: set[int] = set()
         self.resets: dict[int, int] = {}
         """The error codes of the streams that the server has reset."""
-        self.goaway: Goaway | None = None
+        self.goaways: list[Goaway] = []
         self.events: list[Event] = []
         self._octets = b""
+
+    @property
+    def goaway(self) -> Goaway | None:
+        """The last GOAWAY that has come."""
+        return self.goaways[-1] if self.goaways else None
 
     def to_send(self) -> bytes:
         """Return what there is to send."""
@@ -79,7 +84,7 @@ class Http2Client:
             frame, self._octets = self._octets[:size], self._octets[size:]
             if frame[3] == GOAWAY:
                 last, code = struct.unpack_from("!LL", frame, 9)
-                self.goaway = Goaway(last, ErrorCodes(code), frame[17:].decode())
+                self.goaways.append(Goaway(last, ErrorCodes(code), frame[17:].decode()))
             else:
                 self._take_frame(frame)
 

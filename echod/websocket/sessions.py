@@ -22,6 +22,7 @@ from echod.core.turns import Turns
 from echod.http.client_address import plain_address
 from echod.http.h2.session import FIRST_WINDOW, Session
 from echod.http.h2.stream import Stream
+from echod.http.refusals import GOING_AWAY
 from echod.http.request import Head
 from echod.http.upgrade import HandshakeGuard, Verdict
 from echod.settings import Settings
@@ -86,6 +87,7 @@ class Sessions:
         settings = factory.settings
         self._idle: Deadlines[Session] = Deadlines(ticker, settings.http2_idle, Session.go_away)
         self._closing: Deadlines[Session] = Deadlines(ticker, settings.close_timeout, Session.give_up)
+        self._leaving: Deadlines[Session] = Deadlines(ticker, settings.close_timeout, Session.leave)
         self._waiting: Deadlines[Session] = Deadlines(ticker, settings.full_timeout, Session.waited_too_long)
         self._half_closed: Deadlines[tuple[Session, Stream]] = Deadlines(
             ticker, settings.close_timeout, lambda both: both[0].give_up_stream(both[1])
@@ -131,6 +133,8 @@ class Sessions:
         """Give the stream an owner, which answers its request."""
         owner = stream.owner = self._factory.make_streamed()
         owner.makeConnection(stream)
+        if self._is_draining:
+            owner.refuse_when_asked(GOING_AWAY)
         if not stream.has_ended:  # it may be one too many
             owner.begin(head, verdict)
 
@@ -166,10 +170,15 @@ class Sessions:
         if session.place is not None:
             self._factory.count_place(session.place, 1 if is_empty else -1)
 
+    def leaves(self, session: Session) -> None:
+        """Note that a connection waits until the peer knows that it gets no new stream."""
+        self._leaving.add(session)
+
     def closes(self, session: Session) -> None:
         """Note that a connection waits for the peer's end."""
         self._count(session, is_empty=True)
         self._idle.discard(session)
+        self._leaving.discard(session)
         self._waiting.discard(session)
         self._closing.add(session)
 
@@ -212,6 +221,7 @@ class Sessions:
         self._live.pop(session, None)
         self._idle.discard(session)
         self._closing.discard(session)
+        self._leaving.discard(session)
         self._waiting.discard(session)
         self._factory.budget.release(session)
         self._factory.shrank(session)
@@ -220,7 +230,7 @@ class Sessions:
     # The end.
 
     def drain(self) -> None:
-        """Serve no new stream, and let each connection end with its last stream."""
+        """Let each connection end with its last stream."""
         self._is_draining = True
         for session in list(self._live):
             session.go_away()

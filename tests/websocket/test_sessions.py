@@ -106,8 +106,8 @@ class TestDraining:
         numbers = [made.opened(), made.opened()]
         drained = factory.drain()
         for each in (made, empty):
-            each.client.take(each.transport.take())
-            assert each.client.goaway is not None
+            each.go()
+            assert [goaway.code for goaway in each.client.goaways] == [ErrorCodes.NO_ERROR] * 2
         assert empty.transport.half_closed
         empty.lose()
         assert not drained.called
@@ -152,6 +152,15 @@ class TestDraining:
         assert drained.result == 0
         assert not clock.getDelayedCalls()
 
+    def test_a_stream_that_is_opened_before_the_client_knows(self, clock: Clock) -> None:
+        factory = make_factory(clock)
+        made = exchange(clock, factory)
+        late = made.client.connect()
+        factory.drain()
+        made.go()
+        assert made.client.heads[late][":status"] == "503"
+        assert made.client.goaway == (late, ErrorCodes.NO_ERROR, "")
+
     def test_a_client_that_does_nothing(self, clock: Clock) -> None:
         factory = make_factory(clock, drain_timeout=4)
         made = exchange(clock, factory)
@@ -170,6 +179,7 @@ class TestDraining:
         factory.drain()
         factory.go_on_over_http2(peer.protocol, b"")
         made = Exchange(peer.transport, lambda: clock.advance(0))
+        made.go()
         assert peer.transport.half_closed
         made.lose()
 

@@ -25,8 +25,8 @@ END_HEADERS = 0x4
 HEADER_SIZE = 9
 """The size of a frame's header in bytes (section 4.1)."""
 
-_STREAM_ID = 0x7FFFFFFF
-"""The bits of a stream identifier. The highest bit is reserved and ignored."""
+MAX_STREAM = 0x7FFFFFFF
+"""The highest stream identifier, and its bits. The bit above is reserved and ignored (section 4.1)."""
 
 
 class FrameError(Exception):
@@ -98,7 +98,7 @@ class FrameReader:
         end = HEADER_SIZE + size
         if len(octets) < end:
             return None
-        frame = Frame(kind, flags, stream & _STREAM_ID, bytes(octets[:end]))
+        frame = Frame(kind, flags, stream & MAX_STREAM, bytes(octets[:end]))
         del octets[:end]
         return frame
 

@@ -20,6 +20,7 @@ from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
     Event,
+    PingAckReceived,
     RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
@@ -58,6 +59,9 @@ MAX_WHY = 120
 CHUNK = 16 * 1024
 """The most bytes of one DATA frame: the smallest maximum that a peer may have (RFC 9113 section 6.5.2), so that streams
 take turns often."""
+
+LEAVING = b"leaving "
+"""The payload of the PING that follows the first GOAWAY."""
 
 WRITTEN = 64 * 1024
 """Bytes that are written to the socket at a time."""
@@ -114,6 +118,10 @@ class House(Protocol):
 
     def note_streams(self, session: Session) -> None:
         """Note how many streams of a connection have an owner now."""
+        ...
+
+    def leaves(self, session: Session) -> None:
+        """Note that a connection waits until the peer knows that it gets no new stream."""
         ...
 
     def closes(self, session: Session) -> None:
@@ -182,7 +190,7 @@ class Session(TwistedProtocol):
         self.place: str | None = None
         """The key under which the connection is counted while no stream is, if addresses have a limit."""
         self.is_leaving = False
-        """Whether GOAWAY was sent: no new stream is served."""
+        """Whether the last GOAWAY was sent: no new stream is served."""
         self.streams: dict[int, Stream] = {}
         self.owned = 0
         """How many streams have an owner. The others wait for the peer's end."""
@@ -212,7 +220,7 @@ class Session(TwistedProtocol):
         """WINDOW_UPDATE frames that the client may send for the DATA frames that it has got."""
         self._has_begun = False
         self._is_running = self._is_behind = self._is_full = self._is_over = self._is_lost = False
-        self._has_peer_ended = self._is_peer_leaving = self._is_waiting = False
+        self._has_peer_ended = self._is_peer_leaving = self._is_waiting = self._has_announced = False
         self._taken_before = 0
 
     def begin(self, octets: bytes) -> None:
@@ -414,6 +422,9 @@ class Session(TwistedProtocol):
                         self._sendable[stream.number] = stream
             case RequestReceived():
                 self._open(event)
+            case PingAckReceived(ping_data=data):
+                if data == LEAVING and self._has_announced:
+                    self.leave()
             case StreamEnded():
                 if event.stream_id in self.streams:
                     self.streams[event.stream_id].deliver_end()
@@ -655,7 +666,22 @@ class Session(TwistedProtocol):
     # The end.
 
     def go_away(self) -> None:
-        """Serve no new stream, and end when the open ones have ended."""
+        """Tell the peer to open no new stream, and end when the open ones have ended.
+
+        A stream that the peer opens before it knows must not fail for that (RFC 9113 section 6.8). So the first GOAWAY
+        names the highest stream that there can be, and a PING follows it. When the peer answers, no further stream can
+        be on its way, and the second GOAWAY names the last one.
+        """
+        if not self._has_announced and not self._is_over:
+            self._has_announced = True
+            self._send(self._h2.data_to_send())
+            self._send(frames.goaway(frames.MAX_STREAM, ErrorCodes.NO_ERROR))
+            self._h2.ping(LEAVING)
+            self._house.leaves(self)
+            self._flush()
+
+    def leave(self) -> None:
+        """Serve no new stream from now on: the peer knows, or it had time enough to know."""
         if not self.is_leaving and not self._is_over:
             self.is_leaving = True
             self._send(self._h2.data_to_send())

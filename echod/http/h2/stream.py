@@ -64,7 +64,7 @@ class Multiplexer(Protocol):
         ...
 
     def go_away(self) -> None:
-        """Serve no new stream, and end when the open ones have ended."""
+        """Tell the peer to open no new stream, and end when the open ones have ended."""
         ...
 
     @property

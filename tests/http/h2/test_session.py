@@ -30,7 +30,7 @@ from twisted.logger import globalLogPublisher
 
 from echod.core.deadlines import TICK
 from echod.http.h2 import frames
-from echod.http.h2.session import FIRST_WINDOW, TABLE_SIZE
+from echod.http.h2.session import FIRST_WINDOW, LEAVING, TABLE_SIZE
 from echod.settings import Http2Mode, Settings
 from echod.upstream.carriers import Carrier
 from tests.fakes import Peer, make_factory
@@ -225,6 +225,28 @@ class TestFlowControl:
         client.h2.end_stream(one)
         made.go()
         assert client.ended == {one}
+
+    @pytest.mark.parametrize("is_answered", [False, True])
+    def test_an_end_while_the_window_is_less_than_nothing(self, clock: Clock, is_answered: bool) -> None:
+        """A client that makes the first window smaller takes back what it has given (RFC 9113 section 6.9.2)."""
+        made = exchange(clock, client=Http2Client(opens_windows=False))
+        one = made.opened()
+        assert made.echo(one, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
+        made.client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        made.go()
+        assert made.session._h2.local_flow_control_window(one) == -7
+        if is_answered:
+            assert made.echo(one, client_frame(TEXT, b"late")) == []
+        made.client.h2.end_stream(one)
+        made.session.dataReceived(made.client.to_send())
+        # h2's client refuses even an empty frame while its window is less than nothing, so this looks at the octets.
+        end = DataFrame(one, b"", flags=["END_STREAM"]).serialize()
+        assert made.transport.value() == (b"" if is_answered else end), "the end waits for what was written before it"
+        if is_answered:
+            made.client.h2.increment_flow_control_window(13, one)
+            made.go()
+            assert made.client.frames(one) == [Message(TEXT, b"late")]
+            assert made.client.ended == {one}
 
     def test_a_peers_table_is_used_no_further_than_by_default(self, clock: Clock) -> None:
         made = exchange(clock)
@@ -605,22 +627,50 @@ class TestTheEnd:
         raw(made, GoAwayFrame(0))
         assert made.transport.half_closed
 
-    def test_going_away(self, clock: Clock) -> None:
+    def test_going_away_in_two_steps(self, clock: Clock) -> None:
         made = exchange(clock)
         one = made.opened()
-        late = made.client.connect()
+        on_its_way = made.client.connect()
         made.session.go_away()
         made.session.go_away()
         octets = made.transport.take()
-        assert octets == frames.goaway(one, ErrorCodes.NO_ERROR)
+        announced = frames.goaway(2**31 - 1, ErrorCodes.NO_ERROR)
+        assert octets == announced + PingFrame(0, LEAVING).serialize()
+        made.client.take(octets)
+        made.go()
+        assert made.client.heads[on_its_way][":status"] == "200", "it was opened before the client knew"
+        assert [goaway.last_stream for goaway in made.client.goaways] == [2**31 - 1, on_its_way]
+        late = made.client.connect()
         made.go()
         assert made.client.resets == {late: ErrorCodes.REFUSED_STREAM}
-        assert made.echo(one, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
-        made.client.h2.end_stream(one)
-        made.go()
+        for number in (one, on_its_way):
+            assert made.echo(number, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
+            assert not made.transport.half_closed
+            made.client.h2.end_stream(number)
+            made.go()
         assert made.transport.half_closed
         made.session.go_away()
+        made.session.leave()
         assert made.transport.take() == b""
+
+    def test_a_client_that_does_not_answer_the_ping_has_a_time_limit(self, clock: Clock) -> None:
+        made = exchange(clock, close_timeout=5)
+        made.session.go_away()
+        made.client.take(made.transport.take())
+        made.client.to_send()  # the answer to the PING is lost
+        raw(made, PingFrame(0, b"12345678", flags=["ACK"]))
+        clock.pump([TICK] * 49)
+        made.go()
+        assert len(made.client.goaways) == 1
+        clock.pump([TICK] * 3)
+        made.go()
+        assert [goaway.last_stream for goaway in made.client.goaways] == [2**31 - 1, 0]
+        assert made.transport.half_closed
+
+    def test_an_answer_to_no_ping_is_no_reason_to_leave(self, clock: Clock) -> None:
+        made = exchange(clock)
+        raw(made, PingFrame(0, LEAVING, flags=["ACK"]))
+        assert not made.session.is_leaving
 
     def test_the_fin_of_the_client_ends_each_stream(self, clock: Clock) -> None:
         made = exchange(clock)
