@@ -11,7 +11,7 @@ from h2.errors import ErrorCodes
 from echod.core.counts import Outcome
 from echod.http.h2.session import Session
 from echod.upstream.carriers import Carrier
-from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake
 from tests.h2_client import Http2Client
 from tests.loop import Bed, Link, SecureLink, bed
 from tests.tls import Certificate
@@ -117,6 +117,24 @@ def test_the_buffers_of_tls_shrink_again(certificate: Certificate, monkeypatch: 
         monkeypatch.setattr(Carrier, "renew_buffers", lambda _: False)
         link.session.shrink()
         assert link.session in made.factory._grown
+
+
+class Impolite(SecureLink):
+    """A client that sends a request of HTTP/1.1 whatever was agreed on."""
+
+    def _begin(self, target: str, headers: tuple[str, ...]) -> None:
+        self.send(handshake(target, *headers))
+
+
+@pytest.mark.parametrize(("offered", "begin"), [("h2", b"\0\0"), ("http/1.1", b"HTTP/1.1 101 ")])
+def test_what_was_agreed_on_holds(certificate: Certificate, offered: str, begin: bytes) -> None:
+    with bed(None, ping_interval=0) as made:
+        context = certificate.client()
+        context.set_alpn_protocols([offered])
+        link = Impolite(made.loop, made.factory, certificate.server_options(), context)
+        made.links.append(link)
+        link.loop.until(lambda: len(link.take()) >= len(begin))
+        assert link.received.startswith(begin)
 
 
 def test_a_client_that_does_not_read_its_socket_is_not_read(link: Http2Link) -> None:

@@ -32,6 +32,7 @@ class Refusal:
 
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
+NOT_AS_AGREED = Refusal(0, "does not speak HTTP/2, on which it agreed with TLS (ALPN)")
 TOO_LARGE = Refusal(431, "The request head is too large")
 TOO_MANY_LINES = Refusal(431, "The request head has too many lines")
 NOT_ALLOWED = Refusal(405, "Only GET and HEAD are answered here", (("Allow", "GET, HEAD"),))

@@ -81,6 +81,12 @@ class Carrier:
         layer: Any = next(filter(ISSLTransport.providedBy, self._layers), None)
         return layer and layer.getHandle()
 
+    @property
+    def agreed_protocol(self) -> bytes:
+        """The protocol on which both ends agreed with TLS (ALPN, RFC 7301); empty if they did not."""
+        connection = self.tls
+        return b"" if connection is None else bytes(connection.get_alpn_proto_negotiated())
+
     # Reading.
 
     def pause(self) -> None:

@@ -138,7 +138,7 @@ class EchoFactory(WebSocketServerFactory):
         self.sessions = Sessions(self, ticker)
         holders = Together(self.live, self.sessions.live)
         self.budget = Budget(settings.max_buffered, holders, ticker, self._set_tight, memory.give_back)
-        self.codec = Codec(native, settings.message_limit) if native is not None else None
+        self.codec: Codec | None = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
         self.hosting: Hosting | None = None
         """Where connections begin in the pump; None: nowhere. Set by `begin_hosting`."""

@@ -19,10 +19,21 @@ from echod.http.extensions import Terms
 from echod.http.h2 import frames
 from echod.http.head_reader import HeadReader
 from echod.http.paths import INFO_PATH
-from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, GOING_AWAY, NO_ROOM, Refusal, bad_request, render
+from echod.http.refusals import (
+    ADDRESS_FULL,
+    BAD_HTTP_VERSION,
+    DAEMON_FULL,
+    GOING_AWAY,
+    NO_ROOM,
+    NOT_AS_AGREED,
+    Refusal,
+    bad_request,
+    render,
+)
 from echod.http.request import PageRequest, Request
 from echod.http.upgrade import PREFACE_SIZE, Http2, Verdict
 from echod.lane.large import Octets
+from echod.net.tls.context import HTTP2, PROTOCOL
 from echod.upstream import tls_sessions
 from echod.upstream.carriers import NO_CARRIER
 from echod.websocket import info
@@ -32,6 +43,9 @@ from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSED, OPEN, OPENING
 from echod.websocket.snapshot import PATH_CUT
+
+_CODES = {GOING_AWAY: ErrorCodes.NO_ERROR, NOT_AS_AGREED: ErrorCodes.PROTOCOL_ERROR}
+"""The codes of GOAWAY for refusals that are not for want of room."""
 
 SMALL_ANSWER = 1024
 """The largest answer to plain HTTP, in bytes, that is sent even while memory is short. A health check's is smaller."""
@@ -70,8 +84,14 @@ class Opening(Lending):
             verdict = NO_ROOM  # nearly every client sends its head in one piece, and of the others there may be many
         head, rest = self._head.head, self._head.rest
         self._forget_head()
+        agreed = self.carrier.agreed_protocol
         if isinstance(verdict, Http2):
-            self.factory.go_on_over_http2(self.whole, head + rest)
+            if agreed != PROTOCOL:  # without ALPN it is prior knowledge
+                self.factory.go_on_over_http2(self.whole, head + rest)
+                return
+            verdict = BAD_HTTP_VERSION
+        elif agreed == HTTP2:
+            self.refuse(verdict if verdict is NO_ROOM else NOT_AS_AGREED, is_http2=True)
             return
         self.answer_request(verdict)
         if isinstance(verdict, Request):
@@ -275,7 +295,7 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
         self._forget_head()  # because the close may take long
         if is_http2:
-            code = ErrorCodes.NO_ERROR if refusal is GOING_AWAY else ErrorCodes.ENHANCE_YOUR_CALM
+            code = _CODES.get(refusal, ErrorCodes.ENHANCE_YOUR_CALM)
             self.sendData(frames.settings({}) + frames.goaway(0, code, refusal.why))
         elif refusal.status:
             self.respond(render(refusal, formatdate(usegmt=True)))

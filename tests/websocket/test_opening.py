@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from h2.errors import ErrorCodes
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -11,7 +12,9 @@ from twisted.python.failure import Failure
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
 from echod.http.answer import Answer
+from echod.http.h2 import frames
 from echod.http.request import PageRequest
+from echod.upstream.carriers import Carrier
 from echod.websocket.opening import SMALL_ANSWER
 from tests.fakes import Peer, make_factory
 from tests.frames import (
@@ -21,6 +24,7 @@ from tests.frames import (
     handshake,
     server_frame,
 )
+from tests.h2_client import Goaway, Http2Client
 from tests.websocket.peers import TLS_FAULT, opened
 
 
@@ -72,6 +76,45 @@ def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> 
     peer.lose()
     assert drained.called
     assert len(asked) == 1
+
+
+def goaway_of(octets: bytes) -> Goaway | None:
+    client = Http2Client()
+    client.take(octets)
+    return client.goaway
+
+
+@pytest.mark.parametrize("octets", [handshake(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01", b"no\nhead"])
+def test_something_else_where_http2_was_agreed_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, lines: list[str], octets: bytes
+) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", b"h2")
+    peer = Peer(make_factory(clock))
+    why = "does not speak HTTP/2, on which it agreed with TLS (ALPN)"
+    assert goaway_of(peer.send(octets)) == (0, ErrorCodes.PROTOCOL_ERROR, why)
+    assert peer.transport.half_closed
+    assert lines == [f"#1: refused a handshake from 192.0.2.1: {why}"]
+
+
+def test_a_preface_that_is_cut_while_there_is_no_room(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", b"h2")
+    factory = make_factory(clock)
+    factory.budget.is_tight = True
+    answer = Peer(factory).send(frames.PREFACE[:5])
+    assert goaway_of(answer) == (0, ErrorCodes.ENHANCE_YOUR_CALM, "Too much is buffered")
+
+
+@pytest.mark.parametrize("agreed", [b"", b"h2"])
+def test_the_preface_where_it_may_come(clock: Clock, monkeypatch: pytest.MonkeyPatch, agreed: bytes) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", agreed)
+    factory = make_factory(clock)
+    Peer(factory).send(frames.PREFACE)
+    assert len(factory.sessions.live) == 1
+
+
+def test_the_preface_where_http1_was_agreed_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", b"http/1.1")
+    assert Peer(make_factory(clock)).send(frames.PREFACE).startswith(b"HTTP/1.1 505 ")
 
 
 def test_goaway_needs_http2(clock: Clock) -> None:
