@@ -1,0 +1,26 @@
+// Opens WebSockets with undici, over HTTP/2 where the server lets it, and prints what came as JSON.
+
+import { readFileSync } from "node:fs";
+import threads from "node:worker_threads";
+import zlib from "node:zlib";
+
+// undici 8 is the first whose WebSocket wants no Sec-WebSocket-Accept over HTTP/2 (RFC 8441 section 5). It wants these
+// as it is loaded, uses neither here, and Node 20 has neither.
+threads.markAsUncloneable ??= () => {};
+zlib.createZstdDecompress ??= zlib.createBrotliDecompress;
+const { Agent, WebSocket } = await import("undici");
+
+const [url, authority] = process.argv.slice(2);
+const dispatcher = new Agent({ allowH2: true, connect: { ca: readFileSync(authority) } });
+
+const talk = (path, text) => new Promise((resolve) => {
+  const socket = new WebSocket(url + path, { dispatcher });
+  const came = [];
+  socket.addEventListener("open", () => { if (text !== undefined) socket.send(text); });
+  socket.addEventListener("message", (event) => { came.push(event.data); socket.close(4000, "bye"); });
+  socket.addEventListener("close", (event) => { resolve({ came, code: event.code, reason: event.reason }); });
+});
+
+const told = await Promise.all([talk("/info"), talk("/", "hello"), talk("/", "x".repeat(1000000))]);
+console.log(JSON.stringify(told));
+await dispatcher.destroy();
