@@ -16,9 +16,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "limits": (
         *("max-message-size", "max-buffered", "max-connections", "max-connections-per-address", "max-request-head"),
+        "max-streams",
     ),
     "time limits": (
         *("handshake-timeout", "ping-interval", "ping-timeout", "close-timeout", "max-close-time", "drain-timeout"),
+        "http2-idle",
     ),
     "log": ("log-format", "log-messages", "log-frames", "log-frames-rate"),
     "process": ("workers", "reactor", "ready-file", "validate", "version", "help"),

@@ -160,6 +160,15 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
         partial(parse_choice, Http2Mode),
         f"MODE of HTTP/2: on, off, or no-websocket for HTTP/2 without WebSockets over it [{_DEFAULT.http2}]",
     ),
+    "max-streams": (
+        parse_count,
+        f"maximum NUMBER of open streams of one HTTP/2 connection; excess streams are refused [{_DEFAULT.max_streams}]",
+    ),
+    "http2-idle": (
+        parse_duration,
+        "DURATION that an HTTP/2 connection may have no stream, before it gets GOAWAY; 0 disables the limit "
+        f"[{format_duration(_DEFAULT.http2_idle)}]",
+    ),
     "ping-interval": (
         parse_duration,
         "DURATION of silence after which the server sends a ping; 0 disables pings "

@@ -94,6 +94,15 @@ class Settings:
     http2: Http2Mode = Http2Mode.ON
     """Whether HTTP/2 is spoken, and WebSockets over it."""
 
+    max_streams: int = 100
+    """Open streams of one HTTP/2 connection (SETTINGS_MAX_CONCURRENT_STREAMS); one more is refused. RFC 9113 section
+    6.5.2 recommends not to go below 100, and servers have 100 to 256. Whoever tests what a client does with its last
+    stream wants fewer."""
+
+    http2_idle: float = 60.0
+    """How long an HTTP/2 connection may have no stream. Browsers keep one for minutes, to use it again, and open a new
+    one without ado. 0: no limit."""
+
     ping_interval: float = 20.0
     """A connection without a sign of life for this long gets a ping. It is shorter than the idle timeouts of common
     proxies (60 s). 0: no pings."""
@@ -210,10 +219,6 @@ class Settings:
     """Frames that are kept of each traced connection, to be shown: 25 messages with their echoes. With payloads that
     are cut at `log_cut` they take up to 30 KiB."""
 
-    max_streams: int = 100
-    """Open streams of one HTTP/2 connection (SETTINGS_MAX_CONCURRENT_STREAMS); one more is refused. RFC 9113 section
-    6.5.2 recommends not to go below 100, and servers have 100 to 256."""
-
     max_frame: int = 64 * KIB
     """Bytes of payload in one HTTP/2 frame from a client (SETTINGS_MAX_FRAME_SIZE), as large as one read. Each frame
     takes some 50 µs, so a large message gets through four times as fast as in frames of 16 KiB."""
@@ -266,10 +271,6 @@ class Settings:
 
     max_empty: int = 1000
     """DATA frames without payload that do not end their stream, in `flood_time` (CVE-2019-9518). Nobody needs one."""
-
-    http2_idle: float = 60.0
-    """How long an HTTP/2 connection may have no stream. Browsers keep one for minutes, to use it again, and open a new
-    one without ado."""
 
     min_deflated: int = 64
     """A shorter answer is not compressed: the headers of deflate take what compression could save."""

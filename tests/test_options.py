@@ -26,7 +26,7 @@ from echod.run.service import EchoService
 from echod.run.workers.role import VARIABLE, Role
 from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.worker import Worker
-from echod.settings import Compression, Settings
+from echod.settings import Compression, Http2Mode, Settings
 from tests.tls import Certificate
 
 
@@ -81,6 +81,12 @@ def test_every_option_is_a_setting() -> None:
             "2",
             "--compression",
             "off",
+            "--http2",
+            "no-websocket",
+            "--max-streams",
+            "1",
+            "--http2-idle",
+            "5m",
             "--ping-interval",
             "0",
             "--ping-timeout",
@@ -123,6 +129,9 @@ def test_every_option_is_a_setting() -> None:
         max_request_head=2**16,
         trust_proxy=2,
         compression=Compression.OFF,
+        http2=Http2Mode.NO_WEBSOCKET,
+        max_streams=1,
+        http2_idle=300,
         ping_interval=0,
         ping_timeout=60,
         handshake_timeout=0.25,
@@ -159,6 +168,9 @@ WRONG = [
     ("--trust-proxy", "-1"),
     ("--trust-proxy", "yes"),
     ("--compression", "gzip"),
+    ("--http2", "yes"),
+    ("--max-streams", "0"),
+    ("--http2-idle", "-1s"),
     ("--log-format", "xml"),
     ("--workers", "0"),
     ("--workers", "many"),

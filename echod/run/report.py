@@ -159,6 +159,7 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
         ("close-timeout", settings.close_timeout),
         ("max-close-time", settings.max_close_time),
         ("drain-timeout", settings.drain_timeout),
+        ("http2-idle", settings.http2_idle),
     )
     return ", ".join(
         [
@@ -167,6 +168,7 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
             f"max-connections-per-address {settings.max_connections_per_address or 'none'}",
             f"compression {settings.compression.value}",
             f"http2 {settings.http2.value}",
+            f"max-streams {settings.max_streams}",
             *(f"{name} {format_duration(value)}" for name, value in durations),
         ]
     )

@@ -119,7 +119,7 @@ LIMITS = (
         "max_request_head",
         "compression",
     ),
-    *("http2", "max_streams"),
+    *("http2", "max_streams", "http2_idle"),
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
     *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
 )

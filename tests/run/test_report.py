@@ -91,4 +91,6 @@ def test_the_limits() -> None:
     text = describe_limits(Settings(max_connections_per_address=3), 500)
     assert text.startswith("max-message-size 16MiB, max-buffered 256MiB, ")
     assert ", max-connections 500, max-connections-per-address 3, compression mirror, " in text
+    assert ", http2 on, max-streams 100, " in text
+    assert text.endswith(", http2-idle 1m")
     assert describe_limits(Settings(), 1).count("max-connections-per-address none") == 1
