@@ -3,60 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
-import ssl
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.client import family
 from tests.daemon import Daemon
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
-from tests.h2_client import Http2Client
-
-
-class Connection:
-    """A blocking client on a real socket."""
-
-    def __init__(self, target: Any, is_tls: bool, first: bytes = b"") -> None:
-        """`first` is sent before anything else, TLS included."""
-        plain = socket.socket(family(target))
-        plain.settimeout(60)
-        plain.connect(target)
-        plain.sendall(first)
-        self.socket = plain
-        if is_tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            context.set_alpn_protocols(["h2", "http/1.1"])
-            secure = context.wrap_socket(plain, server_hostname="localhost")
-            assert secure.selected_alpn_protocol() == "h2"
-            self.socket = secure
-        self.client = Http2Client()
-
-    def until(self, condition: Callable[[], object]) -> None:
-        """Send and receive until the condition holds."""
-        while not condition():
-            self.socket.sendall(self.client.to_send())
-            octets = self.socket.recv(65536)
-            assert octets, "the connection has ended"
-            self.client.take(octets)
-        self.socket.sendall(self.client.to_send())
-
-    def open(self, path: str = "/") -> int:
-        """Open a WebSocket."""
-        number = self.client.connect(path)
-        self.until(lambda: number in self.client.heads)
-        return number
-
-    def frame(self, number: int) -> Frame:
-        """Return the next frame."""
-        self.until(lambda: len(self.client.bodies[number]) > 1)
-        (frame,) = self.client.frames(number)
-        return frame
-
+from tests.h2_socket import Connection
 
 KINDS = ["plain", "unix", "TLS", "PROXY", "PROXY and TLS"]
 

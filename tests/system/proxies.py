@@ -65,6 +65,9 @@ class Sample:
 _TCP = "tcp:{port}:interface=127.0.0.1"
 _TLS = "haproxy:tls:{folder}:port={port}:interface=127.0.0.1"
 
+OVER_HTTP2 = Sample(ETC / "haproxy/http2.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",))
+"""The sample with HTTP/2 between HAProxy and echod."""
+
 SAMPLES = {
     "haproxy-http": Sample(ETC / "haproxy/http.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",)),
     "haproxy-tcp": Sample(ETC / "haproxy/tcp.cfg", _TLS, times=("timeout client 60s", "timeout server 60s")),
@@ -102,6 +105,11 @@ class Front:
     def url(self) -> str:
         """The URL for clients with TLS."""
         return f"wss://localhost:{self._tls_port}"
+
+    @property
+    def tls_address(self) -> tuple[str, int]:
+        """Where that is."""
+        return "127.0.0.1", self._tls_port
 
     @property
     def plain_url(self) -> str:

@@ -19,7 +19,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import POLL_INTERVAL, Daemon
-from tests.system.proxies import SAMPLES, Front, Sample
+from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload
+from tests.h2_socket import Connection
+from tests.system.proxies import OVER_HTTP2, SAMPLES, Front, Sample
 from tests.tls import Certificate
 
 PATIENCE = 60.0
@@ -96,6 +98,30 @@ def test_the_clients_address(sample: Sample, changes: dict[str, str], certificat
                 assert told["peer"]["address"] == address
                 assert (told["tls"] is None) == sample.ends_tls
                 echo(client, "and then an echo")
+
+
+def test_websockets_over_http2(certificate: Certificate) -> None:
+    """Clients over HTTP/1.1 and over HTTP/2 become streams of the same connection to echod."""
+    large = random.Random(7).randbytes(500_000)
+    front = Front(OVER_HTTP2, certificate)
+    with front.copy(0), front.copy(1), front:
+        with dial(front, "/info") as client:
+            told = ask(client)
+            assert told["http"]["version"] == "2"
+            assert told["peer"]["address"] == "127.0.0.1"
+            echo(client, large)
+        made = Connection(front.tls_address, is_tls=True)
+        with made.socket:
+            made.until(made.client.says_connect)
+            streams = [made.open("/info"), made.open(), made.open("/?close=4000&after=1")]
+            assert json.loads(made.frame(streams[0]).payload)["http"]["version"] == "2"
+            for payload in (b"hello", large, b""):
+                made.send(streams[1], client_frame(BINARY, payload))
+                assert made.frame(streams[1]) == Frame(BINARY, payload)
+            made.send(streams[2], client_frame(BINARY, b"last"))
+            made.until(lambda: streams[2] in made.client.ended)
+            frames = made.client.frames(streams[2])
+            assert frames == [Frame(BINARY, b"last"), Frame(CLOSE, close_payload(4000))]
 
 
 @samples()
