@@ -11,7 +11,7 @@ Knows frames and streams. Must never know what a stream carries, nor the limits 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from h2.config import H2Configuration
@@ -414,12 +414,11 @@ class Session(TwistedProtocol):
         match event:
             case DataReceived():
                 self._take_data(event)
+            case WindowUpdated(stream_id=number) if number:
+                self._line_up([self.streams[number]] if number in self.streams else [])
             case WindowUpdated() | RemoteSettingsChanged():
                 self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, TABLE_SIZE)
-                number = event.stream_id if isinstance(event, WindowUpdated) else 0
-                for stream in self.streams.values():
-                    if number in (0, stream.number) and stream.wants_to_send:
-                        self._sendable[stream.number] = stream
+                self._line_up(self.streams.values())
             case RequestReceived():
                 self._open(event)
             case PingAckReceived(ping_data=data):
@@ -435,6 +434,12 @@ class Session(TwistedProtocol):
                     stream = self.streams[event.stream_id]
                     self.forget(stream)
                     stream.lose(Failure(ConnectionLost()))
+
+    def _line_up(self, streams: Iterable[Stream]) -> None:
+        """Let those of the streams send that have something to send: their windows have opened."""
+        for stream in streams:
+            if stream.wants_to_send:
+                self._sendable[stream.number] = stream
 
     def _take_data(self, event: DataReceived) -> None:
         size = event.flow_controlled_length or 0
@@ -722,15 +727,14 @@ class Session(TwistedProtocol):
         """Send what is left, and then a FIN."""
         self._is_over = True
         self._reader = FrameReader(0)  # nothing more is taken
-        if not self._is_lost:
-            self._write_if_much(0)
-            self._house.closes(self)
-            self.carrier.unregister()  # TLS waits for that before its end
-            if self._has_peer_ended:
-                self.carrier.close()
-            else:
-                self.carrier.half_close()
-                self.carrier.resume()
+        self._write_if_much(0)
+        self._house.closes(self)
+        self.carrier.unregister()  # TLS waits for that before its end
+        if self._has_peer_ended:
+            self.carrier.close()
+        else:
+            self.carrier.half_close()
+            self.carrier.resume()
 
     def give_up(self) -> None:
         """Reset the connection: its time to close is over, or the daemon ends."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from h2.errors import ErrorCodes
-from h2.events import DataReceived
+from h2.events import DataReceived, StreamEnded, StreamReset, WindowUpdated
 from h2.settings import SettingCodes
 from hpack import Encoder
 from hyperframe.frame import (
@@ -31,6 +31,7 @@ from twisted.logger import globalLogPublisher
 from echod.core.deadlines import TICK
 from echod.http.h2 import frames
 from echod.http.h2.session import FIRST_WINDOW, LEAVING, TABLE_SIZE
+from echod.http.h2.stream import Stream
 from echod.settings import Http2Mode, Settings
 from echod.upstream.carriers import Carrier
 from tests.fakes import Peer, make_factory
@@ -284,6 +285,22 @@ class TestFlowControl:
         made.go()
         assert made.client.frames(one) == [Message(TEXT, b"hello")] * 2
         made.session.stopProducing()
+
+    def test_a_socket_that_is_full_again_at_once_is_not_read(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = exchange(clock)
+        made.session.pauseProducing()
+        monkeypatch.setattr(made.session, "_flush", made.session.pauseProducing)
+        made.session.resumeProducing()
+        assert made.transport.producerState == "paused"
+
+    def test_a_stream_that_has_nothing_to_send(self, clock: Clock) -> None:
+        made = exchange(clock)
+        made.opened()
+        (stream,) = made.session.streams.values()
+        made.session.wants_to_send(stream)
+        assert made.transport.take() == b""
 
 
 def part_of_a_frame(size: int, most: int) -> bytes:
@@ -582,6 +599,16 @@ def test_an_exception_ends_the_connection_and_goes_no_further(clock: Clock, monk
     assert made.transport.take() == b""
 
 
+def test_events_of_a_stream_that_is_forgotten(clock: Clock) -> None:
+    made = exchange(clock)
+    one = made.opened()
+    made.session._handle(DataReceived(stream_id=99, data=b"x", flow_controlled_length=1))
+    made.session._handle(StreamReset(stream_id=99))
+    made.session._handle(StreamEnded(stream_id=99))
+    made.session._handle(WindowUpdated(stream_id=99))
+    assert made.echo(one, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
+
+
 def test_what_comes_too_late_for_a_stream_is_dropped(clock: Clock) -> None:
     made = exchange(clock)
     made.opened()
@@ -706,6 +733,29 @@ class TestTheEnd:
         clock.advance(TICK)
         assert not clock.getDelayedCalls()
 
+    def test_what_is_asked_after_the_end(self, clock: Clock) -> None:
+        factory = make_factory(clock)
+        made = exchange(clock, factory)
+        made.opened()
+        (stream,) = made.session.streams.values()
+        made.lose()
+        made.session.call_soon(stream)
+        made.session.forget(stream)
+        factory.sessions.note_streams(made.session)
+        factory.sessions.settle(made.session)
+        clock.advance(TICK)
+        assert not clock.getDelayedCalls()
+        assert not factory.count
+
+    def test_a_turn_that_was_put_off_until_after_the_end(self, clock: Clock) -> None:
+        made = exchange(clock)
+        made.session._is_behind = True
+        raw(made, DataFrame(1, b"x"))
+        made.session._fail(ErrorCodes.PROTOCOL_ERROR, "it ends meanwhile")
+        made.session.take_turn()
+        assert not made.session._is_behind
+        assert made.transport.half_closed
+
 
 class SlowClock(Clock):
     """A clock that moves on each time that somebody looks."""
@@ -773,6 +823,23 @@ def test_answers_go_out_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     made.go()
     assert [len(frame.payload) for frame in made.client.frames(one)] == [2**21]
     assert len(turns) > 5
+
+
+def test_streams_act_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SlowClock()
+    made = exchange(clock)
+    for _ in range(5):
+        made.opened()
+    turns = count_turns(made, monkeypatch)
+    acted: list[int] = []
+    monkeypatch.setattr(Stream, "act", lambda self: acted.append(self.number))
+    for stream in made.session.streams.values():
+        made.session.call_soon(stream)
+    clock.step = 0.0006
+    for _ in range(10):
+        clock.advance(0)
+    assert acted == [1, 3, 5, 7, 9]
+    assert len(turns) > 1
 
 
 def test_what_info_tells(clock: Clock) -> None:

@@ -372,3 +372,23 @@ class TestTheEnd:
         assert below.disowned_streams == 1
         stream.write(b"nobody reads it")
         assert stream.unsent == 0
+
+
+def test_what_was_put_off_is_not_done_for_nobody(stream: Stream, below: Below) -> None:
+    stream.pause()
+    stream.deliver(b"x", 1)
+    stream.resume()
+    stream.owner = None
+    below.turn()
+    assert stream.stream_number == 5
+
+
+def test_an_owner_that_closes_is_not_told_of_the_peers_end(stream: Stream, below: Below) -> None:
+    below.room = 0
+    stream.write(b"waits")
+    stream.pause()
+    stream.deliver_end()
+    stream.close()
+    stream.resume()
+    below.turn()
+    assert stream.owner.events == []
