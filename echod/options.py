@@ -35,6 +35,9 @@ from echod.core.quantities import (
     parse_positive_duration,
     parse_size,
 )
+from echod.faults.query import FaultError, names_in
+from echod.faults.query import parse as parse_query
+from echod.faults.table import PARAMETERS
 from echod.help import make_parser
 from echod.lane import native
 from echod.net import proxy_header
@@ -120,6 +123,20 @@ def parse_ready_file(text: str) -> str:
     return text if text == ready.STANDARD_OUTPUT else parse_path(text)
 
 
+def parse_fault(text: str) -> str:
+    """Return a query that is right by itself, without its `?`; raises `ValueError`. Whether its values are within the
+    caps of the other options is judged for each connection."""
+    query = text.removeprefix("?")
+    unknown = names_in(query) - PARAMETERS.keys()
+    if unknown or not query:
+        raise ValueError("is not a query of known parameters, such as close=1001&after=3")
+    try:
+        parse_query(query, Settings())
+    except FaultError as error:
+        raise ValueError(f"is refused: {error}") from None
+    return query
+
+
 _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -155,6 +172,10 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "compression": (
         partial(parse_choice, Compression),
         f"MODE of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
+    ),
+    "fault": (
+        parse_fault,
+        "QUERY whose parameters every connection has that its own URL does not name, such as bad=masked [none]",
     ),
     "ping-interval": (
         parse_duration,
@@ -364,6 +385,8 @@ class Options(usage.Options):
         self.observer: Limiter | None = observer
 
     def _be_daemon(self) -> None:
+        if self["no-faults"] and self["fault"] is not None:
+            raise usage.UsageError("--fault has no effect with --no-faults")
         sockets = endpoints.passed_descriptors()
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)

@@ -159,6 +159,9 @@ WRONG = [
     ("--trust-proxy", "-1"),
     ("--trust-proxy", "yes"),
     ("--compression", "gzip"),
+    ("--fault", "delay=soon"),
+    ("--fault", "dealy=1s"),
+    ("--fault", ""),
     ("--log-format", "xml"),
     ("--workers", "0"),
     ("--workers", "many"),
@@ -193,6 +196,19 @@ WRONG = [
     ("--no-such-option", None),
     ("argument", None),
 ]
+
+
+def test_a_query_for_every_connection() -> None:
+    assert parse("--fault", "close=1001&after=3").fault == "close=1001&after=3"
+    assert parse("--fault", "?header=X-A:b&header=X-C:d").fault == "header=X-A:b&header=X-C:d"
+
+
+def test_a_query_for_every_connection_without_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        parse("--fault", "delay=1s", "--no-faults")
+    assert err.getvalue() == "echod: --fault has no effect with --no-faults\n"
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG)

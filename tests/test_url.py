@@ -14,8 +14,9 @@ import pytest
 from websockets.sync.client import connect
 
 from echod.core.quantities import format_duration, format_size
-from echod.faults import query
-from echod.faults.stages import refusal
+from echod.faults import kinds
+from echod.faults.opening import refusal
+from echod.faults.table import MAX_SEED, PARAMETERS
 from echod.settings import Settings
 from tests import documents
 from tests.daemon import Daemon
@@ -25,6 +26,10 @@ from tests.tools import needed
 TEXT = (Path(__file__).parent.parent / "docs" / "url.md").read_text()
 
 EXAMPLES = re.findall(r"^```sh\n((?:.*\n)*?)```\n```\n((?:.*\n)*?)```$", TEXT, re.MULTILINE)
+
+TABLE = {re.sub("`", "", cells[0]): cells[1:] for cells in rows(TEXT) if len(cells) == 3}
+"""The cells of each parameter that this page describes. docs/faults.md has all parameters."""
+del TABLE["parameter"], TABLE["---"]
 
 LATE = 10.0
 """The seconds by which a line may come late on a busy machine."""
@@ -49,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_there_is_a_line_for_each_parameter() -> None:
     lines = "\n".join(line for line, _ in EXAMPLES)
     assert len(EXAMPLES) == TEXT.count("```sh\n")
-    for name in query._READERS:
+    for name in TABLE:
         assert re.search(rf"[?&]{name}\b", lines), name
 
 
@@ -69,9 +74,8 @@ def test_each_line_prints_what_it_says(daemon: Daemon, folder: Path, line: str, 
 
 def test_caps_and_parameters_are_those_in_force() -> None:
     settings, text = Settings(), " ".join(TEXT.split())
-    table = {re.sub("`", "", cells[0]): cells[1:] for cells in rows(TEXT) if len(cells) == 3}
-    del table["parameter"], table["---"]
-    assert table.keys() == query._READERS.keys()
+    table = TABLE
+    assert table.keys() < PARAMETERS.keys()
     assert table["delay"][1] == format_duration(settings.max_delay)
     assert table["handshake-delay"][1] == format_duration(settings.max_handshake_delay)
     assert table["ping"] == [
@@ -79,10 +83,10 @@ def test_caps_and_parameters_are_those_in_force() -> None:
         format_duration(settings.max_ping),
     ]
     assert table["after"][1] == f"{settings.max_after:,}"
-    assert table["seed"][1] == f"{query.MAX_SEED:,}"
+    assert table["seed"][1] == f"{MAX_SEED:,}"
     assert table["stall"][1] == f"kept for {format_duration(settings.max_stall)}"
     assert f"resets it after {format_duration(settings.max_stall)};" in text
-    assert table["reason"][1] == f"{query.MAX_REASON} bytes in UTF-8"
+    assert table["reason"][1] == f"{kinds.MAX_REASON} bytes in UTF-8"
     assert f"more than {format_size(settings.max_delayed)} of them" in text
     assert f"more than {settings.max_fragments:,} frames" in text
 

@@ -6,7 +6,7 @@ Knows what is inside an Autobahn connection. Must never know what is between it 
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha1
 from typing import Any, Protocol, cast
@@ -103,13 +103,20 @@ class ServerProtocol(WebSocketServerProtocol):
         """The validator, made when Autobahn meets the first text."""
         return Utf8Validator()
 
-    def open(self, key: str, subprotocol: str | None, extension: Extension | None, headers: Mapping[str, str]) -> None:
+    def open(
+        self,
+        key: str,
+        subprotocol: str | None,
+        extension: Extension | None,
+        headers: Mapping[str, str],
+        alter: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         """Answer an opening handshake that has been checked, and agree on `subprotocol` and `extension`.
 
-        The answer also has these `headers`. Autobahn's own `succeedHandshake` writes `Upgrade: WebSocket`, while RFC
-        6455 section 4.2.2 has `websocket`. It would also choose an extension by itself, make it of its own class,
-        forget the value of `client_max_window_bits`, and take twice the time. In everything else its answer is the same
-        as this one; tests/upstream/test_autobahn.py compares the two.
+        The answer also has these `headers`, and `alter` may change it. Autobahn's own `succeedHandshake` writes
+        `Upgrade: WebSocket`, while RFC 6455 section 4.2.2 has `websocket`. It would also choose an extension by itself,
+        make it of its own class, forget the value of `client_max_window_bits`, and take twice the time. In everything
+        else its answer is the same as this one; tests/upstream/test_autobahn.py compares the two.
         """
         if extension is not None:
             self._perMessageCompress = extension
@@ -118,7 +125,8 @@ class ServerProtocol(WebSocketServerProtocol):
             self.websocket_protocol_in_use = subprotocol
             fields.append(f"Sec-WebSocket-Protocol: {subprotocol}\r\n")
         accept = b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
-        self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        answer = f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        self.sendData(answer if alter is None else alter(answer))
         self.state = self.STATE_OPEN
         self.inside_message = False
         self.current_frame = cast(Any, None)

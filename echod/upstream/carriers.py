@@ -26,6 +26,11 @@ class Carrier:
         self.has_session = transports.tls_of(layers) is not None
         """Whether a TLS session is between the connection and the socket. Its buffers grow, and can be given back."""
 
+    @property
+    def layers(self) -> Sequence[Any]:
+        """The transport that a connection was given, and what that transport wraps."""
+        return self._layers
+
     # Facts.
 
     @property

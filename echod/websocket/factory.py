@@ -22,6 +22,7 @@ from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, ServedBy,
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
+from echod.faults.opening import Failures
 from echod.http import extensions
 from echod.http.client_address import place_of
 from echod.http.paths import JSON_PATH
@@ -99,6 +100,7 @@ class EchoFactory(WebSocketServerFactory):
         self.live: dict[Connection, None] = {}
         """The live connections, in the order in which they were accepted."""
         self.numbers = Numbers()
+        self.failures = Failures(settings, clock)
         self.state = State.STARTING
         """Written by the service, until the factory drains."""
         self.counts = Counts()
@@ -198,6 +200,7 @@ class EchoFactory(WebSocketServerFactory):
         """The options for which Python has to know of each connection from its beginning."""
         settings = self.settings
         options = {
+            "--fault": settings.fault,
             "--log-messages": settings.log_messages,
             "--log-frames": settings.log_frames,
             "--max-connections-per-address": settings.max_connections_per_address is not None,

@@ -9,17 +9,19 @@ from email.utils import formatdate
 
 from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
-from echod.faults import query, stages
+from echod.faults import opening, query, stages
+from echod.http import extensions
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
 from echod.http.head_reader import HeadReader
-from echod.http.paths import INFO_PATH
+from echod.http.paths import FRAMES_PATH, INFO_PATH
 from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, NO_ROOM, Refusal, bad_request, render
 from echod.http.request import PageRequest, Request
 from echod.lane.large import Octets
 from echod.upstream import tls_sessions
 from echod.websocket import info
 from echod.websocket.compression import Deflate
+from echod.websocket.frame_report import FED, FrameReport
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import OPEN, OPENING
@@ -34,6 +36,10 @@ class Opening(Lending):
 
     is_established = False
     """Whether the opening handshake was answered with 101."""
+
+    agreed_window = (extensions.FULL_WINDOW_BITS, True)
+    """What was agreed on for permessage-deflate: the server's window in bits, and whether it keeps its context. Only a
+    connection with faults needs to know."""
 
     _head: HeadReader | None = None
     _refusal: Refusal | None = None
@@ -110,6 +116,8 @@ class Opening(Lending):
         settings = self.factory.settings
         try:
             asked = query.parse(request.query, settings)
+            if asked is not query.NONE:
+                opening.check_lasting(asked, request.query, request.fields)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
@@ -124,9 +132,8 @@ class Opening(Lending):
         """Give the connection the faults that its URL asks for, and answer now or later."""
         for name in asked.names:
             self.factory.counts.fault(name)
-        self.faulty = stages.Faulty(
-            asked, self.factory.settings.max_delayed, self.factory.clock, self.whole, self.account
-        )
+        self.faulty = stages.Faulty(asked, self.factory.settings, self.factory.clock, self.whole, self.account)
+        self.carrier = self.faulty.wrap(self.carrier)
         if not asked.handshake_delay:
             self._answer_handshake(request, asked)
             return
@@ -143,20 +150,35 @@ class Opening(Lending):
 
     def _answer_handshake(self, request: Request, asked: query.Faults) -> None:
         """Answer with 101, unless the URL asks for another status."""
-        if self.faulty is not None and self.faulty.faults.status is not None:
-            self.refuse(stages.refusal(self.faulty.faults.status))
-            return
+        if self.faulty is not None:
+            refusal = opening.asked_refusal(asked, request.fields, self.factory.failures)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         if request.path in self.factory.transforms:
             self._transform = self.factory.transforms[request.path]
+        if request.path == FRAMES_PATH:
+            settings = self.factory.settings
+            self.report = FrameReport(self.whole, settings.log_cut, self.factory.clock.seconds)
+            self.slice_size = FED
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
-        may_mirror = self._transform is None and self.faulty is None
-        agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        may_mirror = self._transform is None and self.faulty is None and self.report is None
+        may_deflate = bool(request.extensions) and (self.faulty is None or not asked.forbids_deflate)
+        agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
+        if agreed is None and self.faulty is not None and asked.needs_deflate:
+            self.refuse(bad_request(f"the parameter {asked.needs_deflate} needs an offer of permessage-deflate"))
+            return
         subprotocol = request.subprotocols[0] if request.subprotocols else None
+        if self.faulty is not None and asked.subprotocol is not None:
+            subprotocol = asked.subprotocol or None
+        alter = None if self.faulty is None else self.faulty.answer
         if agreed is None:
-            self.open(request.key, subprotocol, None, {})
+            self.open(request.key, subprotocol, None, {}, alter)
         else:
             extension = Deflate(agreed.terms, self.factory.settings, self.account)
-            self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer})
+            if self.faulty is not None:
+                self.agreed_window = (extensions.promised_window_bits(agreed.answer), agreed.terms.server_keeps_context)
+            self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer}, alter)
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
         if self.faulty is not None:
@@ -171,7 +193,8 @@ class Opening(Lending):
         # own time.
         self.since = self.seen_at if self.faulty is None else self.factory.clock.seconds()
         self.factory.established(self.whole)
-        if self._transform is None and self.faulty is None and not self.factory.settings.tells_each_message:
+        only_echoes = self._transform is None and self.faulty is None and self.report is None
+        if only_echoes and not self.factory.settings.tells_each_message:
             self._codec = self.factory.codec
         self.carrier.register(self)
 
@@ -245,7 +268,8 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
         self._forget_head()  # because the close may take long
         if refusal.status:
-            self.sendData(render(refusal, formatdate(usegmt=True)))
+            octets = render(refusal, formatdate(usegmt=True))
+            self.sendData(octets if self.faulty is None else self.faulty.answer(octets))
         self.dropConnection()
 
     def note_early_end(self, reason: BaseException | None) -> None:
