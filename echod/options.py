@@ -37,7 +37,7 @@ from echod.core.quantities import (
 )
 from echod.faults.query import FaultError, names_in
 from echod.faults.query import parse as parse_query
-from echod.faults.table import PARAMETERS
+from echod.faults.table import CAPS, PARAMETERS
 from echod.help import make_parser
 from echod.lane import native
 from echod.net import proxy_header
@@ -124,17 +124,30 @@ def parse_ready_file(text: str) -> str:
 
 
 def parse_fault(text: str) -> str:
-    """Return a query that is right by itself, without its `?`; raises `ValueError`. Whether its values are within the
-    caps of the other options is judged for each connection."""
+    """Return a query of known parameters, without its `?`; raises `ValueError`. Their values depend on other
+    options."""
     query = text.removeprefix("?")
     unknown = names_in(query) - PARAMETERS.keys()
     if unknown or not query:
         raise ValueError("is not a query of known parameters, such as close=1001&after=3")
-    try:
-        parse_query(query, Settings())
-    except FaultError as error:
-        raise ValueError(f"is refused: {error}") from None
     return query
+
+
+def parse_cap(text: str) -> tuple[str, float]:
+    """Return a setting that caps faults, and its stricter value; raises `ValueError`.
+
+    The defaults are the largest for which no connection takes long or much from the others, so no cap can be looser.
+    """
+    name, _, value = text.partition("=")
+    setting = name.replace("-", "_")
+    if name not in FAULT_CAPS:
+        raise ValueError(f"is not NAME=VALUE, with one of these names: {', '.join(FAULT_CAPS)}")
+    default = getattr(_DEFAULT, setting)
+    is_duration = isinstance(default, float)
+    cap: float = parse_positive_duration(value) if is_duration else parse_size(value)
+    if cap < default if name.startswith("min-") else cap > default:
+        raise ValueError(f"is not as strict as {format_duration(default) if is_duration else format_size(default)}")
+    return setting, cap
 
 
 _DEFAULT = Settings()
@@ -227,12 +240,16 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
 """The options that take one value: what parses the value, and the option's help."""
 
 
+FAULT_CAPS = tuple(name for name in (cap.replace("_", "-") for cap in CAPS) if name not in _VALUES)
+"""The caps that `--fault-cap` sets. One of the others has an option of its own."""
+
 HANDLED: Mapping[str, str] = {
     "port": "ENDPOINT to listen on; `systemd`: its sockets, the default if there are any; may be repeated [tcp:8080]",
     "admin": "ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]",
     "admin-host": (
         "extra NAME of the admin site, beside IP addresses and localhost; others: HTTP 421; may be repeated [none]"
     ),
+    "fault-cap": "CAP of faults to make stricter, such as max-bomb=16MiB; may be repeated [none]",
     "origin": ("PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"),
     "help": "show this help and exit",
     "version": "show the version and exit",
@@ -275,6 +292,7 @@ class Options(usage.Options):
         self["admin"] = []
         self["admin-host"] = []
         self["origin"] = []
+        self["fault-cap"] = []
 
     def opt_port(self, endpoint: str) -> None:
         """Add an endpoint to listen on."""
@@ -293,6 +311,10 @@ class Options(usage.Options):
     def opt_origin(self, pattern: str) -> None:
         """Add a pattern of allowed origins."""
         self["origin"].append(pattern)
+
+    def opt_fault_cap(self, cap: str) -> None:
+        """Add a cap of faults."""
+        self["fault-cap"].append(cap)
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
         """Return the help."""
@@ -385,11 +407,13 @@ class Options(usage.Options):
         self.observer: Limiter | None = observer
 
     def _be_daemon(self) -> None:
-        if self["no-faults"] and self["fault"] is not None:
-            raise usage.UsageError("--fault has no effect with --no-faults")
+        for name in ("fault", "fault-cap"):
+            if self["no-faults"] and self[name]:
+                raise usage.UsageError(f"--{name} has no effect with --no-faults")
         sockets = endpoints.passed_descriptors()
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
+        self._check_faults()
         self._check_folders()
         self._check_files_to_write()
         self._check_shares()
@@ -440,6 +464,15 @@ class Options(usage.Options):
             raise usage.UsageError(
                 f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none"
             )
+
+    def _check_faults(self) -> None:
+        settings = self.settings
+        if settings.min_ping > settings.max_ping:
+            raise usage.UsageError("--fault-cap min-ping is more than max-ping")
+        try:
+            parse_query("", settings)
+        except FaultError as error:
+            raise usage.UsageError(f"--fault {settings.fault!r} is refused: {error}") from None
 
     def _check_folders(self) -> None:
         twistd: Any = self.parent or {}  # or twist, which changes no folder
@@ -519,6 +552,7 @@ class Options(usage.Options):
             log_frames=bool(self["log-frames"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,
+            **dict(self._checked("fault-cap", cap, parse_cap) for cap in self["fault-cap"]),
         )
 
     def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:

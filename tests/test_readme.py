@@ -80,6 +80,8 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """Return an option's default as docs/operating.md must write it, or nothing for an option that only prints."""
     plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
+    if option == "fault-cap":
+        return "none"
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")

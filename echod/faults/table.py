@@ -610,7 +610,8 @@ PARAMETERS: dict[str, Parameter] = {row.name: row for row in ROWS}
 
 BY_ATTRIBUTE: dict[str, Parameter] = {row.attribute: row for row in PARAMETERS.values()}
 
-CAPS: tuple[str, ...] = tuple(
-    dict.fromkeys(cap for row in PARAMETERS.values() for cap in (*row.kind.caps(), *filter(None, [row.most])))
+CAPS: tuple[str, ...] = (
+    *dict.fromkeys(cap for row in PARAMETERS.values() for cap in (*row.kind.caps(), *filter(None, [row.most]))),
+    *("max_stall", "max_fault_head"),
 )
-"""The settings that limit values."""
+"""The settings that limit values, and those that limit what parameters without a number do."""

@@ -122,7 +122,7 @@ LIMITS = (
     ),
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
     *(cap for cap in CAPS if cap != "max_message_size"),
-    *("max_delayed", "max_stall"),
+    "max_delayed",
 )
 """The settings that are shown: the limits that a client can meet."""
 

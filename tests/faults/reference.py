@@ -32,6 +32,10 @@ an `Origin`, or with this server's own: any web page may open a WebSocket here. 
 gives only fields that are known to leave nothing behind: `X-…`, `Sec-WebSocket-…`, `Retry-After` and the like. A text
 with a control character is refused, so no text can split an answer.
 
+A cap can be stricter than what stands here: `--fault-cap max-bomb=16MiB`. The same goes for two caps of parameters that
+take no number: `max-stall` (of `stall`, and of `close-reply`) and `max-fault-head` (of `head=endless`).
+`--max-message-size` is an option of its own.
+
 With `--fault QUERY` every connection has these parameters, unless its own URL names them: for clients whose URL can't
 be changed. With `--no-faults` echod ignores them all.
 """
@@ -66,8 +70,10 @@ refused with HTTP 400 if the client does not offer it.
 
 def _section(row: Parameter) -> str:
     settings = Settings()
+    caps = [name.replace("_", "-") for name in (*row.kind.caps(), *filter(None, [row.most]))]
     facts = [
         ["value", row.kind.value(settings)],
+        *([["caps" if len(caps) > 1 else "cap", ", ".join(f"`{cap}`" for cap in caps)]] if caps else []),
         ["a conforming client", row.client],
         *([["source", row.rfc]] if row.rfc else []),
         *([["only with", " or ".join(f"`{name}`" for name in row.needs)]] if row.needs else []),
