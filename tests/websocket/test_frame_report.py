@@ -143,5 +143,11 @@ def test_a_drain_within_a_frame_tells_of_it(peer: Peer) -> None:
     assert peer.send(client_frame(TEXT, b"tea")[-1:]) == b""
 
 
+def test_a_drain_between_frames_tells_of_none(peer: Peer) -> None:
+    assert len(told(peer, client_frame(TEXT, b"tea"))) == 1
+    peer.protocol.go_away(at_once=True)
+    assert peer.take() == b"\x88\x0c\x03\xe9going away"
+
+
 def test_a_lost_connection_is_freed_at_once(clock: Clock) -> None:
     assert_freed_at_once(clock, lambda peer: peer.send(handshake("/frames") + client_frame(TEXT)))
