@@ -16,6 +16,7 @@ BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
 DOCS := .venv-docs
+CLIENTS := .venv-clients
 PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -UNDEBUG -g -O1
@@ -48,7 +49,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check conformance system soak fuzz native instructions test-sanitized
-.PHONY: bench compatibility dist deb docs clean
+.PHONY: bench clients compatibility dist deb docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -104,6 +105,9 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests with the C code un
 bench: $(VENV)/.test  ## measure echod and other servers, up to 75 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+clients: $(VENV)/.test $(NODE)/.done $(CLIENTS)/.done  ## see what real clients make of each fault, in docs/clients.md
+	$(BIN)/python -m tests.interop.survey
+
 compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each Python, reactor, Autobahn and Twisted (NOX=arguments)
 	$(BIN)/nox $(NOX)
 
@@ -132,8 +136,8 @@ docs: $(DOCS)/.done  ## make a site of the documents, in build/docs/
 	$(DOCS)/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) $(DOCS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache \
-	  .hypothesis $(NODE) echod/lane/native/*.so
+	rm -rf $(VENV) $(TOOLS) $(DOCS) $(CLIENTS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache \
+	  .ruff_cache .hypothesis $(NODE) echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # Set-up
@@ -159,6 +163,12 @@ $(VENV)/.test: pyproject.toml hatch_build.py $(PLUGIN) $(NATIVE) | $(VENV)/bin/p
 $(TOOLS)/.done: tests/system/requirements.txt
 	@$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --requirement $<
+	@touch $@
+
+# The clients in Python that are surveyed, some of which nothing else needs.
+$(CLIENTS)/.done: tests/interop/visitors/requirements.txt
+	@$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
 $(DOCS)/.done: docs/requirements.txt

@@ -20,8 +20,8 @@ HEAD = """\
 
 echod is wrong on demand, for the authors of clients: each parameter of a URL makes it misbehave in one way. This page
 lists them all, with the section of the RFC that is concerned, and with what a conforming client does. [url.md](url.md)
-says more of those that are late, lossy, silent or rude. echod makes this page from the table in
-`echod/faults/table.py`, with `python -m tests.faults.reference`.
+says more of those that are late, lossy, silent or rude, and [clients.md](clients.md) has what real clients did. echod
+makes this page from the table in `echod/faults/table.py`, with `python -m tests.faults.reference`.
 
 The lines run as they are, in the folder where echod was started with `make run`, with `talk.py` from
 [url.md](url.md), which shows what the Python library `websockets` does. Parameters can be combined. Most of them act

@@ -1,52 +1,76 @@
-"""What real clients make of each fault: `python -m tests.interop.survey` writes docs/clients.md.
+"""What real clients make of each fault: `make clients` writes docs/clients.md.
 
-Each client connects, sends three texts, waits a second for more, and closes. What is written down is what came to the
-server, from its own log, so that it does not depend on how a library calls things. It is evidence and no verdict.
+Each client visits each fault once (see visitors/). What is written down comes from two witnesses: the client's library,
+and the server's own log of frames. It is evidence and no verdict.
 
-Knows the table of faults and the clients. Must never judge.
+Knows the table of faults and the visitors. Must never judge.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from importlib.metadata import version
-from itertools import count
-from json import loads
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from echod.faults.bad import BAD
 from echod.faults.heads import HEADS
 from echod.faults.table import ROWS, Moment
-from echod.testing.trace import Connection, Trace, TraceError
+from echod.testing.trace import Connection, Trace
 from tests.daemon import Daemon
-from tests.interop.clients import FOLDER, Target
-from tests.interop.watchers import WATCHERS, Watch
+from tests.interop.visitors.visit import TEXTS, Visit
 
-PLACE = FOLDER.parent.parent / "docs" / "clients.md"
+ROOT = Path(__file__).parents[2]
 
-WAIT = 1.0
+VISITORS = Path(__file__).parent / "visitors"
+
+PLACE = ROOT / "docs" / "clients.md"
+
+ENVIRONMENT = ROOT / ".venv-clients"
+"""Where the clients in Python are installed (requirements.txt among the visitors)."""
+
+QUIET = 3.0
 """Seconds without a message after which a client closes."""
 
-AT_ONCE = 6
-"""Clients that run at a time."""
+AT_ONCE = 3
+"""Clients at a time."""
+
+DEADLINE = 600.0
+"""Seconds for all visits of a client."""
+
+OPTIONS = (
+    *("--log-frames", "--log-frames-rate", "100000", "--log-format", "json"),
+    *("--fault-cap", "max-stall=1m"),
+)
+"""What the daemon is started with, so that its log has every frame."""
 
 HEAD = """\
 # What clients do
 
-Each client met each fault of [faults.md](faults.md) once: it connected, sent three texts, waited for {wait:g} s, and
-closed. The tables say what came to the server after that, from echod's own log. They are evidence, and no verdict: a
-library may leave a choice to its user, and a client whose limit is longer than the wait seems to go on.
+Each client met each fault of [faults.md](faults.md) once: it connected, sent the texts `one`, `two` and `three`,
+took what came until nothing had come for {quiet:g} s, and closed. Each row has what a conforming client does, and
+then what each client did: its library said which messages came, and the server's log said how it ended. This is
+evidence, and no verdict: a library may leave a choice to its user, some deliver frames or pieces instead of
+messages, and a client whose time limit is longer than this wait seems to go on. Clients differ in what they offer:
+pycurl and websocket-client offer no permessage-deflate.
 
-- *goes on*: it sent its texts, and closed with 1000 or without a code
-- *fails with 1002*: its Close frame has this code
-- *ends TCP*: it sent no Close frame, after it had sent texts; *does not open*: it sent nothing at all
-- *stays*: it was still there at the end
+- *goes on*: the client did what it does without a fault: three messages came back, and it closed
+- *1002*: the client's Close frame had this code
+- *an error*: the library reported an error, and the client closed as it does without one
+- *ends*: the connection ended without a Close frame of the client
+- *no connection*: the library never said that the connection is open
+- *waits*: likewise, and the client gave up after {open:g} s; or, with a list, it gave up waiting for more messages, and
+  the server saw no Close frame
+- a list in brackets: the messages that the library delivered, if they were not `one two three`
 
-Measured on {date} with {versions}, by `make clients`.
+Measured on {date}, by `make clients`, with {versions}.
 """
 
 
@@ -55,76 +79,139 @@ class Case(NamedTuple):
 
     query: str
     client: str
-    has_deflate: bool = False
+    needs_deflate: bool = False
 
 
 def cases() -> Iterator[tuple[str, list[Case]]]:
     """Yield the heading and the cases of each table."""
     for moment in Moment:
         rows = [Case(row.example, row.client, row.name == "bomb") for row in ROWS if row.moment is moment]
-        yield moment, [case for case in rows if "bad=" not in case.query and "head=" not in case.query]
+        yield moment, [case for case in rows if not case.query.startswith(("bad=", "head="))]
         if moment is Moment.OPENING:
             yield "Malformed heads", [Case(f"head={name}", head.client) for name, head in HEADS.items()]
         if moment is Moment.FRAMES:
             yield "Wrong frames", [Case(f"bad={name}", bad.client, bad.needs_deflate) for name, bad in BAD.items()]
 
 
-def describe(connections: list[Connection]) -> str:
-    """Say what a client did. Several connections are those of a client that repeats a handshake."""
-    if not connections:
-        return "nothing came"
-    words = list(dict.fromkeys(_describe(connection) for connection in connections))
-    return ", then ".join(words)
+QUERIES: dict[str, Case] = {case.query: case for _, group in cases() for case in group}
+"""All cases. Some parameters share an example."""
 
 
-def _describe(connection: Connection) -> str:
-    closes = [frame.payload.split(" ")[0] for frame in connection.received if frame.type == "close"]
-    has_sent = any(frame.type in ("text", "binary") for frame in connection.received)
-    if closes:
-        return "goes on" if closes[0] in ("1000", "1001", "") else f"fails with {closes[0]}"
-    if connection.end is None:
-        return "stays"
-    return "ends TCP" if has_sent else "does not open"
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a visit."""
+
+    seen: Visit
+    """What the library saw."""
+    code: int | None
+    """The code of the Close frame that the client sent; 1005 without a code; None: it sent no Close frame."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the client did not take the connection for a good one."""
+        if not self.seen.opened:
+            return not self.seen.waited
+        return not self.seen.waited and (bool(self.seen.error) or self.code not in (1000, 1005))
+
+    def __str__(self) -> str:
+        if not self.seen.opened:
+            return "waits" if self.seen.waited else "no connection"
+        shown = " ".join(self.seen.messages[:5]) + (" …" if len(self.seen.messages) > 5 else "")
+        got = "" if tuple(self.seen.messages) == TEXTS else f" [{shown}]"
+        if self.code is None:
+            return f"{'waits' if self.seen.waited else 'ends'}{got}"
+        if self.code in (1000, 1005):
+            return f"{'an error' if self.fails else 'goes on'}{got}"
+        return f"{self.code}{got}"
 
 
-def survey(daemon: Daemon, name: str, case: Case, number: int) -> str:
-    """Let a client meet a fault, and say what came to the server."""
-    mark = f"survey={number}"
-    target = Target(f"{daemon.url}/?{case.query}&{mark}", compression=case.has_deflate)
-    with suppress(Exception):  # whatever a library raises: the log tells
-        WATCHERS[name](Watch(target, ["one", "two", "three"], WAIT, 5.0))
-    trace = Trace(daemon.folder / "daemon.log")
+def commands(python: Path) -> dict[str, tuple[str, ...]]:
+    """Return how each client is started, with this Python for those in Python."""
+    found: dict[str, tuple[str, ...]] = {
+        place.stem.removeprefix("of_").replace("_", "-"): (str(python), "-m", f"tests.interop.visitors.{place.stem}")
+        for place in sorted(VISITORS.glob("of_*.py"))
+    }
+    if (node := shutil.which("node")) is not None:
+        script = str(VISITORS / "visit.mjs")
+        found |= {name: (node, script, name) for name in ("ws", "undici")}
+        # Node has a WebSocket of its own without this option from version 22 on.
+        found["node"] = (node, "--experimental-websocket", script, "node")
+    return found
 
-    def own(found: list[Connection]) -> list[Connection]:
-        return [one for one in found if one.request.split(" ")[1].endswith(f"&{mark}")]
 
-    with suppress(TraceError):  # the connection is still there
-        trace(lambda found: own(found) and all(one.end is not None for one in own(found)), 2.0)
-    return describe(own(trace()))
+def survey(
+    clients: Mapping[str, Sequence[str]], asked: Sequence[Case], quiet: float = QUIET
+) -> tuple[dict[str, str], dict[tuple[str, str], Outcome]]:
+    """Let each client visit each fault. Return the clients' versions, and what came of each visit, by the client and
+    the query."""
+    # Not in a log file, which twistd would rotate.
+    with Daemon(*OPTIONS) as daemon, ThreadPoolExecutor(AT_ONCE) as pool:
+        pairs = [(name, case.query) for name in clients for case in asked]
+        numbers = {pair: number for number, pair in enumerate(pairs)}
+
+        def visits(name: str) -> Iterable[dict[str, object]]:
+            for case in asked:
+                number = numbers[name, case.query]
+                # A key of `fail` is of one client, and a redirect keeps the number.
+                query = case.query.replace("key=docs", f"key={name}").replace("=/", f"=/%3Fvisit={number}")
+                url = f"{daemon.url}/?{query}&visit={number}"
+                yield {"number": number, "url": url, "deflate": case.needs_deflate, "quiet": quiet}
+
+        told = dict(zip(clients, pool.map(lambda name: _run(clients[name], visits(name)), clients), strict=True))
+        connections = {
+            int(mark[1]): connection
+            for connection in Trace(daemon.folder / "output")()
+            if (mark := re.search(r"[?&]visit=([0-9]+) ", connection.request))
+        }
+    versions = {name: lines[0] for name, lines in told.items()}
+    seen = {
+        visit.number: visit for lines in told.values() for visit in (Visit(**json.loads(line)) for line in lines[1:])
+    }
+    return versions, {key: Outcome(seen[number], _code(connections.get(number))) for key, number in numbers.items()}
+
+
+def _run(command: Sequence[str], visits: Iterable[dict[str, object]]) -> list[str]:
+    """Run a client, and return the lines that it wrote."""
+    done = subprocess.run(
+        command,
+        input="".join(f"{json.dumps(visit)}\n" for visit in visits),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # libraries warn there of what they meet
+        text=True,
+        cwd=ROOT,
+        timeout=DEADLINE,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def _code(connection: Connection | None) -> int | None:
+    """Return the code of the Close frame that a client sent."""
+    closes = [frame.payload for frame in connection.received if frame.type == "close"] if connection else []
+    if not closes:
+        return None
+    code = closes[0].split(" ")[0]
+    return int(code) if code.isdecimal() else 1005
 
 
 def make() -> str:
     """Run all clients, and return the text of the page."""
-    versions = {"websockets": version("websockets"), "aiohttp": version("aiohttp"), "ws": _version_of_ws()}
-    told = ", ".join(f"{name} {number}" for name, number in versions.items())
+    clients = commands(ENVIRONMENT / "bin" / "python")
+    versions, outcomes = survey(clients, tuple(QUERIES.values()))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    parts = [HEAD.format(wait=WAIT, date=date, versions=told)]
-    numbers = count(1)
-    options = ("--log-frames", "--log-frames-rate", "100000", "--log-format", "json")
-    with Daemon(*options, has_log_file=True) as daemon, ThreadPoolExecutor(AT_ONCE) as pool:
-        for title, group in cases():
-            jobs = [[pool.submit(survey, daemon, name, case, next(numbers)) for name in WATCHERS] for case in group]
-            rows = [
-                [f"`?{case.query}`", case.client, *(job.result() for job in line)]
-                for case, line in zip(group, jobs, strict=True)
-            ]
-            parts.append(f"## {title}\n\n" + _table(["fault", "a conforming client", *WATCHERS], rows))
+    words = ", ".join(versions.values())
+    parts = [HEAD.format(quiet=QUIET, open=2 * QUIET, date=date, versions=words)]
+    for title, group in cases():
+        rows = [
+            [f"`?{case.query}`", case.client, *(_cell(str(outcomes[name, case.query])) for name in clients)]
+            for case in group
+        ]
+        parts.append(f"## {title}\n\n" + _table(["fault", "a conforming client", *clients], rows))
     return "\n".join(parts)
 
 
-def _version_of_ws() -> str:
-    place: Path = FOLDER / "node_modules" / "ws" / "package.json"
-    return str(loads(place.read_text())["version"])
+def _cell(text: str) -> str:
+    return "".join(character if character.isprintable() and character != "|" else "�" for character in text)
 
 
 def _table(titles: list[str], rows: list[list[str]]) -> str:
@@ -133,4 +220,6 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
+    if not ENVIRONMENT.exists():
+        sys.exit("run this with `make clients`, which installs the clients")
     PLACE.write_text(make())

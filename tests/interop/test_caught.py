@@ -1,0 +1,137 @@
+"""Each fault reaches real clients, and at least one of them does what docs/faults.md says a conforming client does.
+
+Five clients visit each fault once, as for docs/clients.md, which also has those that do something else. A client that
+changes its behaviour fails nothing here while another one still catches the fault.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from echod.faults.bad import BAD
+from echod.faults.heads import HEADS
+from echod.faults.table import PARAMETERS
+from tests.interop.clients import CLIENTS
+from tests.interop.survey import PLACE, QUERIES, Case, Outcome, commands, survey
+from tests.interop.visitors.visit import TEXTS, Visit
+from tests.tools import give_up
+
+NAMES = ("websockets", "aiohttp", "autobahn", "pycurl", "ws")
+"""The clients that the test suite has."""
+
+QUIET = 3.0
+"""Seconds without a message after which a client closes. What a client then reports too late, another one may report
+in time."""
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[tuple[str, str], Outcome]:
+    if (missing := CLIENTS["ws"].missing()) is not None:
+        give_up(missing)
+    found = commands(Path(sys.executable))
+    return survey({name: found[name] for name in NAMES}, tuple(QUERIES.values()), QUIET)[1]
+
+
+def goes_on(one: Outcome) -> bool:
+    """Tell whether all messages came back."""
+    return tuple(one.seen.messages) == TEXTS and one.code in (1000, 1005)
+
+
+def gets(*messages: str) -> Callable[[Outcome], bool]:
+    """Return what tells whether these messages came, and no others."""
+    return lambda one: tuple(one.seen.messages) == messages
+
+
+def reports(code: int) -> Callable[[Outcome], bool]:
+    """Return what tells whether the library reports this close code."""
+    return lambda one: one.seen.code == code
+
+
+def opens(one: Outcome) -> bool:
+    """Tell whether the connection was open."""
+    return one.seen.opened
+
+
+def waits(one: Outcome) -> bool:
+    """Tell whether the client gave up waiting for an answer, or for a message."""
+    return one.seen.waited
+
+
+CATCHES: dict[str, Callable[[Outcome], bool]] = {
+    "status=302&location=/": lambda one: opens(one) or one.fails,
+    "drop=0.5": lambda one: opens(one) and set(one.seen.messages) <= set(TEXTS),
+    "drop=0.5&seed=7": gets("three"),
+    "mutate=2&seed=7": gets("one", "uwo", "three"),
+    "greeting=hello": gets("hello", *TEXTS),
+    "greeting=hello&greeting-delay=500ms": lambda one: sorted(one.seen.messages) == sorted(("hello", *TEXTS)),
+    "every=200ms&count=3": lambda one: [text for text in one.seen.messages if text.isdecimal()] == ["1", "2", "3"],
+    "burst=3&size=8": gets("1 xxxxxx", "2 xxxxxx", "3 xxxxxx", *TEXTS),
+    "cut=3": lambda one: reports(1006)(one) and not one.seen.messages,
+    "read-rate=100": opens,
+    "close=1001&reason=bye&after=3": lambda one: reports(1001)(one) and gets(*TEXTS)(one),
+    "close=1001&reason=bye": reports(1001),
+    "close=1001&after=3": lambda one: reports(1001)(one) and gets(*TEXTS)(one),
+    "abort&after=1": lambda one: reports(1006)(one) and gets("one")(one),
+    "stall&after=1": lambda one: waits(one) and gets("one")(one),
+    "head=no-blank-line": waits,
+    "head=folded": opens,
+    "head=non-ascii": opens,
+    "bad=unfinished": lambda one: waits(one) and not one.seen.messages,
+    "bad=behind-close": lambda one: reports(1000)(one) and not one.seen.messages,
+}
+"""How a client shows that it has met a fault, where it neither fails nor goes on."""
+
+
+def catches(case: Case, one: Outcome) -> bool:
+    """Tell whether a client does what a conforming client does."""
+    if case.query in CATCHES:
+        return CATCHES[case.query](one)
+    if case.client.startswith("Fails the connection, with"):
+        return one.code in [int(code) for code in re.findall(r"\b1[0-9]{3}\b", case.client)]
+    if case.client.startswith(("Fails", "Repeats", "Opens, or fails")):
+        return one.fails
+    return goes_on(one)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_client_catches_it(outcomes: dict[tuple[str, str], Outcome], query: str) -> None:
+    found = {name: outcomes[name, query] for name in NAMES}
+    assert any(catches(QUERIES[query], one) for one in found.values()), {
+        name: (str(one), one.seen.error) for name, one in found.items()
+    }
+
+
+def test_every_fault_is_visited() -> None:
+    asked = "&".join(QUERIES)
+    assert all(re.search(rf"(?:^|&){name}\b", asked) for name in PARAMETERS)
+    assert {f"bad={name}" for name in BAD} | {f"head={name}" for name in HEADS} <= QUERIES.keys()
+
+
+def test_the_page_has_each_fault_as_the_table_has_it() -> None:
+    text = PLACE.read_text()
+    for case in QUERIES.values():
+        assert f"| `?{case.query}` | {case.client} | " in text, f"{case.query}: run `make clients`"
+
+
+@pytest.mark.parametrize(
+    ("opened", "waited", "messages", "code", "text", "fails"),
+    [
+        (False, True, [], None, "waits", False),
+        (False, False, [], None, "no connection", True),
+        (True, True, [*TEXTS], 1000, "goes on", False),
+        (True, True, [*TEXTS], None, "waits", False),
+        (True, True, ["a"], 1005, "goes on [a]", False),
+        (True, False, [], 1002, "1002 []", True),
+        (True, False, [], 1000, "an error []", True),
+        (True, False, ["a"] * 6, None, "ends [a a a a a …]", True),
+    ],
+)
+def test_words(opened: bool, waited: bool, messages: list[str], code: int | None, text: str, fails: bool) -> None:
+    one = Outcome(Visit(1, "ws://localhost/", False, 1, opened, messages, waited, "an error" if fails else ""), code)
+    assert str(one) == text
+    assert one.fails == fails
