@@ -22,7 +22,10 @@ async def visit(seen: Visit) -> None:
         for text in TEXTS:
             await client.send_str(text)
         try:
-            while (got := await client.receive(seen.quiet)).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            while (got := await client.receive(seen.patience)).type in (
+                aiohttp.WSMsgType.TEXT,
+                aiohttp.WSMsgType.BINARY,
+            ):
                 seen.take(got.data)
             if got.type is aiohttp.WSMsgType.ERROR:
                 seen.fail(got.data)

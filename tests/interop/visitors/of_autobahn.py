@@ -60,7 +60,7 @@ async def visit(seen: Visit) -> None:
             await asyncio.wait_for(came.wait(), patience)
         except TimeoutError:
             seen.waited = True
-        patience = seen.quiet
+        patience = seen.patience
     if seen.waited:
         protocol.sendClose(1000)
         await asyncio.wait_for(gone.wait(), 2 * seen.close_timeout)

@@ -36,7 +36,7 @@ async def visit(seen: Visit) -> None:
     while not gone.done() and not seen.waited:
         came.clear()
         more = asyncio.ensure_future(came.wait())
-        done, _ = await asyncio.wait((more, gone), timeout=seen.quiet, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((more, gone), timeout=seen.patience, return_when=asyncio.FIRST_COMPLETED)
         seen.waited = not done
         more.cancel()
     if seen.waited:

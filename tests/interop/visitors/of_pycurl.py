@@ -43,7 +43,7 @@ def _visit(seen: Visit) -> None:
 
 def _receive(seen: Visit, handle: pycurl.Curl) -> None:
     socket, message = handle.getinfo(pycurl.ACTIVESOCKET), b""
-    quiet = time.monotonic() + seen.quiet
+    quiet = time.monotonic() + seen.patience
     while True:
         try:
             data, meta = handle.ws_recv(2**16)
@@ -63,7 +63,7 @@ def _receive(seen: Visit, handle: pycurl.Curl) -> None:
             if not meta.bytesleft and not meta.flags & pycurl.WS_CONT:
                 seen.take(message)
                 message = b""
-                quiet = time.monotonic() + seen.quiet
+                quiet = time.monotonic() + seen.patience
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ async def visit(seen: Visit) -> None:
     try:
         for text in TEXTS:
             await client.write_message(text)
-        while (message := await asyncio.wait_for(client.read_message(), seen.quiet)) is not None:
+        while (message := await asyncio.wait_for(client.read_message(), seen.patience)) is not None:
             seen.take(message)
     except TimeoutError:
         seen.waited = True
     finally:
         client.close()
-        await asyncio.sleep(seen.close_timeout)  # it has nothing to wait for its end with
+        await asyncio.sleep(1)  # it has nothing to wait for its end with
         seen.code = client.close_code
 
 

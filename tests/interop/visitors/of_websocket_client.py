@@ -26,7 +26,7 @@ def _visit(seen: Visit) -> None:
     try:
         for text in TEXTS:
             client.send(text)
-        quiet = time.monotonic() + seen.quiet
+        quiet = time.monotonic() + seen.patience
         while time.monotonic() < quiet:
             opcode, data = client.recv_data(control_frame=True)  # otherwise pings keep it from its time limit
             if opcode == websocket.ABNF.OPCODE_CLOSE:
@@ -34,7 +34,8 @@ def _visit(seen: Visit) -> None:
                 return
             if opcode in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
                 seen.take(data)
-                quiet = time.monotonic() + seen.quiet
+                quiet = time.monotonic() + seen.patience
+                client.settimeout(seen.patience)
         seen.waited = True
     except websocket.WebSocketTimeoutException:
         seen.waited = True

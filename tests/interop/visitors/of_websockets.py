@@ -25,7 +25,7 @@ async def visit(seen: Visit) -> None:
             for text in TEXTS:
                 await client.send(text)
             while True:
-                seen.take(await asyncio.wait_for(client.recv(), seen.quiet))
+                seen.take(await asyncio.wait_for(client.recv(), seen.patience))
         except TimeoutError:
             seen.waited = True
         except ConnectionClosedOK:

@@ -1,26 +1,31 @@
-// Does for the clients of Node what visit.py does for those of Python: `node visit.mjs ws|undici|node`. All three have
-// the interface of browsers. undici's client and Node's own always offer permessage-deflate.
+// Does for the clients of Node what visit.py does for those of Python: `node visit.mjs ws|undici`. Both have the
+// interface of browsers. undici's client, which Node also has built in, always offers permessage-deflate.
 // Must never know what is expected of a client.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import process, { argv, stdin, stdout, versions } from "node:process";
+import process, { argv, stdin, stdout } from "node:process";
 
 const TEXTS = ["one", "two", "three"];
 const AT_ONCE = 25;
+const SETTLED = 1;
 const SHOWN = 24;
 
 const visits = new AsyncLocalStorage();
 const kind = argv[2];
 const require = createRequire(import.meta.url);
-const Client = kind === "node" ? globalThis.WebSocket : require(kind).WebSocket;
-const version = kind === "node" ? versions.node : require(`${kind}/package.json`).version;
+const Client = require(kind).WebSocket;
+const { version } = require(`${kind}/package.json`);
 const tell = (line) => stdout.write(`${line}\n`);
 
 function visit(asked) {
   const seen = { ...asked, opened: false, messages: [], waited: false, error: "", code: null };
-  return visits.run(seen, () => new Promise((resolve) => {
+  return visits.run(seen, () => meet(asked, seen));
+}
+
+function meet(asked, seen) {
+  return new Promise((resolve) => {
     let timer;
     const wait = (seconds, then) => {
       clearTimeout(timer);
@@ -35,10 +40,10 @@ function visit(asked) {
       wait(asked.quiet / 2, end);
       client.close(1000);
     };
-    const options = { perMessageDeflate: asked.deflate, handshakeTimeout: 2000 * asked.quiet };
+    const options = { perMessageDeflate: asked.deflate, handshakeTimeout: 1000 * asked.quiet };
     const client = kind === "ws" ? new Client(asked.url, options) : new Client(asked.url);
     client.binaryType = "arraybuffer";
-    wait(2 * asked.quiet, () => {
+    wait(asked.quiet, () => {
       seen.waited = true;
       client.close();
       end();
@@ -51,17 +56,18 @@ function visit(asked) {
     client.addEventListener("message", ({ data }) => {
       const text = typeof data === "string" ? data : new TextDecoder().decode(data.slice(0, 4 * SHOWN));
       seen.messages.push(text.length <= SHOWN ? text : `${text.slice(0, SHOWN)}…`);
-      if (!seen.waited) wait(asked.quiet, leave);
+      if (!seen.waited) wait(seen.messages.includes(TEXTS.at(-1)) ? SETTLED : asked.quiet, leave);
     });
     client.addEventListener("error", (event) => {
-      seen.error = String(event.message || event.error?.message || "error").slice(0, 200);
+      seen.error ||= String(event.message || event.error?.message || "error").slice(0, 200);
       if (seen.opened === false && /timeout|timed out/i.test(seen.error)) seen.waited = true;
+      if (!seen.opened) end();
     });
     client.addEventListener("close", ({ code }) => {
       seen.code = code;
       end();
     });
-  }));
+  });
 }
 
 // An exception that a client raises where nobody can catch it. It would end all visits.

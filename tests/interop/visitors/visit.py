@@ -1,9 +1,9 @@
 """What all visitors in Python share: they read from standard input what to visit, and write what they saw.
 
 The first line of output is the library's name and version. Then each line of input is one visit, as JSON: `number`,
-`url`, `deflate` (whether to offer permessage-deflate), and `quiet` (the seconds without a message after which the
-client closes). A visitor connects, sends three texts, takes what comes, and closes. Each visit ends with a line of
-output, also JSON: the fields of `Visit`.
+`url`, `deflate` (whether to offer permessage-deflate), and `quiet` (the seconds without an answer or a message after
+which the client gives up). A visitor connects, sends three texts, takes what comes, and closes. Each visit ends with a
+line of output, also JSON: the fields of `Visit`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ TEXTS = ("one", "two", "three")
 
 AT_ONCE = 25
 """Visits of one client at a time."""
+
+SETTLED = 1.0
+"""Seconds in which a message may follow when the client's own have come back."""
 
 SHOWN = 24
 """Characters of a message that are told."""
@@ -48,7 +51,12 @@ class Visit:
     @property
     def open_timeout(self) -> float:
         """Seconds after which the client gives up on the opening handshake."""
-        return 2 * self.quiet
+        return self.quiet
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which the client gives up on the next message: fewer when its own have come back."""
+        return min(SETTLED, self.quiet) if TEXTS[-1] in self.messages else self.quiet
 
     @property
     def close_timeout(self) -> float:
