@@ -464,13 +464,14 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_ready_file_says_where_it_serves(workers: str, program: Program, tmp_path: Path) -> None:
     path = tmp_path / "ready.json"
-    path.write_text('{"urls": []}')  # of an earlier start
+    earlier = '{"urls": []}'
+    path.write_text(earlier)
     ports = ["tcp:0", "throwaway:0", f"unix:{tmp_path / 'socket'}"]
     words = [*(word for port in ports for word in ("--port", port)), "--admin", "tcp:0:interface=127.0.0.1"]
     command = [*COMMANDS[program], WORDS[program], *words, "--workers", workers, "--ready-file", str(path)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: path.exists() and path.read_text() != '{"urls": []}', "the ready file")
+            wait_until(lambda: path.exists() and path.read_text() != earlier, "the ready file")
             found = json.loads(path.read_text())
             assert (found["pid"], found["version"]) == (process.pid, __version__)
             for url in found["urls"][:2]:

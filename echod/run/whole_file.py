@@ -15,6 +15,9 @@ Identity = tuple[int, int, int]
 """What no two files have in common: the device, the inode and the time of the last change. The inode alone would not
 do: ext4 gives the inode of a file that was removed to the next new one."""
 
+MOST_READ = 65536
+"""Bytes of an old file that are looked at. What echod writes is smaller."""
+
 
 def write(path: Path, octets: bytes) -> Identity:
     """Write a file that all users may read, whatever the umask is, or leave what is there; raises `OSError`.
@@ -38,10 +41,6 @@ def write(path: Path, octets: bytes) -> Identity:
 def identify(path: Path) -> Identity:
     """Return the identity of the file that is at a path now; raises `OSError`."""
     return _identity(path.stat())
-
-
-MOST_READ = 65536
-"""Bytes of an old file that are looked at. What echod writes is smaller."""
 
 
 def fault(path: Path, is_own: Callable[[bytes], bool]) -> str | None:

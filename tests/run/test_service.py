@@ -37,7 +37,7 @@ from echod.net.tls.endpoint import thrown_away
 from echod.net.tls.throwaway import Authority
 from echod.run import whole_file
 from echod.run.process import CannotStartError
-from echod.run.ready import ReadyFile
+from echod.run.ready import ReadyFile, is_own
 from echod.run.service import EchoService
 from echod.run.systemd import Notifier
 from echod.settings import Settings
@@ -53,6 +53,11 @@ def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
     settings = Settings(ports=ports, drain_timeout=5)
     endpoints = [(port, serverFromString(REAL, port)) for port in ports]
     return EchoService(settings, endpoints, reactor, **({"take_signals": False} | options))
+
+
+def full(*_: object) -> None:
+    """Write nothing, because the disk is full."""
+    raise OSError(ENOSPC, os.strerror(ENOSPC))
 
 
 def address(lines: list[str]) -> tuple[str, int]:
@@ -313,6 +318,7 @@ def test_the_ready_file_is_there_while_it_serves(certificate: Certificate, tmp_p
         "pid": os.getpid(),
         "version": __version__,
     }
+    assert is_own(path.read_bytes()), "or a daemon that was killed could not start again"
     stopped = service.stopService()
     assert not path.exists()
     yield stopped
@@ -327,9 +333,6 @@ def test_a_ready_file_that_can_not_be_written_ends_the_start(
     monkeypatch.setattr("echod.run.service.fail_at_exit", lambda: fails.append(True))
     fake = FakeReactor()
     service = make(reactor=fake, ready_file=ReadyFile(str(tmp_path / "ready.json")))
-
-    def full(*_: object) -> None:
-        raise OSError(ENOSPC, os.strerror(ENOSPC))
 
     monkeypatch.setattr(whole_file, "write", full)
     service.startService()
@@ -548,23 +551,21 @@ def test_an_authority_file_that_cant_be_written_ends_the_start(
 ) -> None:
     path = tmp_path / "authority.pem"
 
-    def refused() -> str:
+    def refused(path: Path) -> str:
         service = EchoService(Settings(authority_file=str(path)), [], REAL, take_signals=False)
         with pytest.raises(CannotStartError):
             service.startService()
         return lines[-1]
 
+    assert refused(tmp_path / "no" / "authority.pem").endswith(" is in a folder that does not exist")
     path.write_text("a key")
     told = f"--authority-file {path} is a file that echod has not written: remove it, or choose another path"
-    assert refused() == told
+    assert refused(path) == told
     assert path.read_text() == "a key"
     path.unlink()
 
-    def full(*_: object) -> None:
-        raise OSError(ENOSPC, os.strerror(ENOSPC))
-
     monkeypatch.setattr(whole_file, "write", full)
-    assert refused() == f"can't write --authority-file {path}: No space left on device"
+    assert refused(path) == f"can't write --authority-file {path}: No space left on device"
 
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:
