@@ -60,8 +60,10 @@ class Upkeep(Closing):
 
     def count_pending(self) -> int:
         """Return how many written bytes the peer's side has not taken yet."""
-        leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
-        return leased + self.account.tasks + self.carrier.unsent + self.carrier.unacknowledged
+        if self.lease is not None:  # it begins only when nothing waits here
+            assert self.factory.lane is not None
+            return self.factory.lane.count_pending(self.whole)
+        return self.account.tasks + self.carrier.unsent + self.carrier.unacknowledged
 
     def ping(self) -> None:
         """Ask the client for a sign of life."""

@@ -121,6 +121,62 @@ def test_what_is_pending_is_not_asked_for_while_nothing_comes() -> None:
     assert [time // (INTERVAL / LOOKS) for time in counted] == [1, LOOKS]
 
 
+class CountedConnection(FakeConnection):
+    """Counts how often it is looked at: each look asks for the last sign of life."""
+
+    asked: set[float]
+
+    @property
+    def last_seen(self) -> float:
+        self.asked.add(self.clock.seconds())
+        return self._last_seen
+
+    @last_seen.setter
+    def last_seen(self, now: float) -> None:
+        self._last_seen = now
+
+    def __init__(self, clock: Clock) -> None:
+        self.asked = set()
+        super().__init__(clock)
+
+
+def count_looks(is_idle: bool, seconds: float) -> CountedConnection:
+    """Look for so long at a connection that answers pings, or that sends something all the time."""
+    clock = Clock()
+    keepalive, connection = Keepalive(Ticker(clock), INTERVAL, TIMEOUT), CountedConnection(clock)
+    keepalive.watch(connection)
+    for _ in range(round(seconds * 8)):
+        pings = len(connection.pings)
+        clock.advance(0.125)
+        if not is_idle or len(connection.pings) > pings:
+            connection.last_seen, connection.octets = clock.seconds(), 0
+    return connection
+
+
+def test_an_idle_connection_gets_few_looks() -> None:
+    connection = count_looks(True, 20 * INTERVAL)
+    assert len(connection.pings) >= 15
+    # The look that finds the pong, one that is due just before the ping, and the one that pings.
+    assert len(connection.asked) <= 3 * len(connection.pings) + 2
+
+
+def test_a_connection_that_talks_gets_few_looks() -> None:
+    connection = count_looks(False, 20 * INTERVAL)
+    assert connection.pings == []
+    assert len(connection.asked) <= 25
+
+
+@pytest.mark.parametrize("last", range(0, 50, 3))
+def test_silence_is_pinged_in_time_whenever_it_begins(last: int) -> None:
+    clock, _, connection = make()
+    for _ in range(last):
+        pump(clock, 1)
+        connection.last_seen = clock.seconds()
+    silent_since = connection.last_seen
+    pump(clock, 2 * INTERVAL)
+    assert INTERVAL <= connection.pings[0] - silent_since <= INTERVAL + INTERVAL / LOOKS + 0.3
+
+
 def test_what_was_written_without_a_read_is_no_reason_to_be_dropped() -> None:
     clock, _, connection = make()
     pump(clock, INTERVAL / 2)
