@@ -29,6 +29,9 @@ class Watched(Protocol):
     pending: int
     """What `count_pending` returned last; only keepalive writes it."""
 
+    seen_before_ping: float
+    """What `last_seen` was when the last ping was sent; only keepalive writes it."""
+
     def count_pending(self) -> int:
         """Return how many written bytes the peer's side has not taken yet."""
         ...
@@ -77,7 +80,7 @@ class Keepalive:
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
         is_pinged = connection in self._pinged
-        if is_pinged and now - connection.last_seen < self._interval:
+        if is_pinged and _has_shown_life(connection):
             # The pong was the last sign of life, and a proxy counts its idle time from then on, too.
             self._pinged.discard(connection)
             is_pinged = False
@@ -89,6 +92,7 @@ class Keepalive:
         _note_progress(connection, now)
         silent = now - connection.last_seen
         if silent >= self._interval:
+            connection.seen_before_ping = connection.last_seen
             connection.ping()
             self._pinged.add(connection)
         (self._rests if self._may_rest(connection, silent) else self._looks).add(connection)
@@ -107,11 +111,19 @@ class Keepalive:
     def _judge(self, connection: Watched) -> None:
         if not self._timeout:
             return
-        now = self._clock.seconds()
-        _note_progress(connection, now)
-        if now - connection.last_seen >= self._timeout:
+        _note_progress(connection, self._clock.seconds())
+        if not _has_shown_life(connection):
             self._looks.discard(connection)
             connection.give_up()
+
+
+def _has_shown_life(connection: Watched) -> bool:
+    """Tell whether there was a sign of life since the last ping.
+
+    How long ago it was does not matter. The pong of a near client comes at once, so it is about as old as the timeout
+    when that is over.
+    """
+    return connection.last_seen > connection.seen_before_ping
 
 
 def _note_progress(connection: Watched, now: float) -> None:

@@ -11,6 +11,7 @@ class Upkeep(Closing):
 
     held = 0
     pending = 0
+    seen_before_ping = 0.0
     _pending_before = 0
 
     # The budget.

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from twisted.internet.task import Clock
 
-from echod.core.deadlines import Ticker
+from echod.core.deadlines import TICK, Ticker
 from echod.core.keepalive import LOOKS, Keepalive
 
 INTERVAL, TIMEOUT = 20.0, 10.0
@@ -20,6 +20,7 @@ class FakeConnection:
         self.clock = clock
         self.last_seen = clock.seconds()
         self.pending = 0
+        self.seen_before_ping = 0.0
         self.is_waiting = self.is_paused_by_url = False
         self.octets = 0
         self.pings: list[float] = []
@@ -91,6 +92,29 @@ def test_a_pong_is_a_sign_of_life_and_silence_after_it_is_pinged_again(timeout: 
     assert connection.given_up is None
     for before, after in pairwise(connection.pings):
         assert INTERVAL <= after - before <= INTERVAL + INTERVAL / LOOKS + 1
+
+
+@pytest.mark.parametrize("interval", [TICK / 2, 1.0, INTERVAL])
+@pytest.mark.parametrize("timeout", [TICK / 2, 1.0, INTERVAL / LOOKS, TIMEOUT])
+def test_a_client_that_answers_at_once_lives(interval: float, timeout: float) -> None:
+    """The next look, and the end of the timeout, may come when the pong is older than the interval or the timeout."""
+    clock, _, connection = make(interval, timeout)
+    for _ in range(round(5 * (interval + timeout) * 100)):
+        pings = len(connection.pings)
+        clock.advance(0.01)
+        if len(connection.pings) > pings:
+            clock.advance(0.001)
+            connection.last_seen, connection.octets = clock.seconds(), 0
+    assert len(connection.pings) > 2
+    assert connection.given_up is None
+
+
+def test_one_that_is_forgotten_while_it_rests_gets_no_look() -> None:
+    clock, keepalive, connection = make()
+    pump(clock, 2 * INTERVAL / LOOKS)
+    keepalive.forget(connection)
+    pump(clock, 0.1)
+    assert not clock.getDelayedCalls()
 
 
 def test_a_client_that_answers_a_ping_and_then_dies_is_found_as_soon() -> None:
