@@ -40,7 +40,9 @@ NEEDED: Names = {
     "twisted.internet.tcp:Connection": ("dataBuffer", "offset", "_aborting", "_tempDataLen"),
     "twisted.internet.tcp:Port": ("_shouldShutdown",),
     "twisted.internet.unix:Port": ("_bindPath", "_fromListeningDescriptor", "_logConnectionLostMsg", "_shouldShutdown"),
-    "twisted.protocols.tls:TLSMemoryBIOProtocol": ("_handshakeDone", "_lostTLSConnection", "_appSendBuffer"),
+    "twisted.protocols.tls:TLSMemoryBIOProtocol": (
+        *("_handshakeDone", "_lostTLSConnection", "_appSendBuffer", "_tlsShutdownFinished"),
+    ),
     "twisted.python.logfile:LogFile": ("_openFile", "_file"),
     "OpenSSL.SSL": ("_lib",),
     "OpenSSL.SSL:Context": ("_context",),
