@@ -487,6 +487,27 @@ def test_looks_that_take_long(house: House, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(looks) == 3
 
 
+def test_looks_of_a_short_interval(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a tick each guest gets one look at most, and a tick that comes while looks are under way begins no others."""
+    house = make(ping_interval=0.001, ping_timeout=0)
+    for _ in range(5):
+        house.guest()
+    looks: list[int] = []
+
+    def look(most: int) -> int:
+        looks.append(min(most, 1))
+        return looks[-1]
+
+    monkeypatch.setattr(house.hosting._door, "look", look)
+    for _ in range(10):
+        house.hosting._looked_at = house.loop.seconds() - 1
+        house.hosting._tick()
+    assert looks == [1]
+    for _ in range(20):
+        house.loop.turn()
+    assert 5 <= sum(looks) < 10  # a share is rounded up
+
+
 @pytest.mark.parametrize("count", [1, 70])
 def test_a_drain(make: Make, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Guests get their Close frame, those in the middle of a message from connections. A visitor gets a refusal when it
