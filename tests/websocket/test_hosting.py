@@ -752,6 +752,18 @@ def test_memory_is_short(make: Make) -> None:
     assert idle.receive(7) == server_frame(TEXT, b"Hello")
 
 
+def test_what_a_guest_holds_is_counted_once_when_it_becomes_a_connection(house: House) -> None:
+    """It becomes one outside of the pump's turns, and the next turn may be far away."""
+    house.guest().send(client_frame(BINARY, b"x" * 400_000)[:300_000])
+    house.loop.until(lambda: house.hosting.held > 300_000)
+    house.loop.turn()
+    budget = house.factory.budget
+    assert budget.total == house.hosting.held
+    house.recall()
+    assert house.hosting.held == 0
+    assert budget.total == budget.held == house.only.count()
+
+
 def test_a_client_that_is_gone_before_its_connection_is_made(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its end is counted as if it had been lost."""
     house.guest().send(client_frame(11, b""))
