@@ -14,7 +14,9 @@ from hpack import Encoder
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
 from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.testing import StringTransport
 
+from echod.check.http2 import Tunnel
 from echod.check.report import CheckOutcome, Step
 from echod.echo import EchoProtocol
 from echod.http.h2 import frames
@@ -169,3 +171,30 @@ async def test_silence(sent: bytes, step: Step, what: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_closes() -> None:
     await fails(Peer.read_head, Step.SETTINGS, "before its SETTINGS came", "HTTP/1.1 alone", is_http2=True)
+
+
+class Told:
+    """Notes what a tunnel tells."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def announced(self) -> None:
+        raise AssertionError
+
+    def came(self, octets: bytes) -> None:
+        raise AssertionError(octets)
+
+    def tunnel_failed(self, why: str, hint: str = "") -> None:
+        self.failures.append(f"{why}; {hint}")
+
+
+def test_a_tunnel_that_has_failed_takes_and_sends_nothing() -> None:
+    transport, told = StringTransport(), Told()
+    tunnel = Tunnel(transport, "http", told)
+    tunnel.received(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    tunnel.received(SETTINGS)
+    tunnel.loseConnection()
+    assert told.failures == ["the server answers with HTTP/1.1; perhaps: it speaks HTTP/1.1 alone on this port"]
+    assert transport.value() == b""
+    assert transport.disconnecting
