@@ -252,6 +252,10 @@ class Settings:
     max_settings: int = 50
     """SETTINGS frames in `flood_time` (CVE-2019-9515). Each gets an answer. A client sends one or two."""
 
+    max_setting_entries: int = 32
+    """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 700 bytes
+    of memory and 5 µs. nghttp2 has the same number, and HTTP/2 has nine."""
+
     max_pings: int = 500
     """PING frames in `flood_time` (CVE-2019-9512). Each gets an answer. Clients that measure bandwidth send one in a
     round trip."""

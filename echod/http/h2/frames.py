@@ -25,6 +25,9 @@ END_HEADERS = 0x4
 HEADER_SIZE = 9
 """The size of a frame's header in bytes (section 4.1)."""
 
+SETTING_SIZE = 6
+"""The size of one setting in a SETTINGS frame in bytes (section 6.5.1)."""
+
 MAX_STREAM = 0x7FFFFFFF
 """The highest stream identifier, and its bits. The bit above is reserved and ignored (section 4.1)."""
 

@@ -170,7 +170,15 @@ class House(Protocol):
 
 
 class _Connection(H2Connection):
-    MAX_CLOSED_STREAMS = 1000  # h2 keeps 65,536 of them, which take 6 MiB
+    def __init__(self, max_streams: int) -> None:
+        # h2 notes how so many streams have ended, so that what is on its way on a stream that was reset does no harm.
+        # At a time that can be no more streams than may be open. By itself h2 notes 65,536, which take 6 MiB.
+        self.MAX_CLOSED_STREAMS = max_streams
+        super().__init__(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
+
+    def drop_ended(self) -> None:
+        """Let go of the streams that have ended. h2 does it whenever it counts the open ones."""
+        _ = self.open_inbound_streams
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -209,7 +217,7 @@ class Session(TwistedProtocol):
             },
             settings.flood_time,
         )
-        self._h2 = _Connection(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
+        self._h2 = _Connection(settings.max_streams)
         self._sendable: OrderedDict[int, Stream] = OrderedDict()
         self._due: dict[Stream, None] = {}
         self._out: list[bytes] = []
@@ -377,12 +385,24 @@ class Session(TwistedProtocol):
         self._end_if_done()
 
     def _check_flood(self, frame: Frame) -> None:
+        is_late = frame.stream not in self.streams and frame.stream <= self._h2.highest_inbound_stream_id
         if frame.kind in (frames.HEADERS, frames.CONTINUATION):
             self._check_block(frame)
+            if frame.kind == frames.HEADERS and is_late:
+                self._use(WITHOUT_EFFECT)
+        elif frame.kind == frames.DATA:
+            if is_late and not frame.payload_size:
+                self._use(EMPTY)
         elif frame.kind == frames.WINDOW_UPDATE and self._window_updates:
             self._window_updates -= 1
-        elif frame.kind != frames.DATA:
+        else:
+            if frame.kind == frames.SETTINGS:
+                self._check_settings(frame.payload_size // frames.SETTING_SIZE)
             self._use(self._describe(frame))
+
+    def _check_settings(self, number: int) -> None:
+        if number > self._settings.max_setting_entries:
+            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "too many settings")
 
     def _check_block(self, frame: Frame) -> None:
         """Check a part of a header block."""
@@ -417,6 +437,7 @@ class Session(TwistedProtocol):
             case WindowUpdated(stream_id=number) if number:
                 self._line_up([self.streams[number]] if number in self.streams else [])
             case WindowUpdated() | RemoteSettingsChanged():
+                self._check_settings(len(self._h2.remote_settings))
                 self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, TABLE_SIZE)
                 self._line_up(self.streams.values())
             case RequestReceived():
@@ -516,6 +537,7 @@ class Session(TwistedProtocol):
         """Forget a stream that has ended both ways."""
         if self.streams.pop(stream.number, None) is not None:
             self._sendable.pop(stream.number, None)
+            self._h2.drop_ended()
             self._end_if_done()
 
     def disowned(self) -> None:

@@ -336,6 +336,17 @@ class TestMemory:
         made.session.pauseProducing()
         assert made.session.is_backlogged
 
+    def test_streams_that_have_ended_are_forgotten(self, clock: Clock) -> None:
+        """By itself, h2 lets go of a stream only when another one opens, and notes how 65,536 of them have ended."""
+        made = exchange(clock, max_streams=20)
+        for _ in range(3):
+            for number in [made.opened() for _ in range(20)]:
+                made.client.h2.reset_stream(number)
+            made.go()
+        h2 = made.session._h2
+        assert not h2.streams
+        assert len(h2._closed_streams) == 20
+
     def test_who_holds_more_than_a_share_waits_until_there_is_room(self, clock: Clock) -> None:
         factory = make_factory(clock, max_buffered=128 * 2**10, full_timeout=10, http2_idle=0)
         several = [exchange(clock, factory) for _ in range(2)]
@@ -456,6 +467,38 @@ class TestFloods:
                 made, WindowUpdateFrame(made.opened(), window_increment=2**31 - 1)
             ) if made.client.goaway is None else None
         assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, "too many resets")
+
+    @pytest.mark.parametrize(
+        ("frame", "why"),
+        [
+            pytest.param(DataFrame(1, b""), "too many empty DATA frames", id="DATA"),
+            pytest.param(
+                HeadersFrame(1, b"\x82", flags=["END_HEADERS"]), "too many frames without effect", id="HEADERS"
+            ),
+        ],
+    )
+    def test_frames_on_a_stream_that_was_reset(self, clock: Clock, frame: Frame, why: str) -> None:
+        """Each of them gets an RST_STREAM."""
+        made = exchange(clock, max_empty=20, max_priorities=20)
+        assert made.opened("/?abort") in made.client.resets
+        raw(made, *[frame] * 19)
+        assert made.client.goaway is None
+        raw(made, *[frame] * 2)
+        assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, why)
+
+    def test_settings_in_one_frame_cve_2020_11080(self, clock: Clock) -> None:
+        made = exchange(clock, max_setting_entries=20)
+        raw(made, frames.settings(dict.fromkeys(range(100, 110), 1)))
+        assert made.client.goaway is None
+        raw(made, frames.settings(dict.fromkeys(range(100, 121), 1)))
+        assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, "too many settings")
+
+    def test_settings_in_several_frames(self, clock: Clock) -> None:
+        made = exchange(clock, max_setting_entries=20)
+        for number in range(100, 130):
+            if made.client.goaway is None:
+                raw(made, frames.settings({number: 1}))
+        assert ended_with(made) == (ErrorCodes.ENHANCE_YOUR_CALM, "too many settings")
 
     def test_resets_at_an_ordinary_rate(self, clock: Clock) -> None:
         made = exchange(clock, max_resets=30, http2_idle=0)
