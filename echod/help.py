@@ -16,7 +16,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "limits": (
         *("max-message-size", "max-buffered", "max-connections", "max-connections-per-address", "max-request-head"),
-        "max-streams",
+        *("max-streams", "http2-limit"),
     ),
     "time limits": (
         *("handshake-timeout", "ping-interval", "ping-timeout", "close-timeout", "max-close-time", "drain-timeout"),
@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The options of each group, in the order of the help."""
 
-VALUES = re.compile(r"\b(?:ENDPOINT|NAME|PATTERN|PATH|SIZE|NUMBER|DURATION|MODE|FORMAT)\b")
+VALUES = re.compile(r"\b(?:ENDPOINT|NAME|PATTERN|PATH|SIZE|NUMBER|DURATION|MODE|FORMAT|LIMIT)\b")
 """The word in an option's help that stands for the option's value."""
 
 NOTES = """\

@@ -120,6 +120,29 @@ def parse_ready_file(text: str) -> str:
     return text if text == ready.STANDARD_OUTPUT else parse_path(text)
 
 
+HTTP2_LIMITS: Mapping[str, Callable[[str], Any]] = {
+    "max-header-list": parse_head_size,
+    "max-continuations": parse_count,
+    "max-setting-entries": parse_count,
+    "max-settings": parse_count,
+    "max-pings": parse_count,
+    "max-resets": parse_count,
+    "max-empty": parse_count,
+    "max-window-updates": parse_count,
+    "max-priorities": parse_count,
+    "flood-time": parse_positive_duration,
+}
+"""The limits that `--http2-limit` sets, and what parses the value of each."""
+
+
+def parse_http2_limit(text: str) -> tuple[str, Any]:
+    """Return the name of a setting and its value; raises `ValueError`."""
+    name, _, value = text.partition("=")
+    if name not in HTTP2_LIMITS:
+        raise ValueError(f"is not NAME=VALUE, with one of these names: {', '.join(HTTP2_LIMITS)}")
+    return name.replace("-", "_"), HTTP2_LIMITS[name](value)
+
+
 _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -225,6 +248,7 @@ HANDLED: Mapping[str, str] = {
     "admin-host": (
         "extra NAME of the admin site, beside IP addresses and localhost; others: HTTP 421; may be repeated [none]"
     ),
+    "http2-limit": "LIMIT of what an HTTP/2 client may do, such as max-resets=100; may be repeated [none]",
     "origin": ("PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"),
     "help": "show this help and exit",
     "version": "show the version and exit",
@@ -267,6 +291,7 @@ class Options(usage.Options):
         self["admin"] = []
         self["admin-host"] = []
         self["origin"] = []
+        self["http2-limit"] = []
 
     def opt_port(self, endpoint: str) -> None:
         """Add an endpoint to listen on."""
@@ -285,6 +310,10 @@ class Options(usage.Options):
     def opt_origin(self, pattern: str) -> None:
         """Add a pattern of allowed origins."""
         self["origin"].append(pattern)
+
+    def opt_http2_limit(self, limit: str) -> None:
+        """Add a limit of HTTP/2."""
+        self["http2-limit"].append(limit)
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
         """Return the help."""
@@ -512,6 +541,7 @@ class Options(usage.Options):
             log_frames=bool(self["log-frames"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,
+            **dict(self._checked("http2-limit", limit, parse_http2_limit) for limit in self["http2-limit"]),
         )
 
     def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:

@@ -241,6 +241,10 @@ class Settings:
     max_continuations: int = 16
     """CONTINUATION frames in one header block (CVE-2024-27316). 64 KiB need four of the smallest maximum size."""
 
+    max_setting_entries: int = 32
+    """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 700 bytes
+    of memory and 5 µs. nghttp2 has the same number, and HTTP/2 has nine."""
+
     flood_time: float = 30.0
     """The time in which the next six limits may be reached once. A client may use it up in a burst, and gets it back
     evenly."""
@@ -251,10 +255,6 @@ class Settings:
 
     max_settings: int = 50
     """SETTINGS frames in `flood_time` (CVE-2019-9515). Each gets an answer. A client sends one or two."""
-
-    max_setting_entries: int = 32
-    """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 700 bytes
-    of memory and 5 µs. nghttp2 has the same number, and HTTP/2 has nine."""
 
     max_pings: int = 500
     """PING frames in `flood_time` (CVE-2019-9512). Each gets an answer. Clients that measure bandwidth send one in a

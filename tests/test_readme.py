@@ -23,6 +23,7 @@ from echod.check.report import MAX_SIZE, CheckOutcome, Plan
 from echod.core import log
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
+from echod.options import HTTP2_LIMITS
 from echod.run.report import describe_lane
 from echod.serve import ServeOptions
 from echod.settings import Settings
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 CHECK = (ROOT / "docs/check.md").read_text()
+HTTP2 = (ROOT / "docs/http2.md").read_text()
 COMPRESSION = (ROOT / "docs/compression.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 PERFORMANCE = (ROOT / "docs/performance.md").read_text()
@@ -79,6 +81,8 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """Return an option's default as docs/operating.md must write it, or nothing for an option that only prints."""
     plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
+    if option == "http2-limit":
+        return "none"
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
@@ -147,6 +151,16 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"its last {settings.kept_frames} frames |" in admin
     assert f"an echo of less than {settings.min_deflated} bytes" in " ".join(COMPRESSION.split())
     assert f"its window is {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
+
+
+def test_the_limits_of_http2_are_those_in_force() -> None:
+    settings = Settings()
+    found = {cells[0].strip("`"): cells[1].removesuffix(" ¹") for cells in rows(section(HTTP2, "Limits"))[2:]}
+    for name in HTTP2_LIMITS:
+        value = getattr(settings, name.replace("-", "_"))
+        shown = format_size if name == "max-header-list" else "{:,}".format
+        assert found.pop(name) == (format_duration(value) if isinstance(value, float) else shown(value))
+    assert not found
 
 
 def test_the_options_and_statuses_of_check_are_the_real_ones() -> None:

@@ -248,7 +248,7 @@ class Session(TwistedProtocol):
         self._h2.local_settings.update(agreed)
         told: dict[SettingCodes | int, int] = {
             SettingCodes.MAX_CONCURRENT_STREAMS: settings.max_streams,
-            SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_request_head,
+            SettingCodes.MAX_HEADER_LIST_SIZE: min(settings.max_request_head, settings.max_header_list),
             **agreed,
         }
         if settings.http2 is Http2Mode.ON:

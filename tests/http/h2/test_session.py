@@ -76,6 +76,10 @@ class TestSettings:
         }
         assert made.client.h2.outbound_flow_control_window == DEFAULT.max_connection_window
 
+    def test_a_header_list_shorter_than_a_request_head(self, clock: Clock) -> None:
+        made = exchange(clock, max_header_list=2048)
+        assert made.client.settings[SettingCodes.MAX_HEADER_LIST_SIZE] == 2048
+
     def test_without_websockets(self, clock: Clock) -> None:
         made = exchange(clock, http2=Http2Mode.NO_WEBSOCKET)
         assert SettingCodes.ENABLE_CONNECT_PROTOCOL not in made.client.settings
