@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -118,6 +120,17 @@ def stream(below: Below) -> Stream:
     return made
 
 
+def memory_of(action: Callable[[bytes], None]) -> int:
+    """Return how many bytes of memory an action has left behind that takes two bytes at a time, 20,000 times."""
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            action(b"%02d" % (number % 100))
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
 def test_its_facts_are_those_of_the_connection(stream: Stream) -> None:
     assert carrier_of(stream) is stream
     assert stream.peer == ("192.0.2.1", 1234)
@@ -164,15 +177,20 @@ class TestReading:
         below.turn()
         assert not below.soon
 
+    def test_small_frames_take_little_more_memory_than_their_bytes(self, stream: Stream) -> None:
+        stream.pause()
+        assert memory_of(lambda octets: stream.deliver(octets, 2)) < 60_000
+        assert stream.held == stream.unread == 40_000
+
     def test_it_comes_in_pieces_after_a_pause(self, stream: Stream, below: Below) -> None:
         stream.pause()
         for octet in b"ab":
             stream.deliver(bytes([octet]) * (DELIVERED - 1), 0)
         stream.resume()
         below.turn()
-        assert stream.owner.events == [b"a" * (DELIVERED - 1)]
+        assert stream.owner.events == [b"a" * (DELIVERED - 1) + b"b"]
         below.turn()
-        assert stream.owner.events[1:] == [b"b" * (DELIVERED - 1)]
+        assert stream.owner.events[1:] == [b"b" * (DELIVERED - 2)]
 
     def test_a_pause_within_a_delivery(self, stream: Stream, below: Below) -> None:
         stream.owner = Owner(stream, pauses=True)
@@ -257,6 +275,14 @@ class TestWriting:
         assert stream.unacknowledged == 5
         below.taken = 400
         assert stream.unacknowledged == 0
+
+    def test_small_writes_take_little_more_memory_than_their_bytes(self, stream: Stream, below: Below) -> None:
+        below.room = 0
+        assert memory_of(stream.write) < 60_000
+        assert stream.held == stream.unsent == 40_000
+        below.room = 10**9
+        below.wants_to_send(stream)
+        assert below.sent == 200 * b"".join(b"%02d" % number for number in range(100))
 
     def test_backpressure(self, stream: Stream, below: Below) -> None:
         stream.register(stream.owner)
