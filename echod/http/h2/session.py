@@ -176,9 +176,11 @@ class _Connection(H2Connection):
         self.MAX_CLOSED_STREAMS = max_streams
         super().__init__(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
 
-    def drop_ended(self) -> None:
-        """Let go of the streams that have ended. h2 does it whenever it counts the open ones."""
-        _ = self.open_inbound_streams
+    def drop_ended(self, number: int) -> None:
+        """Let go of the streams that have ended, if they are more than the `number` of the others. h2 does that when it
+        counts the open ones, and it counts them by itself only when another one opens."""
+        if len(self.streams) > 2 * number:
+            _ = self.open_inbound_streams
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -537,7 +539,7 @@ class Session(TwistedProtocol):
         """Forget a stream that has ended both ways."""
         if self.streams.pop(stream.number, None) is not None:
             self._sendable.pop(stream.number, None)
-            self._h2.drop_ended()
+            self._h2.drop_ended(len(self.streams))
             self._end_if_done()
 
     def disowned(self) -> None:

@@ -350,6 +350,11 @@ class TestMemory:
         h2 = made.session._h2
         assert not h2.streams
         assert len(h2._closed_streams) == 20
+        numbers = [made.opened() for _ in range(20)]
+        for number in numbers[5:]:
+            made.client.h2.reset_stream(number)
+        made.go()
+        assert 5 <= len(h2.streams) <= 10
 
     def test_who_holds_more_than_a_share_waits_until_there_is_room(self, clock: Clock) -> None:
         factory = make_factory(clock, max_buffered=128 * 2**10, full_timeout=10, http2_idle=0)
