@@ -30,10 +30,19 @@ NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 """The path of the module in Debian, where it has a package of its own."""
 
 
+_TOOLS = ETC.parent / ".venv-system" / "bin"
+
+
 def find_tool(name: str) -> str:
     """Return the path of a tool in requirements.txt, which `make system` installs."""
-    found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
+    found = shutil.which(name, path=f"{_TOOLS}:{os.environ.get('PATH', os.defpath)}")
     return found or give_up(f"no {name}: make system installs it")
+
+
+def find_python() -> str:
+    """Return the path of the Python with the packages of requirements.txt. Another Python may lack them, and may be a
+    script that first looks for the real one, which takes long on a busy machine."""
+    return shutil.which("python", path=_TOOLS) or give_up("no environment .venv-system: make system installs it")
 
 
 @dataclass(frozen=True)
