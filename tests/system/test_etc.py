@@ -16,7 +16,7 @@ from echod.options import Options
 from echod.settings import Settings
 from echod.web.metrics.declarations import METRICS
 from tests.daemon import run
-from tests.system.proxies import ETC, OVER_HTTP2, SAMPLES, Sample, find_python, find_tool
+from tests.system.proxies import ETC, SAMPLES, Sample, find_python, find_tool
 from tests.tools import needed
 
 PROMETHEUS, KUBERNETES = ETC / "prometheus", ETC / "kubernetes" / "echod.yaml"
@@ -169,7 +169,7 @@ class TestKubernetes:
         assert all(selector.items() <= {"app.kubernetes.io/name": "echod"}.items() for selector in selectors)
 
 
-@pytest.mark.parametrize("sample", [*SAMPLES.values(), OVER_HTTP2], ids=[*SAMPLES, "haproxy-http2"])
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
 def test_a_proxy_waits_longer_than_echod(sample: Sample) -> None:
     settings, text = Settings(), sample.path.read_text()
     for line in sample.times:
