@@ -244,8 +244,14 @@ def _make_request(head: Head) -> Request | Refusal:
     url = paths.split(head.target)
     if url is None:
         return bad_request("the request target")
-    # Over HTTP/2 there is no key (RFC 8441 section 5).
-    key = fields[b"sec-websocket-key"][0].decode() if head.version != b"2" else ""
+    key = fields[b"sec-websocket-key"][0].decode() if head.version != b"2" else _find_key(fields)
     return Request(
         *url, key, tuple(map(bytes.decode, subprotocols)), b", ".join(extensions).decode(), fields, head.lines
     )
+
+
+def _find_key(fields: Fields) -> str:
+    """Return the key of a request over HTTP/2, or an empty string. There is none to check (RFC 8441 section 5), but a
+    proxy may pass on the key of a client that speaks HTTP/1.1."""
+    keys = fields.get(b"sec-websocket-key", [])
+    return keys[0].decode() if len(keys) == 1 and _KEY.fullmatch(keys[0]) else ""

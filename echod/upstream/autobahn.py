@@ -125,8 +125,11 @@ class ServerProtocol(WebSocketServerProtocol):
     def send_opening(self, key: str, headers: Mapping[str, str]) -> None:
         """Send the answer to an opening handshake over HTTP/1.1."""
         fields = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        accept = b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
-        self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {self.accept_value(key)}\r\n\r\n".encode())
+
+    def accept_value(self, key: str) -> str:
+        """Return the value of Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2)."""
+        return b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         """Take a Close frame. Autobahn's list lacks 1014 (IANA: bad gateway), so Autobahn gets 1013 in its place, and

@@ -1,7 +1,7 @@
 """A connection on a stream of HTTP/2: what differs from one over HTTP/1.1, which is the opening handshake alone.
 
-The request comes as header fields, which are judged already, and the answer goes out as header fields. There is no key,
-and 200 takes the place of 101 (RFC 8441 section 5). From then on, a stream is a carrier like any other.
+The request comes as header fields, which are judged already, and the answer goes out as header fields. 200 takes the
+place of 101, and a client sends no key (RFC 8441 section 5). From then on, a stream is a carrier like any other.
 """
 
 from __future__ import annotations
@@ -34,9 +34,14 @@ class Streamed(Connection):
             self.note_head(b"\r\n".join([first, *(name + b": " + value for name, value in head.lines)]))
         self.act(lambda: self.answer_request(self._refusal or verdict))
 
-    def send_opening(self, key: str, headers: Mapping[str, str]) -> None:  # noqa: ARG002  # there is no key
-        """Send the answer to an opening handshake."""
-        self._send_head(200, list(headers.items()))
+    def send_opening(self, key: str, headers: Mapping[str, str]) -> None:
+        """Send the answer to an opening handshake.
+
+        A key is that of a client behind a proxy, which speaks HTTP/1.1. Envoy passes the key on, and answers the client
+        with nothing but what comes back. So a key gets its answer, which is nothing to a client that speaks HTTP/2.
+        """
+        accept = [("sec-websocket-accept", self.accept_value(key))] if key else []
+        self._send_head(200, [*headers.items(), *accept])
 
     def respond(self, answer: Answer) -> None:
         """Send an answer that does not open a WebSocket."""

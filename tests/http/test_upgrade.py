@@ -279,6 +279,12 @@ class TestStreams:
         assert isinstance(found, Request)
         assert (found.path, found.query, found.key) == ("/a", "b", "")
 
+    @pytest.mark.parametrize(("key", "found"), [(b"A" * 22 + b"==", "A" * 22 + "=="), (b"none", ""), (b"A, B", "")])
+    def test_a_key_that_a_proxy_passes_on(self, key: bytes, found: str) -> None:
+        judged = self.judge(b"CONNECT", b"/", b"websocket", sec_websocket_version=b"13", sec_websocket_key=key)
+        assert isinstance(judged, Request)
+        assert judged.key == found
+
     def test_a_page(self) -> None:
         assert isinstance(self.judge(origin=b"https://elsewhere.example"), PageRequest)
         assert isinstance(self.judge(b"HEAD"), PageRequest)

@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Self
 from tests.daemon import Daemon, wait_until
 from tests.ports import held_port
 from tests.tls import Certificate
-from tests.tools import give_up, needed
+from tests.tools import find_program, give_up, how_to_get, needed
 
 ETC = Path(__file__).parent.parent.parent / "etc"
 
@@ -30,10 +30,19 @@ NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 """The path of the module in Debian, where it has a package of its own."""
 
 
+_TOOLS = ETC.parent / ".venv-system" / "bin"
+
+
 def find_tool(name: str) -> str:
     """Return the path of a tool in requirements.txt, which `make system` installs."""
-    found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
+    found = shutil.which(name, path=f"{_TOOLS}:{os.environ.get('PATH', os.defpath)}")
     return found or give_up(f"no {name}: make system installs it")
+
+
+def find_python() -> str:
+    """Return the path of the Python with the packages of requirements.txt. Another Python may lack them, and may be a
+    script that first looks for the real one, which takes long on a busy machine."""
+    return shutil.which("python", path=_TOOLS) or give_up("no environment .venv-system: make system installs it")
 
 
 @dataclass(frozen=True)
@@ -55,21 +64,26 @@ class Sample:
         """Whether the sample is for nginx; otherwise it is for HAProxy."""
         return self.path.parent.name == "nginx"
 
-    def require(self) -> None:
-        """Skip the test, or fail it, if the program is missing."""
-        needed(self.path.parent.name)
+    def missing(self) -> str | None:
+        """Return one line that says which program is missing, and how to get it; None if nothing is missing."""
+        if find_program(self.program) is None:
+            return how_to_get(self.program)
         if self.path.name == "stream.conf" and not NGINX_STREAM.exists():
-            give_up("no stream module for nginx: apt-get install --no-install-recommends libnginx-mod-stream")
+            return how_to_get("stream module for nginx", "libnginx-mod-stream")
+        return None
+
+    @property
+    def program(self) -> str:
+        """The proxy's program."""
+        return self.path.parent.name
 
 
 _TCP = "tcp:{port}:interface=127.0.0.1"
 _TLS = "haproxy:tls:{folder}:port={port}:interface=127.0.0.1"
 
-OVER_HTTP2 = Sample(ETC / "haproxy/http2.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",))
-"""The sample with HTTP/2 between HAProxy and echod."""
-
 SAMPLES = {
     "haproxy-http": Sample(ETC / "haproxy/http.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",)),
+    "haproxy-http2": Sample(ETC / "haproxy/http2.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",)),
     "haproxy-tcp": Sample(ETC / "haproxy/tcp.cfg", _TLS, times=("timeout client 60s", "timeout server 60s")),
     "nginx-http": Sample(
         ETC / "nginx/http.conf",
@@ -96,20 +110,21 @@ class Front:
 
     def __post_init__(self) -> None:
         """Choose the ports, and hold them until the proxy stops."""
-        self.sample.require()
+        if why := self.sample.missing():
+            give_up(why)
         self._holders = ExitStack()
-        self._tls_port, self.plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
+        self.tls_port, self.plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The URL for clients with TLS."""
-        return f"wss://localhost:{self._tls_port}"
+        return f"wss://localhost:{self.tls_port}"
 
     @property
     def tls_address(self) -> tuple[str, int]:
         """Where that is."""
-        return "127.0.0.1", self._tls_port
+        return "127.0.0.1", self.tls_port
 
     @property
     def plain_url(self) -> str:
@@ -117,10 +132,10 @@ class Front:
         assert self.sample.ends_tls
         return f"ws://localhost:{self.plain_port}"
 
-    def copy(self, index: int, *options: str) -> Daemon:
+    def copy(self, index: int, *options: str, program_options: Sequence[str] = ()) -> Daemon:
         """Return the copy for one of the two ports. The caller starts it."""
         below = self.sample.below.format(port=self.ports[index], folder=self.certificate.path.parent)
-        return Daemon(*self.sample.options, *options, ports=[below])
+        return Daemon(*self.sample.options, *options, ports=[below], program_options=program_options)
 
     def log(self) -> str:
         """Return the proxy's log so far."""
@@ -165,7 +180,7 @@ class Front:
         assert self._process is not None
         assert self._process.poll() is None, "the proxy ended by itself"
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._tls_port)) == 0
+            return probe.connect_ex(("127.0.0.1", self.tls_port)) == 0
 
     def _text(self, changes: Mapping[str, str]) -> str:
         text = self.sample.path.read_text()
@@ -179,7 +194,7 @@ class Front:
     def _prepare_haproxy(self) -> list[str]:
         changes = {
             "log /dev/log local0": "log stdout format raw local0",
-            "bind :443": f"bind 127.0.0.1:{self._tls_port}",
+            "bind :443": f"bind 127.0.0.1:{self.tls_port}",
         }
         # As many as the test machine may open.
         changes["maxconn 100000"] = "maxconn 1000"
@@ -192,7 +207,7 @@ class Front:
         return [needed("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
 
     def _prepare_nginx(self) -> list[str]:
-        changes = {"listen 443": f"listen 127.0.0.1:{self._tls_port}"}
+        changes = {"listen 443": f"listen 127.0.0.1:{self.tls_port}"}
         if self.sample.ends_tls:
             key = self.folder / "key.pem"
             key.write_bytes(self.certificate.key_pem)

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.daemon import POLL_INTERVAL, Daemon
 from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload
 from tests.h2_socket import Connection
-from tests.system.proxies import OVER_HTTP2, SAMPLES, Front, Sample
+from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
 
 PATIENCE = 60.0
@@ -103,7 +103,7 @@ def test_the_clients_address(sample: Sample, changes: dict[str, str], certificat
 def test_websockets_over_http2(certificate: Certificate) -> None:
     """Clients over HTTP/1.1 and over HTTP/2 become streams of the same connection to echod."""
     large = random.Random(7).randbytes(500_000)
-    front = Front(OVER_HTTP2, certificate)
+    front = Front(SAMPLES["haproxy-http2"], certificate)
     with front.copy(0), front.copy(1), front:
         with dial(front, "/info") as client:
             told = ask(client)

@@ -29,6 +29,12 @@ class TestWebSockets:
         assert made.client.heads[number] == {":status": "200", "sec-websocket-protocol": "one"}
         assert made.echo(number, client_frame(TEXT, b"hello")) == [Frame(TEXT, b"hello")]
 
+    def test_the_key_of_a_client_behind_a_proxy_is_answered(self, clock: Clock) -> None:
+        """The example of RFC 6455 section 1.3."""
+        made = exchange(clock)
+        number = made.opened("/", ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="))
+        assert made.client.heads[number] == {":status": "200", "sec-websocket-accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}
+
     def test_compression(self, clock: Clock) -> None:
         made = exchange(clock)
         number = made.opened("/", ("sec-websocket-extensions", "permessage-deflate"))

@@ -471,10 +471,11 @@ class Session(TwistedProtocol):
         if self._consumed >= self._settings.max_connection_window // 2:
             self._h2.increment_flow_control_window(self._consumed)
             self._consumed = 0
-        if not event.data and event.stream_ended is None:
+        is_last = event.stream_ended is not None
+        if not event.data and not is_last:
             self._use(EMPTY)
         if event.stream_id in self.streams:
-            self.streams[event.stream_id].deliver(bytes(event.data), size)
+            self.streams[event.stream_id].deliver(bytes(event.data), size, is_last)
 
     def _open(self, event: RequestReceived) -> None:
         number = event.stream_id

@@ -98,6 +98,7 @@ class Stream(Carrier):
         "_connection",
         "_end_reason",
         "_granted",
+        "_has_all_come",
         "_has_answered",
         "_has_peer_ended",
         "_is_closing",
@@ -135,6 +136,9 @@ class Stream(Carrier):
         self._read_size = HIGH
         self._is_paused = self._is_read = False
         self._has_answered = False
+        self._has_all_come = False
+        """Whether the peer sends nothing more. After that, a stream that has ended on our side, too, must not send
+        anything (RFC 9113 section 5.1)."""
         self._has_peer_ended = False
         self._wants_end = False
         self.has_ended = False
@@ -184,9 +188,11 @@ class Stream(Carrier):
         """How many bytes have come and are not delivered."""
         return len(self._came)
 
-    def deliver(self, octets: bytes, size: int) -> None:
-        """Take bytes of the peer's, which have used up `size` of the window."""
+    def deliver(self, octets: bytes, size: int, is_last: bool = False) -> None:
+        """Take bytes of the peer's, which have used up `size` of the window. `is_last`: they came with the peer's end,
+        of which `deliver_end` tells afterwards."""
         self._granted -= size
+        self._has_all_come = is_last
         if self.owner is None:
             return
         if self._is_paused or self._came:
@@ -197,7 +203,7 @@ class Stream(Carrier):
 
     def deliver_end(self) -> None:
         """Take the peer's end (END_STREAM)."""
-        self._has_peer_ended = True
+        self._has_all_come = self._has_peer_ended = True
         if self.has_ended:
             self._finish()
         elif self.owner is not None and not self._came and not self._is_paused:
@@ -229,7 +235,7 @@ class Stream(Carrier):
 
     def _grant(self) -> None:
         """Give the peer a window for what was taken, once it is worth a frame."""
-        if self._is_paused or self._came or self._has_peer_ended or not self._is_read or self.owner is None:
+        if self._is_paused or self._came or self._has_all_come or not self._is_read or self.owner is None:
             return
         target = self._connection.window
         if self._read_size < HIGH:
@@ -353,8 +359,9 @@ class Stream(Carrier):
     def reset(self) -> None:
         """End both ways at once (RFC 8441 section 5: CANCEL). Unsent bytes are lost. A request that has no answer yet
         may be sent again (RFC 9113 section 8.7: REFUSED_STREAM)."""
-        code = ErrorCodes.CANCEL if self._has_answered else ErrorCodes.REFUSED_STREAM
-        self._connection.send_reset(self, code)
+        if not (self.has_ended and self._has_all_come):
+            code = ErrorCodes.CANCEL if self._has_answered else ErrorCodes.REFUSED_STREAM
+            self._connection.send_reset(self, code)
         self.has_ended = True
         self._end(Failure(ConnectionAborted()))
         self._connection.forget(self)

@@ -35,7 +35,7 @@ from echod.http.h2.stream import Stream
 from echod.settings import Http2Mode, Settings
 from echod.upstream.carriers import Carrier
 from tests.fakes import Peer, make_factory
-from tests.frames import CLOSE, TEXT, client_frame, close_payload
+from tests.frames import CLOSE, TEXT, client_frame, close_payload, server_frame
 from tests.frames import Frame as Message
 from tests.h2_client import Exchange, Http2Client, exchange
 
@@ -198,6 +198,26 @@ class TestFlowControl:
         assert sum(len(frame.payload) for frame in made.client.frames(one)) == sent
         assert not stream.owner.is_backlogged
         assert made.client.h2.local_flow_control_window(one) > DEFAULT.max_window // 2
+
+    def test_what_ends_a_stream_both_ways_opens_no_window(self, clock: Clock) -> None:
+        """The last DATA frame of a client may come after our own end. Then the stream is closed, and sends nothing more
+        (RFC 9113 section 5.1), not even if it may send ahead more than before."""
+        made = exchange(clock, max_buffered=2**23, ping_interval=0)
+        others = [made.opened() for _ in range(10)]
+        one = made.opened()
+        before = made.session.window
+        made.client.send(one, server_frame(TEXT, b"not masked"))
+        for other in others:
+            made.client.send(other, client_frame(CLOSE, close_payload(1000)), is_last=True)
+        made.go()
+        assert made.client.ended == {one, *others}
+        assert made.session.streams.keys() == {one}
+        assert made.session.window > 2 * before
+        made.client.send(one, b"late", is_last=True)
+        made.go()
+        assert made.client.goaway is None
+        assert not made.session.streams
+        assert made.opened()
 
     def test_a_large_message_takes_few_rounds(self, clock: Clock) -> None:
         """The window is as large as a connection may use, and not the 64 KiB of the protocol's default."""

@@ -383,6 +383,16 @@ class TestTheEnd:
         assert owner.events == [ConnectionAborted]
         assert stream.unsent == 0
 
+    def test_a_reset_of_a_stream_that_has_ended_both_ways_sends_nothing(self, stream: Stream, below: Below) -> None:
+        owner = stream.owner
+        owner.dataReceived = lambda _: stream.reset()
+        stream.respond(200, [])
+        stream.half_close()
+        stream.deliver(b"the last", 8, is_last=True)
+        assert (below.resets, below.forgotten) == ([], 1)
+        below.turn()
+        assert owner.events == [ConnectionAborted]
+
     def test_the_first_reason_counts(self, stream: Stream, below: Below) -> None:
         owner = stream.owner
         stream.reset()
