@@ -32,7 +32,7 @@ def or_skip(key: str) -> None:
 def test_it_measures(server: Server) -> None:
     or_skip(server.key)
     cores = sorted(os.sched_getaffinity(0))
-    for row in ROWS:
+    for row in (row for row in ROWS if row.key in ("small", "tls", "large-frames", "idle")):
         found = http2.measure(server, replace(row, connections=min(row.connections, 10)), 0.1, (cores[-1], cores[0]))
         # Each stream has had a right echo by then. In a short time there may be no other.
         assert not found.error, row.key
