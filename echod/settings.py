@@ -242,7 +242,7 @@ class Settings:
     """CONTINUATION frames in one header block (CVE-2024-27316). 64 KiB need four of the smallest maximum size."""
 
     max_setting_entries: int = 32
-    """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 700 bytes
+    """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 800 bytes
     of memory and 5 µs. nghttp2 has the same number, and HTTP/2 has nine."""
 
     flood_time: float = 30.0

@@ -18,7 +18,7 @@ from tests.h2_client import Http2Client
 class Connection:
     """A blocking client on a real socket."""
 
-    def __init__(self, target: Any, is_tls: bool, first: bytes = b"") -> None:
+    def __init__(self, target: Any, is_tls: bool, first: bytes = b"", client: Http2Client | None = None) -> None:
         """`first` is sent before anything else, TLS included."""
         plain = socket.socket(family(target))
         plain.settimeout(60)
@@ -32,7 +32,7 @@ class Connection:
             secure = context.wrap_socket(plain, server_hostname="localhost")
             assert secure.selected_alpn_protocol() == "h2"
             self.socket = secure
-        self.client = Http2Client()
+        self.client = client or Http2Client()
 
     def until(self, condition: Callable[[], object]) -> None:
         """Send and receive until the condition holds."""
