@@ -1,5 +1,5 @@
-"""`python -m tests.fuzz --seconds N` draws streams for N seconds. After a failure it shows the smallest failing stream,
-and the exit status is 1."""
+"""`python -m tests.fuzz --seconds N` draws streams for N seconds, in every second batch as frames of HTTP/2. After a
+failure it shows the smallest failing stream, and the exit status is 1."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.test_fuzz import any_octets_cut_anywhere
+from tests.http.h2.test_session import test_whatever_frames_come
 
 BATCH = 500
 """Streams between two checks of the time. Each batch begins with a different seed."""
@@ -17,14 +18,16 @@ BATCH = 500
 
 def main() -> None:
     """Fuzz."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz the daemon's handshake and frames.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Fuzz the daemon's handshake, frames and HTTP/2."
+    )
     parser.add_argument("--seconds", type=float, default=60)
     end = time.monotonic() + parser.parse_args().seconds
     batch = settings(max_examples=BATCH, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-    draw = batch(given(st.data())(any_octets_cut_anywhere))
+    draws = [batch(given(st.data())(any_octets_cut_anywhere)), batch(test_whatever_frames_come)]
     count = 0
     while time.monotonic() < end:
-        draw()
+        draws[count // BATCH % len(draws)]()
         count += BATCH
     print(f"{count} streams, no failure")
 
