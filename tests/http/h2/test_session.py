@@ -700,6 +700,24 @@ class TestTheEnd:
         made.session.leave()
         assert made.transport.take() == b""
 
+    @pytest.mark.parametrize("is_first", [False, True])
+    def test_who_leaves_waits_for_no_stream_that_nobody_owns(self, clock: Clock, is_first: bool) -> None:
+        """nghttpx never ends the stream of a client that has gone. The WebSocket on it is over, so there is nothing to
+        wait for."""
+        made = exchange(clock, ping_interval=0)
+        one = made.opened()
+        steps: list[Callable[[], object]] = [
+            made.session.go_away,
+            lambda: made.echo(one, client_frame(CLOSE, close_payload(1000))),
+        ]
+        for step in reversed(steps) if is_first else steps:
+            assert not made.transport.half_closed
+            step()
+            made.go()
+        assert made.client.ended == {one}
+        assert made.client.resets == {one: ErrorCodes.NO_ERROR}
+        assert ended_with(made) == (ErrorCodes.NO_ERROR, "")
+
     def test_a_client_that_does_not_answer_the_ping_has_a_time_limit(self, clock: Clock) -> None:
         made = exchange(clock, close_timeout=5)
         made.session.go_away()
