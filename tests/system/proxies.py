@@ -171,10 +171,15 @@ class Front:
         return "127.0.0.1", self.tls_port
 
     @property
-    def plain_url(self) -> str:
-        """The URL for clients without TLS; only for a proxy that ends TLS itself."""
+    def plain_address(self) -> tuple[str, int]:
+        """Where clients without TLS connect; only for a proxy that ends TLS itself."""
         assert self.sample.ends_tls
-        return f"ws://localhost:{self.plain_port}"
+        return "127.0.0.1", self.plain_port
+
+    @property
+    def plain_url(self) -> str:
+        """The URL for these clients."""
+        return f"ws://localhost:{self.plain_address[1]}"
 
     def copy(self, index: int, *options: str, program_options: Sequence[str] = ()) -> Daemon:
         """Return the copy for one of the two ports. The caller starts it."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import POLL_INTERVAL, Daemon
-from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload
+from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload, handshake
 from tests.h2_socket import Connection
 from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
@@ -131,6 +132,22 @@ def test_websockets_over_http2(sample: Sample, certificate: Certificate) -> None
             assert frames == [Frame(BINARY, b"last"), Frame(CLOSE, close_payload(4000))]
             made.send(streams[2], client_frame(CLOSE, close_payload(4000)))
             made.until(lambda: streams[2] in made.client.ended | made.client.resets.keys())
+
+
+@pytest.mark.parametrize("sample", OVER_HTTP2.values(), ids=OVER_HTTP2)
+def test_a_client_that_does_not_read_holds_up_no_other(sample: Sample, certificate: Certificate) -> None:
+    """Clients may share a connection between the proxy and echod."""
+    front = Front(sample, certificate)
+    with front.copy(0), front, dial(front) as other, socket.create_connection(front.plain_address, PATIENCE) as slow:
+        slow.sendall(handshake())
+        assert slow.recv(4096).startswith(b"HTTP/1.1 101 ")
+        slow.settimeout(1)
+        # What the proxy and the kernels keep is bounded by their settings, and not by what is sent here.
+        with suppress(TimeoutError):
+            for _ in range(32):
+                slow.sendall(client_frame(BINARY, bytes(1_000_000)))
+        for _ in range(10):
+            echo(other, "not held up")
 
 
 @samples()
