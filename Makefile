@@ -132,7 +132,7 @@ docs: $(DOCS)/.done  ## make a site of the documents, in build/docs/
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) $(TOOLS) $(DOCS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache \
-	  .hypothesis $(NODE) echod/lane/native/*.so
+	  .hypothesis $(NODE) tests/interop/deno/node_modules echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # Set-up

@@ -547,6 +547,7 @@ class Session(TwistedProtocol):
         """Note that a stream has no owner any more."""
         self.owned -= 1
         self._house.note_streams(self)
+        self._end_if_done()
 
     def wait_for_end(self, stream: Stream) -> None:
         """Wait for the peer's end of a stream that nobody owns any more."""
@@ -740,8 +741,15 @@ class Session(TwistedProtocol):
                 _log.failure("the end of a stream failed")
 
     def _end_if_done(self) -> None:
-        """End the connection if it has no stream and gets no new one."""
-        if self.streams or self._is_over:
+        """End the connection if it has no stream and gets no new one. Who leaves does not wait for the peer's end of
+        streams that nobody owns: nghttpx never sends it."""
+        if self._is_over:
+            return
+        if self.is_leaving and not self.owned:
+            for stream in list(self.streams.values()):
+                self.send_reset(stream, ErrorCodes.NO_ERROR)
+            self.streams.clear()
+        if self.streams:
             return
         if self._has_peer_ended or self.is_leaving or self._is_peer_leaving:
             self._close()

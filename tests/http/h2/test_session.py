@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Callable
@@ -231,6 +232,34 @@ class TestFlowControl:
         made.go(200)
         assert [len(frame.payload) for frame in made.client.frames(one)] == [2**23]
         assert rounds <= 17
+
+    @pytest.mark.parametrize("is_stream_first", [False, True])
+    def test_windows_that_open_in_pieces_as_haproxys_do(self, clock: Clock, is_stream_first: bool) -> None:
+        """HAProxy takes a DATA frame in two pieces, and opens both windows for each. That is no flood, and whichever
+        window opens last lets the stream go on."""
+        client = Http2Client(opens_windows=False)
+        made = exchange(clock, client=client)
+        one, size = made.opened(), 2**22
+        octets = client_frame(2, bytes(size))
+        while octets:
+            octets = client.send_some(one, octets)
+            made.go()
+        taken = updates = 0
+        while taken < size + 10:
+            came = len(client.bodies[one])
+            assert came > taken, "neither window is left, and nothing more has come"
+            for most in itertools.cycle((16320, 64)):
+                piece = min(most, came - taken)
+                if not piece:
+                    break
+                for stream in (one, None) if is_stream_first else (None, one):
+                    client.h2.increment_flow_control_window(piece, stream)
+                    updates += 1
+                    made.go()
+                taken += piece
+        assert updates > DEFAULT.max_window_updates
+        assert client.frames(one) == [Message(2, bytes(size))]
+        assert client.goaway is None
 
     def test_a_changed_first_window_of_the_peer_lets_a_stream_go_on(self, clock: Clock) -> None:
         client = Http2Client(opens_windows=False)
@@ -751,6 +780,24 @@ class TestTheEnd:
         made.session.go_away()
         made.session.leave()
         assert made.transport.take() == b""
+
+    @pytest.mark.parametrize("is_first", [False, True])
+    def test_who_leaves_waits_for_no_stream_that_nobody_owns(self, clock: Clock, is_first: bool) -> None:
+        """nghttpx never ends the stream of a client that has gone. The WebSocket on it is over, so there is nothing to
+        wait for."""
+        made = exchange(clock, ping_interval=0)
+        one = made.opened()
+        steps: list[Callable[[], object]] = [
+            made.session.go_away,
+            lambda: made.echo(one, client_frame(CLOSE, close_payload(1000))),
+        ]
+        for step in reversed(steps) if is_first else steps:
+            assert not made.transport.half_closed
+            step()
+            made.go()
+        assert made.client.ended == {one}
+        assert made.client.resets == {one: ErrorCodes.NO_ERROR}
+        assert ended_with(made) == (ErrorCodes.NO_ERROR, "")
 
     def test_a_client_that_does_not_answer_the_ping_has_a_time_limit(self, clock: Clock) -> None:
         made = exchange(clock, close_timeout=5)
