@@ -69,6 +69,9 @@ WRITTEN = 64 * 1024
 FIRST_WINDOW = 65535
 """The window of a connection, and of a stream, before anything is agreed (RFC 9113 section 6.9.2)."""
 
+UNTOLD_STREAMS = 100
+"""Streams that a client opens before it knows the maximum: RFC 9113 section 6.5.2 recommends no smaller maximum."""
+
 RESETS, EMPTY, WITHOUT_EFFECT = "resets", "empty DATA frames", "frames without effect"
 _COUNTED = {
     frames.SETTINGS: "SETTINGS frames",
@@ -172,8 +175,9 @@ class House(Protocol):
 class _Connection(H2Connection):
     def __init__(self, max_streams: int) -> None:
         # h2 notes how so many streams have ended, so that what is on its way on a stream that was reset does no harm.
-        # At a time that can be no more streams than may be open. By itself h2 notes 65,536, which take 6 MiB.
-        self.MAX_CLOSED_STREAMS = max_streams
+        # At a time that can be no more streams than may be open, or than a client opens before it knows how many may
+        # be. By itself h2 notes 65,536, which take 6 MiB.
+        self.MAX_CLOSED_STREAMS = max(max_streams, UNTOLD_STREAMS)
         super().__init__(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
 
     def drop_ended(self, number: int) -> None:

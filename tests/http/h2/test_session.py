@@ -31,7 +31,7 @@ from twisted.logger import globalLogPublisher
 
 from echod.core.deadlines import TICK
 from echod.http.h2 import frames
-from echod.http.h2.session import FIRST_WINDOW, LEAVING, TABLE_SIZE
+from echod.http.h2.session import FIRST_WINDOW, LEAVING, TABLE_SIZE, UNTOLD_STREAMS
 from echod.http.h2.stream import Stream
 from echod.settings import Http2Mode, Settings
 from echod.upstream.carriers import Carrier
@@ -392,13 +392,13 @@ class TestMemory:
     def test_streams_that_have_ended_are_forgotten(self, clock: Clock) -> None:
         """By itself, h2 lets go of a stream only when another one opens, and notes how 65,536 of them have ended."""
         made = exchange(clock, max_streams=20)
-        for _ in range(3):
+        for _ in range(6):
             for number in [made.opened() for _ in range(20)]:
                 made.client.h2.reset_stream(number)
             made.go()
         h2 = made.session._h2
         assert not h2.streams
-        assert len(h2._closed_streams) == 20
+        assert len(h2._closed_streams) == UNTOLD_STREAMS
         numbers = [made.opened() for _ in range(20)]
         for number in numbers[5:]:
             made.client.h2.reset_stream(number)
