@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,33 +26,34 @@ ASK = """
 """
 
 
-@pytest.fixture(scope="module")
-def secure() -> Iterator[Daemon]:
-    """Return a daemon that browsers can reach over HTTP/2."""
-    with Daemon(ports=["throwaway:0"]) as daemon:
-        yield daemon
+MODES = pytest.mark.parametrize(("mode", "version"), [("on", "2"), ("no-websocket", "1.1")])
+"""A browser goes back to HTTP/1.1 if the server takes no WebSockets over HTTP/2."""
 
 
-def check(found: dict[str, Any]) -> None:
+def check(found: dict[str, Any], version: str) -> None:
     """Check what came of `ASK`."""
     info, echo = found["came"]
     assert echo == "hello" * 1000
     assert (found["code"], found["reason"]) == (4000, "bye")
     told = json.loads(info)
-    assert told["http"]["version"] == "2"
+    assert told["http"]["version"] == version
     assert told["extensions"] == ["permessage-deflate"]
 
 
-def test_chromium(browser: Browser, secure: Daemon, errors: list[str]) -> None:
-    page = open_page(browser, secure, errors)
-    expect(page.locator("#came-over")).to_contain_text("HTTP/2")
-    check(page.evaluate(ASK, [f"{secure.url}/info", "hello" * 1000]))
+@MODES
+def test_chromium(browser: Browser, errors: list[str], mode: str, version: str) -> None:
+    with Daemon("--http2", mode, ports=["throwaway:0"]) as daemon:
+        page = open_page(browser, daemon, errors)
+        expect(page.locator("#came-over")).to_contain_text("HTTP/2")
+        check(page.evaluate(ASK, [f"{daemon.url}/info", "hello" * 1000]), version)
+        page.context.close()
     assert errors == []
 
 
-def test_firefox(secure: Daemon, tmp_path: Path) -> None:
-    url = f"wss://localhost:{secure.port}"
-    with firefox(tmp_path) as page:
+@MODES
+def test_firefox(tmp_path: Path, mode: str, version: str) -> None:
+    with Daemon("--http2", mode, ports=["throwaway:0"]) as daemon, firefox(tmp_path) as page:
+        url = f"wss://localhost:{daemon.port}"
         page.open(url.replace("wss", "https", 1))
         assert "HTTP/2" in page.evaluate("document.querySelector('#came-over').textContent")
-        check(page.evaluate(f"({ASK.strip()})({json.dumps([f'{url}/info', 'hello' * 1000])})"))
+        check(page.evaluate(f"({ASK.strip()})({json.dumps([f'{url}/info', 'hello' * 1000])})"), version)

@@ -27,6 +27,9 @@ _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x
 _TARGET = re.compile(rb"[\x21-\x22\x24-\x7e]+")
 """As in a request line of HTTP/1.1."""
 
+_LENGTH = re.compile(rb"[0-9]+")
+"""The value of Content-Length (RFC 9110 section 8.6)."""
+
 _OF_CONNECTIONS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 """Fields that belong to a connection of HTTP/1.1, and make a request malformed (section 8.2.2)."""
 
@@ -62,6 +65,9 @@ def parse(lines: list[tuple[bytes, bytes]]) -> tuple[Head, bytes | None]:
             raise MalformedError("the value of a header field")
     if not fields.keys().isdisjoint(_OF_CONNECTIONS) or fields.get(b"te", [b"trailers"]) != [b"trailers"]:
         raise MalformedError("a header field of HTTP/1.1")
+    lengths = set(fields.get(b"content-length", ()))
+    if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
+        raise MalformedError("Content-Length")
     method, protocol = pseudo.get(b":method", b""), pseudo.get(b":protocol")
     _check_pseudo(method, protocol, pseudo)
     authority = pseudo.get(b":authority")

@@ -11,7 +11,7 @@ Knows frames and streams. Must never know what a stream carries, nor the limits 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from h2.config import H2Configuration
@@ -30,6 +30,7 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.settings import Settings as PeerSettings
+from hpack import Decoder, HeaderTuple
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -172,6 +173,20 @@ class House(Protocol):
         ...
 
 
+class _Decoder(Decoder):
+    """Keeps Content-Length from h2, which ends the connection if a stream does not keep to it. A malformed one is a
+    malformed request (`request`), and for any other there is no use: no request has a body."""
+
+    lengths: Sequence[HeaderTuple] = ()
+    """The fields that h2 has not seen of the last list."""
+
+    def decode(self, data: bytes, raw: bool = False) -> Sequence[HeaderTuple]:
+        """Return a list of header fields without Content-Length."""
+        fields = list(super().decode(data, raw))
+        self.lengths = [field for field in fields if field[0] == b"content-length"]
+        return [field for field in fields if field[0] != b"content-length"]
+
+
 class _Connection(H2Connection):
     def __init__(self, max_streams: int) -> None:
         # h2 notes how so many streams have ended, so that what is on its way on a stream that was reset does no harm.
@@ -179,6 +194,7 @@ class _Connection(H2Connection):
         # be. By itself h2 notes 65,536, which take 6 MiB.
         self.MAX_CLOSED_STREAMS = max(max_streams, UNTOLD_STREAMS)
         super().__init__(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
+        self.decoder: _Decoder = _Decoder()
 
     def drop_ended(self, number: int) -> None:
         """Let go of the streams that have ended, if they are more than the `number` of the others. h2 does that when it
@@ -486,7 +502,7 @@ class Session(TwistedProtocol):
         if self.is_leaving or len(self.streams) >= self._settings.max_streams:
             self._refuse(number, ErrorCodes.REFUSED_STREAM)
             return
-        lines = [(bytes(name), bytes(value)) for name, value in event.headers]
+        lines = [(bytes(name), bytes(value)) for name, value in (*event.headers, *self._h2.decoder.lengths)]
         try:
             head, protocol = request.parse(lines)
             if protocol is not None and self._settings.http2 is not Http2Mode.ON:

@@ -161,6 +161,24 @@ def test_a_malformed_request_ends_its_stream_alone(clock: Clock, lines: list[str
     assert "refused a handshake from 192.0.2.1: malformed request: a header field of HTTP/1.1" in lines
 
 
+@pytest.mark.parametrize("length", [("a",), ("-1",), ("1", "2"), ("٥",)])  # noqa: RUF001  # a digit, but not an ASCII one
+def test_a_content_length_that_is_malformed_ends_its_stream_alone(clock: Clock, length: tuple[str, ...]) -> None:
+    made = exchange(clock)
+    one = made.opened()
+    bad = made.client.connect("/", *(("content-length", value) for value in length))
+    made.go()
+    assert made.client.resets == {bad: ErrorCodes.PROTOCOL_ERROR}
+    assert made.echo(one, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
+
+
+def test_a_content_length_is_no_limit_for_a_websocket(clock: Clock) -> None:
+    made = exchange(clock)
+    one = made.opened("/info", ("content-length", "0"), ("a", "b"))
+    made.client.h2.streams[one]._expected_content_length = None
+    assert b'["content-length", "0"]' in made.echo(one, b"")[0].payload
+    assert made.echo(one, client_frame(TEXT, b"hello")) == [Message(TEXT, b"hello")]
+
+
 class TestFlowControl:
     """Windows."""
 
