@@ -11,6 +11,7 @@ import random
 import socket
 from collections import Counter
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import POLL_INTERVAL, Daemon
-from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload, handshake
+from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload, handshake, server_frame
 from tests.h2_socket import Connection
 from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
@@ -127,11 +128,23 @@ def test_websockets_over_http2(sample: Sample, certificate: Certificate) -> None
                 made.send(streams[1], client_frame(BINARY, payload))
                 assert made.frame(streams[1]) == Frame(BINARY, payload)
             made.send(streams[2], client_frame(BINARY, b"last"))
-            frames: list[Frame] = []
-            made.until(lambda: frames.extend(made.client.frames(streams[2])) or len(frames) == 2)  # type: ignore[func-returns-value]
-            assert frames == [Frame(BINARY, b"last"), Frame(CLOSE, close_payload(4000))]
+            answer = server_frame(BINARY, b"last") + server_frame(CLOSE, close_payload(4000))
+            made.until(lambda: made.client.bodies[streams[2]] == answer)
             made.send(streams[2], client_frame(CLOSE, close_payload(4000)))
             made.until(lambda: streams[2] in made.client.ended | made.client.resets.keys())
+
+
+@pytest.mark.parametrize("name", ["haproxy-http2", "haproxy3-http2"])
+def test_http2_over_tls(name: str, certificate: Certificate) -> None:
+    """The copies have TLS, too, as the sample's comment says."""
+    sample = replace(SAMPLES[name], below=f"ssl:{{port}}:privateKey={certificate.path}:interface=127.0.0.1")
+    secure = f"ssl verify required ca-file {certificate.path} alpn h2 check-alpn h2"
+    front = Front(sample, certificate, changes={" proto h2 ws": f" {secure} ws"})
+    with front.copy(0), front.copy(1), front, dial(front, "/info") as client:
+        told = ask(client)
+        assert told["http"]["version"] == "2"
+        assert told["tls"]["version"] == "TLSv1.3"
+        echo(client, "It works")
 
 
 @pytest.mark.parametrize("sample", OVER_HTTP2.values(), ids=OVER_HTTP2)
