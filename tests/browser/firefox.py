@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.daemon import wait_until
 from tests.tools import needed
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds for a start, and for the answer to a command."""
 
 PREFERENCES = {
