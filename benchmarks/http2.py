@@ -159,6 +159,8 @@ def _drive(process: Process, row: Row, seconds: float, core: int) -> Figures:
     found = json.loads(line)
     if row.holds:
         return Figures(kib=held)
+    if not found["rate"]:
+        return Figures(error="no echo came while it was measured")
     return Figures(found["rate"], found["cpu"] * 1e6, found["client"])
 
 
