@@ -44,7 +44,7 @@ from echod.net import proxy_header
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
-from echod.net.tls.throwaway import Authority
+from echod.net.tls.throwaway import Authority, is_own_authority
 from echod.run import log_place, ready, report, signals, systemd, whole_file
 from echod.run.process import folder_fault, pid_file_fault
 from echod.run.service import EchoService
@@ -490,11 +490,14 @@ class Options(usage.Options):
         twistd: Any = self.parent or {}
         chroot = twistd.get("chroot") or ""
         taken: dict[Path, str] = {}
-        for name, path in (("ready-file", self.settings.ready_file), ("authority-file", self.settings.authority_file)):
+        for name, path, is_own in (
+            ("ready-file", self.settings.ready_file, ready.is_own),
+            ("authority-file", self.settings.authority_file, is_own_authority),
+        ):
             if path is None or path == ready.STANDARD_OUTPUT:
                 continue
             place = Path(f"{chroot}{path}")
-            if (fault := whole_file.fault(place)) is not None:
+            if (fault := whole_file.fault(place, is_own)) is not None:
                 raise usage.UsageError(f"--{name} {path} {fault}")
             # A link at the path itself would be replaced, and not followed.
             other = taken.setdefault(place.parent.resolve() / place.name, name)

@@ -413,14 +413,15 @@ def test_installed(kind: str, sources: dict[str, list[str]], environment: Enviro
     assert_gone(environment, tmp_path / "empty", before)
 
 
-# The README's lines for uv and pipx.
+# The README's lines for uv, pipx and pip.
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a wheel of all that echod and its build need, made of what is installed here."""
+    """Return a folder with a wheel of all that echod, its build and the README's test need, made of what is installed
+    here."""
     path: Path = tmp_path_factory.mktemp("index")
-    for found in closure(["echod", *BUILD_REQUIREMENTS]):
+    for found in closure(["echod", *BUILD_REQUIREMENTS, "pytest", "websockets"]):
         if found.name != "echod":
             repack(found, path)
     return path
@@ -442,7 +443,7 @@ def repack(found: Distribution, folder: Path) -> None:
 
 @pytest.fixture
 def user(index: Path, tmp_path: Path) -> dict[str, str]:
-    """Return the environment of a user of uv and pipx who finds packages in the index alone."""
+    """Return the environment of a user of uv, pipx and pip who finds packages in the index alone."""
     return {
         **os.environ,
         "PATH": f"{tmp_path / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -456,6 +457,8 @@ def user(index: Path, tmp_path: Path) -> dict[str, str]:
         "UV_CACHE_DIR": str(tmp_path / "cache"),
         "UV_TOOL_DIR": str(tmp_path / "tools"),
         "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
         "PIPX_DEFAULT_BACKEND": "uv",
         "PIPX_DEFAULT_PYTHON": sys.executable,
         "PIPX_HOME": str(tmp_path / "pipx"),
@@ -483,6 +486,20 @@ def test_the_lines_for_uv_and_pipx_work(
     output(install)
     assert output("echod --version") == f"echod {__version__}\n"
     assert output(f"{serve} --port tcp:0 --validate").endswith(" are valid\n")
+
+
+@pytest.mark.parametrize("name", ["uvx", "python3"])
+def test_the_lines_for_the_fixtures_work(name: str, checkout: Path, user: dict[str, str]) -> None:
+    readme = Readme()
+    (line,) = [line for line in readme.others if line.startswith(f"{name} ")]
+    if name == "uvx":
+        tool(name)
+    test = checkout / line.split()[-1]
+    test.write_text(readme.program)
+    done = run("sh", "-c", line, cwd=checkout, env=user, deadline=DEADLINE)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    test.unlink()
+    shutil.rmtree(checkout / "venv", ignore_errors=True)
 
 
 def test_from_a_checkout(checkout: Path, environment: Environment) -> None:

@@ -30,10 +30,10 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from echod import __version__
 from tests.client import Client
-from tests.daemon import COMMANDS, DEFAULT_PORTS, WORDS, Daemon, Program, run, script, wait_until
+from tests.daemon import COMMANDS, DEFAULT_PORTS, REACTOR_VARIABLE, WORDS, Daemon, Program, run, script, wait_until
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.loop import needed_native
-from tests.tls import Certificate
+from tests.tls import Certificate, trusting
 from tests.tools import give_up, needed
 
 PROGRAMS: tuple[Program, ...] = ("echod", "twistd", "twist")
@@ -102,8 +102,9 @@ def test_the_command_serves_with_workers(reactor: str | None) -> None:
             assert words[2:5] == [b"-m", b"echod", b"serve"]
 
 
-def test_the_command_looks_for_no_plugins(tmp_path: Path) -> None:
+def test_the_command_looks_for_no_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under twistd a plugin that can't be loaded is a traceback in the log, and a list of plugins is written."""
+    monkeypatch.delenv(REACTOR_VARIABLE, raising=False)  # with --reactor it does, because reactors are plugins
     plugins = tmp_path / "twisted/plugins"
     plugins.mkdir(parents=True)
     (plugins / "broken.py").write_text("raise RuntimeError\n")
@@ -463,17 +464,18 @@ def test_help_shows_every_option_and_its_default(program: Program, tmp_path: Pat
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_ready_file_says_where_it_serves(workers: str, program: Program, tmp_path: Path) -> None:
     path = tmp_path / "ready.json"
-    path.write_text("{}")  # of an earlier start
+    earlier = '{"urls": []}'
+    path.write_text(earlier)
     ports = ["tcp:0", "throwaway:0", f"unix:{tmp_path / 'socket'}"]
     words = [*(word for port in ports for word in ("--port", port)), "--admin", "tcp:0:interface=127.0.0.1"]
     command = [*COMMANDS[program], WORDS[program], *words, "--workers", workers, "--ready-file", str(path)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: path.exists() and path.read_text() != "{}", "the ready file")
+            wait_until(lambda: path.exists() and path.read_text() != earlier, "the ready file")
             found = json.loads(path.read_text())
             assert (found["pid"], found["version"]) == (process.pid, __version__)
             for url in found["urls"][:2]:
-                trust = ssl.create_default_context(cadata=found["authority"]) if url.startswith("wss:") else None
+                trust = trusting(cadata=found["authority"]) if url.startswith("wss:") else None
                 with connect(url, ssl=trust) as client:
                     echo(client, "hello")
             with unix_connect(found["urls"][2].removeprefix("unix:")) as client:

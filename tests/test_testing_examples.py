@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.stock.readme import Readme
 from tests.tools import give_up, needed
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "testing.md").read_text()
-README = (ROOT / "README.md").read_text()
+DEBIAN_GO = Path("/usr/share/gocode")
 NODE_MODULES = ROOT / "tests" / "interop" / "node_modules"
 
 
@@ -44,8 +45,7 @@ def test_pytest(tmp_path: Path) -> None:
 
 
 def test_the_one_in_the_readme(tmp_path: Path) -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (tmp_path / "test_client.py").write_text(program)
+    (tmp_path / "test_client.py").write_text(Readme().program)
     done = run(tmp_path, sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
@@ -66,6 +66,19 @@ def test_node(tmp_path: Path) -> None:
     done = run(tmp_path, node, "--test")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pass 2" in done.stdout
+
+
+def test_go(tmp_path: Path) -> None:
+    """Debian has the package under its former name, and in a folder that Go reads without modules."""
+    go = needed("go", "golang-go")
+    if not (DEBIAN_GO / "src" / "nhooyr.io" / "websocket").exists():
+        give_up("no WebSocket client for Go: apt-get install golang-nhooyr-websocket-dev")
+    program = example("Go", "go").replace("github.com/coder/websocket", "nhooyr.io/websocket")
+    (tmp_path / "client_test.go").write_text(program)
+    settings = {"GOPATH": str(DEBIAN_GO), "GO111MODULE": "off", "GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-p=2"}
+    done = run(tmp_path, "env", *(f"{name}={value}" for name, value in settings.items()), go, "test", "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--- PASS: TestEcho" in done.stdout
 
 
 def options_in_words() -> list[list[str]]:

@@ -11,13 +11,18 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from errno import EBADF
+from errno import EBADF, EEXIST
 from pathlib import Path
 
 from echod.run import whole_file
 
 STANDARD_OUTPUT = "-"
 """The place that stands for standard output."""
+
+
+def is_own(octets: bytes) -> bool:
+    """Tell whether this may be a ready file of an earlier start."""
+    return octets.startswith(b'{"urls": ')
 
 
 class ReadyFile:
@@ -30,8 +35,12 @@ class ReadyFile:
 
     def remove_old(self) -> None:
         """Remove the file of an earlier start, so that nobody takes it for this one's; raises `OSError`."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        if self._path is None:
+            return
+        # By now a socket of this daemon's own may be there.
+        if (fault := whole_file.fault(self._path, is_own)) is not None:
+            raise OSError(EEXIST, f"it {fault}")
+        self._path.unlink(missing_ok=True)
 
     def write(self, facts: Mapping[str, object]) -> None:
         """Write the object; raises `OSError`, and then there is no file."""

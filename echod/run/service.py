@@ -25,7 +25,7 @@ from echod.echo import EchoProtocol
 from echod.lane.native import Native
 from echod.net.tls import endpoint as tls_endpoint
 from echod.net.tls.pem import FileFault
-from echod.net.tls.throwaway import Issued
+from echod.net.tls.throwaway import Issued, is_own_authority
 from echod.run import report, signals, whole_file
 from echod.run.listening import close_ports, describe_failure, listen_on, prepare_socket
 from echod.run.process import CannotStartError, fail_at_exit, refuse_to_start, set_descriptor_limit
@@ -169,6 +169,8 @@ class EchoService(Service):
 
     def _write_authority(self) -> None:
         if (path := self._settings.authority_file) is not None:
+            if (fault := whole_file.fault(Path(path), is_own_authority)) is not None:
+                refuse_to_start(f"--authority-file {path} {fault}")
             try:
                 whole_file.write(Path(path), self.issued.authority.encode())
             except OSError as error:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 Identity = tuple[int, int, int]
 """What no two files have in common: the device, the inode and the time of the last change. The inode alone would not
 do: ext4 gives the inode of a file that was removed to the next new one."""
+
+MOST_READ = 65536
+"""Bytes of an old file that are looked at. What echod writes is smaller."""
 
 
 def write(path: Path, octets: bytes) -> Identity:
@@ -40,11 +43,23 @@ def identify(path: Path) -> Identity:
     return _identity(path.stat())
 
 
-def fault(path: Path) -> str | None:
-    """Return why no file can be written at `path`, as far as that is known before; None if it can."""
-    with suppress(OSError):
-        if not stat.S_ISREG(path.stat().st_mode):
+def fault(path: Path, is_own: Callable[[bytes], bool]) -> str | None:
+    """Return why no file can be written at `path`, as far as that is known before; None if it can.
+
+    A file that is there already is replaced only if it is empty or `is_own` says that echod wrote it: somebody may have
+    named a key. A link is not followed, because it would be replaced itself.
+    """
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
             return "is not a file that could be replaced"
+        with path.open("rb") as file:
+            octets = file.read(MOST_READ)
+        if octets.strip() and not is_own(octets):
+            return "is a file that echod has not written: remove it, or choose another path"
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
     if not path.parent.is_dir():
         return "is in a folder that does not exist"
     return None if os.access(path.parent, os.W_OK | os.X_OK) else "is in a folder that may not be written"

@@ -22,6 +22,10 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 RECORD_SIZE = 2**14
 """The most bytes of payload that one TLS record holds (RFC 8446 section 5.1)."""
 
+SEAL_SIZE = 16 * RECORD_SIZE
+"""Bytes that are encrypted before the kernel gets them. Each piece costs a system call. A whole message would be in
+memory four times: as it is, as records, with these joined, and what of it the kernel does not take."""
+
 
 def layers(transport: ITransport) -> tuple[Any, ...]:
     """Return `transport` and the layers that it wraps (TLS, the PROXY protocol), down to the socket's own transport.
@@ -106,11 +110,11 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
     """
     top, bottom = layers[0], layers[-1]
     if is_tls(layers):
-        sealed, rest = _seal(top, octets)
-        if sealed:
-            send_now(bottom, sealed)
-        if rest:
-            TLSMemoryBIOProtocol.write(top, rest)
+        start = 0
+        while size := _seal_now(top, bottom, octets[start : start + SEAL_SIZE]):
+            start += size
+        if start < len(octets):
+            TLSMemoryBIOProtocol.write(top, octets[start:])
     elif is_plain(layers):
         send_now(bottom, octets)
     elif (tls := tls_of(layers)) is not None:
@@ -123,21 +127,23 @@ def write_now(layers: Sequence[Any], octets: bytes) -> None:
         top.write(octets)
 
 
-def _seal(tls: Any, octets: bytes) -> tuple[bytes, bytes]:
-    """Encrypt, and return the records and the remaining bytes, which Twisted must write.
+def _seal_now(tls: Any, connection: Connection, octets: bytes) -> int:
+    """Encrypt, pass the records to the kernel, and return how many bytes were encrypted. Twisted must write the others.
 
-    Bytes remain during a handshake, after the end, or after an error. Twisted would pass each record of 16 KiB to the
-    transport separately, which costs the reactor two system calls in addition to the write.
+    Others are left during a handshake, after the end, or after an error. Twisted would pass each record of 16 KiB to
+    the transport separately, which costs the reactor two system calls in addition to the write.
     """
     records: list[bytes] = []
-    start = 0
+    size = 0
     if tls._handshakeDone and not (tls._lostTLSConnection or tls.disconnecting or tls._appSendBuffer):
-        connection = tls.getHandle()
+        session = tls.getHandle()
         with suppress(SSL.Error):  # Twisted meets the same error when it writes the rest
-            while start < len(octets):
-                start += connection.send(octets[start : start + RECORD_SIZE])
-                records.append(connection.bio_read(2 * RECORD_SIZE))
-    return b"".join(records), octets[start:]
+            while size < len(octets):
+                size += session.send(octets[size : size + RECORD_SIZE])
+                records.append(session.bio_read(2 * RECORD_SIZE))
+    if records:
+        send_now(connection, b"".join(records))
+    return size
 
 
 def send_now(connection: Connection, octets: bytes) -> None:

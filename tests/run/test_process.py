@@ -81,8 +81,9 @@ def test_a_process_of_another_user_counts_as_running(monkeypatch: pytest.MonkeyP
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", kill)
-    (tmp_path / "twistd.pid").write_text("12")
-    told = "says that process 12 runs already: stop that process, or remove the file if it is another program"
+    other = os.getpid() + 1
+    (tmp_path / "twistd.pid").write_text(str(other))
+    told = f"says that process {other} runs already: stop that process, or remove the file if it is another program"
     assert pid_file_fault(tmp_path / "twistd.pid") == told
 
 

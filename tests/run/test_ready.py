@@ -17,7 +17,7 @@ FACTS = {"urls": ["ws://127.0.0.1:8080"], "pid": 7}
 
 def test_the_file_appears_whole_and_goes_again(tmp_path: Path) -> None:
     path = tmp_path / "ready.json"
-    path.write_text("of an earlier start")
+    path.write_text('{"urls": []}')  # of an earlier start
     ready = ReadyFile(str(path))
     ready.remove_old()
     assert list(tmp_path.iterdir()) == []

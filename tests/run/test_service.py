@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from errno import ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,8 +35,9 @@ from echod.http.request import PageRequest
 from echod.net.endpoints import parse_endpoint
 from echod.net.tls.endpoint import thrown_away
 from echod.net.tls.throwaway import Authority
+from echod.run import whole_file
 from echod.run.process import CannotStartError
-from echod.run.ready import ReadyFile
+from echod.run.ready import ReadyFile, is_own
 from echod.run.service import EchoService
 from echod.run.systemd import Notifier
 from echod.settings import Settings
@@ -51,6 +53,11 @@ def make(*ports: str, reactor: Any = REAL, **options: Any) -> EchoService:
     settings = Settings(ports=ports, drain_timeout=5)
     endpoints = [(port, serverFromString(REAL, port)) for port in ports]
     return EchoService(settings, endpoints, reactor, **({"take_signals": False} | options))
+
+
+def full(*_: object) -> None:
+    """Write nothing, because the disk is full."""
+    raise OSError(ENOSPC, os.strerror(ENOSPC))
 
 
 def address(lines: list[str]) -> tuple[str, int]:
@@ -289,7 +296,7 @@ def test_a_hangup_of_its_terminal_drains_it(monkeypatch: pytest.MonkeyPatch, lin
 @pytest_twisted.inlineCallbacks
 def test_the_ready_file_is_there_while_it_serves(certificate: Certificate, tmp_path: Path) -> Generator[Any, Any, None]:
     path = tmp_path / "ready.json"
-    path.write_text("of an earlier start")
+    path.write_text('{"urls": []}')  # of an earlier start
     texts = ["tcp:0:interface=127.0.0.1", f"ssl:0:privateKey={certificate.path}", f"unix:{tmp_path / 'socket'}"]
     service = EchoService(
         Settings(),
@@ -311,6 +318,7 @@ def test_the_ready_file_is_there_while_it_serves(certificate: Certificate, tmp_p
         "pid": os.getpid(),
         "version": __version__,
     }
+    assert is_own(path.read_bytes()), "or a daemon that was killed could not start again"
     stopped = service.stopService()
     assert not path.exists()
     yield stopped
@@ -324,9 +332,11 @@ def test_a_ready_file_that_can_not_be_written_ends_the_start(
     fails: list[bool] = []
     monkeypatch.setattr("echod.run.service.fail_at_exit", lambda: fails.append(True))
     fake = FakeReactor()
-    service = make(reactor=fake, ready_file=ReadyFile(str(tmp_path / "none" / "ready.json")))
+    service = make(reactor=fake, ready_file=ReadyFile(str(tmp_path / "ready.json")))
+
+    monkeypatch.setattr(whole_file, "write", full)
     service.startService()
-    told = "can't write the ready file: No such file or directory"
+    told = "can't write the ready file: No space left on device"
     assert (err.getvalue(), fails, fake.stops) == (f"echod: {told}\n", [True], 1)
     assert told in lines
     service.fail("a second reason")
@@ -341,8 +351,19 @@ def test_only_a_start_that_listens_removes_an_old_ready_file(tmp_path: Path, mon
     with listening() as port, pytest.raises(CannotStartError, match="in use"):
         make(f"tcp:{port}:interface=127.0.0.1", ready_file=ReadyFile(str(path))).privilegedStartService()
     assert path.exists()
-    with pytest.raises(CannotStartError, match=r"^can't remove the old ready file: Is a directory$"):
+    with pytest.raises(CannotStartError, match=r"remove the old ready file: it is not a file that could be replaced$"):
         make(ready_file=ReadyFile(str(tmp_path))).privilegedStartService()
+
+
+def test_a_ready_file_never_takes_the_place_of_a_socket_or_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with pytest.raises(CannotStartError, match="it is not a file that could be replaced"):
+        make(f"unix:{path}", ready_file=ReadyFile(str(path))).privilegedStartService()
+    path = tmp_path / "key.pem"
+    path.write_text("a key")
+    with pytest.raises(CannotStartError, match="it is a file that echod has not written"):
+        make(ready_file=ReadyFile(str(path))).privilegedStartService()
+    assert path.read_text() == "a key"
 
 
 @pytest_twisted.inlineCallbacks
@@ -525,12 +546,26 @@ def test_a_throwaway_certificate_is_left_alone(tmp_path: Path, lines: list[str])
         yield service.stopService()
 
 
-def test_an_authority_file_that_cant_be_written_ends_the_start(tmp_path: Path, lines: list[str]) -> None:
-    path = tmp_path / "no" / "authority.pem"
-    service = EchoService(Settings(authority_file=str(path)), [], REAL, take_signals=False)
-    with pytest.raises(CannotStartError, match=f"^can't write --authority-file {path}: No such file or directory$"):
-        service.startService()
-    assert lines[-1].startswith("can't write")
+def test_an_authority_file_that_cant_be_written_ends_the_start(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "authority.pem"
+
+    def refused(path: Path) -> str:
+        service = EchoService(Settings(authority_file=str(path)), [], REAL, take_signals=False)
+        with pytest.raises(CannotStartError):
+            service.startService()
+        return lines[-1]
+
+    assert refused(tmp_path / "no" / "authority.pem").endswith(" is in a folder that does not exist")
+    path.write_text("a key")
+    told = f"--authority-file {path} is a file that echod has not written: remove it, or choose another path"
+    assert refused(path) == told
+    assert path.read_text() == "a key"
+    path.unlink()
+
+    monkeypatch.setattr(whole_file, "write", full)
+    assert refused(path) == f"can't write --authority-file {path}: No space left on device"
 
 
 def test_it_serves_when_the_reactor_runs_unless_it_drains_by_then() -> None:

@@ -49,12 +49,22 @@ def test_a_file_is_told_from_the_next_one_at_its_path(tmp_path: Path) -> None:
 
 def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "old").touch()
+    (tmp_path / "own").write_text("ours")
+    (tmp_path / "other").write_text("theirs")
+    (tmp_path / "link").symlink_to("own")
+    (tmp_path / "dangling").symlink_to("nothing")
     os.mkfifo(tmp_path / "pipe")
-    for name in ("new", "old"):
-        assert whole_file.fault(tmp_path / name) is None
-    for name in ("", "pipe"):
-        assert whole_file.fault(tmp_path / name) == "is not a file that could be replaced"
-    assert whole_file.fault(tmp_path / "none" / "file") == "is in a folder that does not exist"
-    assert whole_file.fault(tmp_path / "old" / "file") == "is in a folder that does not exist"
+
+    def fault(*names: str) -> str | None:
+        return whole_file.fault(tmp_path.joinpath(*names), b"ours".__eq__)
+
+    for name in ("new", "old", "own"):
+        assert fault(name) is None
+    for name in ("", "pipe", "link", "dangling"):
+        assert fault(name) == "is not a file that could be replaced"
+    assert fault("other") == "is a file that echod has not written: remove it, or choose another path"
+    assert fault("none", "file") == "is in a folder that does not exist"
+    assert fault("old", "file") == "is in a folder that does not exist"
+    assert fault("x" * 300) == "can't be read: File name too long"
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert whole_file.fault(tmp_path / "new") == "is in a folder that may not be written"
+    assert fault("new") == "is in a folder that may not be written"

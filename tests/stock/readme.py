@@ -24,6 +24,7 @@ class Readme:
             name: re.findall("`(.*?)`", line)
             for name, line in re.findall(r"^\| (uv|pipx) \| (.*)$", install, re.MULTILINE)
         }
+        (self.program,) = re.findall(r"^```python\n(.*?)^```$", test, re.MULTILINE | re.DOTALL)
         self.path, self.serve, self.to_try, *self.others = _commands(test)
         (folder,) = re.findall(r"`(\$HOME/[^`]+)`", test)
         self.path_of_pip = self.path.replace("$PWD/.venv/bin", folder)

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from echod.testing import Server, StartError, server
 from tests.daemon import wait_until
+from tests.tls import trusting
 
 
 def has_ended(folder: Path, pid: int) -> bool:
@@ -32,7 +33,7 @@ def test_a_client_is_served_and_traced() -> None:
             (connection,) = running.trace()
             assert [frame.payload for frame in connection.received] == ["hello"]
         trace = running.new_trace()
-        context = ssl.create_default_context(cafile=running.authority)
+        context = trusting(cafile=running.authority)
         with connect(running.tls_url, ssl=context) as client:
             client.send(b"\0")
             assert client.recv() == b"\0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tracemalloc
 from collections.abc import Generator, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,16 +26,25 @@ from tests.reactor import Kept, until
 from tests.tls import Certificate
 
 
-@pytest.fixture(params=["tcp", "ssl"])
+class Wrapping(WrappingFactory):
+    """Puts a layer that changes nothing between a protocol and its transport, like a wrapper for the PROXY protocol."""
+
+    noisy = False
+
+
+@pytest.fixture(params=["tcp", "ssl", "ssl over a wrapper"])
 def layers(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[Any, Any]]:
     """Return a kind of port, and a function that connects a blocking socket to a port of that kind."""
     kept: Any = reactor
-    factory = Factory.forProtocol(Kept)
+    factory: Any = Factory.forProtocol(Kept)
     Kept.made = Deferred()
     if request.param == "tcp":
         port = kept.listenTCP(0, factory, interface="127.0.0.1")
-    else:
+    elif request.param == "ssl":
         port = kept.listenSSL(0, factory, certificate.server_options(), interface="127.0.0.1")
+    else:
+        factory = Wrapping(TLSMemoryBIOFactory(cast(Any, certificate.server_options()), False, factory, kept))
+        port = kept.listenTCP(0, factory, interface="127.0.0.1")
     number = port.getHost().port
 
     def connect() -> socket.socket:
@@ -79,6 +89,29 @@ def test_what_is_unsent_unacknowledged_and_unread_is_counted(layers: tuple[Any, 
     assert transports.unread(layers_) == 0
 
 
+@pytest_twisted.inlineCallbacks
+def test_what_the_kernel_does_not_take_is_copied_once(layers: tuple[Any, Any]) -> Generator[Any, Any, None]:
+    """Also while it is written: for a moment every further copy takes as much memory as the message, in no account."""
+    _, connect = layers
+    client = yield deferToThread(connect)
+    with client:
+        protocol = yield Kept.made
+        layers_ = transports.layers(protocol.transport)
+        yield until(lambda: getattr(protocol.transport, "_handshakeDone", True) and not transports.unsent(layers_))
+        octets = bytes(16 * 2**20)
+        tracemalloc.start()
+        try:
+            transports.write_now(layers_, octets)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert 0 < transports.unsent(layers_) <= peak < 1.1 * len(octets)
+        lost: Deferred[None] = Deferred()
+        protocol.connectionLost = lambda _=None: lost.callback(None)
+        protocol.transport.abortConnection()
+        yield lost
+
+
 def test_what_was_sent_of_a_buffer_is_held_until_more_than_half_was() -> None:
     """Twisted's buffer stays whole, however little of it is unsent."""
     client, served = socket.socketpair()
@@ -114,12 +147,6 @@ def test_what_waits_for_the_tls_handshake_is_unsent(certificate: Certificate) ->
         protocol.transport.abortConnection()
         yield lost
     yield port.stopListening()
-
-
-class Wrapping(WrappingFactory):
-    """Puts a layer that changes nothing between a protocol and its transport, like a wrapper for the PROXY protocol."""
-
-    noisy = False
 
 
 @pytest.mark.parametrize("is_tls_on_top", [True, False])

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
@@ -159,6 +160,16 @@ class Throwaway:
     def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:  # noqa: ARG002  # as the interface has it
         """Begin a connection."""
         return SSL.Connection(self._context)
+
+
+def is_own_authority(octets: bytes) -> bool:
+    """Tell whether this is the PEM of an authority that echod made, and nothing else."""
+    try:
+        (certificate,) = x509.load_pem_x509_certificates(octets)
+    except ValueError:
+        return False
+    names = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return b"PRIVATE KEY" not in octets and [name.value for name in names] == [ORGANIZATION]
 
 
 def parse_name(text: str) -> str:

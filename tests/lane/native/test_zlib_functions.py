@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
+import socket
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import pytest
 
 from echod.lane.native import zlib_functions
+from tests.client import upgrade
+from tests.daemon import Daemon
+from tests.frames import DEFLATE, TEXT, client_frame, deflated_octets, split
+from tests.tools import give_up, needed
 
 # This acts like two Pythons: Debian's, whose zlib module is not a file, and uv's, which has not loaded the library
 # either. The library is looked up before Python's own module could load it.
@@ -59,3 +67,40 @@ def test_zlib_is_not_called_where_it_can_not_be_found(change: str, monkeypatch: 
     else:
         monkeypatch.setattr(zlib_functions, "_NAMES", ("inflate", "inflateUnheardOf"))
     assert zlib_functions.find.__wrapped__() is None
+
+
+@pytest.fixture
+def another_zlib(tmp_path: Path) -> Path:
+    """Return a folder with another libz.so.1, which passes all calls on to the one of this process."""
+    compiler = needed("cc", "gcc")
+    if zlib_functions.find() is None:
+        give_up("no libz.so.1: apt-get install zlib1g")
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    real = next(line.split(maxsplit=5)[5] for line in maps if "/libz.so.1" in line)
+    # nm is part of what gcc and clang need.
+    listed = subprocess.run(["nm", "-D", "--defined-only", real], capture_output=True, text=True, check=True).stdout
+    functions = re.findall(r"^\S+ T (\w+)", listed, re.MULTILINE)
+    (tmp_path / "functions.h").write_text("".join(f"PASS_ON({name})\n" for name in functions))
+    given = [f'-DREAL_ZLIB="{real}"', '-DFUNCTIONS="functions.h"', f"-I{tmp_path}"]
+    command = [compiler, "-shared", "-fPIC", *given, "-Wl,-soname,libz.so.1", "-o", "libz.so.1"]
+    source = Path(__file__).with_name("another_zlib.c")
+    subprocess.run([*command, source, "-ldl"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("native")
+def test_zlib_is_another_one_where_the_process_has_that(another_zlib: Path) -> None:
+    """zlib-ng has a library with zlib's name and functions. The linker finds it first, for Python and the lane."""
+    calls = another_zlib / "calls"
+    path = f"{another_zlib}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")
+    env = {"LD_LIBRARY_PATH": path, "ANOTHER_ZLIB_CALLS": str(calls), "ECHOD_NATIVE": "1"}
+    offer = f"{DEFLATE}; client_no_context_takeover; server_no_context_takeover"
+    payload = b"said again " * 100
+    with Daemon("--compression", "deflate", env=env) as daemon, socket.create_connection(daemon.address, 60) as client:
+        upgrade(client, offer)
+        calls.unlink()  # the start calls some
+        client.sendall(client_frame(TEXT, deflated_octets(payload), rsv=4))
+        (frame,), _ = split(client.recv(1000))
+    assert (frame.opcode, frame.rsv) == (TEXT, 4)
+    assert zlib.decompressobj(-15).decompress(frame.payload) == payload
+    assert {"inflateReset", "deflateReset"} <= set(calls.read_text().split()), "which nothing but the lane calls"

@@ -23,9 +23,10 @@ from echod.net.tls.throwaway import (
     Issued,
     Throwaway,
     Wanted,
+    is_own_authority,
     parse_name,
 )
-from tests.tls import Client
+from tests.tls import Certificate, Client
 
 
 def issue(fault: Fault | None = None, *names: str) -> tuple[Throwaway, x509.Certificate]:
@@ -94,6 +95,22 @@ def test_one_authority_for_all_and_another_for_each_start() -> None:
     assert made[0].certificate == made[2].certificate != made[1].certificate
     assert made[0].certificate.issuer == made[1].certificate.issuer
     assert issue()[1].subject != made[0].certificate.issuer
+
+
+def test_its_own_authority_is_told_from_other_files(certificate: Certificate) -> None:
+    authority = Authority()
+    authority.serve("throwaway:1", Wanted())
+    own = authority.issued.authority.encode()
+    assert is_own_authority(own)
+    for other in (
+        b"",
+        b"precious",
+        certificate.pem,
+        own + own,
+        own + certificate.path.read_bytes(),
+        b"PRIVATE KEY" + own,
+    ):
+        assert not is_own_authority(other)
 
 
 def test_nothing_is_made_before_an_endpoint_asks() -> None:
