@@ -165,10 +165,12 @@ $(TOOLS)/.done: tests/system/requirements.txt
 	$(TOOLS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
-# The clients in Python that are surveyed, some of which nothing else needs.
-$(CLIENTS)/.done: tests/interop/visitors/requirements.txt
+# The clients that are surveyed and that nothing else needs: packages of Python, and runtimes of JavaScript.
+$(CLIENTS)/.done: $(addprefix tests/interop/visitors/,requirements.txt package.json package-lock.json)
 	@$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/pip install --quiet --requirement $<
+	cp $(wordlist 2,3,$^) $(CLIENTS)
+	$(NPM_CI) --prefix $(CLIENTS)
 	@touch $@
 
 $(DOCS)/.done: docs/requirements.txt
@@ -179,10 +181,10 @@ $(DOCS)/.done: docs/requirements.txt
 # Without npm, or if its registry cannot be reached, the tests with Node's client are skipped and say so, unless no tool
 # may be missing. Of npm's output about a failure, the first line with a message is shown.
 NPM_CI := npm ci --loglevel=error --prefer-offline --no-audit --no-fund --fetch-retries=1 \
-  --fetch-retry-mintimeout=1000 --prefix tests/interop
+  --fetch-retry-mintimeout=1000
 $(NODE)/.done: tests/interop/package-lock.json
 	@if ! command -v npm >/dev/null; then exit 0; fi; \
-	if told="$$($(NPM_CI) 2>&1)"; then touch $@; exit 0; fi; \
+	if told="$$($(NPM_CI) --prefix tests/interop 2>&1)"; then touch $@; exit 0; fi; \
 	echo "npm ci failed, so that there is no Node client to test with:" \
 	  "$$(echo "$$told" | sed -E 's/^npm (error|ERR!) ?//' | grep -m 1 -v -E '^(code|errno|syscall|path) |^$$')"; \
 	[ "$$ECHOD_TEST_REQUIRE" != all ]

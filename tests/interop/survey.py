@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +24,11 @@ from echod.faults.bad import BAD
 from echod.faults.heads import HEADS
 from echod.faults.table import ROWS, Moment
 from echod.testing.trace import Connection, Trace
-from tests.daemon import Daemon
+from tests.daemon import DEFAULT_PORTS, Daemon
+from tests.interop.visitors.programs import all_of_them
 from tests.interop.visitors.visit import SETTLED, TEXTS, Visit
 
 ROOT = Path(__file__).parents[2]
-
-VISITORS = Path(__file__).parent / "visitors"
 
 PLACE = ROOT / "docs" / "clients.md"
 
@@ -39,6 +38,10 @@ ENVIRONMENT = ROOT / ".venv-clients"
 QUIET = 10.0
 """Seconds without an answer or a message after which a client gives up. Far less would do, but on a busy machine some
 clients would seem to wait."""
+
+TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "DENO_CERT")
+"""The environment variables that name a certificate to trust: OpenSSL's, which Go reads, too, and those of Node and
+Deno."""
 
 AT_ONCE = 3
 """Clients at a time."""
@@ -133,25 +136,16 @@ class Outcome:
         return f"{self.code}{got}"
 
 
-def commands(python: Path) -> dict[str, tuple[str, ...]]:
-    """Return how each client is started, with this Python for those in Python."""
-    found: dict[str, tuple[str, ...]] = {
-        place.stem.removeprefix("of_").replace("_", "-"): (str(python), "-m", f"tests.interop.visitors.{place.stem}")
-        for place in sorted(VISITORS.glob("of_*.py"))
-    }
-    if (node := shutil.which("node")) is not None:
-        script = str(VISITORS / "visit.mjs")
-        found |= {name: (node, script, name) for name in ("ws", "undici")}
-    return found
-
-
 def survey(
-    clients: Mapping[str, Sequence[str]], asked: Sequence[Case], quiet: float = QUIET
+    clients: Mapping[str, Sequence[str]], asked: Sequence[Case], certificate: Path | None = None
 ) -> tuple[dict[str, str], dict[tuple[str, str], Outcome]]:
-    """Let each client visit each fault. Return the clients' versions, and what came of each visit, by the client and
-    the query."""
+    """Let each client visit each fault. With a certificate for `localhost`, and its key, that is over TLS. Return the
+    clients' versions, and what came of each visit, by the client and the query."""
+    ports = [f"ssl:0:interface=127.0.0.1:privateKey={certificate}"] if certificate else DEFAULT_PORTS
+    trust = {name: str(certificate) for name in TRUST} if certificate else {}
     # Not in a log file, which twistd would rotate.
-    with Daemon(*OPTIONS) as daemon, ThreadPoolExecutor(AT_ONCE) as pool:
+    with Daemon(*OPTIONS, ports=ports) as daemon, ThreadPoolExecutor(AT_ONCE) as pool:
+        address = daemon.url.replace("//127.0.0.1:", "//localhost:") if certificate else daemon.url
         pairs = [(name, case.query) for name in clients for case in asked]
         numbers = {pair: number for number, pair in enumerate(pairs)}
 
@@ -160,10 +154,10 @@ def survey(
                 number = numbers[name, case.query]
                 # A key of `fail` is of one client, and a redirect keeps the number.
                 query = case.query.replace("key=docs", f"key={name}").replace("=/", f"=/%3Fvisit={number}")
-                url = f"{daemon.url}/?{query}&visit={number}"
-                yield {"number": number, "url": url, "deflate": case.needs_deflate, "quiet": quiet}
+                url = f"{address}/?{query}&visit={number}"
+                yield {"number": number, "url": url, "deflate": case.needs_deflate, "quiet": QUIET}
 
-        told = dict(zip(clients, pool.map(lambda name: _run(clients[name], visits(name)), clients), strict=True))
+        told = dict(zip(clients, pool.map(lambda name: _run(clients[name], visits(name), trust), clients), strict=True))
         connections = {
             int(mark[1]): connection
             for connection in Trace(daemon.folder / "output")()
@@ -176,7 +170,7 @@ def survey(
     return versions, {key: Outcome(seen[number], _code(connections.get(number))) for key, number in numbers.items()}
 
 
-def _run(command: Sequence[str], visits: Iterable[dict[str, object]]) -> list[str]:
+def _run(command: Sequence[str], visits: Iterable[dict[str, object]], environment: Mapping[str, str]) -> list[str]:
     """Run a client, and return the lines that it wrote."""
     done = subprocess.run(
         command,
@@ -185,6 +179,7 @@ def _run(command: Sequence[str], visits: Iterable[dict[str, object]]) -> list[st
         stderr=subprocess.DEVNULL,  # libraries warn there of what they meet
         text=True,
         cwd=ROOT,
+        env={**os.environ, **environment},
         timeout=DEADLINE,
         check=True,
     )
@@ -202,7 +197,9 @@ def _code(connection: Connection | None) -> int | None:
 
 def make() -> str:
     """Run all clients, and return the text of the page."""
-    clients = commands(ENVIRONMENT / "bin" / "python")
+    clients, lacking = all_of_them(ENVIRONMENT)
+    for line in lacking:
+        print(line, file=sys.stderr)
     versions, outcomes = survey(clients, tuple(QUERIES.values()))
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     words = ", ".join(versions.values())

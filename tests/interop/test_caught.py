@@ -1,7 +1,7 @@
 """Each fault reaches real clients, and at least one of them does what docs/faults.md says a conforming client does.
 
 Five clients visit each fault once, as for docs/clients.md, which also has those that do something else. A client that
-changes its behaviour fails nothing here while another one still catches the fault.
+changes its behaviour fails nothing here while another one still catches the fault. Over TLS each client does the same.
 """
 
 from __future__ import annotations
@@ -17,20 +17,40 @@ from echod.faults.bad import BAD
 from echod.faults.heads import HEADS
 from echod.faults.table import PARAMETERS
 from tests.interop.clients import CLIENTS
-from tests.interop.survey import PLACE, QUERIES, Case, Outcome, commands, survey
+from tests.interop.survey import PLACE, QUERIES, Case, Outcome, survey
+from tests.interop.visitors.programs import Command, of_the_suite
 from tests.interop.visitors.visit import TEXTS, Visit
+from tests.tls import Certificate
 from tests.tools import give_up
 
 NAMES = ("websockets", "aiohttp", "autobahn", "pycurl", "ws")
 """The clients that the test suite has."""
 
 
+SECURE = (
+    *("accept=wrong", "head=status-200", "head=nul", "status=503", "greeting=hello", "burst=3&size=8", "fragment=4"),
+    *("mutate=2&seed=7", "slice=1", "cut=3", "raw=8a0474656121", "bad=masked", "bad=rsv1", "bad=utf8", "bad=close-999"),
+    *("bad=behind-close", "bad=deflate-garbage", "close=1001&reason=bye", "auth=basic:tea:green"),
+)
+"""Faults of all kinds that are also met over TLS. tests/test_faults_daemon.py has the bytes of all others."""
+
+
 @pytest.fixture(scope="module")
-def outcomes() -> dict[tuple[str, str], Outcome]:
+def clients() -> dict[str, Command]:
     if (missing := CLIENTS["ws"].missing()) is not None:
         give_up(missing)
-    found = commands(Path(sys.executable))
-    return survey({name: found[name] for name in NAMES}, tuple(QUERIES.values()))[1]
+    found = of_the_suite(Path(sys.executable))
+    return {name: found[name] for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def outcomes(clients: dict[str, Command]) -> dict[tuple[str, str], Outcome]:
+    return survey(clients, tuple(QUERIES.values()))[1]
+
+
+@pytest.fixture(scope="module")
+def secure_outcomes(clients: dict[str, Command], certificate: Certificate) -> dict[tuple[str, str], Outcome]:
+    return survey(clients, [QUERIES[query] for query in SECURE], certificate.path)[1]
 
 
 def goes_on(one: Outcome) -> bool:
@@ -101,6 +121,15 @@ def test_a_client_catches_it(outcomes: dict[tuple[str, str], Outcome], query: st
     assert any(catches(QUERIES[query], one) for one in found.values()), {
         name: (str(one), one.seen.error) for name, one in found.items()
     }
+
+
+@pytest.mark.parametrize("query", SECURE)
+def test_it_is_the_same_over_tls(
+    outcomes: dict[tuple[str, str], Outcome], secure_outcomes: dict[tuple[str, str], Outcome], query: str
+) -> None:
+    assert {name: str(secure_outcomes[name, query]) for name in NAMES} == {
+        name: str(outcomes[name, query]) for name in NAMES
+    }, {name: secure_outcomes[name, query].seen.error for name in NAMES}
 
 
 def test_every_fault_is_visited() -> None:

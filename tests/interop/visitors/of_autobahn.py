@@ -52,7 +52,7 @@ async def visit(seen: Visit) -> None:
     parts = urlsplit(seen.url)
     assert parts.hostname is not None
     assert parts.port is not None
-    _, protocol = await loop.create_connection(factory, parts.hostname, parts.port)
+    _, protocol = await loop.create_connection(factory, parts.hostname, parts.port, ssl=factory.isSecure)
     patience = seen.open_timeout + 1
     while not gone.is_set() and not seen.waited:
         came.clear()

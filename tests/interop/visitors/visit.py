@@ -73,9 +73,10 @@ class Visit:
         self.error = f"{type(error).__name__}: {error}"[:200]
 
 
-def serve(package: str, visit: Callable[[Visit], Awaitable[None]]) -> None:
-    """Make all visits. `package` is what the library is called where it was installed from."""
-    print(f"{package} {version(package)}", flush=True)
+def serve(package: str, visit: Callable[[Visit], Awaitable[None]], number: str = "") -> None:
+    """Make all visits. `package` is what the library is called where it was installed from, and `number` its version
+    if it is no Python package."""
+    print(f"{package} {number or version(package)}", flush=True)
     asyncio.run(_serve(visit))
 
 
