@@ -273,10 +273,11 @@ BAD: dict[str, Bad] = {
         is_last=True,
     ),
     "behind-close": Bad(
-        _same(_text(b"behind")),
+        _same(_text(b"Hello World!")),
         "A text message comes behind a Close frame with 1000.",
         "Answers the Close frame, and delivers nothing that comes behind it.",
         "RFC 6455 section 5.5.1",
+        "Autobahn 7.1.4",
         begins_close=True,
         is_last=True,
     ),

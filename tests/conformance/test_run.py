@@ -18,7 +18,7 @@ from tests.daemon import POLL_INTERVAL, Daemon
 
 from .cases import Unit
 from .run import AGENT, Outcome, Setup, SuiteError, list_cases, listed_cases, run_units, specification
-from .suite import Invocation
+from .suite import CLIENT, Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,8 @@ class ScriptedSuite:
     abort: tuple[str, ...] = ()
     description: str = "a script"
 
-    def invocation(self, folder: Path) -> Invocation:
+    def invocation(self, folder: Path, mode: str = CLIENT) -> Invocation:
+        assert mode == CLIENT
         return Invocation((sys.executable, "-c", WSTEST + self.script), str(folder), dict(os.environ), self.abort)
 
 

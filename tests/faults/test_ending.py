@@ -29,7 +29,7 @@ def test_all_come_before_the_end(clock: Clock) -> None:
 
 def test_behind_a_close_frame(clock: Clock) -> None:
     peer = opened(clock, "bad=behind-close&after=1")
-    assert peer.send(texts("a", "b")) == b"\x81\x01a\x88\x02\x03\xe8\x81\x06behind"
+    assert peer.send(texts("a", "b")) == b"\x81\x01a\x88\x02\x03\xe8\x81\x0cHello World!"
     assert peer.send(client_frame(CLOSE, close_payload(1000))) == b""
     assert peer.transport.disconnecting
     assert peer.protocol.outcome is Outcome.CLEAN
@@ -41,7 +41,7 @@ def test_what_is_held_is_dropped_behind_a_close_frame(clock: Clock) -> None:
     clock.advance(0.5)
     peer.send(texts("b"))
     clock.advance(0.5)
-    assert peer.take() == b"\x81\x01a\x88\x02\x03\xe8\x81\x06behind"
+    assert peer.take() == b"\x81\x01a\x88\x02\x03\xe8\x81\x0cHello World!"
 
 
 def test_nothing_follows_an_unfinished_message_but_the_close(clock: Clock) -> None:

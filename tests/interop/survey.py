@@ -157,21 +157,21 @@ def survey(
                 url = f"{address}/?{query}&visit={number}"
                 yield {"number": number, "url": url, "deflate": case.needs_deflate, "quiet": QUIET}
 
-        told = dict(zip(clients, pool.map(lambda name: _run(clients[name], visits(name), trust), clients), strict=True))
+        told = list(pool.map(lambda name: run(clients[name], visits(name), trust), clients))
         connections = {
             int(mark[1]): connection
             for connection in Trace(daemon.folder / "output")()
             if (mark := re.search(r"[?&]visit=([0-9]+) ", connection.request))
         }
-    versions = {name: lines[0] for name, lines in told.items()}
-    seen = {
-        visit.number: visit for lines in told.values() for visit in (Visit(**json.loads(line)) for line in lines[1:])
-    }
+    versions = {name: version for name, (version, _) in zip(clients, told, strict=True)}
+    seen = {visit.number: visit for _, visits in told for visit in visits}
     return versions, {key: Outcome(seen[number], _code(connections.get(number))) for key, number in numbers.items()}
 
 
-def _run(command: Sequence[str], visits: Iterable[dict[str, object]], environment: Mapping[str, str]) -> list[str]:
-    """Run a client, and return the lines that it wrote."""
+def run(
+    command: Sequence[str], visits: Iterable[Mapping[str, object]], environment: Mapping[str, str] | None = None
+) -> tuple[str, list[Visit]]:
+    """Let a client make visits. Return its version, and what it saw."""
     done = subprocess.run(
         command,
         input="".join(f"{json.dumps(visit)}\n" for visit in visits),
@@ -179,11 +179,12 @@ def _run(command: Sequence[str], visits: Iterable[dict[str, object]], environmen
         stderr=subprocess.DEVNULL,  # libraries warn there of what they meet
         text=True,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         timeout=DEADLINE,
         check=True,
     )
-    return done.stdout.splitlines()
+    version, *lines = done.stdout.splitlines()
+    return version, [Visit(**json.loads(line)) for line in lines]
 
 
 def _code(connection: Connection | None) -> int | None:
