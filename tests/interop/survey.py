@@ -63,13 +63,18 @@ took what came until nothing more had come for {settled:g} s, or for {quiet:g} s
 closed. Each row has what a conforming client does, and then what each client did: its library said which messages
 came, and the server's log said how it ended. This is evidence, and no verdict: a library may leave a choice to its
 user, some deliver frames or pieces instead of messages, and a client whose time limit is longer than this wait
-seems to go on. Clients differ in what they offer: pycurl and websocket-client offer no permessage-deflate.
+seems to go on. Clients differ in what they offer: pycurl, websocket-client, Deno and Qt offer no permessage-deflate,
+so they are refused where a fault needs it.
+
+aiohttp to websockets are packages for Python, ws and undici for Node. Node, Bun and Deno are what these runtimes have
+built in. Chromium and Firefox are a page of echod's. gorilla and nhooyr are packages for Go, Qt is its QWebSocket, and
+libsoup is the GNOME library.
 
 - *goes on*: the client did what it does without a fault: three messages came back, and it closed
 - *1002*: the client's Close frame had this code
 - *an error*: the library reported an error, and the client closed as it does without one
 - *ends*: the connection ended without a Close frame of the client
-- *no connection*: the library never said that the connection is open
+- *no connection*: the library never said that the connection is open, and the client sent no Close frame
 - *waits*: likewise, and the client gave up after {quiet:g} s; or, with a list, it gave up waiting for more messages,
   and the server saw no Close frame
 - a list in brackets: the messages that the library delivered, if they were not `one two three`
@@ -125,7 +130,7 @@ class Outcome:
         return not self.seen.waited and (bool(self.seen.error) or self.code not in (1000, 1005))
 
     def __str__(self) -> str:
-        if not self.seen.opened:
+        if not self.seen.opened and self.code is None:
             return "waits" if self.seen.waited else "no connection"
         shown = " ".join(self.seen.messages[:5]) + (" …" if len(self.seen.messages) > 5 else "")
         got = "" if tuple(self.seen.messages) == TEXTS else f" [{shown}]"

@@ -42,7 +42,7 @@ def all_of_them(environment: Path) -> tuple[dict[str, Command], list[str]]:
     folder that `make clients` made."""
     python = environment / "bin" / "python"
     found = dict(of_the_suite(python))
-    rows = [*_runtimes(environment / "node_modules"), *_browsers(python), *_of_go(environment), *_of_debian()]
+    rows = [*_runtimes(environment / "node_modules"), *_browsers(python), *of_go(environment), *_of_debian()]
     found |= {name: command for name, command, _ in rows if command is not None}
     return found, [f"no {name}: {how}" for name, command, how in rows if command is None]
 
@@ -68,12 +68,13 @@ def _browsers(python: Path) -> Iterator[Row]:
         yield name, command, f"apt-get install {package}"
 
 
-def _of_go(environment: Path) -> Iterator[Row]:
+def of_go(folder: Path) -> Iterator[Row]:
+    """Yield the clients that are packages for Go. Their program is built in this folder."""
     packages = {"gorilla": "golang-github-gorilla-websocket-dev", "nhooyr": "golang-nhooyr-websocket-dev"}
     versions = {name: _debian_version(package) for name, package in packages.items()}
-    go, program = shutil.which("go"), environment / "visit-go"
+    go, program = shutil.which("go"), folder / "visit-go"
     if go is not None and all(versions.values()):
-        settings = {"GO111MODULE": "off", "GOPATH": str(GO), "GOCACHE": str(environment / "go-cache")}
+        settings = {"CGO_ENABLED": "0", "GO111MODULE": "off", "GOPATH": str(GO), "GOCACHE": str(folder / "go-cache")}
         command = (go, "build", "-o", str(program), str(HERE / "visit.go"))
         subprocess.run(command, env={**os.environ, **settings}, timeout=BUILD_SECONDS, check=True)
     for name, package in packages.items():
