@@ -114,9 +114,14 @@ def test_it_is_the_same_over_tls(
     secure_outcomes: dict[tuple[str, str], Outcome],
     query: str,
 ) -> None:
-    assert {name: str(secure_outcomes[name, query]) for name in clients} == {
-        name: str(outcomes[name, query]) for name in clients
+    assert {name: _told(name, secure_outcomes[name, query]) for name in clients} == {
+        name: _told(name, outcomes[name, query]) for name in clients
     }, {name: secure_outcomes[name, query].seen.error for name in clients}
+
+
+def _told(name: str, one: Outcome) -> tuple[str, bool, list[str]]:
+    # undici destroys its socket right behind its Close frame, which over TLS is then never sent.
+    return "" if name == "undici" else str(one), one.fails, one.seen.messages
 
 
 def test_every_fault_is_visited() -> None:
