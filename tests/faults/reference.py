@@ -62,8 +62,8 @@ _FRAMES = """\
 ### The wrong frames
 
 The last column names the cases of the Autobahn testsuite (its fuzzing server) and of curl's tests that send such a
-frame. The bytes are those of the Autobahn testsuite where it has the case. The frames that need permessage-deflate are
-refused with HTTP 400 if the client does not offer it.
+frame. The bytes are those of the Autobahn testsuite where it has the case, and clients do the same with both: tests
+compare them. The frames that need permessage-deflate are refused with HTTP 400 if the client does not offer it.
 
 """
 

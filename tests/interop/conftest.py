@@ -23,7 +23,7 @@ def client(request: pytest.FixtureRequest) -> Client:
     return client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Command]:
     """Return how the clients are started that visit faults in the test suite: packages that it has in any case, and
     those for Go if they are here."""

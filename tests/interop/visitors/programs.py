@@ -22,6 +22,9 @@ PYTHON = "/usr/bin/python3"
 GO = Path("/usr/share/gocode")
 """Where Debian has packages for Go. Go reads them without modules."""
 
+CACHE = HERE.parents[2] / "build" / "go-cache"
+"""Where Go keeps what it has compiled: its own library takes most of a build."""
+
 BUILD_SECONDS = 600
 """For the program in Go, on a busy machine."""
 
@@ -74,7 +77,7 @@ def of_go(folder: Path) -> Iterator[Row]:
     versions = {name: _debian_version(package) for name, package in packages.items()}
     go, program = shutil.which("go"), folder / "visit-go"
     if go is not None and all(versions.values()):
-        settings = {"CGO_ENABLED": "0", "GO111MODULE": "off", "GOPATH": str(GO), "GOCACHE": str(folder / "go-cache")}
+        settings = {"CGO_ENABLED": "0", "GO111MODULE": "off", "GOPATH": str(GO), "GOCACHE": str(CACHE)}
         command = (go, "build", "-o", str(program), str(HERE / "visit.go"))
         subprocess.run(command, env={**os.environ, **settings}, timeout=BUILD_SECONDS, check=True)
     for name, package in packages.items():

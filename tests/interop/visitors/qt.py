@@ -43,7 +43,7 @@ async def visit(seen: Visit) -> None:
     client.textMessageReceived.connect(take)
     client.binaryMessageReceived.connect(take)
     client.stateChanged.connect(change)
-    client.error.connect(fail)
+    (client.errorOccurred if hasattr(client, "errorOccurred") else client.error).connect(fail)  # renamed in Qt 6.5
     client.open(QUrl(seen.url))
     await follow(seen, events, client.close)
     seen.code = client.closeCode().value if seen.opened else None
