@@ -30,7 +30,8 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Command]:
     if (missing := CLIENTS["ws"].missing()) is not None:
         give_up(missing)
     found = of_the_suite(Path(sys.executable))
-    chosen = {name: found[name] for name in ("websockets", "aiohttp", "autobahn", "pycurl", "ws", "undici")}
+    names = ("websockets", "aiohttp", "autobahn", "pycurl", "ws", "undici")
+    chosen = {name: found[name] for name in names if name in found}
     for name, command, how in of_go(tmp_path_factory.mktemp("go")):
         if command is not None:
             chosen[name] = command

@@ -36,7 +36,8 @@ def of_the_suite(python: Path) -> dict[str, Command]:
         for place in sorted(HERE.glob("of_*.py"))
     }
     if (node := shutil.which("node")) is not None:
-        found |= {name: (node, SCRIPT, name) for name in ("ws", "undici")}
+        # undici needs a newer Node than ws.
+        found |= {name: (node, SCRIPT, name) for name in ("ws", "undici") if _runs(node, "-e", f"require('{name}')")}
     return found
 
 
@@ -92,8 +93,15 @@ def _of_debian() -> Iterator[Row]:
         ("libsoup", "gi; gi.require_version('Soup', '3.0')", "python3-gi gir1.2-soup-3.0"),
     ):
         command = (PYTHON, "-m", f"tests.interop.visitors.{name}")
-        is_here = subprocess.run((PYTHON, "-c", f"import {module}"), capture_output=True, check=False).returncode == 0
-        yield name, command if is_here else None, f"apt-get install {package}"
+        yield name, command if _runs(PYTHON, "-c", f"import {module}") else None, f"apt-get install {package}"
+
+
+def _runs(*command: str) -> bool:
+    """Tell whether a short program succeeds, in the folder of the visitors."""
+    try:
+        return subprocess.run(command, cwd=HERE, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def _debian_version(package: str) -> str:
