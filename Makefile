@@ -38,9 +38,9 @@ NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/
 # coverage without them.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system \
   tests/lane/native/test_fuzz.py tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py \
-  tests/test_door_daemon.py tests/test_faults_daemon.py tests/test_packaging.py tests/test_readme.py \
-  tests/test_running.py tests/test_testing_examples.py tests/test_tools.py tests/test_url.py \
-  tests/test_workers_daemon.py
+  tests/test_closing_daemon.py tests/test_door_daemon.py tests/test_faults_daemon.py tests/test_packaging.py \
+  tests/test_readme.py tests/test_running.py tests/test_testing_examples.py tests/test_tools.py tests/test_url.py \
+  tests/test_wall_clock.py tests/test_workers_daemon.py
 
 # A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal

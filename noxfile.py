@@ -34,6 +34,8 @@ WITH_DAEMON = [
     "interop",
     "test_admin_daemon.py",
     "test_checking.py",
+    "test_closing_daemon.py",
+    "test_door_daemon.py",
     "test_pytest_plugin.py",
     "test_running.py",
     "test_url.py",
@@ -48,10 +50,13 @@ APART = [
     "reliability",
     "system",
     "lane/native/fuzz",
+    "lane/native/test_build.py",
     "lane/native/test_fuzz.py",
     "lane/native/test_instructions.py",
 ]
 APART += ["test_ci.py", "test_manual.py", "test_packaging.py", "test_readme.py", "test_testing_examples.py"]
+# It starts daemons under each reactor by itself.
+APART += ["test_wall_clock.py"]
 IN_PROCESS = ["tests", *(f"--ignore=tests/{name}" for name in APART), *(f"--ignore={name}" for name in WITH_DAEMON)]
 
 REACTORS = ["epoll", "poll", "asyncio"]

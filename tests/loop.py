@@ -22,13 +22,13 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from echod.echo import EchoProtocol
 from echod.lane.native import Native, load
 from echod.settings import Settings
+from echod.upstream.tls_sessions import TLSFactory
 from echod.websocket.factory import EchoFactory
 from tests.frames import handshake
 from tests.tls import Certificate
@@ -269,9 +269,7 @@ class SecureLink(Link):
         super().__init__(loop, factory, *headers, target=target, send_buffer=send_buffer)
 
     def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:
-        self.outer = cast(
-            Any, TLSMemoryBIOFactory(self._options, False, factory, self.loop).buildProtocol(cast(Any, None))
-        )
+        self.outer = cast(Any, TLSFactory(self._options, False, factory, self.loop).buildProtocol(cast(Any, None)))
         return self.outer.wrappedProtocol, self.outer
 
     def seal(self, octets: bytes | memoryview) -> bytes:

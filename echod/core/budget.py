@@ -32,6 +32,11 @@ RECOUNT_INTERVAL = 0.2
 """Seconds between two recounts while room is tight. They are needed because nobody reports that an answer was sent."""
 
 
+WORTH_GIVING_BACK = 16 * 1024 * 1024
+"""Bytes that connections have let go since memory was last given back to the kernel, and that are worth the time of
+doing so again: 0.2 ms, and about 1.7 ms for each 16 MiB."""
+
+
 class Holder(Protocol):
     """What the budget needs to know of a connection."""
 
@@ -103,6 +108,9 @@ class Budget:
         self.unowned: Callable[[], int] = int
         """Returns how many bytes leases hold that belong to no holder."""
         self._recounts: Deadlines[Budget] = Deadlines(ticker, RECOUNT_INTERVAL, Budget._recount)
+        self._trims: Deadlines[Budget] = Deadlines(ticker, RECOUNT_INTERVAL, Budget._trim)
+        self._most = 0
+        """The most that was held at any time since memory was last given back to the kernel."""
         self.held = 0
         self.is_tight = False
         self._turns: dict[Holder, _Turn] = {}
@@ -121,6 +129,7 @@ class Budget:
     def settle(self, holder: Holder) -> None:
         """Note what `holder` holds now. Call this after each read."""
         self._count(holder)
+        self._note_total()
         if self.is_tight:
             self._ration(holder)
         else:
@@ -130,6 +139,7 @@ class Budget:
         """Note how many bytes all leased connections hold together now. The number falls when a lease ends, which may
         happen during a recount."""
         is_more, self._leased = octets > self._leased, octets
+        self._note_total()
         if is_more and not self.is_tight:
             self._check()
 
@@ -137,6 +147,7 @@ class Budget:
         """Note that `holder` has gone."""
         self.held -= holder.held
         holder.held = 0
+        self._note_total()
         self._turns.pop(holder, None)
         self._idle.discard(holder)
 
@@ -144,6 +155,20 @@ class Budget:
         octets = holder.count()
         self.held += octets - holder.held
         holder.held = octets
+
+    def _note_total(self) -> None:
+        """Give memory back to the kernel soon if much has been let go.
+
+        The C library would keep it for the next large message, which may never come. It would be in nobody's account.
+        """
+        total = self.total
+        self._most = max(self._most, total)
+        if self._most - total >= WORTH_GIVING_BACK and self not in self._trims:
+            self._trims.add(self)
+
+    def _trim(self) -> None:
+        self._most = self.total
+        self._give_back()
 
     def _check(self) -> None:
         if self.total > self._limit // 2:
@@ -162,7 +187,7 @@ class Budget:
             self._on_tight(self.is_tight)
         self._choose()
         if self.is_tight or was_tight:
-            self._give_back()
+            self._trim()
             for holder in list(self._holders):
                 self._ration(holder)
 

@@ -1,10 +1,11 @@
 """Which connections get a ping, and which are dead.
 
 A sign of life is any byte received, and any sent byte that the peer's side has taken. So a slow but honest reader,
-whose pong waits behind megabytes of echoes, is never dropped. Each connection gets eight looks in an interval. Each
-look costs little, and a dead peer is found within the interval, an eighth of the interval, and the timeout. Without a
-timeout no connection is dropped, and a silent peer gets a ping after each interval, so that a NAT or a proxy on the way
-keeps the connection.
+whose pong waits behind megabytes of echoes, is never dropped. A connection gets a look in each eighth of an interval,
+and a dead peer is found within the interval, an eighth of the interval, and the timeout. If a connection has taken all
+its answers and has just shown a sign of life, the next look comes when it may be due: an idle connection gets two or
+three looks in an interval. Without a timeout no connection is dropped, and a silent peer gets a ping after each
+interval, so that a NAT or a proxy on the way keeps the connection.
 
 Knows time and signs of life. Must never touch a transport: it asks a `Watched`.
 """
@@ -16,7 +17,7 @@ from typing import Protocol
 from echod.core.deadlines import Deadlines, Ticker
 
 LOOKS = 8
-"""Looks at each connection in one ping interval."""
+"""Looks in one ping interval at a connection that does not rest."""
 
 
 class Watched(Protocol):
@@ -27,6 +28,9 @@ class Watched(Protocol):
 
     pending: int
     """What `count_pending` returned last; only keepalive writes it."""
+
+    seen_before_ping: float
+    """What `last_seen` was when the last ping was sent; only keepalive writes it."""
 
     def count_pending(self) -> int:
         """Return how many written bytes the peer's side has not taken yet."""
@@ -61,6 +65,7 @@ class Keepalive:
         # This queue comes first, so that without a timeout the look of the same tick sends the next ping.
         self._pinged: Deadlines[Watched] = Deadlines(ticker, timeout or interval, self._judge)
         self._looks: Deadlines[Watched] = Deadlines(ticker, interval / LOOKS, self._look)
+        self._rests: Deadlines[Watched] = Deadlines(ticker, interval * (LOOKS - 1) / LOOKS, self._look)
 
     def watch(self, connection: Watched) -> None:
         """Begin to look at `connection`."""
@@ -69,44 +74,56 @@ class Keepalive:
     def forget(self, connection: Watched) -> None:
         """Stop looking at `connection`."""
         self._looks.discard(connection)
+        self._rests.discard(connection)
         self._pinged.discard(connection)
 
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
         is_pinged = connection in self._pinged
-        silent = now - connection.last_seen
-        if not is_pinged and (silent >= self._interval or not self._has_rested(connection, silent)):
-            _note_progress(connection, now)
-            silent = now - connection.last_seen
-        if silent < self._interval:
-            # This is also the way after a pong. The pong was the last sign of life, and a proxy counts its idle time
-            # from then on, too.
-            if is_pinged:
-                self._pinged.discard(connection)
-        elif not is_pinged:
+        if is_pinged and _has_shown_life(connection):
+            # The pong was the last sign of life, and a proxy counts its idle time from then on, too.
+            self._pinged.discard(connection)
+            is_pinged = False
+        if is_pinged:
             # The ping is not counted as pending, because only the pong is a sign of life. That the peer's kernel takes
             # the ping is none.
+            self._looks.add(connection)
+            return
+        _note_progress(connection, now)
+        silent = now - connection.last_seen
+        if silent >= self._interval:
+            connection.seen_before_ping = connection.last_seen
             connection.ping()
             self._pinged.add(connection)
-        self._looks.add(connection)
+        (self._rests if self._may_rest(connection, silent) else self._looks).add(connection)
 
-    def _has_rested(self, connection: Watched, silent: float) -> bool:
-        """Tell whether nothing was pending at the last look, and nothing was read since, if the last sign of life was
+    def _may_rest(self, connection: Watched, silent: float) -> bool:
+        """Tell whether a connection that was counted now needs no look until it may be due. Its last sign of life was
         `silent` seconds ago.
 
-        Then nothing should be pending now, and counting, which asks the kernel, is not needed. If something is pending
-        all the same, it is counted first when the ping is due, and the ping may be superfluous then.
+        It has taken all its answers, so only a read can be its next sign of life, and each read tells its time. If it
+        reads nothing, the look after its rest finds it silent for an interval and an eighth at most. If something is
+        written without a read, it is counted first when the ping is due, and the ping may be superfluous then.
         """
-        return not connection.pending and silent >= 2 * self._interval / LOOKS
+        is_unread = connection.is_waiting or connection.is_paused_by_url
+        return silent < 2 * self._interval / LOOKS and not connection.pending and not is_unread
 
     def _judge(self, connection: Watched) -> None:
         if not self._timeout:
             return
-        now = self._clock.seconds()
-        _note_progress(connection, now)
-        if now - connection.last_seen >= self._timeout:
+        _note_progress(connection, self._clock.seconds())
+        if not _has_shown_life(connection):
             self._looks.discard(connection)
             connection.give_up()
+
+
+def _has_shown_life(connection: Watched) -> bool:
+    """Tell whether there was a sign of life since the last ping.
+
+    How long ago it was does not matter. The pong of a near client comes at once, so it is about as old as the timeout
+    when that is over.
+    """
+    return connection.last_seen > connection.seen_before_ping
 
 
 def _note_progress(connection: Watched, now: float) -> None:

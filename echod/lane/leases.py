@@ -11,6 +11,7 @@ Knows the native module and its leases. Must never know frames or the protocol: 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +23,7 @@ from zope.interface import implementer
 
 from echod.core.counts import Sums
 from echod.http.extensions import Terms
-from echod.lane.door import Door, Host
+from echod.lane.door import NS, Door, Host
 from echod.lane.ended import Ended
 from echod.lane.large import LARGE, Collected, Octets
 from echod.lane.native import Native
@@ -35,6 +36,11 @@ SPARE_TIME = 1.0
 """Seconds for which the pump keeps the buffers of large messages, at most 8 MiB of them (native/buffer_pool.c)."""
 
 _log = Logger()
+
+
+def seconds_since(native_time: int) -> float:
+    """Return how many seconds have passed since a time that the native code tells: CLOCK_MONOTONIC in nanoseconds."""
+    return (time.monotonic_ns() - native_time) / NS
 
 
 class Deflating(NamedTuple):
@@ -273,6 +279,10 @@ class Lane:
         is_sent = not ended or ended.why != self._lib.ECHOD_END_RECALLED
         self._conclude(ended)
         return is_sent
+
+    def count_pending(self, borrower: Borrower) -> int:
+        """Return how many bytes of the lease's answers the peer's side has not taken yet."""
+        return self._lib.echod_lease_pending(borrower.lease)
 
     def recall(self, borrower: Borrower) -> None:
         """End the lease, and give the socket back."""

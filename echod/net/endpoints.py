@@ -37,6 +37,7 @@ def parse_endpoint(
             endpoint = endpoints.adopt(reactor, descriptor)
         else:
             endpoint = cast(IStreamServerEndpoint, serverFromString(reactor, secure[1] if secure else below))
+            endpoints.check_port(endpoint)
     except FileFault:
         raise
     except Exception as error:  # the parser may be a plugin's, and may raise anything, even a TypeError

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import endpoints
-from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint, UNIXServerEndpoint
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXServerEndpoint,
+)
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.internet.unix import Port as UnixPort
@@ -23,6 +28,8 @@ from twisted.python.systemd import ListenFDs
 
 FIRST_ENVIRONMENT = Path("/proc/self/environ")
 """The environment that this process was started with, also variables that were removed since. Only Linux has it."""
+
+HIGHEST_PORT = 65535
 
 UNNAMED = "unknown"
 """systemd's own name for a descriptor without a name (sd_listen_fds(3))."""
@@ -56,6 +63,12 @@ def _unnamed(environment: bytes) -> ListenFDs:
     with suppress(ValueError):  # Twisted itself reports that there is no number
         variables["LISTEN_FDNAMES"] = ":".join([UNNAMED] * int(variables.get("LISTEN_FDS", "")))
     return ListenFDs.fromEnvironment(variables)
+
+
+def check_port(endpoint: object) -> None:
+    """Raise `ValueError` for a TCP endpoint whose port no address can have. Twisted notices only when it listens."""
+    if isinstance(endpoint, (TCP4ServerEndpoint, TCP6ServerEndpoint)) and not 0 <= endpoint._port <= HIGHEST_PORT:
+        raise ValueError(f"{endpoint._port} is not a port from 0 to {HIGHEST_PORT}")
 
 
 def adopted_descriptor(endpoint: object) -> int | None:

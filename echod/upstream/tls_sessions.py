@@ -13,6 +13,8 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 
 from OpenSSL import SSL
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from echod.upstream import names
 from echod.upstream.transports import RECORD_SIZE, is_tls, send_now, tls_of
@@ -38,6 +40,29 @@ def tls_fault(error: BaseException | None) -> str | None:
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         return ", ".join(str(entry[-1]) for entry in error.args[0]) or None
     return None
+
+
+class _Layer(BufferingTLSTransport):
+    """Twisted's TLS layer, freed as soon as its connection is lost.
+
+    Most ends of a TLS connection are an exception of OpenSSL's: clients close without a close_notify. Twisted catches
+    the exception in a `Failure`, whose traceback refers to the frame that holds the `Failure`, and also to the TLS
+    layer and its session. So all of them, with all that the socket's transport has not sent, would be left to the
+    garbage collector, which may not look at them for hours.
+    """
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        if reason is not None:
+            # Not `cleanFailure`: pytest-twisted has that do nothing.
+            error: Any = reason.value
+            reason.tb = error.__traceback__ = None
+        cast(Any, super())._tlsShutdownFinished(reason)
+
+
+class TLSFactory(TLSMemoryBIOFactory):
+    """Puts TLS between a socket's transport and each protocol of another factory."""
+
+    protocol = _Layer
 
 
 class Session(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from echod.core.counts import Outcome, ServedBy
 from echod.lane.ended import Ended
+from echod.lane.leases import seconds_since
 from echod.upstream.tls_sessions import Session
 from echod.websocket.messages import Messages
 from echod.websocket.pauses import Pause
@@ -24,8 +25,8 @@ class Lending(Messages):
     _has_unread_session = False
     """Whether the pump has given back a TLS session that may have bytes left to read."""
 
-    _reads = 0
-    """The lease's reads at the last look."""
+    _read_at = 0
+    """When the lease had last read at the last look, by its own clock."""
 
     # The lease begins.
 
@@ -66,7 +67,7 @@ class Lending(Messages):
             self._renew_buffers()
         loan = self.carrier.loan()
         if loan is not None and self._make_lease(*loan):
-            self._reads = 0
+            self._read_at = 0
             self.pause(Pause.LEASE)
 
     def _make_lease(self, descriptor: int, session: Session | None) -> bool:
@@ -89,10 +90,10 @@ class Lending(Messages):
         self.seen_at = now
 
     def _note_lease_reads(self) -> None:
-        """Note a sign of life if the lease has read since the last look. A lease counts reads, and tells no times."""
-        if self.lease is not None and self.lease.reads != self._reads:
-            self._reads = self.lease.reads
-            self.seen_at = self.factory.clock.seconds()
+        """Note a sign of life if the lease has read since the last look."""
+        if self.lease is not None and self.lease.read_at != self._read_at:
+            self._read_at = self.lease.read_at
+            self.seen_at = self.factory.clock.seconds() - seconds_since(self._read_at)
 
     @property
     def served_by(self) -> ServedBy:

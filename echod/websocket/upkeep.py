@@ -11,6 +11,7 @@ class Upkeep(Closing):
 
     held = 0
     pending = 0
+    seen_before_ping = 0.0
     _pending_before = 0
 
     # The budget.
@@ -60,8 +61,10 @@ class Upkeep(Closing):
 
     def count_pending(self) -> int:
         """Return how many written bytes the peer's side has not taken yet."""
-        leased = int(self.lease.unsent_size + self.lease.sealed_size) if self.lease is not None else 0
-        return leased + self.account.tasks + self.carrier.unsent + self.carrier.unacknowledged
+        if self.lease is not None:  # it begins only when nothing waits here
+            assert self.factory.lane is not None
+            return self.factory.lane.count_pending(self.whole)
+        return self.account.tasks + self.carrier.unsent + self.carrier.unacknowledged
 
     def ping(self) -> None:
         """Ask the client for a sign of life."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from echod.core.budget import MIN_READ_SIZE, PATIENCE, READ_SIZE, RECOUNT_INTERVAL, Budget
-from echod.core.deadlines import Ticker
+from echod.core.budget import MIN_READ_SIZE, PATIENCE, READ_SIZE, RECOUNT_INTERVAL, WORTH_GIVING_BACK, Budget
+from echod.core.deadlines import TICK, Ticker
 
 LIMIT = 1_000_000
 
@@ -212,3 +212,35 @@ def test_a_share_is_never_too_small_to_read() -> None:
     _, holders, budget = make(2_000)
     hold(budget, holders[0], LIMIT)
     assert holders[1].read_size == MIN_READ_SIZE
+
+
+def test_memory_is_given_back_soon_after_much_was_let_go() -> None:
+    """Room need not have been tight: what the C library keeps is in nobody's account."""
+    clock, calls = Clock(), []
+    holders = [FakeHolder() for _ in range(2)]
+    budget = Budget(16 * WORTH_GIVING_BACK, holders, Ticker(clock), give_back=lambda: calls.append(clock.seconds()))
+
+    def pass_time() -> None:
+        for _ in range(10):
+            clock.advance(TICK)
+
+    hold(budget, holders[0], WORTH_GIVING_BACK - 1)
+    budget.release(holders[0])
+    pass_time()
+    assert not calls, "too little was let go"
+    hold(budget, holders[0], WORTH_GIVING_BACK)
+    hold(budget, holders[1], WORTH_GIVING_BACK)
+    pass_time()
+    assert not calls, "all of it is held"
+    budget.release(holders[0])
+    hold(budget, holders[1], 0)
+    assert not calls, "the memory is let go only after this call"
+    pass_time()
+    assert len(calls) == 1, "once for both"
+    budget.note_leased(2 * WORTH_GIVING_BACK)
+    budget.note_leased(0)
+    pass_time()
+    assert len(calls) == 2
+    pass_time()
+    assert len(calls) == 2
+    assert not clock.getDelayedCalls()

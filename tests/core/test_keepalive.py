@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from twisted.internet.task import Clock
 
-from echod.core.deadlines import Ticker
+from echod.core.deadlines import TICK, Ticker
 from echod.core.keepalive import LOOKS, Keepalive
 
 INTERVAL, TIMEOUT = 20.0, 10.0
@@ -20,6 +20,7 @@ class FakeConnection:
         self.clock = clock
         self.last_seen = clock.seconds()
         self.pending = 0
+        self.seen_before_ping = 0.0
         self.is_waiting = self.is_paused_by_url = False
         self.octets = 0
         self.pings: list[float] = []
@@ -93,6 +94,29 @@ def test_a_pong_is_a_sign_of_life_and_silence_after_it_is_pinged_again(timeout: 
         assert INTERVAL <= after - before <= INTERVAL + INTERVAL / LOOKS + 1
 
 
+@pytest.mark.parametrize("interval", [TICK / 2, 1.0, INTERVAL])
+@pytest.mark.parametrize("timeout", [TICK / 2, 1.0, INTERVAL / LOOKS, TIMEOUT])
+def test_a_client_that_answers_at_once_lives(interval: float, timeout: float) -> None:
+    """The next look, and the end of the timeout, may come when the pong is older than the interval or the timeout."""
+    clock, _, connection = make(interval, timeout)
+    for _ in range(round(5 * (interval + timeout) * 100)):
+        pings = len(connection.pings)
+        clock.advance(0.01)
+        if len(connection.pings) > pings:
+            clock.advance(0.001)
+            connection.last_seen, connection.octets = clock.seconds(), 0
+    assert len(connection.pings) > 2
+    assert connection.given_up is None
+
+
+def test_one_that_is_forgotten_while_it_rests_gets_no_look() -> None:
+    clock, keepalive, connection = make()
+    pump(clock, 2 * INTERVAL / LOOKS)
+    keepalive.forget(connection)
+    pump(clock, 0.1)
+    assert not clock.getDelayedCalls()
+
+
 def test_a_client_that_answers_a_ping_and_then_dies_is_found_as_soon() -> None:
     clock, _, connection = make()
     answer_pings(clock, connection, INTERVAL * 1.5)
@@ -119,6 +143,62 @@ def test_what_is_pending_is_not_asked_for_while_nothing_comes() -> None:
     pump(clock, INTERVAL + 2 * INTERVAL / LOOKS)
     # One count comes soon after the last read, and one before the ping.
     assert [time // (INTERVAL / LOOKS) for time in counted] == [1, LOOKS]
+
+
+class CountedConnection(FakeConnection):
+    """Counts how often it is looked at: each look asks for the last sign of life."""
+
+    asked: set[float]
+
+    @property
+    def last_seen(self) -> float:
+        self.asked.add(self.clock.seconds())
+        return self._last_seen
+
+    @last_seen.setter
+    def last_seen(self, now: float) -> None:
+        self._last_seen = now
+
+    def __init__(self, clock: Clock) -> None:
+        self.asked = set()
+        super().__init__(clock)
+
+
+def count_looks(is_idle: bool, seconds: float) -> CountedConnection:
+    """Look for so long at a connection that answers pings, or that sends something all the time."""
+    clock = Clock()
+    keepalive, connection = Keepalive(Ticker(clock), INTERVAL, TIMEOUT), CountedConnection(clock)
+    keepalive.watch(connection)
+    for _ in range(round(seconds * 8)):
+        pings = len(connection.pings)
+        clock.advance(0.125)
+        if not is_idle or len(connection.pings) > pings:
+            connection.last_seen, connection.octets = clock.seconds(), 0
+    return connection
+
+
+def test_an_idle_connection_gets_few_looks() -> None:
+    connection = count_looks(True, 20 * INTERVAL)
+    assert len(connection.pings) >= 15
+    # The look that finds the pong, one that is due just before the ping, and the one that pings.
+    assert len(connection.asked) <= 3 * len(connection.pings) + 2
+
+
+def test_a_connection_that_talks_gets_few_looks() -> None:
+    connection = count_looks(False, 20 * INTERVAL)
+    assert connection.pings == []
+    assert len(connection.asked) <= 25
+
+
+@pytest.mark.parametrize("last", range(0, 50, 3))
+def test_silence_is_pinged_in_time_whenever_it_begins(last: int) -> None:
+    clock, _, connection = make()
+    for _ in range(last):
+        pump(clock, 1)
+        connection.last_seen = clock.seconds()
+    silent_since = connection.last_seen
+    pump(clock, 2 * INTERVAL)
+    assert INTERVAL <= connection.pings[0] - silent_since <= INTERVAL + INTERVAL / LOOKS + 0.3
 
 
 def test_what_was_written_without_a_read_is_no_reason_to_be_dropped() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -416,6 +417,19 @@ def test_traffic_in_the_pump_is_a_sign_of_life(native: Native, dial: Callable[[B
         assert made.factory.live
         loop.pump([TICK] * 60)
         loop.until(lambda: not made.factory.live)
+
+
+def test_a_lease_tells_when_it_read(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a look that comes late takes nothing for later than it was."""
+    before = time.monotonic_ns()
+    echoed(link, TEXT, b"alive")
+    assert before <= link.protocol.lease.read_at <= time.monotonic_ns()
+    monkeypatch.setattr("echod.websocket.lending.seconds_since", lambda _: 3.0)
+    link.loop.pump([TICK] * 50)
+    assert link.protocol.last_seen == link.loop.seconds() - 3
+    seen = link.protocol.last_seen
+    link.loop.pump([TICK] * 50)
+    assert link.protocol.last_seen == seen, "nothing was read since"
 
 
 def test_what_ends_a_lease_here_is_no_sign_of_life(lane_bed: Bed, link: Link) -> None:

@@ -22,9 +22,11 @@ from twisted.internet.threads import deferToThread
 
 from echod.echo import EchoProtocol
 from echod.settings import Settings
+from echod.upstream.tls_sessions import TLSFactory
 from echod.websocket.factory import EchoFactory
 from tests import frames
 from tests.reactor import until
+from tests.tls import Certificate
 
 COMPRESSED = frames.client_frame(frames.TEXT, frames.deflated_octets(b"hello " * 100), rsv=4)
 CLOSE = frames.client_frame(frames.CLOSE, frames.close_payload(1000))
@@ -34,16 +36,19 @@ def _end(sock: socket.socket, how: str) -> None:
     if how == "reset":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     elif how == "fin":
-        sock.shutdown(socket.SHUT_WR)
+        socket.socket.shutdown(sock, socket.SHUT_WR)  # a TLS socket's own method would also end its TLS
     if how != "reset":
         while sock.recv(65536):
             pass
     sock.close()
 
 
-def _exchange(address: tuple[str, int], octets: bytes, how: str) -> None:
-    """Send bytes, and end the connection: by our FIN, by a reset, or (`wait`) by the server."""
+def _exchange(address: tuple[str, int], octets: bytes, how: str, certificate: Certificate | None) -> None:
+    """Send bytes, over TLS if there is a certificate, and end the connection: by our FIN, by a reset, or (`wait`) by
+    the server."""
     sock = socket.create_connection(address, 10)
+    if certificate is not None:
+        sock = certificate.client().wrap_socket(sock, server_hostname="localhost")
     sock.sendall(octets)
     if octets:
         assert sock.recv(1)
@@ -52,6 +57,9 @@ def _exchange(address: tuple[str, int], octets: bytes, how: str) -> None:
 
 HELLO = frames.client_frame(frames.TEXT, b"hello")
 PART = frames.client_frame(frames.TEXT, b"hel", fin=False)
+
+UNTAKEN = 12 * 2**20
+"""Size of a message whose echo the kernels' buffers cannot hold."""
 
 CASES: dict[str, tuple[bytes, str]] = {
     "plain": (frames.handshake() + HELLO + CLOSE, "wait"),
@@ -72,6 +80,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     ),
     "failed, not JSON": (frames.handshake("/json") + frames.client_frame(frames.TEXT, b"{"), "wait"),
     "no handshake": (b"", "reset"),
+    "answer not taken": (frames.handshake() + frames.client_frame(frames.BINARY, bytes(UNTAKEN)), "reset"),
 }
 
 
@@ -85,9 +94,10 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("case", CASES)
 @inlineCallbacks
-def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
+def test_freed_by_reference_counting(case: str, is_secure: bool, certificate: Certificate) -> Iterator[Deferred[Any]]:
     octets, how = CASES[case]
     factory = EchoFactory(EchoProtocol, Settings(), reactor, 100)
     traces: list[weakref.ref[object]] = []
@@ -98,9 +108,12 @@ def test_freed_by_reference_counting(case: str) -> Iterator[Deferred[Any]]:
         opened(connection)
 
     factory.opened = note  # type: ignore[method-assign]
-    port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    net: Any = reactor
+    creator: Any = certificate.server_options()
+    port = net.listenTCP(0, TLSFactory(creator, False, factory) if is_secure else factory, interface="127.0.0.1")
+    address = ("127.0.0.1", port.getHost().port)
     try:
-        yield deferToThread(_exchange, ("127.0.0.1", port.getHost().port), octets, how)
+        yield deferToThread(_exchange, address, octets, how, certificate if is_secure else None)
         yield until(lambda: bool(traces) and not factory.live)
         # The reactor releases what it holds during a turn only in the next turn.
         with suppress(TimeoutError):

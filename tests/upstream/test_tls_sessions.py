@@ -10,7 +10,7 @@ import pytest
 from OpenSSL import SSL
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from echod.upstream import tls_sessions
 from tests.tls import Certificate
@@ -40,6 +40,13 @@ def test_the_parts_of_a_tls_session_are_where_they_were(certificate: Certificate
     assert all(f"{name} = " in twisted for name in attributes)
     # Twisted reads everything before a read is over. So only parts of a record can be there when a lease begins.
     assert "while not self._lostTLSConnection:" in inspect.getsource(TLSMemoryBIOProtocol._flushReceiveBIO)
+
+
+def test_twisted_still_keeps_a_failure_in_the_frame_that_its_traceback_refers_to() -> None:
+    """`TLSFactory` breaks this cycle. tests/reliability/test_garbage.py shows that nothing is left of a connection."""
+    source = inspect.getsource(TLSMemoryBIOProtocol._flushReceiveBIO)
+    assert "failure = Failure()\n                self._tlsShutdownFinished(failure)" in source
+    assert issubclass(tls_sessions.TLSFactory.protocol, TLSMemoryBIOFactory.protocol)
 
 
 def test_openssl_is_there_and_is_the_one_that_makes_the_sessions() -> None:

@@ -5,7 +5,6 @@
 #ifdef __linux__
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -366,8 +365,7 @@ static void accept_some(echod_door *door, endpoint_t *endpoint, uint64_t now)
 /* Whether there are answers that the peer's end has not taken. */
 static bool has_pending(const guest_t *guest)
 {
-    int pending = 0;
-    return guest->lease.public.unsent_size || ioctl(guest->lease.public.fd, SIOCOUTQ, &pending) < 0 || pending;
+    return echod_lease_pending(&guest->lease.public) > 0;
 }
 
 /* Send the reply if a valid Close frame ended a lease, with nothing behind it, and return its code. Then the socket may

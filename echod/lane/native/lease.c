@@ -3,6 +3,9 @@
 
 #include "lease.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 size_t echod_lease_message_held(const lease_t *lease)
 {
     size_t size = lease->is_gathered ? GATHER_ROOM + echod_gather_size(gather_of(lease))
@@ -24,6 +27,13 @@ void echod_lease_begin(lease_t *lease, int fd, uint32_t slot)
     lease->public.fd = fd;
     lease->public.slot = slot;
     lease->read_size = READ_SIZE;
+}
+
+size_t echod_lease_pending(const echod_lease *public)
+{
+    int unconfirmed = 1;
+    ioctl(public->fd, SIOCOUTQ, &unconfirmed);
+    return public->unsent_size + public->sealed_size + (size_t)unconfirmed;
 }
 
 /* The end of a lease. */

@@ -87,8 +87,8 @@ struct echod_pump {
     /* The sum of those of guests, and how many guests have answers that wait. */
     size_t guests_held, guests_blocked;
     bool is_tight;
-    /* When the lease that is being served has had its share of the turn (CLOCK_MONOTONIC, ns). */
-    uint64_t share_end;
+    /* When the lease that is being served had its turn, and when it has had its share of it (CLOCK_MONOTONIC, ns). */
+    uint64_t now, share_end;
     echod_sums sums;
     echod_lease *ended;
     echod_lease *grown;

@@ -182,6 +182,7 @@ FOR_EACH size_t receive(echod_pump *pump, lease_t *lease, uint8_t *target, size_
     ssize_t n = recv(lease->public.fd, target, room, MSG_DONTWAIT);
     if (n > 0) {
         lease->public.reads++;
+        lease->public.read_at = pump->now;
         return (size_t)n;
     }
     if (!n || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
@@ -375,6 +376,7 @@ echod_lease *echod_pump_turn(echod_pump *pump, uint64_t budget_ns)
         void *ready = pump->events[pump->served++].data.ptr;
         if (!ready)
             continue; /* the lease ended after its event was fetched */
+        pump->now = now;
         pump->share_end = now + SHARE;
         if (echod_door_has(ready))
             echod_door_serve(pump->door, ready, now);

@@ -61,6 +61,8 @@ typedef struct echod_lease {
     uint64_t messages;
     uint64_t octets;
     uint64_t reads;
+    /* When the pump last read, in nanoseconds of CLOCK_MONOTONIC. 0: it has not read yet. */
+    uint64_t read_at;
     /* The account: bytes of memory that the lease's buffers take now, for a message that is not whole and for unsent
        answers. A buffer counts with its whole allocation, not with what is left in it; of a large one the pages count
        that take memory. The lease itself and its window are not in it: they are what a connection costs at rest. */
@@ -141,6 +143,10 @@ echod_lease *echod_pump_ping(echod_pump *pump, echod_lease *lease);
 /* The list of leases whose BIOs the last turn found grown. It is good until a lease is released. Memory BIOs never
    shrink: their owner may end the lease, and replace them. */
 echod_lease *echod_pump_grown(const echod_pump *pump);
+
+/* Bytes of answers that the peer's end has not taken: those that wait, and those that only the kernel has. At least 1 if
+   the kernel does not tell. */
+size_t echod_lease_pending(const echod_lease *lease);
 
 /* End a lease that has not ended. */
 void echod_pump_recall(echod_pump *pump, echod_lease *lease);

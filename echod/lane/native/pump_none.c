@@ -72,6 +72,12 @@ echod_lease *echod_pump_grown(const echod_pump *pump)
     return NULL;
 }
 
+size_t echod_lease_pending(const echod_lease *lease)
+{
+    (void)lease;
+    return 0;
+}
+
 void echod_pump_recall(echod_pump *pump, echod_lease *lease)
 {
     (void)pump, (void)lease;

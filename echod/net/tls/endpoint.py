@@ -24,14 +24,13 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IStreamServerEndpoint,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from echod.net.tls.identity import read_folder, read_pair
 from echod.net.tls.reload import Certificates
 from echod.net.tls.throwaway import Authority, Fault, Throwaway, Wanted, parse_name
 from echod.settings import parse_choice
-from echod.upstream import endpoints
+from echod.upstream import endpoints, tls_sessions
 
 
 @implementer(IStreamServerEndpoint)
@@ -46,7 +45,7 @@ class Endpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen."""
-        return self._below.listen(TLSMemoryBIOFactory(self.creator, False, protocolFactory, clock=self._clock))
+        return self._below.listen(tls_sessions.TLSFactory(self.creator, False, protocolFactory, clock=self._clock))
 
 
 def served(endpoints: Iterable[tuple[str, IStreamServerEndpoint]]) -> Iterator[tuple[str, Certificates]]:

@@ -563,6 +563,23 @@ def fill(pump: Pump, leased: Leased, frame: bytes) -> int:
     return number
 
 
+def test_what_the_peer_has_not_taken(pump: Pump, native: Native) -> None:
+    """Answers that wait count, and so do those that only the kernel has."""
+    leased = pump.lend()
+    frame, answer = echo(noise(1000))
+    leased.send(frame)
+    while not leased.lease.messages:
+        pump.turn()
+    assert leased.lease.unsent_size == 0
+    assert pump.lib.echod_lease_pending(leased.lease) >= len(answer)
+    assert pump.served(leased, len(answer)) == answer
+    assert pump.lib.echod_lease_pending(leased.lease) == 0
+    unsent = pump.lend(small=True)
+    fill(pump, unsent, frame)
+    assert pump.lib.echod_lease_pending(unsent.lease) > unsent.lease.unsent_size
+    assert pump.lib.echod_lease_pending(native.ffi.new("echod_lease *", {"fd": -1})) == 1, "the kernel does not tell"
+
+
 @pytest.mark.parametrize("size", [10, 1000, 30_000, 500_000])
 def test_unsent_answers_are_sent_in_the_end(pump: Pump, size: int) -> None:
     """Unsent answers are sent in order, however little the kernel takes. Until then nothing is read."""
