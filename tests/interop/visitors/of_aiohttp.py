@@ -22,7 +22,8 @@ async def visit(seen: Visit) -> None:
         for text in TEXTS:
             await client.send_str(text)
         try:
-            while (got := await client.receive(seen.patience)).type in (
+            # Its own time limit begins anew with each ping and pong.
+            while (got := await asyncio.wait_for(client.receive(), seen.patience)).type in (
                 aiohttp.WSMsgType.TEXT,
                 aiohttp.WSMsgType.BINARY,
             ):

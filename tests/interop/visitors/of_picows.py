@@ -20,12 +20,12 @@ async def visit(seen: Visit) -> None:
             """Take a frame."""
             if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
                 seen.take(frame.get_payload_as_bytes())
+                came.set()
             elif frame.msg_type == WSMsgType.CLOSE:
                 code = frame.get_close_code()
                 seen.code = int(code)
                 transport.send_close(code)
                 transport.disconnect()
-            came.set()
 
     async with asyncio.timeout(seen.open_timeout):
         transport, _ = await ws_connect(Listener, seen.url, enable_auto_ping=False, enable_auto_pong=True)
