@@ -91,11 +91,13 @@ class Keepalive:
             return
         _note_progress(connection, now)
         silent = now - connection.last_seen
+        (self._rests if self._may_rest(connection, silent) else self._looks).add(connection)
         if silent >= self._interval:
             connection.seen_before_ping = connection.last_seen
-            connection.ping()
             self._pinged.add(connection)
-        (self._rests if self._may_rest(connection, silent) else self._looks).add(connection)
+            # Last, because the ping may end a lease, and with what the lease leaves the connection may begin to close.
+            # Then it is forgotten here.
+            connection.ping()
 
     def _may_rest(self, connection: Watched, silent: float) -> bool:
         """Tell whether a connection that was counted now needs no look until it may be due. Its last sign of life was

@@ -114,17 +114,18 @@ class Door:
         native: Native,
         pump: Any,
         host: Host,
+        tell_held: Callable[[], object],
         ended_of: Callable[[Any], Ended],
         kept_field: bytes,
         max_head_size: int,
     ) -> None:
-        """`ended_of` returns what a native lease leaves. `kept_field` is the name of the field whose value a guest
-        keeps although no verdict depends on it, or empty.
+        """`tell_held` passes on how many bytes all leases hold. `ended_of` returns what a native lease leaves.
+        `kept_field` is the name of the field whose value a guest keeps although no verdict depends on it, or empty.
 
         Raises `MemoryError`.
         """
         self._ffi, self._lib = native.ffi, native.lib
-        self._host, self._ended_of = host, ended_of
+        self._host, self._tell_held, self._ended_of = host, tell_held, ended_of
         self._verdicts = self._lib.echod_verdicts_new(b" ".join(JUDGED_FIELDS), kept_field, max_head_size)
         self._door: Any = self._lib.echod_door_new(pump, self._verdicts) if self._verdicts else None
         if not self._door:
@@ -266,6 +267,7 @@ class Door:
 
     def tell(self) -> None:
         """Tell the host what has become of connections since the last call."""
+        self._tell_held()  # first, because what a guest held is counted again when it becomes a connection
         lost, timed_out = self._counts.lost - self._lost, self._counts.timed_out - self._timed_out
         if lost or timed_out:
             self._lost, self._timed_out = self._counts.lost, self._counts.timed_out

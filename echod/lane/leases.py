@@ -300,7 +300,7 @@ class Lane:
 
     def make_door(self, host: Host, kept_field: bytes, max_head_size: int) -> Door:
         """Give the pump a door, as `Door` says."""
-        self.door = Door(self._native, self._pump, host, self._ended_of, kept_field, max_head_size)
+        self.door = Door(self._native, self._pump, host, self._tell_held, self._ended_of, kept_field, max_head_size)
         return self.door
 
     def remember(self, head: bytes, answer: bytes, terms: Terms | None) -> bool:

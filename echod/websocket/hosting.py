@@ -88,6 +88,8 @@ class Hosting:
         self._numbers = count()
         self._ticks: Deadlines[Hosting] = Deadlines(ticker, TICK, Hosting._tick)
         self._looked_at = 0.0
+        self._share = 0.0
+        """The share of the guests that is still to be looked at. If it is not 0, `_look_on` is called in a turn."""
         # Connections whose handshake timeout began before they were made: when it ends, and a number, so that no two
         # connections are compared.
         self._late: list[tuple[float, int, Any]] = []
@@ -297,13 +299,25 @@ class Hosting:
             self._factory.clock.callLater(0, self._step, name, step)
 
     def _look(self, share: float) -> None:
-        """Look at a share of the guests, in turns that do not take long."""
+        """Look at a share of the guests, in turns that do not take long.
+
+        If looks are under way, they go on for longer. Nothing more is added than one look at each guest: the looks of a
+        short interval would otherwise become more and more.
+        """
+        is_under_way, self._share = self._share > 0, min(1.0, self._share + share)
+        if not is_under_way:
+            self._look_on()
+
+    def _look_on(self) -> None:
+        """Look at some of the guests that are still to be looked at, and go on in the next turn."""
+        share, self._share = self._share, 0.0
         if self._is_over or self._is_draining:
             return
         most = ceil(self._door.guests * share)
         looks = self._door.look(most)
         if looks < most and not self._is_over and self._door.guests:
-            self._factory.clock.callLater(0, self._look, share * (most - looks) / most)
+            self._share = share * (most - looks) / most
+            self._factory.clock.callLater(0, self._look_on)
 
     def drain(self) -> None:
         """Accept no more, and let all connections go on as others do in a drain: guests get their Close frame, and
