@@ -187,7 +187,7 @@ class Lane:
             self.door.make_room()
         self._conclude(self._lib.echod_pump_turn(self._pump, TURN))
         if self.door is not None:
-            self.door.tell()
+            self.door.tell_news()
         if self._is_stopped:  # the last connection of a drain has gone
             return
         if self._trim_call is None and self._lib.echod_pump_spare(self._pump):

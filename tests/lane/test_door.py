@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs, eventAsText
 
 from echod.lane.door import LOST, TIMED_OUT, Door, Guest
 from echod.lane.ended import Ended
-from tests.frames import CLOSE, client_frame, close_payload, handshake
+from tests.frames import CLOSE, TEXT, client_frame, close_payload, handshake
 from tests.lane.links import lane_of, with_library
 from tests.lane.native.test_verdicts import answered
 from tests.loop import DEADLINE, Bed
@@ -118,6 +118,22 @@ def test_what_is_told(scene: Scene) -> None:
     scene.guest().sendall(client_frame(11, b""))
     scene.until_heard((*BECOMES, Ended(b"", client_frame(11, b""), is_over=False, is_lost=False)))
     assert scene.host.told_times >= 4
+
+
+def test_a_turn_without_news_tells_nothing(scene: Scene) -> None:
+    """But each change is told of, also that a visitor or a guest has come: the host has to look after them."""
+    guest = scene.guest()
+    before = scene.host.told_times
+    guest.sendall(client_frame(TEXT, b"hello"))
+    scene.bed.loop.until(lambda: scene.lane.sums.text.messages)
+    scene.lane.doRead()
+    assert scene.host.told_times == before
+    scene.dial()
+    scene.bed.loop.until(lambda: scene.door.visitors == 1)
+    assert scene.host.told_times == before + 1
+    scene.guest()
+    assert scene.host.told_times == before + 2
+    assert scene.host.heard == []
 
 
 def test_looks(scene: Scene) -> None:

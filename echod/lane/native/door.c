@@ -133,6 +133,7 @@ static bool arrive(echod_door *door, const stranger *it, const uint8_t *octets, 
         memcpy(arrival->octets, octets, size);
     door->arrivals = arrival;
     door->arrival_count++;
+    door->counts.news++;
     note_told(door);
     return true;
 }
@@ -144,6 +145,7 @@ static void leave_queue(echod_door *door, visitor_t *visitor)
     *(visitor->older ? &visitor->older->newer : &door->oldest) = visitor->newer;
     *(visitor->newer ? &visitor->newer->older : &door->newest) = visitor->older;
     door->counts.visitors--;
+    door->counts.news++;
 }
 
 /* Forget a visitor, and leave its socket alone. */
@@ -163,6 +165,7 @@ static void hand_on(echod_door *door, stranger *it, const uint8_t *octets, size_
     }
     if (!arrive(door, it, octets, size)) {
         door->counts.lost++;
+        door->counts.news++;
         reset(it->fd);
     }
 }
@@ -181,6 +184,7 @@ static bool let_wait(echod_door *door, stranger *it)
     *(door->newest ? &door->newest->newer : &door->oldest) = visitor;
     door->newest = visitor;
     door->counts.visitors++;
+    door->counts.news++;
     return true;
 }
 
@@ -193,6 +197,7 @@ static void say_goodbye(echod_door *door, const stranger *it)
     }
     close(it->fd);
     door->counts.lost++;
+    door->counts.news++;
 }
 
 /* Guests. */
@@ -229,6 +234,7 @@ static void join(echod_door *door, guest_t *guest)
     stand_in(&door->guests, guest);
     door->counts.guests++;
     door->counts.answered++;
+    door->counts.news++;
 }
 
 /* Take a guest out of the queue of those that wait for a pong. */
@@ -400,6 +406,7 @@ static void pass_on(echod_door *door, guest_t *guest)
     guest->public.next = door->ended;
     door->ended = &guest->public;
     door->ended_count++;
+    door->counts.news++;
     note_told(door);
 }
 
@@ -411,6 +418,7 @@ static void finish(echod_door *door, guest_t *guest, uint64_t now)
     leave(door, guest);
     if (door->gone_count < MOST_GONE && is_done(guest, &code)) {
         door->gone[door->gone_count++] = (echod_gone){now - guest->public.since, code};
+        door->counts.news++;
         echod_guest_free(door, &guest->public);
         close(fd);
         return;
@@ -453,6 +461,7 @@ static void depart(echod_door *door, guest_t *guest)
 static void record(echod_door *door, guest_t *guest, uint64_t code, uint64_t now)
 {
     door->gone[door->gone_count++] = (echod_gone){elapsed(guest->public.since, now), code};
+    door->counts.news++;
     echod_guest_free(door, &guest->public);
 }
 

@@ -79,6 +79,7 @@ typedef struct {
     size_t visitors;
     size_t guests;
     size_t leavers;
+    uint64_t news; /* how often a connection came, ended, or went on to the owner: each time there is something to tell */
 } echod_door_counts;
 
 /* Give a pump a door. The verdicts are the owner's, and must outlive it. NULL: there is no memory. */
