@@ -2,8 +2,10 @@
 
 PYTHON ?= python3
 PORT ?= tcp:8080
-# Seconds for each fuzzer, and arguments for the long suites, such as: make conformance CONFORMANCE='--sections 1-10'
+# Seconds for each fuzzer, and the seed that an earlier run printed, to repeat that run.
 FUZZ_SECONDS ?= 3600
+FUZZ_SEED ?=
+# Arguments for the long suites, such as: make conformance CONFORMANCE='--sections 1-10'
 CONFORMANCE ?=
 NOX ?=
 BENCH ?=
@@ -79,8 +81,8 @@ soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 1
 	$(BIN)/python -m pytest tests/reliability --soak
 
 fuzz: $(VENV)/.test  ## fuzz the daemon and then each part of its C code, for FUZZ_SECONDS each
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
-	$(BIN)/python -m tests.lane.native.fuzz.run --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(addprefix --seed ,$(FUZZ_SEED))
+	$(BIN)/python -m tests.lane.native.fuzz.run --seconds $(FUZZ_SECONDS) $(addprefix --seed ,$(FUZZ_SEED))
 
 native: $(VENV)/.test  ## compile the express lane, after a change to its C code
 	$(BIN)/python -m echod.lane.native.build
