@@ -5,8 +5,10 @@ Knows how `.ci/run` runs stages, and replaces the stages. Must never know what t
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,3 +82,13 @@ def test_a_signal_ends_the_stages_cleanly(
     assert process.returncode == 128 + number
     assert "CI FAILED in: a signal" in output
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize("is_ci", [True, False])
+def test_only_in_ci_hypothesis_draws_the_same_examples_each_time(is_ci: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": "yes"} if is_ci else {})
+    code = "import hypothesis, tests.conftest; print(hypothesis.settings().derandomize)"
+    told = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=RUN.parents[1], env=environment, text=True, timeout=60
+    )
+    assert told == f"{is_ci}\n"

@@ -53,6 +53,7 @@ class Stock:
             pip["cert"] = CERTIFICATES
         self._environment = [f"PIP_{name.upper().replace('-', '_')}={value}" for name, value in pip.items()]
         self._environment.append("DEBIAN_FRONTEND=noninteractive")
+        self._environment += [f"CI={os.environ['CI']}"] if "CI" in os.environ else []
         (root / "etc/apt/apt.conf.d/90stock").write_text(_apt_settings())
         # Debian's installer writes this file. debootstrap does so only from Debian 13 on.
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
