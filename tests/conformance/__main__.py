@@ -1,5 +1,5 @@
 """The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--compression WORD]
-[-- arguments…]``.
+[--lane WORDS] [-- arguments…]``.
 
 Exit status 0: every result is as required, or the suite is not available, which one line says; 1: a result is not as
 required; 2: wrong usage.
@@ -74,6 +74,11 @@ def _parser() -> argparse.ArgumentParser:
         "--compression", metavar="WORD", help="value of the daemon's --compression [the daemon's default]"
     )
     parser.add_argument(
+        "--lane",
+        metavar="WORDS",
+        help="what each daemon has to say at its start about the express lane, such as `pump and codec` [anything]",
+    )
+    parser.add_argument(
         "arguments", nargs="*", help="after `--`: options of echod; words before an `echod` are options of twistd"
     )
     return parser
@@ -129,7 +134,8 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     head = _head(suite, ["--tls"] * options.tls + arguments)
     print(f"{head}\n{len(expected)} of {CASE_COUNT} cases", flush=True)
     began = time.monotonic()
-    setup = Setup(suite, report, arguments, Certificate(report / "localhost.pem").path if options.tls else None)
+    certificate = Certificate(report / "localhost.pem").path if options.tls else None
+    setup = Setup(suite, report, arguments, certificate, options.lane)
     outcomes = await run_units(
         share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True)
     )

@@ -45,6 +45,7 @@ class Setup:
     report: Path
     arguments: Sequence[str] = ()  # options of echod; words before an ``echod`` are options of twistd
     certificate: Path | None = None  # turns TLS on; the file holds the certificate and its key
+    lane: str | None = None  # what a daemon has to say at its start about the express lane
 
     def daemon(self) -> Daemon:
         """Return a daemon that is not started yet. It inherits the environment, so AUTOBAHN_USE_NVX, ECHOD_NATIVE and
@@ -64,6 +65,8 @@ class Outcome:
     results: dict[str, Result] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    lane: str = ""
+    """What the daemon said at its start about the express lane."""
 
 
 def specification(port: int, cases: Sequence[str], outdir: str, scheme: str = "ws") -> str:
@@ -104,7 +107,8 @@ async def run_units(
     async def run_one(unit: Unit) -> Outcome:
         async with places:
             outcome = await _run_unit(unit, setup, deadline)
-        say(f"unit {unit.name}: {len(outcome.results)} of {len(unit.cases)} cases in {outcome.seconds:.0f} s")
+        count = f"{len(outcome.results)} of {len(unit.cases)} cases"
+        say(f"unit {unit.name}: {count} in {outcome.seconds:.0f} s; express lane: {outcome.lane}")
         return outcome
 
     async with asyncio.TaskGroup() as group:
@@ -119,6 +123,9 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     daemon, scheme = setup.daemon(), "wss" if setup.certificate else "ws"
     try:
         async with _running(daemon, outcome.folder / "daemon.log"):
+            outcome.lane = lane_of(daemon.log())
+            if setup.lane not in (None, outcome.lane):
+                raise SuiteError(f"express lane: {outcome.lane!r} instead of {setup.lane!r}")
             left = deadline - asyncio.get_running_loop().time()
             outcome.faults += await _run_wstest(setup.suite, outcome.folder, daemon.port, unit.cases, left, scheme)
             outcome.results = _read_results(outcome.folder)
@@ -126,6 +133,12 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
         outcome.faults.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def lane_of(log: str) -> str:
+    """Return what a daemon's log says about the express lane, without the name of the instruction set."""
+    found = re.search(r"express lane: (.*)$", log, re.MULTILINE)
+    return re.sub(r" \(\w+\)", "", found[1]) if found else ""
 
 
 @asynccontextmanager
