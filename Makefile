@@ -5,7 +5,8 @@ PORT ?= tcp:8080
 # Seconds for each fuzzer, and the seed that an earlier run printed, to repeat that run.
 FUZZ_SECONDS ?= 3600
 FUZZ_SEED ?=
-# Arguments for the long suites, such as: make conformance CONFORMANCE='--sections 1-10'
+# Some of the tests of `make test`, and arguments for the long suites: make conformance CONFORMANCE='--sections 1-10'
+TESTS ?=
 CONFORMANCE ?=
 NOX ?=
 BENCH ?=
@@ -60,7 +61,7 @@ run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for ano
 
 test: $(VENV)/.test $(NODE)/.done  ## run the tests, except the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
-	$(BIN)/python -m pytest $(SHARED_OUT)
+	$(BIN)/python -m pytest $(SHARED_OUT) $(TESTS)
 
 check: $(VENV)/.test  ## check style, types and full branch coverage
 	$(BIN)/ruff check .
