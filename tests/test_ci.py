@@ -28,7 +28,9 @@ try:
 except KeyboardInterrupt:
     pathlib.Path("ended").touch()
 '; }
-fails() { until [[ -e begun ]]; do sleep 0.05; done; false; touch went-on; }
+until_there() { until [[ -e $1 ]]; do sleep 0.05; done; }
+fails() { until_there begun; false; touch went-on; }
+shows() { printf '<%s>' "$@"; touch shown; }
 """
 
 
@@ -69,6 +71,20 @@ def test_a_stage_that_fails_is_named_and_ends_the_others(
     assert "=== one that waits, ended" in output
     assert (tmp_path / "ended").exists()
     assert not (tmp_path / "went-on").exists()
+
+
+def test_beside_a_wide_stage_another_one_runs_but_no_wide_one(start: Callable[[str], subprocess.Popen[str]]) -> None:
+    process = start(
+        'places=3\nstart --wide "wide" until_there shown\nstart --wide "next" true\n'
+        "start 'narrow, \"quoted\"' shows 'two words' '*'\nfinish_all\n"
+    )
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "<two words><*>" in output
+    order = [
+        output.index(words) for words in (">>> wide", '>>> narrow, "quoted"', "\n=== wide", ">>> next", "\n=== next")
+    ]
+    assert order == sorted(order)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
