@@ -225,7 +225,7 @@ class NoMemory:
 
 
 @pytest.mark.parametrize("kind", ["arrival", "guest", "leaver"])
-def test_no_memory_to_tell_of_a_connection(scene: Scene, kind: str) -> None:
+def test_no_memory_to_tell_of_a_connection(scene: Scene, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its descriptor is closed, and its end is counted."""
     client = scene.dial() if kind == "arrival" else scene.guest()
     if kind == "arrival":
@@ -235,7 +235,7 @@ def test_no_memory_to_tell_of_a_connection(scene: Scene, kind: str) -> None:
         scene.bed.loop.until(lambda: not pending(scene))
         assert not scene.door.see_off(b"\x88\x00")
         assert client.recv(2) == b"\x88\x00"
-    scene.door._ffi = NoMemory(scene.door._ffi)
+    monkeypatch.setattr(scene.door, "_ffi", NoMemory(scene.door._ffi))
     client.sendall(b"x" if kind == "arrival" else client_frame(11, b""))
     scene.until_heard({"arrival": ("passed", 1, 0), "guest": ("left", LOST), "leaver": ("left", LEFT_LOST)}[kind])
     client.setblocking(True)
