@@ -41,7 +41,8 @@ OWN = 100
 
 def serve(address: tuple[str, int], source: str, count: int) -> None:
     """Be `count` clients until all connections have ended."""
-    poll, clients = select.epoll(), {}
+    poll = select.epoll()
+    clients: dict[int, socket.socket] = {}
     end = time.monotonic() + PATIENCE
     while len(clients) < count and time.monotonic() < end:
         client = open_one(address, source)
