@@ -193,6 +193,7 @@ class Budget:
             self._trims.add(self)
 
     def _trim(self) -> None:
+        self._trims.discard(self)  # a recount may come before it
         self._most = self.total
         self._give_back()
 

@@ -79,16 +79,14 @@ class Keepalive:
 
     def _look(self, connection: Watched) -> None:
         now = self._clock.seconds()
-        is_pinged = connection in self._pinged
-        if is_pinged and _has_shown_life(connection):
+        if connection in self._pinged:
+            if not _has_shown_life(connection):
+                # The ping is not counted as pending, because only the pong is a sign of life. That the peer's kernel
+                # takes the ping is none.
+                self._looks.add(connection)
+                return
             # The pong was the last sign of life, and a proxy counts its idle time from then on, too.
             self._pinged.discard(connection)
-            is_pinged = False
-        if is_pinged:
-            # The ping is not counted as pending, because only the pong is a sign of life. That the peer's kernel takes
-            # the ping is none.
-            self._looks.add(connection)
-            return
         _note_progress(connection, now)
         silent = now - connection.last_seen
         (self._rests if self._may_rest(connection, silent) else self._looks).add(connection)

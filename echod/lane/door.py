@@ -273,7 +273,7 @@ class Door:
 
     def tell(self) -> None:
         """Tell the host what has become of connections since the last call."""
-        self._told_news = self._counts.news
+        news = self._counts.news
         self._tell_held()  # first, because what a guest held is counted again when it becomes a connection
         lost, timed_out = self._counts.lost - self._lost, self._counts.timed_out - self._timed_out
         if lost or timed_out:
@@ -293,6 +293,7 @@ class Door:
         while self._ended:
             self._tell_guest(self._ended.popleft())
         self._host.told()
+        self._told_news = news  # at the end: if something fails on the way, the rest is told in the next turn
 
     def _tell_arrival(self, arrival: Any) -> None:
         endpoint, descriptor, is_admitted = arrival.endpoint, arrival.fd, arrival.is_admitted

@@ -244,3 +244,16 @@ def test_memory_is_given_back_soon_after_much_was_let_go() -> None:
     pass_time()
     assert len(calls) == 2
     assert not clock.getDelayedCalls()
+
+
+def test_memory_that_a_recount_has_given_back_is_not_given_back_again() -> None:
+    clock, calls = Clock(), []
+    holders = [FakeHolder() for _ in range(2)]
+    budget = Budget(3 * WORTH_GIVING_BACK, holders, Ticker(clock), give_back=lambda: calls.append(clock.seconds()))
+    hold(budget, holders[0], 2 * WORTH_GIVING_BACK)
+    assert calls == [0], "room is tight"
+    hold(budget, holders[0], 0)  # the recount of that time comes first, and room is not tight any more
+    for _ in range(10):
+        clock.advance(TICK)
+    assert len(calls) == 2
+    assert not clock.getDelayedCalls()

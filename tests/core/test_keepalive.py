@@ -117,11 +117,11 @@ def test_one_that_is_forgotten_while_it_rests_gets_no_look() -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_one_that_its_ping_closes_is_left_alone() -> None:
+def test_one_that_its_ping_closes_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ping may end a lease, which may leave a deflated message that proves invalid. From then on only the deadline
     of the close counts."""
     clock, keepalive, connection = make()
-    connection.ping = lambda: keepalive.forget(connection)  # type: ignore[method-assign]
+    monkeypatch.setattr(connection, "ping", lambda: keepalive.forget(connection))
     pump(clock, INTERVAL + 2 * INTERVAL / LOOKS + TIMEOUT)
     assert connection.given_up is None
     assert not clock.getDelayedCalls()

@@ -15,6 +15,7 @@ import pytest
 
 from tests import frames
 from tests.client import upgrade
+from tests.daemon import wait_until
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
 from tests.tls import Certificate
@@ -134,9 +135,7 @@ def test_answers_that_are_not_read_to_their_end(
             uncounted_growth = uncounted(daemon) - idle
         for sock in sockets:
             sock.close()
-        end = time.monotonic() + PATIENCE
-        while buffered(daemon) > MIB and time.monotonic() < end:
-            time.sleep(0.1)
+        wait_until(lambda: buffered(daemon) <= MIB, "the connections to end", PATIENCE)
         left_growth = uncounted(daemon) - idle
     name = f"{'TLS' if is_secure else 'plain'}, {'with' if native == '1' else 'without'} the lane"
     figure(f"memory that is in no account, {name}", uncounted_growth / MIB, 32, "MiB")

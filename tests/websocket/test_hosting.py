@@ -470,17 +470,23 @@ def test_keepalive(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert house.factory.counts.closes["1006", Closer.SERVER] == 1
 
 
+def slow_looks(house: House, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> list[int]:
+    """Let the door look at only so many guests in a turn, and return what notes at how many it has looked."""
+    looks: list[int] = []
+
+    def look(most: int) -> int:
+        looks.append(min(most, at_a_time))
+        return looks[-1]
+
+    monkeypatch.setattr(house.hosting._door, "look", look)
+    return looks
+
+
 def test_looks_that_take_long(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are cut into turns."""
     for _ in range(5):
         house.guest()
-    looks: list[int] = []
-
-    def look(most: int) -> int:
-        looks.append(min(most, 2))
-        return looks[-1]
-
-    monkeypatch.setattr(house.hosting._door, "look", look)
+    looks = slow_looks(house, monkeypatch, 2)
     house.hosting._look(1.0)
     house.loop.until(lambda: len(looks) == 3)
     assert looks == [2, 2, 1]
@@ -493,13 +499,7 @@ def test_looks_of_a_short_interval(make: Make, monkeypatch: pytest.MonkeyPatch) 
     house = make(ping_interval=0.001, ping_timeout=0)
     for _ in range(5):
         house.guest()
-    looks: list[int] = []
-
-    def look(most: int) -> int:
-        looks.append(min(most, 1))
-        return looks[-1]
-
-    monkeypatch.setattr(house.hosting._door, "look", look)
+    looks = slow_looks(house, monkeypatch, 1)
     for _ in range(10):
         house.hosting._looked_at = house.loop.seconds() - 1
         house.hosting._tick()

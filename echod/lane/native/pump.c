@@ -145,7 +145,8 @@ SELDOM outcome wait_or_end(echod_pump *pump, lease_t *lease, outcome state)
 
 /* Change the state of a lease that goes on, here and nowhere else. Its socket is watched for what the lease waits for:
    bytes from the client, or room in the kernel for answers. A lease with a read that was put off has its next turn as
-   soon as there is room for answers. */
+   soon as there is room for answers. An event that was fetched before is forgotten: what it says was true in the state
+   before. A ping of the owner's, for one, may since have taken the room. */
 SELDOM void change_state(echod_pump *pump, lease_t *lease, outcome state)
 {
     assert(lease->state != ENDED && state != ENDED);
@@ -153,6 +154,7 @@ SELDOM void change_state(echod_pump *pump, lease_t *lease, outcome state)
         struct epoll_event event = {.events = state == CONTINUE ? EPOLLIN : EPOLLOUT, .data.ptr = lease};
         epoll_ctl(pump->epoll, EPOLL_CTL_MOD, lease->public.fd, &event);
     }
+    echod_pump_forget_events(pump, lease);
     lease->state = state;
 }
 

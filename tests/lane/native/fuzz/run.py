@@ -128,6 +128,9 @@ def pump_seeds() -> list[bytes]:
                 # All leases are ready, one is served, and before the next turn two of the others are recalled.
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
+                # All leases are ready, one is served, and before the next turn the owner's pings take the room of another.
+                [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
+                + [0x02, *[ask | 1 << 3] * 64, turn],
                 # Pings and pongs between frames, whole and in pieces, and pings of the owner's.
                 [*frame, *ping, *pong, *frame, send, turn, receive, turn],
                 [*first, *ping, *middle, *pong, *ping, *last, *ping, *(0x21, turn) * 60, 0x61, turn, send, turn],
