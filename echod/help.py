@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 GROUPS: dict[str, tuple[str, ...]] = {
     "where to listen": ("port", "admin", "admin-host", "authority-file"),
     "who may connect, and what clients get": (
-        *("origin", "trust-proxy", "compression", "http2", "no-faults", "no-console"),
+        *("origin", "trust-proxy", "compression", "http2", "fault", "fault-cap", "no-faults", "no-console"),
     ),
     "limits": (
         *("max-message-size", "max-buffered", "max-connections", "max-connections-per-address", "max-request-head"),
@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """The options of each group, in the order of the help."""
 
-VALUES = re.compile(r"\b(?:ENDPOINT|NAME|PATTERN|PATH|SIZE|NUMBER|DURATION|MODE|FORMAT|LIMIT)\b")
+VALUES = re.compile(r"\b(?:ENDPOINT|NAME|PATTERN|PATH|SIZE|NUMBER|DURATION|MODE|FORMAT|LIMIT|QUERY|CAP)\b")
 """The word in an option's help that stands for the option's value."""
 
 NOTES = """\

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from echod.core.log import LogFormat
-from echod.core.quantities import KIB, MIB
+from echod.core.quantities import GIB, KIB, MIB
 
 
 class Compression(StrEnum):
@@ -131,6 +131,10 @@ class Settings:
 
     has_faults: bool = True
     """Whether the parameters of a URL (`faults`) take effect."""
+
+    fault: str | None = None
+    """The query that every connection has, without a `?`. The URL's own parameters take precedence, each by its
+    name."""
 
     has_console: bool = True
     """Whether a plain GET gets the console page; otherwise it gets HTTP 426."""
@@ -320,6 +324,60 @@ class Settings:
     max_stall: float = 120.0
     """How long a connection with `stall` is kept: twice the idle timeouts of common proxies. The server sees nothing
     that its client does."""
+
+    max_fault_text: int = 1024
+    """Bytes of a text that a URL gives for an answer: a field's value, a body, a greeting. The request head has its own
+    limit, which is sixteen times as much."""
+
+    max_fault_headers: int = 10
+    """How many fields `header` may add to an answer."""
+
+    max_fault_head: int = 64 * KIB
+    """Bytes of the answer of `head=endless`: more than any client's limit on an answer's head that is known."""
+
+    max_failures: int = 1000
+    """The maximum of `fail`: more attempts than a test of reconnecting makes."""
+
+    max_fail_keys: int = 1000
+    """How many keys of `fail` are remembered; the one that was not used for longest is forgotten. All together take
+    less than 200 KiB."""
+
+    fail_key_time: float = 600.0
+    """How long a key of `fail` is remembered after its last use: longer than the pauses of a client that backs off."""
+
+    max_fail_key: int = 64
+    """Bytes of a key of `fail`: a UUID and a name."""
+
+    max_raw: int = 4 * KIB
+    """Bytes of `raw`, which are 8 KiB of the request head in hex."""
+
+    max_bomb: int = GIB
+    """What `bomb` may inflate to. It takes a MiB of the server's memory, and no client should take all of it."""
+
+    max_slice: int = 64 * KIB
+    """The maximum of `slice`: the kernel cuts larger pieces itself."""
+
+    slice_pause: float = 0.001
+    """Seconds between two pieces of `slice`, so that the kernel has sent one before it gets the next."""
+
+    max_rate: int = GIB
+    """The maximum of `rate` and `read-rate`, in bytes a second: what a loopback carries."""
+
+    max_read_pause: float = 10.0
+    """Seconds for which `read-rate` reads nothing at most. The first read may have 64 KiB, and with a client that is
+    not read for longer, keepalive could not tell whether it is still there."""
+
+    max_cut: int = GIB
+    """The maximum of `cut`, in bytes."""
+
+    max_reply_delay: float = 60.0
+    """The maximum of `pong` and `close-reply`: longer than libraries wait for a pong (20 s) or a Close frame (10 s)."""
+
+    max_burst_size: int = MIB
+    """Bytes of a message of `burst`. It is made in one step, which takes half a millisecond."""
+
+    max_burst: int = 100_000
+    """The maximum of `burst`, in messages: they are made while the client takes them, so that few wait."""
 
     @property
     def message_limit(self) -> int:

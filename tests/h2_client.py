@@ -43,11 +43,13 @@ class Goaway(NamedTuple):
 class Http2Client:
     """The client's side of one connection. Windows are opened as soon as something has come, unless told otherwise."""
 
-    def __init__(self, opens_windows: bool = True) -> None:
+    def __init__(self, opens_windows: bool = True, is_strict: bool = True) -> None:
+        """`is_strict`: malformed answers are an error, as h2 has it."""
         self.h2 = H2Connection(
             H2Configuration(
                 client_side=True,
-                header_encoding="utf-8",
+                header_encoding=None,
+                validate_inbound_headers=is_strict,
                 validate_outbound_headers=False,
                 normalize_outbound_headers=False,
             )
@@ -95,7 +97,7 @@ class Http2Client:
                 case RemoteSettingsChanged():
                     self.settings |= {code: change.new_value for code, change in event.changed_settings.items()}
                 case ResponseReceived():
-                    self.heads[event.stream_id] = {str(name): str(value) for name, value in event.headers}
+                    self.heads[event.stream_id] = {_text(name): _text(value) for name, value in event.headers}
                 case DataReceived():
                     self.bodies[event.stream_id] += event.data
                     if self.opens_windows and event.flow_controlled_length:
@@ -156,6 +158,11 @@ class Http2Client:
     def says_connect(self) -> bool:
         """Tell whether the server takes an extended CONNECT."""
         return self.settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL) == 1
+
+
+def _text(octets: bytes | str) -> str:
+    assert isinstance(octets, bytes)  # since h2 decodes nothing here
+    return octets.decode(errors="surrogateescape")
 
 
 class Exchange:

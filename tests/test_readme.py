@@ -83,6 +83,8 @@ def default(option: str) -> str:
     plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
     if option == "http2-limit":
         return "none"
+    if option == "fault-cap":
+        return "none"
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")

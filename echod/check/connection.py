@@ -169,6 +169,10 @@ class Connection:
         """The server takes an extended CONNECT, and it has been sent."""
         self._enter(Step.CONNECT)
 
+    def noted(self, what: str) -> None:
+        """Note what came, though it is no failure."""
+        self._report.note(printable(what))
+
     def tunnel_failed(self, why: str, hint: str = "") -> None:
         """HTTP/2 can't go on."""
         self._lose(Fault(self._report.step, why, [hint]))

@@ -6,6 +6,7 @@ Knows h2's client side. Must never know what a check does with an answer, nor wh
 
 from __future__ import annotations
 
+import struct
 from base64 import b64encode
 from hashlib import sha1
 from http import HTTPStatus
@@ -15,7 +16,6 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     RemoteSettingsChanged,
@@ -25,6 +25,8 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+
+from echod.http.h2.frames import GOAWAY, HEADER_SIZE, MAX_STREAM, Frame, FrameError, FrameReader
 
 ALPN = b"h2"
 """HTTP/2's name (RFC 9113 section 3.2)."""
@@ -37,6 +39,11 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _OF_HTTP1 = frozenset(("upgrade", "connection", "sec-websocket-key", "host"))
 """Fields of the opening handshake that HTTP/2 does not have (RFC 8441 section 5)."""
 
+_KNOWN_CODES = frozenset(ErrorCodes)
+
+LAST_AND_CODE = struct.Struct("!LL")
+"""The beginning of the payload of GOAWAY: the last stream, and the error code (RFC 9113 section 6.8)."""
+
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -48,6 +55,9 @@ class Listener(Protocol):
 
     def came(self, octets: bytes) -> None:
         """Bytes came, as over HTTP/1.1."""
+
+    def noted(self, what: str) -> None:
+        """Something has come that is worth a note, and is no failure."""
 
     def tunnel_failed(self, why: str, hint: str = "") -> None:
         """There is no way to go on."""
@@ -65,6 +75,7 @@ class Tunnel:
         self._h2.local_settings = Settings(
             client=True, initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW}
         )
+        self._reader = FrameReader(self._h2.max_inbound_frame_size, preface=b"")
         self._head: list[tuple[str, str]] = []
         self._key = b""
         self._stream = 0
@@ -111,13 +122,32 @@ class Tunnel:
         if not self._stream and octets.startswith(b"HTTP/1."):
             self._fail("the server answers with HTTP/1.1", "perhaps: it speaks HTTP/1.1 alone on this port")
             return
+        self._reader.feed(octets)
         try:
-            for event in self._h2.receive_data(octets):
-                self._handle(event)
-        except ProtocolError as error:
+            while not self._has_failed and (frame := self._reader.next()) is not None:
+                self._take(frame)
+        except (FrameError, ProtocolError) as error:
             self._fail(f"what the server sent is not valid in HTTP/2: {error}")
         else:
             self._flush()
+
+    def _take(self, frame: Frame) -> None:
+        """Let h2 take one frame: in answer to it something may be sent that the next frame, a reset, forbids."""
+        if frame.kind == GOAWAY and frame.payload_size >= LAST_AND_CODE.size:
+            self._take_goaway(frame.octets)
+        else:
+            for event in self._h2.receive_data(frame.octets):
+                self._handle(event)
+
+    def _take_goaway(self, octets: bytes) -> None:
+        """The streams that are open go on if the code is NO_ERROR (RFC 9113 section 6.8). h2 would end them all."""
+        last, code = LAST_AND_CODE.unpack_from(octets, HEADER_SIZE)
+        why = octets[HEADER_SIZE + LAST_AND_CODE.size :].decode(errors="replace")
+        told = f"the server sent GOAWAY with {_name_of(code)} {why}".rstrip()
+        if code or not 0 < self._stream <= last & MAX_STREAM:
+            self._fail(told)
+        else:
+            self._listener.noted(told)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -134,9 +164,6 @@ class Tunnel:
                 self.loseConnection()
             case StreamReset():
                 self._fail(f"the server reset the stream with {_name_of(event.error_code)}")
-            case ConnectionTerminated():
-                why = (event.additional_data or b"").decode(errors="replace")
-                self._fail(f"the server sent GOAWAY with {_name_of(event.error_code)} {why}".rstrip())
 
     def _connect(self) -> None:
         if self._stream:
@@ -165,7 +192,7 @@ class Tunnel:
         self._listener.tunnel_failed(why, hint)
 
     def _flush(self) -> None:
-        while self._stream and self._queue and not self._has_failed:
+        while self._stream and self._queue and not (self._has_failed or self._has_ended):
             size = min(self._h2.local_flow_control_window(self._stream), self._h2.max_outbound_frame_size)
             if size <= 0:
                 break
@@ -175,4 +202,4 @@ class Tunnel:
 
 
 def _name_of(code: int | None) -> str:
-    return code.name if isinstance(code, ErrorCodes) else str(code)
+    return ErrorCodes(code).name if code in _KNOWN_CODES else str(code)

@@ -125,7 +125,12 @@ class ServerProtocol(WebSocketServerProtocol):
     def send_opening(self, key: str, headers: Mapping[str, str]) -> None:
         """Send the answer to an opening handshake over HTTP/1.1."""
         fields = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {self.accept_value(key)}\r\n\r\n".encode())
+        accept = self.accept_value(key)
+        self.send_answer(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+
+    def send_answer(self, octets: bytes) -> None:
+        """Send an answer of HTTP/1.1."""
+        self.sendData(octets)
 
     def accept_value(self, key: str) -> str:
         """Return the value of Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2)."""

@@ -153,8 +153,14 @@ class Carrier:
         """Close at once. Unsent bytes are lost."""
         self._layers[0].abortConnection()
 
+    # What only a stream can do.
+
+    def respond(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send the head of the answer. Over HTTP/1.1 it is written like everything else."""
+        raise NotImplementedError
+
     def send_goaway(self) -> None:
-        """Let the connection below serve no new stream, and end with its last one. Only HTTP/2 has streams."""
+        """Let the connection below serve no new stream, and end with its last one."""
         raise NotImplementedError
 
     # Lending to the pump.

@@ -77,10 +77,28 @@ class Closing(Opening):
         """Send a Close frame; None: without a code."""
         self.sendCloseFrame(code, reason.encode() or None)
 
+    def onPing(self, payload: bytes) -> None:
+        """Answer a ping, unless the URL asks for something else."""
+        if self.faulty is None or not self.faulty.holds_pong(payload):
+            super().onPing(payload)
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        """Take a Close frame, or keep its reply back if the URL asks for that."""
+        faulty = self.faulty if self.in_open_state else None
+        if faulty is not None and faulty.holds_close(lambda: self._reply_late(code, reasonRaw)):
+            return True
+        return super().onCloseFrame(code, reasonRaw)
+
+    def _reply_late(self, code: int | None, reason: bytes | None) -> None:
+        super().onCloseFrame(code, reason)
+
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a Close frame. From now on the deadline runs, and the connection is read for the peer's Close frame."""
         if self.faulty is not None:
             self.faulty.flush()
+        if self.report is not None and self.in_open_state:
+            why = f"fails the connection: {code} {(reasonUtf8 or b'').decode(errors='replace')}"
+            self.report.tell("begins the close, and is answered" if isReply else why)
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.enter(CLOSING)
         self.factory.start_close_deadline(self.whole)

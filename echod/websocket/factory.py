@@ -23,6 +23,7 @@ from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, ServedBy,
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
+from echod.faults.opening import Failures
 from echod.http import extensions
 from echod.http.answer import Answer
 from echod.http.client_address import place_of
@@ -107,6 +108,7 @@ class EchoFactory(WebSocketServerFactory):
         self.live: dict[Connection, None] = {}
         """The live connections, in the order in which they were accepted."""
         self.numbers = Numbers()
+        self.failures = Failures(settings, clock)
         self.state = State.STARTING
         """Written by the service, until the factory drains."""
         self.counts = Counts()
@@ -213,6 +215,7 @@ class EchoFactory(WebSocketServerFactory):
         """The options for which Python has to know of each connection from its beginning."""
         settings = self.settings
         options = {
+            "--fault": settings.fault,
             "--log-messages": settings.log_messages,
             "--log-frames": settings.log_frames,
             "--max-connections-per-address": settings.max_connections_per_address is not None,

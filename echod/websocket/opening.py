@@ -12,13 +12,14 @@ from twisted.internet.interfaces import IProtocol
 
 from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
-from echod.faults import query, stages
+from echod.faults import opening, query, stages
+from echod.http import extensions
 from echod.http.answer import Answer
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
 from echod.http.h2 import frames
 from echod.http.head_reader import HeadReader
-from echod.http.paths import INFO_PATH
+from echod.http.paths import FRAMES_PATH, INFO_PATH
 from echod.http.refusals import (
     ADDRESS_FULL,
     BAD_HTTP_VERSION,
@@ -39,6 +40,7 @@ from echod.upstream.carriers import NO_CARRIER
 from echod.websocket import info
 from echod.websocket.base import REFUSED
 from echod.websocket.compression import Deflate
+from echod.websocket.frame_report import FED, FrameReport
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSED, OPEN, OPENING
@@ -56,6 +58,10 @@ class Opening(Lending):
 
     is_established = False
     """Whether the opening handshake was answered with 101."""
+
+    agreed_window = (extensions.FULL_WINDOW_BITS, True)
+    """What was agreed on for permessage-deflate: the server's window in bits, and whether it keeps its context. Only a
+    connection with faults needs to know."""
 
     _head: HeadReader | None = None
     _refusal: Refusal | None = None
@@ -153,12 +159,13 @@ class Opening(Lending):
         settings = self.factory.settings
         try:
             asked = query.parse(request.query, settings)
+            if asked is not query.NONE:
+                query.check_version(asked, self.carrier.http_version)
+                opening.check_lasting(asked, request.query, request.fields)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
-        if asked.goaway and not self.carrier.is_stream:
-            self.refuse(bad_request("the parameter goaway has no effect over HTTP/1.1"))
-        elif asked is query.NONE or not asked.names:
+        if asked is query.NONE or not asked.names:
             self._answer_handshake(request, asked)
         elif (asked.stall or asked.handshake_delay) and not self.factory.admit_unread(self.whole):
             self.refuse(DAEMON_FULL)
@@ -169,9 +176,8 @@ class Opening(Lending):
         """Give the connection the faults that its URL asks for, and answer now or later."""
         for name in asked.names:
             self.factory.counts.fault(name)
-        self.faulty = stages.Faulty(
-            asked, self.factory.settings.max_delayed, self.factory.clock, self.whole, self.account
-        )
+        self.faulty = stages.Faulty(asked, self.factory.settings, self.factory.clock, self.whole, self.account)
+        self.carrier = self.faulty.wrap(self.carrier)
         if not asked.handshake_delay:
             self._answer_handshake(request, asked)
             return
@@ -188,19 +194,33 @@ class Opening(Lending):
 
     def _answer_handshake(self, request: Request, asked: query.Faults) -> None:
         """Answer with 101, unless the URL asks for another status."""
-        if self.faulty is not None and self.faulty.faults.status is not None:
-            self.refuse(stages.refusal(self.faulty.faults.status))
-            return
+        if self.faulty is not None:
+            refusal = opening.asked_refusal(asked, request.fields, self.factory.failures)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         if request.path in self.factory.transforms:
             self._transform = self.factory.transforms[request.path]
+        if request.path == FRAMES_PATH:
+            settings = self.factory.settings
+            self.report = FrameReport(self.whole, settings.log_cut, self.factory.clock.seconds)
+            self.slice_size = FED
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
-        may_mirror = self._transform is None and self.faulty is None
-        agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        may_mirror = self._transform is None and self.faulty is None and self.report is None
+        may_deflate = bool(request.extensions) and (self.faulty is None or not asked.forbids_deflate)
+        agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
+        if agreed is None and self.faulty is not None and asked.needs_deflate:
+            self.refuse(bad_request(f"the parameter {asked.needs_deflate} needs an offer of permessage-deflate"))
+            return
         subprotocol = request.subprotocols[0] if request.subprotocols else None
+        if self.faulty is not None and asked.subprotocol is not None:
+            subprotocol = asked.subprotocol or None
         if agreed is None:
             self.open(request.key, subprotocol, None, {})
         else:
             extension = Deflate(agreed.terms, self.factory.settings, self.account)
+            if self.faulty is not None:
+                self.agreed_window = (extensions.promised_window_bits(agreed.answer), agreed.terms.server_keeps_context)
             self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer})
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
@@ -216,7 +236,8 @@ class Opening(Lending):
         # own time.
         self.since = self.seen_at if self.faulty is None else self.factory.clock.seconds()
         self.factory.established(self.whole)
-        if self._transform is None and self.faulty is None and not self.factory.settings.tells_each_message:
+        only_echoes = self._transform is None and self.faulty is None and self.report is None
+        if only_echoes and not self.factory.settings.tells_each_message:
             self._codec = self.factory.codec
         self.carrier.register(self)
 
@@ -276,7 +297,11 @@ class Opening(Lending):
 
     def respond(self, answer: Answer) -> None:
         """Send an answer that does not open a WebSocket."""
-        self.sendData(answer.octets)
+        self.send_answer(answer.octets)
+
+    def send_answer(self, octets: bytes) -> None:
+        """Send an answer of HTTP/1.1, as the URL asks for it."""
+        self.sendData(octets if self.faulty is None else self.faulty.answer(octets))
 
     # Refusals.
 

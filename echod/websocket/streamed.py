@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from echod.http.answer import Answer
-from echod.http.h2.stream import Stream
 from echod.http.request import Head
 from echod.http.upgrade import Verdict
 from echod.websocket.connection import Connection
@@ -20,8 +19,6 @@ OF_HTTP1 = frozenset(("connection", "upgrade"))
 
 class Streamed(Connection):
     """A connection on a stream. The factory makes a class of it and of the protocol's own."""
-
-    carrier: Stream
 
     def await_request(self) -> None:
         """Do nothing: the request comes with the stream."""
@@ -41,16 +38,18 @@ class Streamed(Connection):
         with nothing but what comes back. So a key gets its answer, which is nothing to a client that speaks HTTP/2.
         """
         accept = [("sec-websocket-accept", self.accept_value(key))] if key else []
-        self._send_head(200, [*headers.items(), *accept])
+        self._answer(200, [*headers.items(), *accept], b"")
 
     def respond(self, answer: Answer) -> None:
         """Send an answer that does not open a WebSocket."""
-        self._send_head(answer.status, answer.fields)
-        self.carrier.write(answer.body)
+        self._answer(answer.status, answer.fields, answer.body)
 
-    def _send_head(self, status: int, fields: Sequence[tuple[str, str]]) -> None:
-        told = [(name.lower(), value) for name, value in fields if name.lower() not in OF_HTTP1]
+    def _answer(self, status: int, fields: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Send an answer, as the URL asks for it."""
+        told = [(name.lower().encode(), value.encode()) for name, value in fields if name.lower() not in OF_HTTP1]
+        if self.faulty is not None:
+            told, body = self.faulty.answer_on_stream(status, told, body)
         if self.is_traced:
-            lines = [f"HTTP/2 {status}", *(f"{name}: {value}" for name, value in told)]
-            self.note_answer("\r\n".join(lines).encode())
+            self.note_answer(b"\r\n".join([b"HTTP/2 %d" % status, *(name + b": " + value for name, value in told)]))
         self.carrier.respond(status, told)
+        self.carrier.write(body)

@@ -96,6 +96,27 @@ async def test_a_refusal() -> None:
     assert "body: The URL asks for this status." in report.seen
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_sends_goaway() -> None:
+    """The stream that is open goes on (RFC 9113 section 6.8)."""
+    async with serving("tcp:0:interface=127.0.0.1") as address:
+        report = await check(f"ws://{address}/?goaway&after=1", is_http2=True)
+    assert report.outcome is CheckOutcome.OK, report
+    assert report.notes == ["the server sent GOAWAY with NO_ERROR"] * 2
+
+
+@pytest.mark.parametrize("query", ["abort", "cut=0&abort", "abort&after=1"])
+@pytest_twisted.ensureDeferred
+async def test_a_reset_that_comes_with_the_answer(query: str) -> None:
+    async with serving("tcp:0:interface=127.0.0.1") as address:
+        report = await check(f"ws://{address}/?{query}", is_http2=True)
+    assert (report.outcome, report.step, report.what) == (
+        CheckOutcome.WRONG_ECHO,
+        Step.ECHO,
+        "the server reset the stream with CANCEL",
+    ), report
+
+
 CONNECT = b"\x01\x04\0\0\0\x01"
 """The type, the flags and the stream of the frame that asks for a WebSocket."""
 
@@ -131,6 +152,9 @@ def answer(*fields: tuple[str, str]) -> bytes:
         ([SETTINGS, bytes(9)], Step.CONNECT, "is not valid in HTTP/2", ""),
         ([SETTINGS, frames.goaway(0, 11, "calm")], Step.CONNECT, "sent GOAWAY with ENHANCE_YOUR_CALM calm", ""),
         ([SETTINGS, frames.goaway(0, 0x99)], Step.CONNECT, "sent GOAWAY with 153", ""),
+        ([SETTINGS, frames.goaway(0, 0)], Step.CONNECT, "sent GOAWAY with NO_ERROR", ""),
+        ([SETTINGS, bytes((0, 0, 4, frames.GOAWAY)) + bytes(9)], Step.CONNECT, "is not valid in HTTP/2", ""),
+        ([SETTINGS, b"\xff" * 9], Step.CONNECT, "is not valid in HTTP/2: a frame of more than 16384 bytes", ""),
         (
             [SETTINGS, SETTINGS, RstStreamFrame(1, ErrorCodes.REFUSED_STREAM).serialize()],
             Step.CONNECT,
@@ -184,6 +208,9 @@ class Told:
 
     def came(self, octets: bytes) -> None:
         raise AssertionError(octets)
+
+    def noted(self, what: str) -> None:
+        raise AssertionError(what)
 
     def tunnel_failed(self, why: str, hint: str = "") -> None:
         self.failures.append(f"{why}; {hint}")

@@ -20,7 +20,7 @@ from tests.tls import Certificate
 
 from .cases import Unit
 from .run import AGENT, Outcome, Setup, SuiteError, list_cases, listed_cases, run_units, specification
-from .suite import Invocation
+from .suite import CLIENT, Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,8 @@ class ScriptedSuite:
     abort: tuple[str, ...] = ()
     description: str = "a script"
 
-    def invocation(self, folder: Path) -> Invocation:
+    def invocation(self, folder: Path, mode: str = CLIENT) -> Invocation:
+        assert mode == CLIENT
         return Invocation((sys.executable, "-c", WSTEST + self.script), str(folder), dict(os.environ), self.abort)
 
 

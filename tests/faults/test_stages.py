@@ -20,7 +20,10 @@ from echod.core import close_deadline
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
 from echod.core.turns import SHARE, STEP
-from echod.faults.stages import LOOK, OVERHEAD, in_frames, refusal
+from echod.faults.ending import LOOK
+from echod.faults.frames import in_frames
+from echod.faults.messages import OVERHEAD
+from echod.faults.opening import refusal
 from echod.http.refusals import render
 from echod.lane.native import Native
 from echod.settings import Compression

@@ -17,6 +17,8 @@ import pytest
 
 from echod.testing import Server
 from tests.daemon import run
+from tests.frames import CLOSE, TEXT, client_frame, close_payload, server_frame
+from tests.test_faults_daemon import FRAMES, NO_ECHO
 from tests.tools import give_up, needed
 
 FOLDER = Path(__file__).parent
@@ -37,6 +39,78 @@ def test_node(is_tls: bool) -> None:
     assert told["streams"][0] == {"status": 200, "code": 0, "octets": "\x81\x05hello\x88\x02\x03\xe8"}
     assert told["streams"][1]["code"] == 8
     assert told["streams"][1]["octets"] == "\x81\x7e\x03\xe8" + "x" * 1000
+
+
+TEA = client_frame(TEXT, b"tea") + client_frame(CLOSE, close_payload(1000))
+"""What Node sends on each stream: a message, and a Close frame, unless the stream is cut off by then."""
+
+CLOSED = server_frame(CLOSE, close_payload(1000))
+
+REFUSED = {
+    "accept=wrong": (400, "Bad request: the parameter accept has no effect over HTTP/2.\n"),
+    "head=folded": (400, "Bad request: the parameter head is not nul or non-ascii or endless: HTTP/2 has no other.\n"),
+    "status=503&body=tea+break": (503, "tea break"),
+    "auth=bearer:tea": (401, "The URL asks for other credentials.\n"),
+}
+
+ECHO = server_frame(TEXT, b"tea")
+
+CODES = {
+    "cut=3": (0, ECHO[:3]),
+    "cut=3&abort": (8, ECHO[:3]),
+    "cut=0&slice=1": (0, b""),
+    "close=1006&after=1": (0, ECHO),
+    "abort&after=1": (8, ECHO),
+    "close=1001&reason=bye&after=1": (0, ECHO + server_frame(CLOSE, close_payload(1001, "bye"))),
+    "slice=1": (0, ECHO + CLOSED),
+    "rate=100&greeting=hello": (0, server_frame(TEXT, b"hello") + ECHO + CLOSED),
+    "delay=50ms": (0, ECHO + CLOSED),
+    "drop=1": (0, CLOSED),
+    "fragment=2&goaway&after=1": (0, server_frame(TEXT, b"te", fin=False) + server_frame(0, b"a") + CLOSED),
+    "subprotocol=never&extension=never&header=X-Tea:green": (0, ECHO + CLOSED),
+}
+"""With which code a stream ends, and what comes on it before, by the query."""
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["prior knowledge", "ALPN"])
+def test_node_meets_faults(is_tls: bool) -> None:
+    """All at once, each on a stream of one connection, which none of them ends."""
+    node = needed("node", "nodejs")
+    queries = [*FRAMES, *REFUSED, *CODES]
+    deflate = {"sec-websocket-extensions": "permessage-deflate"}
+    asked = [
+        {
+            "path": f"/?{query}",
+            "octets": (client_frame(TEXT, b"tea") if query.startswith("cut") else TEA).hex(),
+            "fields": deflate if query.startswith("bad=deflate") else {},
+        }
+        for query in queries
+    ]
+    with Server() as server:
+        url = server.http2_url if is_tls else server.url.replace("ws", "http", 1)
+        done = run(node, str(FOLDER / "http2_faults.js"), url, json.dumps(asked), str(server.authority or ""))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told["goaways"]) == {0}
+    seen = dict(zip(queries, told["seen"], strict=True))
+    got = {query: (one["status"], one["code"], bytes.fromhex(one["octets"])) for query, one in seen.items()}
+    assert {query: got[query] for query in FRAMES} == {query: (200, 0, octets_of(query)) for query in FRAMES}
+    assert {query: got[query] for query in REFUSED} == {
+        query: (status, 0, text.encode()) for query, (status, text) in REFUSED.items()
+    }
+    assert {query: got[query] for query in CODES} == {query: (200, *end) for query, end in CODES.items()}
+    assert seen["slice=1"]["pieces"] > 1
+    chosen = seen["subprotocol=never&extension=never&header=X-Tea:green"]["fields"]
+    assert (chosen["sec-websocket-protocol"], chosen["sec-websocket-extensions"]) == ("never", "never")
+    assert chosen["x-tea"] == "green"
+
+
+def octets_of(query: str) -> bytes:
+    """Return what comes on a stream that asks for a wrong frame."""
+    name = query.removeprefix("bad=")
+    if name == "behind-close":
+        return FRAMES[query]
+    return FRAMES[query] + (b"" if name in NO_ECHO else ECHO) + CLOSED
 
 
 @pytest.mark.parametrize("mode", ["on", "no-websocket"])

@@ -1,14 +1,8 @@
 // Opens WebSockets with undici, over HTTP/2 where the server lets it, and prints what came as JSON.
 
 import { readFileSync } from "node:fs";
-import threads from "node:worker_threads";
-import zlib from "node:zlib";
 
-// undici 8 is the first whose WebSocket wants no Sec-WebSocket-Accept over HTTP/2 (RFC 8441 section 5). It wants these
-// as it is loaded, uses neither here, and Node 20 has neither.
-threads.markAsUncloneable ??= () => {};
-zlib.createZstdDecompress ??= zlib.createBrotliDecompress;
-const { Agent, WebSocket } = await import("undici");
+import { Agent, WebSocket } from "./undici.mjs";
 
 const [url, authority] = process.argv.slice(2);
 const dispatcher = new Agent({ allowH2: true, connect: { ca: readFileSync(authority) } });

@@ -144,11 +144,14 @@ def test_the_page_needs_no_other_file() -> None:
         "link",
         "style",
         "script",
+        "script",
     ]
+    kinds = [attributes.get("type") for tag, attributes in parser.tags if tag == "script"]
+    assert kinds == ["application/json", None], "the first is data, which a browser does not run"
 
 
 def test_the_policy_names_one_script_and_one_style() -> None:
-    policy = dict(console().answer(b"", b"").headers)["Content-Security-Policy"]
+    policy = dict(console(Settings()).answer(b"", b"").headers)["Content-Security-Policy"]
     assert re.search(
         r"script-src 'sha256-[^ ;]+'; style-src 'sha256-[^ ;]+'; connect-src ws: wss:; img-src data:;", policy
     )

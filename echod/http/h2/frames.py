@@ -56,15 +56,15 @@ class Frame(NamedTuple):
 
 
 class FrameReader:
-    """The frames of one peer, behind its preface."""
+    """The frames of one peer, behind its preface. A server has none."""
 
     __slots__ = ("_most", "_octets", "_preface")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, preface: bytes = PREFACE) -> None:
         """`most` is the maximum of a frame's payload in bytes (SETTINGS_MAX_FRAME_SIZE)."""
         self._most = most
         self._octets = bytearray()
-        self._preface = PREFACE
+        self._preface = preface
 
     @property
     def held(self) -> int:

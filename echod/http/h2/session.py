@@ -193,7 +193,16 @@ class _Connection(H2Connection):
         # At a time that can be no more streams than may be open, or than a client opens before it knows how many may
         # be. By itself h2 notes 65,536, which take 6 MiB.
         self.MAX_CLOSED_STREAMS = max(max_streams, UNTOLD_STREAMS)
-        super().__init__(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
+        super().__init__(
+            H2Configuration(
+                client_side=False,
+                header_encoding=None,
+                validate_inbound_headers=False,
+                # An answer's fields go out as they are: a URL may ask for some that HTTP/2 does not allow.
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
         self.decoder: _Decoder = _Decoder()
 
     def drop_ended(self, number: int) -> None:
@@ -530,7 +539,7 @@ class Session(TwistedProtocol):
     def send_head(self, stream: Stream, status: int, fields: Fields) -> None:
         """Send the head of an answer, unless the stream has ended."""
         if stream.number in self.streams:
-            self._h2.send_headers(stream.number, [(":status", str(status)), *fields])
+            self._h2.send_headers(stream.number, [(b":status", str(status).encode()), *fields])
             self._flush()
 
     def wants_to_send(self, stream: Stream) -> None:

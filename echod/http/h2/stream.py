@@ -28,7 +28,7 @@ TOGETHER = 4 * 1024
 """Bytes up to which small writes are kept together. By itself, the echo of an empty message takes 56 bytes of memory,
 and counts two."""
 
-Fields = Sequence[tuple[str, str]]
+Fields = Sequence[tuple[bytes, bytes]]
 
 
 class Multiplexer(Protocol):
@@ -247,7 +247,7 @@ class Stream(Carrier):
     # Writing.
 
     def respond(self, status: int, fields: Fields) -> None:
-        """Send the head of the answer."""
+        """Send the head of the answer. The names of its fields are in lower case (RFC 9113 section 8.2.1)."""
         self._has_answered = True
         self._connection.send_head(self, status, fields)
 

@@ -310,8 +310,8 @@ class TestWriting:
         assert below.sent == b"x" * (HIGH + 1)
 
     def test_an_answer(self, stream: Stream, below: Below) -> None:
-        stream.respond(404, [("a", "b")])
-        assert below.heads == [(404, [("a", "b")])]
+        stream.respond(404, [(b"a", b"b")])
+        assert below.heads == [(404, [(b"a", b"b")])]
 
 
 class TestTheEnd:
