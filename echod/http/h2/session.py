@@ -11,8 +11,8 @@ Knows frames and streams. Must never know what a stream carries, nor the limits 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -30,7 +30,6 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.settings import Settings as PeerSettings
-from hpack import Decoder, HeaderTuple
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -44,6 +43,7 @@ from echod.core.turns import SHARE
 from echod.http.h2 import frames, request
 from echod.http.h2.flood import Allowance
 from echod.http.h2.frames import Frame, FrameError, FrameReader
+from echod.http.h2.header_block import BlockDecoder
 from echod.http.h2.stream import Fields, Stream
 from echod.http.request import Head
 from echod.http.upgrade import HandshakeGuard, Verdict
@@ -173,20 +173,6 @@ class House(Protocol):
         ...
 
 
-class _Decoder(Decoder):
-    """Keeps Content-Length from h2, which ends the connection if a stream does not keep to it. A malformed one is a
-    malformed request (`request`), and for any other there is no use: no request has a body."""
-
-    lengths: Sequence[HeaderTuple] = ()
-    """The fields that h2 has not seen of the last list."""
-
-    def decode(self, data: bytes, raw: bool = False) -> Sequence[HeaderTuple]:
-        """Return a list of header fields without Content-Length."""
-        fields = list(super().decode(data, raw))
-        self.lengths = [field for field in fields if field[0] == b"content-length"]
-        return [field for field in fields if field[0] != b"content-length"]
-
-
 class _Connection(H2Connection):
     def __init__(self, max_streams: int) -> None:
         # h2 notes how so many streams have ended, so that what is on its way on a stream that was reset does no harm.
@@ -194,7 +180,7 @@ class _Connection(H2Connection):
         # be. By itself h2 notes 65,536, which take 6 MiB.
         self.MAX_CLOSED_STREAMS = max(max_streams, UNTOLD_STREAMS)
         super().__init__(H2Configuration(client_side=False, header_encoding=None, validate_inbound_headers=False))
-        self.decoder: _Decoder = _Decoder()
+        self.decoder: BlockDecoder = BlockDecoder()
 
     def drop_ended(self, number: int) -> None:
         """Let go of the streams that have ended, if they are more than the `number` of the others. h2 does that when it
@@ -502,7 +488,7 @@ class Session(TwistedProtocol):
         if self.is_leaving or len(self.streams) >= self._settings.max_streams:
             self._refuse(number, ErrorCodes.REFUSED_STREAM)
             return
-        lines = [(bytes(name), bytes(value)) for name, value in (*event.headers, *self._h2.decoder.lengths)]
+        lines = cast(list[tuple[bytes, bytes]], [*event.headers, *self._h2.decoder.lengths])
         try:
             head, protocol = request.parse(lines)
             if protocol is not None and self._settings.http2 is not Http2Mode.ON:
