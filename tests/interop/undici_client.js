@@ -1,16 +1,21 @@
-// Opens WebSockets with undici, over HTTP/2 where the server lets it, and prints what came as JSON.
+// Opens WebSockets with undici, over HTTP/2 where the server lets it, and prints what came as JSON. The arguments are
+// the server's URL, the file of its authority, and the package: `undici`, or `undici-7`.
 
+import buffer from "node:buffer";
+import crypto from "node:crypto";
 import { readFileSync } from "node:fs";
 import threads from "node:worker_threads";
 import zlib from "node:zlib";
 
-// undici 8 is the first whose WebSocket wants no Sec-WebSocket-Accept over HTTP/2 (RFC 8441 section 5). It wants these
-// as it is loaded, uses neither here, and Node 20 has neither.
+// undici wants these. Node 20 lacks some of them, and Node 18, which Debian 12 has, lacks all.
+globalThis.File ??= buffer.File;
+String.prototype.toWellFormed ??= function toWellFormed() { return String(this); };
+crypto.hash ??= (name, text, form) => crypto.createHash(name).update(text).digest(form);
 threads.markAsUncloneable ??= () => {};
 zlib.createZstdDecompress ??= zlib.createBrotliDecompress;
-const { Agent, WebSocket } = await import("undici");
 
-const [url, authority] = process.argv.slice(2);
+const [url, authority, version] = process.argv.slice(2);
+const { Agent, WebSocket } = await import(version);
 const dispatcher = new Agent({ allowH2: true, connect: { ca: readFileSync(authority) } });
 
 const talk = (path, text) => new Promise((resolve) => {
