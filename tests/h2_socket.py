@@ -13,6 +13,7 @@ from typing import Any
 from tests.client import family
 from tests.frames import Frame
 from tests.h2_client import Http2Client
+from tests.tls import trusting
 
 
 class Connection:
@@ -26,7 +27,7 @@ class Connection:
         plain.sendall(first)
         self.socket = plain
         if is_tls:
-            context = ssl.create_default_context()
+            context = trusting()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             context.set_alpn_protocols(["h2", "http/1.1"])
             secure = context.wrap_socket(plain, server_hostname="localhost")

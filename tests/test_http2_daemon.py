@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 import pytest
+from h2.errors import ErrorCodes
 
 from tests.daemon import Daemon
 from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
+from tests.h2_client import Goaway
 from tests.h2_socket import Connection
 
 KINDS = ["plain", "unix", "TLS", "PROXY", "PROXY and TLS"]
@@ -39,6 +42,25 @@ def test_every_kind_of_endpoint(kind: str, options: tuple[str, ...], tmp_path: P
             assert (b'"address": "192.0.2.7"' in info) == ("PROXY" in kind)
             made.client.send(one, client_frame(CLOSE, close_payload(1000)), is_last=True)
             made.until(lambda: one in made.client.ended)
+
+
+def test_each_worker_has_the_limits() -> None:
+    """The kernel chooses the worker. Of 20 connections, one of two workers gets none once in half a million runs."""
+    with Daemon("--workers", "2", "--http2-limit", "max-pings=3") as daemon:
+
+        def send_too_many_pings() -> int:
+            """Return the process that has ended the connection."""
+            made = Connection(daemon.address, False)
+            with made.socket:
+                number = made.open("/info")
+                process: int = json.loads(made.frame(number).payload)["process"]
+                for _ in range(4):
+                    made.client.h2.ping(bytes(8))
+                made.until(lambda: made.client.goaway)
+                assert made.client.goaway == Goaway(number, ErrorCodes.ENHANCE_YOUR_CALM, "too many PING frames")
+            return process
+
+        assert len({send_too_many_pings() for _ in range(20)}) == 2
 
 
 def test_a_drain() -> None:

@@ -1,7 +1,7 @@
 """A connection on a stream of HTTP/2: what differs from one over HTTP/1.1, which is the opening handshake alone.
 
 The request comes as header fields, which are judged already, and the answer goes out as header fields. 200 takes the
-place of 101, and a client sends no key (RFC 8441 section 5). From then on, a stream is a carrier like any other.
+place of 101, and a client needs no key (RFC 8441 section 5). From then on, a stream is a carrier like any other.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ class Streamed(Connection):
         self.act(lambda: self.answer_request(self._refusal or verdict))
 
     def send_opening(self, key: str, headers: Mapping[str, str]) -> None:
-        """Send the answer to an opening handshake.
+        """Send the answer to an opening handshake. `key` is empty if the client sent none.
 
-        A key is that of a client behind a proxy, which speaks HTTP/1.1. Envoy passes the key on, and answers the client
-        with nothing but what comes back. So a key gets its answer, which is nothing to a client that speaks HTTP/2.
+        RFC 8441 section 5 says that implementations do not do the processing of Sec-WebSocket-Key and
+        Sec-WebSocket-Accept. So no key is asked for, a malformed one is no error, and without a key there is no answer
+        to it. The RFC forbids neither field, though, and some clients fail without the answer to their key: those
+        behind Envoy, which passes on the key of a client over HTTP/1.1 and answers that client with nothing but what
+        comes back, and undici 7, which sends a key over HTTP/2, too. So a key gets its answer. A client that has sent
+        none sees no difference.
         """
         accept = [("sec-websocket-accept", self.accept_value(key))] if key else []
         self._answer(200, [*headers.items(), *accept], b"")

@@ -54,7 +54,7 @@ the stream."""
 @pytest.fixture(scope="module")
 def outcomes_over_http2(clients: dict[str, Command], certificate: Certificate) -> dict[str, Outcome]:
     if "undici" not in clients:
-        give_up("no undici: npm ci --prefix tests/interop, with Node 20 or newer")
+        give_up("no undici: npm ci --prefix tests/interop")
     found = survey({"undici": clients["undici"]}, tuple(OVER_HTTP2.values()), certificate.path)[1]
     return {query: one for (_, query), one in found.items()}
 

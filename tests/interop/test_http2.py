@@ -113,14 +113,15 @@ def octets_of(query: str) -> bytes:
     return FRAMES[query] + (b"" if name in NO_ECHO else ECHO) + CLOSED
 
 
-@pytest.mark.parametrize("mode", ["on", "no-websocket"])
-def test_undici(mode: str) -> None:
-    """It goes back to HTTP/1.1 if the server takes no WebSockets over HTTP/2."""
+@pytest.mark.parametrize(("package", "mode"), [("undici", "on"), ("undici", "no-websocket"), ("undici-7", "on")])
+def test_undici(package: str, mode: str) -> None:
+    """It goes back to HTTP/1.1 if the server takes no WebSockets over HTTP/2. Over HTTP/2, version 7 fails without the
+    answer to its key."""
     node = needed("node", "nodejs")
-    if not (FOLDER / "node_modules" / "undici").exists():
-        give_up("the Node client `undici` is not installed: npm ci --prefix tests/interop")
+    if not (FOLDER / "node_modules" / package).exists():
+        give_up(f"the Node client `{package}` is not installed: npm ci --prefix tests/interop")
     with Server("--http2", mode) as server:
-        done = run(node, str(FOLDER / "undici_client.js"), server.tls_url, str(server.authority))
+        done = run(node, str(FOLDER / "undici_client.js"), server.tls_url, str(server.authority), package)
     assert done.returncode == 0, done.stderr
     info, *echoes = json.loads(done.stdout)
     assert json.loads(info["came"][0])["http"]["version"] == ("2" if mode == "on" else "1.1")

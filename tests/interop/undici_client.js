@@ -1,10 +1,12 @@
-// Opens WebSockets with undici, over HTTP/2 where the server lets it, and prints what came as JSON.
+// Opens WebSockets with undici, over HTTP/2 where the server lets it, and prints what came as JSON. The arguments are
+// the server's URL, the file of its authority, and the package: `undici`, or `undici-7`.
 
 import { readFileSync } from "node:fs";
 
-import { Agent, WebSocket } from "./undici.mjs";
+import "./for_undici.js";
 
-const [url, authority] = process.argv.slice(2);
+const [url, authority, version] = process.argv.slice(2);
+const { Agent, WebSocket } = await import(version);
 const dispatcher = new Agent({ allowH2: true, connect: { ca: readFileSync(authority) } });
 
 const talk = (path, text) => new Promise((resolve) => {

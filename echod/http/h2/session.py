@@ -11,8 +11,8 @@ Knows frames and streams. Must never know what a stream carries, nor the limits 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -30,7 +30,6 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from h2.settings import Settings as PeerSettings
-from hpack import Decoder, HeaderTuple
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -42,8 +41,9 @@ from zope.interface import implementer
 from echod.core.printable import escape
 from echod.core.turns import SHARE
 from echod.http.h2 import frames, request
-from echod.http.h2.flood import Allowance
+from echod.http.h2.flood import EMPTY, RESETS, FloodError, FloodWatch
 from echod.http.h2.frames import Frame, FrameError, FrameReader
+from echod.http.h2.header_block import BlockDecoder
 from echod.http.h2.stream import Fields, Stream
 from echod.http.request import Head
 from echod.http.upgrade import HandshakeGuard, Verdict
@@ -72,14 +72,6 @@ FIRST_WINDOW = 65535
 
 UNTOLD_STREAMS = 100
 """Streams that a client opens before it knows the maximum: RFC 9113 section 6.5.2 recommends no smaller maximum."""
-
-RESETS, EMPTY, WITHOUT_EFFECT = "resets", "empty DATA frames", "frames without effect"
-_COUNTED = {
-    frames.SETTINGS: "SETTINGS frames",
-    frames.PING: "PING frames",
-    frames.WINDOW_UPDATE: "WINDOW_UPDATE frames",
-}
-"""What a client may do only so often. The names are those of the log and of GOAWAY."""
 
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 
@@ -173,20 +165,6 @@ class House(Protocol):
         ...
 
 
-class _Decoder(Decoder):
-    """Keeps Content-Length from h2, which ends the connection if a stream does not keep to it. A malformed one is a
-    malformed request (`request`), and for any other there is no use: no request has a body."""
-
-    lengths: Sequence[HeaderTuple] = ()
-    """The fields that h2 has not seen of the last list."""
-
-    def decode(self, data: bytes, raw: bool = False) -> Sequence[HeaderTuple]:
-        """Return a list of header fields without Content-Length."""
-        fields = list(super().decode(data, raw))
-        self.lengths = [field for field in fields if field[0] == b"content-length"]
-        return [field for field in fields if field[0] != b"content-length"]
-
-
 class _Connection(H2Connection):
     def __init__(self, max_streams: int) -> None:
         # h2 notes how so many streams have ended, so that what is on its way on a stream that was reset does no harm.
@@ -203,7 +181,7 @@ class _Connection(H2Connection):
                 normalize_outbound_headers=False,
             )
         )
-        self.decoder: _Decoder = _Decoder()
+        self.decoder: BlockDecoder = BlockDecoder()
 
     def drop_ended(self, number: int) -> None:
         """Let go of the streams that have ended, if they are more than the `number` of the others. h2 does that when it
@@ -237,26 +215,13 @@ class Session(TwistedProtocol):
         self._settings = settings = house.settings
         self._clock = house.clock
         self._reader = FrameReader(settings.max_frame)
-        self._allowance = Allowance(
-            {
-                RESETS: settings.max_resets,
-                EMPTY: settings.max_empty,
-                WITHOUT_EFFECT: settings.max_priorities,
-                _COUNTED[frames.SETTINGS]: settings.max_settings,
-                _COUNTED[frames.PING]: settings.max_pings,
-                _COUNTED[frames.WINDOW_UPDATE]: settings.max_window_updates,
-            },
-            settings.flood_time,
-        )
+        self._floods = FloodWatch(settings, house.clock)
         self._h2 = _Connection(settings.max_streams)
         self._sendable: OrderedDict[int, Stream] = OrderedDict()
         self._due: dict[Stream, None] = {}
         self._out: list[bytes] = []
         self._out_size = self._written = 0
         self._consumed = 0
-        self._block_frames = self._block_size = 0
-        self._window_updates = 0
-        """WINDOW_UPDATE frames that the client may send for the DATA frames that it has got."""
         self._has_begun = False
         self._is_running = self._is_behind = self._is_full = self._is_over = self._is_lost = False
         self._has_peer_ended = self._is_peer_leaving = self._is_waiting = self._has_announced = False
@@ -356,6 +321,8 @@ class Session(TwistedProtocol):
             action()
         except CloseError as error:
             self._fail(error.code, error.why)
+        except FloodError as error:
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, str(error))
         except Exception:
             _log.failure("an HTTP/2 connection failed")
             self._fail(ErrorCodes.INTERNAL_ERROR, "internal error")
@@ -391,7 +358,8 @@ class Session(TwistedProtocol):
             self.carrier.resume()
 
     def _take(self, frame: Frame) -> None:
-        self._check_flood(frame)
+        is_open = frame.stream in self.streams
+        self._floods.check(frame, is_open, not is_open and frame.stream <= self._h2.highest_inbound_stream_id)
         if not self._has_begun and (frame.kind != frames.SETTINGS or frame.flags & frames.ACK):
             raise CloseError(ErrorCodes.PROTOCOL_ERROR, "a preface without SETTINGS")
         self._has_begun = True
@@ -415,52 +383,6 @@ class Session(TwistedProtocol):
         self._is_peer_leaving = True
         self._end_if_done()
 
-    def _check_flood(self, frame: Frame) -> None:
-        is_late = frame.stream not in self.streams and frame.stream <= self._h2.highest_inbound_stream_id
-        if frame.kind in (frames.HEADERS, frames.CONTINUATION):
-            self._check_block(frame)
-            if frame.kind == frames.HEADERS and is_late:
-                self._use(WITHOUT_EFFECT)
-        elif frame.kind == frames.DATA:
-            if is_late and not frame.payload_size:
-                self._use(EMPTY)
-        elif frame.kind == frames.WINDOW_UPDATE and self._window_updates:
-            self._window_updates -= 1
-        else:
-            if frame.kind == frames.SETTINGS:
-                self._check_settings(frame.payload_size // frames.SETTING_SIZE)
-            self._use(self._describe(frame))
-
-    def _check_settings(self, number: int) -> None:
-        if number > self._settings.max_setting_entries:
-            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "too many settings")
-
-    def _check_block(self, frame: Frame) -> None:
-        """Check a part of a header block."""
-        if frame.kind == frames.HEADERS:
-            self._block_frames = self._block_size = 0
-        else:
-            self._block_frames += 1
-        self._block_size += frame.payload_size
-        if self._block_frames > self._settings.max_continuations:
-            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "too many CONTINUATION frames")
-        if self._block_size > self._settings.max_header_list:
-            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, "a header list that is too large")
-        if frame.flags & frames.END_HEADERS:
-            self._block_size = 0
-
-    def _describe(self, frame: Frame) -> str:
-        """Return which of the limits a frame counts for."""
-        if frame.kind == frames.RST_STREAM:
-            return RESETS if frame.stream in self.streams else WITHOUT_EFFECT
-        if frame.kind in (frames.SETTINGS, frames.PING) and frame.flags & frames.ACK:
-            return WITHOUT_EFFECT
-        return _COUNTED.get(frame.kind, WITHOUT_EFFECT)
-
-    def _use(self, kind: str) -> None:
-        if not self._allowance.use(kind, self._clock.seconds()):
-            raise CloseError(ErrorCodes.ENHANCE_YOUR_CALM, f"too many {kind}")
-
     def _handle(self, event: Event) -> None:
         match event:
             case DataReceived():
@@ -468,7 +390,7 @@ class Session(TwistedProtocol):
             case WindowUpdated(stream_id=number) if number:
                 self._line_up([self.streams[number]] if number in self.streams else [])
             case WindowUpdated() | RemoteSettingsChanged():
-                self._check_settings(len(self._h2.remote_settings))
+                self._floods.check_settings(len(self._h2.remote_settings))
                 self._h2.encoder.header_table_size = min(self._h2.encoder.header_table_size, TABLE_SIZE)
                 self._line_up(self.streams.values())
             case RequestReceived():
@@ -481,7 +403,7 @@ class Session(TwistedProtocol):
                     self.streams[event.stream_id].deliver_end()
             case StreamReset():
                 if not event.remote_reset:
-                    self._use(RESETS)
+                    self._floods.use(RESETS)
                 if event.stream_id in self.streams:
                     stream = self.streams[event.stream_id]
                     self.forget(stream)
@@ -502,7 +424,7 @@ class Session(TwistedProtocol):
             self._consumed = 0
         is_last = event.stream_ended is not None
         if not event.data and not is_last:
-            self._use(EMPTY)
+            self._floods.use(EMPTY)
         if event.stream_id in self.streams:
             self.streams[event.stream_id].deliver(bytes(event.data), size, is_last)
 
@@ -511,7 +433,7 @@ class Session(TwistedProtocol):
         if self.is_leaving or len(self.streams) >= self._settings.max_streams:
             self._refuse(number, ErrorCodes.REFUSED_STREAM)
             return
-        lines = [(bytes(name), bytes(value)) for name, value in (*event.headers, *self._h2.decoder.lengths)]
+        lines = cast(list[tuple[bytes, bytes]], [*event.headers, *self._h2.decoder.lengths])
         try:
             head, protocol = request.parse(lines)
             if protocol is not None and self._settings.http2 is not Http2Mode.ON:
@@ -531,7 +453,7 @@ class Session(TwistedProtocol):
     def _refuse(self, number: int, code: ErrorCodes) -> None:
         """Reset a stream that has no owner. The client may have provoked it, so it counts as one of the client's
         resets (CVE-2025-8671)."""
-        self._use(RESETS)
+        self._floods.use(RESETS)
         self._h2.reset_stream(number, code)
 
     # What a stream asks for: `stream.Multiplexer`.
@@ -610,7 +532,7 @@ class Session(TwistedProtocol):
 
     def count(self) -> int:
         """Return how many bytes of memory the connection itself keeps."""
-        return self._reader.held + self._block_size + self._out_size + self.carrier.held
+        return self._reader.held + self._floods.block_size + self._out_size + self.carrier.held
 
     @property
     def is_backlogged(self) -> bool:
@@ -707,7 +629,7 @@ class Session(TwistedProtocol):
         octets, is_last = stream.take_to_send(max(0, most))
         if octets:
             self._h2.send_data(stream.number, octets, end_stream=is_last)
-            self._window_updates += self._settings.window_updates_per_data
+            self._floods.gave_data()
         else:
             self._h2.end_stream(stream.number)  # this needs no window
         self._send(self._h2.data_to_send())

@@ -36,11 +36,8 @@ def of_the_suite(python: Path) -> dict[str, Command]:
         for place in sorted(HERE.glob("of_*.py"))
     }
     if (node := shutil.which("node")) is not None:
-        # undici needs a newer Node than ws.
-        places = {"ws": "ws", "undici": "../undici.mjs"}
-        found |= {
-            name: (node, SCRIPT, name) for name, place in places.items() if _runs(node, "-e", f"import('{place}')")
-        }
+        loads = {"ws": "import('ws')", "undici": "import('../for_undici.js').then(() => import('undici'))"}
+        found |= {name: (node, SCRIPT, name) for name, load in loads.items() if _runs(node, "-e", load)}
     return found
 
 

@@ -16,7 +16,8 @@ const visits = new AsyncLocalStorage();
 const kind = argv[2];
 const require = createRequire(import.meta.url);
 const isPackage = kind === "ws" || kind === "undici";
-const Client = isPackage ? (await import(kind === "ws" ? "ws" : "../undici.mjs")).WebSocket : WebSocket;
+if (kind === "undici") await import("../for_undici.js");
+const Client = isPackage ? (await import(kind)).WebSocket : WebSocket;
 const version = isPackage ? require(`${kind}/package.json`).version : process.versions[kind];
 const tell = (line) => stdout.write(`${line}\n`);
 
