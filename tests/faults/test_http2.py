@@ -389,6 +389,7 @@ def test_info_tells_of_the_stream_below_a_slow_carrier(clock: Clock) -> None:
     told = json.loads(frame.payload)
     assert (told["http"]["version"], told["http"]["stream"]) == ("2", number)
     assert told["faults"]["rate"] == 1024 * 1024
+    assert made.session.streams[number].owner.snapshot().stream == number
 
 
 def test_each_is_counted(clock: Clock) -> None:

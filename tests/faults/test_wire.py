@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from echod.core.counts import Outcome
 from echod.faults.wire import FULL
+from echod.upstream.carriers import Carrier
 from tests.fakes import Peer, assert_freed_at_once, make_factory
 from tests.faults.peers import opened
 from tests.frames import BINARY, CLOSE, PING, TEXT, client_frame, close_payload, handshake, server_frame
@@ -193,3 +194,26 @@ def test_slow_reading_of_little_at_a_time() -> None:
 @pytest.mark.parametrize("query", ["slice=1", "rate=1", "cut=0", "cut=9", "read-rate=1", "slice=1&cut=1&abort"])
 def test_a_lost_connection_is_freed_at_once(clock: Clock, query: str) -> None:
     assert_freed_at_once(clock, lambda peer: peer.send(handshake(f"/?{query}") + client_frame(TEXT, b"a")))
+
+
+class Below(Carrier):
+    """Notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+        self.asked: list[str] = []
+
+    def give_back_sent(self) -> None:
+        self.asked.append("give_back_sent")
+
+    def renew_buffers(self) -> bool:
+        self.asked.append("renew_buffers")
+        return False
+
+
+def test_memory_is_the_carriers_below(clock: Clock) -> None:
+    wire, below = begun(clock, "slice=50").protocol.carrier, Below()
+    wire._inner = below  # type: ignore[attr-defined]
+    wire.give_back_sent()
+    assert not wire.renew_buffers()
+    assert below.asked == ["give_back_sent", "renew_buffers"]
