@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from echod.testing.trace import Connection, Trace
 from tests.daemon import DEFAULT_PORTS, Daemon
 from tests.interop.visitors.programs import all_of_them
 from tests.interop.visitors.visit import SETTLED, TEXTS, Visit
+from tests.tls import Certificate
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +44,11 @@ clients would seem to wait."""
 TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "DENO_CERT")
 """The environment variables that name a certificate to trust: OpenSSL's, which Go reads, too, and those of Node and
 Deno."""
+
+UNDICI = "undici"
+
+OVER_HTTP2 = "undici over HTTP/2"
+"""The column of undici's visits over TLS."""
 
 AT_ONCE = 3
 """Clients at a time."""
@@ -68,7 +75,8 @@ so they are refused where a fault needs it.
 
 aiohttp to websockets are packages for Python, ws and undici for Node. Node, Bun and Deno are what these runtimes have
 built in. Chromium and Firefox are a page of echod's. gorilla and nhooyr are packages for Go, Qt is its QWebSocket, and
-libsoup is the GNOME library.
+libsoup is the GNOME library. All come over HTTP/1.1. The last column is undici's over HTTP/2, where echod refuses with
+HTTP 400 what HTTP/2 does not have, and where undici may end its stream before its Close frame has left.
 
 - *goes on*: the client did what it does without a fault: three messages came back, and it closed
 - *1002*: the client's Close frame had this code
@@ -216,16 +224,28 @@ def make() -> str:
     for line in lacking:
         print(line, file=sys.stderr)
     versions, outcomes = survey(clients, tuple(QUERIES.values()))
+    outcomes |= over_http2(clients)
+    columns = dict.fromkeys(name for name, _ in outcomes)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     words = ", ".join(versions.values())
     parts = [HEAD.format(quiet=QUIET, settled=SETTLED, date=date, versions=words)]
     for title, group in cases():
         rows = [
-            [f"`?{case.query}`", case.client, *(_cell(str(outcomes[name, case.query])) for name in clients)]
+            [f"`?{case.query}`", case.client, *(_cell(str(outcomes[name, case.query])) for name in columns)]
             for case in group
         ]
-        parts.append(f"## {title}\n\n" + _table(["fault", "a conforming client", *clients], rows))
+        parts.append(f"## {title}\n\n" + _table(["fault", "a conforming client", *columns], rows))
     return "\n".join(parts)
+
+
+def over_http2(clients: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], Outcome]:
+    """Let the client that does so of itself visit each fault over HTTP/2, if it is here. Over TLS it is HTTP/2."""
+    if UNDICI not in clients:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = Certificate(Path(folder) / "localhost.pem")
+        _, outcomes = survey({UNDICI: clients[UNDICI]}, tuple(QUERIES.values()), certificate.path)
+    return {(OVER_HTTP2, query): outcome for (_, query), outcome in outcomes.items()}
 
 
 def _cell(text: str) -> str:
