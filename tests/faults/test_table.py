@@ -38,6 +38,7 @@ def test_a_row_is_whole(row: Parameter) -> None:
     assert row.client.endswith(".")
     assert row.rfc == "" or row.rfc.startswith("RFC ")
     assert set(row.needs) | set(row.excludes) <= PARAMETERS.keys()
+    assert row.version in {"", "1.1", "2"}
     assert row.name in query.names_in(row.example)
     asked = query.parse(row.example, Settings())
     assert row.attribute in asked._asked
