@@ -238,13 +238,13 @@ class Settings:
     """Bytes that all streams of one connection may send ahead together. It is no limit on memory, since the windows of
     the streams are: it is so large that a stream that is not read takes no room from the others."""
 
-    max_header_list: int = 64 * KIB
-    """Bytes of a header list of HTTP/2, inflated. A larger one ends the connection, since it may be a bomb: HPACK makes
-    thousands of bytes of one. To take 64 KiB apart takes up to 13 ms. A list between `max_request_head` and this one
-    gets HTTP 431."""
+    max_header_list: int = 32 * KIB
+    """Bytes of a header list of HTTP/2, inflated or not. A larger one ends the connection, since it may be a bomb:
+    HPACK makes thousands of bytes of one. One of this size keeps the event loop for up to 10 ms. A smaller list that is
+    above `max_request_head` gets HTTP 431."""
 
     max_continuations: int = 16
-    """CONTINUATION frames in one header block (CVE-2024-27316). 64 KiB need four of the smallest maximum size."""
+    """CONTINUATION frames in one header block (CVE-2024-27316). 32 KiB need two of the smallest maximum size."""
 
     max_setting_entries: int = 32
     """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 800 bytes

@@ -8,6 +8,7 @@ The best of several runs counts.
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -264,16 +265,16 @@ HTTP2: dict[str, Callable[[Http2Link], bytes]] = {
         request(number) + RstStreamFrame(number, ErrorCodes.CANCEL).serialize() for number in range(1001, 3001, 2)
     ),
     "many fields": lambda link: (
-        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize() + request(1001, *[("a", "")] * 1900)
+        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize() + request(1001, *[("a", "")] * 950)
     ),
     "fields before a long one": lambda link: (
         RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize()
-        + request(1001, *[("a", "")] * 1500, ("b", LONGEST_CODE * 15_000))
+        + request(1001, *[("a", "")] * 700, ("b", LONGEST_CODE * 7_900))
     ),
     "one long field": lambda link: (
-        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize() + request(1001, ("b", LONGEST_CODE * 17_000))
+        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize() + request(1001, ("b", LONGEST_CODE * 8_600))
     ),
-    "changes of a table's size": lambda _: HeadersFrame(1001, b"\x20" * 60_000, flags=["END_HEADERS"]).serialize(),
+    "changes of a table's size": lambda _: HeadersFrame(1001, b"\x20" * 32_000, flags=["END_HEADERS"]).serialize(),
     "small messages": lambda link: link.on_each(client_frame(TEXT, b"!")) * 50,
     "many streams that want to send": lambda link: link.on_each(client_frame(BINARY, bytes(60_000))),
     "many streams that may send": lambda link: (
@@ -304,7 +305,8 @@ def test_no_frames_of_http2_take_long(native: Native, name: str, mode: str) -> N
             assert link.has_ended == (name in ENDING)
             return loop.longest
 
-    assert best(longest) <= LIMIT
+    # When coverage is measured, Huffman's code takes three times as long.
+    assert best(longest) <= LIMIT * (1 if sys.gettrace() is None else 3)
 
 
 def test_an_answer_in_many_frames_that_are_told_of(native: Native) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -433,7 +433,7 @@ class Session(TwistedProtocol):
         if self.is_leaving or len(self.streams) >= self._settings.max_streams:
             self._refuse(number, ErrorCodes.REFUSED_STREAM)
             return
-        lines = cast(list[tuple[bytes, bytes]], [*event.headers, *self._h2.decoder.lengths])
+        lines = [(bytes(name), bytes(value)) for name, value in (*event.headers, *self._h2.decoder.lengths)]
         try:
             head, protocol = request.parse(lines)
             if protocol is not None and self._settings.http2 is not Http2Mode.ON:
