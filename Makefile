@@ -2,8 +2,11 @@
 
 PYTHON ?= python3
 PORT ?= tcp:8080
-# Seconds for each fuzzer, and arguments for the long suites, such as: make conformance CONFORMANCE='--sections 1-10'
+# Seconds for each fuzzer, and the seed that an earlier run printed, to repeat that run.
 FUZZ_SECONDS ?= 3600
+FUZZ_SEED ?=
+# Some of the tests of `make test`, and arguments for the long suites: make conformance CONFORMANCE='--sections 1-10'
+TESTS ?=
 CONFORMANCE ?=
 NOX ?=
 BENCH ?=
@@ -59,7 +62,7 @@ run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for ano
 
 test: $(VENV)/.test $(NODE)/.done  ## run the tests, except the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
-	$(BIN)/python -m pytest $(SHARED_OUT)
+	$(BIN)/python -m pytest $(SHARED_OUT) $(TESTS)
 
 check: $(VENV)/.test  ## check style, types and full branch coverage
 	$(BIN)/ruff check .
@@ -76,12 +79,12 @@ conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 min
 system: $(VENV)/.test $(TOOLS)/.done  ## run echod under systemd and behind real proxies, about 8 minutes (needs root)
 	$(BIN)/python -m pytest tests/system
 
-soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
+soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 20 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
 
 fuzz: $(VENV)/.test  ## fuzz the daemon and then each part of its C code, for FUZZ_SECONDS each
-	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
-	$(BIN)/python -m tests.lane.native.fuzz.run --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(addprefix --seed ,$(FUZZ_SEED))
+	$(BIN)/python -m tests.lane.native.fuzz.run --seconds $(FUZZ_SECONDS) $(addprefix --seed ,$(FUZZ_SEED))
 
 native: $(VENV)/.test  ## compile the express lane, after a change to its C code
 	$(BIN)/python -m echod.lane.native.build

@@ -1,10 +1,11 @@
 """``python -m benchmarks.scaling``: measures what an idle connection costs in memory, handshake and pings, for
 docs/scaling.md.
 
-One process opens many connections over loopback to one daemon: plain, with TLS, and to a daemon with two workers that
-share one core. Memory is the proportional set size of the daemon's processes, and the growth of the kernel's caches for
-sockets. These caches contain both ends of each connection, so half counts for the server. CPU time is what the kernel
-charges to the daemon's processes.
+Many connections over loopback are opened to one daemon: plain, with TLS, and to a daemon with two workers that share
+one core. Then there are 50,000, to as many workers as the limit on open files takes. The plain ones are guests of the
+door, except for the first of each process. Memory is the proportional set size of the daemon's processes, and the
+growth of the kernel's caches for sockets. These caches contain both ends of each connection, so half counts for the
+server. CPU time is what the kernel charges to the daemon's processes.
 
 Knows: one daemon, and many clients that only answer pings. Must never know: other servers and rates, which the other
 benchmarks measure.
@@ -13,7 +14,9 @@ benchmarks measure.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import resource
 import select
 import socket
 import ssl
@@ -46,7 +49,20 @@ DENTRY = 192
 """Bytes of a socket's dentry. The growth of its slab shows nothing, because other dentries come and go in it."""
 
 
+IP_BIND_ADDRESS_NO_PORT = 24
+"""From <linux/in.h>: choose the port only in connect(2). To find a free one in bind(2) takes the longer, the more are
+taken."""
+
 WORKERS = 2
+
+OWN_FILES = 200
+"""Open files of a process that are not connections."""
+
+MOST_FROM_ADDRESS = 20_000
+"""Connections from one address, which has some 28,000 ports. Each process of clients has an address of its own."""
+
+SPREAD = 1.2
+"""How many times its share of connections a worker may get from the kernel."""
 
 READY = "max-message-size"
 """The end of a start's last line, which comes when all workers serve."""
@@ -88,13 +104,13 @@ def slab_octets(slabinfo: str) -> int:
 # The clients, in a process of their own.
 
 
-def serve_pings(port: int, count: int, certificate: str | None, orders: IO[str], answers: IO[str]) -> None:
-    """Open `count` connections, and print that. For each order print how many pings were answered. End with the
-    orders."""
+def serve_pings(port: int, count: int, source: str, certificate: str | None, orders: IO[str], answers: IO[str]) -> None:
+    """Open `count` connections from the address `source`, and print that. For each order print how many pings were
+    answered. End with the orders."""
     context = ssl.create_default_context(cafile=certificate) if certificate else None
     poll, clients, pings = select.epoll(), {}, 0
     for _ in range(count):
-        client = open_one(port, context)
+        client = open_one(port, source, context)
         clients[client.fileno()] = client
         poll.register(client, select.EPOLLIN)
     poll.register(orders, select.EPOLLIN)
@@ -109,8 +125,12 @@ def serve_pings(port: int, count: int, certificate: str | None, orders: IO[str],
                 pings += 1
 
 
-def open_one(port: int, context: ssl.SSLContext | None) -> socket.socket:
-    client = socket.create_connection((HOST, port), timeout=10)
+def open_one(port: int, source: str, context: ssl.SSLContext | None) -> socket.socket:
+    client = socket.socket()
+    client.settimeout(10)
+    client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    client.bind((source, 0))
+    client.connect((HOST, port))
     if context is not None:
         client = context.wrap_socket(client, server_hostname="localhost")
     client.sendall(HANDSHAKE)
@@ -134,31 +154,47 @@ def answer_ping(client: socket.socket) -> bool:
 
 
 class Clients:
-    """The process of the clients."""
+    """The processes of the clients: as many as the limit on open files takes."""
 
     def __init__(self, port: int, count: int, certificate: Path | None, core: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.scaling", "--clients", str(count), "--port", str(port)]
-        command += ["--certificate", str(certificate)] if certificate else []
-        with on_cores({core}):
-            self._process = subprocess.Popen(
-                command, cwd=build.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "open\n":
+        processes = max(processes_for(count, 1.0), math.ceil(count / MOST_FROM_ADDRESS))
+        self._processes = []
+        for number in range(processes):
+            share = count // processes + (number < count % processes)
+            command = [sys.executable, "-m", "benchmarks.scaling", "--clients", str(share), "--port", str(port)]
+            command += ["--source", f"127.0.0.{number + 1}"]
+            command += ["--certificate", str(certificate)] if certificate else []
+            with on_cores({core}):
+                self._processes.append(
+                    subprocess.Popen(command, cwd=build.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                )
+        if [self._answer(process) for process in self._processes] != ["open\n"] * processes:
             raise SystemExit("benchmarks: not all clients could connect")
+
+    @staticmethod
+    def _answer(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline()
 
     def pings(self) -> int:
         """Return the number of pings that the clients have answered."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return sum(int(self._answer(process)) for process in self._processes)
 
     def stop(self) -> None:
         """Close all connections."""
-        self._process.kill()
-        self._process.communicate()
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+
+def processes_for(count: int, spread: float) -> int:
+    """Return how many processes have open files for so many connections, if one gets `spread` times its share."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.ceil(count * spread / (most - OWN_FILES))
 
 
 # The measurement.
@@ -230,9 +266,10 @@ def arguments() -> argparse.Namespace:
         prog="python -m benchmarks.scaling", description="Measure what a waiting connection costs."
     )
     parser.add_argument("--connections", type=int, default=10_000, help="number of plain connections; TLS gets a fifth")
+    parser.add_argument("--many", type=int, default=50_000, help="number of plain connections of the last measurement")
     parser.add_argument("--seconds", type=float, default=60, help="seconds for which pings are counted")
     parser.add_argument("--interval", type=float, default=20, help="the daemon's --ping-interval, in seconds")
-    for name in ("--clients", "--port", "--certificate"):
+    for name in ("--clients", "--port", "--source", "--certificate"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -242,11 +279,16 @@ def main() -> None:
     wishes = arguments()
     raise_file_limit()
     if wishes.clients:
-        serve_pings(int(wishes.port), int(wishes.clients), wishes.certificate, sys.stdin, sys.stdout)
+        serve_pings(int(wishes.port), int(wishes.clients), wishes.source, wishes.certificate, sys.stdin, sys.stdout)
         return
     server_core, client_core = choose_cores()
-    for certificate, workers in ((None, 1), (build.certificate(), 1), (None, WORKERS)):
-        count = wishes.connections // (5 if certificate else 1)
+    some, many = wishes.connections, wishes.many
+    for count, certificate, workers in (
+        (some, None, 1),
+        (some // 5, build.certificate(), 1),
+        (some, None, WORKERS),
+        (many, None, max(WORKERS, processes_for(many, SPREAD))),
+    ):
         with tempfile.TemporaryDirectory(prefix="echod-scaling-") as folder, held_port() as port:
             launch = daemon(Path(folder), port, certificate, workers, wishes.interval, server_core)
             with running(launch) as process:

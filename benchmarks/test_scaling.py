@@ -34,6 +34,8 @@ def test_it_measures() -> None:
         "benchmarks.scaling",
         "--connections",
         "200",
+        "--many",
+        "300",
         "--seconds",
         "4",
         "--interval",
@@ -43,6 +45,11 @@ def test_it_measures() -> None:
     assert done.returncode == 0, done.stderr
     line = r"^(\d+) connections.* KiB in the daemon, .* us for each of ([\d,]+) pings; without any ([\d. +]+) MiB$"
     lines = re.findall(line, done.stdout, re.MULTILINE)
-    assert [(int(count), len(memory.split(" + "))) for count, _, memory in lines] == [(200, 1), (40, 1), (200, 3)]
+    assert [(int(count), len(memory.split(" + "))) for count, _, memory in lines] == [
+        (200, 1),
+        (40, 1),
+        (200, 3),
+        (300, 3),
+    ]
     for count, pings, _ in lines:
         assert int(pings.replace(",", "")) >= 2 * int(count), "each client is pinged every half second"

@@ -5,8 +5,10 @@ Knows how `.ci/run` runs stages, and replaces the stages. Must never know what t
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +28,9 @@ try:
 except KeyboardInterrupt:
     pathlib.Path("ended").touch()
 '; }
-fails() { until [[ -e begun ]]; do sleep 0.05; done; false; touch went-on; }
+until_there() { until [[ -e $1 ]]; do sleep 0.05; done; }
+fails() { until_there begun; false; touch went-on; }
+shows() { printf '<%s>' "$@"; touch shown; }
 """
 
 
@@ -69,6 +73,20 @@ def test_a_stage_that_fails_is_named_and_ends_the_others(
     assert not (tmp_path / "went-on").exists()
 
 
+def test_beside_a_wide_stage_another_one_runs_but_no_wide_one(start: Callable[[str], subprocess.Popen[str]]) -> None:
+    process = start(
+        'places=3\nstart --wide "wide" until_there shown\nstart --wide "next" true\n'
+        "start 'narrow, \"quoted\"' shows 'two words' '*'\nfinish_all\n"
+    )
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "<two words><*>" in output
+    order = [
+        output.index(words) for words in (">>> wide", '>>> narrow, "quoted"', "\n=== wide", ">>> next", "\n=== next")
+    ]
+    assert order == sorted(order)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_stages_cleanly(
     number: signal.Signals, start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
@@ -80,3 +98,13 @@ def test_a_signal_ends_the_stages_cleanly(
     assert process.returncode == 128 + number
     assert "CI FAILED in: a signal" in output
     assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize("is_ci", [True, False])
+def test_only_in_ci_hypothesis_draws_the_same_examples_each_time(is_ci: bool) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": "yes"} if is_ci else {})
+    code = "import hypothesis, tests.conftest; print(hypothesis.settings().derandomize)"
+    told = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=RUN.parents[1], env=environment, text=True, timeout=60
+    )
+    assert told == f"{is_ci}\n"

@@ -1,5 +1,6 @@
 """Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without native
-code, over TLS, over HTTP/2, and with `--log-frames`.
+code, over TLS, over HTTP/2, and with `--log-frames`. Nor does one in which the door begins, pings or ends many
+connections.
 
 The tests measure the CPU time of this thread. Other processes do not add to it, except by their effect on the caches.
 The best of several runs counts.
@@ -8,6 +9,7 @@ The best of several runs counts.
 from __future__ import annotations
 
 import random
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +31,10 @@ from hyperframe.frame import (
 )
 from twisted.internet.interfaces import IDelayedCall
 
+from echod.lane.door import Door
 from echod.lane.native import Native
 from echod.settings import Settings
+from echod.websocket.hosting import MOST_MADE
 from tests.empty_blocks import empty_blocks
 from tests.frames import (
     BINARY,
@@ -40,14 +44,17 @@ from tests.frames import (
     PING,
     TEXT,
     client_frame,
+    close_payload,
     deflated_octets,
     server_frame,
     split,
 )
 from tests.h2_client import Http2Client
 from tests.lane.links import fragmented
+from tests.lane.test_door import HEAD, Scene
 from tests.loop import Bed, Link, Loop, bed, wait_for_lease
 from tests.tls import Certificate
+from tests.tools import give_up
 
 LIMIT = 0.025
 """Limit in seconds for a turn. Turns are to take at most 10 ms; the slow turns that were mended took 60 to 110."""
@@ -318,6 +325,89 @@ def test_an_answer_in_many_frames_that_are_told_of(native: Native) -> None:
             loop.longest = 0.0
             link.send(octets)
             link.receive(20_000 * 3)
+            return loop.longest
+
+    assert best(longest) <= LIMIT
+
+
+MANY = 5_000
+"""Connections with the door. To do one thing to each of them takes longer than a turn may."""
+
+GOING_AWAY = server_frame(CLOSE, close_payload(1001))
+
+STEPS: dict[str, tuple[bytes, tuple[Callable[[Door], object], ...]]] = {
+    "pings": (HEAD, (lambda door: door.look(MANY),)),
+    "the dead": (HEAD, (lambda door: door.look(MANY), lambda door: door.look(MANY), Door.judge)),
+    "a drain": (HEAD, (lambda door: door.see_off(GOING_AWAY), lambda door: door.close_deadline(-1))),
+    "the end of a drain": (HEAD, (Door.reset_all,)),
+    "visitors at the end of a drain": (b"", (Door.reset_all,)),
+    "visitors that say nothing": (b"", (lambda door: door.expire(-1),)),
+    "visitors in a drain": (b"", (lambda door: door.turn_out(MOST_MADE),)),
+    "a list": (HEAD, (lambda door: door.list(0, 100),)),
+}
+"""What the clients of many connections have sent, and what the door does then. A step that returns True goes on."""
+
+
+@pytest.fixture
+def _many_descriptors() -> Iterator[None]:
+    """Let this process have both ends of many connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MANY + 500
+    if 0 <= hard < wanted:
+        give_up(f"the limit on open files is too small: ulimit -Hn {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def crowded(native: Native) -> Iterator[tuple[Scene, TimedLoop]]:
+    """Make a door, its host that has room for many, and the loop."""
+    with bed(native, TimedLoop, ping_interval=0) as made:
+        scene = Scene(made)
+        scene.host.room = 2 * MANY
+        scene.door.set_keepalive(1e-9, 1e-9)
+        try:
+            yield scene, cast(TimedLoop, made.loop)
+        finally:
+            scene.door.close(7)
+            while scene.door.reset_all():
+                """There are more."""
+            for each in (scene.listener, *scene.clients):
+                each.close()
+
+
+def come(scene: Scene, octets: bytes) -> None:
+    """Let many connections begin, as many at a time as the queue of the socket takes."""
+    while len(scene.clients) < MANY:
+        for _ in range(100):
+            scene.dial(octets)
+        scene.bed.loop.until(lambda: scene.door.count == len(scene.clients))
+
+
+@pytest.mark.usefixtures("_many_descriptors")
+@pytest.mark.parametrize("octets", [HEAD, b""], ids=["guests", "visitors"])
+def test_many_connections_begin_at_the_door(native: Native, octets: bytes) -> None:
+    def longest() -> float:
+        with crowded(native) as (scene, loop):
+            come(scene, octets)
+            return loop.longest
+
+    assert best(longest) <= LIMIT
+
+
+@pytest.mark.usefixtures("_many_descriptors")
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_of_the_door(native: Native, name: str) -> None:
+    octets, steps = STEPS[name]
+
+    def longest() -> float:
+        with crowded(native) as (scene, loop):
+            come(scene, octets)
+            loop.longest = 0.0
+            for step in steps:
+                while loop.call(partial(step, scene.door)) is True:
+                    """There is more to do."""
             return loop.longest
 
     assert best(longest) <= LIMIT

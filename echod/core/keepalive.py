@@ -7,6 +7,10 @@ its answers and has just shown a sign of life, the next look comes when it may b
 three looks in an interval. Without a timeout no connection is dropped, and a silent peer gets a ping after each
 interval, so that a NAT or a proxy on the way keeps the connection.
 
+A guest of the door (lane/native/door.h) gets a look in each eighth of an interval, too. Nobody notes when it was read,
+so a sign of life counts from the look that finds it. Therefore its ping may come an eighth later than that of a
+connection, and its dead peer is found within the interval, a quarter of the interval, and the timeout.
+
 Knows time and signs of life. Must never touch a transport: it asks a `Watched`.
 """
 

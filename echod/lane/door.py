@@ -9,6 +9,7 @@ Knows the native door and its lists. Must never know a transport, nor what becom
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -297,9 +298,15 @@ class Door:
 
     def _tell_arrival(self, arrival: Any) -> None:
         endpoint, descriptor, is_admitted = arrival.endpoint, arrival.fd, arrival.is_admitted
-        octets = bytes(self._ffi.buffer(arrival.octets, arrival.size))
         age = (time.monotonic_ns() - arrival.since) / NS
-        self._lib.echod_arrival_free(arrival)
+        try:
+            octets = b"" if descriptor < 0 else bytes(self._ffi.buffer(arrival.octets, arrival.size))
+        except MemoryError:
+            os.close(descriptor)  # nobody else knows of it
+            self._host.passed(1, 0)
+            return
+        finally:
+            self._lib.echod_arrival_free(arrival)
         try:
             if descriptor < 0:
                 self._host.accept(endpoint)
@@ -313,6 +320,10 @@ class Door:
         age, silent = (now - native.since) / NS, (now - native.seen) / NS
         try:
             guest, ended = self._describe(native, age, silent), self._ended_of(native.lease)
+        except MemoryError:
+            os.close(native.lease.fd)  # nobody else knows of it
+            self._host.left(age, LEFT_LOST if native.left else LOST)
+            return
         finally:
             self._lib.echod_guest_free(self._door, native)
         try:

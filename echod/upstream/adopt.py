@@ -40,9 +40,14 @@ def _name_of(made: socket.socket) -> Any:
 def adopt(port: Any, descriptor: int, octets: bytes) -> Any:
     """Make a connection of `port` that somebody else has accepted as `descriptor`, and return its protocol.
 
-    `octets` were read from it. Raises `OSError` if the other end is gone already; then the descriptor is closed.
+    `octets` were read from it. Raises `OSError` if the other end is gone already; then the descriptor is closed. So it
+    is if memory is short.
     """
-    made = socket.socket(fileno=descriptor)
+    try:
+        made = socket.socket(fileno=descriptor)
+    except MemoryError:
+        os.close(descriptor)
+        raise
     try:
         made.setblocking(False)
         address = _name_of(made)

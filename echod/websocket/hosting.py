@@ -85,6 +85,8 @@ class Hosting:
         )
         self._door.set_keepalive(settings.ping_interval, settings.ping_timeout)
         self._ports: dict[int, Any] = {}
+        self._closed: set[int] = set()
+        """The numbers of ports that are closed. They are kept while a guest of theirs may become a connection."""
         self._numbers = count()
         self._ticks: Deadlines[Hosting] = Deadlines(ticker, TICK, Hosting._tick)
         self._looked_at = 0.0
@@ -114,6 +116,7 @@ class Hosting:
         for number, known in self._ports.items():
             if known is port:
                 self._door.close(number)
+                self._closed.add(number)
 
     def accept(self, endpoint: int) -> None:
         """Let Twisted accept once, which knows what to do without descriptors."""
@@ -255,6 +258,10 @@ class Hosting:
         """Look again soon, if there is somebody to look at."""
         if self._is_over:
             return
+        if self._closed and not self._door.count:
+            for number in self._closed:
+                del self._ports[number]
+            self._closed.clear()
         if (self._door.count or self._late) and self not in self._ticks:
             self._ticks.add(self)
         self._factory.finish_drain_if_empty()

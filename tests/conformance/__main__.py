@@ -1,5 +1,5 @@
 """The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--behind PROXY]
-[--compression WORD] [-- arguments…]``.
+[--compression WORD] [--lane WORDS] [-- arguments…]``.
 
 Exit status 0: every result is as required, or the suite is not available, which one line says; 1: a result is not as
 required; 2: wrong usage.
@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         "--compression", metavar="WORD", help="value of the daemon's --compression [the daemon's default]"
     )
     parser.add_argument(
+        "--lane",
+        metavar="WORDS",
+        help="what each daemon has to say at its start about the express lane, such as `pump and codec` [anything]",
+    )
+    parser.add_argument(
         "arguments", nargs="*", help="after `--`: options of echod; words before an `echod` are options of twistd"
     )
     return parser
@@ -141,7 +146,7 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     began = time.monotonic()
     proxy = SAMPLES[options.behind] if options.behind else None
     certificate = Certificate(report / "localhost.pem") if options.tls or proxy else None
-    setup = Setup(suite, report, arguments, certificate, options.tls, proxy)
+    setup = Setup(suite, report, arguments, certificate, options.tls, proxy, options.lane)
     outcomes = await run_units(
         share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True)
     )

@@ -51,6 +51,7 @@ class Setup:
     certificate: Certificate | None = None  # for TLS, and for a proxy
     has_tls: bool = False
     proxy: Sample | None = None  # the proxy between the suite and each daemon; the proxy ends TLS
+    lane: str | None = None  # what a daemon has to say at its start about the express lane
 
     def daemon(self) -> Daemon:
         """Return a daemon that is not started yet. It inherits the environment, so AUTOBAHN_USE_NVX, ECHOD_NATIVE and
@@ -85,6 +86,8 @@ class Outcome:
     results: dict[str, Result] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    lane: str = ""
+    """What the daemon said at its start about the express lane."""
 
 
 def specification(port: int, cases: Sequence[str], outdir: str, scheme: str = "ws") -> str:
@@ -125,7 +128,8 @@ async def run_units(
     async def run_one(unit: Unit) -> Outcome:
         async with places:
             outcome = await _run_unit(unit, setup, deadline)
-        say(f"unit {unit.name}: {len(outcome.results)} of {len(unit.cases)} cases in {outcome.seconds:.0f} s")
+        count = f"{len(outcome.results)} of {len(unit.cases)} cases"
+        say(f"unit {unit.name}: {count} in {outcome.seconds:.0f} s; express lane: {outcome.lane}")
         return outcome
 
     async with asyncio.TaskGroup() as group:
@@ -139,7 +143,10 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     began = time.monotonic()
     scheme = "wss" if setup.has_tls else "ws"
     try:
-        async with _serving(setup, outcome.folder) as port:
+        async with _serving(setup, outcome.folder) as (port, log):
+            outcome.lane = lane_of(log)
+            if setup.lane not in (None, outcome.lane):
+                raise SuiteError(f"express lane: {outcome.lane!r} instead of {setup.lane!r}")
             left = deadline - asyncio.get_running_loop().time()
             outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left, scheme)
             outcome.results = _read_results(outcome.folder)
@@ -149,19 +156,25 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     return outcome
 
 
+def lane_of(log: str) -> str:
+    """Return what a daemon's log says about the express lane, without the name of the instruction set."""
+    found = re.search(r"express lane: (.*)$", log, re.MULTILINE)
+    return re.sub(r" \(\w+\)", "", found[1]) if found else ""
+
+
 @asynccontextmanager
-async def _serving(setup: Setup, folder: Path) -> AsyncIterator[int]:
-    """Run a daemon, with the proxy in front if there is to be one, and yield the port for the suite."""
+async def _serving(setup: Setup, folder: Path) -> AsyncIterator[tuple[int, str]]:
+    """Run a daemon, with the proxy in front if there is to be one. Yield the port for the suite, and what the daemon
+    has logged at its start."""
     async with AsyncExitStack() as stack:
-        if setup.proxy is None:
-            daemon = setup.daemon()
-            await stack.enter_async_context(_running(daemon, folder / "daemon.log"))
-            yield daemon.port
-        else:
-            front = setup.front()
-            await stack.enter_async_context(_running(setup.copy_behind(front), folder / "daemon.log"))
+        front = setup.front() if setup.proxy is not None else None
+        daemon = setup.daemon() if front is None else setup.copy_behind(front)
+        await stack.enter_async_context(_running(daemon, folder / "daemon.log"))
+        port = daemon.port
+        if front is not None:
             await stack.enter_async_context(_running(front, folder / "proxy.log"))
-            yield front.tls_port if setup.has_tls else front.plain_port
+            port = front.tls_port if setup.has_tls else front.plain_port
+        yield port, daemon.log()
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from tests.system.proxies import SAMPLES
 from tests.tls import Certificate
 
 from .cases import Unit
-from .run import AGENT, Outcome, Setup, SuiteError, list_cases, listed_cases, run_units, specification
+from .run import AGENT, Outcome, Setup, SuiteError, lane_of, list_cases, listed_cases, run_units, specification
 from .suite import CLIENT, Invocation
 
 if TYPE_CHECKING:
@@ -55,9 +55,14 @@ class ScriptedSuite:
 
 
 def run(
-    tmp_path: Path, script: str, units: Sequence[Unit] = (Unit("short", ("1.1.1", "1.1.2")),), seconds: float = 60
+    tmp_path: Path,
+    script: str,
+    units: Sequence[Unit] = (Unit("short", ("1.1.1", "1.1.2")),),
+    seconds: float = 60,
+    arguments: Sequence[str] = (),
+    lane: str | None = None,
 ) -> list[Outcome]:
-    setup = Setup(ScriptedSuite(script), tmp_path / "report")
+    setup = Setup(ScriptedSuite(script), tmp_path / "report", arguments, lane=lane)
     return asyncio.run(run_units(units, setup, jobs=2, seconds=seconds, say=lambda _: None))
 
 
@@ -139,6 +144,27 @@ def test_a_daemon_that_ends_by_itself_is_a_fault(tmp_path: Path, monkeypatch: py
     assert list(outcome.results) == ["1.1.1", "1.1.2"]
     (fault,) = outcome.faults
     assert re.match("the daemon ended (by itself )?with -9\n", fault)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("options", [[], ["--max-connections-per-address", "1000"]])
+def test_a_daemon_with_another_lane_than_asked_for_is_a_fault(options: list[str], tmp_path: Path) -> None:
+    """A run without guests has to be one: with this option Python has to know of each connection."""
+    without = "pump and codec, connections begin in Python because of --max-connections-per-address"
+    (outcome,) = run(tmp_path, WRITES, arguments=options, lane=without)
+    assert outcome.lane == (without if options else "pump and codec")
+    if options:
+        assert outcome.faults == []
+    else:
+        assert outcome.faults == [f"express lane: 'pump and codec' instead of {without!r}"]
+        assert outcome.results == {}
+
+
+def test_lane_of() -> None:
+    assert lane_of("[echod.service] express lane: pump and codec (avx2), TLS by the codec alone\nlater\n") == (
+        "pump and codec, TLS by the codec alone"
+    )
+    assert lane_of("") == ""
 
 
 def test_an_interrupted_run_leaves_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

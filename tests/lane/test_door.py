@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import pytest
 from twisted.logger import capturedLogs, eventAsText
 
-from echod.lane.door import LOST, TIMED_OUT, Door, Guest
+from echod.lane.door import LEFT_LOST, LOST, TIMED_OUT, Door, Guest
 from echod.lane.ended import Ended
 from tests.frames import CLOSE, TEXT, client_frame, close_payload, handshake
 from tests.lane.links import lane_of, with_library
@@ -56,6 +57,12 @@ class FakeHost:
 
     def told(self) -> None:
         self.told_times += 1
+
+
+def pending(scene: Scene) -> int:
+    """Return how many bytes the only guest has not taken."""
+    lease = scene.door._lib.echod_door_first(scene.door._door).lease
+    return int(scene.door._lib.echod_lease_pending(lease))
 
 
 class Scene:
@@ -199,6 +206,42 @@ def test_an_endpoint_without_descriptors(scene: Scene) -> None:
     scene.door._tell_arrival(arrival)
     assert scene.host.heard == [("accept", 7)]
     scene.host.heard.clear()
+
+
+class NoMemory:
+    """cffi's interface when memory is short."""
+
+    def __init__(self, ffi: Any) -> None:
+        self._ffi = ffi
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ffi, name)
+
+    def buffer(self, *_: object) -> NoReturn:
+        raise MemoryError
+
+    def new(self, *_: object) -> NoReturn:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("kind", ["arrival", "guest", "leaver"])
+def test_no_memory_to_tell_of_a_connection(scene: Scene, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor is closed, and its end is counted."""
+    client = scene.dial() if kind == "arrival" else scene.guest()
+    if kind == "arrival":
+        scene.bed.loop.until(lambda: scene.door.visitors)
+    elif kind == "leaver":
+        assert client.recv(1000).startswith(b"HTTP/1.1 101 ")
+        scene.bed.loop.until(lambda: not pending(scene))
+        assert not scene.door.see_off(b"\x88\x00")
+        assert client.recv(2) == b"\x88\x00"
+    monkeypatch.setattr(scene.door, "_ffi", NoMemory(scene.door._ffi))
+    client.sendall(b"x" if kind == "arrival" else client_frame(11, b""))
+    scene.until_heard({"arrival": ("passed", 1, 0), "guest": ("left", LOST), "leaver": ("left", LEFT_LOST)}[kind])
+    client.setblocking(True)
+    rest = client.recv(1000)
+    assert rest == b"" or (kind == "guest" and rest.startswith(b"HTTP/1.1 101 ") and client.recv(1) == b"")
+    assert scene.door.count == 0
 
 
 def test_no_memory(lane_bed: Bed) -> None:

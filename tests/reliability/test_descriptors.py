@@ -10,11 +10,15 @@ from tests import frames
 from tests.reliability.clients import Address, Client, at_once, open_many, warm_up
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import MIB, Daemon
+from tests.reliability.guests import SITE, count_others
 from tests.reliability.honest import Honest, percentile
 
 NOFILE = 256
 SERVED = NOFILE - 64
 """The descriptors left for connections. The daemon uses the others itself."""
+
+STAY = 100
+"""Clients that stay, to see whether the daemon still makes guests of them."""
 
 
 async def come(address: Address) -> tuple[Client | None, int]:
@@ -105,9 +109,14 @@ def test_reconnects(form: Form, figure: Figure) -> None:
                 memory = daemon.memory()
             await at_once(((break_off if i % 5 == 0 else live)(daemon.address) for i in range(1000)), 40)
         daemon.seconds_until(lambda: daemon.descriptors() <= descriptors, 10)
-        return daemon.memory() - memory, daemon.descriptors() - descriptors
+        growth, left = daemon.memory() - memory, daemon.descriptors() - descriptors
+        stay = await open_many(daemon.address, STAY)
+        figure(f"of {STAY} that come then, those that are no guests", count_others(daemon, STAY), STAY / 20)
+        for client in stay:
+            client.abort()
+        return growth, left
 
-    with Daemon() as daemon:
+    with Daemon(*SITE) as daemon:
         growth, left = asyncio.run(run(daemon))
     figure(f"growth over {total - first:,} reconnects after the first {first:,}", growth / MIB, 5, "MiB")
     figure("descriptors left open", left, 0)
@@ -132,13 +141,14 @@ def test_all_come_back_at_once(form: Form, figure: Figure) -> None:
                 client.abort()
             back = await at_once((come_back(daemon.address) for _ in range(count)), 500)
         used = daemon.cpu() - before
+        figure(f"of {count:,} that came back, those that are no guests", count_others(daemon, count), count / 20)
         for client in back:
             client.abort()
         daemon.seconds_until(lambda: daemon.descriptors() <= descriptors, 10)
         return honest.times, used, daemon.descriptors() - descriptors
 
     # A busy machine may not let a client send its request head for some seconds.
-    with Daemon("--handshake-timeout", "1m") as daemon:
+    with Daemon(*SITE, "--handshake-timeout", "1m") as daemon:
         times, used, left = asyncio.run(run(daemon))
     figure(f"p99 of an honest client that stays while {count:,} come back", percentile(times, 99) * 1000, 1000, "ms")
     figure("CPU time for each client that comes back", used / count * 1e6, 200, "µs")

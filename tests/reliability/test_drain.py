@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import signal
 import time
+from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests import frames
+from tests.loop import needed_native
 from tests.reliability.clients import Address, Client, open_many, warm_up
-from tests.reliability.conftest import Figure, Form
-from tests.reliability.daemon import Daemon
+from tests.reliability.conftest import MOST_DESCRIPTORS, Figure, Form
+from tests.reliability.crowd import Crowd
+from tests.reliability.daemon import KIB, Daemon
+from tests.reliability.guests import SITE, count_others
 
 DRAIN_TIMEOUT = 10.0
+
+LONG = 60.0
+"""Seconds for a drain of many, while their clients share the processors with the daemon."""
 
 
 class Outcome(NamedTuple):
@@ -69,9 +79,11 @@ def test_sigterm_amid_traffic(form: Form, figure: Figure) -> None:
 
     async def run(daemon: Daemon) -> tuple[list[Outcome], float, float]:
         await warm_up(daemon.address)
-        return await drain(daemon, await open_many(daemon.address, count), form.pick(10, 3))
+        clients = await open_many(daemon.address, count)
+        figure(f"of {count} clients, those that are no guests", count_others(daemon, count), count / 20)
+        return await drain(daemon, clients, form.pick(10, 3))
 
-    with Daemon() as daemon:
+    with Daemon(*SITE) as daemon:
         outcomes, signalled, seconds = asyncio.run(run(daemon))
         assert daemon.wait() == 0
     assert all(outcome.echoes for outcome in outcomes)
@@ -113,3 +125,40 @@ def test_sigterm_with_badly_behaved_clients(figure: Figure) -> None:
     figure("messages lost beside 40 badly behaved clients", lost, 0)
     figure("clients not closed with 1001", sum(outcome.close_code != 1001 for outcome in outcomes), 0)
     figure("time from SIGTERM to the end of the process", seconds, 4 + 2, "s")
+
+
+def possible(workers: int) -> int:
+    """Return how many connections the machine allows: by the descriptors of a process and of all, and by memory."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The kernel gives one worker some more than another. Each process needs some descriptors for itself.
+    of_processes = workers * (min(hard, MOST_DESCRIPTORS) - 200) * 9 // 10
+    used, _, most = map(int, Path("/proc/sys/fs/file-nr").read_text().split())
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(meminfo["MemAvailable"].removesuffix("kB")) * KIB
+    # Both ends of a connection take some 10 KiB. Half of the memory is for others.
+    return min(of_processes, (most - used) // 3, free // 2 // (10 * KIB))
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["one process", "workers"])
+def test_many_guests_are_told_of_the_end(is_shared: bool, form: Form, figure: Figure) -> None:
+    """A full process of guests, and 100,000 guests of several workers, as far as the machine's limits allow."""
+    needed_native()
+    workers = form.pick(6, 2) if is_shared else 1
+    count = min(form.pick(100_000 if is_shared else 15_000, 300), possible(workers))
+    # Without pings: nobody is to be dropped for an answer that comes late on a busy machine.
+    patience = ("--drain-timeout", f"{LONG:g}s", "--close-timeout", f"{LONG:g}s", "--ping-interval", "0")
+    with Daemon(*SITE, "--workers", str(workers), *patience) as daemon:
+        asyncio.run(warm_up(daemon.address))
+        with Crowd(daemon.address, count) as crowd:
+            wanted, count = count, crowd.count
+            if not is_shared:  # the list has one worker's connections after another's
+                figure(f"of {count:,} clients, those that are no guests", count_others(daemon, count), count / 20)
+            began = time.monotonic()
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(2 * LONG) == 0
+            seconds = time.monotonic() - began
+            codes = crowd.codes()
+    assert codes.total() == count
+    who = f"{count:,} guests (of {wanted:,} that may be) of {workers} process" + "es" * (workers > 1)
+    figure(f"{who} that were not told 1001", count - codes["1001"], 0)
+    figure(f"time from SIGTERM to the end, {who}", seconds, LONG, "s")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import gc
 import socket
 import struct
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pytest_twisted import inlineCallbacks
@@ -21,10 +22,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from echod.echo import EchoProtocol
+from echod.lane.native import Native
 from echod.settings import Settings
 from echod.upstream.tls_sessions import TLSFactory
 from echod.websocket.factory import EchoFactory
 from tests import frames
+from tests.loop import DEADLINE
 from tests.reactor import until
 from tests.tls import Certificate
 
@@ -43,12 +46,15 @@ def _end(sock: socket.socket, how: str) -> None:
     sock.close()
 
 
+def _connected(address: tuple[str, int], certificate: Certificate | None) -> socket.socket:
+    sock = socket.create_connection(address, 10)
+    return sock if certificate is None else certificate.client().wrap_socket(sock, server_hostname="localhost")
+
+
 def _exchange(address: tuple[str, int], octets: bytes, how: str, certificate: Certificate | None) -> None:
     """Send bytes, over TLS if there is a certificate, and end the connection: by our FIN, by a reset, or (`wait`) by
     the server."""
-    sock = socket.create_connection(address, 10)
-    if certificate is not None:
-        sock = certificate.client().wrap_socket(sock, server_hostname="localhost")
+    sock = _connected(address, certificate)
     sock.sendall(octets)
     if octets:
         assert sock.recv(1)
@@ -93,27 +99,28 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("case", CASES)
-@inlineCallbacks
-def test_freed_by_reference_counting(case: str, is_secure: bool, certificate: Certificate) -> Iterator[Deferred[Any]]:
-    octets, how = CASES[case]
-    factory = EchoFactory(EchoProtocol, Settings(), reactor, 100)
+def _serve(
+    lane: Native | None, certificate: Certificate | None, talk: Callable[[tuple[str, int], list[Any]], None]
+) -> Iterator[Deferred[Any]]:
+    """Serve clients, which `talk` is in a thread of its own: it gets the address, and a list of the connections that
+    have begun. Then assert that nothing of them is left."""
+    factory = EchoFactory(EchoProtocol, Settings(), reactor, 100, lane)
+    connections: list[Any] = []
     traces: list[weakref.ref[object]] = []
     opened = factory.opened
 
     def note(connection: Any) -> None:
         traces.extend((weakref.ref(connection), weakref.ref(connection.transport)))
+        connections.append(weakref.proxy(connection))
         opened(connection)
 
     factory.opened = note  # type: ignore[method-assign]
     net: Any = reactor
-    creator: Any = certificate.server_options()
-    port = net.listenTCP(0, TLSFactory(creator, False, factory) if is_secure else factory, interface="127.0.0.1")
+    served = factory if certificate is None else TLSFactory(cast(Any, certificate.server_options()), False, factory)
+    port = net.listenTCP(0, served, interface="127.0.0.1")
     address = ("127.0.0.1", port.getHost().port)
     try:
-        yield deferToThread(_exchange, address, octets, how, certificate if is_secure else None)
+        yield deferToThread(talk, address, connections)
         yield until(lambda: bool(traces) and not factory.live)
         # The reactor releases what it holds during a turn only in the next turn.
         with suppress(TimeoutError):
@@ -123,3 +130,52 @@ def test_freed_by_reference_counting(case: str, is_secure: bool, certificate: Ce
     finally:
         yield port.stopListening()
         yield factory.drain()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("case", CASES)
+@inlineCallbacks
+def test_freed_by_reference_counting(case: str, is_secure: bool, certificate: Certificate) -> Iterator[Deferred[Any]]:
+    octets, how = CASES[case]
+    secured_by = certificate if is_secure else None
+    yield from _serve(None, secured_by, lambda address, _: _exchange(address, octets, how, secured_by))
+
+
+ENDS: dict[str, tuple[bytes, str]] = {
+    "Close": (CLOSE, "wait"),
+    "reset": (b"", "reset"),
+    "FIN": (b"", "fin"),
+    "reset amid a message": (PART, "reset"),
+    "not ordinary": (frames.client_frame(frames.BINARY, b"x", rsv=7), "wait"),
+    "answer not taken": (frames.client_frame(frames.BINARY, bytes(UNTAKEN)), "reset"),
+}
+"""How a leased connection ends: what the client sends, and what it does then."""
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("case", ENDS)
+@inlineCallbacks
+def test_a_lease_is_freed_by_reference_counting(
+    case: str, is_secure: bool, native: Native, certificate: Certificate
+) -> Iterator[Deferred[Any]]:
+    octets, how = ENDS[case]
+
+    def talk(address: tuple[str, int], connections: list[Any]) -> None:
+        with _connected(address, certificate if is_secure else None) as sock:
+            sock.sendall(frames.handshake() + HELLO)
+            assert sock.recv(1)
+            # Over TLS a lease begins a turn after a read, so that it may take another message.
+            end = time.monotonic() + DEADLINE
+            while not connections or connections[0].lease is None:
+                assert time.monotonic() < end
+                sock.sendall(HELLO)
+                assert sock.recv(1)
+            sock.sendall(octets)
+            came = 0
+            while len(octets) > UNTAKEN and came < 2**20:  # so the server has the whole message, and answers it
+                came += len(sock.recv(2**16))
+            _end(sock, how)
+
+    yield from _serve(native, certificate if is_secure else None, talk)

@@ -9,6 +9,7 @@ from tests import frames
 from tests.reliability import namespaces
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import Daemon
+from tests.reliability.guests import SITE, count_others
 from tests.tools import give_up
 
 PEERS = 60
@@ -34,11 +35,15 @@ def test_half_open_peers(form: Form, figure: Figure) -> None:
     if reason := namespaces.missing():
         give_up(reason)
     interval = timeout = form.pick(20, 3)
-    options = ("--ping-interval", f"{interval}s", "--ping-timeout", f"{timeout}s")
+    options = (*SITE, "--ping-interval", f"{interval}s", "--ping-timeout", f"{timeout}s")
     with namespaces.wire() as wire, Daemon(*options, interface=namespaces.SERVER_ADDRESS, prefix=wire.prefix) as daemon:
         idle = daemon.descriptors()
         peers = wire.at_client(lambda: [connect(daemon.address, i % 3) for i in range(PEERS)])
         assert daemon.descriptors() == idle + PEERS
+        others = count_others(
+            daemon, PEERS, lambda: wire.at_client(lambda: socket.create_connection(daemon.address, 60))
+        )
+        figure(f"of {PEERS} peers, those that are no guests", others, PEERS / 20)  # the first one is none
         time.sleep(interval / 2)  # so that the peers are at different points of their intervals
         wire.cut()
         seconds = daemon.seconds_until(lambda: daemon.descriptors() <= idle, interval + timeout + 30)

@@ -24,6 +24,7 @@ from tests.loop import needed_native
 from tests.reliability.clients import PATIENCE, Address, Client, at_once, open_many, warm_up
 from tests.reliability.conftest import Figure, Form
 from tests.reliability.daemon import KIB, MIB, Daemon
+from tests.reliability.guests import SITE, count_others
 from tests.reliability.honest import Honest, percentile
 
 CLIENTS = 100
@@ -45,9 +46,11 @@ class Flood(NamedTuple):
 async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENTS) -> Flood:
     """Let clients push the same bytes, each up to a limit, and read nothing, while an honest client echoes."""
     await warm_up(daemon.address)
+    count_others(daemon, 0)  # the admin site takes memory when it is first asked
     idle = daemon.memory()
     daemon.reset_peak()
     flooders = await open_many(daemon.address, clients)
+    assert count_others(daemon, clients) <= clients / 20, "a flood has to begin at the door"
     with Honest(daemon.address) as honest:
         sent = sum(await at_once((flooder.push(octets, limit, STALL) for flooder in flooders), clients))
         # Wait until the daemon has read all that was sent. The peak counts: the memory at rest would be less.
@@ -58,15 +61,19 @@ async def flood(daemon: Daemon, octets: bytes, limit: int, clients: int = CLIENT
     return Flood(growth, sent, honest.times)
 
 
-async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str) -> int:
+async def growth_by(
+    daemon: Daemon, clients: Iterable[Awaitable[Client]], *headers: str, are_guests: bool = False
+) -> int:
     """Return the bytes that the daemon holds for clients which stay connected and idle. `headers` are those of their
-    handshakes."""
+    handshakes. Assert that they are guests if they should be."""
     await warm_up(daemon.address, *headers)
     idle = daemon.memory()
     opened = await at_once(clients, 50)
     # This connection comes last. Once it is served, the daemon has read what the others sent.
     await warm_up(daemon.address, *headers)
     growth = daemon.memory() - idle
+    if are_guests:
+        assert count_others(daemon, len(opened)) <= len(opened) / 20
     for client in opened:
         client.abort()
     return growth
@@ -75,7 +82,7 @@ async def growth_by(daemon: Daemon, clients: Iterable[Awaitable[Client]], *heade
 def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> None:
     message = frames.client_frame(frames.BINARY, bytes(64 * KIB))
     limit = form.pick(1024, 64) * MIB
-    with Daemon() as daemon:
+    with Daemon(*SITE) as daemon:
         result = asyncio.run(flood(daemon, message, limit))
     assert result.sent < CLIENTS * limit, "the daemon read on from a client that never reads"
     figure("growth, 100 clients that never read, 64 KiB messages", result.growth / MIB, 32, "MiB")
@@ -83,7 +90,7 @@ def test_clients_that_never_read_64_kib_messages(form: Form, figure: Figure) -> 
 
 def test_clients_that_never_read_1_mib_messages(form: Form, figure: Figure) -> None:
     message = frames.client_frame(frames.BINARY, bytes(MIB))
-    with Daemon() as daemon:
+    with Daemon(*SITE) as daemon:
         result = asyncio.run(flood(daemon, message, form.pick(1024, 64) * MIB))
     figure("growth, 100 clients that never read, 1 MiB messages", result.growth / MIB, 256, "MiB")
     figure("honest client's p99 meanwhile", percentile(result.honest, 99) * 1000, 250, "ms")
@@ -91,7 +98,7 @@ def test_clients_that_never_read_1_mib_messages(form: Form, figure: Figure) -> N
 
 def test_clients_that_never_read_pongs(form: Form, figure: Figure) -> None:
     pings = frames.client_frame(frames.PING) * (64 * KIB // 6)
-    with Daemon() as daemon:
+    with Daemon(*SITE) as daemon:
         result = asyncio.run(flood(daemon, pings, form.pick(1024 * MIB, 512 * KIB), form.pick(CLIENTS, 25)))
     figure("growth, clients that never read, empty pings", result.growth / MIB, 256, "MiB")
     figure("honest client's p99 meanwhile", percentile(result.honest, 99) * 1000, 250, "ms")
@@ -256,13 +263,16 @@ def test_idle_connections(
         if headers:
             # The memory that so many simultaneous messages need is not held by connections.
             await growth_by(daemon, (one(daemon.address) for _ in range(50)), *headers)
-        return await growth_by(daemon, (one(daemon.address) for _ in range(count)), *headers)
+        clients = (one(daemon.address) for _ in range(count))
+        return await growth_by(daemon, clients, *headers, are_guests=native == "1" and not keeps_compressor)
 
+    # A compressor that is kept stays in Python, and its connection with it.
+    keeps_compressor = kind == "deflated, with context takeover"
     if native == "1":
         needed_native()
         if not headers:
             limit = 0.5  # it is served by the pump from its beginning
-    with Daemon("--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
+    with Daemon(*SITE, "--compression", mode, env={"ECHOD_NATIVE": native}) as daemon:
         growth = asyncio.run(run(daemon))
     figure(
         f"memory of an idle connection, {kind}, {'with' if native == '1' else 'without'} the lane",

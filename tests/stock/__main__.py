@@ -27,6 +27,13 @@ CHECKOUT = "/root/echod"
 
 IN_PROCESS = "make compatibility NOX='--session in_process'"
 
+COMPILED = (
+    "tests/lane tests/upstream tests/test_packaging.py tests/test_readme.py tests/test_running.py "
+    "tests/test_wall_clock.py benchmarks"
+)
+"""The tests that a compiler makes differ if other tools are missing: those of what it compiles, of what depends on the
+interpreter, zlib, venv and pip, and of the daemon as its users start it."""
+
 ALL_LANES = re.compile(r"express lane: pump and codec \(\w+\)$", re.MULTILINE)
 """The daemon's start line if nothing is missing; a missing part would be named after it."""
 
@@ -53,6 +60,7 @@ class Stock:
             pip["cert"] = CERTIFICATES
         self._environment = [f"PIP_{name.upper().replace('-', '_')}={value}" for name, value in pip.items()]
         self._environment.append("DEBIAN_FRONTEND=noninteractive")
+        self._environment += [f"CI={os.environ['CI']}"] if "CI" in os.environ else []
         (root / "etc/apt/apt.conf.d/90stock").write_text(_apt_settings())
         # Debian's installer writes this file. debootstrap does so only from Debian 13 on.
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
@@ -163,7 +171,8 @@ def main() -> None:
     parser.add_argument(
         "--whole",
         action="store_true",
-        help="run make test both times [run only the tests in process, with a compiler]",
+        help="run all of make test without a compiler, and with one those tests that this makes differ "
+        "[run only the tests in process, with a compiler]",
     )
     parser.add_argument(
         "--also", metavar="3.X", action="append", default=[], help="repeat with another Python of the release"
@@ -172,7 +181,8 @@ def main() -> None:
     if why := nspawn.missing():
         sys.exit(why)
     readme = Readme()
-    without, tests = ([readme.test], [readme.test]) if arguments.whole else ([], [IN_PROCESS])
+    compiled = f"{readme.test} TESTS='{COMPILED}'"
+    without, tests = ([readme.test], [compiled]) if arguments.whole else ([], [IN_PROCESS])
     bare = nspawn.base(arguments.release, ())
     with tempfile.TemporaryDirectory(dir=nspawn.FOLDER) as folder, nspawn.copy(bare, Path(folder)) as root:
         stock = Stock(root, arguments.release)

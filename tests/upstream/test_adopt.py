@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 
 from echod.upstream import adopt
+from tests.loop import DEADLINE
 from tests.reactor import until
 
 
@@ -104,6 +106,21 @@ def test_nobody_is_there_any_more(factory: Factory) -> Generator[Any, Any, None]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
     yield port.stopListening()
+
+
+def test_no_memory_for_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptor is closed, because nobody else knows of it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    one, other = socket.socketpair()
+    monkeypatch.setattr(adopt, "socket", SimpleNamespace(socket=fail))
+    with other:
+        with pytest.raises(MemoryError):
+            adopt.adopt(None, one.detach(), b"")
+        other.settimeout(DEADLINE)
+        assert other.recv(1) == b""
 
 
 def test_how_a_port_makes_a_connection() -> None:

@@ -702,9 +702,24 @@ def test_a_closed_port(house: House) -> None:
     late = house.dial(HEAD)
     house.loop.turn(0.01)
     assert (house.guests, bytes(late.take())) == (1, b"")
+    assert house.hosting._ports
     house.recall()
     client.send(client_frame(PING, b""))
     assert client.receive(2) == server_frame(PONG, b"")
+    assert not house.hosting._ports, "nobody can need the port any more"
+
+
+def test_a_port_that_is_closed_and_opened_again(house: House) -> None:
+    """The door opens at it anew, and forgets what it knew of it."""
+    client = house.guest()
+    house.hosting.close(house.port)
+    assert house.hosting.open(house.port)
+    other = house.guest()
+    client.reset()
+    other.reset()
+    house.loop.until(lambda: not house.guests)
+    assert list(house.hosting._ports.values()) == [house.port]
+    house.guest()
 
 
 def test_what_comes_after_a_drain_does_nothing(house: House) -> None:

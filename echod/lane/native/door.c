@@ -683,13 +683,13 @@ int echod_door_judge(echod_door *door, uint64_t now)
 
 int echod_door_reset_all(echod_door *door, uint64_t now)
 {
-    while (door->oldest)
+    for (int i = 0; door->oldest && i < MOST_EXPIRED; i++)
         reset_visitor(door, door->oldest);
     while (door->gone_count < MOST_GONE && door->guests.first)
         give_up(door, door->guests.first, now);
     while (door->gone_count < MOST_GONE && door->leavers.first)
         reset_leaver(door, door->leavers.first, now);
-    return door->guests.first || door->leavers.first;
+    return door->oldest || door->guests.first || door->leavers.first;
 }
 
 void echod_door_turn_out(echod_door *door, size_t most)

@@ -137,7 +137,7 @@ int echod_door_close_deadline(echod_door *door, uint64_t since, uint64_t now);
 /* Recall the guests whose leases hold anything. Each call goes on where the last one ended, until one returns 0. */
 int echod_door_recall_holders(echod_door *door);
 
-/* Reset visitors, guests and leavers. Returns whether some are left. */
+/* Reset visitors, guests and leavers: no more of each than a turn has time for. Returns whether some are left. */
 int echod_door_reset_all(echod_door *door, uint64_t now);
 
 /* Set keepalive (core/keepalive.py), in nanoseconds: a guest that was silent for the interval gets a ping, and is reset if it is
@@ -145,8 +145,9 @@ int echod_door_reset_all(echod_door *door, uint64_t now);
 void echod_door_set_keepalive(echod_door *door, uint64_t interval, uint64_t timeout);
 
 /* Look at no more than `most` guests, beginning behind those of the last look: note at `now` (CLOCK_MONOTONIC) whether they have
-   shown signs of life, and send the pings that are due. A guest that does not take its answers is recalled in place of a
-   ping, because what it takes is a sign of life. Returns how many were looked at, which is fewer if it takes long. */
+   shown signs of life, and send the pings that are due. A sign of life counts from the look that finds it. A guest that does not
+   take its answers is recalled in place of a ping, because what it takes is a sign of life. Returns how many were looked at,
+   which is fewer if it takes long. */
 size_t echod_door_look(echod_door *door, uint64_t now, size_t most);
 
 /* Reset the guests that have been silent for the timeout since their ping. Returns whether there are more of them. */

@@ -25,6 +25,7 @@ from tests.lane.native.oracle import BINARY, TEXT, client_frame, server_frame
 from tests.lane.native.test_pump import KEY, ODD, Pump
 from tests.lane.native.test_verdicts import OTHER_KEY, answered, with_key
 from tests.lane.test_tls_buffers import allocated
+from tests.tools import give_up
 
 if TYPE_CHECKING:
     from echod.lane.native import Native
@@ -849,3 +850,111 @@ def test_no_delay_is_inherited(door: Doorkeeper) -> None:
     served = door.arrivals[0].served
     assert served is not None
     assert served.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+MANY = 1_100
+"""More than any step takes at a time."""
+
+
+@pytest.fixture
+def crowded(native: Native) -> Iterator[Doorkeeper]:
+    """Return a door that has room for many, in a process that has descriptors for both ends."""
+    import resource  # noqa: PLC0415
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 3 * MANY
+    if 0 <= hard < wanted:
+        give_up(f"the limit on open files is too small: ulimit -Hn {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    made = Doorkeeper(native)
+    made.lib.echod_door_set_room(made.door, 2 * MANY)
+    made.remember(HEAD, ANSWER)
+    made.listen()
+    yield made
+    made.end()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def come(door: Doorkeeper, count: int, octets: bytes = HEAD) -> list[socket.socket]:
+    """Return the clients of so many new guests, or visitors if there are no octets. All have taken their answers."""
+    clients: list[socket.socket] = []
+    while len(clients) < count:
+        clients += [door.dial(octets) for _ in range(min(100, count - len(clients)))]
+        door.turns(lambda: door.counts.guests + door.counts.visitors == len(clients))  # noqa: B023 - asked at once
+    if octets:
+        for client in clients:
+            assert receive(client, len(ANSWER)) == ANSWER
+        settle(door)
+    return clients
+
+
+def in_steps(step: Callable[[], int], counted: Callable[[], int]) -> list[int]:
+    """Repeat a step until it has no more to do, and return how much each one has done."""
+    done, is_more = [], 1
+    while is_more:
+        before = counted()
+        is_more = step()
+        done.append(counted() - before)
+    return done
+
+
+def told(door: Doorkeeper) -> int:
+    """Take what a step has left, and return how many guests have gone."""
+    door.collect()
+    return len(door.gone)
+
+
+def test_a_look_pings_no_more_than_so_many(crowded: Doorkeeper) -> None:
+    """So the next step goes on, whatever it was asked for; and no more of the dead are reset at a time than there is
+    room for."""
+    door, lib = crowded.door, crowded.lib
+    come(crowded, MANY)
+    lib.echod_door_set_keepalive(door, SECOND, SECOND)
+    now = time.monotonic_ns() + SECOND
+    assert [lib.echod_door_look(door, now, MANY) for _ in range(3)] == [480, 480, MANY]
+    later = now + SECOND
+    assert in_steps(lambda: lib.echod_door_judge(door, later), lambda: told(crowded)) == [256] * 4 + [MANY - 4 * 256]
+    assert {gone.code for gone in crowded.gone} == {lib.ECHOD_TIMED_OUT}
+
+
+def test_no_more_than_so_many_are_seen_off(crowded: Doorkeeper) -> None:
+    """And no more of those that do not reply are reset at a time than there is room for."""
+    door, lib, counts = crowded.door, crowded.lib, crowded.counts
+    clients = come(crowded, MANY)
+
+    def see_off() -> int:
+        return int(lib.echod_door_see_off(door, time.monotonic_ns(), GOING_AWAY, len(GOING_AWAY)))
+
+    assert in_steps(see_off, lambda: counts.leavers) == [480, 480, MANY - 2 * 480]
+    assert all(receive(client, len(GOING_AWAY)) == GOING_AWAY for client in clients)
+    now = time.monotonic_ns()
+    found = in_steps(lambda: lib.echod_door_close_deadline(door, now, now), lambda: told(crowded))
+    assert found == [256] * 4 + [MANY - 4 * 256]
+    assert {gone.code for gone in crowded.gone} == {lib.ECHOD_LEFT_TIMED_OUT}
+
+
+def test_no_more_than_so_many_of_which_something_waits_are_seen_off(crowded: Doorkeeper) -> None:
+    """Each becomes a connection, which takes as long as many Close frames."""
+    clients = come(crowded, 100)
+    for client in clients:
+        client.sendall(client_frame(b"Hello", TEXT, KEY)[:-1])
+    crowded.turns(lambda: all(guest.lease.held for guest in crowded.guests()))
+
+    def see_off() -> int:
+        return int(crowded.lib.echod_door_see_off(crowded.door, time.monotonic_ns(), GOING_AWAY, len(GOING_AWAY)))
+
+    assert in_steps(see_off, lambda: told(crowded)) == [30, 30, 30, 10]
+
+
+@pytest.mark.parametrize("is_end", [False, True])
+def test_no_more_than_so_many_visitors_are_reset(crowded: Doorkeeper, is_end: bool) -> None:
+    """Neither at their deadline, nor at the end of a drain."""
+    door, lib, counts = crowded.door, crowded.lib, crowded.counts
+    come(crowded, MANY, b"")
+
+    def step() -> int:
+        now = time.monotonic_ns()
+        return int(lib.echod_door_reset_all(door, now) if is_end else lib.echod_door_expire(door, now))
+
+    assert in_steps(step, lambda: counts.timed_out) == [1000, MANY - 1000]
+    assert counts.visitors == 0

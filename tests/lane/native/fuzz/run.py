@@ -1,6 +1,8 @@
 """Fuzzes the native code with libFuzzer, or replays inputs without it.
 
-    python -m tests.lane.native.fuzz.run --seconds 60 [--corpus FOLDER] [TARGET ...]
+    python -m tests.lane.native.fuzz.run --seconds 60 [--seed N] [--runs N] [--corpus FOLDER] [TARGET ...]
+
+The seed decides what a run tries, so a run can be repeated. Without `--seed` a new seed is drawn and printed.
 
 Knows the targets (fuzz_*.c in this folder), how to compile them under AddressSanitizer and UndefinedBehaviorSanitizer,
 and the first inputs. Must never know which results are right: that is in the targets.
@@ -9,12 +11,15 @@ and the first inputs. Must never know which results are right: that is in the ta
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from echod.lane.native import build
@@ -43,6 +48,12 @@ IN_32_BITS = ("-m32", "-g", "-O1")
 
 LARGEST_INPUT = 6000
 """Bytes of the largest input: more than a piece of 4,096, so that a text may be invalid in its second piece."""
+
+COSTLY = {"deflate": 25, "door": 12, "large": 4, "pump": 25, "turn": 50}
+"""How many times as long a run of these targets takes as one of the others. Each gets that many times fewer runs."""
+
+SAME_ADDRESSES = 0x0040000
+"""From linux/personality.h: the kernel puts a program's memory at the same addresses each time."""
 
 KEYS = (bytes(4), b"\x37\xfa\x21\x3d")
 """With a key of zeros the fuzzer sees the plain text; with the other one it sees what a client sends."""
@@ -128,7 +139,8 @@ def pump_seeds() -> list[bytes]:
                 # All leases are ready, one is served, and before the next turn two of the others are recalled.
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, recall | 1 << 3, recall | 2 << 3, turn],
-                # All leases are ready, one is served, and before the next turn the owner's pings take the room of another.
+                # All leases are ready, one is served, and before the next turn the owner's pings take the room of
+                # another.
                 [octet for lease in range(4) for octet in (lease << 3, *frame[1:], send | lease << 3)]
                 + [0x02, *[ask | 1 << 3] * 64, turn],
                 # Pings and pongs between frames, whole and in pieces, and pings of the owner's.
@@ -332,19 +344,31 @@ def replayer(target: str, folder: Path, compiler: str = "cc", *flags: str) -> Pa
     return compiled(target, folder, compiler, *(flags or SANITIZERS), HERE / "replay.c")
 
 
-def fuzz(target: str, compiler: str, seconds: int, corpus: Path) -> int:
-    """Fuzz a target for some time; return libFuzzer's exit code. An input that fails is kept in `corpus`."""
+def fuzz(target: str, compiler: str, limits: Sequence[str], corpus: Path) -> int:
+    """Fuzz a target within libFuzzer's `limits`, and return its exit code. An input that fails is kept in `corpus`."""
     with tempfile.TemporaryDirectory() as folder:
         begin = Path(folder) / "seeds"
-        write_seeds(target, begin)
+        # A folder would be read in an order that depends on the file system.
+        named = Path(folder) / "seeds.txt"
+        named.write_text(",".join(map(str, write_seeds(target, begin))))
         program = compiled(target, Path(folder), compiler, *SANITIZERS, "-fsanitize=fuzzer")
         grown = corpus / target
         grown.mkdir(parents=True, exist_ok=True)
-        limits = (f"-max_total_time={seconds}", f"-max_len={LARGEST_INPUT}", "-timeout=10", "-rss_limit_mb=1024")
+        # No other process adds to the corpus, so it is not read again every second.
+        checks = (f"-max_len={LARGEST_INPUT}", "-timeout=10", "-rss_limit_mb=1024", "-reload=0")
         report = ("-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={corpus}/{target}-")
         return subprocess.run(
-            [program, *limits, *report, grown, begin], check=False, env={**os.environ, "ASAN_OPTIONS": ""}
+            [program, *limits, *checks, *report, f"-seed_inputs=@{named}", grown],
+            check=False,
+            env={**os.environ, "ASAN_OPTIONS": ""},
+            preexec_fn=_keep_addresses if sys.platform == "linux" else None,
         ).returncode
+
+
+def _keep_addresses() -> None:
+    """Ask the kernel for the same addresses each time: libFuzzer tries the operands of comparisons as input, and some
+    of them are addresses. A kernel that refuses has the program run all the same."""
+    ctypes.CDLL(None).personality(SAME_ADDRESSES)
 
 
 def main() -> int:
@@ -353,7 +377,11 @@ def main() -> int:
         description="Fuzz the native code under AddressSanitizer and UndefinedBehaviorSanitizer."
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", default=TARGETS, help=f"of {', '.join(TARGETS)}; all")
-    parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--seconds", type=int, default=60, help="the most for each target (60)")
+    parser.add_argument("--seed", type=int, help="what the random choices begin from; else a new one")
+    parser.add_argument(
+        "--runs", type=int, metavar="N", help="the most for each target; a target whose runs take long gets fewer"
+    )
     parser.add_argument(
         "--corpus", type=Path, help="folder to begin from, to add to, and to keep findings in; else a new one"
     )
@@ -366,10 +394,14 @@ def main() -> int:
         )
         return 2
     corpus = options.corpus or Path(tempfile.mkdtemp(prefix="echod-fuzz-"))
+    seed = options.seed or random.SystemRandom().randrange(1, 2**32)  # to libFuzzer, 0 means a new one
     found = 0
     for target in options.targets:
-        print(f"fuzz: {target} for {options.seconds} s", flush=True)
-        if fuzz(target, options.compiler, options.seconds, corpus) != 0:
+        limits = [f"-max_total_time={options.seconds}", f"-seed={seed}"]
+        if options.runs is not None:
+            limits.append(f"-runs={options.runs // COSTLY.get(target, 1)}")
+        print(f"fuzz: {target} for {options.seconds} s, --seed {seed}", flush=True)
+        if fuzz(target, options.compiler, limits, corpus) != 0:
             print(f"fuzz: {target} failed; the input is in {corpus}", file=sys.stderr)
             found = 1
     return found
