@@ -64,6 +64,10 @@ FAULTS: dict[str, Seen] = {
 }
 """What Chromium sees of each fault."""
 
+MISSED = {"subprotocol=never": ["tea"], "bad=masked": ["masked", "tea"], "bad=masked&after=1": ["tea"]}
+"""The messages that come to Firefox with the faults that it misses (docs/clients.md)."""
+
+
 LAST = "goaway&after=1"
 """The fault that comes last: a browser opens no stream on the connection after it."""
 
@@ -106,6 +110,18 @@ def test_faults_in_chromium(browser: Browser, errors: list[str]) -> None:
         page = open_page(browser, daemon, errors)
         assert meet_faults(daemon, daemon.url, lambda urls: list(page.evaluate(MEET, urls))) == FAULTS
         page.context.close()
+
+
+def test_faults_in_firefox(tmp_path: Path) -> None:
+    with Daemon("--log-frames", ports=["throwaway:0"]) as daemon, firefox(tmp_path) as page:
+        url = f"wss://localhost:{daemon.port}"
+        page.open(url.replace("wss", "https", 1))
+        seen = meet_faults(daemon, url, lambda urls: list(page.evaluate(f"({MEET.strip()})({json.dumps(urls)})")))
+    assert {query: seen[query][1] for query in MISSED} == MISSED
+    # If a wrong frame comes with the answer, Firefox may tell the page that the connection was never open.
+    assert {query: one[1:] for query, one in seen.items() if query not in MISSED} == {
+        query: one[1:] for query, one in FAULTS.items() if query not in MISSED
+    }
 
 
 @MODES
