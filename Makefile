@@ -79,7 +79,7 @@ conformance: $(VENV)/.test  ## run the complete Autobahn testsuite, about 10 min
 system: $(VENV)/.test $(TOOLS)/.done  ## run echod under systemd and behind real proxies, about 8 minutes (needs root)
 	$(BIN)/python -m pytest tests/system
 
-soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 20 minutes
+soak: $(VENV)/.test  ## run the reliability suite with its full numbers, about 15 minutes
 	$(BIN)/python -m pytest tests/reliability --soak
 
 fuzz: $(VENV)/.test  ## fuzz the daemon and then each part of its C code, for FUZZ_SECONDS each
