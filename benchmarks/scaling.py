@@ -32,7 +32,7 @@ from typing import IO
 from benchmarks import build
 from benchmarks.measure import SETTLE_SECONDS, choose_cores, raise_file_limit
 from benchmarks.process import HOST, Launch, Process, memory_of, on_cores, running
-from tests.ports import held_port
+from tests.ports import connect_from, held_port
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -48,10 +48,6 @@ CACHES = ("TCP ", "sock_inode_cache ", "filp ", "eventpoll_epi ", "ep_head ", "l
 DENTRY = 192
 """Bytes of a socket's dentry. The growth of its slab shows nothing, because other dentries come and go in it."""
 
-
-IP_BIND_ADDRESS_NO_PORT = 24
-"""From <linux/in.h>: choose the port only in connect(2). To find a free one in bind(2) takes the longer, the more are
-taken."""
 
 WORKERS = 2
 
@@ -126,11 +122,7 @@ def serve_pings(port: int, count: int, source: str, certificate: str | None, ord
 
 
 def open_one(port: int, source: str, context: ssl.SSLContext | None) -> socket.socket:
-    client = socket.socket()
-    client.settimeout(10)
-    client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-    client.bind((source, 0))
-    client.connect((HOST, port))
+    client = connect_from(source, (HOST, port), 10)
     if context is not None:
         client = context.wrap_socket(client, server_hostname="localhost")
     client.sendall(HANDSHAKE)

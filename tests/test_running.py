@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import ssl
@@ -34,7 +33,7 @@ from tests.daemon import COMMANDS, DEFAULT_PORTS, REACTOR_VARIABLE, WORDS, Daemo
 from tests.frames import TEXT, client_frame, handshake, server_frame
 from tests.loop import needed_native
 from tests.tls import Certificate, trusting
-from tests.tools import give_up, needed
+from tests.tools import give_up, needed, open_files
 
 PROGRAMS: tuple[Program, ...] = ("echod", "twistd", "twist")
 
@@ -127,28 +126,22 @@ def assert_ends_well(number: signal.Signals, way: dict[str, Any]) -> None:
 
 def test_select_gets_no_more_connections_than_it_can_watch() -> None:
     """select() takes no descriptor from 1024 on. One such connection would break itself and all others."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 3000:
-        pytest.skip("the limit on descriptors is too low for as many clients")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3000), hard))
-    try:
-        with (
-            Daemon("--handshake-timeout", "60s", "--ping-interval", "0", reactor="select") as daemon,
-            ExitStack() as clients,
-        ):
-            assert "max-connections 960," in daemon.log()
-            opened: list[socket.socket] = []
-            for _ in range(1100):
-                # A connection over the limit may be reset before connect() returns.
-                with suppress(ConnectionResetError):
-                    opened.append(clients.enter_context(socket.create_connection(daemon.address, timeout=30)))
-            answers = [answer_to(client, handshake())[:12] for client in opened]
-            assert answers[:960] == [b"HTTP/1.1 101"] * 960
-            assert not any(answer.startswith(b"HTTP/1.1 101") for answer in answers[960:])
-            opened[959].sendall(client_frame(TEXT, b"the last one"))
-            assert opened[959].recv(100) == server_frame(TEXT, b"the last one")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with (
+        open_files(3000),
+        Daemon("--handshake-timeout", "60s", "--ping-interval", "0", reactor="select") as daemon,
+        ExitStack() as clients,
+    ):
+        assert "max-connections 960," in daemon.log()
+        opened: list[socket.socket] = []
+        for _ in range(1100):
+            # A connection over the limit may be reset before connect() returns.
+            with suppress(ConnectionResetError):
+                opened.append(clients.enter_context(socket.create_connection(daemon.address, timeout=30)))
+        answers = [answer_to(client, handshake())[:12] for client in opened]
+        assert answers[:960] == [b"HTTP/1.1 101"] * 960
+        assert not any(answer.startswith(b"HTTP/1.1 101") for answer in answers[960:])
+        opened[959].sendall(client_frame(TEXT, b"the last one"))
+        assert opened[959].recv(100) == server_frame(TEXT, b"the last one")
 
 
 def answer_to(client: socket.socket, octets: bytes) -> bytes:

@@ -9,7 +9,6 @@ The best of several runs counts.
 from __future__ import annotations
 
 import random
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +53,7 @@ from tests.lane.links import fragmented
 from tests.lane.test_door import HEAD, Scene
 from tests.loop import Bed, Link, Loop, bed, wait_for_lease
 from tests.tls import Certificate
-from tests.tools import give_up
+from tests.tools import open_files
 
 LIMIT = 0.025
 """Limit in seconds for a turn. Turns are to take at most 10 ms; the slow turns that were mended took 60 to 110."""
@@ -351,13 +350,8 @@ STEPS: dict[str, tuple[bytes, tuple[Callable[[Door], object], ...]]] = {
 @pytest.fixture
 def _many_descriptors() -> Iterator[None]:
     """Let this process have both ends of many connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MANY + 500
-    if 0 <= hard < wanted:
-        give_up(f"the limit on open files is too small: ulimit -Hn {wanted}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with open_files(2 * MANY + 500):
+        yield
 
 
 @contextmanager

@@ -1,13 +1,16 @@
 """Handles tools that a machine may lack: a test that needs one is skipped, or fails if nothing may be missing.
 
-Knows programs, and the environment variable that forbids missing tools. Must never import echod, because suites that
-test echod from outside use this module.
+Knows programs, the limit on open files, and the environment variable that forbids missing tools. Must never import
+echod, because suites that test echod from outside use this module.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import pytest
@@ -35,3 +38,16 @@ def find_program(program: str) -> str | None:
 def how_to_get(program: str, package: str | None = None) -> str:
     """Return one line that says that `program` is missing, and how to get it."""
     return f"no {program}: apt-get install --no-install-recommends {package or program}"
+
+
+@contextmanager
+def open_files(wanted: int) -> Iterator[None]:
+    """Let this process have so many open files meanwhile, or give up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < wanted:
+        give_up(f"the limit on open files is too small: ulimit -Hn {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -25,12 +25,9 @@ from types import TracebackType
 from typing import Self
 
 from tests import frames
+from tests.ports import connect_from
 
 ROOT = Path(__file__).parents[2]
-
-IP_BIND_ADDRESS_NO_PORT = 24
-"""From <linux/in.h>: choose the port only in connect(2). To find a free one in bind(2) takes the longer, the more are
-taken."""
 
 PATIENCE = 120.0
 """Seconds in which all connections are opened, or no more of them. It bounds the time of a test on a busy machine."""
@@ -70,11 +67,7 @@ def serve(address: tuple[str, int], source: str, count: int) -> None:
 
 
 def open_one(address: tuple[str, int], source: str) -> socket.socket:
-    client = socket.socket()
-    client.settimeout(60)
-    client.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-    client.bind((source, 0))
-    client.connect(address)
+    client = connect_from(source, address, 60)
     client.sendall(frames.handshake())
     head = client.recv(4096)
     assert head.startswith(b"HTTP/1.1 101 "), head

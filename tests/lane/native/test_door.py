@@ -25,7 +25,7 @@ from tests.lane.native.oracle import BINARY, TEXT, client_frame, server_frame
 from tests.lane.native.test_pump import KEY, ODD, Pump
 from tests.lane.native.test_verdicts import OTHER_KEY, answered, with_key
 from tests.lane.test_tls_buffers import allocated
-from tests.tools import give_up
+from tests.tools import open_files
 
 if TYPE_CHECKING:
     from echod.lane.native import Native
@@ -859,28 +859,25 @@ MANY = 1_100
 @pytest.fixture
 def crowded(native: Native) -> Iterator[Doorkeeper]:
     """Return a door that has room for many, in a process that has descriptors for both ends."""
-    import resource  # noqa: PLC0415
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * MANY
-    if 0 <= hard < wanted:
-        give_up(f"the limit on open files is too small: ulimit -Hn {wanted}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    made = Doorkeeper(native)
-    made.lib.echod_door_set_room(made.door, 2 * MANY)
-    made.remember(HEAD, ANSWER)
-    made.listen()
-    yield made
-    made.end()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with open_files(3 * MANY):
+        made = Doorkeeper(native)
+        made.lib.echod_door_set_room(made.door, 2 * MANY)
+        made.remember(HEAD, ANSWER)
+        made.listen()
+        yield made
+        made.end()
 
 
 def come(door: Doorkeeper, count: int, octets: bytes = HEAD) -> list[socket.socket]:
     """Return the clients of so many new guests, or visitors if there are no octets. All have taken their answers."""
     clients: list[socket.socket] = []
+
+    def all_came() -> bool:
+        return bool(door.counts.guests + door.counts.visitors == len(clients))
+
     while len(clients) < count:
         clients += [door.dial(octets) for _ in range(min(100, count - len(clients)))]
-        door.turns(lambda: door.counts.guests + door.counts.visitors == len(clients))  # noqa: B023 - asked at once
+        door.turns(all_came)
     if octets:
         for client in clients:
             assert receive(client, len(ANSWER)) == ANSWER
