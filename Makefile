@@ -19,6 +19,7 @@ BIN := $(VENV)/bin
 NODE := tests/interop/node_modules
 TOOLS := .venv-system
 DOCS := .venv-docs
+CLIENTS := .venv-clients
 PLUGIN := twisted/plugins/echod_plugin.py
 NATIVE := $(wildcard echod/lane/native/*.[ch]) echod/lane/native/build.py
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -U_FORTIFY_SOURCE -UNDEBUG -g -O1
@@ -40,9 +41,9 @@ NOT_SANITIZED := tests/browser tests/lane/native/test_fuzz.py tests/lane/native/
 # coverage without them.
 COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests/reliability tests/system \
   tests/lane/native/test_fuzz.py tests/test_admin_daemon.py tests/test_checking.py tests/test_ci.py \
-  tests/test_closing_daemon.py tests/test_door_daemon.py tests/test_packaging.py tests/test_readme.py \
-  tests/test_running.py tests/test_testing_examples.py tests/test_tools.py tests/test_url.py tests/test_wall_clock.py \
-  tests/test_workers_daemon.py
+  tests/test_closing_daemon.py tests/test_door_daemon.py tests/test_faults_daemon.py tests/test_http2_daemon.py \
+  tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_testing_examples.py \
+  tests/test_tools.py tests/test_url.py tests/test_wall_clock.py tests/test_workers_daemon.py
 
 # A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
@@ -51,7 +52,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check conformance system soak fuzz native instructions test-sanitized
-.PHONY: bench compatibility dist deb docs clean
+.PHONY: bench clients compatibility dist deb docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
@@ -107,6 +108,9 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests with the C code un
 bench: $(VENV)/.test  ## measure echod and other servers, up to 75 minutes (BENCH=--quick)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+clients: $(VENV)/.test $(NODE)/.done $(CLIENTS)/.done  ## see what real clients make of each fault, in docs/clients.md
+	$(BIN)/python -m tests.interop.survey
+
 compatibility: $(VENV)/.test $(NODE)/.done  ## run the tests with each Python, reactor, Autobahn and Twisted (NOX=arguments)
 	$(BIN)/nox $(NOX)
 
@@ -135,8 +139,8 @@ docs: $(DOCS)/.done  ## make a site of the documents, in build/docs/
 	$(DOCS)/bin/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) $(DOCS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache .ruff_cache \
-	  .hypothesis $(NODE) echod/lane/native/*.so
+	rm -rf $(VENV) $(TOOLS) $(DOCS) $(CLIENTS) .venv-wstest .nox .nspawn build dist reports .coverage* .mypy_cache \
+	  .ruff_cache .hypothesis $(NODE) tests/interop/deno/node_modules echod/lane/native/*.so
 	find . \( -name __pycache__ -o -name dropin.cache \) -prune -exec rm -rf {} +
 
 # Set-up
@@ -164,6 +168,14 @@ $(TOOLS)/.done: tests/system/requirements.txt
 	$(TOOLS)/bin/pip install --quiet --requirement $<
 	@touch $@
 
+# The clients that are surveyed and that nothing else needs: packages of Python, and runtimes of JavaScript.
+$(CLIENTS)/.done: $(addprefix tests/interop/visitors/,requirements.txt package.json package-lock.json)
+	@$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --requirement $<
+	cp $(wordlist 2,3,$^) $(CLIENTS)
+	$(NPM_CI) --prefix $(CLIENTS)
+	@touch $@
+
 $(DOCS)/.done: docs/requirements.txt
 	@$(PYTHON) -m venv $(DOCS)
 	$(DOCS)/bin/pip install --quiet --requirement $<
@@ -172,10 +184,10 @@ $(DOCS)/.done: docs/requirements.txt
 # Without npm, or if its registry cannot be reached, the tests with Node's client are skipped and say so, unless no tool
 # may be missing. Of npm's output about a failure, the first line with a message is shown.
 NPM_CI := npm ci --loglevel=error --prefer-offline --no-audit --no-fund --fetch-retries=1 \
-  --fetch-retry-mintimeout=1000 --prefix tests/interop
+  --fetch-retry-mintimeout=1000
 $(NODE)/.done: tests/interop/package-lock.json
 	@if ! command -v npm >/dev/null; then exit 0; fi; \
-	if told="$$($(NPM_CI) 2>&1)"; then touch $@; exit 0; fi; \
+	if told="$$($(NPM_CI) --prefix tests/interop 2>&1)"; then touch $@; exit 0; fi; \
 	echo "npm ci failed, so that there is no Node client to test with:" \
 	  "$$(echo "$$told" | sed -E 's/^npm (error|ERR!) ?//' | grep -m 1 -v -E '^(code|errno|syscall|path) |^$$')"; \
 	[ "$$ECHOD_TEST_REQUIRE" != all ]

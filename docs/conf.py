@@ -22,7 +22,7 @@ myst_heading_anchors = 4
 def add_contents(_app: Sphinx, page: str, source: list[str]) -> None:
     """Give the index the list of pages that Sphinx needs, from the links of its table and in their order."""
     if page == "index":
-        pages = "\n".join(re.findall(r"^\| \[[^]]+\]\(([a-z]+)\.md\)", source[0], re.MULTILINE))
+        pages = "\n".join(re.findall(r"^\| \[[^]]+\]\(([a-z0-9]+)\.md\)", source[0], re.MULTILINE))
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
 
 

@@ -14,12 +14,16 @@ import shtab
 from echod.check import command
 from echod.core.log import LogFormat
 from echod.serve import ServeOptions
-from echod.settings import Compression
+from echod.settings import Compression, Http2Mode
 
 SHELLS = ("bash", "zsh", "fish")
 """The shells in which a test has typed a line. shtab knows others, too."""
 
-CHOICES = {"compression": [*map(str, Compression)], "log-format": [*map(str, LogFormat)]}
+CHOICES = {
+    "compression": [*map(str, Compression)],
+    "http2": [*map(str, Http2Mode)],
+    "log-format": [*map(str, LogFormat)],
+}
 """The values of the options that take one of a few words."""
 
 FILES = ("authority-file", "ready-file")

@@ -11,19 +11,23 @@ from collections.abc import Iterable, Mapping
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "where to listen": ("port", "admin", "admin-host", "authority-file"),
-    "who may connect, and what clients get": (*("origin", "trust-proxy", "compression", "no-faults", "no-console"),),
+    "who may connect, and what clients get": (
+        *("origin", "trust-proxy", "compression", "http2", "fault", "fault-cap", "no-faults", "no-console"),
+    ),
     "limits": (
         *("max-message-size", "max-buffered", "max-connections", "max-connections-per-address", "max-request-head"),
+        *("max-streams", "http2-limit"),
     ),
     "time limits": (
         *("handshake-timeout", "ping-interval", "ping-timeout", "close-timeout", "max-close-time", "drain-timeout"),
+        "http2-idle",
     ),
     "log": ("log-format", "log-messages", "log-frames", "log-frames-rate"),
     "process": ("workers", "reactor", "ready-file", "validate", "version", "help"),
 }
 """The options of each group, in the order of the help."""
 
-VALUES = re.compile(r"\b(?:ENDPOINT|NAME|PATTERN|PATH|SIZE|NUMBER|DURATION|MODE|FORMAT)\b")
+VALUES = re.compile(r"\b(?:ENDPOINT|NAME|PATTERN|PATH|SIZE|NUMBER|DURATION|MODE|FORMAT|LIMIT|QUERY|CAP)\b")
 """The word in an option's help that stands for the option's value."""
 
 NOTES = """\

@@ -35,6 +35,9 @@ from echod.core.quantities import (
     parse_positive_duration,
     parse_size,
 )
+from echod.faults.query import FaultError, names_in
+from echod.faults.query import parse as parse_query
+from echod.faults.table import CAPS, PARAMETERS
 from echod.help import make_parser
 from echod.lane import native
 from echod.net import proxy_header
@@ -50,7 +53,7 @@ from echod.run.workers.role import Role, take_role
 from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.to_parent import make_log, tell_refusal
 from echod.run.workers.worker import Worker
-from echod.settings import Compression, Settings, parse_choice
+from echod.settings import Compression, Http2Mode, Settings, parse_choice
 from echod.upstream import clock, endpoints, names
 
 MAX_WORKERS = 256
@@ -120,6 +123,56 @@ def parse_ready_file(text: str) -> str:
     return text if text == ready.STANDARD_OUTPUT else parse_path(text)
 
 
+HTTP2_LIMITS: Mapping[str, Callable[[str], Any]] = {
+    "max-header-list": parse_head_size,
+    "max-continuations": parse_count,
+    "max-setting-entries": parse_count,
+    "max-settings": parse_count,
+    "max-pings": parse_count,
+    "max-resets": parse_count,
+    "max-empty": parse_count,
+    "max-window-updates": parse_count,
+    "max-priorities": parse_count,
+    "flood-time": parse_positive_duration,
+}
+"""The limits that `--http2-limit` sets, and what parses the value of each."""
+
+
+def parse_http2_limit(text: str) -> tuple[str, Any]:
+    """Return the name of a setting and its value; raises `ValueError`."""
+    name, _, value = text.partition("=")
+    if name not in HTTP2_LIMITS:
+        raise ValueError(f"is not NAME=VALUE, with one of these names: {', '.join(HTTP2_LIMITS)}")
+    return name.replace("-", "_"), HTTP2_LIMITS[name](value)
+
+
+def parse_fault(text: str) -> str:
+    """Return a query of known parameters, without its `?`; raises `ValueError`. Their values depend on other
+    options."""
+    query = text.removeprefix("?")
+    unknown = names_in(query) - PARAMETERS.keys()
+    if unknown or not query:
+        raise ValueError("is not a query of known parameters, such as close=1001&after=3")
+    return query
+
+
+def parse_cap(text: str) -> tuple[str, float]:
+    """Return a setting that caps faults, and its stricter value; raises `ValueError`.
+
+    The defaults are the largest for which no connection takes long or much from the others, so no cap can be looser.
+    """
+    name, _, value = text.partition("=")
+    setting = name.replace("-", "_")
+    if name not in FAULT_CAPS:
+        raise ValueError(f"is not NAME=VALUE, with one of these names: {', '.join(FAULT_CAPS)}")
+    default = getattr(_DEFAULT, setting)
+    is_duration = isinstance(default, float)
+    cap: float = parse_positive_duration(value) if is_duration else parse_size(value)
+    if cap < default if name.startswith("min-") else cap > default:
+        raise ValueError(f"is not as strict as {format_duration(default) if is_duration else format_size(default)}")
+    return setting, cap
+
+
 _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -155,6 +208,23 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "compression": (
         partial(parse_choice, Compression),
         f"MODE of permessage-deflate: mirror, deflate or off [{_DEFAULT.compression}]",
+    ),
+    "http2": (
+        partial(parse_choice, Http2Mode),
+        f"MODE of HTTP/2: on, off, or no-websocket for HTTP/2 without WebSockets over it [{_DEFAULT.http2}]",
+    ),
+    "max-streams": (
+        parse_count,
+        f"maximum NUMBER of open streams of one HTTP/2 connection; excess streams are refused [{_DEFAULT.max_streams}]",
+    ),
+    "http2-idle": (
+        parse_duration,
+        "DURATION that an HTTP/2 connection may have no stream, before it gets GOAWAY; 0 disables the limit "
+        f"[{format_duration(_DEFAULT.http2_idle)}]",
+    ),
+    "fault": (
+        parse_fault,
+        "QUERY whose parameters every connection has that its own URL does not name, such as bad=masked [none]",
     ),
     "ping-interval": (
         parse_duration,
@@ -206,12 +276,17 @@ _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
 """The options that take one value: what parses the value, and the option's help."""
 
 
+FAULT_CAPS = tuple(name for name in (cap.replace("_", "-") for cap in CAPS) if name not in _VALUES)
+"""The caps that `--fault-cap` sets. One of the others has an option of its own."""
+
 HANDLED: Mapping[str, str] = {
     "port": "ENDPOINT to listen on; `systemd`: its sockets, the default if there are any; may be repeated [tcp:8080]",
     "admin": "ENDPOINT of the admin site: metrics, readiness, live connections; may be repeated [none]",
     "admin-host": (
         "extra NAME of the admin site, beside IP addresses and localhost; others: HTTP 421; may be repeated [none]"
     ),
+    "http2-limit": "LIMIT of what an HTTP/2 client may do, such as max-resets=100; may be repeated [none]",
+    "fault-cap": "CAP of faults to make stricter, such as max-bomb=16MiB; may be repeated [none]",
     "origin": ("PATTERN of an allowed Origin, such as https://*.example.com; others: HTTP 403; may be repeated [any]"),
     "help": "show this help and exit",
     "version": "show the version and exit",
@@ -254,6 +329,8 @@ class Options(usage.Options):
         self["admin"] = []
         self["admin-host"] = []
         self["origin"] = []
+        self["http2-limit"] = []
+        self["fault-cap"] = []
 
     def opt_port(self, endpoint: str) -> None:
         """Add an endpoint to listen on."""
@@ -272,6 +349,14 @@ class Options(usage.Options):
     def opt_origin(self, pattern: str) -> None:
         """Add a pattern of allowed origins."""
         self["origin"].append(pattern)
+
+    def opt_http2_limit(self, limit: str) -> None:
+        """Add a limit of HTTP/2."""
+        self["http2-limit"].append(limit)
+
+    def opt_fault_cap(self, cap: str) -> None:
+        """Add a cap of faults."""
+        self["fault-cap"].append(cap)
 
     def getUsage(self, width: int | None = None) -> str:  # noqa: ARG002  # argparse finds it out
         """Return the help."""
@@ -364,9 +449,13 @@ class Options(usage.Options):
         self.observer: Limiter | None = observer
 
     def _be_daemon(self) -> None:
+        for name in ("fault", "fault-cap"):
+            if self["no-faults"] and self[name]:
+                raise usage.UsageError(f"--{name} has no effect with --no-faults")
         sockets = endpoints.passed_descriptors()
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
+        self._check_faults()
         self._check_folders()
         self._check_files_to_write()
         self._check_shares()
@@ -417,6 +506,15 @@ class Options(usage.Options):
             raise usage.UsageError(
                 f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none"
             )
+
+    def _check_faults(self) -> None:
+        settings = self.settings
+        if settings.min_ping > settings.max_ping:
+            raise usage.UsageError("--fault-cap min-ping is more than max-ping")
+        try:
+            parse_query("", settings)
+        except FaultError as error:
+            raise usage.UsageError(f"--fault {settings.fault!r} is refused: {error}") from None
 
     def _check_folders(self) -> None:
         twistd: Any = self.parent or {}  # or twist, which changes no folder
@@ -499,6 +597,8 @@ class Options(usage.Options):
             log_frames=bool(self["log-frames"]),
             native=self.environment.get("ECHOD_NATIVE"),
             **values,
+            **dict(self._checked("http2-limit", limit, parse_http2_limit) for limit in self["http2-limit"]),
+            **dict(self._checked("fault-cap", cap, parse_cap) for cap in self["fault-cap"]),
         )
 
     def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from echod.core.log import LogFormat
-from echod.core.quantities import KIB, MIB
+from echod.core.quantities import GIB, KIB, MIB
 
 
 class Compression(StrEnum):
@@ -26,6 +26,18 @@ class Compression(StrEnum):
     """The offer is accepted. Each echo is deflated anew."""
     OFF = "off"
     """No offer is accepted."""
+
+
+class Http2Mode(StrEnum):
+    """Whether HTTP/2 is spoken."""
+
+    ON = "on"
+    """HTTP/2 and WebSockets over it (RFC 8441)."""
+    OFF = "off"
+    """HTTP/1.1 alone."""
+    NO_WEBSOCKET = "no-websocket"
+    """HTTP/2 without WebSockets: `SETTINGS_ENABLE_CONNECT_PROTOCOL` is not announced, so a client must open its
+    WebSockets over HTTP/1.1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,18 @@ class Settings:
     """Mirroring takes a fraction of the time and memory of deflating. A client sees no difference except in the
     deflated bytes, which it has chosen itself."""
 
+    http2: Http2Mode = Http2Mode.ON
+    """Whether HTTP/2 is spoken, and WebSockets over it."""
+
+    max_streams: int = 100
+    """Open streams of one HTTP/2 connection (SETTINGS_MAX_CONCURRENT_STREAMS); one more is refused. RFC 9113 section
+    6.5.2 recommends not to go below 100, and servers have 100 to 256. Whoever tests what a client does with its last
+    stream wants fewer."""
+
+    http2_idle: float = 60.0
+    """How long an HTTP/2 connection may have no stream. Browsers keep one for minutes, to use it again, and open a new
+    one without ado. 0: no limit."""
+
     ping_interval: float = 20.0
     """A connection without a sign of life for this long gets a ping. It is shorter than the idle timeouts of common
     proxies (60 s). 0: no pings."""
@@ -107,6 +131,10 @@ class Settings:
 
     has_faults: bool = True
     """Whether the parameters of a URL (`faults`) take effect."""
+
+    fault: str | None = None
+    """The query that every connection has, without a `?`. The URL's own parameters take precedence, each by its
+    name."""
 
     has_console: bool = True
     """Whether a plain GET gets the console page; otherwise it gets HTTP 426."""
@@ -195,6 +223,64 @@ class Settings:
     """Frames that are kept of each traced connection, to be shown: 25 messages with their echoes. With payloads that
     are cut at `log_cut` they take up to 30 KiB."""
 
+    max_frame: int = 64 * KIB
+    """Bytes of payload in one HTTP/2 frame from a client (SETTINGS_MAX_FRAME_SIZE), as large as one read. Each frame
+    takes some 50 µs, so a large message gets through four times as fast as in frames of 16 KiB."""
+
+    max_window: int = MIB
+    """Bytes that one HTTP/2 stream may send ahead, if `max_buffered` has room for it. With a way of 50 ms there and
+    back, 20 MiB a second arrive."""
+
+    min_window: int = KIB
+    """Bytes that one stream may send ahead in any case: enough for the first message of most clients."""
+
+    max_connection_window: int = 16 * MIB
+    """Bytes that all streams of one connection may send ahead together. It is no limit on memory, since the windows of
+    the streams are: it is so large that a stream that is not read takes no room from the others."""
+
+    max_header_list: int = 32 * KIB
+    """Bytes of a header list of HTTP/2, inflated or not. A larger one ends the connection, since it may be a bomb:
+    HPACK makes thousands of bytes of one. One of this size keeps the event loop for up to 10 ms. A smaller list that is
+    above `max_request_head` gets HTTP 431."""
+
+    max_continuations: int = 16
+    """CONTINUATION frames in one header block (CVE-2024-27316). 32 KiB need two of the smallest maximum size."""
+
+    max_setting_entries: int = 32
+    """Settings of one client, known and unknown ones, and in one SETTINGS frame (CVE-2020-11080). Each takes 800 bytes
+    of memory and 5 µs. nghttp2 has the same number, and HTTP/2 has nine."""
+
+    flood_time: float = 30.0
+    """The time in which the next six limits may be reached once. A client may use it up in a burst, and gets it back
+    evenly."""
+
+    max_resets: int = 1000
+    """Streams of one connection that a client resets, or has reset by its faults, in `flood_time` (rapid reset,
+    CVE-2023-44487). nghttp2 has the same number, and gives it back as fast. A request takes 0.3 ms."""
+
+    max_settings: int = 50
+    """SETTINGS frames in `flood_time` (CVE-2019-9515). Each gets an answer. A client sends one or two."""
+
+    max_pings: int = 500
+    """PING frames in `flood_time` (CVE-2019-9512). Each gets an answer. Clients that measure bandwidth send one in a
+    round trip."""
+
+    max_priorities: int = 2000
+    """Frames without effect in `flood_time`: PRIORITY (CVE-2019-9513), GOAWAY, unknown types, acknowledgements, and
+    resets of streams that have ended. A browser sends a few for each stream."""
+
+    max_window_updates: int = 1000
+    """WINDOW_UPDATE frames in `flood_time`, in addition to `window_updates_per_data`. A client that opens large windows
+    from the beginning sends one for each stream."""
+
+    window_updates_per_data: int = 10
+    """WINDOW_UPDATE frames for which each DATA frame to a client gives room. A client needs two at most: one for the
+    stream and one for the connection. Envoy has the same number, for the same reason: no count in a time fits a client
+    that downloads quickly."""
+
+    max_empty: int = 1000
+    """DATA frames without payload that do not end their stream, in `flood_time` (CVE-2019-9518). Nobody needs one."""
+
     min_deflated: int = 64
     """A shorter answer is not compressed: the headers of deflate take what compression could save."""
 
@@ -239,6 +325,60 @@ class Settings:
     max_stall: float = 120.0
     """How long a connection with `stall` is kept: twice the idle timeouts of common proxies. The server sees nothing
     that its client does."""
+
+    max_fault_text: int = 1024
+    """Bytes of a text that a URL gives for an answer: a field's value, a body, a greeting. The request head has its own
+    limit, which is sixteen times as much."""
+
+    max_fault_headers: int = 10
+    """How many fields `header` may add to an answer."""
+
+    max_fault_head: int = 64 * KIB
+    """Bytes of the answer of `head=endless`: more than any client's limit on an answer's head that is known."""
+
+    max_failures: int = 1000
+    """The maximum of `fail`: more attempts than a test of reconnecting makes."""
+
+    max_fail_keys: int = 1000
+    """How many keys of `fail` are remembered; the one that was not used for longest is forgotten. All together take
+    less than 200 KiB."""
+
+    fail_key_time: float = 600.0
+    """How long a key of `fail` is remembered after its last use: longer than the pauses of a client that backs off."""
+
+    max_fail_key: int = 64
+    """Bytes of a key of `fail`: a UUID and a name."""
+
+    max_raw: int = 4 * KIB
+    """Bytes of `raw`, which are 8 KiB of the request head in hex."""
+
+    max_bomb: int = GIB
+    """What `bomb` may inflate to. It takes a MiB of the server's memory, and no client should take all of it."""
+
+    max_slice: int = 64 * KIB
+    """The maximum of `slice`: the kernel cuts larger pieces itself."""
+
+    slice_pause: float = 0.001
+    """Seconds between two pieces of `slice`, so that the kernel has sent one before it gets the next."""
+
+    max_rate: int = GIB
+    """The maximum of `rate` and `read-rate`, in bytes a second: what a loopback carries."""
+
+    max_read_pause: float = 10.0
+    """Seconds for which `read-rate` reads nothing at most. The first read may have 64 KiB, and with a client that is
+    not read for longer, keepalive could not tell whether it is still there."""
+
+    max_cut: int = GIB
+    """The maximum of `cut`, in bytes."""
+
+    max_reply_delay: float = 60.0
+    """The maximum of `pong` and `close-reply`: longer than libraries wait for a pong (20 s) or a Close frame (10 s)."""
+
+    max_burst_size: int = MIB
+    """Bytes of a message of `burst`. It is made in one step, which takes half a millisecond."""
+
+    max_burst: int = 100_000
+    """The maximum of `burst`, in messages: they are made while the client takes them, so that few wait."""
 
     @property
     def message_limit(self) -> int:

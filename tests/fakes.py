@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from echod.core.deadlines import TICK
 from echod.echo import EchoProtocol
+from echod.http.answer import Answer
 from echod.http.request import PageRequest
 from echod.settings import Settings
 from echod.websocket.factory import EchoFactory
@@ -96,7 +97,7 @@ class Peer:
 def make_factory(
     clock: Clock | None = None,
     max_connections: int = 100,
-    pages: Callable[[PageRequest], bytes] | None = None,
+    pages: Callable[[PageRequest], Answer] | None = None,
     **settings: Any,
 ) -> EchoFactory:
     """Make a factory on a fake clock."""

@@ -179,8 +179,12 @@ class Link:
         self.protocol, outer = self._build(factory)
         self.transport = Server(served, outer, address, cast(Any, None), 0, loop)
         outer.makeConnection(self.transport)
+        self._begin(target, headers)
+
+    def _begin(self, target: str, headers: tuple[str, ...]) -> None:
+        """Make the opening handshake."""
         self.send(handshake(target, *headers))
-        loop.until(lambda: b"\r\n\r\n" in self.take())
+        self.loop.until(lambda: b"\r\n\r\n" in self.take())
         del self.received[: self.received.index(b"\r\n\r\n") + 4]
 
     def _build(self, factory: EchoFactory) -> tuple[EchoProtocol, Any]:

@@ -51,6 +51,11 @@ class Peer:
         self.head, _, self._received = self._received.partition(b"\r\n\r\n")
         return self.head
 
+    def read_until(self, octets: bytes) -> None:
+        """Read until these bytes have come."""
+        while octets not in self._received:
+            self._receive()
+
     def answer(
         self, *, without: str = "", status: str = "101 Switching Protocols", fields: str = "", accept: str = ""
     ) -> bytes:

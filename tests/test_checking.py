@@ -84,6 +84,8 @@ def test_without_standard_error_the_report_is_written() -> None:
         ["--size", "16MiB", "--count", "1", "--timeout", "30s"],
         ["--compress", "--size", "64KiB"],
         ["--subprotocol", "a", "--subprotocol", "b"],
+        ["--http2", "--compress", "--subprotocol", "a"],
+        ["--http2", "--size", "3MiB"],
         ["--header", "X-A: b", "--header", "Origin: https://a.example"],
     ],
 )

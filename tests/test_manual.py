@@ -33,7 +33,7 @@ def options() -> dict[str, str]:
     found = {}
     for paragraph in rest.partition("\n.SH ")[0].split("\n.TP\n")[1:]:
         head, _, text = paragraph.replace("\\-", "-").partition("\n")
-        name = re.search(r"--([a-z-]+)", head)
+        name = re.search(r"--([a-z0-9-]+)", head)
         assert name is not None
         value = re.search(r"^Default: (.*)$", text, re.MULTILINE)
         found[name[1]] = value[1] if value else ""

@@ -18,6 +18,7 @@ from twisted.python.systemd import ListenFDs
 
 from echod import __version__
 from echod.core.log import Limiter, LogFormat
+from echod.core.quantities import MIB
 from echod.net.tls.endpoint import thrown_away
 from echod.net.tls.throwaway import Authority, Wanted
 from echod.options import Options, makeService
@@ -26,7 +27,7 @@ from echod.run.service import EchoService
 from echod.run.workers.role import VARIABLE, Role
 from echod.run.workers.supervisor import Supervisor
 from echod.run.workers.worker import Worker
-from echod.settings import Compression, Settings
+from echod.settings import Compression, Http2Mode, Settings
 from tests.tls import Certificate
 
 
@@ -81,6 +82,20 @@ def test_every_option_is_a_setting() -> None:
             "2",
             "--compression",
             "off",
+            "--http2",
+            "no-websocket",
+            "--max-streams",
+            "1",
+            "--http2-idle",
+            "5m",
+            "--http2-limit",
+            "max-resets=9",
+            "--http2-limit",
+            "max-resets=10",
+            "--http2-limit",
+            "max-header-list=2KiB",
+            "--http2-limit",
+            "flood-time=1m",
             "--ping-interval",
             "0",
             "--ping-timeout",
@@ -123,6 +138,12 @@ def test_every_option_is_a_setting() -> None:
         max_request_head=2**16,
         trust_proxy=2,
         compression=Compression.OFF,
+        http2=Http2Mode.NO_WEBSOCKET,
+        max_streams=1,
+        http2_idle=300,
+        max_resets=10,
+        max_header_list=2048,
+        flood_time=60,
         ping_interval=0,
         ping_timeout=60,
         handshake_timeout=0.25,
@@ -159,6 +180,27 @@ WRONG = [
     ("--trust-proxy", "-1"),
     ("--trust-proxy", "yes"),
     ("--compression", "gzip"),
+    ("--http2", "yes"),
+    ("--max-streams", "0"),
+    ("--http2-idle", "-1s"),
+    ("--http2-limit", "max-resets"),
+    ("--http2-limit", "max-resets=0"),
+    ("--http2-limit", "max-header-list=65KiB"),
+    ("--http2-limit", "flood-time=0"),
+    ("--http2-limit", "max-frame=16KiB"),
+    ("--http2-limit", "max-streams=1"),
+    ("--fault", "delay=soon"),
+    ("--fault", "dealy=1s"),
+    ("--fault", ""),
+    ("--fault", "fragment=20000000"),
+    ("--fault-cap", "max-bomb"),
+    ("--fault-cap", "max-bomb=big"),
+    ("--fault-cap", "max-bomb=2GiB"),
+    ("--fault-cap", "max-delay=0"),
+    ("--fault-cap", "max-delay=61s"),
+    ("--fault-cap", "min-ping=99ms"),
+    ("--fault-cap", "max-message-size=1KiB"),
+    ("--fault-cap", "max-connections=1"),
     ("--log-format", "xml"),
     ("--workers", "0"),
     ("--workers", "many"),
@@ -193,6 +235,40 @@ WRONG = [
     ("--no-such-option", None),
     ("argument", None),
 ]
+
+
+def test_a_query_for_every_connection() -> None:
+    assert parse("--fault", "close=1001&after=3").fault == "close=1001&after=3"
+    assert parse("--fault", "?header=X-A:b&header=X-C:d").fault == "header=X-A:b&header=X-C:d"
+
+
+def test_stricter_caps() -> None:
+    caps = ("max-bomb=16MiB", "max-after=5", "max-stall=250ms", "min-ping=1s", "max-ping=1s")
+    settings = parse(*(word for cap in caps for word in ("--fault-cap", cap)))
+    assert (settings.max_bomb, settings.max_after, settings.max_stall) == (16 * MIB, 5, 0.25)
+    assert (settings.min_ping, settings.max_ping) == (1, 1)
+    assert settings.max_delay == Settings().max_delay
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fault", "delay=1s", "--no-faults"], "--fault has no effect with --no-faults"),
+        (["--fault-cap", "max-bomb=1MiB", "--no-faults"], "--fault-cap has no effect with --no-faults"),
+        (["--fault-cap", "min-ping=2s", "--fault-cap", "max-ping=1s"], "--fault-cap min-ping is more than max-ping"),
+        (
+            ["--fault", "delay=2s", "--fault-cap", "max-delay=1s"],
+            "--fault 'delay=2s' is refused: the parameter delay is not within 0s and 1s",
+        ),
+        (["--fault-cap", "max-bomb=2GiB"], "--fault-cap 'max-bomb=2GiB' is not as strict as 1GiB"),
+    ],
+)
+def test_faults_that_can_never_happen(words: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", err)
+    with pytest.raises(SystemExit):
+        parse(*words)
+    assert err.getvalue() == f"echod: {message}\n"
 
 
 @pytest.mark.parametrize(("option", "value"), WRONG)

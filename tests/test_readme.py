@@ -23,6 +23,7 @@ from echod.check.report import MAX_SIZE, CheckOutcome, Plan
 from echod.core import log
 from echod.core.quantities import format_duration, format_size
 from echod.http import ws_url
+from echod.options import HTTP2_LIMITS
 from echod.run.report import describe_lane
 from echod.serve import ServeOptions
 from echod.settings import Settings
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 CHECK = (ROOT / "docs/check.md").read_text()
+HTTP2 = (ROOT / "docs/http2.md").read_text()
 COMPRESSION = (ROOT / "docs/compression.md").read_text()
 OPERATING = (ROOT / "docs/operating.md").read_text()
 PERFORMANCE = (ROOT / "docs/performance.md").read_text()
@@ -71,7 +73,7 @@ def option_rows() -> dict[str, str]:
     """Return the default of each option as docs/operating.md gives it."""
     found = {}
     for cells in rows(section(OPERATING, "Options")):
-        if name := re.search(r"`--([a-z-]+)[ `]", cells[0]):
+        if name := re.search(r"`--([a-z0-9-]+)[ `]", cells[0]):
             found[name[1]] = cells[1]
     return found
 
@@ -79,6 +81,10 @@ def option_rows() -> dict[str, str]:
 def default(option: str) -> str:
     """Return an option's default as docs/operating.md must write it, or nothing for an option that only prints."""
     plural = {"port": "ports", "origin": "origins", "admin": "admins", "admin-host": "admin_hosts"}
+    if option == "http2-limit":
+        return "none"
+    if option == "fault-cap":
+        return "none"
     if option.startswith("no-"):
         return "off" if getattr(Settings(), option.replace("no-", "has_", 1)) else "on"
     value = getattr(Settings(), plural.get(option, option).replace("-", "_"), "")
@@ -106,7 +112,7 @@ def test_the_table_has_every_option_with_its_default() -> None:
     "cells", [cells for cells in rows(section(OPERATING, "Options")) if re.search("`--(?!reactor)", cells[0])]
 )
 def test_each_option_has_an_example_that_works(cells: list[str]) -> None:
-    (name,) = re.findall(r"--[a-z-]+", cells[0])
+    (name,) = re.findall(r"--[a-z0-9-]+", cells[0])
     words = shlex.split(cells[3].strip("`"))
     assert name in words
     assert not cells[1] or cells[1] not in words, "the example is the default"
@@ -121,7 +127,7 @@ def test_the_limits_are_those_in_force() -> None:
     text, log_text, admin = (" ".join(section(OPERATING, title).split()) for title in ("Limits", "Log", "Admin site"))
     for cells in limits.values():
         left = cells[0]
-        for option in re.findall(r"`--([a-z-]+)`", cells[1]):
+        for option in re.findall(r"`--([a-z0-9-]+)`", cells[1]):
             assert default(option) in left, option
             left = left.replace(default(option), "", 1)
     assert limits["frames in one message"][0] == f"{settings.max_fragments:,}"
@@ -149,13 +155,23 @@ def test_the_limits_are_those_in_force() -> None:
     assert f"its window is {2**settings.deflate_window_bits // 1024} KiB" in " ".join(COMPRESSION.split())
 
 
+def test_the_limits_of_http2_are_those_in_force() -> None:
+    settings = Settings()
+    found = {cells[0].strip("`"): cells[1].removesuffix(" ¹") for cells in rows(section(HTTP2, "Limits"))[2:]}
+    for name in HTTP2_LIMITS:
+        value = getattr(settings, name.replace("-", "_"))
+        shown = format_size if name == "max-header-list" else "{:,}".format
+        assert found.pop(name) == (format_duration(value) if isinstance(value, float) else shown(value))
+    assert not found
+
+
 def test_the_options_and_statuses_of_check_are_the_real_ones() -> None:
     cells = rows(CHECK)
-    listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z]+)", cell[0]))}
+    listed = {name[1]: cell[1] for cell in cells if (name := re.match(r"`(--[a-z0-9]+)", cell[0]))}
     done = subprocess.run(
         [sys.executable, "-m", "echod", "check", "--help"], capture_output=True, text=True, timeout=30, check=True
     )
-    assert set(listed) == set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE))
+    assert set(listed) == set(re.findall(r"^  (--[a-z0-9]+)", done.stdout, re.MULTILINE))
     plan = Plan(ws_url.parse("ws://localhost"))
     defaults = {
         "--count": str(plan.count),
@@ -337,4 +353,4 @@ def test_the_readme_links_to_every_file(name: str) -> None:
 
 
 def test_the_index_lists_every_page_once() -> None:
-    assert sorted(re.findall(r"^\| \[[^]]+\]\(([a-z]+\.md)\)", INDEX.read_text(), re.MULTILINE)) == PAGES
+    assert sorted(re.findall(r"^\| \[[^]]+\]\(([a-z0-9]+\.md)\)", INDEX.read_text(), re.MULTILINE)) == PAGES

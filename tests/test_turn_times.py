@@ -1,5 +1,6 @@
 """Whatever a client sends, no turn of the event loop takes long: with the pump, with the codec alone, without native
-code, over TLS, and with `--log-frames`. Nor does one in which the door begins, pings or ends many connections.
+code, over TLS, over HTTP/2, and with `--log-frames`. Nor does one in which the door begins, pings or ends many
+connections.
 
 The tests measure the CPU time of this thread. Other processes do not add to it, except by their effect on the caches.
 The best of several runs counts.
@@ -8,6 +9,7 @@ The best of several runs counts.
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +17,22 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hpack import Encoder
+from hyperframe.frame import (
+    DataFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 from twisted.internet.interfaces import IDelayedCall
 
 from echod.lane.door import Door
 from echod.lane.native import Native
+from echod.settings import Settings
 from echod.websocket.hosting import MOST_MADE
 from tests.empty_blocks import empty_blocks
 from tests.frames import (
@@ -34,6 +48,7 @@ from tests.frames import (
     server_frame,
     split,
 )
+from tests.h2_client import Http2Client
 from tests.lane.links import fragmented
 from tests.lane.test_door import HEAD, Scene
 from tests.loop import Bed, Link, Loop, bed, wait_for_lease
@@ -215,6 +230,89 @@ def test_many_small_records_after_much_postponed_input(
     # Most of this is Twisted's own work on each record, and takes longer when coverage is measured. When each record
     # cost a copy, it took 1.8 s.
     assert best(longest) <= 4 * LIMIT
+
+
+class Http2Link(Link):
+    """A client of HTTP/2 with as many streams as there may be, and without windows."""
+
+    def _begin(self, target: str, headers: tuple[str, ...]) -> None:  # noqa: ARG002  # those of one stream
+        self.client = Http2Client(opens_windows=False)
+        self.client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        self.numbers = [self.client.connect() for _ in range(Settings().max_streams)]
+        self.send(self.client.to_send())
+        self.loop.until(self.is_open)
+        self.send(self.client.to_send())  # from the acknowledgement on, the server takes frames of its maximum size
+
+    def is_open(self) -> bool:
+        """Tell whether each stream has its answer."""
+        self.client.take(bytes(self.take()))
+        self.received.clear()
+        return len(self.client.heads) == len(self.numbers)
+
+    def on_each(self, octets: bytes) -> bytes:
+        """Return frames with these octets on each stream."""
+        return b"".join(DataFrame(number, octets).serialize() for number in self.numbers)
+
+
+LONGEST_CODE = "\n"
+"""Huffman's code for this character has 30 bits (RFC 7541 appendix B): no other way to write a field takes as long."""
+
+
+def request(number: int, *fields: tuple[str, str]) -> bytes:
+    """Return a GET. It changes no table."""
+    encoder = Encoder()
+    encoder.header_table_size = 0
+    block = encoder.encode([(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/"), *fields])
+    return HeadersFrame(number, block, flags=["END_HEADERS", "END_STREAM"]).serialize()
+
+
+HTTP2: dict[str, Callable[[Http2Link], bytes]] = {
+    "resets": lambda _: b"".join(
+        request(number) + RstStreamFrame(number, ErrorCodes.CANCEL).serialize() for number in range(1001, 3001, 2)
+    ),
+    "many fields": lambda link: (
+        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize() + request(1001, *[("a", "")] * 950)
+    ),
+    "fields before a long one": lambda link: (
+        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize()
+        + request(1001, *[("a", "")] * 700, ("b", LONGEST_CODE * 7_900))
+    ),
+    "one long field": lambda link: (
+        RstStreamFrame(link.numbers[0], ErrorCodes.CANCEL).serialize() + request(1001, ("b", LONGEST_CODE * 8_600))
+    ),
+    "changes of a table's size": lambda _: HeadersFrame(1001, b"\x20" * 32_000, flags=["END_HEADERS"]).serialize(),
+    "small messages": lambda link: link.on_each(client_frame(TEXT, b"!")) * 50,
+    "many streams that want to send": lambda link: link.on_each(client_frame(BINARY, bytes(60_000))),
+    "many streams that may send": lambda link: (
+        link.on_each(client_frame(BINARY, bytes(10_000)))
+        + SettingsFrame(0, {SettingCodes.INITIAL_WINDOW_SIZE: 2**20}).serialize()
+        + WindowUpdateFrame(0, 2**30).serialize()
+    ),
+    "a failure": lambda _: bytes(9),  # DATA on stream 0
+}
+"""What a client sends that has as many streams as there may be."""
+
+ENDING = {"changes of a table's size", "a failure"}
+"""What ends the connection."""
+
+
+@pytest.mark.parametrize("mode", ["codec", "autobahn", "traced"])
+@pytest.mark.parametrize("name", HTTP2)
+def test_no_frames_of_http2_take_long(native: Native, name: str, mode: str) -> None:
+    last = PingFrame(0, b"the last").serialize()
+
+    def longest() -> float:
+        with timed_bed(native, mode) as (made, loop):
+            link = Http2Link(loop, made.factory)
+            made.links.append(link)
+            loop.longest = 0.0
+            link.send(HTTP2[name](link) + last)
+            loop.until(lambda: b"the last" in link.take() or link.has_ended)
+            assert link.has_ended == (name in ENDING)
+            return loop.longest
+
+    # When coverage is measured, Huffman's code takes three times as long.
+    assert best(longest) <= LIMIT * (1 if sys.gettrace() is None else 3)
 
 
 def test_an_answer_in_many_frames_that_are_told_of(native: Native) -> None:

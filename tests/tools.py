@@ -27,8 +27,17 @@ def give_up(reason: str) -> NoReturn:
 def needed(program: str, package: str | None = None) -> str:
     """Return the path of `program`, also from an administrator's folders, or give up. `package` is its Debian package
     if the name differs."""
-    path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    return path or give_up(f"no {program}: apt-get install --no-install-recommends {package or program}")
+    return find_program(program) or give_up(how_to_get(program, package))
+
+
+def find_program(program: str) -> str | None:
+    """Return the path of `program`, also from an administrator's folders."""
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def how_to_get(program: str, package: str | None = None) -> str:
+    """Return one line that says that `program` is missing, and how to get it."""
+    return f"no {program}: apt-get install --no-install-recommends {package or program}"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ Knows pyOpenSSL and service_identity. Must never know what is sent over the conn
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
 from OpenSSL import SSL
@@ -47,11 +47,14 @@ class UntrustedError(Exception):
 class Verifier:
     """Makes the TLS connection to one target, and keeps the reason why its certificate was rejected."""
 
-    def __init__(self, target: Target, is_insecure: bool) -> None:
+    def __init__(self, target: Target, is_insecure: bool, protocols: Sequence[bytes] = ()) -> None:
+        """`protocols` are those to ask for (ALPN)."""
         self._target = target
         self._is_insecure = is_insecure
         options = CertificateOptions() if is_insecure else CertificateOptions(trustRoot=platformTrust())
         self._context = options.getContext()
+        if protocols:
+            self._context.set_alpn_protos(list(protocols))
         self._connection: SSL.Connection | None = None
         self.why = ""
         """What is wrong with the certificate, as a sentence; empty if nothing is."""
@@ -90,6 +93,12 @@ class Verifier:
             more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
             whose = f"for {', '.join(names[:MAX_NAMES])}{more}" if names else "for no host: it has no subjectAltName"
             raise UntrustedError(f"the certificate is {whose}, and not for {self._target.host}") from error
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that the server has agreed on (ALPN); empty if it has agreed on none."""
+        assert self._connection is not None
+        return self._connection.get_alpn_proto_negotiated().decode(errors="replace")
 
     def describe(self) -> str:
         """Return the TLS version, the cipher and the certificate's last day."""

@@ -141,6 +141,11 @@ def make_parser() -> Parser:
         help="send this header with the opening handshake",
     )
     add("--compress", action="store_true", help="offer permessage-deflate")
+    add(
+        "--http2",
+        action="store_true",
+        help="open the WebSocket over HTTP/2: with wss:// by ALPN, with ws:// by prior knowledge",
+    )
     add("--insecure", action="store_true", help="accept any certificate")
     add("--json", action="store_true", help="write the report as one JSON object")
     return parser
@@ -158,6 +163,7 @@ def parse(arguments: Sequence[str]) -> tuple[Plan, bool]:
         subprotocols=tuple(values.subprotocol or ()),
         fields=tuple(values.header or ()),
         offers_compression=values.compress,
+        is_http2=values.http2,
     )
     return plan, values.json
 

@@ -20,9 +20,10 @@ from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from echod.check import http_answer
+from echod.check import http2, http_answer
 from echod.check.client import Client, ClientFactory, request_head
 from echod.check.client_tls import UntrustedError, Verifier
+from echod.check.http2 import Tunnel
 from echod.check.http_answer import Answer, NotHttpError
 from echod.check.messages import SHOWN
 from echod.check.report import Fault, Plan, Report, Step, printable
@@ -87,7 +88,8 @@ class Connection:
         self._report = report
         self._enter = enter
         self.events: DeferredQueue[Event] = DeferredQueue()
-        self.verifier = Verifier(plan.target, plan.is_insecure) if plan.target.is_secure else None
+        protocols = [http2.ALPN] if plan.is_http2 else []
+        self.verifier = Verifier(plan.target, plan.is_insecure, protocols) if plan.target.is_secure else None
         self.factory = ClientFactory(reactor, plan, self)
         self.sending = ""
         """The message whose echo is awaited, in words."""
@@ -96,6 +98,7 @@ class Connection:
         self._body_wait: IDelayedCall | None = None
         self._received = b""
         self._answer: Answer | None = None
+        self._tunnel: Tunnel | None = None
 
     # What the check does.
 
@@ -143,18 +146,47 @@ class Connection:
             self.verifier.check_name()
         except UntrustedError as error:
             self._lose(Fault(Step.TLS, str(error)))
-        else:
-            self._request()
+            return
+        if self._plan.is_http2:
+            self._enter(Step.ALPN)
+            if self.verifier.protocol != http2.ALPN.decode():
+                self._lose(Fault(Step.ALPN, f"the server agreed on {self.verifier.protocol or 'no protocol'}, not h2"))
+                return
+        self._request()
 
     def _request(self) -> None:
-        self._enter(Step.HTTP)
-        key = b64encode(os.urandom(16)).decode()
         assert self._client is not None
+        if self._plan.is_http2:
+            self._enter(Step.SETTINGS)
+            scheme = "https" if self._plan.target.is_secure else "http"
+            self._client.transport = self._tunnel = Tunnel(self._client.transport, scheme, self)
+        else:
+            self._enter(Step.HTTP)
+        key = b64encode(os.urandom(16)).decode()
         self._client.request(key, request_head(self._plan, key))
 
+    def announced(self) -> None:
+        """The server takes an extended CONNECT, and it has been sent."""
+        self._enter(Step.CONNECT)
+
+    def noted(self, what: str) -> None:
+        """Note what came, though it is no failure."""
+        self._report.note(printable(what))
+
+    def tunnel_failed(self, why: str, hint: str = "") -> None:
+        """HTTP/2 can't go on."""
+        self._lose(Fault(self._report.step, why, [hint]))
+
     def received(self, data: bytes) -> None:
+        """Take bytes of the connection's."""
+        if self._tunnel is None:
+            self.came(data)
+        else:
+            self._tunnel.received(data)
+
+    def came(self, data: bytes) -> None:
         """Collect the answer to the opening handshake. Pass on to Autobahn what is more."""
-        if self._report.step not in (Step.TLS, Step.HTTP):
+        if self._report.step not in (Step.TLS, self._asking):
             self._feed(data)
             return
         try:
@@ -162,7 +194,12 @@ class Connection:
             if http_answer.split_head(self._received):
                 self._judge(http_answer.parse(self._received))
         except NotHttpError as error:
-            self._lose(Fault(Step.HTTP, str(error), [self.describe_begin()]))
+            self._lose(Fault(self._asking, str(error), [self.describe_begin()]))
+
+    @property
+    def _asking(self) -> Step:
+        """The step in which the server answers the opening handshake."""
+        return Step.CONNECT if self._plan.is_http2 else Step.HTTP
 
     def _judge(self, answer: Answer) -> None:
         is_first, self._answer = self._answer is None, answer
@@ -221,7 +258,8 @@ class Connection:
 
     def _refusal(self) -> Fault:
         assert self._answer is not None
-        return Fault(Step.HTTP, f"status {self._answer.line} instead of 101", self._seen_in_answer())
+        wanted = 200 if self._plan.is_http2 else 101
+        return Fault(self._asking, f"status {self._answer.line} instead of {wanted}", self._seen_in_answer())
 
     def _no_upgrade(self, why: str) -> Fault:
         assert self._answer is not None
@@ -239,10 +277,14 @@ class Connection:
                 assert self.verifier is not None
                 is_mute = not self.verifier.why and not isinstance(reason.value, SSL.Error)
                 hint = "perhaps: the server doesn't speak TLS on this port; then it is ws://" if is_mute else ""
+                step = Step.ALPN if "application protocol" in why else step
                 return Fault(step, self.verifier.why or f"{why} in the TLS handshake", [hint])
-            case Step.HTTP if self._answer is not None:
+            case Step.HTTP | Step.CONNECT if self._answer is not None:
                 return self._refusal()
-            case Step.HTTP:
+            case Step.SETTINGS:
+                hint = "perhaps: the server speaks HTTP/1.1 alone on this port, or TLS"
+                return Fault(step, f"{why} before its SETTINGS came", [hint])
+            case Step.HTTP | Step.CONNECT:
                 # Most TLS servers answer plain HTTP with silence and a close.
                 hint = "" if self._received else "perhaps: the server speaks TLS on this port; then it is wss://"
                 return Fault(step, f"{why} before it had answered the opening handshake", [self.describe_begin(), hint])

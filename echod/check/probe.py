@@ -193,7 +193,9 @@ class _Check:
                 what = f"no connection to {self._addresses()}"
             case Step.TLS:
                 what = f"the TLS handshake with {self._report.peer} wasn't over"
-            case Step.HTTP:
+            case Step.SETTINGS:
+                what = "no SETTINGS of HTTP/2 came"
+            case Step.HTTP | Step.CONNECT:
                 what, seen = "the opening handshake wasn't answered", [self._connection.describe_begin()]
             case _:
                 what = f"no echo of {self._connection.sending}"

@@ -22,11 +22,15 @@ MAX_LINE = 200
 
 
 class Step(StrEnum):
-    """The steps of a check, in their order. TLS is for `wss:` alone."""
+    """The steps of a check, in their order. TLS is for `wss:` alone. Over HTTP/2, SETTINGS and CONNECT take the place
+    of HTTP, and with `wss:` there is ALPN."""
 
     DNS = "DNS"
     TCP = "TCP"
     TLS = "TLS"
+    ALPN = "ALPN"
+    SETTINGS = "SETTINGS"
+    CONNECT = "CONNECT"
     HTTP = "HTTP"
     UPGRADE = "upgrade"
     ECHO = "echo"
@@ -60,6 +64,8 @@ class Plan:
     fields: tuple[tuple[str, str], ...] = ()
     """More header fields for the opening handshake. A Host or User-Agent here replaces the check's own."""
     offers_compression: bool = False
+    is_http2: bool = False
+    """Whether the WebSocket is opened over HTTP/2."""
 
 
 class Fault(Exception):

@@ -11,7 +11,18 @@ from __future__ import annotations
 class Account:
     """The bytes that one connection keeps, by what they are."""
 
-    __slots__ = ("answer", "deflated", "delayed", "head", "message", "put_off", "read_ahead", "tasks", "unparsed")
+    __slots__ = (
+        "answer",
+        "deflated",
+        "delayed",
+        "head",
+        "message",
+        "put_off",
+        "read_ahead",
+        "replies",
+        "tasks",
+        "unparsed",
+    )
 
     def __init__(self) -> None:
         self.head = 0
@@ -32,6 +43,8 @@ class Account:
         """A deflated message that is being inflated, its inflater, and the deflated bytes for its answer."""
         self.delayed = 0
         """Messages whose echo is sent later, because the URL asks for it."""
+        self.replies = 0
+        """Pongs that are sent later, because the URL asks for it."""
 
     @property
     def total(self) -> int:
@@ -46,6 +59,7 @@ class Account:
             + self.answer
             + self.deflated
             + self.delayed
+            + self.replies
         )
 
 

@@ -15,7 +15,8 @@ Knows numbers. Must never know what a connection is: it asks a `Holder`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 from typing import Protocol
 
 from echod.core.deadlines import Deadlines, Ticker
@@ -74,6 +75,31 @@ class Holder(Protocol):
         ...
 
 
+class Holders(Protocol):
+    """All holders."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __iter__(self) -> Iterator[Holder]:
+        """Walk through them, the oldest first."""
+        ...
+
+
+class Together:
+    """The holders of several kinds."""
+
+    def __init__(self, *kinds: Collection[Holder]) -> None:
+        self._kinds = kinds
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kinds))
+
+    def __iter__(self) -> Iterator[Holder]:
+        return chain.from_iterable(self._kinds)
+
+
 class _Turn:
     """A connection's turn to send the rest of its message."""
 
@@ -94,7 +120,7 @@ class Budget:
     def __init__(
         self,
         limit: int,
-        holders: Collection[Holder],
+        holders: Holders,
         ticker: Ticker,
         on_tight: Callable[[bool], object] = bool,
         give_back: Callable[[], object] = bool,
@@ -194,7 +220,7 @@ class Budget:
 
     def _choose(self) -> None:
         """Choose whose turn it is: first the connections that need the least room until their message is whole."""
-        share = self._share
+        share = self.share
         greedy = (
             [holder for holder in self._holders if holder.held > share and holder.in_open_state]
             if self.is_tight
@@ -228,11 +254,12 @@ class Budget:
             self._turns[holder] = _Turn(holder.held, holder.held + missing)
 
     @property
-    def _share(self) -> int:
+    def share(self) -> int:
+        """How many bytes each connection may hold while room is tight."""
         return self._limit // (8 * max(1, len(self._holders)))
 
     def _ration(self, holder: Holder) -> None:
-        share = self._share
+        share = self.share
         turn = self._turns.get(holder)
         if turn is not None and (holder.held > turn.most or holder.is_backlogged):
             turn.is_over = True

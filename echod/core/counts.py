@@ -162,7 +162,10 @@ class Histogram:
 class Counts:
     """All numbers of one daemon."""
 
-    __slots__ = ("closes", "durations", "faults", "lags", "outcomes", "received", "refusals", "sent")
+    __slots__ = (
+        *("closes", "durations", "faults", "http2_errors", "lags", "outcomes", "over_http2", "received", "refusals"),
+        "sent",
+    )
 
     def __init__(self) -> None:
         self.received = Sums()
@@ -175,6 +178,10 @@ class Counts:
         self.refusals: Counter[tuple[str, str]] = Counter()
         """Refused handshakes by status (or `none`) and reason."""
         self.faults: Counter[str] = Counter()
+        self.over_http2 = 0
+        """Established connections that have ended and were streams of HTTP/2. All others were HTTP/1.1's."""
+        self.http2_errors: Counter[str] = Counter()
+        """HTTP/2 connections that were ended because of what the client did, by the name of the error code."""
         self.durations = Histogram(DURATIONS)
         """How long established connections were open, in seconds."""
         self.lags = Histogram(LAGS)

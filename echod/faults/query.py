@@ -6,83 +6,84 @@ Unknown names are ignored, because proxies and clients have parameters of their 
 are read strictly: each has a cap in `Settings`, and combinations that make no sense (a `reason` without a `close`) are
 refused.
 
-Pure. Knows names, values and caps. Must never know a connection. An error never quotes what the client sent, except the
-fixed name of a parameter.
+Pure. Knows how a query is written, and takes names, values and caps from `table`. Must never know a connection. An
+error never quotes what the client sent, except the fixed name of a parameter.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
-from echod.core.quantities import format_duration, parse_duration
-from echod.settings import Compression, Settings, parse_choice
-
-MAX_REASON = 123
-"""The most bytes of a Close frame's reason: 125 (RFC 6455 section 5.5) less the two of the code."""
-
-MAX_SEED = 2**32 - 1
-"""Seeds up to this one give more sequences than anybody can tell apart."""
+from echod.faults.bad import BAD
+from echod.faults.heads import HEADS
+from echod.faults.table import BY_ATTRIBUTE, PARAMETERS, Moment, Parameter
+from echod.settings import Settings
 
 
 class FaultError(ValueError):
     """A parameter that can't be read. The text names the parameter, and quotes nothing else of what the client sent."""
 
 
-@dataclass(frozen=True, slots=True)
 class Faults:
-    """What a URL asks for; the defaults mean nothing. Durations are in seconds."""
+    """What a URL asks for: a value for each parameter, `unset` of its row if it is not asked for.
 
-    delay: float = 0.0
-    """Each echo is sent this much later, in order."""
+    `faults.handshake_delay` is the value of `handshake-delay`. The table has the type of each.
+    """
 
-    close: int | None = None
-    """The connection is closed with this code. `NO_CODE` and `NO_CLOSE_FRAME` make the client's library report
-    these codes."""
+    __slots__ = ("_asked",)
 
-    reason: str = ""
-    """The reason in that Close frame."""
+    def __init__(self, **values: Any) -> None:
+        # In the order of the table, in which they act.
+        self._asked = {
+            name: values[name] for name, row in BY_ATTRIBUTE.items() if name in values and values[name] != row.unset
+        }
 
-    abort: bool = False
-    """The connection is reset (a TCP RST)."""
+    def __getattr__(self, name: str) -> Any:
+        if name in self._asked:
+            return self._asked[name]
+        if name in BY_ATTRIBUTE:
+            return BY_ATTRIBUTE[name].unset
+        raise AttributeError(name)
 
-    stall: bool = False
-    """The connection is no longer read."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Faults) and self._asked == other._asked
 
-    after: int = 0
-    """How many echoes are sent before the connection is closed, reset or stalled; 0: none."""
+    def __hash__(self) -> int:
+        return hash(tuple(self._asked.items()))
 
-    status: int | None = None
-    """The opening handshake is refused with this HTTP status."""
-
-    handshake_delay: float = 0.0
-    """The opening handshake is answered this much later."""
-
-    fragment: int | None = None
-    """Echoes are sent in frames with at most this many bytes of payload."""
-
-    ping: float | None = None
-    """A ping is sent at this interval."""
-
-    drop: float = 0.0
-    """The probability that a message is not echoed."""
-
-    seed: int | None = None
-    """Decides which messages are lost; None: each connection loses different ones."""
-
-    compression: Compression | None = None
-    """How an offer of permessage-deflate is answered, unless the operator has turned compression off; None: as the
-    operator has chosen."""
+    def __repr__(self) -> str:
+        return f"Faults(**{self._asked!r})"
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The faults that differ from their defaults, as they are spelt in a URL. A mode of compression is no fault."""
-        found = (field.name for field in fields(self) if getattr(self, field.name) != field.default)
-        return tuple(_spell(name) for name in found if name != "compression")
+        """The faults that are asked for, as they are spelt in a URL. A mode of compression is no fault."""
+        return tuple(BY_ATTRIBUTE[name].name for name in self._asked if BY_ATTRIBUTE[name].is_fault)
+
+    def at(self, moment: Moment) -> Iterator[tuple[str, Any]]:
+        """Yield what acts at a moment: the name of the method, and the value."""
+        for name, value in self._asked.items():
+            row = BY_ATTRIBUTE[name]
+            if row.moment is moment and row.acts:
+                yield name, value
+
+    def any_at(self, *moments: Moment) -> bool:
+        """Tell whether anything acts at one of these moments."""
+        return any(True for moment in moments for _ in self.at(moment))
+
+    @property
+    def needs_deflate(self) -> str | None:
+        """The parameter that makes no sense without permessage-deflate; None if there is none."""
+        if self.bomb is not None:
+            return "bomb"
+        return "bad" if self.bad is not None and BAD[self.bad].needs_deflate else None
+
+    @property
+    def forbids_deflate(self) -> bool:
+        """Whether an offer of permessage-deflate is declined."""
+        return self.extension is not None or (self.bad is not None and BAD[self.bad].forbids_deflate)
 
 
 NONE = Faults()
@@ -90,111 +91,76 @@ NONE = Faults()
 
 
 def parse(query: str, settings: Settings) -> Faults:
-    """Return what the query of a request target asks for: nothing if the operator has turned that off. `query` has no
-    `?`. Raises `FaultError`."""
-    if not query or not settings.has_faults:
+    """Return what the query of a request target asks for, and of the operator's (`--fault`) what it does not name:
+    nothing if the operator has turned that off. `query` has no `?`. Raises `FaultError`."""
+    if not settings.has_faults:
         return NONE
-    texts: dict[str, str] = {}
-    for pair in query.split("&"):
-        name, _, text = pair.partition("=")
-        name = unquote_plus(name)
-        if name in texts:
-            raise FaultError(f"the parameter {name} is given twice")
-        if name in _READERS:
-            texts[name] = text
-    faults = Faults(**{name.replace("-", "_"): _read(name, text, settings) for name, text in texts.items()})
+    texts = _texts(query)
+    if settings.fault:
+        texts = _texts(settings.fault) | texts
+    if not texts:
+        return NONE
+    faults = Faults(**{PARAMETERS[name].attribute: _read(PARAMETERS[name], texts[name], settings) for name in texts})
     _check(faults, texts.keys())
     return faults
 
 
-def _spell(field: str) -> str:
-    return field.replace("_", "-")
+def check_version(faults: Faults, version: str) -> None:
+    """Raise `FaultError` if something is asked for that does not exist in this version of HTTP."""
+    for name in faults.names:
+        if PARAMETERS[name].version not in ("", version):
+            raise FaultError(f"the parameter {name} has no effect over HTTP/{version}")
+    if version == "2" and faults.head is not None and HEADS[faults.head].on_stream is None:
+        names = " or ".join(name for name, head in HEADS.items() if head.on_stream is not None)
+        raise FaultError(f"the parameter head is not {names}: HTTP/2 has no other")
 
 
-def _read(name: str, text: str, settings: Settings) -> Any:
+def names_in(query: str) -> set[str]:
+    """Return the names of the parameters in a query, whether echod knows them or not."""
+    return {unquote_plus(pair.partition("=")[0]) for pair in query.split("&") if pair}
+
+
+def _texts(query: str) -> dict[str, list[str]]:
+    """Return the values of echod's own parameters, as they are written."""
+    texts: dict[str, list[str]] = {}
+    for pair in query.split("&") if query else ():
+        name, _, text = pair.partition("=")
+        name = unquote_plus(name)
+        if name in texts and not PARAMETERS[name].most:
+            raise FaultError(f"the parameter {name} is given twice")
+        if name in PARAMETERS:
+            texts.setdefault(name, []).append(text)
+    return texts
+
+
+def _read(row: Parameter, texts: list[str], settings: Settings) -> Any:
     try:
-        return _READERS[name](unquote_plus(text, errors="strict"), settings)
+        values = [row.kind.read(unquote_plus(text, errors="strict"), settings) for text in texts]
     except UnicodeDecodeError:
-        raise FaultError(f"the parameter {name} is not UTF-8") from None
+        raise FaultError(f"the parameter {row.name} is not UTF-8") from None
     except ValueError as error:
-        raise FaultError(f"the parameter {name} {error}") from None
+        raise FaultError(f"the parameter {row.name} {error}") from None
+    if not row.most:
+        return values[0]
+    most = getattr(settings, row.most)
+    if len(values) > most:
+        raise FaultError(f"the parameter {row.name} is given more than {most} times")
+    return tuple(values)
 
 
-def _check(faults: Faults, given: Any) -> None:
+def _check(faults: Faults, given: Collection[str]) -> None:
     """Refuse a combination that makes no sense."""
-    for name, needed in (("reason", ("close",)), ("seed", ("drop",)), ("after", ("close", "abort", "stall"))):
-        if name in given and not any(other in given for other in needed):
-            raise FaultError(f"the parameter {name} has no effect without {' or '.join(needed)}")
+    for row in (PARAMETERS[name] for name in given):
+        if row.needs and not any(other in given for other in row.needs):
+            raise FaultError(f"the parameter {row.name} has no effect without {' or '.join(row.needs)}")
+        for other in row.excludes:
+            if other in given:
+                raise FaultError(f"the parameter {row.name} cannot be combined with {other}")
+    if faults.location is not None and not (faults.status and faults.status < 400):
+        raise FaultError("the parameter location has no effect without a status of 300 to 399")
+    if faults.needs_deflate and faults.forbids_deflate:
+        raise FaultError(f"the parameter {faults.needs_deflate} needs permessage-deflate, which another one declines")
     if faults.reason and faults.close in (NO_CODE, NO_CLOSE_FRAME):
         raise FaultError("the parameter reason has no effect without a close code to send")
-    if faults.abort and faults.stall:
-        raise FaultError("the parameter abort cannot be combined with stall")
     if faults.close == NO_CLOSE_FRAME and (faults.abort or faults.stall):
         raise FaultError(f"the parameter close can't be {NO_CLOSE_FRAME} with abort or stall")
-
-
-# Values. The text of a reader's error is the end of a sentence that begins with the parameter.
-
-
-def _duration(low: str, high: str) -> Callable[[str, Settings], float]:
-    def read(text: str, settings: Settings) -> float:
-        seconds = parse_duration(text)
-        least, most = getattr(settings, low) if low else 0.0, getattr(settings, high)
-        if not least <= seconds <= most:
-            raise ValueError(f"is not within {format_duration(least)} and {format_duration(most)}")
-        return seconds
-
-    return read
-
-
-def _count(text: str, least: int, most: int) -> int:
-    if not re.fullmatch("[0-9]{1,18}", text) or not least <= int(text) <= most:
-        raise ValueError(f"is not a whole number from {least} to {most}")
-    return int(text)
-
-
-def _flag(text: str, _: Settings) -> bool:
-    if text:
-        raise ValueError("takes no value")
-    return True
-
-
-def _close_code(text: str, _: Settings) -> int:
-    # RFC 6455 section 7.4 and IANA's registry: 1004 and 1015 are never sent, 1016 to 2999 are not assigned.
-    code = int(text) if re.fullmatch("[0-9]{4}", text) else 0
-    if not (1000 <= code <= 1014 and code != 1004) and not 3000 <= code <= 4999:
-        raise ValueError("is not a close code: 1000 to 1003, 1005 to 1014, or 3000 to 4999")
-    return code
-
-
-def _reason(text: str, _: Settings) -> str:
-    if not 1 <= len(text.encode()) <= MAX_REASON:
-        raise ValueError(f"is not 1 to {MAX_REASON} bytes long (in UTF-8)")
-    return text
-
-
-def _probability(text: str, _: Settings) -> float:
-    if not re.fullmatch(r"[0-9]\.?|[0-9]?\.[0-9]{1,15}", text) or float(text) > 1:
-        raise ValueError("is not a number from 0 to 1")
-    return float(text)
-
-
-def _compression(text: str, _: Settings) -> Compression:
-    return parse_choice(Compression, text)
-
-
-_READERS: dict[str, Callable[[str, Settings], Any]] = {
-    "delay": _duration("", "max_delay"),
-    "close": _close_code,
-    "reason": _reason,
-    "abort": _flag,
-    "stall": _flag,
-    "after": lambda text, settings: _count(text, 0, settings.max_after),
-    "status": lambda text, _: _count(text, 300, 599),
-    "handshake-delay": _duration("", "max_handshake_delay"),
-    "fragment": lambda text, settings: _count(text, 1, settings.max_message_size),
-    "ping": _duration("min_ping", "max_ping"),
-    "drop": _probability,
-    "seed": lambda text, _: _count(text, 0, MAX_SEED),
-    "compression": _compression,
-}

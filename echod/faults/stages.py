@@ -1,320 +1,163 @@
-"""`Faulty` carries out what a connection's URL asks for: it delays, loses or cuts messages, or ends the connection.
+"""`Faulty` carries out what a connection's URL asks for, in stages, each of which acts at one moment.
 
-Only a connection whose URL asks for a fault has a `Faulty`, between its messages and their echoes. Knows time and
-chance. Must never know incoming frames or a transport: it asks an `Afflicted` to act.
+    opening ─► messages (drop, delay, cut) ─► ending (after so many echoes) ─► wire ─► carrier
 
-Decided:
-- Lost messages are chosen first. All others are echoed, perhaps later. `after` counts the echoes that were sent.
-- When either side begins a close, all held messages are echoed at once, before the Close frame. So nothing is lost,
-  and no close takes longer. Only a fault that ends the connection drops the messages that would come after it.
+Only a connection whose URL asks for a fault has a `Faulty`. It has the stage of its messages, and of the others only
+those that the URL asks for.
 """
 
 from __future__ import annotations
 
 import secrets
-import struct
-from collections import deque
-from collections.abc import Callable, Iterator
-from math import inf
-from random import Random
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from echod.core.account import Account
-from echod.core.counts import NO_CLOSE_FRAME, NO_CODE
-from echod.core.quantities import MIB
-from echod.faults.query import MAX_SEED, Faults
-from echod.http.refusals import Refusal
-
-OVERHEAD = 200
-"""Bytes that a held message takes in addition to its payload: a tuple, its numbers, and the heads of these objects."""
-
-LOOK = 0.01
-"""Before a reset, echod looks whether the peer has taken everything. This is the time in seconds until the second look.
-Each wait is twice as long as the one before, so that thousands of peers that take nothing cost nine looks each, not
-hundreds."""
-
-STEP_FRAMES = 512
-"""The most frames that are made in one step, which takes half a millisecond."""
-
-STEP_OCTETS = MIB
-"""The most bytes of payload in these frames. Copying so many takes as long."""
-
-_HEADERS: dict[int, tuple[tuple[str, str], ...]] = {
-    401: (("WWW-Authenticate", 'Basic realm="echod"'),),  # RFC 9110 section 15.5.2 wants it
-    405: (("Allow", "GET"),),  # section 15.5.6
-    407: (("Proxy-Authenticate", 'Basic realm="echod"'),),  # section 15.5.8
-    426: (("Upgrade", "websocket"),),  # section 15.5.22
-    429: (("Retry-After", "5"),),
-    503: (("Retry-After", "5"),),
-}
-
-
-def refusal(status: int) -> Refusal:
-    """Return the answer to an opening handshake whose URL asks for `status`."""
-    return Refusal(status, "The URL asks for this status", _HEADERS.get(status, ()))
-
-
-def in_frames(payload: bytes, size: int, opcode: int, rsv: int) -> Iterator[bytes]:
-    """Yield a message in frames of at most `size` bytes of payload (RFC 6455 section 5.4), some frames at each step.
-
-    Text may be cut within a character (section 5.6). Autobahn would end a message whose length is a multiple of `size`
-    with an empty frame.
-    """
-    count = max(1, -(-len(payload) // size))
-    some = max(1, min(STEP_FRAMES, STEP_OCTETS // size))
-    for first in range(0, count, some):
-        # `_frames` makes the pieces, so that nothing but the payload is kept between two steps.
-        yield b"".join(_frames(payload, size, range(first, min(first + some, count)), count, rsv << 4 | opcode))
-
-
-def _frames(payload: bytes, size: int, numbers: range, count: int, first_octet: int) -> Iterator[bytes]:
-    """Yield the headers and payloads of the frames with these `numbers`, of `count` in all."""
-    for number in numbers:
-        piece = payload[number * size : (number + 1) * size]
-        yield _header((0 if number else first_octet) | (0x80 if number == count - 1 else 0), len(piece))
-        yield piece
-
-
-def _header(first: int, length: int) -> bytes:
-    if length < 126:
-        return bytes((first, length))
-    return struct.pack("!BBH", first, 126, length) if length < 65536 else struct.pack("!BBQ", first, 127, length)
-
-
-class Afflicted(Protocol):
-    """What `Faulty` needs of a connection."""
-
-    @property
-    def in_open_state(self) -> bool:
-        """Whether the opening handshake is over, and no Close frame was sent."""
-        ...
-
-    def perform(self, action: Callable[[], None]) -> None:
-        """Run an action of a timer in the way a read is run: no exception escapes. Then resume reading if nothing
-        prevents it."""
-        ...
-
-    def do(self, task: Iterator[bytes], size: int) -> None:
-        """Run a task that may take long and holds `size` bytes, in turns, after all earlier tasks."""
-        ...
-
-    def answering(self, payload: bytes, is_binary: bool, is_plain: bool, frame_size: int | None) -> Iterator[bytes]:
-        """Send a message, not deflated if `is_plain`, in frames of at most `frame_size` bytes of payload."""
-        ...
-
-    def ping(self) -> None:
-        """Send a ping."""
-        ...
-
-    def begin_close(self, code: int | None, reason: str) -> None:
-        """Send a Close frame; None: without a code."""
-        ...
-
-    def pause_for_url(self, is_paused: bool) -> None:
-        """Stop or resume reading."""
-        ...
-
-    def end_without_close_frame(self) -> None:
-        """End the TCP connection, and send no Close frame."""
-        ...
-
-    def stall(self) -> None:
-        """Take no more bytes until the connection is reset at a deadline."""
-        ...
-
-    def prepare_reset(self) -> None:
-        """Take no more bytes. A reset follows, and nothing may prevent it."""
-        ...
-
-    def count_pending(self) -> int:
-        """Return how many written bytes the peer's side has not taken yet."""
-        ...
-
-    def give_up(self) -> None:
-        """Reset the connection."""
-        ...
-
-
-class _Held(NamedTuple):
-    due: float
-    payload: bytes
-    is_binary: bool
-    is_plain: bool
-
-    @property
-    def size(self) -> int:
-        return len(self.payload) + OVERHEAD
+from echod.core.budget import READ_SIZE
+from echod.faults.ending import Ending
+from echod.faults.messages import Messages
+from echod.faults.opening import Lines, Opening
+from echod.faults.own import Own
+from echod.faults.query import Faults
+from echod.faults.replies import Replies
+from echod.faults.stage import Afflicted, Shared, Timers
+from echod.faults.table import MAX_SEED, Moment
+from echod.faults.wire import PIECES, Wire
+from echod.settings import Settings
+from echod.upstream.carriers import Carrier
 
 
 class Faulty:
     """The faults of one connection."""
 
     __slots__ = (
-        "_account",
-        "_calls",
-        "_clock",
-        "_connection",
-        "_echoed",
-        "_held",
-        "_is_over",
-        "_look",
-        "_max_held",
-        "_random",
+        "_ending",
+        "_messages",
+        "_opening",
+        "_owed",
+        "_own",
+        "_replies",
+        "_shared",
+        "_timers",
+        "_wire",
         "faults",
-        "is_stalled",
         "seed",
     )
 
-    def __init__(self, faults: Faults, max_held: int, clock: Any, connection: Afflicted, account: Account) -> None:
-        """`max_held` is in bytes; `clock` is the reactor. Held messages are entered in `account`."""
+    def __init__(self, faults: Faults, settings: Settings, clock: Any, connection: Afflicted, account: Account) -> None:
+        """`clock` is the reactor. What is held is entered in `account`."""
         self.faults = faults
         self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
-        """The choice of lost messages depends on it. The URL gives it, or it is drawn."""
-        # `random()` after `seed(int)` is one of the few things that Python promises to keep the same.
-        self._random = Random(self.seed)
-        self._max_held = max_held
-        self._clock = clock
-        self._connection = connection
-        self._held: deque[_Held] = deque()
-        self._account = account
-        self._echoed = 0
-        self._is_over = False
-        self._look = LOOK
-        self.is_stalled = False
-        # The delayed calls by their actions.
-        self._calls: dict[Callable[[], None], Any] = {}
+        self._timers = Timers(clock, connection)
+        self._shared = shared = Shared(faults, settings, self.seed, clock, connection, account, self._timers)
+        self._ending = Ending(shared) if faults.any_at(Moment.END, Moment.FRAMES) else None
+        self._messages = Messages(shared, self._ending)
+        self._opening = Opening(faults, settings) if faults.any_at(Moment.OPENING) else None
+        self._replies = Replies(shared) if faults.any_at(Moment.REPLIES) else None
+        self._wire: Wire | None = None
+        self._owed = False
+        """Whether the connection is not read, because it was read too fast."""
+        self._own = Own(shared) if faults.any_at(Moment.OWN) else None
 
     # The opening handshake.
 
     def postpone(self, answer: Callable[[], None]) -> None:
         """Call `answer` when it is time to answer the opening handshake."""
-        self._call_later(self.faults.handshake_delay, answer)
+        self._timers.call_later(self.faults.handshake_delay, answer)
+
+    def wrap(self, carrier: Carrier) -> Carrier:
+        """Return what delivers as the URL asks for it."""
+        if not self.faults.any_at(Moment.WIRE):
+            return carrier
+        self._wire = Wire(carrier, self._shared)
+        return self._wire
+
+    def answer(self, octets: bytes) -> bytes:
+        """Return the answer to an opening handshake, a 101 or a refusal, as the URL asks for it."""
+        octets = octets if self._opening is None else self._opening.alter(octets)
+        if self._wire is not None:
+            self._wire.answer(len(octets))
+        return octets
+
+    def answer_on_stream(self, status: int, fields: Lines, body: bytes) -> tuple[Lines, bytes]:
+        """Return the header fields and the body of the same over HTTP/2."""
+        if self._opening is not None:
+            fields, body = self._opening.alter_fields(status, fields, body)
+        if self._wire is not None:
+            self._wire.answer(len(body))
+        return fields, body
 
     def begin(self) -> None:
         """Begin: the connection is open."""
-        self._plan_ping()
-        self._end_if_due()
+        if self.faults.read_rate is not None:
+            self._shared.connection.carrier.set_read_size(min(READ_SIZE, max(1, self.faults.read_rate // PIECES)))
+        if self._own is not None:
+            self._own.begin()
+        if self._ending is not None:
+            self._ending.begin()
 
     # Messages.
 
-    def _hold(self, octets: int) -> None:
-        """Enter held bytes in the account, or take them out if `octets` is negative. While there are too many, nothing
-        is read."""
-        was_full = self._is_full
-        self._account.delayed += octets
-        if self._is_full != was_full:
-            self._connection.pause_for_url(self._is_full)
-
-    @property
-    def _is_full(self) -> bool:
-        return self._account.delayed >= self._max_held
-
     def take(self, payload: bytes, is_binary: bool, is_plain: bool) -> None:
-        """Lose a message, hold it, or echo it."""
-        if self._is_over or (self.faults.drop and self._random.random() < self.faults.drop):
-            return
-        if not self.faults.delay:
-            self._connection.do(self._echo(payload, is_binary, is_plain), len(payload))
-            return
-        held = _Held(self._clock.seconds() + self.faults.delay, payload, is_binary, is_plain)
-        self._held.append(held)
-        self._hold(held.size)
-        if len(self._held) == 1:
-            self._call_later(self.faults.delay, self._release)
+        """Do with a message what the URL asks for."""
+        if self._replies is None or not self._replies.has_close:
+            self._messages.take(payload, is_binary, is_plain)
 
     def flush(self) -> None:
         """Echo all held messages before anything else is sent."""
-        self._cancel(self._release)
-        if self._held:
-            self._connection.do(self._echo_held(inf), 0)
+        self._messages.flush()
 
-    def stop(self) -> None:
-        """Forget everything: the connection is over."""
-        self._held.clear()
-        self._account.delayed = 0
-        for call in self._calls.values():
-            call.cancel()
-        self._calls.clear()
+    # Reading.
 
-    def _release(self) -> None:
-        self._connection.do(self._echo_held(self._clock.seconds()), 0)
+    def came(self, octets: int) -> None:
+        """Note that so many bytes were read, and read no more for as long as they should have taken."""
+        rate = self.faults.read_rate
+        if rate is not None and not self._owed and self._shared.connection.in_open_state:
+            self._owed = True
+            self._shared.connection.read_slowly(True)
+            self._timers.call_later(min(octets / rate, self._shared.settings.max_read_pause), self._read_on)
 
-    def _echo_held(self, now: float) -> Iterator[bytes]:
-        while self._held and self._held[0].due <= now:
-            held = self._held[0]
-            yield from self._answer(held.payload, held.is_binary, held.is_plain)
-            self._held.popleft()
-            self._hold(-held.size)
-            self._count_echo()
-        if self._held:
-            self._call_later(max(0, self._held[0].due - self._clock.seconds()), self._release)
+    def _read_on(self) -> None:
+        self._owed = False
+        self._shared.connection.read_slowly(False)
 
-    def _echo(self, payload: bytes, is_binary: bool, is_plain: bool) -> Iterator[bytes]:
-        yield from self._answer(payload, is_binary, is_plain)
-        self._count_echo()
+    # Replies.
 
-    def _answer(self, payload: bytes, is_binary: bool, is_plain: bool) -> Iterator[bytes]:
-        return self._connection.answering(payload, is_binary, is_plain, self.faults.fragment)
+    def holds_pong(self, payload: bytes) -> bool:
+        """Tell whether the answer to a ping is held back."""
+        return self._replies is not None and self._replies.holds_pong(payload)
 
-    def _count_echo(self) -> None:
-        self._echoed += 1
-        self._end_if_due()
+    def holds_close(self, reply: Callable[[], None]) -> bool:
+        """Tell whether the reply to a Close frame is held back."""
+        return self._replies is not None and self._replies.holds_close(reply)
 
     # The end.
 
-    def _end_if_due(self) -> None:
-        faults = self.faults
-        if self._echoed != faults.after or not self._connection.in_open_state:
-            return
-        if faults.close is not None or faults.abort or faults.stall:
-            self._is_over = True
-            self._held.clear()
-            self._hold(-self._account.delayed)
-            self._cancel(self._release)
-            self._close()
-        if faults.abort:
-            self._connection.prepare_reset()
-            # Not now, because the answers to this read are not written yet.
-            self._call_later(0, self._reset_when_taken)
-        elif faults.stall:
-            self.is_stalled = True
-            self._connection.stall()
-
-    def _close(self) -> None:
-        code = self.faults.close
-        if code == NO_CLOSE_FRAME:
-            self._connection.end_without_close_frame()
-        elif code is not None:
-            self._connection.begin_close(None if code == NO_CODE else code, self.faults.reason)
-
-    def _reset_when_taken(self) -> None:
-        # A reset overtakes bytes that are under way, and the peer's kernel drops what was not read there.
-        if self._connection.count_pending():
-            self._call_later(self._look, self._reset_when_taken)
-            self._look *= 2
+    def cut_off(self) -> None:
+        """End the connection, with a reset if the URL asks for one."""
+        if self.faults.abort and self._ending is not None:
+            self._ending.abort(True)
         else:
-            self._connection.give_up()
+            self._shared.connection.end_without_close_frame()
 
-    # Pings.
+    @property
+    def is_stalled(self) -> bool:
+        """Whether a Close frame of the client would not be read, or was read and is not answered."""
+        return (self._ending is not None and self._ending.is_stalled) or (
+            self._replies is not None and self._replies.has_close
+        )
 
-    def _plan_ping(self) -> None:
-        if self.faults.ping is not None and self._connection.in_open_state:
-            self._call_later(self.faults.ping, self._ping)
+    def stop(self) -> None:
+        """Forget everything: the connection is over."""
+        self._messages.stop()
+        if self._replies is not None:
+            self._replies.stop()
+        self._timers.stop()
+        if self._ending is not None:
+            self._ending.stop()
 
-    def _ping(self) -> None:
-        self._connection.ping()
-        self._plan_ping()
-
-    # Time.
-
-    def _call_later(self, seconds: float, action: Callable[[], None]) -> None:
-        self._calls[action] = self._clock.callLater(seconds, self._called, action)
-
-    def _called(self, action: Callable[[], None]) -> None:
-        del self._calls[action]
-        self._connection.perform(action)
-
-    def _cancel(self, action: Callable[[], None]) -> None:
-        call = self._calls.pop(action, None)
-        if call is not None:
-            call.cancel()
+    def lose(self) -> None:
+        """Forget everything: the connection is gone."""
+        self.stop()
+        if self._wire is not None:
+            self._wire.stop()

@@ -6,6 +6,7 @@ mirrored. Must never know a message: `websocket/compression.py` inflates and def
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -76,6 +77,12 @@ def agree(extensions: str, settings: Settings, mode: Compression, may_mirror: bo
         (offer.accept(settings, mode is Compression.MIRROR and may_mirror) for offer in offers if offer is not None),
         None,
     )
+
+
+def promised_window_bits(answer: str) -> int:
+    """Return how far our messages may refer back, by the answer to an offer."""
+    found = re.search(r"server_max_window_bits=(\d+)", answer)
+    return FULL_WINDOW_BITS if found is None else int(found[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import re
 
 from echod.http.refusals import NOT_HTTP, TOO_LARGE, bad_request
 from echod.http.request import TOKEN
-from echod.http.upgrade import HandshakeGuard, Verdict
+from echod.http.upgrade import HandshakeGuard, Http2, Verdict
 
 _METHOD_OCTETS = frozenset(bytes([octet]) for octet in range(256) if re.fullmatch(TOKEN, bytes([octet])))
 
@@ -44,7 +44,7 @@ class HeadReader:
         """The number of bytes that have come so far."""
         return len(self._octets)
 
-    def feed(self, data: bytes) -> Verdict | None:
+    def feed(self, data: bytes) -> Verdict | Http2 | None:
         """Take bytes; return the verdict as soon as there is one. The time is linear, however the bytes are cut."""
         octets, scanned = self._octets, self._scanned
         if octets in _EMPTY_LINE:

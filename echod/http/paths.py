@@ -9,13 +9,14 @@ from urllib.parse import urlsplit
 
 JSON_PATH = "/json"
 INFO_PATH = "/info"
+FRAMES_PATH = "/frames"
 HEALTH_PATH = "/healthz"
 AUTHORITY_PATH = "/authority.pem"
 
 FOR_PROGRAMS = (HEALTH_PATH, AUTHORITY_PATH)
 """Paths of plain HTTP that are answered even without the console."""
 
-ONLY_WEBSOCKET = (JSON_PATH, INFO_PATH)
+ONLY_WEBSOCKET = (JSON_PATH, INFO_PATH, FRAMES_PATH)
 """Paths that only a WebSocket client can use. A request for one of them without an upgrade is refused and told so."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from echod.http import answer
+from echod.http.answer import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Refusal:
 
 
 NOT_HTTP = Refusal(0, "does not speak HTTP")
+NOT_AS_AGREED = Refusal(0, "does not speak HTTP/2, on which it agreed with TLS (ALPN)")
 TOO_LARGE = Refusal(431, "The request head is too large")
 TOO_MANY_LINES = Refusal(431, "The request head has too many lines")
 NOT_ALLOWED = Refusal(405, "Only GET and HEAD are answered here", (("Allow", "GET, HEAD"),))
@@ -46,6 +47,11 @@ PLAIN_HTTP = Refusal(
 BAD_VERSION = Refusal(
     426, "WebSocket version 13 is needed", (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 )
+BAD_VERSION_OF_STREAM = Refusal(400, "WebSocket version 13 is needed", (("Sec-WebSocket-Version", "13"),))
+"""The same over HTTP/2, which has no Upgrade and so no 426 (RFC 9113 section 8.6)."""
+UNKNOWN_PROTOCOL = Refusal(501, "Only the protocol websocket is served here")
+"""The status is that of RFC 9220 section 3; RFC 8441 names none."""
+NO_TUNNEL = Refusal(501, "There are no tunnels here")
 ORIGIN_REFUSED = Refusal(403, "This origin may not connect")
 DAEMON_FULL = Refusal(503, "Too many connections", (("Retry-After", "5"),))
 NO_ROOM = Refusal(503, "Too much is buffered", (("Retry-After", "5"),))
@@ -58,17 +64,17 @@ def bad_request(what: str, hint: str = "") -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, what, begin="Bad request: ", hint=hint)
 
 
-def render(refusal: Refusal, date: str) -> bytes:
-    """Return the bytes of the answer. `date` is the current time in the format of RFC 9110 section 5.6.7."""
+def render(refusal: Refusal, date: str) -> Answer:
+    """Return the answer. `date` is the current time in the format of RFC 9110 section 5.6.7."""
     connection = "Upgrade, close" if refusal.status == HTTPStatus.UPGRADE_REQUIRED else "close"
     fields = [("Date", date), ("Connection", connection), *refusal.headers]
     # 304 has no body, nor the header fields of one (RFC 9110 section 15.4.5).
     if refusal.status == HTTPStatus.NOT_MODIFIED:
-        return answer.write(refusal.status, fields)
+        return Answer(refusal.status, fields)
     body = refusal.text.encode() + b"\n"
     fields += [
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Content-Length", str(len(body))),
         ("X-Content-Type-Options", "nosniff"),
     ]
-    return answer.write(refusal.status, fields, body if refusal.has_body else b"")
+    return Answer(refusal.status, fields, body if refusal.has_body else b"")

@@ -11,22 +11,41 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from enum import Enum
 
 from echod.http import paths, request
 from echod.http.refusals import (
     BAD_HTTP_VERSION,
     BAD_VERSION,
+    BAD_VERSION_OF_STREAM,
+    NO_TUNNEL,
     NO_UPGRADE_OF_HEAD,
     NOT_ALLOWED,
     ORIGIN_REFUSED,
     PLAIN_HTTP,
+    TOO_LARGE,
+    TOO_MANY_LINES,
+    UNKNOWN_PROTOCOL,
     Refusal,
     bad_request,
 )
 from echod.http.request import TOKEN, Fields, Head, PageRequest, Request, has_member, members
-from echod.settings import Settings
+from echod.settings import Http2Mode, Settings
+
+
+class Http2(Enum):
+    """The verdict on the head with which the preface of HTTP/2 begins (RFC 9113 section 3.4)."""
+
+    PREFACE = "preface"
+
 
 Verdict = Request | PageRequest | Refusal
+"""The verdict on a request."""
+
+_PREFACE_HEAD = b"PRI * HTTP/2.0\r\n\r\n"
+
+PREFACE_SIZE = len(_PREFACE_HEAD)
+"""Bytes of that head."""
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.%]+\])(?::[0-9]*)?")
 
@@ -66,11 +85,16 @@ class HandshakeGuard:
         """Without pages, any request that is no opening handshake is refused."""
         self._has_pages = has_pages
         self._has_console = settings.has_console
+        self._has_http2 = settings.http2 is not Http2Mode.OFF
         self.max_head_size = settings.max_request_head
         self._max_head_lines = settings.max_head_lines
         self._origins = tuple(pattern.lower() for pattern in settings.origins)
 
-    def judge(self, octets: bytes) -> Verdict:
+    def begins_http2(self, octets: bytes) -> bool:
+        """Tell whether the first `PREFACE_SIZE` bytes of a connection are HTTP/2's, and that is spoken here."""
+        return octets == _PREFACE_HEAD and self._has_http2
+
+    def judge(self, octets: bytes) -> Verdict | Http2:
         """Judge a complete request head, including its blank line. The caller has checked its bytes."""
         head = request.parse(octets, self._max_head_lines)
         if isinstance(head, Refusal):
@@ -79,12 +103,37 @@ class HandshakeGuard:
         refusal = _check_message(head) or _check_upgrade(head) or _check_handshake(fields) or self._check_origin(fields)
         if refusal is None:
             return _make_request(head)
-        if refusal is PLAIN_HTTP:
-            found = self._find_page(head)
-            if isinstance(found, PageRequest):
-                return found
-            refusal = found
-        return replace(refusal, has_body=head.method != b"HEAD")
+        if refusal is BAD_HTTP_VERSION and self.begins_http2(octets):
+            return Http2.PREFACE
+        return self._make_page(head, refusal)
+
+    def judge_stream(self, head: Head, protocol: bytes | None, size: int, has_body: bool) -> Verdict:
+        """Judge a request over HTTP/2. `protocol` is the value of `:protocol` (RFC 8441), and `size` is that of the
+        header list in bytes. `has_body` says whether the stream goes on after the fields."""
+        if size > self.max_head_size:
+            return TOO_LARGE
+        if len(head.lines) > self._max_head_lines:
+            return TOO_MANY_LINES
+        if head.method == b"CONNECT":
+            return self._judge_connect(head, protocol)
+        return self._make_page(head, _check_stream_message(head, has_body) or PLAIN_HTTP)
+
+    def _judge_connect(self, head: Head, protocol: bytes | None) -> Verdict:
+        """Judge an extended CONNECT (RFC 8441 section 5): no key, no Upgrade and no Connection, but all else."""
+        if protocol is None:
+            return NO_TUNNEL
+        if protocol.lower() != b"websocket":
+            return UNKNOWN_PROTOCOL
+        if not _HOST.fullmatch(head.fields[b"host"][0]):
+            return bad_request("the Host header")
+        if head.fields.get(b"sec-websocket-version", []) != [b"13"]:
+            return BAD_VERSION_OF_STREAM
+        return self._check_origin(head.fields) or _make_request(head)
+
+    def _make_page(self, head: Head, refusal: Refusal) -> PageRequest | Refusal:
+        """Return the page that the request asks for, if it may be one, or else the refusal."""
+        found = self._find_page(head) if refusal is PLAIN_HTTP else refusal
+        return found if isinstance(found, PageRequest) else replace(found, has_body=head.method != b"HEAD")
 
     def _find_page(self, head: Head) -> PageRequest | Refusal:
         # An opening handshake whose Upgrade field a proxy has dropped gets no page, but a refusal.
@@ -144,6 +193,16 @@ def _check_message(head: Head) -> Refusal | None:
     return None
 
 
+def _check_stream_message(head: Head, has_body: bool) -> Refusal | None:
+    """Check what every request over HTTP/2 must have."""
+    if head.method not in (b"GET", b"HEAD"):
+        return NOT_ALLOWED
+    if has_body:
+        return bad_request("a body")
+    hosts = head.fields.get(b"host", [])
+    return None if len(hosts) == 1 and _HOST.fullmatch(hosts[0]) else bad_request("the Host header")
+
+
 def _check_upgrade(head: Head) -> Refusal | None:
     """Check that the request asks for an upgrade to WebSocket (RFC 6455 section 4.2.1, items 1 and 3).
 
@@ -185,7 +244,14 @@ def _make_request(head: Head) -> Request | Refusal:
     url = paths.split(head.target)
     if url is None:
         return bad_request("the request target")
-    key = fields[b"sec-websocket-key"][0].decode()
+    key = fields[b"sec-websocket-key"][0].decode() if head.version != b"2" else _find_key(fields)
     return Request(
         *url, key, tuple(map(bytes.decode, subprotocols)), b", ".join(extensions).decode(), fields, head.lines
     )
+
+
+def _find_key(fields: Fields) -> str:
+    """Return the key of a request over HTTP/2, or an empty string. There is none to check (RFC 8441 section 5), but a
+    proxy may pass on the key of a client that speaks HTTP/1.1."""
+    keys = fields.get(b"sec-websocket-key", [])
+    return keys[0].decode() if len(keys) == 1 and _KEY.fullmatch(keys[0]) else ""

@@ -24,7 +24,7 @@ from echod.lane.native import Native, zlib_functions
 from echod.net.tls.identity import Identity
 from echod.net.tls.reload import Certificates
 from echod.net.tls.throwaway import Throwaway
-from echod.settings import Compression, Settings
+from echod.settings import Compression, Http2Mode, Settings
 from echod.upstream import endpoints, names
 from echod.websocket.factory import EchoFactory
 
@@ -80,7 +80,7 @@ def log_limits(settings: Settings, max_connections: int, scope: str = "") -> Non
 
 
 def describe_start(
-    ports: Iterable[IListeningPort], admin_ports: Iterable[IListeningPort], authority: str
+    ports: Iterable[IListeningPort], admin_ports: Iterable[IListeningPort], authority: str, http2: Http2Mode
 ) -> dict[str, object]:
     """Return what a program wants to know that waits for the daemon, as values for JSON.
 
@@ -90,6 +90,7 @@ def describe_start(
         "urls": [describe_for_client(port, "ws") for port in ports],
         "admin_urls": [describe_for_client(port, "http") for port in admin_ports],
         "authority": authority or None,
+        "http2": http2.value,
         "pid": os.getpid(),
         "version": __version__,
     }
@@ -158,6 +159,7 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
         ("close-timeout", settings.close_timeout),
         ("max-close-time", settings.max_close_time),
         ("drain-timeout", settings.drain_timeout),
+        ("http2-idle", settings.http2_idle),
     )
     return ", ".join(
         [
@@ -165,6 +167,8 @@ def describe_limits(settings: Settings, max_connections: int) -> str:
             f"max-connections {max_connections}",
             f"max-connections-per-address {settings.max_connections_per_address or 'none'}",
             f"compression {settings.compression.value}",
+            f"http2 {settings.http2.value}",
+            f"max-streams {settings.max_streams}",
             *(f"{name} {format_duration(value)}" for name, value in durations),
         ]
     )

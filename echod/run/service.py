@@ -115,7 +115,9 @@ class EchoService(Service):
         if not self.running:  # a signal came first
             return
         try:
-            self._ready_file.write(report.describe_start(self._ports, self._admin_ports, self.issued.authority))
+            self._ready_file.write(
+                report.describe_start(self._ports, self._admin_ports, self.issued.authority, self._settings.http2)
+            )
         except OSError as error:
             self.fail(f"can't write the ready file: {describe_failure(error)}")
         else:

@@ -149,6 +149,12 @@ class Server:
         return self.urls[1]
 
     @property
+    def http2_url(self) -> str:
+        """The URL of the port with TLS for a client of HTTP/2, such as `https://127.0.0.1:37263`. Such a client asks
+        for `h2` (ALPN), and opens its WebSockets there as streams."""
+        return self.tls_url.replace("wss:", "https:", 1)
+
+    @property
     def authority(self) -> Path:
         """The certificate that a client has to trust for `tls_url`, as a PEM file. It differs with each start."""
         self._check_it_runs()

@@ -113,16 +113,28 @@ class ServerProtocol(WebSocketServerProtocol):
         """
         if extension is not None:
             self._perMessageCompress = extension
-        fields = [f"{name}: {value}\r\n" for name, value in headers.items()]
         if subprotocol is not None:
             self.websocket_protocol_in_use = subprotocol
-            fields.append(f"Sec-WebSocket-Protocol: {subprotocol}\r\n")
-        accept = b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
-        self.sendData(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+            headers = {**headers, "Sec-WebSocket-Protocol": subprotocol}
+        self.send_opening(key, headers)
         self.state = self.STATE_OPEN
         self.inside_message = False
         self.current_frame = cast(Any, None)
         self.onOpen()
+
+    def send_opening(self, key: str, headers: Mapping[str, str]) -> None:
+        """Send the answer to an opening handshake over HTTP/1.1."""
+        fields = [f"{name}: {value}\r\n" for name, value in headers.items()]
+        accept = self.accept_value(key)
+        self.send_answer(f"{_ANSWER}{''.join(fields)}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+
+    def send_answer(self, octets: bytes) -> None:
+        """Send an answer of HTTP/1.1."""
+        self.sendData(octets)
+
+    def accept_value(self, key: str) -> str:
+        """Return the value of Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2)."""
+        return b2a_base64(sha1(key.encode() + self._WS_MAGIC, usedforsecurity=False).digest(), newline=False).decode()
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         """Take a Close frame. Autobahn's list lacks 1014 (IANA: bad gateway), so Autobahn gets 1013 in its place, and

@@ -1,7 +1,8 @@
 """What carries a connection: a socket, TLS on a socket, or another stack of Twisted's transports (a PROXY header).
 
-A connection writes to its carrier, pauses it and closes it, and never asks which kind it is. An HTTP/2 stream can be a
-carrier, too. Knows Twisted's transports, through `transports` and `tls_sessions`. Must never know what is written.
+A connection writes to its carrier, pauses it and closes it, and never asks which kind it is. An HTTP/2 stream is a
+carrier, too (`http.h2.stream`). Knows Twisted's transports, through `transports` and `tls_sessions`. Must never know
+what is written.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.interfaces import IProtocol, ISSLTransport, ITransport
 
 from echod.upstream import tls_sessions, transports
 from echod.upstream.tls_sessions import Session
@@ -26,7 +27,31 @@ class Carrier:
         self.has_session = transports.tls_of(layers) is not None
         """Whether a TLS session is between the connection and the socket. Its buffers grow, and can be given back."""
 
+    @property
+    def layers(self) -> Sequence[Any]:
+        """What the carrier was made with."""
+        return self._layers
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """Connect `protocol` in place of the connection that the carrier was made for."""
+        transports.hand_over(self._layers, protocol)
+
     # Facts.
+
+    is_stream = False
+    """Whether the carrier is one of several streams of a connection."""
+
+    http_version = "1.1"
+    """The version of HTTP over which the opening handshake comes."""
+
+    @property
+    def stream_number(self) -> int | None:
+        """The number of the stream; None of a carrier that is none."""
+        return None
+
+    def describe_http(self) -> dict[str, Any]:
+        """Return what `/info` tells of HTTP."""
+        return {"version": self.http_version}
 
     @property
     def descriptor(self) -> int | None:
@@ -55,6 +80,12 @@ class Carrier:
         """The OpenSSL connection that is nearest to the WebSocket; None without TLS."""
         layer: Any = next(filter(ISSLTransport.providedBy, self._layers), None)
         return layer and layer.getHandle()
+
+    @property
+    def agreed_protocol(self) -> bytes:
+        """The protocol on which both ends agreed with TLS (ALPN, RFC 7301); empty if they did not."""
+        connection = self.tls
+        return b"" if connection is None else bytes(connection.get_alpn_proto_negotiated())
 
     # Reading.
 
@@ -121,6 +152,16 @@ class Carrier:
     def reset(self) -> None:
         """Close at once. Unsent bytes are lost."""
         self._layers[0].abortConnection()
+
+    # What only a stream can do.
+
+    def respond(self, status: int, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """Send the head of the answer. Over HTTP/1.1 it is written like everything else."""
+        raise NotImplementedError
+
+    def send_goaway(self) -> None:
+        """Let the connection below serve no new stream, and end with its last one."""
+        raise NotImplementedError
 
     # Lending to the pump.
 
@@ -201,8 +242,10 @@ NO_CARRIER = Carrier(())
 """The carrier of a connection that is not made yet or is lost. It holds nothing."""
 
 
-def carrier_of(transport: ITransport) -> Carrier:
-    """Return the carrier that writes to `transport`."""
+def carrier_of(transport: ITransport | Carrier) -> Carrier:
+    """Return the carrier that writes to `transport`, which may be a carrier itself."""
+    if isinstance(transport, Carrier):
+        return transport
     layers = transports.layers(transport)
     kind = _Socket if transports.is_plain(layers) else _Secure if transports.is_tls(layers) else Carrier
     return kind(layers)

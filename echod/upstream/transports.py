@@ -14,9 +14,10 @@ from contextlib import suppress
 from typing import Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import ISSLTransport, ITransport
+from twisted.internet.interfaces import IProtocol, ISSLTransport, ITransport
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 RECORD_SIZE = 2**14
@@ -54,6 +55,17 @@ def tls_of(layers: Sequence[Any]) -> Any:
         if isinstance(layer, TLSMemoryBIOProtocol):
             return layer
     return None
+
+
+def hand_over(layers: Sequence[Any], protocol: IProtocol) -> None:
+    """Connect `protocol` in place of the protocol that was connected. Twisted has no function for this; Autobahn's
+    WebSocketResource does the same."""
+    top = layers[0]
+    if isinstance(top, ProtocolWrapper):
+        top.wrappedProtocol = protocol
+    else:
+        top.protocol = protocol
+    protocol.makeConnection(top)
 
 
 def unsent(layers: Sequence[Any]) -> int:

@@ -25,6 +25,8 @@ def describe(connection: Snapshot, now: float) -> dict[str, Any]:
         "traced": connection.is_traced,
         "peer": describe_peer(connection.peer),
         "client": connection.client,
+        "http": connection.http,
+        "stream": connection.stream,
         "path": _shown(connection.path),
         "age": round(now - connection.since, 3),
         "state": connection.state,

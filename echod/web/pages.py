@@ -16,6 +16,7 @@ from echod.http import answer
 from echod.http.paths import AUTHORITY_PATH, HEALTH_PATH
 from echod.http.request import PageRequest
 from echod.settings import Settings
+from echod.web import form
 from echod.web.answers import HTML, Answer, Fixed, inline_policy, text
 
 NOT_FOUND = text(
@@ -45,13 +46,13 @@ class Pages:
         `throwaway:` endpoints have to trust, in PEM format; empty if there is none."""
         self._is_healthy = is_healthy
         self._authority = Answer(HTTPStatus.OK, PEM, authority.encode()) if authority else NO_AUTHORITY
-        self._console = console(has_authority=bool(authority)) if settings.has_console else None
+        self._console = console(settings, has_authority=bool(authority)) if settings.has_console else None
 
-    def answer(self, request: PageRequest) -> bytes:
-        """Return the answer, head and body. It closes the connection."""
+    def answer(self, request: PageRequest) -> answer.Answer:
+        """Return the answer, head and body. Over HTTP/1.1 it closes the connection."""
         found = self._find(request)
         fields = [("Connection", "close"), ("Date", formatdate(usegmt=True)), *found.fields]
-        return answer.write(found.status, fields, b"" if request.method == b"HEAD" else found.body)
+        return answer.Answer(found.status, fields, b"" if request.method == b"HEAD" else found.body)
 
     def _find(self, request: PageRequest) -> Answer:
         path = unquote_to_bytes(request.path)
@@ -76,8 +77,8 @@ def health(is_healthy: bool) -> Answer:
     )
 
 
-def console(has_authority: bool = False) -> Fixed:
+def console(settings: Settings, has_authority: bool = False) -> Fixed:
     """Return the console page. It may connect to any WebSocket server, and fetch nothing. With an authority it has a
     link to `/authority.pem`."""
-    page = _CONSOLE.replace(_NO_LINK, _LINK) if has_authority else _CONSOLE
+    page = form.fill(_CONSOLE.replace(_NO_LINK, _LINK) if has_authority else _CONSOLE, settings)
     return Fixed(HTML, page, inline_policy(page, "connect-src ws: wss:", "img-src data:"), *_ISOLATED)

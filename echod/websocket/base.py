@@ -37,6 +37,11 @@ connection_log = Logger("echod.connection")
 NUMBERED = "#{connection}: "
 """The beginning of each of these lines: the connection's number."""
 
+REFUSED = "refused a handshake from {peer}: {why}"
+CLOSING_LINE = "closing {peer}: {code} {reason}"
+"""The two kinds of lines that clients can cause. The lines of HTTP/2 connections, which have no number, count as these
+kinds, so that there are never more."""
+
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -119,6 +124,12 @@ class ConnectionBase(autobahn.ServerProtocol):
     def unregisterProducer(self) -> None:
         """Tell the carrier to pause and resume this connection no longer."""
         self.carrier.unregister()
+
+    def note_head(self, octets: bytes) -> None:
+        """Take the request head, or what there is of it. A traced connection tells of it."""
+
+    def note_answer(self, octets: bytes) -> None:
+        """Take the head of the answer. A traced connection tells of it."""
 
     # The log.
 

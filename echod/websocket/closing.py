@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from echod.core.counts import NO_CLOSE_FRAME, NO_CODE, Closer, Outcome, close_label
 from echod.http.refusals import GOING_AWAY
+from echod.websocket.base import CLOSING_LINE
 from echod.websocket.opening import Opening
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, FINISHED, LEAVING, LINGERING, OPENING, Phase
@@ -40,7 +41,7 @@ class Closing(Opening):
         self.failedByMe = True  # Autobahn asks for it after each frame
         self.note_outcome(Outcome.FAILED)
         if self.in_open_state:
-            self.tell("closing {peer}: {code} {reason}", peer=self.who, code=code, reason=reason)
+            self.tell(CLOSING_LINE, peer=self.who, code=code, reason=reason)
             self.sendCloseFrame(code, reason.encode()[:123])
         self.dropConnection()
 
@@ -76,10 +77,28 @@ class Closing(Opening):
         """Send a Close frame; None: without a code."""
         self.sendCloseFrame(code, reason.encode() or None)
 
+    def onPing(self, payload: bytes) -> None:
+        """Answer a ping, unless the URL asks for something else."""
+        if self.faulty is None or not self.faulty.holds_pong(payload):
+            super().onPing(payload)
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        """Take a Close frame, or keep its reply back if the URL asks for that."""
+        faulty = self.faulty if self.in_open_state else None
+        if faulty is not None and faulty.holds_close(lambda: self._reply_late(code, reasonRaw)):
+            return True
+        return super().onCloseFrame(code, reasonRaw)
+
+    def _reply_late(self, code: int | None, reason: bytes | None) -> None:
+        super().onCloseFrame(code, reason)
+
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         """Send a Close frame. From now on the deadline runs, and the connection is read for the peer's Close frame."""
         if self.faulty is not None:
             self.faulty.flush()
+        if self.report is not None and self.in_open_state:
+            why = f"fails the connection: {code} {(reasonUtf8 or b'').decode(errors='replace')}"
+            self.report.tell("begins the close, and is answered" if isReply else why)
         super().sendCloseFrame(code, reasonUtf8, isReply)
         self.enter(CLOSING)
         self.factory.start_close_deadline(self.whole)
@@ -109,6 +128,10 @@ class Closing(Opening):
         self.ignore_frames()
         self.end(LINGERING)
         self.pause(Pause.FAULT)
+
+    def send_goaway(self) -> None:
+        """Let the HTTP/2 connection below serve no new stream, and end with its last one."""
+        self.carrier.send_goaway()
 
     # The peer's FIN.
 

@@ -80,6 +80,10 @@ class Deflate:
         self._came = self._inflater = self._said = None
         self._enter()
 
+    def forget_sent(self) -> None:
+        """Let no later answer refer to what was sent, because something else was sent, too."""
+        self._compressor = None
+
     # A received message.
 
     def start_decompress_message(self) -> None:

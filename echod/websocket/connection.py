@@ -7,7 +7,7 @@ everything that it shares with other connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -68,6 +68,8 @@ class Connection(Upkeep):
         else:
             receive = _RECEIVERS[self.phase]
             self.act(lambda: receive(self, data))
+        if self.faulty is not None:
+            self.faulty.came(len(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything."""
@@ -77,8 +79,9 @@ class Connection(Upkeep):
         self.forget_what_came()
         self.forget_tasks()
         if self.faulty is not None:
-            self.faulty.stop()
+            self.faulty.lose()
             self.faulty = None
+        self.report = None
         self.factory.lost(self)
         self.carrier = NO_CARRIER
         self.forget()
@@ -160,6 +163,8 @@ class Connection(Upkeep):
             subprotocol=self.subprotocol,
             extensions=self.extensions,
             terms=self.terms,
+            http=self.carrier.http_version,
+            stream=self.carrier.stream_number,
             is_traced=self.is_traced,
         )
 
@@ -172,6 +177,32 @@ class Connection(Upkeep):
         self.act(action)
         if was_paused and not self.is_paused_by_url and not self.has_tasks and self.phase < LINGERING:
             self.take_turn()
+
+    def send_wrong(self, task: Iterator[bytes], size: int) -> None:
+        """Send what need not be frames, as a task that holds `size` bytes."""
+        if self.extension is not None:
+            self.extension.forget_sent()
+        self.do(task, size)
+
+    def pong(self, payload: bytes) -> None:
+        """Send a pong."""
+        self.sendPong(payload or None)
+
+    def await_nothing(self) -> None:
+        """Keep the connection for the time of a stall, whatever it does."""
+        self.factory.stalled(self)
+
+    def cut_off(self) -> None:
+        """End the TCP connection as the URL asks, wherever it is, unless it is at its end already."""
+        if self.faulty is not None and self.phase < LINGERING:
+            self.faulty.cut_off()
+
+    def read_slowly(self, is_paused: bool) -> None:
+        """Stop or resume reading, and process what was read."""
+        if is_paused:
+            self.pause(Pause.RATE)
+        else:
+            self.resume(Pause.RATE)
 
     def pause_for_url(self, is_paused: bool) -> None:
         """Stop or resume reading, because the URL asks for it."""

@@ -13,17 +13,21 @@ from typing import Any, ClassVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IProtocolNegotiationFactory
+from zope.interface import implementer
 
 from echod.core import memory
-from echod.core.budget import Budget
+from echod.core.budget import Budget, Together
 from echod.core.close_deadline import CloseDeadlines
 from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, ServedBy, Sums, close_label
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
+from echod.faults.opening import Failures
 from echod.http import extensions
+from echod.http.answer import Answer
 from echod.http.client_address import place_of
+from echod.http.h2.session import Session
 from echod.http.paths import JSON_PATH
 from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, Refusal
 from echod.http.request import PageRequest, Request
@@ -32,14 +36,17 @@ from echod.lane.codec import Codec
 from echod.lane.door import LEFT, LEFT_LOST, LEFT_TIMED_OUT, LOST, TIMED_OUT
 from echod.lane.leases import Deflating, Lane
 from echod.lane.native import Native, zlib_functions
-from echod.settings import Compression, Settings
+from echod.net.tls.context import HTTP2, PROTOCOL
+from echod.settings import Compression, Http2Mode, Settings
 from echod.upstream import autobahn, tls_sessions
 from echod.websocket import json_echo
 from echod.websocket.connection import Connection
 from echod.websocket.hosting import Hosting
 from echod.websocket.numbers import Numbers
 from echod.websocket.phase import OPENING
+from echod.websocket.sessions import Sessions
 from echod.websocket.snapshot import Snapshot
+from echod.websocket.streamed import Streamed
 from echod.websocket.traced import Traced, Tracing
 
 GROWN_TIME = 1.0
@@ -69,6 +76,7 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
+@implementer(IProtocolNegotiationFactory)
 class EchoFactory(WebSocketServerFactory):
     """Makes a protocol for each connection."""
 
@@ -83,7 +91,7 @@ class EchoFactory(WebSocketServerFactory):
         clock: Any,
         max_connections: int,
         native: Native | None = None,
-        pages: Callable[[PageRequest], bytes] | None = None,
+        pages: Callable[[PageRequest], Answer] | None = None,
     ) -> None:
         """`kind` is the class of a connection, `EchoProtocol`; `clock` is the reactor.
 
@@ -96,9 +104,11 @@ class EchoFactory(WebSocketServerFactory):
         self.pages = pages
         self.guard = HandshakeGuard(settings, has_pages=pages is not None)
         self.protocol = self._with_options(kind)
+        self._streamed = self._with_options(kind, Streamed)
         self.live: dict[Connection, None] = {}
         """The live connections, in the order in which they were accepted."""
         self.numbers = Numbers()
+        self.failures = Failures(settings, clock)
         self.state = State.STARTING
         """Written by the service, until the factory drains."""
         self.counts = Counts()
@@ -121,14 +131,16 @@ class EchoFactory(WebSocketServerFactory):
         self.waiting: Deadlines[Connection] = Deadlines(ticker, settings.full_timeout, Connection.waited_too_long)
         self._stalled: Deadlines[Connection] = Deadlines(ticker, settings.max_stall, Connection.give_up)
         self.turns: Turns[Connection] = Turns(clock, Connection.take_turn)
-        self._shrinking: Turns[Connection] = Turns(clock, self._shrink)
-        self._grown: Deadlines[Connection] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
+        self._shrinking: Turns[Any] = Turns(clock, self._shrink)
+        self._grown: Deadlines[Any] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
         self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
         self._keepalive = Keepalive(ticker, settings.ping_interval, settings.ping_timeout)
         self.tracing = Tracing(settings.log_frames_rate, ticker) if settings.log_frames else None
         """What traced connections share; None without `--log-frames`."""
-        self.budget = Budget(settings.max_buffered, self.live, ticker, self._set_tight, memory.give_back)
-        self.codec = Codec(native, settings.message_limit) if native is not None else None
+        self.sessions = Sessions(self, ticker)
+        holders = Together(self.live, self.sessions.live)
+        self.budget = Budget(settings.max_buffered, holders, ticker, self._set_tight, memory.give_back)
+        self.codec: Codec | None = Codec(native, settings.message_limit) if native is not None else None
         self.lane = self._make_lane(native) if native is not None else None
         self.hosting: Hosting | None = None
         """Where connections begin in the pump; None: nowhere. Set by `begin_hosting`."""
@@ -160,8 +172,9 @@ class EchoFactory(WebSocketServerFactory):
         if self.hosting is not None and is_tight:
             self.hosting.memory_is_tight()
 
-    def _with_options(self, kind: type[Connection]) -> type[Connection]:
-        """Make a subclass of `kind` whose attributes are the protocol options: Autobahn's defaults, and ours."""
+    def _with_options(self, kind: type[Connection], *first: type[Connection]) -> type[Connection]:
+        """Make a subclass of `kind`, and before it `first`, whose attributes are the protocol options: Autobahn's
+        defaults, and ours."""
         options = autobahn.options_of(self) | {
             "maxMessagePayloadSize": self.settings.message_limit,
             "failByDrop": False,
@@ -173,7 +186,7 @@ class EchoFactory(WebSocketServerFactory):
             "closeHandshakeTimeout": 0,
             "autoPingInterval": 0,
         }
-        bases = (Traced, kind) if self.settings.log_frames else (kind,)
+        bases = (*first, Traced, kind) if self.settings.log_frames else (*first, kind)
         return type(kind.__name__, bases, options)
 
     def agree(self, request: Request, asked: Compression | None, may_mirror: bool) -> extensions.Agreement | None:
@@ -184,6 +197,10 @@ class EchoFactory(WebSocketServerFactory):
         chosen = self.settings.compression
         mode = chosen if asked is None or chosen is Compression.OFF else asked
         return extensions.agree(request.extensions, self.settings, mode, may_mirror)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what an endpoint with TLS agrees on (ALPN), the best first."""
+        return [PROTOCOL] if self.settings.http2 is Http2Mode.OFF else [HTTP2, PROTOCOL]
 
     # Connections that begin in the pump.
 
@@ -198,6 +215,7 @@ class EchoFactory(WebSocketServerFactory):
         """The options for which Python has to know of each connection from its beginning."""
         settings = self.settings
         options = {
+            "--fault": settings.fault,
             "--log-messages": settings.log_messages,
             "--log-frames": settings.log_frames,
             "--max-connections-per-address": settings.max_connections_per_address is not None,
@@ -207,12 +225,12 @@ class EchoFactory(WebSocketServerFactory):
     @property
     def count(self) -> int:
         """The number of live connections."""
-        return len(self.live) + (0 if self.hosting is None else self.hosting.count)
+        return len(self.live) + self.sessions.count + (0 if self.hosting is None else self.hosting.count)
 
     @property
     def room(self) -> int:
         """How many connections there may be in addition to those of `live`."""
-        return self.max_connections - len(self.live) + len(self._turned_away)
+        return self.max_connections - len(self.live) - self.sessions.count + len(self._turned_away)
 
     @property
     def _is_over_limit(self) -> bool:
@@ -273,7 +291,7 @@ class EchoFactory(WebSocketServerFactory):
         place = place_of(address)
         if self._addresses[place] >= limit:
             return False
-        self._addresses[place] += 1
+        self.count_place(place, 1)
         connection.place = place
         return True
 
@@ -313,7 +331,7 @@ class EchoFactory(WebSocketServerFactory):
             self._forget_deadlines(connection)
             self._closing.begin(connection)
 
-    def grew(self, connection: Connection) -> None:
+    def grew(self, connection: Connection | Session) -> None:
         """Note that a connection's TLS buffers may have grown. They are freed soon, and the oldest at once if there are
         many."""
         if connection not in self._grown:
@@ -321,34 +339,59 @@ class EchoFactory(WebSocketServerFactory):
             if len(self._grown) > MOST_GROWN:
                 self._shrinking.add(self._grown.pop())
 
-    def shrinks_later(self, connection: Connection) -> None:
+    def shrinks_later(self, connection: Connection | Session) -> None:
         """Note that these buffers are in use, or may soon be in use again."""
         self._grown.add(connection)
 
-    def shrank(self, connection: Connection) -> None:
+    def shrank(self, connection: Connection | Session) -> None:
         """Note that these buffers have been freed."""
         self._grown.discard(connection)
 
-    def _shrink(self, connection: Connection) -> None:
+    def _shrink(self, connection: Connection | Session) -> None:
         connection.shrink()
         if self not in self._trims:  # once a second at most, since the C library looks at all that is free
             self._trims.add(self)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
+        self._count_end(connection)
+        self._forget(connection)
+        if connection.place is not None:
+            self.count_place(connection.place, -1)
+        self.finish_drain_if_empty()
+
+    def _forget(self, connection: Connection) -> None:
         self._grown.discard(connection)
         self.live.pop(connection, None)
         self._turned_away.discard(connection)
         self._unread.discard(connection)
-        self._count_end(connection)
         self.budget.release(connection)
         self._forget_deadlines(connection)
         self._closing.forget(connection)
-        if connection.place is not None:
-            self._addresses[connection.place] -= 1
-            if not self._addresses[connection.place]:
-                del self._addresses[connection.place]
-        self.finish_drain_if_empty()
+
+    def count_place(self, place: str, step: int) -> None:
+        """Count a connection more, or less, for its client's address."""
+        self._addresses[place] += step
+        if not self._addresses[place]:
+            del self._addresses[place]
+
+    # HTTP/2.
+
+    def go_on_over_http2(self, connection: Connection, octets: bytes) -> None:
+        """Serve streams on a connection that has sent HTTP/2's preface, with which `octets` begin."""
+        self._forget(connection)
+        self.sessions.begin_session(connection.carrier, connection.place, octets, connection.hand_over)
+
+    def make_streamed(self) -> Connection:
+        """Make a connection for a stream."""
+        made = self._streamed()
+        made.factory = self
+        return made
+
+    @property
+    def share(self) -> int:
+        """How many bytes each connection may hold while memory is short."""
+        return self.budget.share
 
     def count_guest(self, age: float, code: int) -> None:
         """Count the end of a connection that was answered `age` seconds ago.
@@ -365,6 +408,7 @@ class EchoFactory(WebSocketServerFactory):
         self.counts.outcomes[outcome] += 1
         if connection.is_established:
             self.counts.closes[connection.close_and_closer] += 1
+            self.counts.over_http2 += connection.carrier.is_stream
             self.counts.durations.observe(self.clock.seconds() - connection.since)
 
     def traffic(self) -> dict[str, tuple[Sums, Sums]]:
@@ -399,6 +443,7 @@ class EchoFactory(WebSocketServerFactory):
             self.clock.callLater(timeout / 2, self._close_all, at_once=True),
             self.clock.callLater(timeout, self.abort_all),
         ]
+        self.sessions.drain()
         self._close_all(at_once=False)
         if self.hosting is not None:
             self.hosting.drain()
@@ -421,6 +466,7 @@ class EchoFactory(WebSocketServerFactory):
             self.hosting.abort()
         for connection in list(self.live):
             connection.give_up()
+        self.sessions.abort()
 
     def _finish_drain(self) -> None:
         drained, self._drained = self._drained, None
@@ -432,6 +478,7 @@ class EchoFactory(WebSocketServerFactory):
         self._ticker.stop()
         self.turns.stop()
         self._shrinking.stop()
+        self.sessions.stop()
         self.hosting = None
         if self.lane is not None:
             self._pumped = self.lane.sums

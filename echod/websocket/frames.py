@@ -133,6 +133,16 @@ class FrameReader:
         return short if short < 126 else int.from_bytes(self._head[2 : 4 if short == 126 else 10])
 
     @property
+    def mask(self) -> bytes | None:
+        """The masking key of the present frame; None if it has none, or its header has not come."""
+        return bytes(self._head[-4:]) if self._length >= 0 and self._head[1] & 0x80 else None
+
+    @property
+    def length_bits(self) -> int:
+        """In how many bits the length of the present frame is written: 7, 16 or 64; 0 if its header has not come."""
+        return {126: 16, 127: 64}.get(self._head[1] & 0x7F, 7) if self._length >= 0 else 0
+
+    @property
     def is_complete(self) -> bool:
         """Whether the whole of a frame has come."""
         return self._came == self._length

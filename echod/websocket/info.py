@@ -21,6 +21,7 @@ from typing import Any
 from echod import __version__
 from echod.core.counts import ServedBy
 from echod.faults.query import Faults
+from echod.faults.table import CAPS
 from echod.http.extensions import Terms
 from echod.http.request import Request
 from echod.settings import Compression, Settings
@@ -119,8 +120,10 @@ LIMITS = (
         "max_request_head",
         "compression",
     ),
+    *("http2", "max_streams", "http2_idle"),
     *("ping_interval", "ping_timeout", "handshake_timeout", "close_timeout", "max_close_time", "drain_timeout"),
-    *("max_delay", "max_delayed", "max_handshake_delay", "min_ping", "max_ping", "max_after", "max_stall"),
+    *(cap for cap in CAPS if cap != "max_message_size"),
+    "max_delayed",
 )
 """The settings that are shown: the limits that a client can meet."""
 
@@ -143,6 +146,8 @@ class Facts:
     """What was agreed on for permessage-deflate; None without it."""
     tls: dict[str, str | None] | None
     """`version`, `cipher` and `sni`; None without TLS."""
+    http: dict[str, Any]
+    """`version`; over HTTP/2 also `stream`, its number, and `settings`, which the client has sent."""
     lane: ServedBy
     """What serves ordinary messages."""
     settings: Settings
@@ -164,6 +169,7 @@ def describe(request: Request, facts: Facts) -> bytes:
         "subprotocol": facts.subprotocol,
         "extensions": facts.extensions,
         "compression": describe_compression(facts.terms),
+        "http": facts.http,
         "tls": facts.tls,
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -172,7 +178,7 @@ def describe(request: Request, facts: Facts) -> bytes:
         "limits": limits,
         "faults": {"are_on": settings.has_faults, **_faults(facts)},
     }
-    return json.dumps(told, ensure_ascii=False).encode()
+    return json.dumps(told, ensure_ascii=False, default=bytes.hex).encode()
 
 
 def describe_compression(terms: Terms | None) -> dict[str, str | int | bool]:
@@ -208,4 +214,4 @@ def show_field(name: bytes, value: bytes, cut: int | None = None) -> str:
 def _faults(facts: Facts) -> dict[str, Any]:
     asked = facts.faults
     told = {name: getattr(asked, name.replace("-", "_")) for name in asked.names}
-    return told | ({"seed": facts.seed} if asked.drop else {})
+    return told | ({"seed": facts.seed} if asked.drop or asked.mutate else {})

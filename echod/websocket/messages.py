@@ -17,10 +17,11 @@ from collections.abc import Callable, Generator, Iterator
 from echod.core import log
 from echod.core.printable import describe_message
 from echod.core.turns import STEP
-from echod.faults import stages
+from echod.faults import frames
 from echod.lane.codec import Codec
 from echod.lane.large import Large, Octets
 from echod.websocket import json_echo
+from echod.websocket.frame_report import FrameReport
 from echod.websocket.pauses import Pause
 from echod.websocket.phase import CLOSING, LINGERING
 from echod.websocket.work import Working
@@ -69,6 +70,9 @@ class Messages(Working):
     _transform: Callable[[bytes, int], Generator[bytes, None, bytes]] | None = None
     """Changes a text before it is echoed, as the path asks; None: echo it as it came."""
 
+    report: FrameReport | None = None
+    """Tells the client of its frames, in place of echoes (`/frames`); None: the connection echoes."""
+
     # Bytes arrive.
 
     def receive_frames(self, data: Octets) -> None:
@@ -105,7 +109,8 @@ class Messages(Working):
             self.feed(b"")
         while start < len(data) and not (self.autobahn_is_frozen or self.is_paused_by_url or (start and turns.is_over)):
             end = start + max(self.slice_size, min(PIECE, self._frame_rest(data, start)))
-            self.feed(bytes(data[start:end]))
+            feed = self.feed if self.report is None else self.report.feed
+            feed(bytes(data[start:end]))
             start = end
             if self.phase >= LINGERING:
                 self.forget_unparsed()
@@ -196,7 +201,9 @@ class Messages(Working):
         if self.phase >= CLOSING:
             return
         self._note_received(payload, is_binary)
-        if self._transform is None:
+        if self.report is not None:
+            pass  # its frames are told of
+        elif self._transform is None:
             self.onMessage(payload, is_binary)
         elif is_binary:
             self.fail(1007, "binary is not JSON")
@@ -281,7 +288,7 @@ class Messages(Working):
         self.account.answer = 0 if is_plain else len(octets)  # a plain answer is the payload, which the task holds
         try:
             # Only the first frame says that the message is deflated (RFC 7692 section 6).
-            yield from stages.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
+            yield from frames.in_frames(octets, size, 2 if is_binary else 1, 0 if is_plain else PER_MESSAGE_COMPRESSED)
         finally:
             self.account.answer = 0
         self._note_sent(payload, is_binary)

@@ -7,23 +7,47 @@ from __future__ import annotations
 
 from email.utils import formatdate
 
+from h2.errors import ErrorCodes
+from twisted.internet.interfaces import IProtocol
+
 from echod.core.counts import Outcome, ServedBy
 from echod.core.printable import escape
-from echod.faults import query, stages
+from echod.faults import opening, query, stages
+from echod.http import extensions
+from echod.http.answer import Answer
 from echod.http.client_address import client_address
 from echod.http.extensions import Terms
+from echod.http.h2 import frames
 from echod.http.head_reader import HeadReader
-from echod.http.paths import INFO_PATH
-from echod.http.refusals import ADDRESS_FULL, DAEMON_FULL, NO_ROOM, Refusal, bad_request, render
+from echod.http.paths import FRAMES_PATH, INFO_PATH
+from echod.http.refusals import (
+    ADDRESS_FULL,
+    BAD_HTTP_VERSION,
+    DAEMON_FULL,
+    GOING_AWAY,
+    NO_ROOM,
+    NOT_AS_AGREED,
+    Refusal,
+    bad_request,
+    render,
+)
 from echod.http.request import PageRequest, Request
+from echod.http.upgrade import PREFACE_SIZE, Http2, Verdict
 from echod.lane.large import Octets
+from echod.net.tls.context import HTTP2, PROTOCOL
 from echod.upstream import tls_sessions
+from echod.upstream.carriers import NO_CARRIER
 from echod.websocket import info
+from echod.websocket.base import REFUSED
 from echod.websocket.compression import Deflate
+from echod.websocket.frame_report import FED, FrameReport
 from echod.websocket.lending import Lending
 from echod.websocket.pauses import Pause
-from echod.websocket.phase import OPEN, OPENING
+from echod.websocket.phase import CLOSED, OPEN, OPENING
 from echod.websocket.snapshot import PATH_CUT
+
+_CODES = {GOING_AWAY: ErrorCodes.NO_ERROR, NOT_AS_AGREED: ErrorCodes.PROTOCOL_ERROR}
+"""The codes of GOAWAY for refusals that are not for want of room."""
 
 SMALL_ANSWER = 1024
 """The largest answer to plain HTTP, in bytes, that is sent even while memory is short. A health check's is smaller."""
@@ -34,6 +58,10 @@ class Opening(Lending):
 
     is_established = False
     """Whether the opening handshake was answered with 101."""
+
+    agreed_window = (extensions.FULL_WINDOW_BITS, True)
+    """What was agreed on for permessage-deflate: the server's window in bits, and whether it keeps its context. Only a
+    connection with faults needs to know."""
 
     _head: HeadReader | None = None
     _refusal: Refusal | None = None
@@ -51,7 +79,7 @@ class Opening(Lending):
     def receive_head(self, data: Octets) -> None:
         """Take bytes of the request head, and answer it once it is complete."""
         if self._refusal is not None:
-            self.refuse(self._refusal)
+            self.refuse(self._refusal, is_http2=self.factory.guard.begins_http2(bytes(data[:PREFACE_SIZE])))
             return
         assert self._head is not None
         verdict = self._head.feed(bytes(data))
@@ -62,8 +90,17 @@ class Opening(Lending):
             verdict = NO_ROOM  # nearly every client sends its head in one piece, and of the others there may be many
         head, rest = self._head.head, self._head.rest
         self._forget_head()
+        agreed = self.carrier.agreed_protocol
+        if isinstance(verdict, Http2):
+            if agreed != PROTOCOL:  # without ALPN it is prior knowledge
+                self.factory.go_on_over_http2(self.whole, head + rest)
+                return
+            verdict = BAD_HTTP_VERSION
+        elif agreed == HTTP2:
+            self.refuse(verdict if verdict is NO_ROOM else NOT_AS_AGREED, is_http2=True)
+            return
+        self.answer_request(verdict)
         if isinstance(verdict, Request):
-            self._admit(verdict)
             if self.factory.hosting is not None and self._is_ordinary:
                 assert self._to_send is not None
                 self.factory.hosting.remember(head, b"".join(self._to_send), self.terms)
@@ -71,10 +108,22 @@ class Opening(Lending):
                 self.put_off(rest)
             elif rest:
                 self.receive(rest)
+
+    def answer_request(self, verdict: Verdict) -> None:
+        """Answer a request, now or later."""
+        if isinstance(verdict, Request):
+            self._admit(verdict)
         elif isinstance(verdict, Refusal):
             self.refuse(verdict)
         else:
             self._answer_page(verdict)
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """Let `protocol` go on with the carrier. This connection is over, and is counted nowhere."""
+        carrier, self.carrier = self.carrier, NO_CARRIER
+        self.enter(CLOSED)
+        self.forget()
+        carrier.hand_over(protocol)
 
     @property
     def _is_ordinary(self) -> bool:
@@ -110,6 +159,9 @@ class Opening(Lending):
         settings = self.factory.settings
         try:
             asked = query.parse(request.query, settings)
+            if asked is not query.NONE:
+                query.check_version(asked, self.carrier.http_version)
+                opening.check_lasting(asked, request.query, request.fields)
         except query.FaultError as error:
             self.refuse(bad_request(str(error)))
             return
@@ -124,9 +176,8 @@ class Opening(Lending):
         """Give the connection the faults that its URL asks for, and answer now or later."""
         for name in asked.names:
             self.factory.counts.fault(name)
-        self.faulty = stages.Faulty(
-            asked, self.factory.settings.max_delayed, self.factory.clock, self.whole, self.account
-        )
+        self.faulty = stages.Faulty(asked, self.factory.settings, self.factory.clock, self.whole, self.account)
+        self.carrier = self.faulty.wrap(self.carrier)
         if not asked.handshake_delay:
             self._answer_handshake(request, asked)
             return
@@ -143,19 +194,33 @@ class Opening(Lending):
 
     def _answer_handshake(self, request: Request, asked: query.Faults) -> None:
         """Answer with 101, unless the URL asks for another status."""
-        if self.faulty is not None and self.faulty.faults.status is not None:
-            self.refuse(stages.refusal(self.faulty.faults.status))
-            return
+        if self.faulty is not None:
+            refusal = opening.asked_refusal(asked, request.fields, self.factory.failures)
+            if refusal is not None:
+                self.refuse(refusal)
+                return
         if request.path in self.factory.transforms:
             self._transform = self.factory.transforms[request.path]
+        if request.path == FRAMES_PATH:
+            settings = self.factory.settings
+            self.report = FrameReport(self.whole, settings.log_cut, self.factory.clock.seconds)
+            self.slice_size = FED
         # Mirroring needs echoes that are exactly the received messages: no transformation and no faults.
-        may_mirror = self._transform is None and self.faulty is None
-        agreed = self.factory.agree(request, asked.compression, may_mirror) if request.extensions else None
+        may_mirror = self._transform is None and self.faulty is None and self.report is None
+        may_deflate = bool(request.extensions) and (self.faulty is None or not asked.forbids_deflate)
+        agreed = self.factory.agree(request, asked.compression, may_mirror) if may_deflate else None
+        if agreed is None and self.faulty is not None and asked.needs_deflate:
+            self.refuse(bad_request(f"the parameter {asked.needs_deflate} needs an offer of permessage-deflate"))
+            return
         subprotocol = request.subprotocols[0] if request.subprotocols else None
+        if self.faulty is not None and asked.subprotocol is not None:
+            subprotocol = asked.subprotocol or None
         if agreed is None:
             self.open(request.key, subprotocol, None, {})
         else:
             extension = Deflate(agreed.terms, self.factory.settings, self.account)
+            if self.faulty is not None:
+                self.agreed_window = (extensions.promised_window_bits(agreed.answer), agreed.terms.server_keeps_context)
             self.open(request.key, subprotocol, extension, {"Sec-WebSocket-Extensions": agreed.answer})
         if request.path == INFO_PATH and self.in_open_state:
             self.answer(info.describe(request, self._facts()), False, True)
@@ -171,7 +236,8 @@ class Opening(Lending):
         # own time.
         self.since = self.seen_at if self.faulty is None else self.factory.clock.seconds()
         self.factory.established(self.whole)
-        if self._transform is None and self.faulty is None and not self.factory.settings.tells_each_message:
+        only_echoes = self._transform is None and self.faulty is None and self.report is None
+        if only_echoes and not self.factory.settings.tells_each_message:
             self._codec = self.factory.codec
         self.carrier.register(self)
 
@@ -188,6 +254,7 @@ class Opening(Lending):
             tls=info.describe_tls(self.carrier.tls),
             lane=self._will_be_served_by,
             settings=self.factory.settings,
+            http=self.carrier.describe_http(),
             faults=query.NONE if self.faulty is None else self.faulty.faults,
             seed=None if self.faulty is None else self.faulty.seed,
         )
@@ -221,12 +288,20 @@ class Opening(Lending):
         next."""
         assert self.factory.pages is not None
         answer = self.factory.pages(request)
-        if self.factory.budget.is_tight and len(answer) > SMALL_ANSWER:
+        if self.factory.budget.is_tight and len(answer.octets) > SMALL_ANSWER:
             self.refuse(NO_ROOM)
         else:
             self.note_outcome(Outcome.PAGE)
-            self.sendData(answer)
+            self.respond(answer)
             self.dropConnection()
+
+    def respond(self, answer: Answer) -> None:
+        """Send an answer that does not open a WebSocket."""
+        self.send_answer(answer.octets)
+
+    def send_answer(self, octets: bytes) -> None:
+        """Send an answer of HTTP/1.1, as the URL asks for it."""
+        self.sendData(octets if self.faulty is None else self.faulty.answer(octets))
 
     # Refusals.
 
@@ -238,14 +313,17 @@ class Opening(Lending):
         """
         self._refusal = refusal
 
-    def refuse(self, refusal: Refusal) -> None:
-        """Answer with another status than 101, and close."""
+    def refuse(self, refusal: Refusal, is_http2: bool = False) -> None:
+        """Answer with another status than 101, and close. `is_http2`: answer the preface of HTTP/2, with GOAWAY."""
         self._tell_refusal(f"{refusal.status} {refusal.why}" if refusal.status else refusal.why)
         self.factory.counts.refuse(refusal.status, refusal.why)
         self.note_outcome(Outcome.REFUSED)
         self._forget_head()  # because the close may take long
-        if refusal.status:
-            self.sendData(render(refusal, formatdate(usegmt=True)))
+        if is_http2:
+            code = _CODES.get(refusal, ErrorCodes.ENHANCE_YOUR_CALM)
+            self.sendData(frames.settings({}) + frames.goaway(0, code, refusal.why))
+        elif refusal.status:
+            self.respond(render(refusal, formatdate(usegmt=True)))
         self.dropConnection()
 
     def note_early_end(self, reason: BaseException | None) -> None:
@@ -262,4 +340,4 @@ class Opening(Lending):
         self.note_outcome(Outcome.REFUSED)
 
     def _tell_refusal(self, why: str) -> None:
-        self.tell("refused a handshake from {peer}: {why}", peer=self.who, why=why)
+        self.tell(REFUSED, peer=self.who, why=why)

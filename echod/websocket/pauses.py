@@ -21,9 +21,11 @@ class Pause:
     """The pump reads the connection."""
     FAULT = 16
     """The connection's URL asks for it."""
+    RATE = 32
+    """The connection was read faster than its URL asks for."""
 
 
-_FOREIGN = Pause.BACKLOG | Pause.ROOM | Pause.FAULT
+_FOREIGN = Pause.BACKLOG | Pause.ROOM | Pause.FAULT | Pause.RATE
 """The reasons that are shown to a person. The others are part of echod's ordinary work."""
 
 

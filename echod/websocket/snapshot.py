@@ -49,5 +49,11 @@ class Snapshot:
     terms: Terms | None
     """What was agreed on for permessage-deflate; None without it."""
 
+    http: str = "1.1"
+    """The version of HTTP over which it came."""
+
+    stream: int | None = None
+    """The number of its stream; None over HTTP/1.1."""
+
     is_traced: bool = False
     """Whether its last frames are kept."""

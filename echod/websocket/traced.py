@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,7 +26,7 @@ from echod.core.deadlines import Deadlines, Ticker
 from echod.core.log import UNLIMITED
 from echod.core.printable import escape
 from echod.http.head_reader import HeadReader
-from echod.http.upgrade import HandshakeGuard, Verdict
+from echod.http.upgrade import HandshakeGuard, Http2, Verdict
 from echod.websocket.connection import Connection
 from echod.websocket.frames import Frame, FrameReader, show
 from echod.websocket.info import show_field
@@ -84,10 +85,11 @@ class _TracedHead(HeadReader):
         self._tell = tell
         self._has_told = False
 
-    def feed(self, data: bytes) -> Verdict | None:
-        """Take bytes; tell of the head as soon as there is a verdict."""
+    def feed(self, data: bytes) -> Verdict | Http2 | None:
+        """Take bytes; tell of the head as soon as there is a verdict. HTTP/2's preface is no opening: its streams have
+        openings."""
         verdict = super().feed(data)
-        if verdict is not None:
+        if verdict is not None and verdict is not Http2.PREFACE:
             # A head that is refused before it is whole is told as far as it is known.
             self._has_told = True
             self._tell(self.head or bytes(self._octets).lstrip() or data, False)
@@ -136,12 +138,12 @@ class Traced(Connection):
 
     def await_request(self) -> None:
         """Begin to read a request head."""
-        self._head = _TracedHead(self.factory.guard, self._tell_head)
+        self._head = _TracedHead(self.factory.guard, self.note_head)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes. If the connection is to be refused whatever it asks, nobody else reads them."""
         if self.phase is OPENING and self._refusal is not None:
-            self._tell_head(data, b"\r\n\r\n" not in data)
+            self.note_head(data, b"\r\n\r\n" not in data)
         super().dataReceived(data)
 
     def _forget_head(self) -> None:
@@ -149,7 +151,8 @@ class Traced(Connection):
             self._head.tell_rest()
         super()._forget_head()
 
-    def _tell_head(self, head: bytes, is_incomplete: bool) -> None:
+    def note_head(self, head: bytes, is_incomplete: bool = False) -> None:
+        """Tell of a request head, or of what has come of it."""
         if self._may_tell("opening"):
             first, fields = self._take_apart(head.partition(b"\r\n\r\n")[0], show_field)
             told: dict[str, Any] = {"peer": self.who, "request": first, "fields": fields}
@@ -159,7 +162,8 @@ class Traced(Connection):
                 text += f" (incomplete, {len(head)} octets came)"
             self._tell_event("opening", "opening from {peer}: {head}", told, peer=self.who, head=text)
 
-    def _tell_answer(self, octets: bytes) -> None:
+    def note_answer(self, octets: bytes) -> None:
+        """Tell of the head of the answer."""
         if self._may_tell("answer"):
             first, fields = self._take_apart(octets.partition(b"\r\n\r\n")[0], _show_any_field)
             told = {"status": first, "fields": fields}
@@ -193,7 +197,7 @@ class Traced(Connection):
 
     def _write(self, octets: bytes) -> None:
         if self.phase is OPENING:
-            self._tell_answer(octets)
+            self.note_answer(octets)
         else:
             reader, start = self._sent, 0
             while start < len(octets):
@@ -242,6 +246,11 @@ class Traced(Connection):
         super().fail(code, reason)
 
     # The end.
+
+    def hand_over(self, protocol: IProtocol) -> None:
+        """Let `protocol` go on with the carrier. Its streams are told of, each by itself."""
+        self._tracing.live.pop(self.number, None)
+        super().hand_over(protocol)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget everything, and tell how the connection ended."""

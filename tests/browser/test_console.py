@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
-from dataclasses import fields
+import zlib
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from echod.faults.query import Faults
+from echod.faults.table import ROWS
 from tests.browser.conftest import SCREENSHOTS, open_page
 from tests.daemon import Daemon
 from tests.faults.test_query import RIGHT, WRONG
@@ -126,6 +126,40 @@ def test_the_number_of_a_connection_to_info(browser: Browser, errors: list[str])
         assert "Hello, echo!" in told["frames"][-1]["payload"]
         page.context.close()
     assert not errors
+
+
+def test_the_frames_of_this_browser(page: Page) -> None:
+    expect(page.locator("#frames")).to_be_hidden()
+    field(page, "Path").fill("/frames")
+    connect(page)
+    send(page)
+    row = page.locator("#frame-rows tr").first
+    expect(row).to_contain_text("is a whole message")
+    expect(row).to_contain_text("FIN")
+    # Chromium deflates, and a payload is shown as it is on the wire.
+    inflated = zlib.decompressobj(-15).decompress(bytes.fromhex(row.locator("td").last.inner_text()) + b"\0\0\xff\xff")
+    assert inflated.decode() == field(page, "Text to send").input_value()
+
+
+def test_the_lines_that_repeat_what_was_clicked(page: Page, daemon: Daemon) -> None:
+    field(page, "Close with code close").fill("1001")
+    field(page, "Reason reason").fill("it's over")
+    page.get_by_text("The same in a link, a shell, Python and JavaScript").click()
+    url = f"{daemon.url}/?close=1001&reason=it%27s%20over"
+    expect(page.locator("#again-python")).to_have_text(f"python -m websockets '{url}'")
+    expect(page.locator("#again-javascript")).to_contain_text(f'new WebSocket("{url}")')
+    expect(page.locator("#again-curl")).to_contain_text(f"'{url.replace('ws:', 'http:')}' -H 'Connection: Upgrade'")
+    assert (page.locator("#again-link").get_attribute("href") or "").startswith("./?close=1001&reason=it")
+
+
+def test_several_fields_go_to_the_url_and_back(page: Page) -> None:
+    field(page, "Another field header").fill("X-A: b\nX-C: d")
+    query = urlsplit(field(page, "URL").input_value()).query
+    assert query == "header=X-A%3A%20b&header=X-C%3A%20d"
+    field(page, "URL").fill(field(page, "URL").input_value() + "&bad=masked")
+    expect(field(page, "Another field header")).to_have_value("X-A: b\nX-C: d")
+    expect(field(page, "A wrong frame bad")).to_be_visible()
+    expect(page.locator("#promise")).to_contain_text("answer with the field “X-A: b”, “X-C: d”")
 
 
 @pytest.mark.parametrize("first", ["no JSON", "null", '{"number": "17/../../x"}', '{"number": {}}'])
@@ -393,6 +427,10 @@ def test_a_reset_and_what_the_server_sees(page: Page) -> None:
     expect(status(page)).to_contain_text("Closed: 1006 (no Close frame)")
 
 
+def test_the_page_tells_over_which_http_it_came(page: Page) -> None:
+    expect(page.locator("#came-over")).to_contain_text("This page came over HTTP/1.1.")
+
+
 PARAMETERS = {
     "Delay delay": ("delay", "250ms"),
     "Close with code close": ("close", "4000"),
@@ -411,7 +449,7 @@ PARAMETERS = {
 def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
     for label, (_, value) in PARAMETERS.items():
         field(page, label).fill(value)
-    for label in ("Reset abort", "Stall stall"):
+    for label in ("Reset abort", "End HTTP/2 goaway", "Stall stall"):
         field(page, label).check()
     field(page, "Path").fill("/any")
     url = urlsplit(field(page, "URL").input_value())
@@ -419,6 +457,7 @@ def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
     words = set(url.query.split("&"))
     assert words == {
         "abort",
+        "goaway",
         "stall",
         *(f"{name}={value}" for name, value in PARAMETERS.values() if name != "reason"),
         "reason=so%20long%2C%20%26%20thanks",
@@ -436,8 +475,8 @@ def test_every_parameter_goes_to_the_url_and_back(page: Page) -> None:
 
 
 def test_the_form_has_every_parameter(page: Page) -> None:
-    for parameter in fields(Faults):
-        expect(page.locator(f"#fault-{parameter.name.replace('_', '-')}")).to_have_count(1)
+    for row in ROWS:
+        expect(page.locator(f"#fault-{row.name}")).to_have_count(1)
 
 
 @pytest.mark.parametrize(
@@ -454,9 +493,9 @@ def test_another_compression(page: Page, mode: str, promise: str) -> None:
 
 
 MISTAKES = [
-    ("After this many messages after", "3", "needs a close code"),
-    ("Reason reason", "bye", "needs a close code"),
-    ("Seed seed", "7", "needs a drop"),
+    ("After this many messages after", "3", "needs close"),
+    ("Reason reason", "bye", "needs close"),
+    ("Seed seed", "7", "needs drop"),
     ("Close with code close", "99", "close must be a close code"),
     ("HTTP status status", "x", "status must be a whole number from 300 to 599"),
     ("Delay delay", "soon", "delay must be a duration"),

@@ -96,7 +96,7 @@ def test_other_methods(daemon: Daemon, tmp_path: Path, method: str) -> None:
     assert (reply.status, reply.fields["allow"]) == (405, "GET, HEAD")
 
 
-@pytest.mark.parametrize("path", ["/json", "/info"])
+@pytest.mark.parametrize("path", ["/json", "/info", "/frames"])
 def test_paths_that_are_only_for_websocket(daemon: Daemon, tmp_path: Path, path: str) -> None:
     reply = curl(daemon, tmp_path, path)
     assert (reply.status, reply.fields["upgrade"]) == (426, "websocket")

@@ -39,6 +39,7 @@ def test_every_option_is_in_the_plan() -> None:
             "--subprotocol",
             "b",
             "--compress",
+            "--http2",
             "--insecure",
         ],
         *[
@@ -60,6 +61,7 @@ def test_every_option_is_in_the_plan() -> None:
         subprotocols=("a", "b"),
         fields=(("Authorization", "Basic eDp5"), ("X-Empty", ""), ("X-Tab", "a\tb")),
         offers_compression=True,
+        is_http2=True,
     )
     assert command.parse(arguments) == (plan, True)
 

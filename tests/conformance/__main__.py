@@ -1,5 +1,5 @@
-"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--compression WORD]
-[--lane WORDS] [-- arguments…]``.
+"""The command line: ``python -m tests.conformance [--sections …] [--report DIR] [--jobs N] [--tls] [--behind PROXY]
+[--compression WORD] [--lane WORDS] [-- arguments…]``.
 
 Exit status 0: every result is as required, or the suite is not available, which one line says; 1: a result is not as
 required; 2: wrong usage.
@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.system.proxies import SAMPLES
 from tests.tls import Certificate
 
 from .cases import CASE_COUNT, SelectionError, count_faults, select, share_out
@@ -71,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tls", action="store_true", help="test over TLS, with a temporary certificate [without TLS]")
     parser.add_argument(
+        "--behind",
+        metavar="PROXY",
+        choices=[name for name, sample in SAMPLES.items() if sample.ends_tls],
+        help="test through a proxy with the sample in etc/, which ends TLS: %(choices)s [without a proxy]",
+    )
+    parser.add_argument(
         "--compression", metavar="WORD", help="value of the daemon's --compression [the daemon's default]"
     )
     parser.add_argument(
@@ -96,7 +103,9 @@ def main(words: Sequence[str]) -> int:
     try:
         suite = find_suite()
     except SuiteMissingError as missing:
-        return _say_missing(missing)
+        return _say_missing(str(missing))
+    if options.behind and (why := SAMPLES[options.behind].missing()):
+        return _say_missing(why)
     # A CI system ends a run with SIGTERM. Then run every `finally`, so that no daemon is left behind.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -112,8 +121,8 @@ def main(words: Sequence[str]) -> int:
         return 1
 
 
-def _say_missing(missing: SuiteMissingError) -> int:
-    """Report a missing suite: as skipped, or as a failure if the environment requires every tool."""
+def _say_missing(missing: str) -> int:
+    """Report a missing suite or proxy: as skipped, or as a failure if the environment requires every tool."""
     required = os.environ.get("ECHOD_TEST_REQUIRE") == "all"
     print(f"conformance: {'failed' if required else 'skipped'}: {missing}", file=sys.stderr)
     return 1 if required else 0
@@ -131,11 +140,13 @@ async def _run(suite: Suite, options: argparse.Namespace) -> int:
     report.mkdir(parents=True, exist_ok=True)
     clear(report, AGENT)
     arguments = [*options.arguments, *(["--compression", options.compression] if options.compression else [])]
-    head = _head(suite, ["--tls"] * options.tls + arguments)
+    behind = ["--behind", options.behind] if options.behind else []
+    head = _head(suite, ["--tls"] * options.tls + behind + arguments)
     print(f"{head}\n{len(expected)} of {CASE_COUNT} cases", flush=True)
     began = time.monotonic()
-    certificate = Certificate(report / "localhost.pem").path if options.tls else None
-    setup = Setup(suite, report, arguments, certificate, options.lane)
+    proxy = SAMPLES[options.behind] if options.behind else None
+    certificate = Certificate(report / "localhost.pem") if options.tls or proxy else None
+    setup = Setup(suite, report, arguments, certificate, options.tls, proxy, options.lane)
     outcomes = await run_units(
         share_out(expected), setup, jobs=options.jobs, seconds=options.timeout, say=partial(print, flush=True)
     )

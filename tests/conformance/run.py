@@ -10,18 +10,22 @@ import asyncio
 import json
 import re
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.daemon import Daemon
 from tests.ports import held_port
+from tests.system.proxies import Front
 
 from .judge import Result, read_index
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
+
+    from tests.system.proxies import Sample
+    from tests.tls import Certificate
 
     from .cases import Unit
     from .suite import Suite
@@ -44,16 +48,33 @@ class Setup:
     suite: Suite
     report: Path
     arguments: Sequence[str] = ()  # options of echod; words before an ``echod`` are options of twistd
-    certificate: Path | None = None  # turns TLS on; the file holds the certificate and its key
+    certificate: Certificate | None = None  # for TLS, and for a proxy
+    has_tls: bool = False
+    proxy: Sample | None = None  # the proxy between the suite and each daemon; the proxy ends TLS
     lane: str | None = None  # what a daemon has to say at its start about the express lane
 
     def daemon(self) -> Daemon:
         """Return a daemon that is not started yet. It inherits the environment, so AUTOBAHN_USE_NVX, ECHOD_NATIVE and
         others take effect."""
-        cut = list(self.arguments).index("echod") if "echod" in self.arguments else -1
-        endpoint = f"ssl:0:privateKey={self.certificate}" if self.certificate else "tcp:0"
-        own, options = self.arguments[: max(cut, 0)], self.arguments[cut + 1 :]
+        endpoint = f"ssl:0:privateKey={self.certificate.path}" if self.certificate and self.has_tls else "tcp:0"
+        own, options = self._cut_arguments()
         return Daemon(*options, ports=[f"{endpoint}:interface={HOST}"], program_options=own)
+
+    def front(self) -> Front:
+        """Return the proxy, which is not started yet."""
+        assert self.proxy
+        assert self.certificate
+        return Front(self.proxy, self.certificate)
+
+    def copy_behind(self, front: Front) -> Daemon:
+        """Return a daemon behind the proxy, which is not started yet."""
+        own, options = self._cut_arguments()
+        return front.copy(0, *options, program_options=own)
+
+    def _cut_arguments(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the options of twistd, and those of echod."""
+        cut = list(self.arguments).index("echod") if "echod" in self.arguments else -1
+        return self.arguments[: max(cut, 0)], self.arguments[cut + 1 :]
 
 
 @dataclass(slots=True)
@@ -120,14 +141,14 @@ async def _run_unit(unit: Unit, setup: Setup, deadline: float) -> Outcome:
     outcome = Outcome(unit, setup.report / f"unit-{unit.name}")
     outcome.folder.mkdir(parents=True)
     began = time.monotonic()
-    daemon, scheme = setup.daemon(), "wss" if setup.certificate else "ws"
+    scheme = "wss" if setup.has_tls else "ws"
     try:
-        async with _running(daemon, outcome.folder / "daemon.log"):
-            outcome.lane = lane_of(daemon.log())
+        async with _serving(setup, outcome.folder) as (port, log):
+            outcome.lane = lane_of(log)
             if setup.lane not in (None, outcome.lane):
                 raise SuiteError(f"express lane: {outcome.lane!r} instead of {setup.lane!r}")
             left = deadline - asyncio.get_running_loop().time()
-            outcome.faults += await _run_wstest(setup.suite, outcome.folder, daemon.port, unit.cases, left, scheme)
+            outcome.faults += await _run_wstest(setup.suite, outcome.folder, port, unit.cases, left, scheme)
             outcome.results = _read_results(outcome.folder)
     except (AssertionError, SuiteError) as error:
         outcome.faults.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
@@ -142,19 +163,33 @@ def lane_of(log: str) -> str:
 
 
 @asynccontextmanager
-async def _running(daemon: Daemon, log: Path) -> AsyncIterator[None]:
-    """Run a daemon, and copy its log to a file before the daemon ends. Raise `AssertionError` for a fault of the
-    daemon."""
-    # Not a task: an interrupted run would cancel it, while the thread and the daemon went on.
-    start = asyncio.get_running_loop().run_in_executor(None, daemon.__enter__)
+async def _serving(setup: Setup, folder: Path) -> AsyncIterator[tuple[int, str]]:
+    """Run a daemon, with the proxy in front if there is to be one. Yield the port for the suite, and what the daemon
+    has logged at its start."""
+    async with AsyncExitStack() as stack:
+        front = setup.front() if setup.proxy is not None else None
+        daemon = setup.daemon() if front is None else setup.copy_behind(front)
+        await stack.enter_async_context(_running(daemon, folder / "daemon.log"))
+        port = daemon.port
+        if front is not None:
+            await stack.enter_async_context(_running(front, folder / "proxy.log"))
+            port = front.tls_port if setup.has_tls else front.plain_port
+        yield port, daemon.log()
+
+
+@asynccontextmanager
+async def _running(server: Daemon | Front, log: Path) -> AsyncIterator[None]:
+    """Run a daemon or a proxy, and copy its log to a file before it ends. Raise `AssertionError` for a fault of it."""
+    # Not a task: an interrupted run would cancel it, while the thread and the server went on.
+    start = asyncio.get_running_loop().run_in_executor(None, server.__enter__)
     try:
         await asyncio.shield(start)
         yield
     finally:
         await asyncio.wait([start])
         if start.exception() is None:
-            log.write_text(daemon.log())
-            await asyncio.to_thread(daemon.__exit__, None, None, None)
+            log.write_text(server.log())
+            await asyncio.to_thread(server.__exit__, None, None, None)
 
 
 def _read_results(folder: Path) -> dict[str, Result]:

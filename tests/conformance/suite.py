@@ -31,6 +31,9 @@ VIRTUALENV = "virtualenv==20.21.1"
 # This variable names another folder for the installed suite, for example a cache that outlives the checkout.
 HOME_VARIABLE = "ECHOD_WSTEST_HOME"
 
+# The suite's modes: it tests a server, or clients.
+CLIENT, SERVER = "fuzzingclient", "fuzzingserver"
+
 PROBE_SECONDS = 20
 # For pulling the image or compiling the suite's accelerator over a slow line or on a slow machine.
 INSTALL_SECONDS = 900
@@ -45,7 +48,7 @@ class SuiteMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How to run ``wstest`` once with the ``spec.json`` in a folder."""
+    """How to run ``wstest`` once, with the ``spec.json`` in a folder."""
 
     command: tuple[str, ...]
     outdir: str  # the folder as wstest sees it
@@ -60,8 +63,8 @@ class Suite(Protocol):
     def description(self) -> str:
         """Name and version, for the head of a summary."""
 
-    def invocation(self, folder: Path) -> Invocation:
-        """Return how to run the suite with the ``spec.json`` in a folder."""
+    def invocation(self, folder: Path, mode: str = CLIENT) -> Invocation:
+        """Return how to run the suite in one of its modes, with the ``spec.json`` in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ class InstalledSuite:
     def description(self) -> str:
         return f"autobahntestsuite {VERSION} on CPython 2.7"
 
-    def invocation(self, folder: Path) -> Invocation:
+    def invocation(self, folder: Path, mode: str = CLIENT) -> Invocation:
         # Through the interpreter, because the kernel cuts a long path in the first line of a script.
         wstest = str(self.python.with_name("wstest"))
-        command = (str(self.python), wstest, "-m", "fuzzingclient", "-s", str(folder / "spec.json"))
+        command = (str(self.python), wstest, *_words(mode, str(folder)))
         return Invocation(command, outdir=str(folder), environment=_clean_environment())
 
 
@@ -91,15 +94,20 @@ class ContainedSuite:
     def description(self) -> str:
         return f"{IMAGE} under {Path(self.engine).name}"
 
-    def invocation(self, folder: Path) -> Invocation:
+    def invocation(self, folder: Path, mode: str = CLIENT) -> Invocation:
         name = f"echod-wstest-{uuid.uuid4().hex}"
         # The caller must be able to delete the report. A rootless podman maps the caller's id only with this option.
         owner = "--userns=keep-id" if Path(self.engine).name == "podman" else f"--user={os.getuid()}:{os.getgid()}"
         run = (self.engine, "run", "--rm", f"--name={name}", "--network=host", owner, "--env=PYTHONUNBUFFERED=1")
-        wstest = (f"--volume={folder}:/report", IMAGE, "wstest", "-m", "fuzzingclient", "-s", "/report/spec.json")
+        wstest = (f"--volume={folder}:/report", IMAGE, "wstest", *_words(mode, "/report"))
         return Invocation(
             (*run, *wstest), outdir="/report", environment=dict(os.environ), abort=(self.engine, "kill", name)
         )
+
+
+def _words(mode: str, folder: str) -> tuple[str, ...]:
+    """Return the arguments of wstest. Otherwise its server would also serve pages, on a port that may be taken."""
+    return ("-m", mode, "-s", f"{folder}/spec.json", *(("--webport", "0") if mode == SERVER else ()))
 
 
 def find_suite() -> Suite:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.tools import give_up
+from tests.tools import give_up, needed
 
 from .cases import SECTION_COUNTS
 from .suite import ROOT, SuiteMissingError, find_suite
@@ -59,6 +59,17 @@ def test_sections_1_to_10(tmp_path: Path, nvx: str) -> None:
     assert all((tmp_path / page).is_file() for page in linked)
 
 
+@pytest.mark.parametrize("tls", [[], ["--tls"]], ids=["plain", "tls"])
+def test_behind_a_proxy(tmp_path: Path, tls: list[str]) -> None:
+    """The suite speaks HTTP/1.1 to the proxy, and the proxy HTTP/2 to the daemon."""
+    needed("haproxy")
+    done = conformance(tmp_path, "--behind", "haproxy-http2", *tls, "--sections", "1.1.*", "--", "--log-frames")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("conformance: 8 passed, 0 failed\n")
+    assert "HTTP/2" in (tmp_path / "unit-short" / "daemon.log").read_text()
+    assert ("websocket~ " in (tmp_path / "unit-short" / "proxy.log").read_text()) == bool(tls)
+
+
 @pytest.mark.parametrize("words", [["--", "--no-such-option"], ["--compression", "no-such-word"]])
 def test_a_daemon_that_does_not_start_fails_the_run(tmp_path: Path, words: list[str]) -> None:
     done = conformance(tmp_path, "--sections", "1.1.*", *words)
@@ -69,7 +80,8 @@ def test_a_daemon_that_does_not_start_fails_the_run(tmp_path: Path, words: list[
 
 
 @pytest.mark.parametrize(
-    "words", [["--sections", "11"], ["--sections", "nonsense"], ["--jobs", "0"], ["--no-such-option"]]
+    "words",
+    [["--sections", "11"], ["--sections", "nonsense"], ["--jobs", "0"], ["--behind", "none"], ["--no-such-option"]],
 )
 def test_wrong_usage_is_status_2(tmp_path: Path, words: list[str]) -> None:
     done = conformance(tmp_path, *words)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.daemon import POLL_INTERVAL, Daemon
+from tests.system.proxies import SAMPLES
+from tests.tls import Certificate
 
 from .cases import Unit
 from .run import AGENT, Outcome, Setup, SuiteError, lane_of, list_cases, listed_cases, run_units, specification
-from .suite import Invocation
+from .suite import CLIENT, Invocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +49,8 @@ class ScriptedSuite:
     abort: tuple[str, ...] = ()
     description: str = "a script"
 
-    def invocation(self, folder: Path) -> Invocation:
+    def invocation(self, folder: Path, mode: str = CLIENT) -> Invocation:
+        assert mode == CLIENT
         return Invocation((sys.executable, "-c", WSTEST + self.script), str(folder), dict(os.environ), self.abort)
 
 
@@ -112,16 +115,26 @@ def test_a_container_is_ended_by_its_name(tmp_path: Path) -> None:
 
 
 def test_the_daemons_command_line_is_the_users(tmp_path: Path) -> None:
-    def command(*arguments: str, certificate: Path | None = None) -> list[str]:
-        return Setup(ScriptedSuite(""), tmp_path, arguments, certificate).daemon().command[1:]
+    certificate = Certificate(tmp_path / "here.pem")
+
+    def command(*arguments: str, has_tls: bool = False) -> list[str]:
+        return Setup(ScriptedSuite(""), tmp_path, arguments, certificate, has_tls).daemon().command[1:]
 
     plain = ["--port", "tcp:0:interface=127.0.0.1"]
     assert command() == ["-n", "--pidfile=", "echod", *plain]
     assert command("--compression", "off") == ["-n", "--pidfile=", "echod", *plain, "--compression", "off"]
     words = command("--reactor=asyncio", "echod", "--compression", "off")
     assert words == ["-n", "--pidfile=", "--reactor=asyncio", "echod", *plain, "--compression", "off"]
-    secure = command(certificate=Path("here.pem"))
-    assert secure == ["-n", "--pidfile=", "echod", "--port", "ssl:0:privateKey=here.pem:interface=127.0.0.1"]
+    secure = ["-n", "--pidfile=", "echod", "--port", f"ssl:0:privateKey={certificate.path}:interface=127.0.0.1"]
+    assert command(has_tls=True) == secure
+
+
+def test_a_daemon_behind_a_proxy_has_the_options_of_its_sample(tmp_path: Path) -> None:
+    words, certificate = ["--reactor=asyncio", "echod", "--compression", "off"], Certificate(tmp_path / "here.pem")
+    setup = Setup(ScriptedSuite(""), tmp_path, words, certificate, proxy=SAMPLES["haproxy-http2"])
+    front = setup.front()
+    behind = ["--port", f"tcp:{front.ports[0]}:interface=127.0.0.1", "--trust-proxy", "1", "--compression", "off"]
+    assert setup.copy_behind(front).command[1:] == ["-n", "--pidfile=", "--reactor=asyncio", "echod", *behind]
 
 
 def test_a_daemon_that_ends_by_itself_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from echod.core.counts import KINDS, Closer, Counts, Histogram, Outcome, Sum, Sums, Traffic, close_label
+from echod.http.answer import Answer
 from echod.http.upgrade import HandshakeGuard
 from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory
@@ -204,7 +205,7 @@ def test_ended_as_the_url_asked(factory: EchoFactory, clock: Clock) -> None:
 
 def test_plain_http(clock: Clock) -> None:
     factory = make_factory(clock)
-    factory.pages = lambda _: b"HTTP/1.1 200 OK\r\n\r\n"
+    factory.pages = lambda _: Answer(200, [])
     factory.guard = HandshakeGuard(factory.settings, has_pages=True)
     peer = Peer(factory)
     assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 ")

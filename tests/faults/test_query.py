@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echod.faults.query import NONE, FaultError, Faults, parse
+from echod.faults.query import NONE, FaultError, Faults, names_in, parse
+from echod.faults.table import PARAMETERS, Moment
 from echod.settings import Compression, Settings
 
 SETTINGS = Settings()
@@ -32,6 +33,7 @@ RIGHT: list[tuple[str, dict[str, Any]]] = [
     ("close=1006&after=1", {"close": 1006, "after": 1}),
     ("close=4999&abort", {"close": 4999, "abort": True}),
     ("close=3000&stall=", {"close": 3000, "stall": True}),
+    ("goaway&after=2&close=1001", {"goaway": True, "after": 2, "close": 1001}),
     ("abort&after=1000000", {"abort": True, "after": 1_000_000}),
     ("stall&after=0", {"stall": True}),
     ("status=300", {"status": 300}),
@@ -44,6 +46,24 @@ RIGHT: list[tuple[str, dict[str, Any]]] = [
     ("compression=off&delay=1s", {"compression": Compression.OFF, "delay": 1.0}),
     ("compression=mirror", {"compression": Compression.MIRROR}),
     ("Delay=x&DROP=x", {}),
+    ("accept=twice&without=upgrade&connection=wrong", {"accept": "twice", "without": "upgrade", "connection": "wrong"}),
+    ("subprotocol=", {"subprotocol": ""}),
+    ("extension=a%3B+b%3D1&upgrade=wrong", {"extension": "a; b=1", "upgrade": "wrong"}),
+    ("header=X-A:b&header=X-C:+d%3Ae+", {"header": (("X-A", "b"), ("X-C", "d:e"))}),
+    ("header=Set-Cookie:a%3Db", {"header": (("Set-Cookie", "a=b"),)}),
+    ("status=307&location=%2Fa%3Fb", {"status": 307, "location": "/a?b"}),
+    ("status=404&body=gr%C3%BCn", {"status": 404, "body": "grün"}),
+    ("auth=basic:a:b&body=", {"auth": ("basic", "YTpi"), "body": ""}),
+    ("fail=1000&key=a&status=429", {"fail": 1000, "key": "a", "status": 429}),
+    ("head=junk-before&greeting=&greeting-delay=1s", {"head": "junk-before", "greeting": "", "greeting_delay": 1.0}),
+    ("raw=8aFF&after=1", {"raw": b"\x8a\xff", "after": 1}),
+    ("bad=masked&after=0", {"bad": "masked"}),
+    ("bomb=1GiB", {"bomb": 2**30}),
+    ("slice=1&rate=1KiB&cut=0&read-rate=1", {"slice": 1, "rate": 1024, "cut": 0, "read_rate": 1}),
+    ("pong=no&close-reply=0", {"pong": "no", "close_reply": 0.0}),
+    ("pong=1m&pong-every=100ms", {"pong": 60.0, "pong_every": 0.1}),
+    ("every=1s&count=1&burst=100000&size=1MiB", {"every": 1.0, "count": 1, "burst": 100_000, "size": 2**20}),
+    ("mutate=1&seed=0", {"mutate": 1, "seed": 0}),
 ]
 
 
@@ -78,9 +98,10 @@ WRONG = [
     ("close=1006&abort", "the parameter close can't be 1006 with abort or stall"),
     ("close=1006&stall", "the parameter close can't be 1006 with abort or stall"),
     ("abort=1", "the parameter abort takes no value"),
+    ("goaway=1", "the parameter goaway takes no value"),
     ("stall=true", "the parameter stall takes no value"),
     ("abort&stall", "the parameter abort cannot be combined with stall"),
-    ("after=3", "the parameter after has no effect without close or abort or stall"),
+    ("after=3", "the parameter after has no effect without close or abort or goaway or stall or raw or bad or bomb"),
     ("abort&after=-1", "the parameter after is not a whole number from 0 to 1000000"),
     ("abort&after=1000001", "the parameter after is not a whole number from 0 to 1000000"),
     ("abort&after=", "the parameter after is not a whole number from 0 to 1000000"),
@@ -93,13 +114,43 @@ WRONG = [
     ("drop=1e-1", "the parameter drop is not a number from 0 to 1"),
     ("drop=nan", "the parameter drop is not a number from 0 to 1"),
     ("drop=.", "the parameter drop is not a number from 0 to 1"),
-    ("seed=7", "the parameter seed has no effect without drop"),
+    ("seed=7", "the parameter seed has no effect without drop or mutate"),
     ("drop=1&seed=4294967296", "the parameter seed is not a whole number from 0 to 4294967295"),
     *[
         (f"compression={mode}", "the parameter compression is none of mirror, deflate, off")
         for mode in ("", "on", "Deflate", "deflate+")
     ],
     ("compression=off&compression=off", "the parameter compression is given twice"),
+    ("accept=right", "the parameter accept is none of wrong, missing, twice"),
+    ("subprotocol=a%0D%0Ab", "the parameter subprotocol is not a text without control characters"),
+    ("extension=", "the parameter extension is not 1 to 1024 bytes long (in UTF-8)"),
+    ("header=a", "the parameter header is not NAME:VALUE without control characters, of at most 1024 bytes"),
+    ("header=X-A:b%0Ac", "the parameter header is not NAME:VALUE without control characters, of at most 1024 bytes"),
+    ("header=Content-Length:1", "the parameter header can't be a field that says how long the body is or what it is"),
+    ("&header=X-A:b" * 11, "the parameter header is given more than 10 times"),
+    ("location=/", "the parameter location has no effect without status"),
+    ("location=/&status=404", "the parameter location has no effect without a status of 300 to 399"),
+    ("location=//a&status=302", "the parameter location is not a path on this server, such as /other"),
+    ("location=http://a&status=302", "the parameter location is not a path on this server, such as /other"),
+    ("body=a", "the parameter body has no effect without status or fail or auth"),
+    ("auth=digest:a", "the parameter auth is not basic:USER:PASSWORD or bearer:TOKEN, of at most 1024 bytes"),
+    ("fail=1", "the parameter fail has no effect without key"),
+    ("fail=0&key=a", "the parameter fail is not a whole number from 1 to 1000"),
+    ("key=a", "the parameter key has no effect without fail"),
+    ("greeting-delay=1s", "the parameter greeting-delay has no effect without greeting"),
+    ("raw=", "the parameter raw is not 1 to 4096 bytes in hex, such as 8100"),
+    ("raw=8", "the parameter raw is not 1 to 4096 bytes in hex, such as 8100"),
+    ("bomb=1025MiB", "the parameter bomb is more than 1GiB"),
+    ("bomb=1&bad=rsv1", "the parameter bomb needs permessage-deflate, which another one declines"),
+    ("bad=deflate-window&extension=a", "the parameter bad needs permessage-deflate, which another one declines"),
+    ("slice=0", "the parameter slice is not a whole number from 1 to 65536"),
+    ("rate=0", "the parameter rate is not a size, such as 1000, 64KiB, 16MiB or 1GiB"),
+    ("cut=-1", "the parameter cut is not a whole number from 0 to 1073741824"),
+    ("pong=yes", "the parameter pong is neither no nor a duration, such as 250ms, 5s or 2m"),
+    ("close-reply=61s", "the parameter close-reply is not within 0s and 1m"),
+    ("count=1", "the parameter count has no effect without every"),
+    ("size=1", "the parameter size has no effect without burst"),
+    ("mutate=0", "the parameter mutate is not a whole number from 1 to 1000000"),
     ("drop=1&seed=-1", "the parameter seed is not a whole number from 0 to 4294967295"),
 ]
 
@@ -134,6 +185,36 @@ def test_names_are_spelt_as_in_a_url() -> None:
     assert NONE.names == ()
 
 
+def test_a_value_for_each_parameter() -> None:
+    asked = parse("delay=1s&cut=0", SETTINGS)
+    assert (asked.delay, asked.cut, asked.close, asked.abort, asked.header) == (1.0, 0, None, False, ())
+    with pytest.raises(AttributeError):
+        _ = asked.no_such_parameter
+    assert asked == Faults(cut=0, delay=1.0)
+    assert hash(asked) == hash(Faults(cut=0, delay=1.0))
+    assert asked != "delay=1s&cut=0"
+    assert repr(asked) == "Faults(**{'delay': 1.0, 'cut': 0})"
+    assert list(asked.at(Moment.WIRE)) == [("cut", 0)]
+    assert asked.any_at(Moment.OPENING, Moment.WIRE)
+    assert not asked.any_at(Moment.OPENING, Moment.END)
+
+
+def test_what_every_connection_has() -> None:
+    operators = Settings(fault="close=1001&reason=a&after=2")
+    assert parse("", operators) == Faults(close=1001, reason="a", after=2)
+    assert parse("after=3&token=1", operators) == Faults(close=1001, reason="a", after=3)
+    with pytest.raises(FaultError, match="reason has no effect"):
+        parse("close=1005", operators)
+    headers = Settings(fault="header=X-A:b&header=X-C:d")
+    assert parse("header=X-E:f", headers).header == (("X-E", "f"),)
+    assert parse("close=1000", Settings(fault="delay=1s", has_faults=False)) == NONE
+
+
+def test_names_in_a_query() -> None:
+    assert names_in("") == set()
+    assert names_in("del%61y=1s&token&=&&b+c=d") == {"delay", "token", "", "b c"}
+
+
 def test_another_compression_is_no_fault() -> None:
     assert parse("compression=deflate", SETTINGS).names == ()
 
@@ -157,21 +238,7 @@ def test_what_a_form_encodes_is_read(values: dict[str, Any]) -> None:
     assert {name for name, value in values.items() if name != "token"} >= set(parse(urlencode(values), SETTINGS).names)
 
 
-NAMES = (
-    "delay",
-    "close",
-    "reason",
-    "abort",
-    "stall",
-    "after",
-    "status",
-    "handshake-delay",
-    "fragment",
-    "ping",
-    "drop",
-    "seed",
-    "compression",
-)
+NAMES = tuple(PARAMETERS)
 
 
 @given(st.text(alphabet=string.printable.replace("#", ""), max_size=60), st.sampled_from(sorted(_values)))
@@ -184,4 +251,4 @@ def test_any_query_is_read_or_refused_in_words_of_ours(text: str, name: str) -> 
             names = "|".join(re.escape(name) for name in NAMES)
             assert re.fullmatch(rf"the parameter (?:{names}) [^<>]+", line)
             assert "\n" not in line
-            assert len(line) < 100
+            assert len(line) < 110

@@ -20,7 +20,10 @@ from echod.core import close_deadline
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
 from echod.core.turns import SHARE, STEP
-from echod.faults.stages import LOOK, OVERHEAD, in_frames, refusal
+from echod.faults.ending import LOOK
+from echod.faults.frames import in_frames
+from echod.faults.messages import OVERHEAD
+from echod.faults.opening import refusal
 from echod.http.refusals import render
 from echod.lane.native import Native
 from echod.settings import Compression
@@ -495,7 +498,7 @@ def test_status(clock: Clock, status: int, line: bytes, header: bytes) -> None:
 
 
 def test_304_has_no_body() -> None:
-    assert render(refusal(304), "now") == b"HTTP/1.1 304 Not Modified\r\nDate: now\r\nConnection: close\r\n\r\n"
+    assert render(refusal(304), "now").octets == b"HTTP/1.1 304 Not Modified\r\nDate: now\r\nConnection: close\r\n\r\n"
 
 
 def test_the_handshake_is_answered_late_and_what_comes_before_is_kept(clock: Clock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from echod.http.head_reader import HeadReader
-from echod.http.upgrade import HandshakeGuard, Verdict
+from echod.http.upgrade import HandshakeGuard, Http2, Verdict
 from echod.settings import Settings
 from tests.frames import handshake
 
@@ -12,7 +12,7 @@ PAGES = HandshakeGuard(Settings(), has_pages=True)
 GOOD = handshake("/chat?a=b", "Sec-WebSocket-Protocol: one, two", "Origin: https://example.com")
 
 
-def verdict(octets: bytes, step: int = 0, guard: HandshakeGuard = GUARD) -> Verdict | None:
+def verdict(octets: bytes, step: int = 0, guard: HandshakeGuard = GUARD) -> Verdict | Http2 | None:
     reader = HeadReader(guard)
     result = None
     for start in range(0, len(octets), step or len(octets)):

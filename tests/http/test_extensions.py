@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from echod.http.extensions import Terms, agree
+from echod.http.extensions import FULL_WINDOW_BITS, Terms, agree, promised_window_bits
 from echod.settings import Compression, Settings
 from tests.http.terms import terms
 
@@ -92,3 +92,16 @@ def test_an_invalid_offer_is_declined_and_the_next_one_considered(offer: str) ->
         f"{NAME}; server_max_window_bits=15",
         terms(),
     )
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+def test_what_we_promise_is_in_the_answer(bits: int) -> None:
+    agreed = agree(f"{NAME}; server_max_window_bits={bits}", SETTINGS, DEFLATE, may_mirror=False)
+    assert agreed is not None
+    assert promised_window_bits(agreed.answer) == bits
+
+
+def test_without_a_promise_we_may_use_the_full_window() -> None:
+    agreed = agree(f"{NAME}; client_max_window_bits", SETTINGS, DEFLATE, may_mirror=False)
+    assert agreed is not None
+    assert promised_window_bits(agreed.answer) == FULL_WINDOW_BITS

@@ -9,7 +9,7 @@ from tests.http.heads import GOOD, instead, verdict, without
 
 
 def test_a_refusal_is_an_http_answer() -> None:
-    answer = render(DAEMON_FULL, "Sun, 06 Nov 1994 08:49:37 GMT")
+    answer = render(DAEMON_FULL, "Sun, 06 Nov 1994 08:49:37 GMT").octets
     assert answer == (
         b"HTTP/1.1 503 Service Unavailable\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nConnection: "
         b"close\r\nRetry-After: 5\r\n"
@@ -21,7 +21,7 @@ def test_a_refusal_is_an_http_answer() -> None:
 def test_the_answer_to_plain_http_says_what_this_is() -> None:
     refusal = verdict(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert isinstance(refusal, Refusal)
-    head, body = render(refusal, "now").split(b"\r\n\r\n")
+    head, body = render(refusal, "now").octets.split(b"\r\n\r\n")
     assert b"\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n" in head
     assert body.count(b"\n") == 1
     assert b"ws://" in body
@@ -32,7 +32,7 @@ def test_the_answer_to_plain_http_says_what_this_is() -> None:
 def test_the_answer_to_head_has_no_body() -> None:
     refusal = verdict(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert isinstance(refusal, Refusal)
-    assert render(refusal, "now").endswith(b"\r\n\r\n")
+    assert render(refusal, "now").octets.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_answer_says_why_in_the_words_of_the_log(octets: bytes, why: str, bo
     refusal = verdict(octets)
     assert isinstance(refusal, Refusal)
     assert refusal.why == why
-    assert render(refusal, "now").endswith(f"\r\n\r\n{body}\n".encode())
+    assert render(refusal, "now").octets.endswith(f"\r\n\r\n{body}\n".encode())
 
 
 def test_a_peer_that_does_not_speak_http_gets_no_answer() -> None:
@@ -76,6 +76,6 @@ def test_a_peer_that_does_not_speak_http_gets_no_answer() -> None:
 
 def test_304_has_no_body_nor_its_fields() -> None:
     assert (
-        render(Refusal(304, "as asked for"), "now")
+        render(Refusal(304, "as asked for"), "now").octets
         == b"HTTP/1.1 304 Not Modified\r\nDate: now\r\nConnection: close\r\n\r\n"
     )

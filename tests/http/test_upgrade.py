@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echod.http.refusals import PLAIN_HTTP, Refusal
-from echod.http.request import PageRequest, Request
-from echod.http.upgrade import HandshakeGuard, matches
-from echod.settings import Settings
+from echod.http.refusals import PLAIN_HTTP, TOO_LARGE, TOO_MANY_LINES, Refusal, bad_request
+from echod.http.request import Head, PageRequest, Request
+from echod.http.upgrade import HandshakeGuard, Http2, Verdict, matches
+from echod.settings import Http2Mode, Settings
 from tests.frames import handshake
-from tests.http.heads import GOOD, PAGES, instead, verdict, without
+from tests.http.heads import GOOD, GUARD, PAGES, instead, verdict, without
 
 VERDICTS = [
     # Peers that do not speak HTTP, such as one that sends a TLS hello.
@@ -33,7 +33,7 @@ VERDICTS = [
     (b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n", 400),
     (b"GET /#fragment HTTP/1.1\r\n\r\n", 400),
     (b"GET / HTTP/2.0\r\n\r\n", 505),
-    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    (b"PRI * HTTP/2.0\r\nHost: x\r\n\r\nSM\r\n\r\n", 505),
     (b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
     (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 405),
     (instead(b"Origin", b"X: a\x00b"), 400),
@@ -262,3 +262,56 @@ def test_without_the_console_only_what_programs_ask_for_is_a_page() -> None:
 
 def test_a_handshake_is_judged_the_same_with_pages() -> None:
     assert verdict(GOOD, guard=PAGES) == verdict(GOOD)
+
+
+class TestStreams:
+    """Requests over HTTP/2."""
+
+    def judge(
+        self, method: bytes = b"GET", target: bytes = b"/", protocol: bytes | None = None, **fields: bytes
+    ) -> Verdict:
+        lines = [(name.replace("_", "-").encode(), value) for name, value in {"host": b"x", **fields}.items()]
+        head = Head(method, target, b"2", {name: [value] for name, value in lines if value}, lines)
+        return PAGES.judge_stream(head, protocol, 100, has_body=False)
+
+    def test_a_websocket(self) -> None:
+        found = self.judge(b"CONNECT", b"/a?b", b"WebSocket", sec_websocket_version=b"13")
+        assert isinstance(found, Request)
+        assert (found.path, found.query, found.key) == ("/a", "b", "")
+
+    @pytest.mark.parametrize(("key", "found"), [(b"A" * 22 + b"==", "A" * 22 + "=="), (b"none", ""), (b"A, B", "")])
+    def test_a_key_that_a_proxy_passes_on(self, key: bytes, found: str) -> None:
+        judged = self.judge(b"CONNECT", b"/", b"websocket", sec_websocket_version=b"13", sec_websocket_key=key)
+        assert isinstance(judged, Request)
+        assert judged.key == found
+
+    def test_a_page(self) -> None:
+        assert isinstance(self.judge(origin=b"https://elsewhere.example"), PageRequest)
+        assert isinstance(self.judge(b"HEAD"), PageRequest)
+
+    @pytest.mark.parametrize("host", [b"", b"a b", b"a/b"])
+    @pytest.mark.parametrize("method", [b"GET", b"CONNECT"])
+    def test_a_host_that_is_none(self, method: bytes, host: bytes) -> None:
+        protocol = b"websocket" if method == b"CONNECT" else None
+        if method == b"CONNECT" and not host:
+            host = b"["
+        found = self.judge(method, b"/", protocol, sec_websocket_version=b"13", host=host)
+        assert found == bad_request("the Host header")
+
+    def test_what_is_too_large(self) -> None:
+        head = Head(b"GET", b"/", b"2", {}, [(b"a", b"b")] * 101)
+        assert GUARD.judge_stream(head, None, 16 * 1024, False) == TOO_MANY_LINES
+        assert GUARD.judge_stream(head, None, 16 * 1024 + 1, False) == TOO_LARGE
+
+    def test_no_answer_to_head_has_a_body(self) -> None:
+        found = self.judge(b"HEAD", b"/info")
+        assert isinstance(found, Refusal)
+        assert not found.has_body
+
+
+def test_the_preface_of_http2() -> None:
+    octets = b"PRI * HTTP/2.0\r\n\r\n"
+    assert verdict(octets) is Http2.PREFACE
+    found = verdict(octets, guard=HandshakeGuard(Settings(http2=Http2Mode.OFF)))
+    assert isinstance(found, Refusal)
+    assert found.status == 505

@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from echod import __version__
 from echod.run.report import describe_address, describe_for_client, describe_lane, describe_limits, describe_start
-from echod.settings import Compression, Settings
+from echod.settings import Compression, Http2Mode, Settings
 from tests.fakes import make_factory
 
 
@@ -49,9 +49,9 @@ def test_a_client_on_this_machine_gets_an_address_that_it_can_connect_to(address
 
 def test_what_a_program_is_told_that_waits_for_the_start() -> None:
     port = cast(Any, SimpleNamespace(getHost=lambda: IPv4Address("TCP", "127.0.0.1", 8080)))
-    told = {"urls": ["ws://127.0.0.1:8080"], "admin_urls": [], "authority": "PEM", "pid": os.getpid()}
-    assert describe_start([port], [], "PEM") == {**told, "version": __version__}
-    assert describe_start([], [port], "")["authority"] is None
+    told = {"urls": ["ws://127.0.0.1:8080"], "admin_urls": [], "authority": "PEM", "http2": "off", "pid": os.getpid()}
+    assert describe_start([port], [], "PEM", Http2Mode.OFF) == {**told, "version": __version__}
+    assert describe_start([], [port], "", Http2Mode.ON)["authority"] is None
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,6 @@ def test_the_limits() -> None:
     text = describe_limits(Settings(max_connections_per_address=3), 500)
     assert text.startswith("max-message-size 16MiB, max-buffered 256MiB, ")
     assert ", max-connections 500, max-connections-per-address 3, compression mirror, " in text
+    assert ", http2 on, max-streams 100, " in text
+    assert text.endswith(", http2-idle 1m")
     assert describe_limits(Settings(), 1).count("max-connections-per-address none") == 1

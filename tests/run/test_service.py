@@ -93,9 +93,9 @@ def test_the_health_check_reports_the_drain() -> None:
     assert service.factory is not None
     assert service.factory.pages is not None
     request = PageRequest(b"GET", HEALTH_PATH, {})
-    assert service.factory.pages(request).startswith(b"HTTP/1.1 200 ")
+    assert service.factory.pages(request).status == 200
     service.stopService()
-    assert service.factory.pages(request).startswith(b"HTTP/1.1 503 ")
+    assert service.factory.pages(request).status == 503
 
 
 @pytest_twisted.inlineCallbacks
@@ -315,6 +315,7 @@ def test_the_ready_file_is_there_while_it_serves(certificate: Certificate, tmp_p
         "urls": [f"ws://127.0.0.1:{ports[0]}", f"wss://localhost:{ports[1]}", f"unix:{tmp_path / 'socket'}"],
         "admin_urls": [f"http://127.0.0.1:{ports[2]}"],
         "authority": None,
+        "http2": "on",
         "pid": os.getpid(),
         "version": __version__,
     }
@@ -530,7 +531,7 @@ def test_a_throwaway_certificate_is_left_alone(tmp_path: Path, lines: list[str])
         assert service.factory.certificates() == {}
         assert service.factory.pages is not None
         request = PageRequest(b"GET", AUTHORITY_PATH, {})
-        assert service.factory.pages(request).endswith(authority.issued.authority.encode())
+        assert service.factory.pages(request).body == authority.issued.authority.encode()
         context = ssl.create_default_context(cafile=file)
         client = yield deferToThread(Client, address(lines), context)
         lines.clear()

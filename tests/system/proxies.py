@@ -1,4 +1,5 @@
-"""Debian's HAProxy and nginx with the sample configurations of etc/, in front of real daemons.
+"""Real proxies with the sample configurations of etc/, in front of real daemons: Debian's HAProxy, nginx and nghttpx,
+and Envoy.
 
 A sample is used unchanged except for ports, paths and times. Each value to be replaced must be in the sample.
 
@@ -12,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import Self
 
 from tests.daemon import Daemon, wait_until
 from tests.ports import held_port
+from tests.system import nspawn
 from tests.tls import Certificate
-from tests.tools import give_up, needed
+from tests.tools import find_program, give_up, how_to_get, needed
 
 ETC = Path(__file__).parent.parent.parent / "etc"
 
@@ -30,10 +32,23 @@ NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 """The path of the module in Debian, where it has a package of its own."""
 
 
-def find_tool(name: str) -> str:
+_TOOLS = ETC.parent / ".venv-system" / "bin"
+
+
+def look_for_tool(name: str) -> str | None:
     """Return the path of a tool in requirements.txt, which `make system` installs."""
-    found = shutil.which(name, path=f"{ETC.parent / '.venv-system' / 'bin'}:{os.environ.get('PATH', os.defpath)}")
-    return found or give_up(f"no {name}: make system installs it")
+    return shutil.which(name, path=f"{_TOOLS}:{os.environ.get('PATH', os.defpath)}")
+
+
+def find_tool(name: str) -> str:
+    """Return the path of such a tool, or give up."""
+    return look_for_tool(name) or give_up(f"no {name}: make system installs it")
+
+
+def find_python() -> str:
+    """Return the path of the Python with the packages of requirements.txt. Another Python may lack them, and may be a
+    script that first looks for the real one, which takes long on a busy machine."""
+    return shutil.which("python", path=_TOOLS) or give_up("no environment .venv-system: make system installs it")
 
 
 @dataclass(frozen=True)
@@ -49,33 +64,79 @@ class Sample:
     """Whether the proxy ends clients' TLS; otherwise echod does."""
     times: tuple[str, ...] = ()
     """The lines with the idle timeouts, each of 60 s."""
+    is_over_http2: bool = False
+    """Whether the proxy speaks HTTP/2 to the copies."""
+    tries_again: bool = True
+    """Whether the proxy passes a handshake that a full copy refuses to another copy."""
+    release: str | None = None
+    """The Debian release whose package of the program runs; None: this host's."""
 
     @property
     def is_nginx(self) -> bool:
-        """Whether the sample is for nginx; otherwise it is for HAProxy."""
-        return self.path.parent.name == "nginx"
+        """Whether the sample is for nginx."""
+        return self.program == "nginx"
 
-    def require(self) -> None:
-        """Skip the test, or fail it, if the program is missing."""
-        needed(self.path.parent.name)
+    def missing(self) -> str | None:
+        """Return one line that says which program is missing, and how to get it; None if nothing is missing."""
+        if self.release is not None:
+            return nspawn.missing()
+        if self.program == "envoy":
+            return None if look_for_tool("envoy") else "no envoy: make system installs it"
+        if find_program(self.program) is None:
+            return how_to_get(self.program, _PACKAGES.get(self.program))
         if self.path.name == "stream.conf" and not NGINX_STREAM.exists():
-            give_up("no stream module for nginx: apt-get install --no-install-recommends libnginx-mod-stream")
+            return how_to_get("stream module for nginx", "libnginx-mod-stream")
+        return None
+
+    @property
+    def program(self) -> str:
+        """The proxy's program."""
+        return self.path.parent.name
 
 
 _TCP = "tcp:{port}:interface=127.0.0.1"
 _TLS = "haproxy:tls:{folder}:port={port}:interface=127.0.0.1"
+_TRUST = ("--trust-proxy", "1")
+
+_PACKAGES = {"nghttpx": "nghttp2-proxy"}
+"""Debian's packages, where a name differs from that of the program."""
+
+_ADDRESSES = {"nghttpx": "127.0.0.1,{}", "envoy": "port_value: {}"}
+"""How a sample writes the address of a copy with the port, where that is not `127.0.0.1:{}`."""
 
 SAMPLES = {
-    "haproxy-http": Sample(ETC / "haproxy/http.cfg", _TCP, ("--trust-proxy", "1"), True, ("timeout tunnel 60s",)),
+    "haproxy-http": Sample(ETC / "haproxy/http.cfg", _TCP, _TRUST, True, ("timeout tunnel 60s",)),
+    "haproxy-http2": Sample(ETC / "haproxy/http2.cfg", _TCP, _TRUST, True, ("timeout tunnel 60s",), is_over_http2=True),
+    "haproxy3-http2": Sample(
+        ETC / "haproxy/http2.cfg",
+        _TCP,
+        _TRUST,
+        True,
+        ("timeout tunnel 60s",),
+        is_over_http2=True,
+        release="trixie",
+    ),
     "haproxy-tcp": Sample(ETC / "haproxy/tcp.cfg", _TLS, times=("timeout client 60s", "timeout server 60s")),
     "nginx-http": Sample(
         ETC / "nginx/http.conf",
         _TCP,
-        ("--trust-proxy", "1"),
+        _TRUST,
         True,
         ("proxy_read_timeout 60s", "proxy_send_timeout 60s"),
     ),
     "nginx-stream": Sample(ETC / "nginx/stream.conf", _TLS, times=("proxy_timeout 60s",)),
+    "nghttpx-http2": Sample(
+        ETC / "nghttpx/http2.conf",
+        _TCP,
+        _TRUST,
+        True,
+        ("frontend-read-timeout=60s", "frontend-http2-read-timeout=60s", "backend-read-timeout=60s"),
+        is_over_http2=True,
+        tries_again=False,
+    ),
+    "envoy-http2": Sample(
+        ETC / "envoy/http2.yaml", _TCP, _TRUST, True, ("stream_idle_timeout: 60s",), is_over_http2=True
+    ),
 }
 
 
@@ -93,26 +154,37 @@ class Front:
 
     def __post_init__(self) -> None:
         """Choose the ports, and hold them until the proxy stops."""
-        self.sample.require()
+        if why := self.sample.missing():
+            give_up(why)
         self._holders = ExitStack()
-        self._tls_port, self.plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
+        self.tls_port, self.plain_port, *self.ports = (self._holders.enter_context(held_port()) for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """The URL for clients with TLS."""
-        return f"wss://localhost:{self._tls_port}"
+        return f"wss://localhost:{self.tls_port}"
+
+    @property
+    def tls_address(self) -> tuple[str, int]:
+        """Where that is."""
+        return "127.0.0.1", self.tls_port
+
+    @property
+    def plain_address(self) -> tuple[str, int]:
+        """Where clients without TLS connect; only for a proxy that ends TLS itself."""
+        assert self.sample.ends_tls
+        return "127.0.0.1", self.plain_port
 
     @property
     def plain_url(self) -> str:
-        """The URL for clients without TLS; only for a proxy that ends TLS itself."""
-        assert self.sample.ends_tls
-        return f"ws://localhost:{self.plain_port}"
+        """The URL for these clients."""
+        return f"ws://localhost:{self.plain_address[1]}"
 
-    def copy(self, index: int, *options: str) -> Daemon:
+    def copy(self, index: int, *options: str, program_options: Sequence[str] = ()) -> Daemon:
         """Return the copy for one of the two ports. The caller starts it."""
         below = self.sample.below.format(port=self.ports[index], folder=self.certificate.path.parent)
-        return Daemon(*self.sample.options, *options, ports=[below])
+        return Daemon(*self.sample.options, *options, ports=[below], program_options=program_options)
 
     def log(self) -> str:
         """Return the proxy's log so far."""
@@ -123,7 +195,13 @@ class Front:
         self._folder = tempfile.TemporaryDirectory(prefix="echod-proxy-")
         self.folder = Path(self._folder.name)
         self._log_path = self.folder / "log"
-        command = self._prepare_nginx() if self.sample.is_nginx else self._prepare_haproxy()
+        prepare = {
+            "haproxy": self._prepare_haproxy,
+            "nginx": self._prepare_nginx,
+            "nghttpx": self._prepare_nghttpx,
+            "envoy": self._prepare_envoy,
+        }
+        command = prepare[self.sample.program]()
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -155,14 +233,16 @@ class Front:
 
     def _listens(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, "the proxy ended by itself"
+        status = self._process.poll()
+        assert status is None, f"the proxy ended by itself with {status}"
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._tls_port)) == 0
+            return probe.connect_ex(("127.0.0.1", self.tls_port)) == 0
 
     def _text(self, changes: Mapping[str, str]) -> str:
         text = self.sample.path.read_text()
         times = {line: line.replace("60s", self.idle) for line in self.sample.times}
-        ports = {f"127.0.0.1:{8081 + index}": f"127.0.0.1:{port}" for index, port in enumerate(self.ports)}
+        address = _ADDRESSES.get(self.sample.program, "127.0.0.1:{}")
+        ports = {address.format(8081 + index): address.format(port) for index, port in enumerate(self.ports)}
         for old, new in {**ports, **times, **self.changes, **changes}.items():
             assert old in text, f"{self.sample.path.name} has no {old!r}"
             text = text.replace(old, new)
@@ -171,7 +251,7 @@ class Front:
     def _prepare_haproxy(self) -> list[str]:
         changes = {
             "log /dev/log local0": "log stdout format raw local0",
-            "bind :443": f"bind 127.0.0.1:{self._tls_port}",
+            "bind :443": f"bind 127.0.0.1:{self.tls_port}",
         }
         # As many as the test machine may open.
         changes["maxconn 100000"] = "maxconn 1000"
@@ -181,18 +261,17 @@ class Front:
                 "/etc/haproxy/echod.pem": str(self.certificate.path),
             }
         (self.folder / "haproxy.cfg").write_text(self._text(changes))
-        return [needed("haproxy"), "-f", str(self.folder / "haproxy.cfg")]
+        words = ["-f", str(self.folder / "haproxy.cfg")]
+        if self.sample.release is None:
+            return [needed("haproxy"), *words]
+        root = nspawn.base(self.sample.release, ("haproxy",))
+        binds = [f"--bind-ro={path}" for path in (self.folder, self.certificate.path)]
+        return [*nspawn.command_line(root, "--read-only", *binds, has_network=True), "/usr/sbin/haproxy", *words]
 
     def _prepare_nginx(self) -> list[str]:
-        changes = {"listen 443": f"listen 127.0.0.1:{self._tls_port}"}
+        changes = {"listen 443": f"listen 127.0.0.1:{self.tls_port}"}
         if self.sample.ends_tls:
-            key = self.folder / "key.pem"
-            key.write_bytes(self.certificate.key_pem)
-            changes |= {
-                "listen 80": f"listen 127.0.0.1:{self.plain_port}",
-                "/etc/nginx/echod.pem": str(self.certificate.path),
-                "/etc/nginx/echod.key": str(key),
-            }
+            changes |= {"listen 80": f"listen 127.0.0.1:{self.plain_port}", **self._certificate_and_key()}
         (self.folder / "sample.conf").write_text(self._text(changes))
         include = f"include {self.folder}/sample.conf;"
         places = [
@@ -207,3 +286,27 @@ class Front:
         ]
         (self.folder / "nginx.conf").write_text("\n".join(main) + "\n")
         return [needed("nginx"), "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder), "-e", "stderr"]
+
+    def _prepare_nghttpx(self) -> list[str]:
+        changes = {
+            "frontend=*,443": f"frontend=127.0.0.1,{self.tls_port}",
+            "frontend=*,80": f"frontend=127.0.0.1,{self.plain_port}",
+        }
+        (self.folder / "sample.conf").write_text(self._text({**changes, **self._certificate_and_key()}))
+        return [needed("nghttpx"), f"--conf={self.folder / 'sample.conf'}"]
+
+    def _prepare_envoy(self) -> list[str]:
+        changes = {
+            "address: 0.0.0.0, port_value: 443": f"address: 127.0.0.1, port_value: {self.tls_port}",
+            "address: 0.0.0.0, port_value: 80 ": f"address: 127.0.0.1, port_value: {self.plain_port} ",
+        }
+        (self.folder / "sample.yaml").write_text(self._text({**changes, **self._certificate_and_key()}))
+        options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        return [find_tool("envoy"), "-c", str(self.folder / "sample.yaml"), *options]
+
+    def _certificate_and_key(self) -> dict[str, str]:
+        """Return what replaces a sample's paths of a certificate and its key."""
+        key = self.folder / "key.pem"
+        key.write_bytes(self.certificate.key_pem)
+        place = f"/etc/{self.sample.program}/echod"
+        return {f"{place}.pem": str(self.certificate.path), f"{place}.key": str(key)}

@@ -1,4 +1,4 @@
-"""Behind Debian's HAProxy and nginx with the sample configurations of etc/: requirements for any proxy.
+"""Behind real proxies with the sample configurations of etc/: requirements for any proxy.
 
 Knows clients and messages. Must never know how a proxy is configured.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,28 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import POLL_INTERVAL, Daemon
+from tests.frames import BINARY, CLOSE, Frame, client_frame, close_payload, handshake, server_frame
+from tests.h2_socket import Connection
 from tests.system.proxies import SAMPLES, Front, Sample
 from tests.tls import Certificate
 
 PATIENCE = 60.0
 """Time limit in seconds for each wait."""
 
+OVER_HTTP2 = {name: sample for name, sample in SAMPLES.items() if sample.is_over_http2}
+
 CLIENTS = 40
 """The number of clients during a rolling restart."""
 
 
-def samples(where_tls_ends: bool | None = None) -> pytest.MarkDecorator:
-    """Run a test behind each proxy, or only behind those that end clients' TLS, or only behind the others."""
-    chosen = {name: sample for name, sample in SAMPLES.items() if where_tls_ends in (None, sample.ends_tls)}
+def samples(where_tls_ends: bool | None = None, that_try_again: bool = False) -> pytest.MarkDecorator:
+    """Run a test behind each proxy, or only behind those that end clients' TLS, or only behind the others, or only
+    behind those that pass a handshake on to another copy."""
+    chosen = {
+        name: sample
+        for name, sample in SAMPLES.items()
+        if where_tls_ends in (None, sample.ends_tls) and (sample.tries_again or not that_try_again)
+    }
     return pytest.mark.parametrize("sample", chosen.values(), ids=chosen)
 
 
@@ -98,6 +109,60 @@ def test_the_clients_address(sample: Sample, changes: dict[str, str], certificat
                 echo(client, "and then an echo")
 
 
+@pytest.mark.parametrize("sample", OVER_HTTP2.values(), ids=OVER_HTTP2)
+def test_websockets_over_http2(sample: Sample, certificate: Certificate) -> None:
+    """Clients over HTTP/1.1 and over HTTP/2 become streams of connections to echod."""
+    large = random.Random(7).randbytes(5_000_000)
+    front = Front(sample, certificate)
+    with front.copy(0), front.copy(1), front:
+        with dial(front, "/info", source_address=("127.0.0.5", 0)) as client:
+            told = ask(client)
+            assert told["http"]["version"] == "2"
+            assert told["peer"]["address"] == "127.0.0.5"
+        made = Connection(front.tls_address, is_tls=True)
+        with made.socket:
+            made.until(made.client.says_connect)
+            streams = [made.open("/info"), made.open(), made.open("/?close=4000&after=1")]
+            assert json.loads(made.frame(streams[0]).payload)["http"]["version"] == "2"
+            for payload in (b"hello", large, b""):
+                made.send(streams[1], client_frame(BINARY, payload))
+                assert made.frame(streams[1]) == Frame(BINARY, payload)
+            made.send(streams[2], client_frame(BINARY, b"last"))
+            answer = server_frame(BINARY, b"last") + server_frame(CLOSE, close_payload(4000))
+            made.until(lambda: made.client.bodies[streams[2]] == answer)
+            made.send(streams[2], client_frame(CLOSE, close_payload(4000)))
+            made.until(lambda: streams[2] in made.client.ended | made.client.resets.keys())
+
+
+@pytest.mark.parametrize("name", ["haproxy-http2", "haproxy3-http2"])
+def test_http2_over_tls(name: str, certificate: Certificate) -> None:
+    """The copies have TLS, too, as the sample's comment says."""
+    sample = replace(SAMPLES[name], below=f"ssl:{{port}}:privateKey={certificate.path}:interface=127.0.0.1")
+    secure = f"ssl verify required ca-file {certificate.path} alpn h2 check-alpn h2"
+    front = Front(sample, certificate, changes={" proto h2 ws": f" {secure} ws"})
+    with front.copy(0), front.copy(1), front, dial(front, "/info") as client:
+        told = ask(client)
+        assert told["http"]["version"] == "2"
+        assert told["tls"]["version"] == "TLSv1.3"
+        echo(client, "It works")
+
+
+@pytest.mark.parametrize("sample", OVER_HTTP2.values(), ids=OVER_HTTP2)
+def test_a_client_that_does_not_read_holds_up_no_other(sample: Sample, certificate: Certificate) -> None:
+    """Clients may share a connection between the proxy and echod."""
+    front = Front(sample, certificate)
+    with front.copy(0), front, dial(front) as other, socket.create_connection(front.plain_address, PATIENCE) as slow:
+        slow.sendall(handshake())
+        assert slow.recv(4096).startswith(b"HTTP/1.1 101 ")
+        slow.settimeout(1)
+        # What the proxy and the kernels keep is bounded by their settings, and not by what is sent here.
+        with suppress(TimeoutError):
+            for _ in range(32):
+                slow.sendall(client_frame(BINARY, bytes(1_000_000)))
+        for _ in range(10):
+            echo(other, "not held up")
+
+
 @samples()
 def test_idle_connections(sample: Sample, certificate: Certificate) -> None:
     """Pings keep an idle connection alive through a proxy with a longer timeout. Without pings the proxy ends it."""
@@ -112,7 +177,7 @@ def test_idle_connections(sample: Sample, certificate: Certificate) -> None:
         client.recv(timeout=PATIENCE)
 
 
-@samples(where_tls_ends=True)
+@samples(where_tls_ends=True, that_try_again=True)
 def test_a_copy_that_is_full(sample: Sample, certificate: Certificate) -> None:
     """The proxy passes clients of a full copy on to the other one: no client is refused while there is room."""
     front = Front(sample, certificate)

@@ -43,6 +43,7 @@ def test_a_client_is_served_and_traced() -> None:
         assert connection.end is not None
         assert (connection.end.closer, connection.end.code) == ("client", 1000)
         assert running.urls[:2] == (running.url, running.tls_url)
+        assert running.http2_url == running.tls_url.replace("wss", "https")
         assert len(running.urls) == 3
         with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
             connect(running.urls[2], ssl=context)

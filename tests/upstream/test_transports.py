@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Connection
+from twisted.internet.testing import AccumulatingProtocol, StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.protocols.policies import WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
@@ -288,3 +289,17 @@ def test_plain_sockets_are_told_from_others(lane_bed: Bed) -> None:
     peer = Peer(lane_bed.factory)
     assert not transports.is_plain(transports.layers(peer.transport))
     peer.lose()
+
+
+def test_another_protocol_takes_over() -> None:
+    """Bytes go to the new protocol, with a layer between it and the socket and without one."""
+    for has_layer in (False, True):
+        transport: Any = StringTransport()
+        old, new = AccumulatingProtocol(), AccumulatingProtocol()
+        outer: Any = Wrapping(Factory()).protocol(Wrapping(Factory()), old) if has_layer else old
+        transport.protocol = outer
+        outer.makeConnection(transport)
+        transports.hand_over(transports.layers(cast(Any, old.transport)), new)
+        transport.protocol.dataReceived(b"a")
+        assert (old.data, new.data) == (b"", b"a")
+        assert new.transport is old.transport

@@ -11,6 +11,7 @@ from echod.web.connections import SHOWN, describe, describe_peer
 from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, TEXT, client_frame
+from tests.h2_client import exchange
 
 
 @pytest.fixture
@@ -38,6 +39,8 @@ def test_the_facts_of_a_connection(factory: EchoFactory, clock: Clock) -> None:
         "traced": False,
         "peer": "[2001:db8::1]:1234",
         "client": "10.0.0.1",
+        "http": "1.1",
+        "stream": None,
         "path": "/chat",
         "age": 1.5,
         "state": "open",
@@ -65,6 +68,17 @@ def test_the_states(factory: EchoFactory, clock: Clock) -> None:
     assert [connection["state"] for connection in states] == ["connecting", "open", "closing", "closed"]
     assert [connection["age"] for connection in states] == [0.05] * 4
     assert states[0]["client"] is None
+
+
+def test_a_stream(clock: Clock) -> None:
+    factory = make_factory(clock)
+    made = exchange(clock, factory)
+    made.opened()
+    made.opened("/a")
+    assert [(shown["http"], shown["stream"], shown["path"]) for shown in told(factory)] == [
+        ("2", 1, "/"),
+        ("2", 3, "/a"),
+    ]
 
 
 def test_what_a_client_chose_is_escaped_and_cut(factory: EchoFactory) -> None:

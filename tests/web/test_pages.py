@@ -30,7 +30,7 @@ def ask(
     """Return the answer as Python's own client reads it, and its body."""
     pages = Pages(Settings(has_console=has_console), lambda: is_healthy)
     request = PageRequest(method, path, {name.replace("_", "-").encode(): [value] for name, value in fields.items()})
-    response = HTTPResponse(cast(Any, Octets(pages.answer(request))), method=method.decode())
+    response = HTTPResponse(cast(Any, Octets(pages.answer(request).octets)), method=method.decode())
     response.begin()
     return response, response.read()
 
@@ -69,7 +69,7 @@ def test_missing_pages() -> None:
 
 def test_the_authority() -> None:
     request = PageRequest(b"GET", "/authority.pem", {})
-    octets = Pages(Settings(), lambda: True, "-----BEGIN").answer(request)
+    octets = Pages(Settings(), lambda: True, "-----BEGIN").answer(request).octets
     assert b"\r\nContent-Type: application/pem-certificate-chain\r\n" in octets
     assert octets.endswith(b"\r\n\r\n-----BEGIN")
     response, body = ask("/authority.pem")
@@ -79,7 +79,7 @@ def test_the_authority() -> None:
 
 def test_the_console_links_to_the_authority_if_there_is_one() -> None:
     for authority, is_hidden in (("", True), ("-----BEGIN", False)):
-        octets = Pages(Settings(), lambda: True, authority).answer(PageRequest(b"GET", "/", {}))
+        octets = Pages(Settings(), lambda: True, authority).answer(PageRequest(b"GET", "/", {})).octets
         parser = Elements()
         parser.feed(octets.partition(b"\r\n\r\n")[2].decode())
         (place,) = [attributes for _, attributes in parser.tags if attributes.get("id") == "authority"]
@@ -88,7 +88,7 @@ def test_the_console_links_to_the_authority_if_there_is_one() -> None:
 
 def test_the_octets_of_an_answer() -> None:
     pages = Pages(Settings(), lambda: True)
-    head, _, body = pages.answer(PageRequest(b"GET", "/%68ealthz", {})).partition(b"\r\n\r\n")
+    head, _, body = pages.answer(PageRequest(b"GET", "/%68ealthz", {})).octets.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert re.fullmatch(r"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", lines.pop(2))
     assert (lines, body) == (
@@ -107,7 +107,7 @@ def test_the_octets_of_an_answer() -> None:
 
 def test_a_field_of_several_lines_is_one_list() -> None:
     pages = Pages(Settings(), lambda: True)
-    octets = pages.answer(PageRequest(b"GET", "/", {b"accept-encoding": [b"br", b"gzip;q=0.5"]}))
+    octets = pages.answer(PageRequest(b"GET", "/", {b"accept-encoding": [b"br", b"gzip;q=0.5"]})).octets
     assert b"\r\nContent-Encoding: gzip\r\n" in octets
 
 
@@ -144,11 +144,14 @@ def test_the_page_needs_no_other_file() -> None:
         "link",
         "style",
         "script",
+        "script",
     ]
+    kinds = [attributes.get("type") for tag, attributes in parser.tags if tag == "script"]
+    assert kinds == ["application/json", None], "the first is data, which a browser does not run"
 
 
 def test_the_policy_names_one_script_and_one_style() -> None:
-    policy = dict(console().answer(b"", b"").headers)["Content-Security-Policy"]
+    policy = dict(console(Settings()).answer(b"", b"").headers)["Content-Security-Policy"]
     assert re.search(
         r"script-src 'sha256-[^ ;]+'; style-src 'sha256-[^ ;]+'; connect-src ws: wss:; img-src data:;", policy
     )

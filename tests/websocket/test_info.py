@@ -68,6 +68,7 @@ def test_what_is_told(clock: Clock) -> None:
         "subprotocol": "b",
         "extensions": [],
         "compression": {"mode": "off"},
+        "http": {"version": "1.1"},
         "tls": None,
         "host": socket.gethostname(),
         "process": os.getpid(),

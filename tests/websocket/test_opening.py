@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from h2.errors import ErrorCodes
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -10,7 +11,10 @@ from twisted.python.failure import Failure
 
 from echod.core.counts import Outcome
 from echod.core.deadlines import TICK
+from echod.http.answer import Answer
+from echod.http.h2 import frames
 from echod.http.request import PageRequest
+from echod.upstream.carriers import Carrier
 from echod.websocket.opening import SMALL_ANSWER
 from tests.fakes import Peer, make_factory
 from tests.frames import (
@@ -20,6 +24,7 @@ from tests.frames import (
     handshake,
     server_frame,
 )
+from tests.h2_client import Goaway, Http2Client
 from tests.websocket.peers import TLS_FAULT, opened
 
 
@@ -49,9 +54,14 @@ def test_a_refusal_is_answered_and_the_connection_half_closed(clock: Clock) -> N
 
 def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> None:
     asked: list[PageRequest] = []
-    factory = make_factory(clock, pages=lambda request: asked.append(request) or b"a page", close_timeout=5)  # type: ignore[func-returns-value]
-    peer = Peer(factory)
-    assert peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + handshake()) == b"a page"
+
+    def answer(request: PageRequest) -> Answer:
+        asked.append(request)
+        return Answer(200, [], b"a page")
+
+    peer = Peer(factory := make_factory(clock, pages=answer, close_timeout=5))
+    octets = peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + handshake())
+    assert octets == b"HTTP/1.1 200 OK\r\n\r\na page"
     assert peer.transport.half_closed
     # It is a live connection all the same, and has a deadline; neither a drain nor what comes behind gets another
     # answer.
@@ -68,14 +78,59 @@ def test_plain_http_is_answered_once_and_the_connection_closed(clock: Clock) -> 
     assert len(asked) == 1
 
 
+def goaway_of(octets: bytes) -> Goaway | None:
+    client = Http2Client()
+    client.take(octets)
+    return client.goaway
+
+
+@pytest.mark.parametrize("octets", [handshake(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01", b"no\nhead"])
+def test_something_else_where_http2_was_agreed_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, lines: list[str], octets: bytes
+) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", b"h2")
+    peer = Peer(make_factory(clock))
+    why = "does not speak HTTP/2, on which it agreed with TLS (ALPN)"
+    assert goaway_of(peer.send(octets)) == (0, ErrorCodes.PROTOCOL_ERROR, why)
+    assert peer.transport.half_closed
+    assert lines == [f"#1: refused a handshake from 192.0.2.1: {why}"]
+
+
+def test_a_preface_that_is_cut_while_there_is_no_room(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", b"h2")
+    factory = make_factory(clock)
+    factory.budget.is_tight = True
+    answer = Peer(factory).send(frames.PREFACE[:5])
+    assert goaway_of(answer) == (0, ErrorCodes.ENHANCE_YOUR_CALM, "Too much is buffered")
+
+
+@pytest.mark.parametrize("agreed", [b"", b"h2"])
+def test_the_preface_where_it_may_come(clock: Clock, monkeypatch: pytest.MonkeyPatch, agreed: bytes) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", agreed)
+    factory = make_factory(clock)
+    Peer(factory).send(frames.PREFACE)
+    assert len(factory.sessions.live) == 1
+
+
+def test_the_preface_where_http1_was_agreed_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carrier, "agreed_protocol", b"http/1.1")
+    assert Peer(make_factory(clock)).send(frames.PREFACE).startswith(b"HTTP/1.1 505 ")
+
+
+def test_goaway_needs_http2(clock: Clock) -> None:
+    answer = Peer(make_factory(clock)).send(handshake("/?goaway"))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"Bad request: the parameter goaway has no effect over HTTP/1.1.\n")
+
+
 def test_a_page_is_refused_when_too_much_is_held_but_not_a_health_check(clock: Clock) -> None:
     factory = make_factory(
-        clock, pages=lambda request: b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER + 1)
+        clock, pages=lambda request: Answer(200, [], b"ok" if request.path == "/healthz" else bytes(SMALL_ANSWER))
     )
-    for is_tight, answer in ((False, bytes(SMALL_ANSWER + 1)), (True, b"HTTP/1.1 503 ")):
+    for is_tight, answer in ((False, b"HTTP/1.1 200 "), (True, b"HTTP/1.1 503 ")):
         factory.budget.is_tight = is_tight
         assert Peer(factory).send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").startswith(answer)
-        assert Peer(factory).send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") == b"ok"
+        assert Peer(factory).send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").endswith(b"\r\n\r\nok")
     factory.budget.is_tight = False
 
 

@@ -18,6 +18,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from echod.core.log import FIELDS, LONG_TEXT_SIZE, UNLIMITED, LogFormat, make_observer
+from echod.http.answer import Answer
 from echod.lane.native import Native
 from tests.fakes import Peer, make_factory
 from tests.frames import BINARY, CLOSE, CONTINUATION, DEFLATE, PING, TEXT, client_frame, close_payload, handshake
@@ -221,8 +222,8 @@ def test_a_client_that_leaves_in_the_middle_of_a_frame(made: Bed, told: Told) ->
 def test_what_is_no_websocket(
     clock: Clock, told: Told, octets: bytes, head: str, answer: str | None, outcome: str
 ) -> None:
-    pages = lambda _: b"HTTP/1.1 200 OK\r\nX: y\r\n\r\nbody"  # noqa: E731
-    peer = Peer(make_factory(clock, pages=pages, log_frames=True, max_request_head=1000))
+    pages = Answer(200, [("X", "y")], b"body")
+    peer = Peer(make_factory(clock, pages=lambda _: pages, log_frames=True, max_request_head=1000))
     for place in range(0, len(octets), 900):
         peer.send(octets[place : place + 900])
     peer.lose()

@@ -126,6 +126,11 @@ SITUATIONS: dict[str, tuple[str, list[Step], list[Step]]] = {
         [*[send(client_frame(BINARY, NOISE[: 3 * KIB])) for _ in range(50)], work_until("delayed")],
         [],
     ),
+    "late pongs": (
+        "/?pong=1s",
+        [*[send(client_frame(PING, NOISE[:100]) * 5) for _ in range(40)], work_until("replies")],
+        [],
+    ),
 }
 """What the URL asks for, the steps into the situation, and the steps out of it."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 
 from echod.net.tls.pem import Pem
 from echod.upstream import tls_sessions
@@ -29,6 +30,9 @@ GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
 PROTOCOL = b"http/1.1"
 """The protocol for ALPN (RFC 7301), which browsers offer for `wss://`. Twisted itself answers any offer with the alert
 "internal error"."""
+
+HTTP2 = b"h2"
+"""HTTP/2's name there (RFC 9113 section 3.2)."""
 
 
 def make_context(
@@ -80,15 +84,21 @@ def describe_error(error: Exception) -> str:
     return str(first[0][-1] if isinstance(first, list) and first else error)
 
 
-def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
-    """Choose our protocol. A client that does not offer it gets the alert `no_application_protocol` (RFC 7301 section
-    3.2).
+def _select_protocol(connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    """Choose the first of our protocols that the client offers. A client that offers none of them gets the alert
+    `no_application_protocol` (RFC 7301 section 3.2).
+
+    The factory of the protocol above TLS says which are ours. Twisted leaves its TLS protocol, which leads there, with
+    the connection.
 
     pyOpenSSL lets OpenSSL send that alert if this function raises; the handshake then fails with what was raised.
     """
-    if PROTOCOL not in offered:
-        raise SSL.Error([("SSL routines", "", "no application protocol")])
-    return PROTOCOL
+    factory = getattr(getattr(connection.get_app_data(), "factory", None), "wrappedFactory", None)
+    above = IProtocolNegotiationFactory(factory, None)
+    for protocol in (PROTOCOL,) if above is None else above.acceptableProtocols():
+        if protocol in offered:
+            return bytes(protocol)
+    raise SSL.Error([("SSL routines", "", "no application protocol")])
 
 
 def _ask_for_certificate(context: SSL.Context, clients: Pem) -> None:

@@ -63,6 +63,19 @@ def _closes(factory: EchoFactory) -> Values:
     return {(*kind,): count for kind, count in factory.counts.closes.items()}
 
 
+def _by_http(factory: EchoFactory) -> Values:
+    over_http2 = factory.counts.over_http2
+    return {("1.1",): sum(factory.counts.durations.places) - over_http2, ("2",): over_http2}
+
+
+def _http2_open(factory: EchoFactory) -> Values:
+    return {(): len(factory.sessions.live)}
+
+
+def _http2_errors(factory: EchoFactory) -> Values:
+    return {(code,): count for code, count in factory.counts.http2_errors.items()}
+
+
 def _refusals(factory: EchoFactory) -> Values:
     return {(*kind,): count for kind, count in factory.counts.refusals.items()}
 
@@ -184,6 +197,21 @@ METRICS: Sequence[Declared] = (
         ("code", "by"),
         "Established connections that have ended, by close code and by who closed first.",
         _closes,
+    ),
+    Declared(
+        "echod_connections_by_http_total",
+        "counter",
+        ("http",),
+        "Established connections that have ended, by the HTTP version of their opening handshake.",
+        _by_http,
+    ),
+    Declared("echod_http2_connections_open", "gauge", (), "HTTP/2 connections, with and without streams.", _http2_open),
+    Declared(
+        "echod_http2_errors_total",
+        "counter",
+        ("code",),
+        "HTTP/2 connections that were ended because of what the client did, by error code.",
+        _http2_errors,
     ),
     Declared(
         "echod_handshakes_refused_total",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from OpenSSL import SSL
 
 from echod.net.tls.context import PROTOCOL
+from echod.settings import Http2Mode
 from echod.upstream.tls_sessions import tls_fault
+from tests.fakes import make_factory
 from tests.net.tls.certificates import certificates_of
 from tests.tls import Certificate, Client
 
@@ -78,6 +81,24 @@ class TestClients:
 def test_the_protocol(certificate: Certificate, offered: list[bytes] | None, chosen: bytes) -> None:
     client = Client(certificates_of(f"ssl:0:privateKey={certificate.path}"), protocols=offered).shake_hands()
     assert client.connection.get_alpn_proto_negotiated() == chosen
+
+
+@pytest.mark.parametrize(
+    ("mode", "offered", "chosen"),
+    [
+        (Http2Mode.ON, [b"http/1.1", b"h2"], b"h2"),
+        (Http2Mode.NO_WEBSOCKET, [b"h2"], b"h2"),
+        (Http2Mode.ON, [b"http/1.1"], b"http/1.1"),
+        (Http2Mode.OFF, [b"h2", b"http/1.1"], b"http/1.1"),
+        (Http2Mode.OFF, None, b""),
+    ],
+)
+def test_the_factory_above_says_which_protocols_there_are(
+    certificate: Certificate, mode: Http2Mode, offered: list[bytes] | None, chosen: bytes
+) -> None:
+    protocol = SimpleNamespace(factory=SimpleNamespace(wrappedFactory=make_factory(http2=mode)))
+    client = Client(certificates_of(f"ssl:0:privateKey={certificate.path}"), None, protocol, protocols=offered)
+    assert client.shake_hands().connection.get_alpn_proto_negotiated() == chosen
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])

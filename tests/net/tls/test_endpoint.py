@@ -245,7 +245,7 @@ def test_a_client_without_a_common_protocol_is_told(prefix: str, certificate: Ce
 
 def fail_over_protocol(port: int, header: bytes, certificate: Certificate) -> str:
     context = certificate.client()
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["imap"])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
         plain.sendall(header)
         with pytest.raises(ssl.SSLError) as error:

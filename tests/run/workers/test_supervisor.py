@@ -41,7 +41,8 @@ def test_ready_when_all_serve(tmp_path: Path, lines: list[str], monkeypatch: pyt
         assert manager.recv(4096).decode() == "READY=1\nSTATUS=connections: 0 of at most 5, workers: 2 of 2"
         assert "workers: 100, 101" in lines
         assert "max-connections 2," in lines[-1]
-        assert lines[-1].endswith(", drain-timeout 5s, for each of 2 workers")
+        assert ", drain-timeout 5s, " in lines[-1]
+        assert lines[-1].endswith(", for each of 2 workers")
         started.reactor.advance(1)
         assert started.service._describe_status() == "connections: 2 of at most 5, workers: 2 of 2"
         second.serve(2)

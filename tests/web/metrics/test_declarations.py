@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
+from twisted.internet.task import Clock
 
 from echod.web.metrics.collect import read_all
 from echod.web.metrics.declarations import METRICS
 from echod.web.metrics.exposition import make_registry
 from echod.websocket.factory import EchoFactory
 from tests import metrics_text
+from tests.fakes import Peer, make_factory
+from tests.frames import CLOSE, client_frame, close_payload
+from tests.h2_client import exchange
 from tests.test_readme import rows
 from tests.web.metrics.daemon import used_factory
 
@@ -68,6 +72,22 @@ def test_every_number_is_reported(factory: EchoFactory) -> None:
     assert found["process_open_fds"] > 0
     (build,) = (name for name in found if name.startswith("echod_build_info"))
     assert 'version="' in build
+
+
+def test_http2() -> None:
+    clock = Clock()
+    factory = make_factory(clock)
+    made, other = exchange(clock, factory), exchange(clock, factory)
+    number = made.opened()
+    made.echo(number, client_frame(CLOSE, close_payload(1000)))
+    Peer(factory).open()
+    other.session.dataReceived(b"\xff\xff\xff\0\0\0\0\0\0")
+    found = samples(factory)
+    assert found["echod_http2_connections_open"] == 2
+    assert found["echod_connections_open"] == 3, "one over HTTP/1.1, and two HTTP/2 connections without a WebSocket"
+    assert found['echod_connections_by_http_total{http="1.1"}'] == 0
+    assert found['echod_connections_by_http_total{http="2"}'] == 1
+    assert found['echod_http2_errors_total{code="FRAME_SIZE_ERROR"}'] == 1
 
 
 def test_a_close_is_counted(factory: EchoFactory) -> None:

@@ -1,0 +1,98 @@
+"""What the server sends of its own accord, and that it stops."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from echod.faults.own import BURST_PAUSE, BURST_SIZE
+from echod.websocket.pauses import Pausing
+from tests.fakes import assert_freed_at_once
+from tests.faults.peers import come, opened
+from tests.frames import CLOSE, PONG, TEXT, Frame, client_frame, close_payload, handshake
+
+
+def numbered(*numbers: int) -> list[Frame]:
+    return [Frame(TEXT, str(number).encode()) for number in numbers]
+
+
+def test_a_greeting_comes_with_the_answer_or_later(clock: Clock) -> None:
+    assert come(opened(clock, "greeting=gr%C3%BCn")) == [Frame(TEXT, "grün".encode())]
+    peer = opened(clock, "greeting=tea&greeting-delay=1s")
+    assert come(peer) == []
+    clock.advance(1)
+    assert come(peer) == [Frame(TEXT, b"tea")]
+
+
+def test_a_greeting_that_is_too_late_is_not_sent(clock: Clock) -> None:
+    peer = opened(clock, "greeting=tea&greeting-delay=1s")
+    peer.protocol.go_away(at_once=True)
+    assert [frame.opcode for frame in come(peer)] == [CLOSE]
+    clock.advance(1)
+    assert come(peer) == []
+
+
+def test_pongs(clock: Clock) -> None:
+    peer = opened(clock, "pong-every=1s")
+    clock.pump([1, 1])
+    assert come(peer) == [Frame(PONG, b"")] * 2
+    peer.protocol.go_away(at_once=True)
+    peer.take()
+    clock.pump([1, 1])
+    assert come(peer) == []
+
+
+def test_numbered_messages(clock: Clock) -> None:
+    peer = opened(clock, "every=1s&count=3")
+    clock.pump([1] * 5)
+    assert come(peer) == numbered(1, 2, 3)
+    peer = opened(clock, "every=1s")
+    clock.pump([1] * 5)
+    assert come(peer) == numbered(1, 2, 3, 4, 5)
+    peer.protocol.go_away(at_once=True)
+    peer.take()
+    clock.pump([1, 1])
+    assert come(peer) == []
+
+
+def test_numbered_messages_wait_for_a_client_that_does_not_read(clock: Clock) -> None:
+    peer = opened(clock, "every=1s")
+    peer.protocol.pauseProducing()
+    clock.pump([1] * 5)
+    assert come(peer) == []
+    peer.protocol.resumeProducing()
+    clock.advance(1)
+    assert come(peer) == numbered(1)
+
+
+def test_a_burst(clock: Clock) -> None:
+    sizes = [len(frame.payload) for frame in come(opened(clock, "burst=3"))]
+    assert sizes == [BURST_SIZE] * 3
+    assert [frame.payload for frame in come(opened(clock, "burst=2&size=3"))] == [b"1 x", b"2 x"]
+
+
+def test_a_burst_waits_for_a_client_that_does_not_read(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pausing, "is_backlogged", True)
+    peer = opened(clock, "burst=2&size=1")
+    assert come(peer) == []
+    clock.advance(BURST_PAUSE)
+    assert come(peer) == []
+    monkeypatch.undo()
+    clock.advance(BURST_PAUSE)
+    assert [frame.payload for frame in come(peer)] == [b"1", b"2"]
+
+
+def test_nothing_of_it_counts_for_after(clock: Clock) -> None:
+    peer = opened(clock, "burst=2&size=1&every=1s&greeting=tea&close=4000&after=1")
+    clock.advance(1)
+    assert len(come(peer)) == 4
+    assert [frame.opcode for frame in peer.frames(client_frame(TEXT, b"a"))] == [TEXT, CLOSE]
+
+
+@pytest.mark.parametrize(
+    "query", ["every=1s", "pong-every=1s", "burst=1000&size=64KiB", "greeting=a&greeting-delay=1s"]
+)
+def test_a_lost_connection_is_freed_at_once(clock: Clock, query: str) -> None:
+    assert_freed_at_once(
+        clock, lambda peer: peer.send(handshake(f"/?{query}") + client_frame(CLOSE, close_payload(1000)))
+    )
