@@ -28,7 +28,6 @@ TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 TEXT = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]*"
 """The pattern of a text without control characters, of which a CR or LF could split an answer."""
 
-
 PATH = r"/(?![/\\])[\u0021-\u005b\u005d-\u007e]*"
 """The pattern of a path. What begins with `//` names another server, and browsers take a backslash for a slash."""
 

@@ -169,9 +169,7 @@ OPENING = (
     Parameter(
         "location",
         "Redirect to",
-        kinds.Pattern(
-            "a path on this server, such as /other", r"/(?![/\\])[\u0021-\u005b\u005d-\u007e]*", "max_fault_text"
-        ),
+        kinds.Pattern("a path on this server, such as /other", kinds.PATH, "max_fault_text"),
         Moment.OPENING,
         "A status of 300 to 399 redirects to this path on this server.",
         "May follow the redirect. A browser fails the connection.",
