@@ -52,7 +52,8 @@ class Extension(Protocol):
 
 
 class ServerProtocol(WebSocketServerProtocol):
-    """Autobahn's server protocol with one way out: every failure and every drop comes through `fail` or `drop`."""
+    """Autobahn's server protocol with one way out: every failure and every drop comes through `fail` or `drop`, and
+    every answer of HTTP/1.1 through `send_answer`."""
 
     # Autobahn would copy some thirty options into each connection and format them for a debug line: three quarters of
     # the cost of a connection. `options_of` makes the options attributes of the class instead.
@@ -130,7 +131,7 @@ class ServerProtocol(WebSocketServerProtocol):
 
     def send_answer(self, octets: bytes) -> None:
         """Send an answer of HTTP/1.1."""
-        self.sendData(octets)
+        raise NotImplementedError
 
     def accept_value(self, key: str) -> str:
         """Return the value of Sec-WebSocket-Accept that answers a key (RFC 6455 section 4.2.2)."""

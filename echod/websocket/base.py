@@ -5,8 +5,8 @@ The parts are a chain of classes, each in a file of its own, and each adds what 
     base ← pauses ← work ← messages ← lending ← opening ← closing ← upkeep ← connection ← echo.EchoProtocol
 
 A part uses what stands to its left. Four methods stand further right and are declared here, because parts need them:
-`receive`, `act` and `perform` of `connection`, and `give_up` of `closing`. Autobahn declares two others, which are
-written in `closing`, too: `fail`, and `drop`, which `dropConnection` calls.
+`receive`, `act` and `perform` of `connection`, and `give_up` of `closing`. upstream/autobahn.py declares three others:
+`send_answer`, which is written in `opening`, and `fail` and `drop`, which are written in `closing`.
 """
 
 from __future__ import annotations
