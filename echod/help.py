@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -46,6 +47,12 @@ examples:
 """
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # argparse breaks names such as `max-bomb` in two.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 def make_parser(
     command: str, docs: Mapping[str, str], flags: Iterable[str], short: Mapping[str, str]
 ) -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
@@ -59,7 +66,7 @@ def make_parser(
         add_help=False,
         description="A WebSocket echo daemon: it sends every message back as it came.",
         epilog=NOTES.format(command=command),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     actions = {}
     for title, names in GROUPS.items():

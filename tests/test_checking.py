@@ -123,6 +123,8 @@ def test_a_daemon_with_a_certificate(certificate: Certificate) -> None:
         assert (status, out.startswith("CRITICAL - TLS: the certificate is self-signed")) == (2, True), out
         status, out = check(url, "--insecure")
         assert (status, "\nTLS: TLSv1.3, " in out) == (0, True), out
+        status, out = check(url, "--insecure", "--http2")
+        assert (status, "\nTLS: TLSv1.3, " in out) == (0, True), out
         status, out = check(url, SSL_CERT_FILE=str(path))
         assert status == 0, out
         status, out = check(url.replace("localhost", "127.0.0.1"), SSL_CERT_FILE=str(path))

@@ -30,10 +30,11 @@ def test_the_help_is_in_groups() -> None:
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
-def test_no_line_is_wider_than_the_terminal(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_fit_the_terminal_and_break_no_name(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     lines = str(ServeOptions()).splitlines()
     assert max(map(len, lines)) <= int(columns)
+    assert not [line for line in lines if line.endswith("-")]
     assert lines[0] == "Usage: echod serve [options]"
 
 

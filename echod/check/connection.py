@@ -267,7 +267,7 @@ class Connection:
 
     def _seen_in_answer(self) -> list[str]:
         assert self._answer is not None
-        hint = self._answer.hint()
+        hint = self._answer.hint(self._plan.is_http2)
         return [*self._answer.describe(), f"perhaps: {hint}" if hint else ""]
 
     def _loss(self, reason: Failure) -> Fault:

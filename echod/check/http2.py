@@ -147,7 +147,7 @@ class Tunnel:
         if code or not 0 < self._stream <= last & MAX_STREAM:
             self._fail(told)
         else:
-            self._listener.noted(told)
+            self._listener.noted(f"{told}, last stream {last & MAX_STREAM}")
 
     def _handle(self, event: Event) -> None:
         match event:

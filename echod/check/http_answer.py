@@ -31,6 +31,9 @@ _INTERIM = re.compile(rb"HTTP/1\.[0-9] 1(?!01)[0-9][0-9][ \r]")
 _TLS_WANTED = re.compile("HTTPS|SSL|TLS")
 """nginx, Apache, Go and Envoy answer plain HTTP with a 400 that has one of these words, if they expect TLS."""
 
+_REASON = "Bad request: "
+"""echod's own answer with 400 begins with this, and goes on with what is wrong."""
+
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 
 # The first bytes of a TLS record with an alert (RFC 8446 sections 5.1 and 6). A TLS server sends it in answer to plain
@@ -78,8 +81,8 @@ class Answer:
         body = [f"body: {self.first_line}"] if self.first_line else []
         return [*(f"{name}: {value}" for name, value in fields if value), *body]
 
-    def hint(self) -> str:
-        """Return the likely reason of a refusal; empty if there is nothing to say beyond the status."""
+    def hint(self, is_http2: bool = False) -> str:
+        """Return the likely reason of a refusal; empty if there is nothing to say beyond the answer itself."""
         who = ", ".join(filter(None, (self.values("server"), self.values("via"))))
         by = f" ({who} answered)" if who else ""
         match self.status:
@@ -87,6 +90,10 @@ class Answer:
                 why = "a proxy in between may have dropped Upgrade and Connection from the answer"
             case 400 if _TLS_WANTED.search(self.first_line):
                 why = "the server speaks TLS on this port; then it is wss://"
+            case 400 if self.first_line.startswith(_REASON):
+                return ""
+            case 400 | 404 | 405 | 426 | 501 if is_http2:
+                why = "this is not a WebSocket address"
             case 200 | 400 | 404 | 405 | 426:
                 why = "this is not a WebSocket address, or a proxy in between does not pass on Upgrade and Connection"
             case 301 | 302 | 303 | 307 | 308:

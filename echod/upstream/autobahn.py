@@ -286,6 +286,11 @@ class ClientProtocol(WebSocketClientProtocol):
             data = head.decode("ascii", errors="replace").encode("ascii", errors="replace") + end + rest
         self._dataReceived(data)
 
+    def _onOpen(self) -> None:
+        # Autobahn's own looks up an identifier of the TLS session, which nobody asks for here. It raises an exception
+        # if the client's transport is something else on TLS, such as HTTP/2.
+        self.onOpen()
+
     @property
     def why(self) -> str:
         """Why Autobahn failed the connection; empty if the server ended it."""

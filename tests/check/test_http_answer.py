@@ -150,3 +150,13 @@ def test_hints(status: str, fields: list[str], hint: str) -> None:
     got = answer(status, *fields).hint()
     assert re.search(hint, got)
     assert bool(got) == bool(hint)
+
+
+def test_a_hint_over_http2_names_no_field_of_http1() -> None:
+    got = answer("405 Method Not Allowed", "Server: nginx")
+    assert got.hint(is_http2=True) == "this is not a WebSocket address (nginx answered)"
+
+
+def test_there_is_no_hint_beside_echods_own_words() -> None:
+    got = answer("400 Bad Request", body=b"Bad request: the parameter goaway has no effect over HTTP/1.1.\n")
+    assert got.hint() == got.hint(is_http2=True) == ""

@@ -346,8 +346,15 @@ class TestAutobahnsClient:
             "sendData": ["self", "data", "sync", "chopsize"],
             "_dataReceived": ["self", "data"],
             "onCloseFrame": ["self", "code", "reasonRaw"],
+            "_onOpen": ["self"],
         }.items():
             assert list(inspect.signature(getattr(WebSocketClientProtocol, name)).parameters) == parameters
+
+    def test_tls_below_another_layer_raises(self) -> None:
+        protocol, _ = client(WebSocketClientProtocol)
+        protocol._transport_details.is_secure = True
+        with pytest.raises(RuntimeError, match="channel ID"):
+            protocol._onOpen()
 
     def test_it_logs_nothing(self) -> None:
         used = set(
