@@ -30,6 +30,7 @@ from hyperframe.frame import (
 )
 from twisted.internet.interfaces import IDelayedCall
 
+from echod.faults import bad
 from echod.lane.door import Door
 from echod.lane.native import Native
 from echod.settings import Settings
@@ -324,6 +325,32 @@ def test_an_answer_in_many_frames_that_are_told_of(native: Native) -> None:
             loop.longest = 0.0
             link.send(octets)
             link.receive(20_000 * 3)
+            return loop.longest
+
+    assert best(longest) <= LIMIT
+
+
+FAULTS: dict[str, tuple[bytes, int]] = {
+    "bomb=64MiB": (b"", 2**16),
+    f"bomb={2**20 - 1}": (b"", 1000),
+    "burst=20&size=1MiB": (b"", 20 * 2**20),
+    "mutate=1": (client_frame(TEXT, TEXT_16), len(TEXT_16)),
+    "fragment=200": (client_frame(TEXT, TEXT_16), len(TEXT_16)),
+    "rate=1GiB": (client_frame(TEXT, TEXT_16), len(TEXT_16)),
+}
+"""What a client sends, and how many bytes come back."""
+
+
+@pytest.mark.parametrize("query", FAULTS)
+def test_no_fault_takes_long(native: Native, query: str) -> None:
+    octets, size = FAULTS[query]
+
+    def longest() -> float:
+        bad._deflate.cache_clear()
+        with timed_bed(native, "autobahn") as (made, loop):
+            link = made.link(DEFLATE, target=f"/?{query}")
+            link.send(octets)
+            link.receive(size)
             return loop.longest
 
     assert best(longest) <= LIMIT

@@ -11,12 +11,15 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from echod.core.quantities import KIB
+from echod.core.quantities import KIB, MIB
 from echod.faults.stage import Shared
 from echod.upstream.carriers import NO_CARRIER, Carrier
 
 FULL = 64 * KIB
 """While more bytes wait here, the connection is not read, as with Twisted's own buffer."""
+
+MOST = MIB
+"""The most bytes of a piece, however high the rate. To copy them takes half a millisecond."""
 
 PIECES = 20
 """In how many pieces the bytes of a second are sent, if there are enough of them."""
@@ -48,7 +51,7 @@ class Wire(Carrier):
         self._inner = inner
         self._it = shared
         rate = shared.faults.rate
-        self._piece: int | None = shared.faults.slice or (max(1, rate // PIECES) if rate else None)
+        self._piece: int | None = shared.faults.slice or (min(MOST, max(1, rate // PIECES)) if rate else None)
         """The most bytes of a piece; None: everything is written at once."""
         self._queue = bytearray()
         self._call: Any = None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from twisted.internet.task import Clock
 
+from echod.core.quantities import MIB
+from echod.faults.messages import Message
 from tests.fakes import Peer
 from tests.faults.peers import opened
 from tests.frames import BINARY, TEXT, client_frame
@@ -32,6 +36,19 @@ def test_one_bit_of_every_so_many_echoes_is_flipped(clock: Clock, opcode: int, e
         if opcode == TEXT:
             for payload in found:
                 payload.decode()
+
+
+def test_a_bit_of_a_long_message_takes_one_copy(clock: Clock) -> None:
+    """Each copy takes milliseconds for the longest messages."""
+    peer = opened(clock, "mutate=1")
+    assert peer.protocol.faulty is not None
+    octets = bytes(MIB)
+    tracemalloc.start()
+    try:
+        peer.protocol.faulty._messages.mutate(Message(octets, True, True), 1)
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * len(octets)
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_same_seed_flips_the_same_bits(clock: Clock) -> None:

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from echod.core.counts import Outcome
+from echod.core.quantities import KIB, MIB
 from echod.faults.wire import FULL
 from echod.upstream.carriers import Carrier
 from tests.fakes import Peer, assert_freed_at_once, make_factory
@@ -49,6 +50,15 @@ def test_a_rate(clock: Clock) -> None:
     assert [len(piece) for piece in pieces(peer, clock, 0.05, 13)] == [10] * 12 + [9, 0]
     peer = begun(clock, "rate=1")
     assert [len(piece) for piece in pieces(peer, clock, 1, 2)] == [1, 1, 1]
+
+
+def test_a_piece_at_a_high_rate_is_not_large(clock: Clock) -> None:
+    """To copy many MiB at once takes long."""
+    peer = begun(clock, "rate=1GiB")
+    peer.take()
+    clock.advance(1)
+    peer.protocol.dataReceived(client_frame(BINARY, bytes(3 * MIB)))
+    assert [len(piece) for piece in pieces(peer, clock, 1 / KIB, 3)] == [MIB, MIB, MIB, 10]
 
 
 def test_slices_at_a_rate(clock: Clock) -> None:
