@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from h2.errors import ErrorCodes
 from h2.events import DataReceived, ResponseReceived
 from h2.exceptions import ProtocolError
+from hyperframe.frame import DataFrame
 from twisted.internet.task import Clock
 
 from echod.core.counts import Outcome
@@ -379,6 +381,18 @@ def test_goaway_is_sent_though_its_stream_ends(clock: Clock, octets: bytes) -> N
     assert made.client.frames(number)[0] == Frame(TEXT, b"tea")
     assert made.client.goaway is not None
     assert echoes(made, other)
+
+
+def test_goaway_is_owed_when_the_client_breaks_a_rule(clock: Clock) -> None:
+    """h2 takes no frame any more by then."""
+    factory = make_factory(clock)
+    made = exchange(clock, factory)
+    number = made.opened("/?goaway&after=1")
+    made.client.send(number, client_frame(TEXT, b"tea"))
+    made.session.dataReceived(made.client.to_send() + DataFrame(9, b"on no stream").serialize())
+    assert not factory.live
+    made.go()
+    assert [goaway.code for goaway in made.client.goaways] == [ErrorCodes.PROTOCOL_ERROR]
 
 
 def test_info_tells_of_the_stream_below_a_slow_carrier(clock: Clock) -> None:

@@ -675,6 +675,7 @@ class Session(TwistedProtocol):
         """End the connection because of what the peer did."""
         if self._is_over:
             return
+        self._is_over = True  # h2 may have ended, too, and takes nothing more from a stream that is lost
         self._house.failed(self, code.name, why)
         self._send(self._h2.data_to_send())
         self._send(frames.goaway(self._h2.highest_inbound_stream_id, code, why))

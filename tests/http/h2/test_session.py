@@ -991,21 +991,20 @@ def test_what_info_tells(clock: Clock) -> None:
     assert b'"66": 7' in frame.payload
 
 
-CONNECT = Encoder().encode(
-    [
-        (":method", "CONNECT"),
-        (":protocol", "websocket"),
-        (":scheme", "http"),
-        (":path", "/?after=1&close=1000"),
-        (":authority", "x"),
-        ("sec-websocket-version", "13"),
-    ],
-    huffman=False,
-)
+def connect(query: str) -> bytes:
+    """Return the header block of an opening handshake."""
+    pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", f"/?{query}")]
+    return Encoder().encode([*pseudo, (":authority", "x"), ("sec-websocket-version", "13")], huffman=False)
+
+
+CONNECTS = [
+    connect(query)
+    for query in ("after=1&close=1000", "after=1&goaway", "abort", "delay=1s&goaway", "handshake-delay=1s&stall")
+]
 PAYLOADS = st.binary(max_size=20) | st.sampled_from(
     [
-        CONNECT,
-        CONNECT[:9],
+        *CONNECTS,
+        CONNECTS[0][:9],
         client_frame(TEXT, b"hello"),
         client_frame(CLOSE, close_payload(1000)),
         client_frame(TEXT, b"x" * 1000),
