@@ -270,9 +270,6 @@ class ClientProtocol(WebSocketClientProtocol):
     def startHandshake(self) -> None:
         """Write nothing yet, unlike Autobahn: `request` writes once TLS has been verified."""
 
-    def _onOpen(self) -> None:
-        """Do nothing, as `onOpen` does. Autobahn would ask `transport` for its TLS session, and it may be a stream."""
-
     def request(self, key: str, head: bytes) -> None:
         """Send the opening handshake `head`. The answer must match its `key`."""
         self.websocket_key = key.encode()
