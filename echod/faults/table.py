@@ -296,7 +296,7 @@ MESSAGES = (
         "Change a bit",
         kinds.Count(1, "max_after"),
         Moment.MESSAGES,
-        "One bit of every so many echoes is flipped, chosen by `seed`. A text stays UTF-8.",
+        "One bit is flipped in every Nth echo. `seed` chooses the bit. A text stays UTF-8.",
         "Notices it only if its user compares the messages.",
         "",
         "mutate=2&seed=7",

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from html import escape
 from urllib.parse import parse_qsl
 
+from echod.faults.bad import BAD, Bad
+from echod.faults.heads import HEADS, Malformed
 from echod.faults.table import PARAMETERS, Moment, Parameter
 from echod.settings import Settings
 
 _ORDER = (*(Moment.END, Moment.MESSAGES, Moment.OPENING, Moment.OWN), *(Moment.FRAMES, Moment.WIRE, Moment.REPLIES))
 """The groups, with those first that most people need."""
 
-_OPEN = _ORDER[:4]
-"""The groups that a newcomer sees without a click."""
+_OPEN = _ORDER[:2]
+"""The groups whose fields a newcomer sees without a click. Of the others they see the names."""
+
+_SAYS: Mapping[str, Mapping[str, Bad | Malformed]] = {"bad": BAD, "head": HEADS}
+"""The parameters whose choices are names, and what says what each name means."""
 
 _LISTS = {"close": "codes"}
 """Lists of values that the page itself has."""
@@ -33,14 +39,20 @@ def fill(page: bytes, settings: Settings) -> bytes:
 
 
 def _group(moment: Moment, settings: Settings) -> str:
-    rows = "".join(_field(row, settings) for row in PARAMETERS.values() if row.moment is moment)
+    rows = [row for row in PARAMETERS.values() if row.moment is moment]
+    fields = "".join(_field(row, settings) for row in rows)
+    names = f'<span class="hint">{", ".join(row.name for row in rows)}</span>'
     state = " open" if moment in _OPEN else ""
-    return f"    <details{state}>\n      <summary>{escape(moment)}</summary>\n{rows}    </details>\n"
+    return f"    <details{state}>\n      <summary>{escape(moment)} {names}</summary>\n{fields}    </details>\n"
 
 
 def _field(row: Parameter, settings: Settings) -> str:
     form = row.kind.form(settings)
-    choices = "".join(f'<option value="{escape(choice)}"></option>' for choice in form.get("choices", ()))
+    says = _SAYS.get(row.name, {})
+    choices = "".join(
+        f'<option value="{escape(choice)}">{escape(says[choice].does) if says else ""}</option>'
+        for choice in form.get("choices", ())
+    )
     place = _LISTS.get(row.name, f"choices-{row.name}" if choices and not form.get("flag") else "")
     example = escape(dict(parse_qsl(row.example)).get(row.name, ""))
     about = f'id="fault-{row.name}" aria-describedby="hint-{row.name}"'

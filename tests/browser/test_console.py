@@ -38,7 +38,10 @@ def button(page: Page, name: str) -> Locator:
 
 
 def field(page: Page, name: str) -> Locator:
-    return page.get_by_label(name, exact=True)
+    """Return a field, and open its group of the form, as a person would."""
+    found = page.get_by_label(name, exact=True)
+    found.evaluate_all("(fields) => fields.forEach((one) => one.closest('details')?.toggleAttribute('open', true))")
+    return found
 
 
 def status(page: Page) -> Locator:
@@ -145,6 +148,8 @@ def test_the_lines_that_repeat_what_was_clicked(page: Page, daemon: Daemon) -> N
     field(page, "Close with code close").fill("1001")
     field(page, "Reason reason").fill("it's over")
     page.get_by_text("The same in a link, a shell, Python and JavaScript").click()
+    # Over TLS curl would otherwise speak HTTP/2, which has no upgrade.
+    expect(page.locator("#again-curl")).to_contain_text("curl --http1.1 ")
     url = f"{daemon.url}/?close=1001&reason=it%27s%20over"
     expect(page.locator("#again-python")).to_have_text(f"python -m websockets '{url}'")
     expect(page.locator("#again-javascript")).to_contain_text(f'new WebSocket("{url}")')
@@ -388,6 +393,7 @@ EXAMPLES = {
     "Echo 250 ms late": "Connected.",
     "Lose one in ten": "Connected.",
     "Refuse with 503": "Could not connect.",
+    "Send a masked frame": "Connected.",
     "No faults": "Connected.",
 }
 
@@ -397,6 +403,16 @@ def test_the_server_knows_the_examples(page: Page, example: str, outcome: str) -
     button(page, example).click()
     button(page, "Connect").click()
     expect(status(page)).to_contain_text(outcome)
+
+
+def test_an_example_shows_its_fields(page: Page) -> None:
+    status_code = page.get_by_label("HTTP status status", exact=True)
+    expect(status_code).to_be_hidden()
+    expect(page.get_by_text("accept, without, upgrade")).to_be_visible()
+    button(page, "Refuse with 503").click()
+    expect(status_code).to_have_value("503")
+    expect(status_code).to_be_visible()
+    expect(page.get_by_text("accept, without, upgrade")).to_be_hidden()
 
 
 def test_lost_messages_are_marked(page: Page) -> None:

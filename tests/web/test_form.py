@@ -15,13 +15,16 @@ PAGE = b'    <!-- the form of the parameters -->\n<script type="application/json
 def test_the_form() -> None:
     page = fill(PAGE, Settings(max_after=7)).decode()
     assert sorted(re.findall('<(?:input|textarea) id="fault-([a-z-]+)"', page)) == sorted(PARAMETERS)
-    assert sorted(re.findall("<summary>(.*?)</summary>", page)) == sorted(Moment)
-    assert page.count("<details open>") == 4
+    groups = dict(re.findall('<summary>(.*?) <span class="hint">(.*?)</span></summary>', page))
+    assert sorted(groups) == sorted(Moment)
+    assert groups["Frames that are wrong"] == "raw, bad, bomb"
+    assert page.count("<details open>") == 2
     assert '<input id="fault-close" aria-describedby="hint-close" class="code"' in page
     assert 'list="codes"' in page
     assert '<input id="fault-abort" aria-describedby="hint-abort" type="checkbox">' in page
     assert '<textarea id="fault-header"' in page
-    assert '<datalist id="choices-bad"><option value="masked">' in page
+    assert '<datalist id="choices-bad"><option value="masked">A text frame is masked.</option>' in page
+    assert '<datalist id="choices-accept"><option value="wrong"></option>' in page
     assert "<code>Upgrade</code>" in page
 
 
