@@ -55,7 +55,8 @@ class Parameter:
     example: str = ""
     """A query that shows it."""
     plan: str = ""
-    """How the console tells it in advance, after `The server will`; `{}` stands for the value."""
+    """How the console tells it in advance, after `The server will`; `{}` stands for the value, and for `not at all` or
+    `1s late` in the place of a word or a duration."""
     unset: Any = None
     """The value that stands for nothing, as if the parameter were not there."""
     needs: tuple[str, ...] = ()
@@ -92,7 +93,7 @@ OPENING = (
         FAILS,
         "RFC 6455 sections 4.1 and 11.3.3",
         "accept=wrong",
-        "answer with a Sec-WebSocket-Accept that is {}",
+        "answer with Sec-WebSocket-Accept {}",
         version="1.1",
     ),
     Parameter(
@@ -238,7 +239,7 @@ OPENING = (
         "Fails to connect. A client that reconnects waits a little longer each time.",
         "RFC 6455 section 7.2.3",
         "fail=2&key=docs",
-        "refuse {} times",
+        "first refuse {} times",
         needs=("key",),
         acts=False,
     ),
@@ -359,6 +360,7 @@ OWN = (
         NOTHING_WRONG,
         "",
         "greeting=hello&greeting-delay=500ms",
+        "{} later",
         unset=0.0,
         needs=("greeting",),
         acts=False,
@@ -404,6 +406,7 @@ OWN = (
         NOTHING_WRONG,
         "",
         "every=200ms&count=3",
+        "{} of them",
         needs=("every",),
         acts=False,
     ),
@@ -427,6 +430,7 @@ OWN = (
         NOTHING_WRONG,
         "",
         "burst=3&size=8",
+        "each of size {}",
         needs=("burst",),
         acts=False,
     ),
@@ -442,7 +446,7 @@ REPLIES = (
         "Waits for the pong, and fails the connection at its own time limit if it has one.",
         "RFC 6455 section 5.5.2",
         "pong=no",
-        "answer pings: {}",
+        "answer pings {}",
     ),
     Parameter(
         "close-reply",
@@ -454,7 +458,7 @@ REPLIES = (
         "Waits for the reply, and ends TCP at its own time limit.",
         "RFC 6455 sections 5.5.1 and 7.1.1",
         "close-reply=no",
-        "answer a Close frame: {}",
+        "answer a Close frame {}",
     ),
 )
 

@@ -85,6 +85,7 @@ def _check(row: Parameter, settings: Settings) -> dict[str, object]:
         "needs": row.needs,
         "excludes": row.excludes,
         "plan": row.plan,
+        "version": row.version,
         "isOpening": row.moment is Moment.OPENING,
         "times": getattr(settings, row.most) if row.most else 0,
     }

@@ -398,6 +398,25 @@ EXAMPLES = {
 }
 
 
+def test_what_the_page_promises(page: Page, daemon: Daemon) -> None:
+    promises = {
+        "/?accept=twice": "answer with Sec-WebSocket-Accept twice (only over HTTP/1.1), echo each message",
+        "/?fail=2&key=a": "first refuse 2 times, echo each message",
+        "/?pong=no&close-reply=2s": "echo each message, answer pings not at all, answer a Close frame 2s late",
+        "/?bad=utf8&after=2": "echo each message, send a wrong frame (utf8) after 2 messages",
+        "/?bad=utf8": "echo each message, send a wrong frame (utf8)",
+        "/?cut=3": "echo each message, end TCP after 3 bytes",
+        "/?cut=3&abort": "echo each message, reset TCP after 3 bytes",
+        "/?every=1s&count=3": "echo each message, send a numbered message every 1s, 3 of them",
+        "/?goaway": "at once send GOAWAY (only over HTTP/2)",
+        "/frames": "tell of each frame that comes",
+        "/frames?close=1001": "tell of each frame that comes, at once close with 1001",
+    }
+    for target, promise in promises.items():
+        field(page, "URL").fill(f"{daemon.url}{target}")
+        expect(page.locator("#promise")).to_have_text(f"The server will {promise}.")
+
+
 @pytest.mark.parametrize(("example", "outcome"), EXAMPLES.items())
 def test_the_server_knows_the_examples(page: Page, example: str, outcome: str) -> None:
     button(page, example).click()
