@@ -41,6 +41,10 @@ FRAMING = (
 """The fields that say how long a body is and what it is, in lower case. Two that contradict each other would let a
 proxy and a client see different answers, and a browser take plain text for a page."""
 
+ORDERS = ("x-accel-", "x-sendfile", "x-lighttpd-", "x-litespeed-", "x-reproxy-", "x-envoy-")
+"""The beginnings of fields with which a server gives orders to a proxy before it, in lower case. With
+`X-Accel-Redirect` nginx sends a file of its own instead of the answer, one that no client may ask nginx for."""
+
 
 class Kind(Protocol):
     """A kind of values."""
@@ -376,6 +380,8 @@ class Field:
             raise ValueError(f"is not NAME:VALUE without control characters, of at most {most} bytes")
         if name.lower() in FRAMING:
             raise ValueError("can't be a field that says how long the body is or what it is")
+        if name.lower().startswith(ORDERS):
+            raise ValueError("can't be a field that tells a proxy what to do")
         return name, value.strip(" ")
 
     def value(self, settings: Settings) -> str:
@@ -388,10 +394,14 @@ class Field:
         """Return the check of the form."""
         most = _limit(self.most, settings)
         never = "|".join(
-            "".join(f"[{letter}{letter.upper()}]" if letter != "-" else "-" for letter in name) for name in FRAMING
+            "".join(f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in name)
+            for name in (*(f"{name}:" for name in FRAMING), *ORDERS)
         )
-        words = f"NAME:VALUE without control characters, of at most {most} bytes, and no field that describes the body"
-        return _form(words, f"(?!(?:{never}):){TOKEN}:{TEXT}", unit="octets", least=1, most=most)
+        words = (
+            f"NAME:VALUE without control characters, of at most {most} bytes, and no field that describes the body or "
+            "tells a proxy what to do"
+        )
+        return _form(words, f"(?!{never}){TOKEN}:{TEXT}", unit="octets", least=1, most=most)
 
     def caps(self) -> tuple[str, ...]:
         """Return the names of the settings."""

@@ -31,8 +31,9 @@ once: at the beginning, or after so many echoes (`after`).
 
 What a browser might keep beyond the connection (a cookie, a redirect, credentials) is given only to a request without
 an `Origin`, or with this server's own: any web page may open a WebSocket here. To a page of another origin `header`
-gives only fields that are known to leave nothing behind: `X-…`, `Sec-WebSocket-…`, `Retry-After` and the like. A text
-with a control character is refused, so no text can split an answer.
+gives only fields that are known to leave nothing behind: `X-…`, `Sec-WebSocket-…`, `Retry-After` and the like. Nobody
+gets a field that says what the body is, nor one with which a server tells a proxy what to do, such as
+`X-Accel-Redirect`. A text with a control character is refused, so no text can split an answer.
 
 A cap can be stricter than what stands here: `--fault-cap max-bomb=16MiB`. The same goes for two caps of parameters that
 take no number: `max-stall` (of `stall`, and of `close-reply`) and `max-fault-head` (of `head=endless`).

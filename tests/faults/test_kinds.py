@@ -63,6 +63,10 @@ REFUSED: list[tuple[kinds.Kind, str, str]] = [
         for name in ("Content-Length", "transfer-encoding", "CONTENT-TYPE", "X-Content-Type-Options")
     ],
     *[
+        (kinds.Field(99), f"{name}:x", "can't be a field that tells a proxy what to do")
+        for name in ("X-Accel-Redirect", "x-sendfile", "X-LiteSpeed-Location", "X-Envoy-Overloaded")
+    ],
+    *[
         (kinds.Auth(20), text, "is not basic:USER:PASSWORD or bearer:TOKEN, of at most 20 bytes")
         for text in ("basic", "basic:", "basic:a", "basic::b", "basic:a\n:b", "bearer:", "bearer:a b", "digest:a")
     ],

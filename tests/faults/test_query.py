@@ -127,6 +127,7 @@ WRONG = [
     ("header=a", "the parameter header is not NAME:VALUE without control characters, of at most 1024 bytes"),
     ("header=X-A:b%0Ac", "the parameter header is not NAME:VALUE without control characters, of at most 1024 bytes"),
     ("header=Content-Length:1", "the parameter header can't be a field that says how long the body is or what it is"),
+    ("header=X-Accel-Redirect:/a", "the parameter header can't be a field that tells a proxy what to do"),
     ("&header=X-A:b" * 11, "the parameter header is given more than 10 times"),
     ("location=/", "the parameter location has no effect without status"),
     ("location=/&status=404", "the parameter location has no effect without a status of 300 to 399"),
