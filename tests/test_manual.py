@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from echod import __version__
+from echod.core.quantities import format_size
 from echod.serve import ServeOptions
+from echod.settings import Settings
 from tests.daemon import run
 from tests.test_readme import default
 from tests.tools import needed
@@ -43,6 +45,10 @@ def options() -> dict[str, str]:
 def test_the_page_has_every_option_with_its_default() -> None:
     names = {name.rstrip("=") for name in ServeOptions().longOpt}
     assert options() == {name: default(name).replace("`", "") for name in names}
+
+
+def test_the_page_has_the_limit_of_a_head_over_http2() -> None:
+    assert f"a head longer than {format_size(Settings().max_header_list)} ends the connection" in PAGE.read_text()
 
 
 def test_all_versions_are_the_same() -> None:
