@@ -243,6 +243,16 @@ def test_the_line_for_a_close_works(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+def test_the_line_for_http2_works(tmp_path: Path) -> None:
+    readme = Readme()
+    (line,) = [line for line in readme.others if "--http2" in line]
+    documents.prepare(tmp_path)
+    with Daemon() as daemon:
+        done = documents.run_line(f"{readme.path}\n{line}", tmp_path, daemon.port)
+    assert done.stdout.startswith(readme.printed)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 def test_the_lines_for_a_test_suite_work(tmp_path: Path) -> None:
     readme = Readme()
     (start,) = [number for number, line in enumerate(readme.others) if "--ready-file" in line]

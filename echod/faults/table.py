@@ -468,8 +468,8 @@ WIRE = (
         "Slices",
         kinds.Count(1, "max_slice"),
         Moment.WIRE,
-        "The server writes so many bytes at a time, the answer to the handshake included, each in a TCP segment of its "
-        "own.",
+        "The server writes so many bytes at a time, a millisecond apart, the answer to the handshake included, each in "
+        "a TCP segment of its own.",
         "Puts them together: TCP is a stream of bytes.",
         "RFC 6455 section 5.4",
         "slice=1",

@@ -23,9 +23,9 @@ lists them all, with the section of the RFC that is concerned, and with what a c
 says more of those that are late, lossy, silent or rude, and [clients.md](clients.md) has what real clients did. echod
 makes this page from the table in `echod/faults/table.py`, with `python -m tests.faults.reference`.
 
-The lines run as they are, in the folder where echod was started with `make run`, with `talk.py` from
-[url.md](url.md), which shows what the Python library `websockets` does over HTTP/1.1. A line with `echod check` shows
-what exists over HTTP/2 alone. A parameter that one version of HTTP does not have is refused there with HTTP 400;
+The lines run as they are, in the folder where echod was started with `make run`. They need `talk.py` and its library,
+which [url.md](url.md) has, and show what the Python library `websockets` does over HTTP/1.1. A line with `echod check`
+shows what exists over HTTP/2 alone. A parameter that one version of HTTP does not have is refused there with HTTP 400;
 [url.md](url.md#over-http2) says what the others are over HTTP/2. Parameters can be combined. Most of them act
 once: at the beginning, or after so many echoes (`after`).
 
