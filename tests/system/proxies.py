@@ -255,18 +255,21 @@ class Front:
         }
         # As many as the test machine may open.
         changes["maxconn 100000"] = "maxconn 1000"
+        # If the root is read-only, nspawn can show a folder only inside of what it provides itself, such as /run.
+        shown = self.folder if self.sample.release is None else Path("/run/proxy")
         if self.sample.ends_tls:
+            shutil.copyfile(self.certificate.path, self.folder / "echod.pem")
             changes |= {
                 "bind :80": f"bind 127.0.0.1:{self.plain_port}",
-                "/etc/haproxy/echod.pem": str(self.certificate.path),
+                "/etc/haproxy/echod.pem": str(shown / "echod.pem"),
             }
         (self.folder / "haproxy.cfg").write_text(self._text(changes))
-        words = ["-f", str(self.folder / "haproxy.cfg")]
+        words = ["-f", str(shown / "haproxy.cfg")]
         if self.sample.release is None:
             return [needed("haproxy"), *words]
         root = nspawn.base(self.sample.release, ("haproxy",))
-        binds = [f"--bind-ro={path}" for path in (self.folder, self.certificate.path)]
-        return [*nspawn.command_line(root, "--read-only", *binds, has_network=True), "/usr/sbin/haproxy", *words]
+        folder = f"--bind-ro={self.folder}:{shown}"
+        return [*nspawn.command_line(root, "--read-only", folder, has_network=True), "/usr/sbin/haproxy", *words]
 
     def _prepare_nginx(self) -> list[str]:
         changes = {"listen 443": f"listen 127.0.0.1:{self.tls_port}"}
