@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         f"image {IMAGE}.",
     )
     parser.add_argument(
-        "--sections", default="all", help="all, or comma-separated sections and cases: 1-7,10, 12.*, 9.*.1 [all]"
+        "--sections",
+        default="all",
+        help="all, or comma-separated sections and cases: 1-7,10, 12.*, 9.*.1, 13.*.[1-9] [all]",
     )
     parser.add_argument(
         "--report",

@@ -60,7 +60,7 @@ def select(listed: Sequence[str], selection: str) -> list[str]:
     """Return the listed cases that a selection asks for, in order.
 
     A selection is a list of items, separated by commas: ``all``, a section (``7``), a range of sections (``1-10``), a
-    subsection (``12.1``), a case (``7.1.6``) or a pattern of cases (``9.*.1``).
+    subsection (``12.1``), a case (``7.1.6``) or a pattern of cases (``9.*.1``, ``13.*.[1-9]``).
     An item that matches no case is an error, so that a typing error can't pass as success.
     """
     chosen: set[str] = set()
@@ -80,7 +80,7 @@ def _answers(case: str, item: str) -> bool:
     if sections:
         first = int(sections[1])
         return first <= section_of(case) <= int(sections[2] or first)
-    if not re.fullmatch(r"[\d.*]+", item):
+    if not re.fullmatch(r"(?:[\d.*]|\[\d-\d\])+", item):
         raise SelectionError(
             f"{item!r} is not 'all', a section, a range of sections, a subsection, a case or a pattern of cases"
         )

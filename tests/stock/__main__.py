@@ -25,14 +25,15 @@ ROOT = Path(__file__).parents[2]
 
 CHECKOUT = "/root/echod"
 
-IN_PROCESS = "make compatibility NOX='--session in_process'"
+IN_PROCESS = "make compatibility NOX='--session in_process{}'"
+"""The tests that start no daemon."""
 
-COMPILED = (
-    "tests/lane tests/upstream tests/test_packaging.py tests/test_readme.py tests/test_running.py "
-    "tests/test_wall_clock.py benchmarks"
-)
-"""The tests that a compiler makes differ if other tools are missing: those of what it compiles, of what depends on the
-interpreter, zlib, venv and pip, and of the daemon as its users start it."""
+NO_C = " -- --ignore=tests/lane/native"
+"""What leaves out those of the C code by itself, which is the same under each Python of a release."""
+
+COMPILED = "tests/lane/native/test_build.py tests/lane/native/test_load.py"
+"""The tests of building with a compiler if other tools are missing. What was built does the same as where all tools
+are."""
 
 ALL_LANES = re.compile(r"express lane: pump and codec \(\w+\)$", re.MULTILINE)
 """The daemon's start line if nothing is missing; a missing part would be named after it."""
@@ -141,20 +142,26 @@ def _copy_checkout(to: Path) -> None:
 
 
 def follow(readme: Readme, stock: Stock, tests: Sequence[str], has_compiler: bool) -> None:
-    """Run the section's lines, check who serves messages, and run the `tests`."""
+    """Run the section's lines. Then check who serves messages, and run the `tests`, if there are any."""
     lane, served_by = (ALL_LANES, "pump") if has_compiler else (NO_LANE, "autobahn")
     # What the targets of make prepare by themselves, as far as that needs a registry.
     stock.run("make .venv/.run && .venv/bin/python --version", has_network=True)
     printed = stock.serve(readme.run, f"{readme.path}\n{readme.to_try}")
     _expect(readme.printed in printed, f"the line to try to print {readme.printed}")
     _expect(bool(lane.search(printed)), f"the start to say {lane.pattern}")
-    stock.run("make .venv/.test", has_network=True)
-    printed = stock.serve(readme.run, ".venv/bin/python -m tests.stock.lanes")
-    for kind in ("plain", "deflated"):
-        _expect(f"{kind}: {served_by}\n" in printed, f"{kind} messages to be served by {served_by}")
     stock.run(" && ".join(readme.install), has_network=True)
     printed = stock.serve(f"{readme.path_of_pip}\n{readme.serve}", readme.to_try)
     _expect(readme.printed in printed, f"the installed echod to answer {readme.printed}")
+    if tests:
+        test(readme, stock, tests, served_by)
+
+
+def test(readme: Readme, stock: Stock, tests: Sequence[str], served_by: str) -> None:
+    """Install what tests need, check who serves messages, and run the `tests`."""
+    stock.run("make .venv/.test && .venv/bin/python --version", has_network=True)
+    printed = stock.serve(readme.run, ".venv/bin/python -m tests.stock.lanes")
+    for kind in ("plain", "deflated"):
+        _expect(f"{kind}: {served_by}\n" in printed, f"{kind} messages to be served by {served_by}")
     for command in tests:
         stock.run(command)
 
@@ -175,14 +182,18 @@ def main() -> None:
         "[run only the tests in process, with a compiler]",
     )
     parser.add_argument(
-        "--also", metavar="3.X", action="append", default=[], help="repeat with another Python of the release"
+        "--also",
+        metavar="3.X",
+        action="append",
+        default=[],
+        help="run the tests in process with another Python of the release, too",
     )
     arguments = parser.parse_args()
     if why := nspawn.missing():
         sys.exit(why)
     readme = Readme()
     compiled = f"{readme.test} TESTS='{COMPILED}'"
-    without, tests = ([readme.test], [compiled]) if arguments.whole else ([], [IN_PROCESS])
+    without, tests = ([readme.test], [compiled]) if arguments.whole else ([], [IN_PROCESS.format("")])
     bare = nspawn.base(arguments.release, ())
     with tempfile.TemporaryDirectory(dir=nspawn.FOLDER) as folder, nspawn.copy(bare, Path(folder)) as root:
         stock = Stock(root, arguments.release)
@@ -193,7 +204,7 @@ def main() -> None:
         for version in arguments.also:
             install = f"apt-get install python{version}-venv python{version}-dev"
             stock.run(f"{install} && make clean && make PYTHON=python{version} .venv/bin/python", has_network=True)
-            follow(readme, stock, tests, has_compiler=True)
+            test(readme, stock, [IN_PROCESS.format(NO_C)], "pump")
     print(f"{arguments.release}: README's lines work without a compiler and with one, and then all lanes are on")
 
 
