@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -133,7 +134,7 @@ def test_cookies_of_another_service_on_localhost(daemon: Daemon, tmp_path: Path)
 
 
 def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
-    """In the TLS handshake curl asks for HTTP/2, too (ALPN), as browsers do."""
+    """In the TLS handshake curl asks for HTTP/2, too (ALPN), as browsers do, unless it is told not to."""
     key = str(certificate.path).replace(":", "\\:")
     (tmp_path / "pem").mkdir()
     (tmp_path / "pem" / "localhost.pem").write_bytes(certificate.path.read_bytes())
@@ -142,19 +143,12 @@ def test_over_tls(certificate: Certificate, tmp_path: Path) -> None:
         f"tls:{tmp_path / 'pem'}:port=0:interface=127.0.0.1",
     ]
     with Daemon(ports=ports) as daemon:
-        for url in daemon.urls:
-            name = f"localhost:{urlsplit(url).port}"
-            command = [
-                "--silent",
-                "--show-error",
-                "--verbose",
-                "--cacert",
-                str(certificate.path),
-                f"https://{name}/healthz",
-            ]
+        for url, (options, chosen) in product(daemon.urls, (([], "h2"), (["--http1.1"], "http/1.1"))):
+            page = f"https://localhost:{urlsplit(url).port}/healthz"
+            command = ["--silent", "--show-error", "--verbose", "--cacert", str(certificate.path), *options, page]
             done = run(needed("curl"), *command)
             assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
-            assert "server accepted http/1.1" in done.stderr.lower()
+            assert f"server accepted {chosen}\n" in done.stderr.lower()
 
 
 def test_the_health_check_of_a_daemon_that_shuts_down(tmp_path: Path) -> None:

@@ -170,8 +170,9 @@ def test_it_is_the_same_over_tls(
     }, {name: secure_outcomes[name, query].seen.error for name in names}
 
 
-def _told(one: Outcome) -> tuple[str, bool, list[str]]:
-    return str(one), one.fails, one.seen.messages
+def _told(one: Outcome) -> tuple[bool, bool, bool, list[str]]:
+    # nhooyr resets TCP behind its Close frame, and the reset may overtake the frame. So codes are not compared.
+    return one.seen.opened, one.seen.waited, one.fails, one.seen.messages
 
 
 @pytest.mark.parametrize("query", OVER_HTTP2)
