@@ -140,8 +140,8 @@ HTTP2_LIMITS: Mapping[str, Callable[[str], Any]] = {
 
 def parse_http2_limit(text: str) -> tuple[str, Any]:
     """Return the name of a setting and its value; raises `ValueError`."""
-    name, _, value = text.partition("=")
-    if name not in HTTP2_LIMITS:
+    name, equals, value = text.partition("=")
+    if name not in HTTP2_LIMITS or not equals:
         raise ValueError(f"is not NAME=VALUE, with one of these names: {', '.join(HTTP2_LIMITS)}")
     return name.replace("-", "_"), HTTP2_LIMITS[name](value)
 
@@ -161,9 +161,9 @@ def parse_cap(text: str) -> tuple[str, float]:
 
     The defaults are the largest for which no connection takes long or much from the others, so no cap can be looser.
     """
-    name, _, value = text.partition("=")
+    name, equals, value = text.partition("=")
     setting = name.replace("-", "_")
-    if name not in FAULT_CAPS:
+    if name not in FAULT_CAPS or not equals:
         raise ValueError(f"is not NAME=VALUE, with one of these names: {', '.join(FAULT_CAPS)}")
     default = getattr(_DEFAULT, setting)
     is_duration = isinstance(default, float)

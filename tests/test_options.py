@@ -6,7 +6,7 @@ import io
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from echod.core.log import Limiter, LogFormat
 from echod.core.quantities import MIB
 from echod.net.tls.endpoint import thrown_away
 from echod.net.tls.throwaway import Authority, Wanted
-from echod.options import Options, makeService
+from echod.options import Options, makeService, parse_cap, parse_http2_limit
 from echod.run.process import pid_file_fault
 from echod.run.service import EchoService
 from echod.run.workers.role import VARIABLE, Role
@@ -235,6 +235,12 @@ WRONG = [
     ("--no-such-option", None),
     ("argument", None),
 ]
+
+
+@pytest.mark.parametrize(("read", "name"), [(parse_http2_limit, "max-resets"), (parse_cap, "max-bomb")])
+def test_a_name_without_a_value(read: Callable[[str], object], name: str) -> None:
+    with pytest.raises(ValueError, match=r"^is not NAME=VALUE, with one of these names: "):
+        read(name)
 
 
 def test_a_query_for_every_connection() -> None:
