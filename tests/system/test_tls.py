@@ -52,12 +52,15 @@ class TestOpenssl:
             re.MULTILINE,
         )
         assert "Server Temp Key: X25519" in printed
-        assert "ALPN protocol: http/1.1" in printed
+        assert "ALPN protocol: h2\n" in printed
         assert "Compression: NONE" in printed
+
+    def test_a_client_without_http2(self, served: Daemon) -> None:
+        assert "ALPN protocol: http/1.1\n" in s_client(served, "-alpn", "http/1.1")
 
     @pytest.mark.parametrize("option", ["-tls1_2", "-tls1_3"])
     def test_no_protocol_in_common(self, served: Daemon, option: str) -> None:
-        printed = s_client(served, option, "-alpn", "h2,http/1.0")
+        printed = s_client(served, option, "-alpn", "h3,http/1.0")
         assert "alert no application protocol" in printed
         assert "No ALPN negotiated" in printed
 
