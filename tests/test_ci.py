@@ -76,13 +76,14 @@ def test_a_stage_that_fails_is_named_and_ends_the_others(
 def test_beside_a_wide_stage_another_one_runs_but_no_wide_one(start: Callable[[str], subprocess.Popen[str]]) -> None:
     process = start(
         'places=3\nstart --wide "wide" until_there shown\nstart --wide "next" true\n'
-        "start 'narrow, \"quoted\"' shows 'two words' '*'\nfinish_all\n"
+        "start 'narrow, \"quoted\", 1/2' shows 'two words' '*'\nfinish_all\n"
     )
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "<two words><*>" in output
     order = [
-        output.index(words) for words in (">>> wide", '>>> narrow, "quoted"', "\n=== wide", ">>> next", "\n=== next")
+        output.index(words)
+        for words in (">>> wide", '>>> narrow, "quoted", 1/2', "\n=== wide", ">>> next", "\n=== next")
     ]
     assert order == sorted(order)
 

@@ -54,7 +54,7 @@ def messages(seed: int, count: int) -> list[Message]:
     return found
 
 
-@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "no lane"])
+@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "no-lane"])
 def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     if request.param == "1":
         needed_native()
