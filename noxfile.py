@@ -64,6 +64,9 @@ REACTORS = ["epoll", "poll", "asyncio"]
 # The same as in the Makefile.
 SHARED_OUT = ["--numprocesses", os.environ.get("WORKERS", "4"), "--dist", "worksteal"]
 
+# One process for each core: tests in process seldom wait, and each process takes ten seconds to load all of them.
+SHARED_OUT_IN_PROCESS = ["--numprocesses", "auto", "--dist", "worksteal"]
+
 
 # Options of pip for the oldest and the newest versions that pyproject.toml allows. They are released versions only.
 OLDEST = ("--constraint", "tests/oldest.txt")
@@ -86,7 +89,7 @@ def run_in_process(session: nox.Session, reactor: str = "epoll", *options: str, 
     session.run(
         interpreter,
         *("-m", "pytest", "--quiet"),
-        *SHARED_OUT,
+        *SHARED_OUT_IN_PROCESS,
         *IN_PROCESS,
         *options,
         env={"ECHOD_TEST_OWN_REACTOR": reactor},
