@@ -14,13 +14,16 @@ BURST_SIZE = 125
 """Bytes of a message of a burst, if the URL does not say: the longest with the shortest header."""
 
 BURST_PAUSE = 0.01
-"""Seconds until a burst goes on, if the client does not take it."""
+"""Seconds until a burst goes on, if the client does not take it, or memory is short."""
+
+BURST_AHEAD = 64 * 1024
+"""Bytes of a burst that are made before they are written: only then is it known whether the client takes them."""
 
 
 class Own:
     """What one connection is sent without being asked."""
 
-    __slots__ = ("_it", "_number", "_sent")
+    __slots__ = ("_ahead", "_it", "_number", "_sent")
 
     def __init__(self, shared: Shared) -> None:
         self._it = shared
@@ -28,6 +31,8 @@ class Own:
         """The last of the numbered messages."""
         self._sent = 0
         """How many messages of the burst were sent."""
+        self._ahead = 0
+        """How many bytes of them may not be written yet."""
 
     def begin(self) -> None:
         """Begin: the connection is open."""
@@ -86,10 +91,14 @@ class Own:
         connection, faults = self._it.connection, self._it.faults
         size = faults.size or BURST_SIZE
         while self._sent < faults.burst and connection.in_open_state:
-            if connection.is_backlogged:
+            if self._ahead >= BURST_AHEAD:
+                self._ahead = 0
+                connection.flush()
+            if connection.is_backlogged or connection.lacks_room:
                 self._it.timers.call_later(BURST_PAUSE, self._burst_on)
                 return
             self._sent += 1
+            self._ahead += size
             payload = f"{self._sent} ".encode().ljust(size, b"x")[:size]
             yield from connection.answering(payload, False, True)
 

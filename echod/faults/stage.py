@@ -31,6 +31,15 @@ class Afflicted(Protocol):
         """Whether the client does not read what it is sent."""
         ...
 
+    @property
+    def lacks_room(self) -> bool:
+        """Whether all connections together hold much (`--max-buffered`), so that none should send unasked."""
+        ...
+
+    def flush(self) -> None:
+        """Write now what the current event has to send so far."""
+        ...
+
     def perform(self, action: Callable[[], None]) -> None:
         """Run an action of a timer in the way a read is run: no exception escapes. Then resume reading if nothing
         prevents it."""

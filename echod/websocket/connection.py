@@ -188,6 +188,11 @@ class Connection(Upkeep):
         """Send a pong."""
         self.sendPong(payload or None)
 
+    @property
+    def lacks_room(self) -> bool:
+        """Whether all connections together hold much (`--max-buffered`), so that none should send unasked."""
+        return self.factory.budget.is_tight
+
     def await_nothing(self) -> None:
         """Keep the connection for the time of a stall, whatever it does."""
         self.factory.stalled(self)

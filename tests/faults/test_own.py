@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from echod.faults.own import BURST_PAUSE, BURST_SIZE
+from echod.core.deadlines import TICK
+from echod.faults.own import BURST_AHEAD, BURST_PAUSE, BURST_SIZE
 from echod.websocket.pauses import Pausing
-from tests.fakes import assert_freed_at_once
+from tests.fakes import assert_freed_at_once, make_factory
 from tests.faults.peers import come, opened
 from tests.frames import CLOSE, PONG, TEXT, Frame, client_frame, close_payload, handshake
+from tests.h2_client import Http2Client, exchange
 
 
 def numbered(*numbers: int) -> list[Frame]:
@@ -80,6 +82,27 @@ def test_a_burst_waits_for_a_client_that_does_not_read(clock: Clock, monkeypatch
     monkeypatch.undo()
     clock.advance(BURST_PAUSE)
     assert [frame.payload for frame in come(peer)] == [b"1", b"2"]
+
+
+def test_a_burst_is_made_as_the_client_takes_it(clock: Clock) -> None:
+    made = exchange(clock, client=Http2Client(opens_windows=False))
+    made.opened("/?burst=100&size=64KiB")
+    (stream,) = made.session.streams.values()
+    assert stream.unsent <= BURST_AHEAD
+
+
+def test_a_burst_waits_while_memory_is_short(clock: Clock) -> None:
+    factory = make_factory(clock, max_buffered=2**20)
+    made = exchange(clock, factory, Http2Client(opens_windows=False))
+    numbers = [made.opened("/?burst=200&size=1000") for _ in range(20)]
+    assert 2**19 < factory.budget.held < 2**20
+    made.client.h2.increment_flow_control_window(2**24)
+    for number in numbers:
+        made.client.h2.increment_flow_control_window(2**20, number)
+    for _ in range(20):
+        clock.advance(TICK)
+        made.go()
+    assert {len(made.client.frames(number)) for number in numbers} == {200}
 
 
 def test_nothing_of_it_counts_for_after(clock: Clock) -> None:
