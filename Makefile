@@ -107,7 +107,7 @@ instructions: $(VENV)/.test  ## count the C code's instructions, and compare the
 
 # This works in a copy, because nothing else should use what is built here. Python itself is not built with the
 # sanitizer, so the sanitizer's run-time library has to be loaded first. Leak detection is off, because Python itself
-# leaks when it exits.
+# leaks when it exits. The Autobahn testsuite is installed only once, here.
 test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests of the C code under AddressSanitizer and UBSan
 	rm -rf build/sanitized
 	mkdir -p build/sanitized
@@ -115,6 +115,7 @@ test-sanitized: $(VENV)/.test $(NODE)/.done  ## run the tests of the C code unde
 	  | tar -xf - -C build/sanitized
 	cd build/sanitized && ECHOD_NATIVE_CFLAGS="$(SANITIZERS)" $(abspath $(BIN))/python -m echod.lane.native.build
 	cd build/sanitized && PYTHONPATH=$(abspath build/sanitized) \
+	  ECHOD_WSTEST_HOME="$${ECHOD_WSTEST_HOME:-$(abspath .venv-wstest)}" \
 	  LD_PRELOAD="$$(cc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  $(abspath $(BIN))/python -m pytest $(SANITIZED) $(addprefix --deselect=,$(NOT_SANITIZED)) $(SHARED_OUT)
 
