@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from echod.core.account import Account
+from echod.core.turns import Turns
 from echod.faults.query import Faults
 from echod.settings import Settings
 from echod.upstream.carriers import Carrier
@@ -118,35 +119,55 @@ class Afflicted(Protocol):
 
 
 class Timers:
-    """The delayed calls of one connection, by their actions."""
+    """The delayed calls of one connection, by their actions.
 
-    __slots__ = ("_calls", "_clock", "_connection")
+    A call that is due stands in a line with those of all other connections. Thousands may be due at once: a connection
+    with `slice` has a thousand a second.
+    """
 
-    def __init__(self, clock: Any, connection: Afflicted) -> None:
+    __slots__ = ("_calls", "_clock", "_connection", "_line")
+
+    def __init__(self, clock: Any, connection: Afflicted, line: Line) -> None:
         """`clock` is the reactor."""
         self._clock = clock
         self._connection = connection
+        self._line = line
         self._calls: dict[Callable[[], None], Any] = {}
+
+    def another(self) -> Timers:
+        """Return other timers of the same connection, to be stopped by themselves."""
+        return Timers(self._clock, self._connection, self._line)
 
     def call_later(self, seconds: float, action: Callable[[], None]) -> None:
         """Let the connection perform `action` after so many seconds. It must not wait already."""
-        self._calls[action] = self._clock.callLater(seconds, self._called, action)
+        self._calls[action] = self._clock.callLater(seconds, self._line.add, (self, action))
 
-    def _called(self, action: Callable[[], None]) -> None:
-        del self._calls[action]
-        self._connection.perform(action)
+    def perform(self, action: Callable[[], None]) -> None:
+        """Let the connection perform an action that has stood in line, unless it was cancelled meanwhile."""
+        call = self._calls.get(action)
+        if call is not None and not call.active():
+            del self._calls[action]
+            self._connection.perform(action)
 
     def cancel(self, action: Callable[[], None]) -> None:
         """Forget `action`, if it waits."""
         call = self._calls.pop(action, None)
-        if call is not None:
+        if call is not None and call.active():
             call.cancel()
 
     def stop(self) -> None:
         """Forget everything."""
-        for call in self._calls.values():
-            call.cancel()
-        self._calls.clear()
+        for action in tuple(self._calls):
+            self.cancel(action)
+
+
+Line = Turns[tuple[Timers, Callable[[], None]]]
+"""The actions of all connections that are due."""
+
+
+def line(clock: Any) -> Line:
+    """Return an empty line. `clock` is the reactor."""
+    return Turns(clock, lambda due: due[0].perform(due[1]))
 
 
 @dataclass(frozen=True, slots=True)

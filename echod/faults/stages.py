@@ -20,7 +20,7 @@ from echod.faults.opening import Lines, Opening
 from echod.faults.own import Own
 from echod.faults.query import Faults
 from echod.faults.replies import Replies
-from echod.faults.stage import Afflicted, Shared, Timers
+from echod.faults.stage import Afflicted, Line, Shared, Timers
 from echod.faults.table import MAX_SEED, Moment
 from echod.faults.wire import PIECES, Wire
 from echod.settings import Settings
@@ -44,11 +44,13 @@ class Faulty:
         "seed",
     )
 
-    def __init__(self, faults: Faults, settings: Settings, clock: Any, connection: Afflicted, account: Account) -> None:
-        """`clock` is the reactor. What is held is entered in `account`."""
+    def __init__(
+        self, faults: Faults, settings: Settings, clock: Any, connection: Afflicted, account: Account, line: Line
+    ) -> None:
+        """`clock` is the reactor. What is held is entered in `account`. `line` is that of all connections."""
         self.faults = faults
         self.seed = secrets.randbelow(MAX_SEED + 1) if faults.seed is None else faults.seed
-        self._timers = Timers(clock, connection)
+        self._timers = Timers(clock, connection, line)
         self._shared = shared = Shared(faults, settings, self.seed, clock, connection, account, self._timers)
         self._ending = Ending(shared) if faults.any_at(Moment.END, Moment.FRAMES) else None
         self._messages = Messages(shared, self._ending)

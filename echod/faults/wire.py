@@ -31,7 +31,6 @@ class Wire(Carrier):
 
     __slots__ = (
         "_after",
-        "_call",
         "_inner",
         "_is_cut",
         "_is_full",
@@ -41,6 +40,8 @@ class Wire(Carrier):
         "_piece",
         "_producer",
         "_queue",
+        "_timers",
+        "_waits",
         "http_version",
         "is_stream",
     )
@@ -54,7 +55,9 @@ class Wire(Carrier):
         self._piece: int | None = shared.faults.slice or (min(MOST, max(1, rate // PIECES)) if rate else None)
         """The most bytes of a piece; None: everything is written at once."""
         self._queue = bytearray()
-        self._call: Any = None
+        self._timers = shared.timers.another()
+        self._waits = False
+        """Whether it is too early for the next piece."""
         self._after: Callable[[], None] | None = None
         """What is to be done once everything is written."""
         self._producer: Any = None
@@ -148,7 +151,7 @@ class Wire(Carrier):
 
     def _send(self) -> None:
         """Write the next piece, unless it is too early."""
-        if self._call is not None or self._is_full or not self._queue:
+        if self._waits or self._is_full or not self._queue:
             return
         piece = bytes(self._queue[: self._piece])
         del self._queue[: self._piece]
@@ -157,10 +160,11 @@ class Wire(Carrier):
         pause = max(
             len(piece) / faults.rate if faults.rate else 0, self._it.settings.slice_pause if faults.slice else 0
         )
-        self._call = self._it.clock.callLater(pause, self._it.connection.perform, self._go_on)
+        self._waits = True
+        self._timers.call_later(pause, self._go_on)
 
     def _go_on(self) -> None:
-        self._call = None
+        self._waits = False
         self._send()
         if self._producer is not None and not self._is_full and len(self._queue) <= FULL:
             self._producer.resumeProducing()
@@ -199,7 +203,7 @@ class Wire(Carrier):
     def resumeProducing(self) -> None:
         """Go on writing."""
         self._is_full = False
-        if self._call is None:
+        if not self._waits:
             self._it.connection.perform(self._go_on)
 
     def stopProducing(self) -> None:
@@ -234,6 +238,5 @@ class Wire(Carrier):
     def _forget(self) -> None:
         self._queue.clear()
         self._after = self._producer = None
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        self._timers.stop()
+        self._waits = False

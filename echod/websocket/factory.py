@@ -23,6 +23,7 @@ from echod.core.counts import NO_CLOSE_FRAME, Closer, Counts, Outcome, ServedBy,
 from echod.core.deadlines import Deadlines, Ticker
 from echod.core.keepalive import Keepalive
 from echod.core.turns import Turns
+from echod.faults import stage
 from echod.faults.opening import Failures
 from echod.http import extensions
 from echod.http.answer import Answer
@@ -131,6 +132,7 @@ class EchoFactory(WebSocketServerFactory):
         self.waiting: Deadlines[Connection] = Deadlines(ticker, settings.full_timeout, Connection.waited_too_long)
         self._stalled: Deadlines[Connection] = Deadlines(ticker, settings.max_stall, Connection.give_up)
         self.turns: Turns[Connection] = Turns(clock, Connection.take_turn)
+        self.due = stage.line(clock)
         self._shrinking: Turns[Any] = Turns(clock, self._shrink)
         self._grown: Deadlines[Any] = Deadlines(ticker, GROWN_TIME, self._shrinking.add)
         self._trims: Deadlines[EchoFactory] = Deadlines(ticker, GROWN_TIME, lambda _: memory.give_back())
@@ -477,6 +479,7 @@ class EchoFactory(WebSocketServerFactory):
             self.tracing.end_second()
         self._ticker.stop()
         self.turns.stop()
+        self.due.stop()
         self._shrinking.stop()
         self.sessions.stop()
         self.hosting = None

@@ -176,7 +176,8 @@ class Opening(Lending):
         """Give the connection the faults that its URL asks for, and answer now or later."""
         for name in asked.names:
             self.factory.counts.fault(name)
-        self.faulty = stages.Faulty(asked, self.factory.settings, self.factory.clock, self.whole, self.account)
+        factory = self.factory
+        self.faulty = stages.Faulty(asked, factory.settings, factory.clock, self.whole, self.account, factory.due)
         self.carrier = self.faulty.wrap(self.carrier)
         if not asked.handshake_delay:
             self._answer_handshake(request, asked)

@@ -691,11 +691,10 @@ def test_what_comes_behind_a_message_that_takes_long_is_answered_behind_it(slow:
     found = work_off(peer)
     expected = [answer, Frame(PONG, b"1"), *texts("22"), Frame(PONG, b"3"), *texts("4"), close(4000)]
     if "delay" in target:  # pongs are not
-        assert found[0] == answer
-        assert sorted(found[:-1]) == sorted(expected[:-1])
-        assert found[-1] == expected[-1]
-    else:
-        assert found == expected
+        assert sorted(found) == sorted(expected)
+        for frames in (found, expected):
+            frames[:] = [frame for frame in frames if frame.opcode != PONG]
+    assert found == expected
     assert peer.transport.disconnecting
     assert peer.protocol.count() == 0
 
@@ -798,8 +797,9 @@ def test_thousands_of_held_messages_are_sent_in_turns(slow: SlowClock) -> None:
     peer.protocol.dataReceived(text(*letters))
     assert work_off(peer) == []
     slow.advance(50)
+    slow.advance(0)  # what is due has stood in line
     found = come(peer)
-    assert len(found) < 10
+    assert 0 < len(found) < 10
     assert found + work_off(peer) == texts(*letters)
     assert peer.protocol.count() == 0
 
