@@ -27,7 +27,7 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import NoSuchStreamError, ProtocolError
 from h2.settings import SettingCodes
 from h2.settings import Settings as PeerSettings
 from twisted.internet.error import ConnectionAborted, ConnectionLost
@@ -371,7 +371,9 @@ class Session(TwistedProtocol):
             events = self._h2.receive_data(frame.octets)
         except ProtocolError as error:
             self._h2.clear_outbound_data_buffer()  # h2's own GOAWAY
-            raise CloseError(ErrorCodes(error.error_code), escape(str(error))[:MAX_WHY]) from error
+            is_no_stream = isinstance(error, NoSuchStreamError)  # h2 says only which
+            why = f"a frame on stream {frame.stream}, which is not open" if is_no_stream else escape(str(error))
+            raise CloseError(ErrorCodes(error.error_code), why[:MAX_WHY]) from error
         for event in events:
             self._handle(event)
             if self._is_over:

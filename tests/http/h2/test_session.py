@@ -708,6 +708,13 @@ def test_what_ends_the_connection(clock: Clock, kind: str) -> None:
     assert factory.count == 0
 
 
+def test_a_frame_on_a_stream_that_is_not_open(clock: Clock) -> None:
+    made = exchange(clock)
+    made.opened()
+    raw(made, DataFrame(9, b"x"))
+    assert ended_with(made) == (ErrorCodes.PROTOCOL_ERROR, "a frame on stream 9, which is not open")
+
+
 def test_an_exception_ends_the_connection_and_goes_no_further(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     made = exchange(clock)
     monkeypatch.setattr(made.session, "_open", lambda _: 1 / 0)
