@@ -50,17 +50,13 @@ COVERS_NOTHING := tests/browser tests/conformance tests/fuzz tests/interop tests
   tests/test_packaging.py tests/test_readme.py tests/test_running.py tests/test_testing_examples.py \
   tests/test_tools.py tests/test_url.py tests/test_wall_clock.py tests/test_workers_daemon.py
 
-# What `make test` runs and `make check` does not. Of two folders `make test` runs only what is quick.
-UNCHECKED := $(filter-out tests/reliability tests/system,$(COVERS_NOTHING)) tests/reliability/test_advisories.py \
-  tests/reliability/test_garbage.py benchmarks
-
 # A process that has no tests left takes them from another, so that a long file does not occupy one process alone.
 SHARED_OUT := --numprocesses $(WORKERS) --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-unchecked check conformance system soak fuzz native instructions test-sanitized
+.PHONY: help run test check conformance system soak fuzz native instructions test-sanitized
 .PHONY: bench clients compatibility dist deb docs clean
 
 help:  ## list these targets
@@ -72,10 +68,6 @@ run: $(VENV)/.run  ## serve WebSocket echoes on port 8080 (PORT=tcp:9000 for ano
 test: $(VENV)/.test $(NODE)/.done  ## run the tests, except the long suites
 	@if [ "$$ECHOD_TEST_REQUIRE" != all ] && ! $(HAS_LANE); then export ECHOD_NATIVE=0; echo $(NO_LANE); fi; \
 	$(BIN)/python -m pytest $(SHARED_OUT) $(TESTS)
-
-# CI runs this beside `make check`, so that no test runs twice.
-test-unchecked: $(VENV)/.test $(NODE)/.done
-	$(BIN)/python -m pytest $(SHARED_OUT) $(UNCHECKED)
 
 check: $(VENV)/.test  ## check style, types and full branch coverage
 	$(BIN)/ruff check .
