@@ -14,7 +14,11 @@ BURST_SIZE = 125
 """Bytes of a message of a burst, if the URL does not say: the longest with the shortest header."""
 
 BURST_PAUSE = 0.01
-"""Seconds until a burst goes on, if the client does not take it, or memory is short."""
+"""Seconds until a burst goes on, if the client does not take it, or memory is short. While that is so, each wait is
+twice as long as the one before, so that thousands of such clients do not keep the daemon busy."""
+
+MAX_BURST_PAUSE = 0.64
+"""The longest of these waits."""
 
 BURST_AHEAD = 64 * 1024
 """Bytes of a burst that are made before they are written: only then is it known whether the client takes them."""
@@ -23,7 +27,7 @@ BURST_AHEAD = 64 * 1024
 class Own:
     """What one connection is sent without being asked."""
 
-    __slots__ = ("_ahead", "_it", "_number", "_sent")
+    __slots__ = ("_ahead", "_it", "_number", "_pause", "_sent")
 
     def __init__(self, shared: Shared) -> None:
         self._it = shared
@@ -33,6 +37,7 @@ class Own:
         """How many messages of the burst were sent."""
         self._ahead = 0
         """How many bytes of them may not be written yet."""
+        self._pause = BURST_PAUSE
 
     def begin(self) -> None:
         """Begin: the connection is open."""
@@ -95,8 +100,10 @@ class Own:
                 self._ahead = 0
                 connection.flush()
             if connection.is_backlogged or connection.lacks_room:
-                self._it.timers.call_later(BURST_PAUSE, self._burst_on)
+                self._it.timers.call_later(self._pause, self._burst_on)
+                self._pause = min(2 * self._pause, MAX_BURST_PAUSE)
                 return
+            self._pause = BURST_PAUSE
             self._sent += 1
             self._ahead += size
             payload = f"{self._sent} ".encode().ljust(size, b"x")[:size]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from twisted.internet.task import Clock
 
 from echod.core.deadlines import TICK
-from echod.faults.own import BURST_AHEAD, BURST_PAUSE, BURST_SIZE
+from echod.faults.own import BURST_AHEAD, BURST_PAUSE, BURST_SIZE, MAX_BURST_PAUSE
 from echod.websocket.pauses import Pausing
 from tests.fakes import assert_freed_at_once, make_factory
 from tests.faults.peers import come, opened
@@ -80,8 +82,24 @@ def test_a_burst_waits_for_a_client_that_does_not_read(clock: Clock, monkeypatch
     clock.advance(BURST_PAUSE)
     assert come(peer) == []
     monkeypatch.undo()
-    clock.advance(BURST_PAUSE)
+    clock.advance(2 * BURST_PAUSE)
     assert [frame.payload for frame in come(peer)] == [b"1", b"2"]
+
+
+def test_a_client_that_never_reads_is_looked_at_less_and_less(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def look(_: Pausing) -> bool:
+        looks.append(clock.seconds())
+        return True
+
+    monkeypatch.setattr(Pausing, "is_backlogged", property(look))
+    opened(clock, "burst=2")
+    clock.pump([BURST_PAUSE] * 1000)
+    pauses = [after - before for before, after in pairwise(looks)]
+    assert pauses[0] == pytest.approx(BURST_PAUSE)
+    assert pauses[-1] == pytest.approx(MAX_BURST_PAUSE, abs=BURST_PAUSE)
+    assert len(looks) < 30
 
 
 def test_a_burst_is_made_as_the_client_takes_it(clock: Clock) -> None:
