@@ -354,8 +354,9 @@ def test_a_cut(daemon: Daemon, is_tls: bool, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 3])
-def test_a_cut_with_a_reset(daemon: Daemon, count: int) -> None:
-    with Peer(daemon, False, handshake(f"/?cut={count}&abort") + client_frame(TEXT, b"tea")) as peer:
+@pytest.mark.parametrize("last", [b"", b"\x88\x82\0\0\0\0\x03\xe8"], ids=["", "Close frame"])
+def test_a_cut_with_a_reset(daemon: Daemon, count: int, last: bytes) -> None:
+    with Peer(daemon, False, handshake(f"/?cut={count}&abort") + client_frame(TEXT, b"tea") + last) as peer:
         opened(peer)
         assert peer.take(count) == b"\x81\x03tea"[:count]
         with pytest.raises(ConnectionResetError):

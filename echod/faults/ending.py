@@ -22,7 +22,7 @@ hundreds."""
 class Ending:
     """The end of one connection."""
 
-    __slots__ = ("_echoed", "_it", "_look", "_owes_goaway", "is_over", "is_stalled")
+    __slots__ = ("_echoed", "_it", "_look", "_owes_goaway", "is_over", "is_stalled", "will_reset")
 
     def __init__(self, shared: Shared) -> None:
         self._it = shared
@@ -32,6 +32,8 @@ class Ending:
         self.is_over = False
         """Whether no more messages are echoed. Held ones are dropped."""
         self.is_stalled = False
+        self.will_reset = False
+        """Whether the connection is reset as soon as the peer has taken everything."""
 
     def begin(self) -> None:
         """Begin: the connection is open."""
@@ -91,6 +93,7 @@ class Ending:
 
     def abort(self, _: Any) -> None:
         """Reset the connection once the peer has taken what was sent."""
+        self.will_reset = True
         self._it.connection.prepare_reset()
         # Not now, because the answers to this read are not written yet.
         self._it.timers.call_later(0, self._reset_when_taken)

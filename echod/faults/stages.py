@@ -143,6 +143,13 @@ class Faulty:
             self._shared.connection.end_without_close_frame()
 
     @property
+    def will_reset(self) -> bool:
+        """Whether a reset follows, which the end of the closing handshake or the client's FIN must not forestall."""
+        if self.faults.cut is None:
+            return self._ending is not None and self._ending.will_reset
+        return self.faults.abort and self._wire is not None and self._wire.is_cut
+
+    @property
     def is_stalled(self) -> bool:
         """Whether a Close frame of the client would not be read, or was read and is not answered."""
         return (self._ending is not None and self._ending.is_stalled) or (

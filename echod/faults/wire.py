@@ -32,7 +32,6 @@ class Wire(Carrier):
     __slots__ = (
         "_after",
         "_inner",
-        "_is_cut",
         "_is_full",
         "_it",
         "_left",
@@ -43,6 +42,7 @@ class Wire(Carrier):
         "_timers",
         "_waits",
         "http_version",
+        "is_cut",
         "is_stream",
     )
 
@@ -65,7 +65,8 @@ class Wire(Carrier):
         """Whether the carrier below is full."""
         self._passing = 0
         """How many bytes of the answer to the handshake are still to come, which `cut` does not count."""
-        self._is_cut = False
+        self.is_cut = False
+        """Whether as many bytes were written as `cut` allows."""
         self._left: int | None = None
         """How many bytes may follow that answer; None: any number."""
 
@@ -143,10 +144,10 @@ class Wire(Carrier):
         self._passing -= free
         octets = octets[: free + left]
         self._left = left - len(octets) + free
-        if not self._left and not self._passing and not self._is_cut:
-            self._is_cut = True
-            # Later, because the connection is in the middle of an event.
-            self._it.timers.call_later(0, self._it.connection.cut_off)
+        if not self._left and not self._passing and not self.is_cut:
+            self.is_cut = True
+            # Later, because the connection is in the middle of an event. It may be the event that stops its own timers.
+            self._timers.call_later(0, self._it.connection.cut_off)
         return octets
 
     def _send(self) -> None:

@@ -176,6 +176,8 @@ class Closing(Opening):
 
     def _hang_up(self) -> None:
         self.flush()
+        if self.will_reset:
+            return
         if self.faulty is not None:
             self.faulty.stop()
         self.carrier.half_close()
@@ -186,7 +188,13 @@ class Closing(Opening):
     def let_go(self) -> None:
         """Close the socket once what was written is sent."""
         self.flush()
-        self.carrier.close()
+        if not self.will_reset:
+            self.carrier.close()
+
+    @property
+    def will_reset(self) -> bool:
+        """Whether a fault of the open connection resets it soon, so that nothing else may end it."""
+        return self.is_established and self.faulty is not None and self.faulty.will_reset
 
     # A reset.
 

@@ -198,8 +198,9 @@ class Connection(Upkeep):
         self.factory.stalled(self)
 
     def cut_off(self) -> None:
-        """End the TCP connection as the URL asks, wherever it is, unless it is at its end already."""
-        if self.faulty is not None and self.phase < LINGERING:
+        """End the TCP connection as the URL asks, wherever it is, unless it is at its end already. A reset is no end
+        that would come by itself."""
+        if self.faulty is not None and (self.phase < LINGERING or self.will_reset):
             self.faulty.cut_off()
 
     def read_slowly(self, is_paused: bool) -> None:

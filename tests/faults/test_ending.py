@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.task import Clock
 
 from echod.core.counts import Outcome
+from tests.fakes import Peer, make_factory
 from tests.faults.peers import come, opened
-from tests.frames import CLOSE, DEFLATE, TEXT, Frame, client_frame, close_payload, deflated_octets
+from tests.frames import CLOSE, DEFLATE, TEXT, Frame, client_frame, close_payload, deflated_octets, handshake
 
 
 def texts(*payloads: str) -> bytes:
@@ -83,3 +85,32 @@ def test_an_abort_where_the_cut_is(clock: Clock) -> None:
     clock.advance(0)
     assert peer.transport.aborted
     assert peer.protocol.outcome is Outcome.FAULT
+
+
+GOODBYE = client_frame(CLOSE, close_payload(1000))
+RESERVED = b"\xf1\x80\0\0\0\0"
+"""A frame that fails the connection."""
+
+
+@pytest.mark.parametrize("query", ["cut=2&abort", "cut=2&abort&slice=1", "cut=2&abort&delay=1s", "cut=5&abort"])
+@pytest.mark.parametrize("last", [GOODBYE, RESERVED], ids=["Close frame", "wrong frame"])
+def test_a_cut_is_a_reset_though_the_client_ends_the_connection(clock: Clock, query: str, last: bytes) -> None:
+    """What comes in the same read as the message may not end the connection in order."""
+    peer = Peer(make_factory(clock, ping_interval=0))
+    peer.protocol.dataReceived(handshake(f"/?{query}") + texts("a") + last)
+    clock.pump([0.01] * 400)
+    octets = peer.take().partition(b"\r\n\r\n")[2]
+    assert (octets[:3], len(octets)) == (b"\x81\x01a"[: int(query[4])], int(query[4]))
+    assert not peer.transport.half_closed
+    assert not peer.transport.disconnecting
+    assert peer.transport.aborted
+
+
+@pytest.mark.parametrize("query", ["cut=2&abort", "cut=2&abort&delay=1s", "abort&after=1&delay=1s"])
+def test_a_reset_that_is_due_comes_though_the_client_has_sent_its_fin(clock: Clock, query: str) -> None:
+    peer = opened(clock, query)
+    peer.protocol.dataReceived(texts("a"))
+    peer.protocol.readConnectionLost()
+    clock.pump([0.01] * 3)
+    assert not peer.transport.disconnecting
+    assert peer.transport.aborted

@@ -271,6 +271,21 @@ def test_a_cut_ends_the_stream_alone(clock: Clock, query: str, resets: dict[int,
     assert echoes(made, other)
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [client_frame(CLOSE, close_payload(1000)), b"\xf1\x80\0\0\0\0", b""],
+    ids=["Close frame", "wrong frame", "END_STREAM"],
+)
+def test_a_cut_resets_a_stream_though_the_client_ends_it(clock: Clock, octets: bytes) -> None:
+    made = begun(clock)
+    other, number = made.opened(), made.opened("/?cut=2&abort")
+    made.client.send(number, client_frame(TEXT, b"tea") + octets, is_last=not octets)
+    made.go()
+    assert bytes(made.client.bodies[number]) == server_frame(TEXT, b"tea")[:2]
+    assert (made.client.ended, made.client.resets) == (set(), {number: 8})
+    assert echoes(made, other)
+
+
 def test_a_rate_of_reading(clock: Clock) -> None:
     """The client may send what its window allows, and gets no more while the server takes a rest."""
     made = begun(clock)

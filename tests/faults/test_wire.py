@@ -154,9 +154,13 @@ def test_a_cut_within_the_reply_to_a_close_frame(clock: Clock) -> None:
     assert peer.transport.disconnecting
 
 
-def test_a_cut_does_not_shorten_a_refusal(clock: Clock) -> None:
-    peer = begun(clock, "cut=0&status=404")
+@pytest.mark.parametrize("more", ["", "&abort"])
+def test_a_cut_does_not_shorten_a_refusal(clock: Clock, more: str) -> None:
+    peer = begun(clock, f"cut=0&status=404{more}")
+    clock.advance(0)
     assert peer.take().endswith(b"The URL asks for this status.\n")
+    assert peer.transport.half_closed
+    assert not peer.transport.aborted
 
 
 def test_slow_reading(clock: Clock) -> None:
