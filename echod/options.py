@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +36,7 @@ from echod.core.quantities import (
     parse_positive_duration,
     parse_size,
 )
-from echod.faults.query import FaultError, names_in
+from echod.faults.query import FaultError, check_version, names_in
 from echod.faults.query import parse as parse_query
 from echod.faults.table import CAPS, PARAMETERS
 from echod.help import make_parser
@@ -455,7 +456,6 @@ class Options(usage.Options):
         sockets = endpoints.passed_descriptors()
         # By default echod serves what systemd listens on: connections to a socket that nobody serves wait for ever.
         self.settings = self._make_settings((systemd.ALL,) if sockets else _DEFAULT.ports)
-        self._check_faults()
         self._check_folders()
         self._check_files_to_write()
         self._check_shares()
@@ -507,14 +507,20 @@ class Options(usage.Options):
                 f"the pid file {Path(name).absolute()} {fault}, or start twistd with --pidfile= for none"
             )
 
-    def _check_faults(self) -> None:
-        settings = self.settings
+    def _check_faults(self, settings: Settings) -> Settings:
+        """Check what every connection is to have. If HTTP/2 does not have it, let clients open their WebSockets over
+        HTTP/1.1, where they meet it: over HTTP/2 each of them would be refused."""
         if settings.min_ping > settings.max_ping:
             raise usage.UsageError("--fault-cap min-ping is more than max-ping")
         try:
-            parse_query("", settings)
+            asked = parse_query("", settings)
         except FaultError as error:
             raise usage.UsageError(f"--fault {settings.fault!r} is refused: {error}") from None
+        try:
+            check_version(asked, "2")
+        except FaultError:
+            return settings if self["http2"] else replace(settings, http2=Http2Mode.NO_WEBSOCKET)
+        return settings
 
     def _check_folders(self) -> None:
         twistd: Any = self.parent or {}  # or twist, which changes no folder
@@ -586,7 +592,7 @@ class Options(usage.Options):
             for name, (parse, _) in _VALUES.items()
             if self[name] is not None
         }
-        return Settings(
+        settings = Settings(
             ports=tuple(self["port"]) or ports,
             admins=tuple(self["admin"]),
             admin_hosts=tuple(self._checked("admin-host", name, parse_host) for name in self["admin-host"]),
@@ -600,6 +606,7 @@ class Options(usage.Options):
             **dict(self._checked("http2-limit", limit, parse_http2_limit) for limit in self["http2-limit"]),
             **dict(self._checked("fault-cap", cap, parse_cap) for cap in self["fault-cap"]),
         )
+        return self._check_faults(settings)
 
     def _checked(self, name: str, text: str, parse: Callable[[str], Any]) -> Any:
         try:

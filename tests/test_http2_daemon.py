@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 from h2.errors import ErrorCodes
 
 from tests.daemon import Daemon
-from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload
+from tests.frames import CLOSE, TEXT, Frame, client_frame, close_payload, handshake
 from tests.h2_client import Goaway
 from tests.h2_socket import Connection
 
@@ -42,6 +43,21 @@ def test_every_kind_of_endpoint(kind: str, options: tuple[str, ...], tmp_path: P
             assert (b'"address": "192.0.2.7"' in info) == ("PROXY" in kind)
             made.client.send(one, client_frame(CLOSE, close_payload(1000)), is_last=True)
             made.until(lambda: one in made.client.ended)
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+def test_a_fault_of_every_connection_that_http_2_does_not_have(options: tuple[str, ...]) -> None:
+    """Clients open their WebSockets over HTTP/1.1, because none are offered over HTTP/2, and meet the fault there."""
+    with Daemon(*options, "--fault", "accept=missing") as daemon:
+        made = Connection(daemon.address, False)
+        with made.socket:
+            made.until(lambda: made.client.settings)
+            assert not made.client.says_connect()
+        with socket.create_connection(daemon.address, 60) as client:
+            client.sendall(handshake("/"))
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 101 ")
+            assert b"Sec-WebSocket-Accept" not in answer
 
 
 def test_each_worker_has_the_limits() -> None:

@@ -248,6 +248,26 @@ def test_a_query_for_every_connection() -> None:
     assert parse("--fault", "?header=X-A:b&header=X-C:d").fault == "header=X-A:b&header=X-C:d"
 
 
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ((), Http2Mode.NO_WEBSOCKET),
+        (("--http2", "off"), Http2Mode.OFF),
+        (("--http2", "on"), Http2Mode.ON),
+    ],
+)
+@pytest.mark.parametrize("query", ["accept=wrong", "delay=1s&without=upgrade", "head=bare-lf"])
+def test_websockets_come_over_http_1_1_if_http_2_does_not_have_the_fault(
+    words: tuple[str, ...], mode: Http2Mode, query: str
+) -> None:
+    assert parse("--fault", query, *words).http2 is mode
+
+
+@pytest.mark.parametrize("query", ["bad=masked", "goaway", "head=nul"])
+def test_websockets_come_over_http_2_if_it_has_the_fault(query: str) -> None:
+    assert parse("--fault", query).http2 is Http2Mode.ON
+
+
 def test_stricter_caps() -> None:
     caps = ("max-bomb=16MiB", "max-after=5", "max-stall=250ms", "min-ping=1s", "max-ping=1s")
     settings = parse(*(word for cap in caps for word in ("--fault-cap", cap)))

@@ -40,7 +40,8 @@ take no number: `max-stall` (of `stall`, and of `close-reply`) and `max-fault-he
 `--max-message-size` is an option of its own.
 
 With `--fault QUERY` every connection has these parameters, unless its own URL names them: for clients whose URL can't
-be changed. With `--no-faults` echod ignores them all.
+be changed. If one of them does not exist over HTTP/2, echod offers no WebSockets there, so that every client meets the
+fault over HTTP/1.1 (`--http2 on` offers them all the same). With `--no-faults` echod ignores them all.
 """
 
 
