@@ -119,6 +119,13 @@ def parse_path(text: str) -> str:
     return str(Path(text).absolute())
 
 
+def parse_authority_file(text: str) -> str:
+    """Return the absolute path of a file; raises `ValueError`, also for what elsewhere means standard output."""
+    if text == ready.STANDARD_OUTPUT:
+        raise ValueError("is no path of a file: only --ready-file can be standard output, and has the certificate, too")
+    return parse_path(text)
+
+
 def parse_ready_file(text: str) -> str:
     """Return the absolute path of a file, or `-`; raises `ValueError`."""
     return text if text == ready.STANDARD_OUTPUT else parse_path(text)
@@ -178,7 +185,7 @@ _DEFAULT = Settings()
 
 _VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "authority-file": (
-        parse_path,
+        parse_authority_file,
         "PATH of a file to write: the certificate of the authority of throwaway: endpoints [none]",
     ),
     "max-message-size": (

@@ -220,6 +220,7 @@ WRONG = [
     ("--port", "throwaway:"),
     ("--port", "throwaway:0:fault=none"),
     ("--authority-file", ""),
+    ("--authority-file", "-"),
     ("--authority-file", "authority.pem"),
     ("--admin", "no such endpoint"),
     ("--admin", "tcp:port"),

@@ -8,8 +8,10 @@ Knows pyOpenSSL and service_identity. Must never know what is sent over the conn
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from cryptography.x509 import Certificate, DNSName, ExtensionNotFound, IPAddress, SubjectAlternativeName
 from OpenSSL import SSL
@@ -21,6 +23,7 @@ from twisted.internet.ssl import CertificateOptions, platformTrust
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from echod.core.printable import escape
 from echod.http.ws_url import Target
 
 # openssl-verification-options(1), X509_STORE_CTX_get_error(3).
@@ -34,6 +37,9 @@ _REASONS = {
     23: "is revoked",
     26: "is not for servers",
 }
+
+_UNTRUSTED = range(18, 22)
+"""Those of them that have to do with whom this machine trusts."""
 
 MAX_NAMES = 5
 """How many names of a certificate are shown."""
@@ -74,6 +80,10 @@ class Verifier:
                 f"{_REASONS.get(error, f'was rejected with error {error} (X509_STORE_CTX_get_error(3))')}"
             )
             self.why += f": {_describe(certificate.to_cryptography())}"
+            # OpenSSL says nothing of a file that it can't find.
+            file = os.environ.get("SSL_CERT_FILE")
+            if error in _UNTRUSTED and file and not Path(file).is_file():
+                self.why += f"; SSL_CERT_FILE names {escape(file)}, which is no file"
         return self._is_insecure or bool(is_right)
 
     def check_name(self) -> None:

@@ -58,10 +58,10 @@ def log_certificate_faults(text: str, certificates: Certificates) -> None:
         )
 
 
-def log_throwaway(text: str, throwaway: Throwaway) -> None:
+def log_throwaway(text: str, throwaway: Throwaway, authority_file: str | None) -> None:
     """Log the names in the certificate of the endpoint `text`, and what to do about it or what is wrong with it."""
     names = ", ".join(throwaway.names)
-    what = f"trust {AUTHORITY_PATH}" if throwaway.fault is None else f"fault: {throwaway.fault}"
+    what = f"trust {authority_file or AUTHORITY_PATH}" if throwaway.fault is None else f"fault: {throwaway.fault}"
     told = {"endpoint": text, "names": names, "what": what}
     _log.info("{endpoint} has a throwaway certificate for {names}; {what}", **told, **{UNLIMITED: True})
 

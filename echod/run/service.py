@@ -237,7 +237,7 @@ class EchoService(Service):
         for text, certificates in tls_endpoint.served(self._all_endpoints):
             report.log_certificate_faults(text, certificates)
         for text, throwaway in tls_endpoint.thrown_away(self._all_endpoints):
-            report.log_throwaway(text, throwaway)
+            report.log_throwaway(text, throwaway, self._settings.authority_file)
 
     def stopService(self) -> Deferred[Any]:
         """Stop accepting, close every connection with 1001, and fire when all connections have ended."""

@@ -77,6 +77,21 @@ def test_the_first_reason_is_kept(error: int, text: str, certificate_for: Any) -
     assert made.why == f"the certificate {text}: subject CN=someone, issuer CN=someone, valid {days}"
 
 
+@pytest.mark.parametrize(
+    ("error", "name", "says"),
+    [(20, "gone.pem", True), (18, "", True), (10, "gone.pem", False), (20, "here.pem", False)],
+)
+def test_a_file_of_authorities_that_does_not_exist_is_named(
+    error: int, name: str, says: bool, certificate_for: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "here.pem").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
+    made = Verifier(parse("wss://localhost"), False)
+    made._note(cast(SSL.Connection, None), X509.from_cryptography(certificate_for("a")), error, 0, 0)
+    assert made.why.endswith(f"; SSL_CERT_FILE names {tmp_path / name}, which is no file") == says
+
+
 def test_a_connection_is_described(certificate_for: Any) -> None:
     certificate = certificate_for("localhost")
     assert (

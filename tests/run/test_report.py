@@ -8,9 +8,17 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.logger import capturedLogs, formatEvent
 
 from echod import __version__
-from echod.run.report import describe_address, describe_for_client, describe_lane, describe_limits, describe_start
+from echod.run.report import (
+    describe_address,
+    describe_for_client,
+    describe_lane,
+    describe_limits,
+    describe_start,
+    log_throwaway,
+)
 from echod.settings import Compression, Http2Mode, Settings
 from tests.fakes import make_factory
 
@@ -45,6 +53,15 @@ def test_an_address_with_tls() -> None:
 def test_a_client_on_this_machine_gets_an_address_that_it_can_connect_to(address_: Any, url: str) -> None:
     port = cast(Any, SimpleNamespace(getHost=lambda: address_))
     assert describe_for_client(port, "ws") == url
+
+
+@pytest.mark.parametrize("file", [None, "/run/ca.pem"])
+def test_what_a_client_of_a_throwaway_endpoint_trusts(file: str | None) -> None:
+    with capturedLogs() as events:
+        log_throwaway("throwaway:0", cast(Any, SimpleNamespace(names=["a", "b"], fault=None)), file)
+    where = file or "/authority.pem"
+    (event,) = events
+    assert formatEvent(event) == f"throwaway:0 has a throwaway certificate for a, b; trust {where}"
 
 
 def test_what_a_program_is_told_that_waits_for_the_start() -> None:

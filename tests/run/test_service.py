@@ -524,7 +524,7 @@ def test_a_throwaway_certificate_is_left_alone(tmp_path: Path, lines: list[str])
         names = ", ".join(next(thrown_away(endpoints))[1].names)
         told = [f"{text} has a throwaway certificate for {names}" for text in texts]
         assert [line for line in lines if "throwaway certificate" in line] == [
-            f"{told[0]}; trust /authority.pem",
+            f"{told[0]}; trust {file}",
             f"{told[1]}; fault: expired",
         ]
         assert service.factory is not None
