@@ -149,12 +149,23 @@ def test_the_lines_that_repeat_what_was_clicked(page: Page, daemon: Daemon) -> N
     field(page, "Reason reason").fill("it's over")
     page.get_by_text("The same in a link, a shell, Python and JavaScript").click()
     # Over TLS curl would otherwise speak HTTP/2, which has no upgrade.
-    expect(page.locator("#again-curl")).to_contain_text("curl --http1.1 ")
+    expect(page.locator("#again-shell")).to_contain_text("curl --http1.1 ")
     url = f"{daemon.url}/?close=1001&reason=it%27s%20over"
     expect(page.locator("#again-python")).to_have_text(f"python -m websockets '{url}'")
     expect(page.locator("#again-javascript")).to_contain_text(f'new WebSocket("{url}")')
-    expect(page.locator("#again-curl")).to_contain_text(f"'{url.replace('ws:', 'http:')}' -H 'Connection: Upgrade'")
+    expect(page.locator("#again-shell")).to_contain_text(f"'{url.replace('ws:', 'http:')}' -H 'Connection: Upgrade'")
     assert (page.locator("#again-link").get_attribute("href") or "").startswith("./?close=1001&reason=it")
+
+
+def test_the_lines_for_what_only_http_2_has(page: Page, daemon: Daemon) -> None:
+    """Neither curl nor websockets has WebSockets over HTTP/2."""
+    page.get_by_text("The same in a link, a shell, Python and JavaScript").click()
+    field(page, "URL").fill(f"{daemon.url}/?goaway")
+    expect(page.locator("#again-shell")).to_have_text(f"echod check --http2 '{daemon.url}/?goaway'")
+    expect(page.locator("#again-python")).to_be_hidden()
+    field(page, "URL").fill(f"{daemon.url}/")
+    expect(page.locator("#again-shell")).to_contain_text("curl --http1.1 ")
+    expect(page.locator("#again-python")).to_be_visible()
 
 
 def test_several_fields_go_to_the_url_and_back(page: Page) -> None:
