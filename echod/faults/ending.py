@@ -18,6 +18,9 @@ LOOK = 0.01
 Each wait is twice as long as the one before, so that thousands of peers that take nothing cost nine looks each, not
 hundreds."""
 
+ROOM_PAUSE = 0.5
+"""Seconds until the next look whether memory has room for a bomb."""
+
 
 class Ending:
     """The end of one connection."""
@@ -79,8 +82,15 @@ class Ending:
         self._it.connection.send_wrong(iter((octets,)), len(octets))
 
     def bomb(self, size: int) -> None:
-        """Send a message that inflates to much more."""
-        self._it.connection.send_wrong(bomb(size), 0)
+        """Send a message that inflates to much more, once memory has room for it: clients may take nothing of it."""
+        if self._it.connection.lacks_room:
+            self._it.timers.call_later(ROOM_PAUSE, self._bomb_late)
+        else:
+            self._it.connection.send_wrong(bomb(size), 0)
+
+    def _bomb_late(self) -> None:
+        if self._it.connection.in_open_state:
+            self.bomb(self._it.faults.bomb)
 
     # The end.
 

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 
 from echod.core.counts import Outcome
 from echod.faults.bad import BAD
+from echod.faults.ending import ROOM_PAUSE
 from echod.faults.heads import HEADS
 from echod.faults.table import PARAMETERS
 from tests.fakes import Peer, make_factory
@@ -226,6 +227,22 @@ def test_a_bomb(clock: Clock) -> None:
     (frame,) = made.client.frames(number)
     assert (frame.opcode, frame.rsv, len(frame.payload) < 2000) == (BINARY, 4, True)
     assert made.refused(made.client.connect("/?bomb=1MiB"))[0] == "400"
+
+
+def test_bombs_wait_while_memory_is_short(clock: Clock) -> None:
+    factory = make_factory(clock, max_buffered=2**20, ping_interval=0)
+    made = exchange(clock, factory, Http2Client(opens_windows=False))
+    numbers = [made.opened("/?bomb=100MiB", DEFLATE) for _ in range(20)]
+    assert 2**19 < factory.budget.held < 2**20
+    next(reversed(factory.live)).go_away(at_once=True)
+    made.client.h2.increment_flow_control_window(2**24)
+    for number in numbers:
+        made.client.h2.increment_flow_control_window(2**20, number)
+    for _ in range(20):
+        later(made, clock, ROOM_PAUSE)
+    *others, last = ([frame.opcode for frame in made.client.frames(number)] for number in numbers)
+    assert others == [[BINARY]] * 19
+    assert last == [CLOSE]
 
 
 # Delivery.
