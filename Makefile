@@ -38,9 +38,11 @@ SANITIZED := tests/core/test_counts.py tests/interop/test_deflate.py tests/inter
   'tests/conformance/test_conformance.py::test_sections_1_to_10[1]'
 
 # Of these, fuzzers have sanitizers of their own, valgrind fails if a sanitizer is loaded before it, an installation
-# builds without sanitizers, the windows of permessage-deflate are zlib's, and without the lane no C code runs.
+# builds without sanitizers, the windows of permessage-deflate are zlib's, and without the lane or with faults no C code
+# runs: under a sanitizer Python alone is only slower.
 NOT_SANITIZED := tests/lane/native/test_build.py tests/lane/native/test_fuzz.py tests/lane/native/test_instructions.py \
-  tests/interop/test_deflate.py::test_windows 'tests/interop/test_deflate.py::test_context_takeover[no-lane'
+  tests/interop/test_deflate.py::test_windows 'tests/interop/test_deflate.py::test_context_takeover[no-lane' \
+  tests/test_turn_times.py::test_no_fault_takes_long
 
 # These tests drive a daemon in another process. They take long and cover nothing in this one, so `make check` measures
 # coverage without them.
