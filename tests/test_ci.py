@@ -88,6 +88,17 @@ def test_beside_a_wide_stage_another_one_runs_but_no_wide_one(start: Callable[[s
     assert order == sorted(order)
 
 
+def test_an_extra_stage_takes_no_place_and_is_not_waited_for(start: Callable[[str], subprocess.Popen[str]]) -> None:
+    process = start(
+        'places=1\nstart --extra "extra" until_there shown\nstart "first" true\nwait_for "first"\n'
+        'start "second" shows\nfinish_all\n'
+    )
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    order = [output.index(words) for words in ("\n=== first", ">>> second", "\n=== extra")]
+    assert order == sorted(order)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_stages_cleanly(
     number: signal.Signals, start: Callable[[str], subprocess.Popen[str]], tmp_path: Path
