@@ -15,6 +15,7 @@ from benchmarks.http2 import PEERS, ROWS, Figures
 from benchmarks.http2_client import CONNECT_PROTOCOL, DATA, END_HEADERS, HEADERS, OK, PREFACE, SETTINGS, Load, frame
 from benchmarks.servers import Server
 from tests.frames import BINARY, server_frame
+from tests.loop import needed_native
 from tests.odd_server import OddServer, Peer
 
 INSTALLED = {"hypercorn": "venv/.stamp", "node": "node/node_modules/.stamp"}
@@ -22,7 +23,10 @@ CONNECT = frame(SETTINGS, 0, 0, struct.pack("!HL", CONNECT_PROTOCOL, 1))
 
 
 def or_skip(key: str) -> None:
-    """Skip the test if a peer is not installed, unless nothing may be missing."""
+    """Skip the test if a peer is not installed, unless nothing may be missing. Benchmarks run echod with its express
+    lane."""
+    if key == "echod":
+        needed_native()
     stamp = INSTALLED.get(key)
     if stamp and not (build.BUILD / stamp).exists() and os.environ.get("ECHOD_TEST_REQUIRE") != "all":
         pytest.skip("the servers that echod is compared with are not installed: make bench")
