@@ -12,6 +12,7 @@ from functools import partial
 
 import pytest
 from h2.errors import ErrorCodes
+from h2.exceptions import StreamClosedError
 from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
@@ -48,13 +49,17 @@ def connect(stack: ExitStack, daemon: Daemon, client: Http2Client | None = None)
 
 
 def push(made: Connection, numbers: list[int], message: bytes) -> None:
-    """Send messages on these streams as far as their windows and the socket allow."""
+    """Send messages on these streams as far as their windows and the socket allow. On a busy machine this takes so long
+    that the full daemon ends some of the streams meanwhile."""
     made.socket.settimeout(STALL)
     left = dict.fromkeys(numbers, b"")
     with suppress(TimeoutError):
-        while True:
-            for number in numbers:
-                left[number] = made.client.send_some(number, left[number] or message)
+        while left:
+            for number in list(left):
+                try:
+                    left[number] = made.client.send_some(number, left[number] or message)
+                except StreamClosedError:
+                    del left[number]
             made.socket.sendall(made.client.to_send())
             made.client.take(made.socket.recv(64 * KIB))
 
