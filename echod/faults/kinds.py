@@ -79,6 +79,16 @@ def _names(*limits: Limit) -> tuple[str, ...]:
     return tuple(limit for limit in limits if isinstance(limit, str))
 
 
+class _Uncapped:
+    """A kind of values that no setting limits."""
+
+    __slots__ = ()
+
+    def caps(self) -> tuple[str, ...]:
+        """Return no names."""
+        return ()
+
+
 def _form(words: str, pattern: str = "", **more: Any) -> dict[str, Any]:
     return {"words": words, "pattern": pattern, **more}
 
@@ -184,7 +194,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(_Uncapped):
     """No value at all."""
 
     def read(self, text: str, settings: Settings) -> bool:  # noqa: ARG002  # other kinds need it
@@ -201,13 +211,9 @@ class Flag:
         """Return the check of the form."""
         return _form("given without a value", choices=("",), flag=True)
 
-    def caps(self) -> tuple[str, ...]:
-        """Return no names."""
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(_Uncapped):
     """One of a few words."""
 
     choices: tuple[str, ...]
@@ -225,10 +231,6 @@ class Choice:
     def form(self, settings: Settings) -> dict[str, Any]:  # noqa: ARG002  # other kinds need it
         """Return the check of the form."""
         return _form(" or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1]))), choices=self.choices)
-
-    def caps(self) -> tuple[str, ...]:
-        """Return no names."""
-        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ class Hex:
 
 
 @dataclass(frozen=True, slots=True)
-class Probability:
+class Probability(_Uncapped):
     """A number from 0 to 1."""
 
     def read(self, text: str, settings: Settings) -> float:  # noqa: ARG002  # other kinds need it
@@ -312,13 +314,9 @@ class Probability:
         """Return the check of the form."""
         return _form("a number from 0 to 1", r"[0-9]\.?|[0-9]?\.[0-9]{1,15}", unit="number", least=0, most=1)
 
-    def caps(self) -> tuple[str, ...]:
-        """Return no names."""
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class CloseCode:
+class CloseCode(_Uncapped):
     """A close code."""
 
     def read(self, text: str, settings: Settings) -> int:  # noqa: ARG002  # other kinds need it
@@ -337,13 +335,9 @@ class CloseCode:
         """Return the check of the form."""
         return _form("a close code: 1000 to 1003, 1005 to 1014, or 3000 to 4999", "100[0-35-9]|101[0-4]|[34][0-9]{3}")
 
-    def caps(self) -> tuple[str, ...]:
-        """Return no names."""
-        return ()
-
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(_Uncapped):
     """The reason of a Close frame."""
 
     def read(self, text: str, settings: Settings) -> str:  # noqa: ARG002  # other kinds need it
@@ -359,10 +353,6 @@ class Reason:
     def form(self, settings: Settings) -> dict[str, Any]:  # noqa: ARG002  # other kinds need it
         """Return the check of the form."""
         return _form(f"1 to {MAX_REASON} bytes long", r"[^]*", unit="octets", least=1, most=MAX_REASON)
-
-    def caps(self) -> tuple[str, ...]:
-        """Return no names."""
-        return ()
 
 
 @dataclass(frozen=True, slots=True)
