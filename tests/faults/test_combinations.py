@@ -3,6 +3,8 @@ nothing of a page of another origin."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from twisted.logger import globalLogPublisher
 from echod.faults.bad import BAD
 from echod.faults.heads import HEADS
 from echod.faults.table import PARAMETERS
+from echod.websocket.factory import EchoFactory
 from tests.fakes import Peer, make_factory
 from tests.faults.queries import VALID, write
 from tests.frames import (
@@ -109,6 +112,27 @@ _queries = st.lists(st.sampled_from(list(VALUES)), max_size=8, unique=True).flat
 )
 
 
+@contextmanager
+def nothing_fails() -> Iterator[None]:
+    """Assert that no exception is logged meanwhile."""
+    events: list[dict[str, Any]] = []
+    observe = events.append
+    globalLogPublisher.addObserver(observe)  # type: ignore[arg-type]  # a log event is a dict
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]  # likewise
+    assert not [event for event in events if "log_failure" in event]
+
+
+def assert_nothing_is_left(factory: EchoFactory, clock: Clock) -> None:
+    """Assert that no connection is kept, and after a while no timer."""
+    assert not factory.live
+    assert factory.budget.total == 0
+    clock.pump([0.1] * 60)
+    assert not clock.getDelayedCalls()
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     _queries,
@@ -118,13 +142,11 @@ _queries = st.lists(st.sampled_from(list(VALUES)), max_size=8, unique=True).flat
     st.sampled_from(["close", "fin", "drain", "nothing"]),
 )
 def test_any_combination(asked: dict[str, Any], messages: list[bytes], path: str, has_deflate: bool, end: str) -> None:
-    events: list[dict[str, Any]] = []
     clock = Clock()
     factory = make_factory(clock, close_timeout=2, drain_timeout=4, max_stall=10, ping_interval=0)
     peer = Peer(factory)
     query = write(asked)
-    globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
-    try:
+    with nothing_fails():
         headers = ["Origin: https://a.example", *[DEFLATE] * has_deflate]
         answer = peer.send(handshake(f"{path}?{query}", *headers))
         for message in messages:
@@ -142,13 +164,7 @@ def test_any_combination(asked: dict[str, Any], messages: list[bytes], path: str
             if not is_over(peer):
                 clock.advance(0.1)
         peer.lose()
-    finally:
-        globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
-    assert not [event for event in events if "log_failure" in event]
-    assert not factory.live
-    assert factory.budget.total == 0
-    clock.pump([0.1] * 60)
-    assert not clock.getDelayedCalls()
+    assert_nothing_is_left(factory, clock)
     if "slice" not in asked and "rate" not in asked and "head" not in asked and answer:
         first, *lines = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")
         assert first.startswith(b"HTTP/1.1 ")
@@ -167,15 +183,13 @@ def test_any_combination_on_a_stream(
     asked: dict[str, Any], messages: list[bytes], path: str, has_deflate: bool, end: str
 ) -> None:
     """Another stream of the connection goes on, whatever one stream asks for."""
-    events: list[dict[str, Any]] = []
     clock = Clock()
     factory = make_factory(clock, close_timeout=2, drain_timeout=4, max_stall=10, ping_interval=0)
     client = Http2Client(is_strict=False)
     client.h2.decoder.max_header_list_size = 100 * 1024
     made = exchange(clock, factory, client)
     other = made.opened()
-    globalLogPublisher.addObserver(events.append)  # type: ignore[arg-type]
-    try:
+    with nothing_fails():
         fields = [("origin", "https://a.example"), *[("sec-websocket-extensions", "permessage-deflate")] * has_deflate]
         number = client.connect(f"{path}?{write(asked)}", *fields)
         made.go()
@@ -198,13 +212,7 @@ def test_any_combination_on_a_stream(
             clock.advance(0.1)
             made.go()
         made.lose()
-    finally:
-        globalLogPublisher.removeObserver(events.append)  # type: ignore[arg-type]
-    assert not [event for event in events if "log_failure" in event]
-    assert not factory.live
-    assert factory.budget.total == 0
-    clock.pump([0.1] * 60)
-    assert not clock.getDelayedCalls()
+    assert_nothing_is_left(factory, clock)
     if "head" not in asked:
         allowed = {name.decode() for name in OF_THE_ANSWER} | {":status"}
         assert client.heads.get(number, {}).keys() <= allowed
